@@ -1,0 +1,70 @@
+// One clock for every stamp, and the only way the samplers sleep.
+#pragma once
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace carbontracker {
+
+inline constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
+
+inline std::int64_t clock_ns(clockid_t clock) noexcept {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<std::int64_t>(now.tv_sec) * kNanosPerSecond + now.tv_nsec;
+}
+
+/// CLOCK_MONOTONIC: the same clock as Python's time.monotonic_ns(); stands still in suspend.
+inline std::int64_t now_ns() noexcept {
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+/// CPU time spent so far by the calling thread.
+inline std::int64_t thread_cpu_ns() noexcept {
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/// A sleeper that another thread can wake: an absolute deadline on CLOCK_MONOTONIC and a bell.
+///
+/// A futex rather than clock_nanosleep, because both an edge read and stop() must not wait for the
+/// rest of a period; rather than a condition variable, because nothing here may take a lock.
+class Bell {
+public:
+    /// The count to hand to wait(): read it before the work that a later ring() should repeat.
+    [[nodiscard]] std::uint32_t count() const noexcept {
+        // acquire: what the ringer wrote before ring() is visible once its count is seen.
+        return rings_.load(std::memory_order_acquire);
+    }
+
+    void ring() noexcept {
+        // release pairs with the acquire in count().
+        rings_.fetch_add(1, std::memory_order_release);
+        syscall(SYS_futex, address(), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
+    }
+
+    /// Sleep until `deadline_ns`, or until the bell has rung since `seen` was taken.
+    void wait(std::uint32_t seen, std::int64_t deadline_ns) const noexcept {
+        const timespec deadline{deadline_ns / kNanosPerSecond, deadline_ns % kNanosPerSecond};
+        while (count() == seen && now_ns() < deadline_ns) {
+            // An absolute deadline survives EINTR and early wake-ups without drift.
+            syscall(SYS_futex, address(), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen, &deadline,
+                    nullptr, FUTEX_BITSET_MATCH_ANY);
+        }
+    }
+
+private:
+    [[nodiscard]] const std::uint32_t* address() const noexcept {
+        return reinterpret_cast<const std::uint32_t*>(&rings_);
+    }
+
+    std::atomic<std::uint32_t> rings_{0};
+    static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
+    static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
+};
+
+} // namespace carbontracker

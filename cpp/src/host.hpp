@@ -1,0 +1,71 @@
+// The world as the sources see it: one root folder, one library path, one environment. Tests fake
+// these three and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace carbontracker {
+
+/// A device that exists only as a formula: `waveform` is described in sources/simulated.cpp.
+struct SimulatedDevice {
+    std::string kind;
+    std::string name;
+    std::string waveform;
+};
+
+struct Host {
+    std::filesystem::path root = "/";               ///< above sys/ and proc/
+    std::string nvml_library = "libnvidia-ml.so.1"; ///< as handed to dlopen
+    std::filesystem::path data_dir;                 ///< the package's tables
+    std::map<std::string, std::string> environment; ///< CUDA_VISIBLE_DEVICES and the like
+    std::vector<SimulatedDevice> simulated;
+
+    [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
+};
+
+/// A file that stays open: one pread a reading costs a sixth of open, read and close.
+class File {
+public:
+    File() = default;
+    /// Opens read-only; check error() before use.
+    explicit File(const std::filesystem::path& path) noexcept;
+    File(File&& other) noexcept;
+    File& operator=(File&& other) noexcept;
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    ~File();
+
+    /// 0, or the errno of the failed open.
+    [[nodiscard]] int error() const noexcept { return error_; }
+
+    /// Bytes read from the start into `buffer`, or -errno.
+    [[nodiscard]] long read_start(char* buffer, std::size_t size) const noexcept;
+
+    /// The decimal number at the start of the file; on failure nullopt, and `failure` is an errno
+    /// (EBADMSG where there is no number).
+    [[nodiscard]] std::optional<std::uint64_t> number(int& failure) const noexcept;
+
+private:
+    int fd_ = -1;
+    int error_ = 0;
+};
+
+/// Whole text of a small file, without the trailing newline; nullopt if it cannot be read.
+std::optional<std::string> read_text(const std::filesystem::path& path);
+
+/// The decimal number in a small file; nullopt if there is none.
+std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
+
+/// Parses leading decimal digits; nullopt if the text does not start with one or overflows.
+std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
+
+/// Words for an errno, independent of the locale: "permission denied (EACCES)".
+std::string describe_errno(int error);
+
+} // namespace carbontracker

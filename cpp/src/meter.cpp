@@ -1,0 +1,128 @@
+#include "meter.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "clock.hpp"
+
+namespace carbontracker {
+namespace {
+
+constexpr double kMicro = 1e6;
+constexpr int kAgreeingReadings = 3;
+
+// A forward move is only refused when it is absurd: readings may be late, and refusing a true one
+// would lose energy, whereas a fall must be explained and is judged strictly.
+constexpr double kForwardLeniency = 10.0;
+
+// Power readings further apart than this leave the time between them unobserved; the trapezoid
+// still bridges it up to the second figure, beyond which an average of two ends says nothing.
+constexpr double kGapSeconds = 2.5;
+constexpr double kBridgeSeconds = 10.0;
+
+double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
+    return static_cast<double>(to_ns - from_ns) / static_cast<double>(kNanosPerSecond);
+}
+
+std::uint32_t clamp_span(std::int64_t span_ns) noexcept {
+    constexpr std::int64_t most = std::numeric_limits<std::uint32_t>::max();
+    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(span_ns, 0, most));
+}
+
+} // namespace
+
+Meter::Meter(const Channel& channel) noexcept
+    : quantity_(channel.quantity), units_per_raw_(channel.units_per_raw), modulus_(channel.modulus),
+      max_watts_(channel.max_watts), tick_ns_(channel.tick_ns) {}
+
+Meter::Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
+    if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
+    if (quantity_ == Quantity::power) return integrate(reading, sample);
+    return started_ ? count(reading, sample) : start(reading, sample);
+}
+
+Meter::Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {
+    started_ = true;
+    last_ = reading;
+    changed_ns_ = reading.t_ns;
+    sample = {reading.t_ns, 0, 0, kFirst};
+    return Outcome::sample;
+}
+
+Meter::Outcome Meter::count(const Reading& reading, Sample& sample) noexcept {
+    if (reading.raw == last_.raw) {
+        last_.t_ns = reading.t_ns;
+        suspicion_.agreeing = 0;
+        return Outcome::unchanged;
+    }
+    if (reading.raw > last_.raw) {
+        const std::uint64_t counts = reading.raw - last_.raw;
+        if (!forward_plausible(reading, counts, kForwardLeniency * max_watts_)) {
+            return suspect(reading, sample);
+        }
+        accept(reading, counts, 0, sample);
+        return Outcome::sample;
+    }
+    if (last_.raw >= modulus_) return suspect(reading, sample); // it never wraps: modulus 0 too
+    const std::uint64_t counts = reading.raw + (modulus_ - last_.raw);
+    if (!forward_plausible(reading, counts, max_watts_)) return suspect(reading, sample);
+    accept(reading, counts, 0, sample);
+    return Outcome::sample;
+}
+
+bool Meter::forward_plausible(const Reading& reading, std::uint64_t counts,
+                              double max_watts) const noexcept {
+    // Measured from the last change, not the last reading, plus one refresh period: a slow counter
+    // publishes a whole period's energy at once.
+    const double seconds = seconds_between(changed_ns_ - tick_ns_, reading.t_ns);
+    return static_cast<double>(counts) * units_per_raw_ <= max_watts * seconds;
+}
+
+Meter::Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
+    const bool agrees = suspicion_.agreeing > 0 && reading.raw >= suspicion_.last.raw &&
+                        forward_plausible(reading, reading.raw - suspicion_.last.raw, max_watts_);
+    if (!agrees) suspicion_ = {reading, reading, 0};
+    suspicion_.last = reading;
+    if (++suspicion_.agreeing < kAgreeingReadings) return Outcome::unusable;
+    ++resets_;
+    accept(reading, reading.raw - suspicion_.first.raw, kGap, sample);
+    return Outcome::sample;
+}
+
+void Meter::accept(const Reading& reading, std::uint64_t counts, std::uint32_t flags,
+                   Sample& sample) noexcept {
+    counts_ += counts;
+    if (last_.t_ns > changed_ns_) flags |= kStoodStill;
+    // So long without a reading that the counter may have gone round more than once.
+    const double most_joules = max_watts_ * seconds_between(last_.t_ns, reading.t_ns);
+    if (modulus_ != 0 && most_joules > static_cast<double>(modulus_) * units_per_raw_) {
+        flags |= kGap;
+    }
+    sample.t_ns = reading.t_ns;
+    sample.energy_uj =
+        static_cast<std::int64_t>(static_cast<double>(counts_) * (units_per_raw_ * kMicro));
+    sample.span_ns = clamp_span(reading.t_ns - last_.t_ns);
+    sample.flags = flags;
+    last_ = reading;
+    changed_ns_ = reading.t_ns;
+    suspicion_.agreeing = 0;
+}
+
+Meter::Outcome Meter::integrate(const Reading& reading, Sample& sample) noexcept {
+    const double watts = static_cast<double>(reading.raw) * units_per_raw_;
+    if (watts > max_watts_) return Outcome::unusable; // sentinels and known firmware bugs
+    if (!started_) return start(reading, sample);
+    const double seconds = seconds_between(last_.t_ns, reading.t_ns);
+    if (seconds <= kBridgeSeconds) {
+        const double last_watts = static_cast<double>(last_.raw) * units_per_raw_;
+        joules_ += 0.5 * (last_watts + watts) * seconds;
+    }
+    sample.t_ns = reading.t_ns;
+    sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
+    sample.span_ns = clamp_span(reading.t_ns - last_.t_ns);
+    sample.flags = seconds > kGapSeconds ? kGap : 0U;
+    last_ = reading;
+    return Outcome::sample;
+}
+
+} // namespace carbontracker

@@ -1,0 +1,62 @@
+// Raw readings of one channel become cumulative energy: counters are un-wrapped, power integrated.
+#pragma once
+
+#include <cstdint>
+
+#include "sample.hpp"
+#include "source.hpp"
+
+namespace carbontracker {
+
+/// Pure arithmetic with no clock and no sensor of its own; one per channel.
+///
+/// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have
+/// been drawn in the time since it last moved; otherwise the reading is held back until three in a
+/// row agree, and then the meter starts again from the first of them, booking nothing for the jump
+/// and flagging the gap. One bad reading therefore costs nothing at all.
+class Meter {
+public:
+    enum class Outcome : std::uint8_t {
+        sample,    ///< energy moved (or the channel started): publish the sample
+        unchanged, ///< the reading is good and nothing moved
+        unusable,  ///< implausible or out of order: book nothing
+    };
+
+    explicit Meter(const Channel& channel) noexcept;
+
+    /// Takes a reading whose status is ok; fills `sample` when the outcome says so.
+    Outcome take(const Reading& reading, Sample& sample) noexcept;
+
+    [[nodiscard]] std::uint64_t resets() const noexcept { return resets_; }
+
+private:
+    Outcome start(const Reading& reading, Sample& sample) noexcept;
+    Outcome count(const Reading& reading, Sample& sample) noexcept;
+    Outcome integrate(const Reading& reading, Sample& sample) noexcept;
+    Outcome suspect(const Reading& reading, Sample& sample) noexcept;
+    void accept(const Reading& reading, std::uint64_t counts, std::uint32_t flags,
+                Sample& sample) noexcept;
+    [[nodiscard]] bool forward_plausible(const Reading& reading, std::uint64_t counts,
+                                         double max_watts) const noexcept;
+
+    const Quantity quantity_;
+    const double units_per_raw_;
+    const std::uint64_t modulus_;
+    const double max_watts_;
+    const std::int64_t tick_ns_;
+
+    bool started_ = false;
+    Reading last_;                // the newest good reading
+    std::int64_t changed_ns_ = 0; // when a good reading last moved
+    std::uint64_t counts_ = 0;    // counter: counts since the start
+    double joules_ = 0.0;         // power: the integral since the start
+
+    struct {
+        Reading first;
+        Reading last;
+        int agreeing = 0;
+    } suspicion_;
+    std::uint64_t resets_ = 0;
+};
+
+} // namespace carbontracker

@@ -1,0 +1,103 @@
+// What a sensor is. A new one is a file in sources/ and a line in sources/registry.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace carbontracker {
+
+/// What the raw number of a channel counts.
+enum class Quantity : std::uint8_t {
+    energy_counter, ///< cumulative energy, wrapping at `modulus`
+    power,          ///< power at the moment of the reading; integrated by the meter
+};
+
+/// How far the energy of a channel can be trusted.
+enum class Quality : std::uint8_t {
+    measured,   ///< a hardware energy counter
+    integrated, ///< power readings summed over time
+    modelled,   ///< estimated from something else, or simulated
+};
+
+/// One energy-carrying thing that a source can read. Plain data, fixed after probing.
+struct Channel {
+    std::string id;        ///< "gpu:0"; unique in a session
+    std::string kind;      ///< "gpu", "cpu", "dram", "core", "uncore", "platform"
+    std::string name;      ///< what the hardware calls itself: "NVIDIA A100", "package-0"
+    std::string domain;    ///< the physical thing; two doors to one counter share it
+    std::string part_of;   ///< id of the channel that contains this one; empty for a root
+    bool superset = false; ///< contains other roots (psys): shown, never added
+    Quantity quantity = Quantity::energy_counter;
+    Quality quality = Quality::measured;
+    double units_per_raw = 1.0;     ///< joules (counter) or watts (power) per raw count
+    std::uint64_t modulus = 0;      ///< counts until the counter wraps; 0: it never does
+    double max_watts = 2000.0;      ///< more than the device can draw: decides wrap or reset
+    double relative_error = 0.0;    ///< 95 % half-width of the documented gain tolerance
+    std::int64_t tick_ns = 1000000; ///< the sensor's usual refresh period, until learned
+    std::string detail;             ///< how it is read, and every assumption made, for people
+};
+
+enum class Status : std::uint8_t {
+    ok,
+    retry, ///< this reading failed; the next one may not
+    gone,  ///< this channel will not answer again
+};
+
+/// One raw reading of one channel, stamped by the source: only it knows when the value was taken.
+struct Reading {
+    std::int64_t t_ns = 0;
+    std::uint64_t raw = 0;
+    Status status = Status::retry;
+};
+
+/// A sensor with its open files or handles. Probing may fail loudly; reading never throws,
+/// allocates, opens, locks or logs.
+class Source {
+public:
+    Source() = default;
+    Source(const Source&) = delete;
+    Source& operator=(const Source&) = delete;
+    virtual ~Source() = default;
+
+    [[nodiscard]] virtual const std::vector<Channel>& channels() const noexcept = 0;
+
+    /// A reading for every channel, in the order of channels(). Called by one thread only.
+    virtual void read(std::span<Reading> readings) noexcept = 0;
+
+    /// How often it is worth reading when nobody asked for a rate.
+    [[nodiscard]] virtual std::int64_t default_period_ns() const noexcept = 0;
+
+    /// Kinds for which this source speaks alone (a simulated device replaces the real ones).
+    [[nodiscard]] virtual std::vector<std::string> claimed_kinds() const { return {}; }
+};
+
+/// Something that cannot be read here, why, and the command that mends it. Absence is a value.
+struct Unavailable {
+    std::string source;
+    std::string what; ///< the devices or channels concerned
+    std::string reason;
+    std::string remedy; ///< empty when nothing can be done
+};
+
+/// The outcome of probing: what was found (null if nothing) and what is missing.
+struct Found {
+    std::unique_ptr<Source> source;
+    std::vector<Unavailable> missing;
+};
+
+struct Host;
+using Probe = Found (*)(const Host&);
+
+/// An entry of the visible list in sources/registry.cpp.
+struct Sensor {
+    const char* name;
+    Probe probe;
+};
+
+/// All sensors in order of preference: where two read one domain, the earlier one owns it.
+std::span<const Sensor> registry();
+
+} // namespace carbontracker

@@ -1,0 +1,94 @@
+#include "library.hpp"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+namespace carbontracker::nvml {
+namespace {
+
+// WSL keeps the driver's library where the loader does not look.
+constexpr const char* kWslLibrary = "/usr/lib/wsl/lib/libnvidia-ml.so.1";
+
+template <typename Function> bool bind(void* handle, const char* symbol, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(handle, symbol));
+    return function != nullptr;
+}
+
+// Only suffixed names where there are any: the plain ones keep an older ABI.
+const char* first_missing(void* handle, Library& library) {
+    struct Required {
+        const char* symbol;
+        bool bound;
+    };
+    const Required required[] = {
+        {"nvmlInit_v2", bind(handle, "nvmlInit_v2", library.init)},
+        {"nvmlErrorString", bind(handle, "nvmlErrorString", library.error_string)},
+        {"nvmlDeviceGetCount_v2", bind(handle, "nvmlDeviceGetCount_v2", library.count)},
+        {"nvmlDeviceGetHandleByIndex_v2",
+         bind(handle, "nvmlDeviceGetHandleByIndex_v2", library.handle_by_index)},
+        {"nvmlDeviceGetUUID", bind(handle, "nvmlDeviceGetUUID", library.uuid)},
+        {"nvmlDeviceGetName", bind(handle, "nvmlDeviceGetName", library.name)},
+        {"nvmlDeviceGetPowerUsage",
+         bind(handle, "nvmlDeviceGetPowerUsage", library.power_milliwatts)},
+    };
+    for (const Required& entry : required) {
+        if (!entry.bound) return entry.symbol;
+    }
+    bind(handle, "nvmlDeviceGetTotalEnergyConsumption", library.energy_millijoules);
+    bind(handle, "nvmlDeviceGetEnforcedPowerLimit", library.power_limit_milliwatts);
+    bind(handle, "nvmlDeviceGetMaxMigDeviceCount", library.mig_count);
+    bind(handle, "nvmlDeviceGetMigDeviceHandleByIndex", library.mig_by_index);
+    return nullptr;
+}
+
+struct Loaded {
+    Library library;
+    std::string failure; // empty once initialised
+    pid_t owner = 0;     // NVML's state does not survive a fork
+};
+
+void open(const std::string& path, Loaded& loaded) {
+    loaded = Loaded{};
+    loaded.owner = getpid();
+    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) {
+        loaded.failure = path + " not found: no NVIDIA driver here, or not in this container";
+        return;
+    }
+    if (const char* symbol = first_missing(handle, loaded.library)) {
+        loaded.failure = path + " lacks " + symbol + ": the driver is too old";
+        return;
+    }
+    const int status = loaded.library.init();
+    if (status != kSuccess) {
+        loaded.failure = "nvmlInit: " + describe(loaded.library, status);
+        if (status == kVersionMismatch) loaded.failure += " (driver upgraded: reboot)";
+    }
+}
+
+} // namespace
+
+std::string describe(const Library& library, int status) {
+    const char* text = library.error_string(status);
+    return (text != nullptr ? std::string(text) : std::string("unknown error")) + " (" +
+           std::to_string(status) + ")";
+}
+
+const Library* load(const std::string& path, std::string& reason) {
+    static std::mutex mutex;
+    static std::map<std::string, std::unique_ptr<Loaded>> libraries;
+    const std::lock_guard lock(mutex);
+    std::unique_ptr<Loaded>& loaded = libraries[path];
+    if (!loaded) loaded = std::make_unique<Loaded>();
+    // A failure is asked again: a driver may have been loaded since.
+    if (loaded->owner != getpid() || !loaded->failure.empty()) open(path, *loaded);
+    reason = loaded->failure;
+    return reason.empty() ? &loaded->library : nullptr;
+}
+
+} // namespace carbontracker::nvml
