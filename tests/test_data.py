@@ -1,0 +1,201 @@
+"""The tables: complete, consistent, credited and plausible."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import carbontracker.data
+import pytest
+from carbontracker import constants
+from carbontracker.data import WORLD, rows
+
+DATA = Path(carbontracker.data.__file__).parent
+GRID = rows("grid_intensity")
+ZONES = {row["zone"] for row in GRID}
+
+TABLES = {
+    "cpu_tdp": (5201, ("match_key",)),
+    "equivalents": (52, ("key",)),
+    "grid_intensity": (376, ("zone", "scope")),
+    "pue": (85, ("scope", "year")),
+    "sources": (21, ("id",)),
+    "timezone_zones": (499, ("timezone",)),
+    "zone_aliases": (190, ("alias",)),
+}
+
+
+def test_every_table_is_listed_here() -> None:
+    assert {path.stem for path in DATA.glob("*.csv")} == set(TABLES)
+
+
+@pytest.mark.parametrize(("table", "count", "key"), [(t, n, k) for t, (n, k) in TABLES.items()])
+def test_size_unique_keys_and_order(table: str, count: int, key: tuple[str, ...]) -> None:
+    keys = [tuple(row[column] for column in key) for row in rows(table)]
+    assert len(keys) == count
+    assert [k for k, n in Counter(keys).items() if n > 1] == []
+    assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_are_whole(table: str) -> None:
+    assert all(None not in row and None not in row.values() for row in rows(table))
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.*")), ids=lambda path: path.name)
+def test_files_are_utf8_with_unix_lines_and_name_no_machine_path(path: Path) -> None:
+    if path.suffix in {".csv", ".md", ".py"}:
+        text = path.read_bytes().decode("utf-8")
+        assert "\r" not in text
+        assert text.endswith("\n")
+        assert not re.search(r"(^|[\s,\"'(])/(work|home|tmp|root|Users)/", text)
+
+
+def test_grid_rows_carry_year_scope_source_and_licence() -> None:
+    for row in GRID:
+        assert 2009 <= int(row["year"]) <= 2026, row
+        assert row["scope"] in {"lifecycle", "direct", "consumption"}, row
+        assert row["source"], row
+        assert row["licence"], row
+        assert row["name"], row
+        assert 2 <= float(row["gco2eq_per_kwh"]) < 1400, row
+
+
+def test_grid_zones() -> None:
+    assert len(ZONES) == 344
+    assert Counter(row["scope"] for row in GRID) == {
+        "lifecycle": 215,
+        "direct": 117,
+        "consumption": 44,
+    }
+    countries = {row["zone"] for row in GRID if row["scope"] == "lifecycle"}
+    assert {zone.partition("-")[0] for zone in ZONES} == countries
+    assert {"US-DC", "US-EGRID-CAMX", "CA-QC", "AU-NSW", "CN-ZJ", "EU", WORLD} <= ZONES
+
+
+def test_namibia_is_not_a_missing_value() -> None:
+    (namibia,) = [row for row in GRID if row["zone"] == "NA"]
+    assert namibia["name"] == "Namibia"
+    assert float(namibia["gco2eq_per_kwh"]) == 48.78
+
+
+def test_estonia_is_much_dirtier_than_sweden() -> None:
+    lifecycle = {r["zone"]: float(r["gco2eq_per_kwh"]) for r in GRID if r["scope"] == "lifecycle"}
+    assert 5 < lifecycle["EE"] / lifecycle["SE"] < 30
+    assert lifecycle["SE"] < lifecycle["DK"] < lifecycle["EU"] < lifecycle[WORLD] < lifecycle["PL"]
+
+
+def test_every_alias_leads_to_a_zone_and_hides_none() -> None:
+    for row in rows("zone_aliases"):
+        assert row["zone"] in ZONES, row
+        assert row["alias"] not in ZONES, row
+        assert row["kind"] in {"name", "proxy", "subzone"}, row
+
+
+def test_every_time_zone_leads_to_a_zone_or_says_that_there_is_none() -> None:
+    none = [row for row in rows("timezone_zones") if not row["zone"]]
+    assert len(none) == 27
+    assert {row["basis"] for row in none} == {"none"}
+    for row in rows("timezone_zones"):
+        assert row["zone"] in ZONES or row in none, row
+        assert re.fullmatch("[A-Z]{2}", row["country"]), row
+    assert not {"UTC", "Etc/UTC", "GMT"} & {row["timezone"] for row in rows("timezone_zones")}
+
+
+def test_cpu_table_can_be_read_by_splitting_at_commas() -> None:
+    lines = (DATA / "cpu_tdp.csv").read_text(encoding="ascii").splitlines()
+    assert lines[0] == "match_key,tdp_watts,cores,evidence,model,launch_year,source"
+    assert all(line.count(",") == 6 and '"' not in line for line in lines)
+
+
+def test_cpu_rows_are_plausible_and_sourced() -> None:
+    sources = {row["id"]: row for row in rows("sources")}
+    assert all(row["source"] and row["licence"] for row in sources.values())
+    assert {row["source"] for row in rows("cpu_tdp")} == set(sources)
+    for row in rows("cpu_tdp"):
+        assert re.fullmatch("[a-z0-9+]+", row["match_key"]), row
+        assert 1 <= float(row["tdp_watts"]) <= 500, row
+        assert row["cores"] == "" or 1 <= int(row["cores"]) <= 288, row
+        assert row["launch_year"] == "" or 2000 <= int(row["launch_year"]) <= 2026, row
+        assert row["evidence"] in {"vendor", "secondary", "recalled", "estimate"}, row
+
+
+def test_known_processors() -> None:
+    watts = {row["match_key"]: float(row["tdp_watts"]) for row in rows("cpu_tdp")}
+    assert watts["intelxeongold6226r"] == 150
+    assert watts["intelxeonplatinum8480+"] == 350
+    assert watts["amdepyc9654"] == 360
+
+
+def test_equivalents_have_a_figure_year_and_source() -> None:
+    for row in rows("equivalents"):
+        figures = [float(row[c]) for c in ("gco2eq_per_unit", "kwh_per_unit") if row[c]]
+        assert figures, row
+        assert min(figures) > 0, row
+        assert 2009 <= int(row["year"]) <= 2026, row
+        assert row["source"], row
+
+
+def test_pue_rows_are_ratios_of_at_least_one() -> None:
+    for row in rows("pue"):
+        assert 1 <= float(row["value"]) <= 2.5, row
+        assert row["source"], row
+
+
+def test_constants_equal_their_rows() -> None:
+    world = {r["year"]: float(r["value"]) for r in rows("pue") if r["scope"] == "world_average"}
+    for year in range(2020, 2024):
+        assert getattr(constants, f"PUE_{year}") == world[str(year)]
+    (row,) = [row for row in GRID if row["zone"] == WORLD]
+    assert float(row["gco2eq_per_kwh"]) == constants.WORLD_AVG_CARBON_INTENSITY
+    assert int(row["year"]) == constants.WORLD_AVG_CARBON_INTENSITY_YEAR
+    assert constants.JOULES_PER_KWH == 3_600_000
+
+
+@pytest.mark.parametrize("credit", sorted({row["licence"] for row in GRID}))
+def test_every_grid_licence_is_credited(credit: str) -> None:
+    said = {
+        "CC BY 4.0": "CC BY 4.0",
+        "OGL v3.0": "Open Government Licence v3.0",
+        "Open Government Licence - Canada": "Open Government Licence \u2013 Canada",
+        "US public domain": "US public domain",
+        "government statistics; facts": "published facts",
+    }
+    text = " ".join((DATA / "CREDITS.md").read_text(encoding="utf-8").split())
+    assert said[credit] in text
+    assert "Copyright (c) 2023 Code Carbon NGO" in text
+    assert (DATA / "LICENSE-Apache-2.0.txt").is_file()
+
+
+USE = """
+from datetime import datetime, timezone
+import sys
+import carbontracker.constants, carbontracker.data
+import carbontracker.equivalents, carbontracker.footprint, carbontracker.location
+import carbontracker.intensity, carbontracker.intensity.constant, carbontracker.intensity.table
+at_import = set(sys.modules)
+now = datetime.now(timezone.utc)
+place = carbontracker.location.locate(None, {"TZ": "Europe/Copenhagen"})
+figures = carbontracker.intensity.provider("table").between(place.zone, now, now)
+carbontracker.footprint.footprint([(3.6e6, figures[0])], 1.58).equivalents
+print(*sorted(at_import & {"csv", "difflib", "pathlib", "json", "logging"}))
+print(*sorted(set(sys.modules) & {"socket", "ssl", "urllib", "http", "requests", "numpy"}))
+"""
+
+
+def test_no_network_module_no_numpy_and_little_at_import() -> None:
+    # -I -S: nothing but the interpreter's own modules is loaded before ours.
+    package = str(DATA.parent.parent)
+    code = f"import sys; sys.path.insert(0, {package!r})\n{USE}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ),
+    )
+    assert done.stdout == "\n\n"
