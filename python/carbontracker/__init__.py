@@ -1,0 +1,61 @@
+"""Carbontracker: energy and carbon footprint of a training, measured, predicted and recorded.
+
+Nothing happens at import: names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carbontracker.footprint import Footprint
+    from carbontracker.intensity import Intensity
+    from carbontracker.measure import Window, measure, track
+    from carbontracker.sensors import sensors
+    from carbontracker.tracker import CarbonTracker
+    from carbontracker.window import Energy
+
+    __version__: str
+
+__all__ = [
+    "CarbonTracker",
+    "Energy",
+    "Footprint",
+    "Intensity",
+    "Window",
+    "__version__",
+    "measure",
+    "sensors",
+    "track",
+]
+
+_HOME = {
+    "CarbonTracker": "carbontracker.tracker",
+    "Energy": "carbontracker.window",
+    "Footprint": "carbontracker.footprint",
+    "Intensity": "carbontracker.intensity",
+    "Window": "carbontracker.measure",
+    "measure": "carbontracker.measure",
+    "sensors": "carbontracker.sensors",
+    "track": "carbontracker.measure",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("carbontracker")
+    if name not in _HOME:
+        message = f"module 'carbontracker' has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    # `carbontracker.measure` is the function, also after its module of the same name was loaded.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

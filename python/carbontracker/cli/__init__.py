@@ -1,0 +1,27 @@
+"""The command line: ``carbontracker CMD``, ``carbontracker run`` and ``carbontracker sensors``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+COMMANDS = {
+    "run": "carbontracker.cli.run",
+    "sensors": "carbontracker.cli.sensors",
+}
+"""Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    What is not the name of a command is a program to run and measure.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = given.pop(0) if given and given[0] in COMMANDS else "run"
+    command: Callable[[list[str]], int] = import_module(COMMANDS[name]).main
+    return command(given)

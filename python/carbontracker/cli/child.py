@@ -1,0 +1,79 @@
+"""A child process whose signals, standard streams and exit code are its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+KILLED_BY_SIGNAL = 128
+"""Plus the signal's number, as shells report it."""
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def execute(command: list[str], run_id: str | None) -> int:
+    """Run ``command`` to its end, without a shell, and return its exit code.
+
+    Signals meant for the program are passed on to it; we outlive them to write the result.
+
+    Args:
+        command: the program and its arguments, passed on untouched.
+        run_id: told to the child, so that a record of its own can name the run it is part of.
+    """
+    environment = dict(os.environ)
+    if run_id is not None:
+        environment["CARBONTRACKER_RUN_ID"] = run_id
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+    with _signals_forwarded(started, early):
+        try:
+            started.append(subprocess.Popen(command, env=environment))
+        except FileNotFoundError:
+            print(f"carbontracker: command not found: {command[0]}", file=sys.stderr)
+            return NOT_FOUND
+        except OSError as error:
+            print(f"carbontracker: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+            return NOT_EXECUTABLE
+        for number in early:
+            started[0].send_signal(number)
+        code = started[0].wait()
+    return code if code >= 0 else KILLED_BY_SIGNAL - code
+
+
+@contextmanager
+def _signals_forwarded(started: list[subprocess.Popen[bytes]], early: list[int]) -> Iterator[None]:
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and _terminal_tells_the_child():
+            return
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
+    before = {}
+    # What the user made us ignore (nohup) stays ignored, and the child inherits that.
+    for number in _FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, forward)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminal_tells_the_child() -> bool:
+    """Return whether Ctrl-C reaches the whole foreground group, the child included, by itself."""
+    with suppress(OSError), open("/dev/tty", "rb") as terminal:  # noqa: PTH123  # needs the fd
+        return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    return False

@@ -1,0 +1,186 @@
+"""``carbontracker [run] [options] [--] CMD ARGS…``: run a program and say what it has cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import carbontracker
+from carbontracker.cli.child import execute
+from carbontracker.location import UnknownLocation
+from carbontracker.measure import footprint_between
+from carbontracker.pricing import make_pricing
+from carbontracker.record import (
+    SCHEMA,
+    Record,
+    energy_dict,
+    footprint_dict,
+    jsonable,
+    record_directory,
+    record_wanted,
+)
+from carbontracker.report import text
+from carbontracker.report.console import sensors_data
+from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, Simulated, acquire, release
+
+if TYPE_CHECKING:
+    from carbontracker.footprint import Footprint
+    from carbontracker.pricing import Pricing
+    from carbontracker.session import Session
+    from carbontracker.window import Energy
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker python train.py --its --own --flags
+  carbontracker run --location DK --json result.json -- python train.py
+  carbontracker --sim-gpu "NVIDIA A100" --sim-gpu-watts 400 python train.py
+  carbontracker sensors
+
+The program's arguments are its own, its exit code is returned, and its standard output is left
+alone: the result goes to standard error. Other commands: carbontracker sensors --help
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="carbontracker",
+        usage="carbontracker [run] [options] [--] CMD [ARGS...]",
+        description="Run a program, measure its energy, and say what that means in CO2eq.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=carbontracker.__version__)
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
+    parser.add_argument("--location", metavar="PLACE", help="country, ISO code or zone: DK, US-CA")
+    parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
+    parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
+    parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
+    parser.add_argument("--period", type=float, metavar="S", help="seconds between readings")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
+    parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
+    parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
+    for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
+        name = device.upper()
+        parser.add_argument(f"--sim-{device}", metavar="NAME", help=f"simulate a {name}")
+        parser.add_argument(f"--sim-{device}-{figure}", type=float, metavar="W")
+        parser.add_argument(f"--sim-{device}-util", type=float, metavar="0..1", default=0.5)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``CMD`` and report; return its exit code."""
+    parser = _parser()
+    options, command = _split(parser, arguments)
+    given = parser.parse_args(options)
+    if not command:
+        parser.print_help(sys.stderr)
+        return USAGE_ERROR
+    try:
+        config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
+        out = _open_output(given.json)
+    except (UnknownLocation, ValueError, OSError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return _run(command, given, config, pricing, out)
+
+
+def _split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return our options and the command: everything from the first word that is not ours."""
+    takes_value = {
+        flag for action in parser._actions if action.nargs != 0 for flag in action.option_strings
+    }
+    i = 0
+    while i < len(arguments) and arguments[i].startswith("-") and arguments[i] != "--":
+        i += 2 if arguments[i] in takes_value else 1
+    command = arguments[i:]
+    return arguments[:i], command[1:] if command[:1] == ["--"] else command
+
+
+def _config(given: argparse.Namespace) -> Config:
+    names = given.components.lower().replace(" ", "").split(",")
+    kinds: tuple[str, ...] = ()
+    known = {"gpu": GPU_KINDS, "cpu": CPU_KINDS}
+    if names != ["all"]:
+        for name in names:
+            if name not in known:
+                message = f"no component {name!r}: choose from all, gpu, cpu"
+                raise ValueError(message)
+            kinds += known[name]
+    simulated = []
+    for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
+        name = getattr(given, f"sim_{device}")
+        if name is None:
+            continue
+        watts = getattr(given, f"sim_{device}_{figure}")
+        if watts is None:
+            message = f"--sim-{device} needs --sim-{device}-{figure}, its power in watts"
+            raise ValueError(message)
+        share = getattr(given, f"sim_{device}_util")
+        simulated.append(Simulated(device, name, f"constant:{watts * share!r}"))
+    settings: dict[str, Any] = {"kinds": kinds, "simulated": tuple(simulated)}
+    if given.period is not None:
+        settings["period_s"] = given.period
+    return Config.from_environment(**settings)
+
+
+def _open_output(path: str | None) -> Any:
+    """Open the JSON file before anything runs, so that a wrong path costs no training."""
+    if path is None:
+        return None
+    return sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")
+
+
+def _run(
+    command: list[str], given: argparse.Namespace, config: Config, pricing: Pricing, out: Any
+) -> int:
+    session = acquire(config)
+    record = None
+    if not given.no_record and record_wanted(None):
+        record = Record(record_directory(given.log_dir))
+        record.write(
+            "run_started",
+            schema=SCHEMA,
+            version=carbontracker.__version__,
+            command=command,
+            **sensors_data(session),
+        )
+    start = session.mark()
+    code = execute(command, record.run_id if record else None)
+    end = session.mark()
+    session.await_final(end)
+    energy = session.energy(start, end)
+    footprint = footprint_between(session, pricing, (start, end), energy)
+    seconds = (end.t_ns - start.t_ns) / 1e9
+    release(session)
+    result = _result(seconds, energy, footprint, session)
+    result |= {"command": command, "exit_code": code}
+    if record is not None:
+        record.write("run_finished", **result)
+        record.close()
+    if not given.quiet:
+        summary = text.command_summary(seconds, energy, footprint, simulated=bool(config.simulated))
+        print(summary, file=sys.stderr, flush=True)
+    if out is not None:
+        json.dump(jsonable(result), out, indent=2)
+        out.write("\n")
+        out.flush()
+    return code
+
+
+def _result(
+    seconds: float, energy: Energy, footprint: Footprint, session: Session
+) -> dict[str, Any]:
+    """Return the object of ``--json``; ``joules`` are the machine's, ``kwh`` include the PUE."""
+    return {
+        "seconds": seconds,
+        **energy_dict(energy),
+        **footprint_dict(footprint),
+        "tracker_cpu_seconds": session.cpu_seconds,
+        "version": carbontracker.__version__,
+    }

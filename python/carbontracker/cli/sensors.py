@@ -1,0 +1,37 @@
+"""``carbontracker sensors``: what can be read here, what cannot, and what mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+EXAMPLES = """\
+examples:
+  carbontracker sensors
+  carbontracker sensors --json | python -m json.tool
+  CARBONTRACKER_ROOT=/host carbontracker sensors     in a container with the host's /sys below /host
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Look at this machine for a moment and print what was found."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker sensors",
+        description="Show what can be read on this machine, what cannot, why, and what mends it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long to look (default 0.5)")
+    given = parser.parse_args(arguments)
+    if not 0.0 <= given.seconds <= 3600.0:
+        parser.error("--seconds must be between 0 and 3600")
+
+    from carbontracker.record import jsonable
+    from carbontracker.report.text import sensors_table
+    from carbontracker.sensors import sensors
+
+    found = sensors(given.seconds)
+    print(json.dumps(jsonable(asdict(found)), indent=2) if given.json else sensors_table(found))
+    return 0

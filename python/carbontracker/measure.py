@@ -1,0 +1,274 @@
+"""Windows: the energy of any piece of code, nested or overlapping, in any thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from carbontracker.pricing import Pricing, make_pricing
+from carbontracker.session import Config, Session, acquire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from carbontracker.footprint import Footprint
+    from carbontracker.session import Mark
+    from carbontracker.window import Energy
+
+    Power = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+logger = logging.getLogger("carbontracker")
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+
+def wall_time(t_ns: int) -> datetime:
+    """Return the wall-clock time, UTC, of a moment on CLOCK_MONOTONIC."""
+    ago_s = (time.monotonic_ns() - t_ns) / 1e9
+    return datetime.now(timezone.utc) - timedelta(seconds=ago_s)
+
+
+class Window:
+    """Two marks on the machine's energy; a context manager that may be used once.
+
+    Entering and leaving only mark the time. The energy is worked out when it is asked for: at once
+    a provisional value, and the final one as soon as every sensor has moved past the end.
+    """
+
+    __slots__ = ("_end", "_pricing", "_session", "_start", "name")
+
+    def __init__(self, name: str, session: Session, pricing: Pricing) -> None:
+        self.name = name
+        self._session = session
+        self._pricing = pricing
+        self._start: Mark | None = None
+        self._end: Mark | None = None
+
+    def __enter__(self) -> Window:
+        """Begin the window."""
+        self._start = self._session.mark()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the window; an exception passes through."""
+        self._end = self._session.mark()
+
+    @property
+    def seconds(self) -> float:
+        """Return the length, s; of a window that is still open, up to now."""
+        start, end = self._marks()
+        return (end.t_ns - start.t_ns) / 1e9
+
+    @property
+    def energy(self) -> Energy:
+        """Return the energy, as far as it is known now; never waits."""
+        return self._session.energy(*self._marks())
+
+    @property
+    def coverage(self) -> float:
+        """Return the share of the window in which energy is known, 0..1."""
+        return self.energy.coverage
+
+    @property
+    def final(self) -> bool:
+        """Return whether every sensor has moved past the end, so that the value will stay."""
+        return self._end is not None and self._session.is_final(*self._marks())
+
+    def wait(self, timeout_s: float = 0.5) -> bool:
+        """Wait until the window is final, at most ``timeout_s`` seconds; return ``final``."""
+        start, end = self._marks()
+        return self._session.await_final(start, timeout_s) and self._session.await_final(
+            end, timeout_s
+        )
+
+    def power(self) -> dict[str, Power]:
+        """Return power over time by device: times (n,) int64 ns, watts (n,) float64.
+
+        Times are CLOCK_MONOTONIC and end the interval whose mean the watts are.
+        """
+        start, end = self._marks()
+        return {
+            channel.id: self._session.power(index, start.t_ns, end.t_ns)
+            for index, channel in enumerate(self._session.channels)
+        }
+
+    @property
+    def footprint(self) -> Footprint:
+        """Return kWh with PUE, gCO2eq, and how they came about."""
+        start, end = self._marks()
+        energy = self._session.energy(start, end)
+        return footprint_between(self._session, self._pricing, (start, end), energy)
+
+    def __repr__(self) -> str:
+        """Return name, length and energy in short."""
+        if self._start is None:
+            return f"<Window {self.name!r}, not begun>"
+        energy = self.energy
+        return (
+            f"<Window {self.name!r}: {self.seconds:.3f} s, {energy.joules:.3f} J "
+            f"+/- {energy.error_joules:.3f} J {energy.quality}>"
+        )
+
+    def _marks(self) -> tuple[Mark, Mark]:
+        if self._start is None:
+            message = f"window {self.name!r} has not begun: use it as `with measure(...):`"
+            raise RuntimeError(message)
+        return self._start, self._end or self._session.mark()
+
+
+def footprint_between(
+    session: Session, pricing: Pricing, marks: tuple[Mark, Mark], energy: Energy
+) -> Footprint:
+    """Return the footprint of ``energy``, which a session measured between two of its marks."""
+    start_ns, end_ns = marks[0].t_ns, marks[1].t_ns
+    start, end = wall_time(start_ns), wall_time(end_ns)
+
+    def joules_between(a: datetime, b: datetime) -> float:
+        if (a, b) == (start, end):
+            return energy.joules
+        return session.energy_between(
+            start_ns + round((a - start).total_seconds() * 1e9),
+            start_ns + round((b - start).total_seconds() * 1e9),
+        ).joules
+
+    return pricing.footprint(joules_between, start, end, energy.error_joules)
+
+
+@functools.cache
+def _default_pricing() -> Pricing:
+    return make_pricing()
+
+
+@functools.cache
+def _default_config() -> Config:
+    return Config.from_environment()
+
+
+_held: list[Session] = []
+"""The session that windows use, held until the process ends: windows come back."""
+
+
+def _default_session() -> Session:
+    if not _held or _held[-1].closed:
+        _held[:] = [acquire(_default_config())]
+    return _held[-1]
+
+
+def measure(
+    name: str = "",
+    *,
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: float | None = None,
+) -> Window:
+    """Return a window to put around code: ``with measure("forward") as window: ...``.
+
+    The first call probes the machine and starts the sampling threads, which go on until the
+    process ends; every later one costs about a microsecond.
+
+    Args:
+        name: kept with the window.
+        location: where the electricity is drawn: country, ISO code or zone.
+        pue: power usage effectiveness, ratio >= 1.
+        intensity: a carbon intensity of your own, gCO2eq/kWh.
+
+    Raises:
+        UnknownLocation, ValueError: an argument that cannot be.
+    """
+    if location is None and pue is None and intensity is None:
+        pricing = _default_pricing()
+    else:
+        pricing = make_pricing(location, pue, intensity)
+    return Window(name, _default_session(), pricing)
+
+
+@overload
+def track(function: _Function, /) -> _Function: ...
+@overload
+def track(*, name: str = "", **options: Any) -> Callable[[_Function], _Function]: ...
+
+
+def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
+    """Measure every call of a function, generator or coroutine; bare or with arguments.
+
+    The newest finished call's window is the attribute ``window`` of the decorated function. What
+    the function returns or raises is untouched.
+
+    Args:
+        function: given when used bare, ``@track``.
+        name: of the windows; the function's own by default.
+        options: as for ``measure``.
+    """
+    if function is None:
+        return lambda decorated: _tracked(decorated, name, options)
+    return _tracked(function, name, options)
+
+
+def _tracked(
+    function: Callable[..., Any], name: str, options: dict[str, Any]
+) -> Callable[..., Any]:
+    label = name or function.__qualname__
+
+    def finish(window: Window) -> None:
+        cast("Any", wrapper).window = window
+        logger.info("carbontracker: %r", window)
+
+    wrapper = _wrap(function, lambda: measure(label, **options), finish)
+    cast("Any", wrapper).window = None
+    return wrapper
+
+
+def _wrap(
+    function: Callable[..., Any], begin: Callable[[], Window], finish: Callable[[Window], None]
+) -> Callable[..., Any]:
+    """Wrap ``function`` after its own kind, so that what is measured is its run, not its call."""
+
+    @contextmanager
+    def measured() -> Iterator[None]:
+        window = begin()
+        try:
+            with window:
+                yield
+        finally:
+            finish(window)
+
+    if inspect.isasyncgenfunction(function):
+        message = "track cannot follow an asynchronous generator; put measure() inside it"
+        raise TypeError(message)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_async(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return await function(*args, **kwargs)
+
+        return run_async
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def run_generator(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return (yield from function(*args, **kwargs))
+
+        return run_generator
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with measured():
+            return function(*args, **kwargs)
+
+    return run

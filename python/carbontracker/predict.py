@@ -1,0 +1,53 @@
+"""What the whole training will cost, from the epochs so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The cost of all epochs, before PUE and intensity."""
+
+    epochs: int
+    """Epochs the prediction is for."""
+    after_epochs: int
+    """Epochs it was made from."""
+    seconds: float
+    joules: float
+    """The machine's energy, J, without PUE; NaN if nothing was measured."""
+    method: str
+    """How it was made, in words."""
+
+
+def predict_mean(
+    epochs: int, epoch_seconds: Sequence[float], epoch_joules: Sequence[float]
+) -> Prediction:
+    """Return the mean epoch times the number of epochs (the rule of arXiv:2007.03051, section 3).
+
+    Args:
+        epochs: how many there will be.
+        epoch_seconds: duration of each finished epoch, s.
+        epoch_joules: its energy, J.
+
+    Raises:
+        ValueError: no finished epoch, or lists of different length.
+    """
+    done = len(epoch_seconds)
+    if done == 0 or len(epoch_joules) != done:
+        message = f"need the seconds and joules of the same epochs, got {done} and " + str(
+            len(epoch_joules)
+        )
+        raise ValueError(message)
+    return Prediction(
+        epochs=epochs,
+        after_epochs=done,
+        seconds=epochs * math.fsum(epoch_seconds) / done,
+        joules=epochs * math.fsum(epoch_joules) / done,
+        method="mean epoch",
+    )

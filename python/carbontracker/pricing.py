@@ -1,0 +1,119 @@
+"""Where, under which intensity and with which overhead energy becomes a footprint."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontracker.constants import PUE_2023
+from carbontracker.footprint import Footprint, footprint
+from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.location import VARIABLE, Place, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from carbontracker.intensity import Intensity, Provider
+
+    EnergyBetween = Callable[[datetime, datetime], float]
+
+logger = logging.getLogger("carbontracker")
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """The choices that turn joules into grams; fixed before anything starts."""
+
+    place: Place
+    provider: Provider
+    pue: float
+    pue_how: str
+    """Where the PUE comes from, in words."""
+
+    def intensities(self, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the carbon intensities that cover ``start`` to ``end``, aware times.
+
+        A provider that has none is replaced by the table, which says so in the figure's note.
+        """
+        try:
+            return self.provider.between(self.place.zone, start, end)
+        except IntensityUnavailable as error:
+            logger.warning("carbontracker: %s; the table's world average is used", error.reason)
+            return provider("table").between("WORLD", start, end)
+
+    def footprint(
+        self,
+        joules_between: EnergyBetween,
+        start: datetime,
+        end: datetime,
+        error_joules: float = math.nan,
+    ) -> Footprint:
+        """Return the footprint of what was spent from ``start`` to ``end``, aware times.
+
+        Args:
+            joules_between: the machine's energy between two moments, J; asked for each slot.
+            start: beginning of the window.
+            end: its end.
+            error_joules: 95 % half-width of the energy, J.
+        """
+        slots = self.intensities(start, end)
+        parts = [
+            (joules_between(max(start, slot.start or start), min(end, slot.end or end)), slot)
+            for slot in slots
+        ]
+        return footprint(parts, self.pue, place=self.place, error_joules=error_joules)
+
+
+def make_pricing(
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: float | None = None,
+    default_pue: float = PUE_2023,
+) -> Pricing:
+    """Return the pricing for a run.
+
+    Args:
+        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
+        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else the default.
+        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        default_pue: world average of data centres (Uptime Institute 2023), as upstream has it.
+
+    Raises:
+        UnknownLocation: the location argument names no place; the message has the nearest.
+        ValueError: a PUE or intensity argument out of range.
+    """
+    place = locate(location, os.environ)
+    if place.how == "unknown" and os.environ.get(VARIABLE, "").strip():
+        logger.warning("carbontracker: %s", place.note)  # the environment names no known place
+    value, how = _pue(pue, default_pue)
+    chosen = (
+        provider("table") if intensity is None else provider("constant", gco2eq_per_kwh=intensity)
+    )
+    return Pricing(place, chosen, value, how)
+
+
+def _pue(argument: float | None, default: float) -> tuple[float, str]:
+    if argument is not None:
+        if not (math.isfinite(argument) and argument >= 1.0):
+            message = f"pue must be a finite ratio of at least 1, got {argument!r}"
+            raise ValueError(message)
+        return float(argument), "given"
+    text = os.environ.get("CARBONTRACKER_PUE", "").strip()
+    if text:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and value >= 1.0:
+            return value, "CARBONTRACKER_PUE"
+        # The environment must not stop a training: say so and go on with the default.
+        logger.warning(
+            "carbontracker: CARBONTRACKER_PUE=%r is not a ratio of at least 1; using %s",
+            text,
+            default,
+        )
+    return default, "world average of data centres, Uptime Institute 2023"

@@ -1,0 +1,147 @@
+"""The run as append-only JSON lines: the only data format, everything else is a view of it.
+
+One file a process and directory, private to the user. Each line is one event, written by a single
+system call, so that a process killed at any moment leaves every line before that whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carbontracker.footprint import Footprint
+    from carbontracker.window import Energy
+
+SCHEMA = 1
+"""Version of the record's shape; grows when a reader would have to change."""
+
+logger = logging.getLogger("carbontracker")
+
+
+def record_directory(log_dir: str | os.PathLike[str] | None) -> Path:
+    """Return where records go: ``log_dir``, else ``CARBONTRACKER_DIR``, else the data directory.
+
+    The last is the platform's own for user data (``~/.local/share/carbontracker`` on Linux).
+    """
+    if log_dir is not None:
+        return Path(log_dir)
+    given = os.environ.get("CARBONTRACKER_DIR", "").strip()
+    if given:
+        return Path(given)
+    from platformdirs import user_data_path
+
+    return user_data_path("carbontracker", appauthor=False)
+
+
+def record_wanted(argument: bool | None) -> bool:
+    """Return whether to keep a record: the argument, else ``CARBONTRACKER_RECORD`` unless 0."""
+    if argument is not None:
+        return argument
+    return os.environ.get("CARBONTRACKER_RECORD", "1").strip().lower() not in {"0", "false", "no"}
+
+
+class Record:
+    """The events of one run, appended to the process's file in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.run_id = secrets.token_hex(8)
+        self.path: Path | None = None
+        self._owner_pid = os.getpid()
+        self._fd = -1
+        self._open(directory)
+
+    def write(self, event: str, **data: Any) -> None:
+        """Append one event; never raises. A full disk ends the record and is said once.
+
+        A forked child writes nothing: the run is its parent's.
+        """
+        if self._fd < 0 or os.getpid() != self._owner_pid:
+            return
+        line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
+        # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
+        text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
+        try:
+            os.write(self._fd, text.encode())
+        except OSError as error:
+            logger.warning("carbontracker: the record %s ends here: %s", self.path, error)
+            self.close()
+
+    def close(self) -> None:
+        """End the record."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path = _file_in(directory)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            logger.warning("carbontracker: no record is kept: %s", error)
+
+
+_files: dict[tuple[int, Path], Path] = {}
+
+
+def _file_in(directory: Path) -> Path:
+    """Return this process's file in ``directory``: all its runs share one."""
+    key = (os.getpid(), directory)
+    if key not in _files:
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        _files[key] = directory / f"{stamp}_{os.getpid()}_{secrets.token_hex(3)}.jsonl"
+    return _files[key]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` with everything that JSON has no word for replaced; NaN becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
+
+
+def energy_dict(energy: Energy) -> dict[str, Any]:
+    """Return an energy as JSON-ready values: joules without PUE, and how they are known."""
+    result: dict[str, Any] = {
+        "joules": energy.joules,
+        "error_joules": energy.error_joules,
+        "modelled_joules": energy.modelled_joules,
+        "quality": energy.quality,
+        "coverage": energy.coverage,
+    }
+    for name, parts in (("by_device", energy.by_device), ("by_kind", energy.by_kind)):
+        if parts:
+            result[name] = {key: energy_dict(part) for key, part in parts.items()}
+    return result
+
+
+def footprint_dict(footprint: Footprint) -> dict[str, Any]:
+    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from."""
+    place = footprint.place
+    return {
+        "kwh": footprint.kwh,
+        "error_kwh": footprint.error_kwh,
+        "gco2eq": footprint.gco2eq,
+        "pue": footprint.pue,
+        "intensity": footprint.intensity.as_dict(),
+        "location": asdict(place) if place else None,
+    }

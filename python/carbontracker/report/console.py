@@ -1,0 +1,262 @@
+"""What the drop-in shows: the console, the old log files and the record, event by event."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import carbontracker
+from carbontracker.oldlogs import OldLogs
+from carbontracker.record import SCHEMA, energy_dict, footprint_dict
+from carbontracker.report import oldformat
+from carbontracker.settings import KINDS_BY_COMPONENT
+
+if TYPE_CHECKING:
+    from carbontracker.footprint import Footprint
+    from carbontracker.pricing import Pricing
+    from carbontracker.record import Record
+    from carbontracker.run import Epoch, Forecast, Result
+    from carbontracker.session import Session
+    from carbontracker.settings import Settings
+    from carbontracker.window import Energy
+
+
+class Console:
+    """Results go to stdout, diagnostics to stderr, both to the old logs if there are any."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
+        self.record: Record | None = None
+        self._components: tuple[str, ...] = ()
+
+    def begin(self, session: Session, pricing: Pricing) -> None:
+        """Say what is measured, with which PUE and intensity."""
+        self._announce_simulated()
+        if self._settings.devices_by_pid:
+            self.warn("devices_by_pid: all GPUs visible to this process are measured")
+        now = _now()
+        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
+        devices = self._devices(session)
+        self._components = tuple(name for name, found in devices.items() if found)
+        self._logs.info(f"carbontracker version {carbontracker.__version__}")
+        self._logs.info(oldformat.pue_line(pricing.pue, pricing.pue_how))
+        if self._components:
+            self._show(oldformat.components_line(devices), logged=True)
+        self._explain_missing(session)
+        if self._settings.api_keys:
+            self.warn("live intensity is not available in this version: the table is used")
+        chosen = oldformat.chosen_intensity_line(free)
+        if pricing.place.zone == "WORLD" and free.intensity.kind != "constant":
+            self.warn(chosen)
+        else:
+            self._show(chosen, logged=False)
+        self._logs.info("Monitoring thread started.")
+
+    def start_data(self, session: Session, pricing: Pricing) -> dict[str, Any]:
+        """Return what the record says first: the machine, its sensors and the choices made."""
+        now = _now()
+        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
+        return {
+            "schema": SCHEMA,
+            "version": carbontracker.__version__,
+            "pid": os.getpid(),
+            "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
+            "host": {
+                "name": platform.node(),
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                "logical_cpus": os.cpu_count(),
+            },
+            "epochs": self._settings.epochs,
+            "components": list(self._settings.chosen_components),
+            "pricing": footprint_dict(free),
+            "pue_how": pricing.pue_how,
+            **sensors_data(session),
+        }
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Log an epoch."""
+        if epoch.finished:
+            self._logs.info(*oldformat.epoch_lines(epoch.index, epoch.seconds, self._watts(epoch)))
+
+    def unfinished(self, epoch: Epoch) -> None:
+        """Say that an epoch was cut short and counts as far as it came."""
+        self._show(oldformat.unfinished_line(epoch.index, epoch.seconds), logged=True)
+
+    def interrupted(self, epochs: int) -> None:
+        """Log that monitoring ends before all epochs were seen."""
+        self._logs.info(f"Training was interrupted before all {epochs} epochs were monitored.")
+
+    def predicted(self, forecast: Forecast) -> None:
+        """Show a prediction."""
+        prediction = forecast.prediction
+        heading = oldformat.predicted_heading(prediction.epochs)
+        self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
+        self.write(
+            "prediction",
+            epochs=prediction.epochs,
+            after_epochs=prediction.after_epochs,
+            method=prediction.method,
+            seconds=prediction.seconds,
+            joules=prediction.joules,
+            footprint=footprint_dict(forecast.footprint),
+        )
+
+    def actual(self, result: Result) -> None:
+        """Show what the training has cost."""
+        footprint = result.footprint
+        self._logs.info(oldformat.intensities_line(footprint))
+        self._show(oldformat.intensity_line(footprint), logged=True)
+        heading = oldformat.actual_heading(result.finished_epochs)
+        self._show(self._block(heading, result.seconds, footprint), logged=False)
+        simulated = bool(self._settings.simulated)
+        for line in oldformat.quality_lines(result.energy, simulated=simulated):
+            self._show(line, logged=False)
+        self.write(
+            "run_finished",
+            epochs=result.finished_epochs,
+            seconds=result.seconds,
+            energy=energy_dict(result.energy),
+            between_epochs=energy_dict(result.between_epochs),
+            footprint=footprint_dict(footprint),
+            tracker_cpu_seconds=result.tracker_cpu_seconds,
+        )
+        self._show("Finished monitoring.", logged=False)
+        self._logs.info("Monitoring thread ended.")
+
+    def confirmed(self) -> bool:
+        """Ask in a terminal whether to go on; without one, go on."""
+        if not (sys.stdin and sys.stdin.isatty()):
+            self.warn("stop_and_confirm: nobody to ask without a terminal, going on")
+            return True
+        self._show("Continue training (y/n)?", logged=False)
+        while True:
+            answer = input().strip().lower()
+            if answer == "y":
+                self._show("Continuing...", logged=False)
+                return True
+            if answer == "n":
+                self._logs.info("Session ended by user.")
+                self._show("Quitting...", logged=False)
+                return False
+            self._show("Input not recognized. Try again (y/n):", logged=False)
+
+    def warn(self, message: str) -> None:
+        """Show a diagnostic on stderr, and in the error log."""
+        self._diagnose("WARNING", message)
+
+    def refused(self, details: str, *, ignored: bool) -> None:
+        """Show why monitoring is not possible, or no longer."""
+        if ignored:
+            self._diagnose(
+                "CRITICAL", f"Ignored error: {details}Continued training without monitoring..."
+            )
+        else:
+            self._diagnose("CRITICAL", details)
+
+    def write(self, event: str, **data: Any) -> None:
+        """Write an event to the record, if one is kept."""
+        if self.record is not None:
+            self.record.write(event, **data)
+
+    def close(self) -> None:
+        """End the record."""
+        if self.record is not None:
+            self.record.close()
+
+    def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
+        return oldformat.consumption_block(
+            heading,
+            seconds,
+            footprint,
+            digits=self._settings.decimal_precision,
+            interpretable=self._settings.interpretable,
+        )
+
+    def _watts(self, epoch: Epoch) -> dict[str, float]:
+        return {name: _mean_watts(epoch.energy, name, epoch.seconds) for name in self._components}
+
+    def _devices(self, session: Session) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {name: [] for name in self._settings.chosen_components}
+        for entry in session.entries:
+            for component, names in found.items():
+                if entry.counted and entry.kind in KINDS_BY_COMPONENT[component]:
+                    estimated = entry.quality == "modelled" and entry.source != "simulated"
+                    names.append(f"{entry.name} (modelled)" if estimated else entry.name)
+        return found
+
+    def _explain_missing(self, session: Session) -> None:
+        for component in self._settings.chosen_components:
+            if component in self._components:
+                continue
+            reasons = [
+                f"{m.source}: {m.reason}" + (f"; mend it with: {m.remedy}" if m.remedy else "")
+                for m in session.missing
+                if component in m.what
+            ]
+            asked = self._settings.components.strip().lower() != "all"
+            if asked or not self._components:
+                why = " ".join(reasons) or "no sensor was found"
+                self.warn(f"{component} is not measured, because {why}")
+
+    def _announce_simulated(self) -> None:
+        # Upstream prints these whatever the verbosity.
+        for device in self._settings.simulated:
+            share = getattr(self._settings, f"sim_{device.kind}_util")
+            watts = float(device.waveform.partition(":")[2])
+            print(oldformat.simulated_line(device.kind, device.name, watts, share), flush=True)
+
+    def _show(self, message: str, *, logged: bool) -> None:
+        if logged:
+            self._logs.info(message)
+        self._logs.output(oldformat.PREFIX + message)
+        if self._settings.verbose > 0:
+            print(oldformat.PREFIX + message, flush=True)
+
+    def _diagnose(self, level: str, message: str) -> None:
+        self._logs.error(level, message)
+        print(f"{oldformat.PREFIX}{level} - {message}", file=sys.stderr, flush=True)
+
+
+def sensors_data(session: Session) -> dict[str, Any]:
+    """Return the sensors of a session and what is missing, as the record has them."""
+    return {
+        "sensors": [
+            {
+                "id": entry.id,
+                "kind": entry.kind,
+                "name": entry.name,
+                "source": entry.source,
+                "quality": entry.quality,
+                "counted": entry.counted,
+                "detail": entry.detail,
+            }
+            for entry in session.entries
+        ],
+        "missing": [
+            {"source": m.source, "what": m.what, "reason": m.reason, "remedy": m.remedy}
+            for m in session.missing
+        ],
+    }
+
+
+def _mean_watts(energy: Energy, component: str, seconds: float) -> float:
+    parts = [
+        energy.by_kind[kind].joules
+        for kind in KINDS_BY_COMPONENT[component]
+        if kind in energy.by_kind
+    ]
+    known = [joules for joules in parts if not math.isnan(joules)]
+    if not known or seconds <= 0:
+        return math.nan
+    return round(math.fsum(known) / seconds, 3)
+
+
+def _now() -> Any:
+    from datetime import datetime, timezone
+
+    return datetime.now(timezone.utc)

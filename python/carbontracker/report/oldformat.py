@@ -1,0 +1,167 @@
+"""The sentences, blocks and log lines of carbontracker 2.4.x, which scripts and parsers know."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carbontracker.footprint import Footprint
+    from carbontracker.window import Energy
+
+PREFIX = "CarbonTracker: "
+
+
+def timestring(seconds: float, *, with_fraction: bool = False) -> str:
+    """Return ``H:MM:SS`` or ``H:MM:SS.ss``, with a sign if negative; never 60 seconds.
+
+    Rounding happens before splitting, so 59.999 is a full minute.
+    """
+    digits = 2 if with_fraction else 0
+    total = round(abs(seconds), digits)
+    minutes, rest = divmod(total, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:05.2f}" if with_fraction else f"{int(rest):02d}"
+    sign = "-" if seconds < 0 and total > 0 else ""
+    return f"{sign}{hours}:{minutes:02d}:{text}"
+
+
+def consumption_block(
+    heading: str, seconds: float, footprint: Footprint, *, digits: int, interpretable: bool
+) -> str:
+    """Return the block that follows a prediction or a measurement."""
+    lines = [
+        "",
+        heading,
+        f"\tTime:\t{timestring(seconds)}",
+        f"\tEnergy:\t{figure(footprint.kwh, digits)} kWh",
+        f"\tCO2eq:\t{figure(footprint.gco2eq, digits)} g",
+    ]
+    if interpretable:
+        car = footprint.equivalents[0]
+        lines += ["\tThis is equivalent to:", f"\t{figure(car.value, digits)} {car.name}"]
+    return "\n".join(lines)
+
+
+def figure(value: float, digits: int) -> str:
+    """Return a number with so many decimals; what was not measured says so."""
+    return "not measured" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def predicted_heading(epochs: float) -> str:
+    """Return the heading of a prediction."""
+    return f"Predicted consumption for {epochs} epoch(s):"
+
+
+def actual_heading(epochs: int | None) -> str:
+    """Return the heading of a measurement; None where there are no epochs."""
+    return "Actual consumption:" if epochs is None else f"Actual consumption for {epochs} epoch(s):"
+
+
+def components_line(devices: Mapping[str, Sequence[str]]) -> str:
+    """Return what was found, by component (``gpu``, ``cpu``) in the order given."""
+    found = [
+        f"{component.upper()} with device(s) {', '.join(names)}."
+        for component, names in devices.items()
+        if names
+    ]
+    return f"The following components were found: {' '.join(found)}"
+
+
+def epoch_lines(epoch: int, seconds: float, watts: Mapping[str, float]) -> list[str]:
+    """Return the log lines of an epoch; ``watts`` are sums over a component's devices."""
+    powers = [
+        f"Average power usage (W) for {component}: {'None' if math.isnan(value) else value}"
+        for component, value in watts.items()
+    ]
+    return [f"Epoch {epoch}:", f"Duration: {timestring(seconds, with_fraction=True)}", *powers]
+
+
+def pue_line(pue: float, how: str) -> str:
+    """Return the line that states the PUE in force."""
+    source = (
+        "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
+        if how.startswith("world average")
+        else how
+    )
+    return (
+        "Only predicted and actual consumptions are multiplied by a PUE coefficient of "
+        f"{pue} ({source})."
+    )
+
+
+def intensity_line(footprint: Footprint) -> str:
+    """Return the sentence with the mean intensity. The space at its end is part of the format."""
+    return (
+        "Average carbon intensity during training was "
+        f"{footprint.intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh. "
+    )
+
+
+def intensities_line(footprint: Footprint) -> str:
+    """Return the log line that lists the intensities in use."""
+    place = footprint.place
+    where = "Unknown" if place is None or place.how == "unknown" else place.zone
+    return (
+        "Carbon intensities (gCO2eq/kWh) fetched every 900 s at detected location: "
+        f"{where}: [{footprint.intensity.gco2eq_per_kwh}]"
+    )
+
+
+def chosen_intensity_line(footprint: Footprint) -> str:
+    """Return the sentence that says which intensity is used, and why."""
+    intensity, place = footprint.intensity, footprint.place
+    value = f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh"
+    if intensity.kind == "constant":
+        return f"Using the given carbon intensity: {value}."
+    if place is None or place.how == "unknown":
+        return (
+            "No carbon intensity provider specified and no location detected. Defaulting to "
+            f"global average carbon intensity for {intensity.year}: {value}."
+        )
+    by = "" if place.how == "argument" else f" (location by {place.how})"
+    return (
+        "No carbon intensity provider specified. Using average carbon intensity for "
+        f"{intensity.zone}{by}: {value}."
+    )
+
+
+def simulated_line(kind: str, name: str, watts: float, utilisation: float | None) -> str:
+    """Return the sentence that announces a simulated device; ``watts`` at that utilisation."""
+    words = {"gpu": ("GPU", "power consumption"), "cpu": ("CPU", "TDP")}
+    device, figure_name = words[kind]
+    share = 0.5 if utilisation is None else utilisation
+    return (
+        f"Using simulated {device}: {name} with {figure_name}: {watts:.2f}W "
+        f"(at {share * 100:.0f}% utilization)"
+    )
+
+
+def unfinished_line(epoch: int, seconds: float) -> str:
+    """Return the sentence on an epoch that was cut short."""
+    return (
+        f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
+        "what it used is included."
+    )
+
+
+def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
+    """Return what has to be said of how the energy is known; nothing if all was measured."""
+    if math.isnan(energy.joules):
+        return ["No energy was measured: `carbontracker sensors` says why."]
+    lines = []
+    if energy.modelled_joules > 0 and energy.joules > 0:
+        share = 100.0 * energy.modelled_joules / energy.joules
+        amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"
+        how = (
+            "simulated, not measured."
+            if simulated
+            else f"modelled, not measured ({energy.joules:.0f} J +/- {energy.error_joules:.0f} J): "
+            "`carbontracker sensors` says why."
+        )
+        lines.append(f"{amount} {how}")
+    if energy.coverage < 0.99:
+        lines.append(f"Sensors were read for {100.0 * energy.coverage:.1f} % of the time only.")
+    return lines

@@ -1,0 +1,91 @@
+"""Plain text for the terminal: what a command has cost, and what can be read here."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from carbontracker.report import oldformat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carbontracker.footprint import Footprint
+    from carbontracker.sensors import Absent, Readable, Sensors
+    from carbontracker.window import Energy
+
+
+def command_summary(
+    seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool, digits: int = 12
+) -> str:
+    """Return what a wrapped command has cost, in the block that carbontracker always had."""
+    block = oldformat.consumption_block(
+        oldformat.actual_heading(None), seconds, footprint, digits=digits, interpretable=True
+    )
+    lines = [
+        block,
+        *device_lines(energy),
+        price_line(footprint),
+        *oldformat.quality_lines(energy, simulated=simulated),
+    ]
+    return "\n".join(oldformat.PREFIX + line for line in lines)
+
+
+def device_lines(energy: Energy) -> list[str]:
+    """Return one line a device: joules with their error, and how they are known."""
+    return [
+        f"{name}: {joules(part)}" + (f", {part.quality}" if part.quality != "missing" else "")
+        for name, part in energy.by_device.items()
+    ]
+
+
+def joules(energy: Energy) -> str:
+    """Return an energy with its 95 % half-width."""
+    if math.isnan(energy.joules):
+        return "not measured"
+    return f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
+
+
+def price_line(footprint: Footprint) -> str:
+    """Return the intensity, where it holds, and the PUE."""
+    intensity, place = footprint.intensity, footprint.place
+    where = intensity.name if intensity.year is None else f"{intensity.name} {intensity.year}"
+    how = f", location by {place.how}" if place and place.how != "unknown" else ""
+    if place and place.how == "unknown" and intensity.kind != "constant":
+        how = ", location unknown: name it with --location or CARBONTRACKER_LOCATION"
+    return (
+        f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh ({where}{how}), PUE {footprint.pue:g} included"
+    )
+
+
+def sensors_table(found: Sensors) -> str:
+    """Return what can be read here and what cannot, for the terminal."""
+    lines = ["Read here:"]
+    lines += _readable_lines(found.readable) or ["  nothing"]
+    if found.absent:
+        lines += ["", "Not read here:"]
+        for absent in found.absent:
+            lines += _absent_lines(absent)
+    return "\n".join(lines)
+
+
+def _readable_lines(readable: Sequence[Readable]) -> list[str]:
+    width = max((len(item.id) for item in readable), default=0)
+    lines = []
+    for item in readable:
+        watts = "     -  " if item.watts is None else f"{item.watts:6.1f} W"
+        rate = f"every {item.period_seconds * 1000:g} ms"
+        counted = "" if item.counted else f" [not added: {item.why}]"
+        lines.append(
+            f"  {item.id:<{width}}  {watts}  {item.quality:<10}  {item.name} "
+            f"({item.source}, {rate}){counted}"
+        )
+        lines.append(f"  {'':<{width}}            {item.detail}")
+    return lines
+
+
+def _absent_lines(absent: Absent) -> list[str]:
+    lines = [f"  {absent.what} ({absent.source}): {absent.reason}"]
+    if absent.remedy:
+        lines.append(f"      mend it with: {absent.remedy}")
+    return lines

@@ -1,0 +1,100 @@
+"""What can be read on this machine, at what rate, what cannot, why, and what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontracker.session import Config, acquire, release
+
+if TYPE_CHECKING:
+    from carbontracker.session import Session
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A channel that is read."""
+
+    id: str
+    """``gpu:0``, ``cpu:0``, ``dram:0``."""
+    kind: str
+    name: str
+    """What the hardware calls itself."""
+    source: str
+    """The sensor that reads it."""
+    quality: str
+    """``measured``, ``integrated`` or ``modelled``."""
+    detail: str
+    counted: bool
+    """It enters the totals."""
+    why: str
+    """If not counted: the reason."""
+    watts: float | None
+    """Mean power while the machine was looked at; None if it could not be told."""
+    period_seconds: float
+    """Time between readings, s."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Something that is not read here."""
+
+    source: str
+    what: str
+    reason: str
+    remedy: str
+    """The command that mends it; empty if nothing does."""
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """The outcome of looking."""
+
+    readable: tuple[Readable, ...]
+    absent: tuple[Absent, ...]
+    tracker_cpu_seconds: float
+    """CPU time that looking has cost, s."""
+
+
+def sensors(seconds: float = 0.5) -> Sensors:
+    """Probe this machine and look at it for so many seconds."""
+    session = acquire(Config.from_environment())
+    try:
+        return _look(session, seconds)
+    finally:
+        release(session)
+
+
+def _look(session: Session, seconds: float) -> Sensors:
+    import time
+
+    start = session.mark()
+    time.sleep(seconds)
+    end = session.mark()
+    energy = session.energy(start, end)
+    stats = session.stats()
+    elapsed = (end.t_ns - start.t_ns) / 1e9
+    readable = []
+    for index, entry in enumerate(session.entries):
+        part = energy.by_device.get(entry.id) if entry.counted else None
+        if part is None:
+            _, watts = session.power(index, start.t_ns, end.t_ns)
+            mean = float(watts.mean()) if len(watts) else None
+        else:
+            mean = part.joules / elapsed if part.joules == part.joules else None
+        readable.append(
+            Readable(
+                entry.id,
+                entry.kind,
+                entry.name,
+                entry.source,
+                entry.quality,
+                entry.detail,
+                entry.counted,
+                entry.why,
+                mean,
+                stats[entry.source].period_ns / 1e9,
+            )
+        )
+    absent = tuple(Absent(m.source, m.what, m.reason, m.remedy) for m in session.missing)
+    return Sensors(tuple(readable), absent, session.cpu_seconds)

@@ -1,0 +1,351 @@
+"""The channels of this machine, sampled in this process: the only part that knows the core.
+
+One session is shared by all trackers and windows that ask for the same thing; it stops when the
+last of them is done, or at interpreter exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carbontracker import _core
+from carbontracker.timeline import Timeline
+from carbontracker.window import MISSING, ChannelInfo, Energy, window_energy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carbontracker.timeline import Floats, Int64s, Level
+
+_COLLECT_EVERY_S = 2.0
+_LOOK_AGAIN_S = 0.005
+_KEEP_FULL_NS = 120_000_000_000
+"""Samples younger than this keep the resolution they were taken at."""
+
+CPU_KINDS = ("cpu", "dram", "core", "uncore", "platform")
+GPU_KINDS = ("gpu",)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A device that exists only as a formula."""
+
+    kind: str
+    name: str
+    waveform: str
+    """``constant:W``, or a shape of ``cpp/src/sources/simulated.cpp``."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to sample and how. The defaults sample everything on this machine."""
+
+    root: str = "/"
+    """The folder above ``sys`` and ``proc``."""
+    nvml_library: str = "libnvidia-ml.so.1"
+    kinds: tuple[str, ...] = ()
+    """Only these kinds of channel; empty for all."""
+    simulated: tuple[Simulated, ...] = ()
+    period_s: float = 0.0
+    """Seconds between readings; 0 for each sensor's own default."""
+    budget: float = 0.005
+    """Most of one core that a sampling thread may use; its period stretches to keep it."""
+    spacing_s: float = 1.0
+    """Spacing of the stored time series once it is two minutes old, s. Totals do not depend on
+    it."""
+    visible_gpus: str | None = None
+    """``CUDA_VISIBLE_DEVICES``, if it is set."""
+    cuda_order: str | None = None
+    """``CUDA_DEVICE_ORDER``, if it is set."""
+
+    @classmethod
+    def from_environment(cls, **settings: object) -> Config:
+        """Return a configuration with the environment's answers where nothing else is said.
+
+        ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
+        host); ``CARBONTRACKER_NVML``: path of the NVML library; ``CARBONTRACKER_PERIOD``: seconds
+        between readings; ``CARBONTRACKER_BUDGET``: share of a core.
+
+        Raises:
+            ValueError: a number in the environment is none.
+        """
+        environ = os.environ
+        found: dict[str, object] = {
+            "root": environ.get("CARBONTRACKER_ROOT") or "/",
+            "nvml_library": environ.get("CARBONTRACKER_NVML") or "libnvidia-ml.so.1",
+            "period_s": _number("CARBONTRACKER_PERIOD", 0.0),
+            "budget": _number("CARBONTRACKER_BUDGET", 0.005),
+            "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
+            "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
+        }
+        return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
+
+    def host(self) -> _core.Host:
+        """Return the world as the core's sources see it."""
+        variables = {
+            "CUDA_VISIBLE_DEVICES": self.visible_gpus,
+            "CUDA_DEVICE_ORDER": self.cuda_order,
+        }
+        return _core.Host(
+            root=Path(self.root),
+            nvml_library=self.nvml_library,
+            data_dir=Path(__file__).parent / "data",
+            environment={name: text for name, text in variables.items() if text is not None},
+            simulated=[_core.SimulatedDevice(d.kind, d.name, d.waveform) for d in self.simulated],
+        )
+
+
+def _number(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        message = f"{variable}={text!r} is not a number of at least 0; unset it or give a number"
+        raise ValueError(message)
+    return value
+
+
+class Mark:
+    """A moment in the life of a session. Making one is cheap; its energy is resolved later."""
+
+    __slots__ = ("__weakref__", "levels", "t_ns")
+
+    def __init__(self, t_ns: int) -> None:
+        self.t_ns = t_ns
+        self.levels: tuple[Level, ...] | None = None
+
+
+class Session:
+    """Sampling threads, their timelines, and marks on them.
+
+    Without a core it is the session of a process in which nothing may be sampled: every mark works
+    and every energy is missing.
+    """
+
+    def __init__(self, config: Config, core: _core.Session | None) -> None:
+        self.config = config
+        self._core = core
+        self.entries = core.entries if core else []
+        self.channels = tuple(
+            ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in self.entries
+        )
+        self._timelines = [Timeline(counter=e.is_counter, tick_ns=e.tick_ns) for e in self.entries]
+        self._pending: weakref.WeakSet[Mark] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._collector = threading.Thread(
+            target=self._collect_periodically, name="carbontracker-collect", daemon=True
+        )
+
+    @classmethod
+    def probe(cls, config: Config) -> Session:
+        """Find what can be read; nothing is sampled before ``start``.
+
+        Raises:
+            ValueError: a simulated device's waveform cannot be read.
+        """
+        core = _core.Session(
+            config.host(),
+            period_ns=int(config.period_s * 1e9),
+            budget=config.budget,
+            kinds=list(config.kinds),
+        )
+        return cls(config, core)
+
+    def start(self) -> None:
+        """Start sampling, and collecting what was sampled."""
+        if self._core is not None and self._core.here:
+            self._core.start()
+            self._collector.start()
+
+    @property
+    def here(self) -> bool:
+        """Return False where nothing is sampled: in a child of a process that measures."""
+        return self._core is not None and self._core.here
+
+    @property
+    def closed(self) -> bool:
+        """Return whether sampling has ended."""
+        return self._closing.is_set()
+
+    @property
+    def missing(self) -> Sequence[_core.Unavailable]:
+        """Return what cannot be read or is not used, why, and what mends it."""
+        return self._core.missing if self._core else []
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the sampling threads have used so far, s."""
+        return sum(stats.cpu_ns for stats in self.stats().values()) / 1e9
+
+    def stats(self) -> dict[str, _core.SamplerStats]:
+        """Return what each sampling thread says of itself, by source."""
+        return dict(self._core.stats()) if self._core else {}
+
+    def channel_stats(self, index: int) -> _core.ChannelStats | None:
+        """Return errors, drops and resets of channel ``index``; None where nothing is sampled."""
+        return self._core.channel_stats(index) if self._core else None
+
+    def mark(self) -> Mark:
+        """Mark this moment and ask for a reading at it; never waits."""
+        mark = Mark(time.monotonic_ns())
+        if self._core is not None:
+            self._core.poke()
+            self._pending.add(mark)
+        return mark
+
+    def energy(self, start: Mark, end: Mark) -> Energy:
+        """Return the energy between two marks of this session, as far as it is known now."""
+        if not self.here:
+            return MISSING
+        with self._lock:
+            self._collect()
+            a, b = self._resolve(start), self._resolve(end)
+            coverage = [line.coverage(start.t_ns, end.t_ns) for line in self._timelines]
+        return window_energy(self.channels, a, b, coverage)
+
+    def energy_between(self, start_ns: int, end_ns: int) -> Energy:
+        """Return the energy between two moments on CLOCK_MONOTONIC."""
+        return self.energy(Mark(start_ns), Mark(end_ns))
+
+    def is_final(self, *marks: Mark) -> bool:
+        """Return whether every counted sensor has moved past these marks."""
+        if not self.here:
+            return True  # nothing will ever be added
+        with self._lock:
+            self._collect()
+            return all(
+                level.final
+                for mark in marks
+                for channel, level in zip(self.channels, self._resolve(mark), strict=True)
+                if channel.counted
+            )
+
+    def await_final(self, mark: Mark, timeout_s: float = 0.4) -> bool:
+        """Wait until every sensor has moved past ``mark``, at most so long; return whether."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_final(mark):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        return True
+
+    def power(self, index: int, start_ns: int, end_ns: int) -> tuple[Int64s, Floats]:
+        """Return times (n,) ns and watts (n,) of channel ``index``."""
+        with self._lock:
+            self._collect()
+            return self._timelines[index].power(start_ns, end_ns)
+
+    def close(self) -> None:
+        """Take a last reading, stop the threads, keep the timelines."""
+        if not self.here or self.closed or self._core is None:
+            return
+        self._closing.set()
+        self._core.stop()
+        if self._collector.is_alive():
+            self._collector.join()
+        with self._lock:
+            self._collect()
+
+    def _collect_periodically(self) -> None:
+        while not self._closing.wait(_COLLECT_EVERY_S):
+            with self._lock:
+                self._collect()
+
+    def _collect(self) -> None:
+        if self._core is None or not self.here:
+            return
+        for index, timeline in enumerate(self._timelines):
+            # The time first: all samples up to it are in the ring by then.
+            seen_ns = self._core.channel_stats(index).last_read_ns
+            timeline.extend(*self._core.drain(index), seen_ns=seen_ns)
+        self._thin(time.monotonic_ns() - _KEEP_FULL_NS)
+
+    def _thin(self, horizon_ns: int) -> None:
+        # A mark that is about to lose its neighbourhood is resolved first, so that thinning
+        # changes no window.
+        for mark in [mark for mark in self._pending if mark.t_ns <= horizon_ns]:
+            self._resolve(mark)
+            self._pending.discard(mark)
+        for timeline in self._timelines:
+            timeline.thin(horizon_ns, int(self.config.spacing_s * 1e9))
+
+    def _resolve(self, mark: Mark) -> tuple[Level, ...]:
+        if mark.levels is not None and mark not in self._pending:
+            return mark.levels
+        mark.levels = tuple(timeline.at(mark.t_ns) for timeline in self._timelines)
+        if all(level.final for level in mark.levels):
+            self._pending.discard(mark)
+        return mark.levels
+
+
+class _Shared:
+    """The sessions of this process, counted by their users."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users: dict[Session, int] = {}
+        self.measured_by_parent = False
+
+    def find(self, config: Config) -> Session | None:
+        return next((session for session in self.users if session.config == config), None)
+
+    def after_fork_in_child(self) -> None:
+        # The counters are the machine's: what the parent already counts the child must not count
+        # again. The lock may have been held by a thread that does not exist here.
+        self.measured_by_parent = self.measured_by_parent or bool(self.users)
+        self.lock = threading.Lock()
+        self.users.clear()
+
+
+_shared = _Shared()
+
+
+def acquire(config: Config) -> Session:
+    """Return the process's session for ``config``, started; give it back with ``release``.
+
+    Raises:
+        ValueError: a simulated device's waveform cannot be read.
+    """
+    with _shared.lock:
+        session = _shared.find(config)
+        if session is None:
+            session = Session(config, None) if _shared.measured_by_parent else Session.probe(config)
+            session.start()
+        _shared.users[session] = _shared.users.get(session, 0) + 1
+        return session
+
+
+def release(session: Session) -> None:
+    """Give back a session; the last user stops it."""
+    with _shared.lock:
+        if session not in _shared.users:
+            return
+        _shared.users[session] -= 1
+        if _shared.users[session] > 0:
+            return
+        del _shared.users[session]
+    session.close()
+
+
+def _close_all() -> None:
+    with _shared.lock:
+        sessions = list(_shared.users)
+        _shared.users.clear()
+    for session in sessions:
+        session.close()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_shared.after_fork_in_child)

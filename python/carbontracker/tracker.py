@@ -1,0 +1,275 @@
+"""The drop-in: ``CarbonTracker`` with the arguments, console and logs of carbontracker 2.4.x."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from carbontracker.record import (
+    Record,
+    energy_dict,
+    footprint_dict,
+    record_directory,
+    record_wanted,
+)
+from carbontracker.report.console import Console
+from carbontracker.run import Run
+from carbontracker.session import acquire, release
+from carbontracker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from carbontracker.pricing import Pricing
+    from carbontracker.run import Epoch, Result
+
+EXIT_SOFTWARE = 70
+"""Exit code of a tracker that was asked for something it does not know, as upstream has it."""
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+def _harmless(method: _Method) -> _Method:
+    """Let nothing but ``SystemExit`` out of ``method``: monitoring fails, the training goes on.
+
+    Does nothing in a forked child and after the end.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: CarbonTracker, *args: Any, **kwargs: Any) -> Any:
+        if self.deleted or os.getpid() != self._owner_pid:
+            return None
+        try:
+            return method(self, *args, **kwargs)
+        except Exception:  # noqa: BLE001  # the outermost edge: see the docstring
+            self._give_up(traceback.format_exc())
+            return None
+
+    return cast("_Method", guarded)
+
+
+class EpochCount(int):
+    """The number of epochs, as upstream's attribute; calling it iterates over them, marked."""
+
+    _tracker: CarbonTracker
+
+    def __new__(cls, epochs: int, tracker: CarbonTracker) -> EpochCount:
+        """Return the count, bound to its tracker."""
+        count = super().__new__(cls, epochs)
+        count._tracker = tracker
+        return count
+
+    def __call__(self) -> Iterator[int]:
+        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch."""
+        for index in range(self):
+            self._tracker.epoch_start()
+            try:
+                yield index
+            except GeneratorExit:
+                # The loop was left by break or an exception: so is the training.
+                self._tracker.stop()
+                raise
+            self._tracker.epoch_end()
+
+
+class CarbonTracker:
+    """Measures the epochs of a training, predicts all of them, prints and records the footprint.
+
+    The first twenty arguments are those of carbontracker 2.4.x in their order; all are readable as
+    attributes. What is deliberately different is listed in ``docs/migrating.md``.
+
+    Args:
+        epochs: how many there will be.
+        epochs_before_pred: predict after so many; -1 for all, 0 for never.
+        monitor_epochs: stop monitoring after so many; -1 for all.
+        update_interval: spacing of the stored time series, s. Totals do not depend on it.
+        interpretable: say what the emissions are equivalent to.
+        stop_and_confirm: ask after the prediction whether to go on (only in a terminal).
+        ignore_errors: go on unmonitored where an impossible request would exit with code 70.
+        components: ``all``, or a comma-separated choice of ``gpu`` and ``cpu`` (with memory).
+        devices_by_pid: accepted; all GPUs visible to this process are measured.
+        log_dir: where the log files go, and the record; None for no log files.
+        log_file_prefix: in front of the names of the log files.
+        verbose: 0 for a silent console.
+        decimal_precision: decimals of energy, emissions and equivalents.
+        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``.
+        sim_cpu: name of a simulated processor, with ``sim_cpu_tdp`` (W) and ``sim_cpu_util``
+            (0 to 1, default 0.5); replaces the real one.
+        sim_cpu_tdp: see ``sim_cpu``.
+        sim_cpu_util: see ``sim_cpu``.
+        sim_gpu: the same for a GPU, with ``sim_gpu_watts`` and ``sim_gpu_util``.
+        sim_gpu_watts: see ``sim_gpu``.
+        sim_gpu_util: see ``sim_gpu``.
+        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
+        pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else 1.58.
+        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
+
+    Raises:
+        ValueError: arguments that contradict each other, an impossible PUE or intensity, an
+            unknown location (the message has the nearest).
+        SystemExit: code 70 for an unknown component or API name or an impossible simulated
+            device, unless ``ignore_errors``.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  # upstream's signature
+        self,
+        epochs: int,
+        epochs_before_pred: int = 1,
+        monitor_epochs: int = -1,
+        update_interval: float = 1,
+        interpretable: bool = True,
+        stop_and_confirm: bool = False,
+        ignore_errors: bool = False,
+        components: str = "all",
+        devices_by_pid: bool = False,
+        log_dir: str | os.PathLike[str] | None = None,
+        log_file_prefix: str = "",
+        verbose: int = 1,
+        decimal_precision: int = 12,
+        api_keys: Mapping[str, str] | None = None,
+        sim_cpu: str | None = None,
+        sim_cpu_tdp: float | None = None,
+        sim_cpu_util: float | None = None,
+        sim_gpu: str | None = None,
+        sim_gpu_watts: float | None = None,
+        sim_gpu_util: float | None = None,
+        *,
+        location: str | None = None,
+        pue: float | None = None,
+        intensity: float | None = None,
+        record: bool | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._settings = Settings(**given)
+        self._settings.check()
+        self._owner_pid = os.getpid()
+        self.deleted = False
+        self.epoch_counter = 0
+        self.result: Result | None = None
+        self._run: Run | None = None
+        pricing = self._settings.pricing()
+        self._console = Console(self._settings)
+        try:
+            self._begin(pricing)
+        except Exception as error:  # noqa: BLE001  # the outermost edge of the constructor
+            self._refuse(error)
+
+    @property
+    def epochs(self) -> EpochCount:
+        """Return the number of epochs, which called yields them: ``for i in tracker.epochs():``."""
+        return EpochCount(int(self._settings.epochs), self)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an argument of the constructor by its name."""
+        if not name.startswith("_") and name in Settings.__dataclass_fields__:
+            return getattr(self._settings, name)
+        message = f"'CarbonTracker' object has no attribute {name!r}"
+        raise AttributeError(message)
+
+    @_harmless
+    def epoch_start(self) -> None:
+        """Mark the beginning of an epoch."""
+        run = self._monitored()
+        if run.in_epoch:
+            self._console.warn("epoch_start() twice without epoch_end(): the first epoch ends here")
+            self._finish_epoch()
+            if self.deleted:
+                return
+        self.epoch_counter += 1
+        run.start_epoch()
+
+    @_harmless
+    def epoch_end(self) -> None:
+        """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
+        if not self._monitored().in_epoch:
+            self._console.warn("epoch_end() without epoch_start(): nothing to report")
+            return
+        self._finish_epoch()
+
+    @_harmless
+    def stop(self) -> None:
+        """End monitoring and report; an epoch that is open is reported as far as it came."""
+        run = self._monitored()
+        self._console.interrupted(self._settings.epochs)
+        if run.in_epoch:
+            epoch = run.end_epoch(finished=False)
+            self._write_epoch(epoch)
+            self._console.unfinished(epoch)
+        self._end()
+
+    @_harmless
+    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
+        """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``."""
+        self._settings.set_api_keys(api_keys)
+
+    def _begin(self, pricing: Pricing) -> None:
+        settings = self._settings
+        settings.check_names()
+        session = acquire(settings.config())
+        self._run = Run(session, pricing)
+        if record_wanted(settings.record):
+            self._console.record = Record(record_directory(settings.log_dir))
+        self._console.begin(session, pricing)
+        self._console.write("run_started", **self._console.start_data(session, pricing))
+        # A training that crashes or never calls stop() still gets its result.
+        atexit.register(self.stop)
+
+    def _monitored(self) -> Run:
+        if self._run is None:
+            message = "the tracker is not monitoring"
+            raise RuntimeError(message)
+        return self._run
+
+    def _finish_epoch(self) -> None:
+        run, settings = self._monitored(), self._settings
+        epoch = run.end_epoch()
+        self._write_epoch(epoch)
+        if epoch.index == settings.predict_after:
+            forecast = run.predict(int(settings.epochs))
+            self._console.predicted(forecast)
+            if settings.stop_and_confirm and not self._console.confirmed():
+                self._end()
+                sys.exit(0)
+        if epoch.index == settings.monitor_until:
+            self._end()
+
+    def _write_epoch(self, epoch: Epoch) -> None:
+        self._console.epoch(epoch)
+        self._console.write(
+            "epoch",
+            index=epoch.index,
+            finished=epoch.finished,
+            seconds=epoch.seconds,
+            energy=energy_dict(epoch.energy),
+            footprint=footprint_dict(epoch.footprint),
+        )
+
+    def _end(self) -> None:
+        run = self._monitored()
+        self.result = run.result()
+        self._console.actual(self.result)
+        self._close()
+
+    def _close(self) -> None:
+        self.deleted = True
+        atexit.unregister(self.stop)
+        self._console.close()
+        if self._run is not None:
+            release(self._run.session)
+            self._run = None
+
+    def _refuse(self, error: Exception) -> None:
+        details = "".join(traceback.format_exception(error))
+        self._console.refused(details, ignored=self._settings.ignore_errors)
+        self._close()
+        if not self._settings.ignore_errors:
+            sys.exit(EXIT_SOFTWARE)
+
+    def _give_up(self, details: str) -> None:
+        self._console.refused(details, ignored=True)
+        self._close()
