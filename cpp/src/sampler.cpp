@@ -19,6 +19,13 @@ constexpr std::int64_t kLongestPeriodNs = 2 * kNanosPerSecond;
 // A mark that follows a reading this closely (in periods) gains nothing from another.
 constexpr std::int64_t kEdgeReadFraction = 8;
 
+// Of the thread's own period once the budget has stretched it; before, of the sensor's, if that is
+// shorter: a thread that is asked to read seldom still reads the edges sharply.
+std::int64_t edge_spacing_ns(std::int64_t period_ns, const Pace& pace, const Source& source) {
+    if (period_ns > pace.period_ns) return period_ns / kEdgeReadFraction;
+    return std::min(period_ns, source.default_period_ns()) / kEdgeReadFraction;
+}
+
 std::size_t ring_capacity(std::int64_t period_ns) {
     return std::max(kLeastRing, static_cast<std::size_t>(kRingNs / period_ns));
 }
@@ -77,20 +84,22 @@ void Sampler::run() noexcept {
     std::int64_t deadline_ns = now_ns();
     std::int64_t read_ns = 0;
     accounted_.wall_ns = deadline_ns;
+    // The count comes before the flag: a stop that falls between the two has rung since `seen`.
+    std::uint32_t seen = bell_.count();
     while (!stopping_.load(std::memory_order_acquire)) {
-        const std::uint32_t seen = bell_.count();
         const std::int64_t now = now_ns();
         const std::int64_t period_ns = counters_.period_ns.load(std::memory_order_relaxed);
         if (now >= deadline_ns) {
             read_all();
             read_ns = now;
-        } else if (now - read_ns >= period_ns / kEdgeReadFraction) {
+        } else if (now - read_ns >= edge_spacing_ns(period_ns, pace_, *source_)) {
             read_all();
             read_ns = now;
             counters_.edge_reads.fetch_add(1, std::memory_order_relaxed);
         }
         deadline_ns = next_deadline(deadline_ns);
         bell_.wait(seen, deadline_ns);
+        seen = bell_.count();
     }
     read_all(); // stopping is a mark too
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
@@ -114,12 +123,26 @@ void Sampler::store(Lane& lane, const Reading& reading) noexcept {
         lane.errors.fetch_add(1, std::memory_order_relaxed);
         return;
     }
-    if (outcome == Meter::Outcome::sample && !lane.ring.push(sample)) {
-        lane.dropped.fetch_add(1, std::memory_order_relaxed);
-    }
     lane.resets.store(lane.meter.resets(), std::memory_order_relaxed);
+    if (outcome == Meter::Outcome::sample) {
+        publish(lane, sample);
+    } else if (!lane.published) {
+        lane.published = lane.ring.push(lane.newest); // no later change may come to carry it
+    }
+    if (!lane.published) return;
     // release: whoever sees this time also finds every sample up to it in the ring.
     lane.last_read_ns.store(reading.t_ns, std::memory_order_release);
+}
+
+void Sampler::publish(Lane& lane, Sample sample) noexcept {
+    if (!lane.published) {
+        // The reader never saw the change before this one: what stood still came after that, and a
+        // gap among the refused samples is a gap still.
+        sample.flags = (sample.flags & ~kStoodStill) | (lane.newest.flags & kGap);
+    }
+    lane.newest = sample;
+    lane.published = lane.ring.push(sample);
+    if (!lane.published) lane.dropped.fetch_add(1, std::memory_order_relaxed);
 }
 
 std::int64_t Sampler::next_deadline(std::int64_t deadline_ns) noexcept {

@@ -70,6 +70,8 @@ private:
         Lane(const Channel& channel, std::size_t capacity) : meter(channel), ring(capacity) {}
         Meter meter;
         Ring<Sample> ring;
+        Sample newest;
+        bool published = true; // false while a full ring has refused the newest
         std::atomic<std::uint64_t> errors{0};
         std::atomic<std::uint64_t> dropped{0};
         std::atomic<std::uint64_t> resets{0};
@@ -92,6 +94,7 @@ private:
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
     void read_all() noexcept;
     static void store(Lane& lane, const Reading& reading) noexcept;
+    static void publish(Lane& lane, Sample sample) noexcept;
     [[nodiscard]] std::int64_t next_deadline(std::int64_t deadline_ns) noexcept;
     void keep_to_budget() noexcept;
 

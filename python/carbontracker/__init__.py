@@ -5,8 +5,7 @@ Nothing happens at import: names are loaded when they are first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # the name type checkers know; typing itself would cost ten milliseconds
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.intensity import Intensity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,15 +24,17 @@ class OldLogs:
         if log_dir is None:
             return
         try:
-            Path(log_dir).mkdir(parents=True, exist_ok=True)
+            Path(log_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             logger.warning("carbontracker: no log files are written: %s", error)
             return
         # The time ends in Z, so it is UTC, which upstream's is not.
         stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
-        number = random.randint(1, 999_999)  # a name, not a secret
+        # Not from `random`: a training that seeds it must draw the same numbers as without us.
+        number = 1 + int.from_bytes(os.urandom(4), "big") % 999_999
         name = f"{os.getpid()}.{number}_{stamp}_carbontracker"
-        self._stem = Path(log_dir) / (f"{prefix}_{name}" if prefix else name)
+        # Absolute, because a training may change its working directory.
+        self._stem = Path(log_dir).absolute() / (f"{prefix}_{name}" if prefix else name)
 
     def info(self, *messages: str) -> None:
         """Append to the standard log."""
@@ -45,9 +46,10 @@ class OldLogs:
 
     def error(self, level: str, message: str) -> None:
         """Append to the error log."""
-        milliseconds = f"{datetime.now().microsecond // 1000:03d}"
+        now = datetime.now()
+        time = f"{now:%Y-%m-%d %H:%M:%S},{now.microsecond // 1000:03d}"
         thread = threading.current_thread().name
-        self._append("_err", [f"{_time()},{milliseconds} - {thread} - {level} - {message}"])
+        self._append("_err", [f"{time} - {thread} - {level} - {message}"])
 
     def _append(self, kind: str, lines: list[str]) -> None:
         if self._stem is None or os.getpid() != self._owner_pid:

@@ -6,11 +6,11 @@ system call, so that a process killed at any moment leaves every line before tha
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
-import secrets
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,7 +52,7 @@ class Record:
     """The events of one run, appended to the process's file in a directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.run_id = secrets.token_hex(8)
+        self.run_id = os.urandom(8).hex()
         self.path: Path | None = None
         self._owner_pid = os.getpid()
         self._fd = -1
@@ -69,10 +69,17 @@ class Record:
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
         text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
         try:
-            os.write(self._fd, text.encode())
+            self._append(text.encode())
         except OSError as error:
             logger.warning("carbontracker: the record %s ends here: %s", self.path, error)
             self.close()
+
+    def _append(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        if written < len(line):
+            # A disk that is filling up took a part: taken back, so that every line stays whole.
+            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """End the record."""
@@ -83,7 +90,8 @@ class Record:
     def _open(self, directory: Path) -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path = _file_in(directory)
+            # Absolute: runs of one process share a file also after a change of directory.
+            self.path = _file_in(directory.absolute())
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
         except OSError as error:
@@ -98,7 +106,7 @@ def _file_in(directory: Path) -> Path:
     key = (os.getpid(), directory)
     if key not in _files:
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        _files[key] = directory / f"{stamp}_{os.getpid()}_{secrets.token_hex(3)}.jsonl"
+        _files[key] = directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}.jsonl"
     return _files[key]
 
 

@@ -23,6 +23,7 @@ KINDS_BY_COMPONENT = {"gpu": GPU_KINDS, "cpu": CPU_KINDS}
 API_NAMES = ("electricitymaps",)
 
 _DEFAULT_UTILISATION = 0.5
+_LONGEST_SPACING_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -114,19 +115,15 @@ class Settings:
         Raises:
             ValueError: a name, power or utilisation that cannot be.
         """
-        wanted = self.chosen_components
-        devices = []
-        if self.sim_gpu is not None and "gpu" in wanted:
-            watts = _simulated_watts(
-                "GPU", "GPU watts", self.sim_gpu, self.sim_gpu_watts, self.sim_gpu_util
-            )
-            devices.append(Simulated("gpu", self.sim_gpu, f"constant:{watts!r}"))
-        if self.sim_cpu is not None and "cpu" in wanted:
-            watts = _simulated_watts(
-                "CPU", "CPU TDP", self.sim_cpu, self.sim_cpu_tdp, self.sim_cpu_util
-            )
-            devices.append(Simulated("cpu", self.sim_cpu, f"constant:{watts!r}"))
-        return tuple(devices)
+        given = {
+            "gpu": (self.sim_gpu, self.sim_gpu_watts, self.sim_gpu_util),
+            "cpu": (self.sim_cpu, self.sim_cpu_tdp, self.sim_cpu_util),
+        }
+        return tuple(
+            simulated_device(component, *given[component])
+            for component in self.chosen_components
+            if given[component][0] is not None
+        )
 
     @property
     def predict_after(self) -> int:
@@ -156,7 +153,7 @@ class Settings:
             kinds = tuple(
                 kind for name in self.chosen_components for kind in KINDS_BY_COMPONENT[name]
             )
-        spacing_s = self.update_interval if self.update_interval > 0 else 1.0
+        spacing_s = self.update_interval if 0 < self.update_interval <= _LONGEST_SPACING_S else 1.0
         return Config.from_environment(
             kinds=kinds, simulated=self.simulated, spacing_s=float(spacing_s)
         )
@@ -170,17 +167,30 @@ class Settings:
         return make_pricing(self.location, self.pue, self.intensity)
 
 
-def _simulated_watts(
-    component: str, figure: str, name: object, most_watts: object, utilisation: float | None
-) -> float:
+def simulated_device(
+    component: str, name: object, most_watts: object, utilisation: float | None
+) -> Simulated:
+    """Return a device that draws a share of its power, constantly.
+
+    Args:
+        component: ``gpu`` or ``cpu``.
+        name: of the device.
+        most_watts: its power at full load, W.
+        utilisation: the share, 0 to 1; 0.5 by default.
+
+    Raises:
+        ValueError: a name, power or utilisation that cannot be.
+    """
+    label = component.upper()
     if not isinstance(name, str) or not name.strip():
-        message = f"{component} name must be a non-empty string."
+        message = f"{label} name must be a non-empty string."
         raise ValueError(message)
     if not isinstance(most_watts, (int, float)) or not math.isfinite(most_watts) or most_watts < 0:
+        figure = {"gpu": "GPU watts", "cpu": "CPU TDP"}[component]
         message = f"{figure} must be a non-negative number."
         raise ValueError(message)
     share = _DEFAULT_UTILISATION if utilisation is None else utilisation
     if not 0.0 <= share <= 1.0:
-        message = f"{component} utilization must be between 0.0 and 1.0."
+        message = f"{label} utilization must be between 0.0 and 1.0."
         raise ValueError(message)
-    return float(most_watts) * share
+    return Simulated(component, name, f"constant:{float(most_watts) * share!r}")

@@ -67,6 +67,7 @@ class Timeline:
         self._size = 0
         self._seen_ns = 0
         self._gaps: list[tuple[int, int]] = []
+        self._thinned = 0  # leading samples that are no longer every change there was
 
     def __len__(self) -> int:
         """Return the number of samples held."""
@@ -165,6 +166,7 @@ class Timeline:
         thinned = self._rows[:, kept].copy()
         thinned[1] = thinned[0]  # what happened in between is no longer known
         thinned[3] &= GAP
+        self._thinned = len(kept)
         self._size = len(kept) + rest.shape[1]
         self._rows[:, : len(kept)] = thinned
         self._rows[:, len(kept) : self._size] = rest
@@ -190,15 +192,20 @@ class Timeline:
         if not self._counter or self._size < 3:
             return None
         # The first sample is where reading began, not a change.
-        moved = self._rows[0, max(1, self._size - _RHYTHM_CHANGES) : self._size]
-        intervals = np.diff(moved)
-        median = float(np.median(intervals))
-        if not 0 < median <= _RHYTHM_LONGEST_NS:
+        first = max(1, self._thinned, self._size - _RHYTHM_CHANGES)
+        intervals = np.diff(self._moved[first:])
+        if len(intervals) == 0:
             return None
-        near = np.abs(intervals - median) <= _RHYTHM_TOLERANCE * median
-        usual = abs(median - self._tick_ns) <= _RHYTHM_TOLERANCE * self._tick_ns
+        median = float(np.median(intervals))
+        # Each change is known to half the distance of two readings either way.
+        unsure = float(np.median(self._moved[first:] - self._rows[1, first : self._size]))
+        near = np.abs(intervals - median) <= _RHYTHM_TOLERANCE * median + 2.0 * unsure
+        if near.mean() < _RHYTHM_SHARE:
+            return None
+        period_ns = float(intervals[near].mean())
+        usual = abs(period_ns - self._tick_ns) <= _RHYTHM_TOLERANCE * self._tick_ns
         enough = len(intervals) >= _RHYTHM_LEAST or usual
-        return int(median) if enough and near.mean() >= _RHYTHM_SHARE else None
+        return int(period_ns) if enough and 0 < period_ns <= _RHYTHM_LONGEST_NS else None
 
     def _rise(self, k: int, period_ns: int | None) -> tuple[int, int]:
         """Return when E leaves the energy of sample k and when it reaches that of k + 1, ns."""

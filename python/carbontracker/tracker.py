@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from carbontracker.exceptions import ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
     energy_dict,
@@ -113,7 +114,7 @@ class CarbonTracker:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
             unknown location (the message has the nearest).
         SystemExit: code 70 for an unknown component or API name or an impossible simulated
-            device, unless ``ignore_errors``.
+            device, unless ``ignore_errors``. What else goes wrong ends monitoring only.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # upstream's signature
@@ -155,9 +156,14 @@ class CarbonTracker:
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
+            self._settings.check_names()
+        except (ComponentNameError, FetcherNameError, TypeError, ValueError):
+            self._refuse(traceback.format_exc())
+            return
+        try:
             self._begin(pricing)
-        except Exception as error:  # noqa: BLE001  # the outermost edge of the constructor
-            self._refuse(error)
+        except Exception:  # noqa: BLE001  # the outermost edge of the constructor
+            self._give_up(traceback.format_exc())
 
     @property
     def epochs(self) -> EpochCount:
@@ -204,12 +210,21 @@ class CarbonTracker:
 
     @_harmless
     def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
-        """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``."""
-        self._settings.set_api_keys(api_keys)
+        """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``.
+
+        Raises:
+            SystemExit: code 70 for an unknown provider, unless ``ignore_errors``.
+        """
+        try:
+            self._settings.set_api_keys(api_keys)
+        except FetcherNameError:
+            self._refuse(traceback.format_exc())
+            return
+        if api_keys:
+            self._console.no_live_intensity()
 
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
-        settings.check_names()
         session = acquire(settings.config())
         self._run = Run(session, pricing)
         if record_wanted(settings.record):
@@ -263,13 +278,14 @@ class CarbonTracker:
             release(self._run.session)
             self._run = None
 
-    def _refuse(self, error: Exception) -> None:
-        details = "".join(traceback.format_exception(error))
+    def _refuse(self, details: str) -> None:
+        """End because of what was asked for: with exit code 70, unless errors are ignored."""
         self._console.refused(details, ignored=self._settings.ignore_errors)
         self._close()
         if not self._settings.ignore_errors:
             sys.exit(EXIT_SOFTWARE)
 
     def _give_up(self, details: str) -> None:
+        """End because of what happened here: the training goes on."""
         self._console.refused(details, ignored=True)
         self._close()

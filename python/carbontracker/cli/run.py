@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,19 @@ from carbontracker.record import (
 )
 from carbontracker.report import text
 from carbontracker.report.console import sensors_data
-from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, Simulated, acquire, release
+from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, acquire, release
+from carbontracker.settings import simulated_device
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
     from carbontracker.window import Energy
 
 USAGE_ERROR = 2
+LONGEST_PERIOD_S = 3600.0
 
 EXAMPLES = """\
 examples:
@@ -121,15 +126,17 @@ def _config(given: argparse.Namespace) -> Config:
         if watts is None:
             message = f"--sim-{device} needs --sim-{device}-{figure}, its power in watts"
             raise ValueError(message)
-        share = getattr(given, f"sim_{device}_util")
-        simulated.append(Simulated(device, name, f"constant:{watts * share!r}"))
+        simulated.append(simulated_device(device, name, watts, getattr(given, f"sim_{device}_util")))
     settings: dict[str, Any] = {"kinds": kinds, "simulated": tuple(simulated)}
     if given.period is not None:
+        if not 0.0 < given.period <= LONGEST_PERIOD_S:
+            message = f"--period must be above 0 and at most {LONGEST_PERIOD_S:g} s"
+            raise ValueError(message)
         settings["period_s"] = given.period
     return Config.from_environment(**settings)
 
 
-def _open_output(path: str | None) -> Any:
+def _open_output(path: str | None) -> TextIO | None:
     """Open the JSON file before anything runs, so that a wrong path costs no training."""
     if path is None:
         return None
@@ -137,7 +144,11 @@ def _open_output(path: str | None) -> Any:
 
 
 def _run(
-    command: list[str], given: argparse.Namespace, config: Config, pricing: Pricing, out: Any
+    command: list[str],
+    given: argparse.Namespace,
+    config: Config,
+    pricing: Pricing,
+    out: TextIO | None,
 ) -> int:
     session = acquire(config)
     record = None
@@ -165,12 +176,21 @@ def _run(
         record.close()
     if not given.quiet:
         summary = text.command_summary(seconds, energy, footprint, simulated=bool(config.simulated))
-        print(summary, file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody reads it, and the exit code is the program's
+            print(summary, file=sys.stderr, flush=True)
     if out is not None:
+        _write_json(result, out)
+    return code
+
+
+def _write_json(result: dict[str, Any], out: TextIO) -> None:
+    try:
         json.dump(jsonable(result), out, indent=2)
         out.write("\n")
         out.flush()
-    return code
+    except OSError as error:
+        with suppress(OSError):
+            print(f"carbontracker: the result is not written: {error}", file=sys.stderr)
 
 
 def _result(
@@ -179,6 +199,8 @@ def _result(
     """Return the object of ``--json``; ``joules`` are the machine's, ``kwh`` include the PUE."""
     return {
         "seconds": seconds,
+        "by_device": {},  # also where nothing could be read
+        "by_kind": {},
         **energy_dict(energy),
         **footprint_dict(footprint),
         "tracker_cpu_seconds": session.cpu_seconds,

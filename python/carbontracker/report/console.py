@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
@@ -15,6 +15,8 @@ from carbontracker.report import oldformat
 from carbontracker.settings import KINDS_BY_COMPONENT
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.record import Record
@@ -48,7 +50,7 @@ class Console:
             self._show(oldformat.components_line(devices), logged=True)
         self._explain_missing(session)
         if self._settings.api_keys:
-            self.warn("live intensity is not available in this version: the table is used")
+            self.no_live_intensity()
         chosen = oldformat.chosen_intensity_line(free)
         if pricing.place.zone == "WORLD" and free.intensity.kind != "constant":
             self.warn(chosen)
@@ -58,6 +60,7 @@ class Console:
 
     def start_data(self, session: Session, pricing: Pricing) -> dict[str, Any]:
         """Return what the record says first: the machine, its sensors and the choices made."""
+        kernel = os.uname()
         now = _now()
         free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
         return {
@@ -66,9 +69,9 @@ class Console:
             "pid": os.getpid(),
             "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
             "host": {
-                "name": platform.node(),
-                "system": platform.platform(),
-                "python": platform.python_version(),
+                "name": kernel.nodename,
+                "system": f"{kernel.sysname} {kernel.release} {kernel.machine}",
+                "python": sys.version.split()[0],
                 "logical_cpus": os.cpu_count(),
             },
             "epochs": self._settings.epochs,
@@ -111,7 +114,9 @@ class Console:
         footprint = result.footprint
         self._logs.info(oldformat.intensities_line(footprint))
         self._show(oldformat.intensity_line(footprint), logged=True)
-        heading = oldformat.actual_heading(result.finished_epochs)
+        # Upstream leaves the count out where no prediction was wanted.
+        predicting = self._settings.epochs_before_pred != 0
+        heading = oldformat.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
         simulated = bool(self._settings.simulated)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
@@ -130,12 +135,16 @@ class Console:
 
     def confirmed(self) -> bool:
         """Ask in a terminal whether to go on; without one, go on."""
-        if not (sys.stdin and sys.stdin.isatty()):
+        if not _somebody_there():
             self.warn("stop_and_confirm: nobody to ask without a terminal, going on")
             return True
-        self._show("Continue training (y/n)?", logged=False)
+        self._ask("Continue training (y/n)?")
         while True:
-            answer = input().strip().lower()
+            try:
+                answer = input().strip().lower()
+            except EOFError:
+                self.warn("stop_and_confirm: no answer, going on")
+                return True
             if answer == "y":
                 self._show("Continuing...", logged=False)
                 return True
@@ -143,7 +152,11 @@ class Console:
                 self._logs.info("Session ended by user.")
                 self._show("Quitting...", logged=False)
                 return False
-            self._show("Input not recognized. Try again (y/n):", logged=False)
+            self._ask("Input not recognized. Try again (y/n):")
+
+    def no_live_intensity(self) -> None:
+        """Say that keys were given for nothing."""
+        self.warn("live intensity is not available in this version: the table is used")
 
     def warn(self, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
@@ -198,6 +211,8 @@ class Console:
                 for m in session.missing
                 if component in m.what
             ]
+            if not session.here:
+                reasons = ["the process that this one was forked from measures this machine"]
             asked = self._settings.components.strip().lower() != "all"
             if asked or not self._components:
                 why = " ".join(reasons) or "no sensor was found"
@@ -208,18 +223,34 @@ class Console:
         for device in self._settings.simulated:
             share = getattr(self._settings, f"sim_{device.kind}_util")
             watts = float(device.waveform.partition(":")[2])
-            print(oldformat.simulated_line(device.kind, device.name, watts, share), flush=True)
+            _print(oldformat.simulated_line(device.kind, device.name, watts, share))
 
     def _show(self, message: str, *, logged: bool) -> None:
         if logged:
             self._logs.info(message)
         self._logs.output(oldformat.PREFIX + message)
         if self._settings.verbose > 0:
-            print(oldformat.PREFIX + message, flush=True)
+            _print(oldformat.PREFIX + message)
+
+    def _ask(self, question: str) -> None:
+        # Whatever the verbosity: what waits for an answer must be seen to.
+        self._logs.output(oldformat.PREFIX + question)
+        _print(oldformat.PREFIX + question)
 
     def _diagnose(self, level: str, message: str) -> None:
         self._logs.error(level, message)
-        print(f"{oldformat.PREFIX}{level} - {message}", file=sys.stderr, flush=True)
+        _print(f"{oldformat.PREFIX}{level} - {message}", sys.stderr)
+
+
+def _print(text: str, file: TextIO | None = None) -> None:
+    # A console that is closed, a broken pipe or too narrow a character set must end neither the
+    # training nor its monitoring: the logs and the record have it all.
+    with suppress(OSError, ValueError):
+        print(text, file=file or sys.stdout, flush=True)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def sensors_data(session: Session) -> dict[str, Any]:
