@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from carbontracker.tracker import CarbonTracker
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+
+from carbontracker.tracker import CarbonTracker
 
 BATCH_SIZE = 64
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-import carbontracker as ct
 import torch
-from carbontracker.tracker import CarbonTracker
 from torch import nn
+
+import carbontracker as ct
+from carbontracker.tracker import CarbonTracker
 
 
 def make_data(count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,8 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import carbontracker.data
 import pytest
+
+import carbontracker.data
 from carbontracker import constants
 from carbontracker.data import WORLD, rows
 

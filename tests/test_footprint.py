@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+
 from carbontracker.constants import PUE_2023
 from carbontracker.equivalents import equivalent
 from carbontracker.footprint import Footprint, footprint

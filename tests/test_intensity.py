@@ -7,8 +7,10 @@ import math
 import pickle
 from dataclasses import FrozenInstanceError, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+
 from carbontracker.data import rows
 from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.constant import Constant
@@ -134,8 +136,12 @@ def test_as_dict_is_json_ready() -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_every_listed_provider_can_be_built(name: str) -> None:
-    settings = {"constant": {"gco2eq_per_kwh": 10.0}}.get(name, {})
-    built = provider(name, **settings)
+    answer = {"zone": "DK", "carbonIntensity": 77, "datetime": "2026-11-23T12:00:00Z"}
+    settings: dict[str, dict[str, Any]] = {
+        "constant": {"gco2eq_per_kwh": 10.0},
+        "electricitymaps": {"api_key": "key", "fetch": lambda *_: answer},
+    }
+    built = provider(name, **settings.get(name, {}))
     assert built.name == name
     assert built.between("DK", START, END)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from carbontracker.data import rows
 from carbontracker.location import VARIABLE, Place, UnknownLocation, _index, locate, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ZONES = {row["zone"] for row in rows("grid_intensity")}
 

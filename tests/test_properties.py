@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,9 +21,7 @@ MS = 1_000_000
 CHANNEL = ChannelInfo("cpu:0", "cpu", "measured", 0.0, counted=True)
 
 # A run of a counter: milliwatts and milliseconds between one reading and the next.
-steps = st.lists(
-    st.tuples(st.integers(0, 1_500_000), st.integers(1, 50)), min_size=2, max_size=200
-)
+steps = st.lists(st.tuples(st.integers(0, 1_500_000), st.integers(1, 50)), min_size=2, max_size=200)
 
 
 def energies(steps: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
@@ -121,12 +120,9 @@ def test_windows_add_up_and_never_go_negative(
     marks = sorted(t_ns[0] + ms * MS for ms in at_ms)
     levels = [timeline.at(mark) for mark in marks]
     joules = [level.joules for level in levels]
-    assert all(b >= a - 1e-9 for a, b in zip(joules, joules[1:], strict=False))
+    assert all(b >= a - 1e-9 for a, b in pairwise(joules))
     whole = window_energy([CHANNEL], [levels[0]], [levels[-1]], [1.0])
-    parts = [
-        window_energy([CHANNEL], [a], [b], [1.0])
-        for a, b in zip(levels, levels[1:], strict=False)
-    ]
+    parts = [window_energy([CHANNEL], [a], [b], [1.0]) for a, b in pairwise(levels)]
     assert math.fsum(part.joules for part in parts) == pytest.approx(whole.joules, abs=1e-9)
     assert all(level.error_joules >= 0 for level in levels)
 
@@ -150,7 +146,7 @@ def test_thinning_changes_no_total_between_samples_that_stay(
         if moment >= horizon_ns:
             assert thin.at(moment).joules == pytest.approx(full.at(moment).joules, abs=1e-9)
     values = [thin.at(moment).joules for moment in t_ns]
-    assert all(b >= a - 1e-9 for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a - 1e-9 for a, b in pairwise(values))
 
 
 @given(st.integers(1, 1_000), st.integers(1, 40), st.integers(2, 140), st.data())

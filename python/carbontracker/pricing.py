@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontracker.constants import PUE_2023
+from carbontracker.data import WORLD
 from carbontracker.footprint import Footprint, footprint
 from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.intensity.constant import Constant
+from carbontracker.intensity.live import Live
 from carbontracker.location import VARIABLE, Place, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from carbontracker.intensity import Intensity, Provider
@@ -43,7 +46,7 @@ class Pricing:
             return self.provider.between(self.place.zone, start, end)
         except IntensityUnavailable as error:
             logger.warning("carbontracker: %s; the table's world average is used", error.reason)
-            return provider("table").between("WORLD", start, end)
+            return provider("table").between(WORLD, start, end)
 
     def footprint(
         self,
@@ -66,6 +69,30 @@ class Pricing:
             for slot in slots
         ]
         return footprint(parts, self.pue, place=self.place, error_joules=error_joules)
+
+    @property
+    def live(self) -> bool:
+        """Return whether a live provider is being asked."""
+        return isinstance(self.provider, Live)
+
+    def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
+        """Return this pricing with live figures by the first of these keys, in the background.
+
+        The table answers where the location is unknown, the network is switched off by
+        ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure of their own.
+        """
+        self.close()
+        offline = os.environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true"}
+        if offline or self.place.zone == WORLD or isinstance(self.provider, Constant):
+            return self
+        name, key = next(iter(api_keys.items()))
+        asked = provider(name.lower(), api_key=key)
+        return replace(self, provider=Live(asked, self.place.zone, provider("table")))
+
+    def close(self) -> None:
+        """Ask no network any more."""
+        if isinstance(self.provider, Live):
+            self.provider.close()
 
 
 def make_pricing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,8 +13,6 @@ from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, Simulated
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-
-logger = logging.getLogger("carbontracker")
 
 KINDS_BY_COMPONENT = {"gpu": GPU_KINDS, "cpu": CPU_KINDS}
 """Channel kinds that make up a component, in the order that ``all`` has."""
@@ -89,8 +86,7 @@ class Settings:
             ValueError: an impossible simulated device.
         """
         _ = self.chosen_components, self.simulated
-        if self.api_keys is not None:
-            self.set_api_keys(self.api_keys)
+        check_api_names(self.api_keys or {})
 
     @property
     def chosen_components(self) -> tuple[str, ...]:
@@ -134,17 +130,6 @@ class Settings:
     def monitor_until(self) -> int:
         """Return the last epoch to monitor."""
         return int(self.epochs) if self.monitor_epochs == -1 else self.monitor_epochs
-
-    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
-        """Take the keys of live intensity providers.
-
-        Raises:
-            FetcherNameError: there is no such provider.
-        """
-        for name in api_keys:
-            if name.lower() not in API_NAMES:
-                message = f"No intensity provider named {name!r}: choose from {API_NAMES[0]}"
-                raise FetcherNameError(message)
 
     def config(self) -> Config:
         """Return what to sample."""
@@ -194,3 +179,15 @@ def simulated_device(
         message = f"{label} utilization must be between 0.0 and 1.0."
         raise ValueError(message)
     return Simulated(component, name, f"constant:{float(most_watts) * share!r}")
+
+
+def check_api_names(api_keys: Mapping[str, str]) -> None:
+    """Refuse keys for providers that there are not.
+
+    Raises:
+        FetcherNameError: there is no such provider.
+    """
+    for name in api_keys:
+        if name.lower() not in API_NAMES:
+            message = f"No intensity provider named {name!r}: choose from {', '.join(API_NAMES)}"
+            raise FetcherNameError(message)

@@ -20,7 +20,7 @@ from carbontracker.record import (
 from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
-from carbontracker.settings import Settings
+from carbontracker.settings import Settings, check_api_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -215,17 +215,21 @@ class CarbonTracker:
         Raises:
             SystemExit: code 70 for an unknown provider, unless ``ignore_errors``.
         """
+        run = self._monitored()
         try:
-            self._settings.set_api_keys(api_keys)
+            check_api_names(api_keys)
         except FetcherNameError:
             self._refuse(traceback.format_exc())
             return
         if api_keys:
-            self._console.no_live_intensity()
+            run.pricing = run.pricing.with_keys(api_keys)
+            self._console.intensity(run.pricing, keys_given=True)
 
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
         session = acquire(settings.config())
+        if settings.api_keys:
+            pricing = pricing.with_keys(settings.api_keys)
         self._run = Run(session, pricing)
         if record_wanted(settings.record):
             self._console.record = Record(record_directory(settings.log_dir))
@@ -275,6 +279,7 @@ class CarbonTracker:
         atexit.unregister(self.stop)
         self._console.close()
         if self._run is not None:
+            self._run.pricing.close()
             release(self._run.session)
             self._run = None
 

@@ -126,7 +126,9 @@ def _config(given: argparse.Namespace) -> Config:
         if watts is None:
             message = f"--sim-{device} needs --sim-{device}-{figure}, its power in watts"
             raise ValueError(message)
-        simulated.append(simulated_device(device, name, watts, getattr(given, f"sim_{device}_util")))
+        simulated.append(
+            simulated_device(device, name, watts, getattr(given, f"sim_{device}_util"))
+        )
     settings: dict[str, Any] = {"kinds": kinds, "simulated": tuple(simulated)}
     if given.period is not None:
         if not 0.0 < given.period <= LONGEST_PERIOD_S:

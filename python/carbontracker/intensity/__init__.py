@@ -110,6 +110,7 @@ class Provider(Protocol):
 
 PROVIDERS = {
     "constant": "carbontracker.intensity.constant:Constant",
+    "electricitymaps": "carbontracker.intensity.electricitymaps:ElectricityMaps",
     "table": "carbontracker.intensity.table:Table",
 }
 """Every provider by name, as ``module:class``; a module is imported when it is asked for."""

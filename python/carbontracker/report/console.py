@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.data import WORLD
 from carbontracker.oldlogs import OldLogs
 from carbontracker.record import SCHEMA, energy_dict, footprint_dict
 from carbontracker.report import oldformat
@@ -40,8 +41,6 @@ class Console:
         self._announce_simulated()
         if self._settings.devices_by_pid:
             self.warn("devices_by_pid: all GPUs visible to this process are measured")
-        now = _now()
-        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
         devices = self._devices(session)
         self._components = tuple(name for name, found in devices.items() if found)
         self._logs.info(f"carbontracker version {carbontracker.__version__}")
@@ -49,14 +48,23 @@ class Console:
         if self._components:
             self._show(oldformat.components_line(devices), logged=True)
         self._explain_missing(session)
-        if self._settings.api_keys:
-            self.no_live_intensity()
+        self.intensity(pricing, keys_given=bool(self._settings.api_keys))
+        self._logs.info("Monitoring thread started.")
+
+    def intensity(self, pricing: Pricing, *, keys_given: bool) -> None:
+        """Say which carbon intensity is used."""
+        if pricing.live:
+            self._show(oldformat.provider_line(pricing.provider.name), logged=False)
+            return
+        if keys_given:
+            self.warn("API keys are not used: the location is unknown, or the network is off")
+        now = _now()
+        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
         chosen = oldformat.chosen_intensity_line(free)
-        if pricing.place.zone == "WORLD" and free.intensity.kind != "constant":
+        if pricing.place.zone == WORLD and free.intensity.kind != "constant":
             self.warn(chosen)
         else:
             self._show(chosen, logged=False)
-        self._logs.info("Monitoring thread started.")
 
     def start_data(self, session: Session, pricing: Pricing) -> dict[str, Any]:
         """Return what the record says first: the machine, its sensors and the choices made."""
@@ -153,10 +161,6 @@ class Console:
                 self._show("Quitting...", logged=False)
                 return False
             self._ask("Input not recognized. Try again (y/n):")
-
-    def no_live_intensity(self) -> None:
-        """Say that keys were given for nothing."""
-        self.warn("live intensity is not available in this version: the table is used")
 
     def warn(self, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""

@@ -110,6 +110,12 @@ def intensities_line(footprint: Footprint) -> str:
     )
 
 
+def provider_line(name: str) -> str:
+    """Return the sentence that names a live provider of carbon intensity."""
+    titles = {"electricitymaps": "Electricity Maps API"}
+    return f"Using intensity provider: {titles.get(name, name)} ('{name}')."
+
+
 def chosen_intensity_line(footprint: Footprint) -> str:
     """Return the sentence that says which intensity is used, and why."""
     intensity, place = footprint.intensity, footprint.place
