@@ -9,8 +9,8 @@ TYPE_CHECKING = False  # the name type checkers know; typing itself would cost t
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.intensity import Intensity
-    from carbontracker.measure import Window, measure, track
-    from carbontracker.sensors import sensors
+    from carbontracker.measurement import Window, measure, track
+    from carbontracker.inventory import sensors
     from carbontracker.tracker import CarbonTracker
     from carbontracker.window import Energy
 
@@ -33,10 +33,10 @@ _HOME = {
     "Energy": "carbontracker.window",
     "Footprint": "carbontracker.footprint",
     "Intensity": "carbontracker.intensity",
-    "Window": "carbontracker.measure",
-    "measure": "carbontracker.measure",
-    "sensors": "carbontracker.sensors",
-    "track": "carbontracker.measure",
+    "Window": "carbontracker.measurement",
+    "measure": "carbontracker.measurement",
+    "sensors": "carbontracker.inventory",
+    "track": "carbontracker.measurement",
 }
 
 
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     value = getattr(import_module(_HOME[name]), name)
-    # `carbontracker.measure` is the function, also after its module of the same name was loaded.
+    # `carbontracker.measurement` is the function, also after its module of the same name was loaded.
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from carbontracker.footprint import footprint
-from carbontracker.measure import footprint_between, wall_time
+from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.predict import Prediction, predict_mean
 from carbontracker.window import add_windows
 

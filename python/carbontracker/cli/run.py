@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import carbontracker
 from carbontracker.cli.child import execute
 from carbontracker.location import UnknownLocation
-from carbontracker.measure import footprint_between
+from carbontracker.measurement import footprint_between
 from carbontracker.pricing import make_pricing
 from carbontracker.record import (
     SCHEMA,

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.record import jsonable
     from carbontracker.report.text import sensors_table
-    from carbontracker.sensors import sensors
+    from carbontracker.inventory import sensors
 
     found = sensors(given.seconds)
     print(json.dumps(jsonable(asdict(found)), indent=2) if given.json else sensors_table(found))

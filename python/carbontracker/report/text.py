@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carbontracker.footprint import Footprint
-    from carbontracker.sensors import Absent, Readable, Sensors
+    from carbontracker.inventory import Absent, Readable, Sensors
     from carbontracker.window import Energy
 
 
