@@ -9,8 +9,8 @@ TYPE_CHECKING = False  # the name type checkers know; typing itself would cost t
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.intensity import Intensity
-    from carbontracker.measurement import Window, measure, track
     from carbontracker.inventory import sensors
+    from carbontracker.measurement import Window, measure, track
     from carbontracker.tracker import CarbonTracker
     from carbontracker.window import Energy
 
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     value = getattr(import_module(_HOME[name]), name)
-    # `carbontracker.measurement` is the function, also after its module of the same name was loaded.
+    # No module may have a public name: importing it would put itself in the name's place.
     globals()[name] = value
     return value
 

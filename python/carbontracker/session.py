@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,11 +120,12 @@ def _number(variable: str, default: float) -> float:
 class Mark:
     """A moment in the life of a session. Making one is cheap; its energy is resolved later."""
 
-    __slots__ = ("__weakref__", "levels", "t_ns")
+    __slots__ = ("__weakref__", "final", "levels", "t_ns")
 
     def __init__(self, t_ns: int) -> None:
         self.t_ns = t_ns
-        self.levels: tuple[Level, ...] | None = None
+        self.levels: tuple[Level, ...] = ()
+        self.final = False
 
 
 class Session:
@@ -141,7 +143,7 @@ class Session:
             ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in self.entries
         )
         self._timelines = [Timeline(counter=e.is_counter, tick_ns=e.tick_ns) for e in self.entries]
-        self._pending: weakref.WeakSet[Mark] = weakref.WeakSet()
+        self._pending: deque[weakref.ref[Mark]] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._collector = threading.Thread(
@@ -202,7 +204,7 @@ class Session:
         mark = Mark(time.monotonic_ns())
         if self._core is not None:
             self._core.poke()
-            self._pending.add(mark)
+            self._pending.append(weakref.ref(mark))
         return mark
 
     def energy(self, start: Mark, end: Mark) -> Energy:
@@ -274,19 +276,24 @@ class Session:
 
     def _thin(self, horizon_ns: int) -> None:
         # A mark that is about to lose its neighbourhood is resolved first, so that thinning
-        # changes no window.
-        for mark in [mark for mark in self._pending if mark.t_ns <= horizon_ns]:
+        # changes no window. Others may append meanwhile: one round over what is there now.
+        for _ in range(len(self._pending)):
+            pending = self._pending.popleft()
+            mark = pending()
+            if mark is None or mark.final:
+                continue
+            if mark.t_ns > horizon_ns:
+                self._pending.append(pending)
+                continue
             self._resolve(mark)
-            self._pending.discard(mark)
+            mark.final = True
         for timeline in self._timelines:
             timeline.thin(horizon_ns, int(self.config.spacing_s * 1e9))
 
     def _resolve(self, mark: Mark) -> tuple[Level, ...]:
-        if mark.levels is not None and mark not in self._pending:
-            return mark.levels
-        mark.levels = tuple(timeline.at(mark.t_ns) for timeline in self._timelines)
-        if all(level.final for level in mark.levels):
-            self._pending.discard(mark)
+        if not mark.final:
+            mark.levels = tuple(timeline.at(mark.t_ns) for timeline in self._timelines)
+            mark.final = all(level.final for level in mark.levels)
         return mark.levels
 
 

@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
     if not 0.0 <= given.seconds <= 3600.0:
         parser.error("--seconds must be between 0 and 3600")
 
+    from carbontracker.inventory import sensors
     from carbontracker.record import jsonable
     from carbontracker.report.text import sensors_table
-    from carbontracker.inventory import sensors
 
     found = sensors(given.seconds)
     print(json.dumps(jsonable(asdict(found)), indent=2) if given.json else sensors_table(found))
