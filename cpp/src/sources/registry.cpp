@@ -4,11 +4,14 @@
 #include <array>
 
 // In order of preference: where two sensors read one thing, the earlier line owns it.
-#define CARBONTRACKER_SENSORS(SENSOR)                                                              \
-    SENSOR(simulated)                                                                              \
-    SENSOR(nvml)                                                                                   \
-    SENSOR(powercap)                                                                               \
-    SENSOR(cpu_load)
+// clang-format off
+#define CARBONTRACKER_SENSORS(SENSOR) \
+    SENSOR(simulated) \
+    SENSOR(nvml) \
+    SENSOR(powercap) \
+    SENSOR(cpu_load) \
+    /* end of the list, so that a new line changes no other */
+// clang-format on
 
 namespace carbontracker {
 
