@@ -1,0 +1,212 @@
+// The estimate from utilisation, against its formula, on pretended machines.
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "source.hpp"
+#include "waiting.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+/// Kernel ticks since boot by use; fixed in width, so that the file is never seen half changed.
+struct Ticks {
+    int user = 1000;
+    int idle = 9000;
+    int iowait = 0;
+    int steal = 0;
+    int guest = 0;
+
+    [[nodiscard]] std::string text() const {
+        std::array<char, 160> line{};
+        std::snprintf(line.data(), line.size(),
+                      "cpu  %08d %08d %08d %08d %08d %08d %08d %08d %08d %08d\n", user, 0, 0, idle,
+                      iowait, 0, 0, steal, guest, 0);
+        return line.data();
+    }
+};
+
+std::string cpuinfo(const std::string& model, int logical, int sockets = 1,
+                    const std::string& flags = "fpu vme") {
+    std::string text;
+    for (int i = 0; i < logical; ++i) {
+        text += "processor\t: " + std::to_string(i) + "\n";
+        text += "model name\t: " + model + "\n";
+        text += "physical id\t: " + std::to_string(i * sockets / logical) + "\n";
+        text += "flags\t\t: " + flags + "\n\n";
+    }
+    return text;
+}
+
+Found probe(const Machine& machine) {
+    for (const Sensor& sensor : registry()) {
+        if (std::string_view(sensor.name) == "cpu_load") return sensor.probe(machine.host());
+    }
+    return {};
+}
+
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
+
+/// The model of a machine whose utilisation the test sets.
+class Model {
+public:
+    explicit Model(const std::string& info, const std::string& meminfo = "") {
+        machine_.write("proc/stat", Ticks{}.text());
+        machine_.write("proc/cpuinfo", info);
+        if (!meminfo.empty()) machine_.write("proc/meminfo", meminfo);
+        source_ = probe(machine_).source;
+        source_->read(before_);
+    }
+
+    /// Checks the mean power of `channel` from the reading before to one taken now.
+    bool draws(double watts, const std::optional<Ticks>& ticks = std::nullopt,
+               std::size_t channel = 0) {
+        sleep_ns(5'000'000);
+        if (ticks) machine_.overwrite("proc/stat", ticks->text());
+        std::array<Reading, 2> now;
+        source_->read(now);
+        const Reading& a = before_[channel];
+        const Reading& b = now[channel];
+        const double joules = static_cast<double>(b.raw - a.raw) / 1e6;
+        const double seconds = static_cast<double>(b.t_ns - a.t_ns) / 1e9;
+        before_ = now;
+        return CHECK(b.status == Status::ok) && CHECK_NEAR(joules, watts * seconds, 2e-6);
+    }
+
+    [[nodiscard]] const Channel& channel(std::size_t index = 0) const {
+        return source_->channels()[index];
+    }
+
+    [[nodiscard]] Source& source() const { return *source_; }
+    [[nodiscard]] const Machine& machine() const { return machine_; }
+
+private:
+    Machine machine_;
+    std::unique_ptr<Source> source_;
+    std::array<Reading, 2> before_;
+};
+
+} // namespace
+
+TEST(a_known_processor_goes_from_a_tenth_to_nine_tenths_of_its_tdp) {
+    Model model(cpuinfo("Testium(R) One(TM) CPU @ 2.50GHz", 8));
+    CHECK(model.draws(10.0)); // nothing moved since
+    CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9100}));
+    CHECK(model.draws(50.0)); // no tick since: as before
+    CHECK(model.draws(90.0, Ticks{.user = 1200, .idle = 9100}));
+    CHECK(model.draws(10.0, Ticks{.user = 1200, .idle = 9200}));
+    CHECK(model.channel().quality == Quality::modelled);
+    CHECK(model.channel().relative_error == 0.4);
+    CHECK(contains(model.channel().detail, "100.0 W (vendor)"));
+    CHECK(contains(model.channel().detail, "10.0 W idle to 90.0 W busy"));
+}
+
+TEST(waiting_is_idle_stolen_time_is_not_ours_and_guests_count_once) {
+    Model model(cpuinfo("Testium One", 8));
+    CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
+    CHECK(model.draws(30.0, Ticks{.user = 1200, .idle = 9350, .iowait = 50, .steal = 500}));
+    CHECK(model.draws(50.0,
+                      Ticks{.user = 1300, .idle = 9450, .iowait = 50, .steal = 500, .guest = 100}));
+}
+
+TEST(a_step_backwards_tells_nothing) {
+    Model model(cpuinfo("Testium One", 8));
+    CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
+    CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 20})); // as iowait may
+    CHECK(model.draws(50.0, Ticks{.user = 1090, .idle = 9350, .iowait = 20})); // busy time as well
+    CHECK(model.draws(90.0, Ticks{.user = 1190, .idle = 9350, .iowait = 20}));
+}
+
+TEST(sockets_add_up_and_servers_idle_higher) {
+    Model model(cpuinfo("Testium(R) Xeon(R) 2 16-Core Processor", 32, 2));
+    CHECK(model.draws(0.2 * 400.0));
+    CHECK(model.draws(0.9 * 400.0, Ticks{.user = 1100}));
+}
+
+TEST(a_virtual_machine_has_its_share_of_the_chip) {
+    Model share(cpuinfo("Testium One", 2, 1, "fpu hypervisor vme")); // 2 of 8 threads
+    CHECK(share.draws(0.25 * 10.0));
+    CHECK(contains(share.channel().detail, "25.0 %"));
+    Model whole(cpuinfo("Testium One", 64, 1, "hypervisor"));
+    CHECK(whole.draws(10.0)); // never more than the chip
+    Model metal(cpuinfo("Testium One", 2, 1, "fpu hypervisors"));
+    CHECK(metal.draws(10.0)); // another flag
+}
+
+TEST(an_unknown_processor_is_judged_by_its_threads) {
+    Model model(cpuinfo("Mystery 9000", 4));
+    CHECK(model.draws(4 * 0.74));
+    CHECK(model.draws(4 * 3.5, Ticks{.user = 1100}));
+    CHECK(contains(model.channel().detail, "no TDP known for 'Mystery 9000'"));
+    Model nameless("processor\t: 0\nprocessor\t: 1\n"); // as on ARM
+    CHECK(nameless.draws(2 * 0.74));
+    CHECK(nameless.channel().name == "processor of unknown model");
+}
+
+TEST(model_names_find_their_row) {
+    const std::string table = "match_key,tdp_watts,cores,evidence\n"
+                              "intelxeongold6226r,150,16,vendor\n"
+                              "amdryzen95950x,105,16,vendor\n"
+                              "intelcorei712700k,125,12,vendor\n"
+                              "amdryzen75800u,15,8,vendor\n"
+                              "notdp,,8,vendor\n";
+    const std::array<std::pair<const char*, double>, 5> names = {{
+        {"Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz", 150.0},
+        {"AMD Ryzen 9 5950X 16-Core Processor", 105.0},
+        {"12th Gen Intel(R) Core(TM) i7-12700K", 125.0},
+        {"AMD Ryzen 7 5800U with Radeon Graphics", 15.0},
+        {"No TDP", 0.0}, // in the table, without the figure
+    }};
+    for (const auto& [name, tdp_watts] : names) {
+        const Machine machine;
+        machine.write("proc/stat", Ticks{}.text());
+        machine.write("proc/cpuinfo", cpuinfo(name, 2));
+        machine.write("data/cpu_tdp.csv", table);
+        const Found found = probe(machine);
+        const std::string& detail = found.source->channels()[0].detail;
+        const bool known = contains(detail, std::to_string(static_cast<int>(tdp_watts)) + ".0 W (");
+        if (!CHECK(known == (tdp_watts > 0.0))) std::printf("%s: %s\n", name, detail.c_str());
+    }
+}
+
+TEST(memory_is_modelled_by_its_size) {
+    Model model(cpuinfo("Testium One", 8), "MemTotal:       16777216 kB\nMemFree: 1 kB\n");
+    CHECK(model.channel(1).kind == "dram");
+    CHECK(model.channel(1).name == "16.0 GiB of memory");
+    CHECK(model.draws(16 * 0.15, std::nullopt, 1));
+    CHECK(model.draws(16 * 0.35, Ticks{.user = 1100}, 1));
+}
+
+TEST(a_reading_that_cannot_be_parsed_fails_alone) {
+    Model model(cpuinfo("Testium One", 8));
+    const std::string good = Ticks{}.text();
+    for (const std::string bad : {"cpu0", "cpu  x", "intr"}) {
+        model.machine().overwrite("proc/stat", bad + good.substr(bad.size()));
+        std::array<Reading, 2> readings;
+        model.source().read(readings);
+        CHECK(readings[0].status == Status::retry);
+    }
+    // Cut off within the fields that count.
+    const Machine machine;
+    machine.write("proc/stat", "cpu  1 2 3 4");
+    std::array<Reading, 2> readings;
+    probe(machine).source->read(readings);
+    CHECK(readings[0].status == Status::retry);
+    // The energy goes on where it was.
+    model.machine().overwrite("proc/stat", good);
+    CHECK(model.draws(10.0));
+}
+
+TEST(a_machine_without_proc_stat_has_no_model) {
+    const Machine machine;
+    const Found found = probe(machine);
+    CHECK(found.source == nullptr);
+    CHECK(found.missing.size() == 1 && contains(found.missing[0].reason, "ENOENT"));
+}

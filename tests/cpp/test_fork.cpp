@@ -1,0 +1,137 @@
+// A program that forks while it is measured, as data loaders do.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "session.hpp"
+#include "waiting.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kThreadSanitizer = true;
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kAddressSanitizer = true;
+#else
+constexpr bool kAddressSanitizer = false;
+#endif
+
+Host host(const Machine& machine) {
+    return machine.host({{"gpu", "Formula 1", "constant:250"}});
+}
+
+std::uint64_t reads(const Session& session) {
+    return session.stats().front().second.reads;
+}
+
+/// What is wrong in the child with a session of its parent: 0, or a bit for each complaint.
+int complaints(std::unique_ptr<Session> session) {
+    int wrong = session->here() ? 1 : 0;
+    const std::uint64_t before = reads(*session);
+    session->poke();
+    session->start();
+    session->stop();
+    std::vector<Sample> samples;
+    session->drain(0, samples);
+    if (!samples.empty()) wrong |= 2;
+    if (reads(*session) != before) wrong |= 4;
+    session.reset(); // must not join threads that are not here
+    return wrong;
+}
+
+/// A session that the child makes itself works as anywhere.
+int complaints(const Host& machine) {
+    Session session(machine, {1'000'000, 0.0, {}});
+    session.start();
+    const bool sampled = eventually([&] { return reads(session) >= 3; });
+    session.stop();
+    std::vector<Sample> samples;
+    session.drain(0, samples);
+    return session.here() && sampled && samples.size() >= 3 ? 0 : 8;
+}
+
+[[noreturn]] void leave(int status) {
+    // The child leaks the parent's samplers on purpose, which the leak check at exit would report.
+    if (kAddressSanitizer) _exit(status);
+    std::exit(status); // with all destructors of static objects, none of which may hang
+}
+
+/// The exit status of the child, or nothing if it hangs or is killed.
+std::optional<int> exit_status(pid_t child) {
+    int status = 0;
+    if (!eventually([&] { return waitpid(child, &status, WNOHANG) == child; })) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        return std::nullopt;
+    }
+    if (!WIFEXITED(status)) return std::nullopt;
+    return WEXITSTATUS(status);
+}
+
+} // namespace
+
+TEST(a_child_neither_samples_nor_hangs_and_the_parent_goes_on) {
+    const Machine machine;
+    auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
+    session->start();
+    CHECK(session->here());
+    CHECK(eventually([&] { return reads(*session) >= 3; }));
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) {
+        int wrong = complaints(std::move(session));
+        // ThreadSanitizer ends a child of a threaded process that starts a thread.
+        if (!kThreadSanitizer) wrong |= complaints(host(machine));
+        leave(wrong);
+    }
+    if (!CHECK(child > 0)) return;
+    CHECK(exit_status(child) == 0);
+    const std::uint64_t before = reads(*session);
+    CHECK(eventually([&] { return reads(*session) >= before + 3; }));
+    CHECK(session->here());
+    session->stop();
+    std::vector<Sample> samples;
+    session->drain(0, samples);
+    if (!CHECK(samples.size() >= 6)) return;
+    const double seconds =
+        static_cast<double>(samples.back().t_ns - samples.front().t_ns) / kNanosPerSecond;
+    CHECK_NEAR(static_cast<double>(samples.back().energy_uj) / 1e6, 250.0 * seconds, 2e-6);
+}
+
+TEST(a_session_not_yet_started_does_not_start_in_a_child) {
+    const Machine machine;
+    auto session = std::make_unique<Session>(host(machine), Options{});
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) leave(complaints(std::move(session)));
+    if (!CHECK(child > 0)) return;
+    CHECK(exit_status(child) == 0);
+    CHECK(session->here());
+}
+
+TEST(many_forks_in_a_row_disturb_nothing) {
+    const Machine machine;
+    auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
+    session->start();
+    for (int i = 0; i < 20; ++i) {
+        std::fflush(nullptr);
+        const pid_t child = fork();
+        if (child == 0) leave(complaints(std::move(session)));
+        if (!CHECK(child > 0)) return;
+        if (!CHECK(exit_status(child) == 0)) return;
+    }
+    session->stop();
+    CHECK(session->channel_stats(0).errors == 0);
+}

@@ -1,0 +1,366 @@
+// Un-wrapping and integrating: pure arithmetic, so every expectation here is exact or has a bound.
+#include "meter.hpp"
+
+#include <cstdlib>
+#include <numbers>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "clock.hpp"
+
+using namespace carbontracker;
+using Outcome = Meter::Outcome;
+
+namespace {
+
+constexpr std::int64_t kMilli = 1'000'000;
+constexpr std::int64_t kSecond = kNanosPerSecond;
+constexpr std::uint64_t kJoule = 1'000'000; // in microjoules
+
+// Largest values of the register for its two usual energy units, as sysfs shows them.
+constexpr std::uint64_t kWideRange = 262143328850;
+constexpr std::uint64_t kNarrowRange = 65532610987;
+
+Channel counter(std::uint64_t modulus, double units_per_raw = 1e-6) {
+    Channel channel;
+    channel.modulus = modulus;
+    channel.units_per_raw = units_per_raw;
+    return channel;
+}
+
+Channel power(double max_watts = 2000.0) {
+    Channel channel;
+    channel.quantity = Quantity::power;
+    channel.units_per_raw = 1e-3;
+    channel.max_watts = max_watts;
+    return channel;
+}
+
+/// A meter and the last sample it gave.
+struct Fed {
+    explicit Fed(const Channel& channel) : meter(channel) {}
+
+    Outcome take(std::int64_t t_ns, std::uint64_t raw) {
+        return meter.take({t_ns, raw, Status::ok}, sample);
+    }
+
+    [[nodiscard]] std::int64_t energy_uj() const { return sample.energy_uj; }
+    [[nodiscard]] bool has(SampleFlag flag) const { return (sample.flags & flag) != 0; }
+
+    Meter meter;
+    Sample sample;
+};
+
+} // namespace
+
+TEST(the_first_reading_starts_at_zero_whatever_it_is) {
+    Fed fed(counter(kWideRange + 1));
+    CHECK(fed.take(5 * kSecond, 123 * kJoule) == Outcome::sample);
+    CHECK(fed.sample.t_ns == 5 * kSecond);
+    CHECK(fed.energy_uj() == 0);
+    CHECK(fed.sample.span_ns == 0);
+    CHECK(fed.sample.flags == kFirst);
+    CHECK(fed.take(6 * kSecond, 124 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == 1'000'000);
+    CHECK(fed.sample.span_ns == kSecond);
+    CHECK(fed.sample.flags == 0);
+}
+
+TEST(unchanged_readings_make_no_sample_and_narrow_the_moment_of_the_change) {
+    Fed fed(counter(0));
+    fed.take(0, 7);
+    for (int i = 1; i <= 9; ++i) CHECK(fed.take(i * 10 * kMilli, 7) == Outcome::unchanged);
+    CHECK(fed.take(100 * kMilli, 8) == Outcome::sample);
+    CHECK(fed.has(kStoodStill));
+    CHECK(fed.sample.span_ns == 10 * kMilli);
+    CHECK(fed.take(110 * kMilli, 9) == Outcome::sample);
+    CHECK(!fed.has(kStoodStill));
+}
+
+TEST(a_millijoule_counter_is_scaled_exactly) {
+    Fed fed(counter(0, 1e-3));
+    fed.take(0, 987'654'321'000);
+    fed.take(kSecond, 987'654'321'123);
+    CHECK(fed.energy_uj() == 123'000);
+}
+
+TEST(the_counter_wraps_at_its_modulus_to_the_microjoule) {
+    for (const std::uint64_t range : {kWideRange, kNarrowRange}) {
+        Fed fed(counter(range + 1));
+        fed.take(0, range);
+        CHECK(fed.take(10 * kMilli, 0) == Outcome::sample); // the very next count
+        CHECK(fed.energy_uj() == 1);
+        CHECK(fed.sample.flags == 0);
+        CHECK(fed.meter.resets() == 0);
+
+        Fed later(counter(range + 1));
+        later.take(0, range - 2);
+        CHECK(later.take(10 * kMilli, 4) == Outcome::sample);
+        CHECK(later.energy_uj() == 7);
+    }
+}
+
+TEST(many_wraps_in_a_row_lose_nothing) {
+    const std::uint64_t modulus = kNarrowRange + 1;
+    Fed fed(counter(modulus));
+    constexpr std::uint64_t step = 10'000 * kJoule + 1; // 10 s of a kilowatt
+    for (std::uint64_t i = 0; i < 300; ++i) {
+        const Outcome outcome =
+            fed.take(static_cast<std::int64_t>(i) * 10 * kSecond, (i * step) % modulus);
+        if (!CHECK(outcome == Outcome::sample)) return;
+        CHECK(fed.energy_uj() == static_cast<std::int64_t>(i * step));
+        CHECK(!fed.has(kGap));
+    }
+    CHECK(fed.meter.resets() == 0);
+}
+
+TEST(a_reset_books_nothing_for_the_jump) {
+    // As a wrap, 200 kJ -> 1 J would be 62 kJ in a hundredth of a second.
+    Fed fed(counter(kWideRange + 1));
+    fed.take(0, 199'999 * kJoule);
+    fed.take(10 * kMilli, 200'000 * kJoule);
+    const std::int64_t before_uj = fed.energy_uj();
+    CHECK(before_uj == 1'000'000);
+    CHECK(fed.take(20 * kMilli, 1 * kJoule) == Outcome::unusable);
+    CHECK(fed.take(30 * kMilli, 2 * kJoule) == Outcome::unusable);
+    CHECK(fed.meter.resets() == 0); // not sure yet
+    CHECK(fed.take(40 * kMilli, 3 * kJoule) == Outcome::sample);
+    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.has(kGap));
+    CHECK(fed.sample.span_ns == 30 * kMilli); // since the last reading that was believed
+    CHECK(fed.energy_uj() == before_uj + 2'000'000);
+    CHECK(fed.take(50 * kMilli, 4 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == before_uj + 3'000'000);
+    CHECK(!fed.has(kGap));
+    CHECK(fed.meter.resets() == 1);
+}
+
+TEST(a_counter_without_a_modulus_never_wraps) {
+    Fed fed(counter(0, 1e-3));
+    fed.take(0, 50'000);
+    CHECK(fed.take(20 * kMilli, 10) == Outcome::unusable);
+    CHECK(fed.take(40 * kMilli, 10) == Outcome::unusable);
+    CHECK(fed.take(60 * kMilli, 10) == Outcome::sample); // it refreshes slower than it is read
+    CHECK(fed.energy_uj() == 0);
+    CHECK(fed.has(kGap));
+    CHECK(fed.take(80 * kMilli, 25) == Outcome::sample);
+    CHECK(fed.energy_uj() == 15'000);
+    CHECK(fed.meter.resets() == 1);
+}
+
+TEST(a_fall_of_a_value_beyond_the_modulus_is_no_wrap) {
+    Fed fed(counter(1000));
+    fed.take(0, 5000);
+    CHECK(fed.take(kSecond, 4500) == Outcome::unusable);
+    CHECK(fed.take(2 * kSecond, 5001) == Outcome::sample);
+    CHECK(fed.energy_uj() == 1);
+}
+
+TEST(one_bad_reading_costs_nothing) {
+    for (const std::uint64_t modulus : {std::uint64_t{0}, kWideRange + 1}) {
+        for (const std::uint64_t bad : {std::uint64_t{0}, 190'000 * kJoule, ~std::uint64_t{0}}) {
+            Fed fed(counter(modulus));
+            fed.take(0, 100'000 * kJoule);
+            fed.take(10 * kMilli, 100'001 * kJoule);
+            CHECK(fed.take(20 * kMilli, bad) == Outcome::unusable);
+            CHECK(fed.take(30 * kMilli, 100'003 * kJoule) == Outcome::sample);
+            CHECK(fed.energy_uj() == 3'000'000);
+            CHECK(!fed.has(kGap));
+            // Nor do two that say different things, nor two of a kind.
+            CHECK(fed.take(40 * kMilli, bad) == Outcome::unusable);
+            CHECK(fed.take(50 * kMilli, bad) == Outcome::unusable);
+            CHECK(fed.take(60 * kMilli, 100'006 * kJoule) == Outcome::sample);
+            CHECK(fed.energy_uj() == 6'000'000);
+            CHECK(fed.meter.resets() == 0);
+        }
+    }
+}
+
+TEST(bad_readings_between_good_ones_never_add_up_to_a_reset) {
+    Fed fed(counter(0));
+    fed.take(0, 1000);
+    for (int i = 1; i <= 20; ++i) {
+        CHECK(fed.take((2 * i - 1) * kMilli, 0) == Outcome::unusable);
+        // An unchanged reading is a good one as well.
+        CHECK(fed.take(2 * i * kMilli, 1000) == Outcome::unchanged);
+    }
+    CHECK(fed.meter.resets() == 0);
+}
+
+TEST(a_lasting_jump_forward_restarts_and_books_nothing_for_it) {
+    Fed fed(counter(0));
+    fed.take(0, 0);
+    const std::uint64_t far = 1'000'000 * kJoule;
+    CHECK(fed.take(10 * kMilli, far) == Outcome::unusable);
+    CHECK(fed.take(20 * kMilli, far + kJoule) == Outcome::unusable);
+    CHECK(fed.take(30 * kMilli, far + 2 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == 2'000'000);
+    CHECK(fed.has(kGap));
+    CHECK(fed.meter.resets() == 1);
+}
+
+TEST(after_silence_longer_than_a_turn_of_the_counter_energy_is_a_lower_bound) {
+    for (const std::uint64_t raw : {2000 * kJoule, 500 * kJoule}) { // ahead, and behind
+        Fed fed(counter(kNarrowRange + 1));
+        fed.take(0, 1000 * kJoule);
+        CHECK(fed.take(60 * kSecond, raw) == Outcome::sample); // at 2 kW twice round
+        CHECK(fed.has(kGap));
+        CHECK(fed.energy_uj() > 0);
+        CHECK(fed.meter.resets() == 0);
+    }
+    Fed wide(counter(kWideRange + 1));
+    wide.take(0, 1000 * kJoule);
+    CHECK(wide.take(60 * kSecond, 2000 * kJoule) == Outcome::sample);
+    CHECK(!wide.has(kGap)); // not once round
+    Fed endless(counter(0));
+    endless.take(0, 1000 * kJoule);
+    CHECK(endless.take(6000 * kSecond, 2000 * kJoule) == Outcome::sample);
+    CHECK(!endless.has(kGap));
+}
+
+TEST(readings_out_of_order_or_at_the_same_time_book_nothing) {
+    for (const Channel& channel : {counter(kWideRange + 1), power()}) {
+        Fed fed(channel);
+        fed.take(10 * kSecond, 1000);
+        fed.take(11 * kSecond, 2000);
+        const std::int64_t before_uj = fed.energy_uj();
+        CHECK(fed.take(11 * kSecond, 3000) == Outcome::unusable);
+        CHECK(fed.take(10 * kSecond, 3000) == Outcome::unusable);
+        CHECK(fed.take(0, 500) == Outcome::unusable);
+        CHECK(fed.energy_uj() == before_uj);
+        CHECK(fed.take(12 * kSecond, 3000) == Outcome::sample);
+        CHECK(fed.sample.span_ns == kSecond);
+    }
+}
+
+TEST(constant_power_integrates_exactly) {
+    Fed fed(power());
+    std::int64_t t_ns = 77;
+    fed.take(t_ns, 250'000);
+    CHECK(fed.sample.flags == kFirst);
+    std::int64_t elapsed_ns = 0;
+    for (int i = 1; i <= 1000; ++i) { // unevenly spaced
+        elapsed_ns += (1 + i % 7) * kMilli;
+        CHECK(fed.take(t_ns + elapsed_ns, 250'000) == Outcome::sample);
+    }
+    CHECK_NEAR(static_cast<double>(fed.energy_uj()), 250.0 * static_cast<double>(elapsed_ns) / 1e3,
+               1.0);
+}
+
+TEST(a_ramp_integrates_exactly) {
+    Fed fed(power());
+    for (std::int64_t i = 0; i <= 1000; ++i) { // unevenly spaced, 0.1 W a millisecond
+        fed.take(i * i * (kMilli / 100), static_cast<std::uint64_t>(i * i));
+    }
+    CHECK_NEAR(static_cast<double>(fed.energy_uj()), 0.5 * 1000.0 * 10.0 * 1e6, 1.0);
+}
+
+TEST(a_sine_integrates_within_the_bound_of_the_trapezoid) {
+    constexpr double mean = 200.0;
+    constexpr double amplitude = 100.0;
+    const double omega = 2.0 * std::numbers::pi; // a period of one second
+    constexpr double step = 0.01;
+    constexpr int steps = 1025; // not whole periods, over which the errors would cancel
+    Fed fed(power());
+    for (int i = 0; i <= steps; ++i) {
+        const double watts = mean + amplitude * std::sin(omega * step * i);
+        fed.take(i * 10 * kMilli, static_cast<std::uint64_t>(std::llround(watts * 1e3)));
+    }
+    const double seconds = step * steps;
+    const double joules = mean * seconds + amplitude / omega * (1.0 - std::cos(omega * seconds));
+    const double bound = seconds * step * step / 12.0 * amplitude * omega * omega;
+    const double rounding = 0.5e-3 * seconds; // of power to milliwatts
+    CHECK_NEAR(static_cast<double>(fed.energy_uj()) / 1e6, joules, bound + rounding);
+}
+
+TEST(power_that_no_device_draws_is_refused) {
+    Fed fed(power(700.0));
+    CHECK(fed.take(0, 0xFFFFFFFF) == Outcome::unusable); // not even as a start
+    CHECK(fed.take(kSecond, 100'000) == Outcome::sample);
+    CHECK(fed.sample.flags == kFirst);
+    CHECK(fed.take(2 * kSecond, 700'001) == Outcome::unusable);
+    CHECK(fed.take(3 * kSecond, 100'000) == Outcome::sample);
+    CHECK(fed.energy_uj() == 200'000'000); // bridged by the readings beside it
+    CHECK(fed.take(4 * kSecond, 700'000) == Outcome::sample);
+}
+
+TEST(long_silence_of_a_power_sensor_is_a_gap_and_in_the_end_not_booked) {
+    Fed fed(power());
+    fed.take(0, 100'000);
+    fed.take(5 * kSecond / 2, 100'000);
+    CHECK(!fed.has(kGap));
+    CHECK(fed.energy_uj() == 250'000'000);
+    fed.take(5 * kSecond, 100'000);
+    fed.take(8 * kSecond, 100'000); // bridged, but said
+    CHECK(fed.has(kGap));
+    CHECK(fed.energy_uj() == 800'000'000);
+    fed.take(18 * kSecond + 1, 100'000);
+    CHECK(fed.has(kGap));
+    CHECK(fed.energy_uj() == 800'000'000); // unknown is not a guess
+    fed.take(19 * kSecond + 1, 100'000);
+    CHECK(!fed.has(kGap));
+    CHECK(fed.energy_uj() == 900'000'000);
+}
+
+TEST(a_very_long_span_is_clamped) {
+    Fed fed(power());
+    fed.take(0, 1);
+    fed.take(3600 * kSecond, 1);
+    CHECK(fed.sample.span_ns == 0xFFFFFFFF);
+}
+
+TEST(energy_and_time_never_fall_whatever_the_readings) {
+    for (unsigned seed = 0; seed < 200; ++seed) {
+        std::mt19937_64 random(seed);
+        const Channel channel = seed % 4 == 0   ? power()
+                                : seed % 4 == 1 ? counter(0, 1e-3)
+                                : seed % 4 == 2 ? counter(kWideRange + 1)
+                                                : counter(kNarrowRange + 1);
+        Fed fed(channel);
+        std::int64_t t_ns = kSecond;
+        std::uint64_t raw = random() % kWideRange;
+        Sample before;
+        for (int i = 0; i < 2000; ++i) {
+            t_ns += static_cast<std::int64_t>(random() % (200 * kMilli)) - 10 * kMilli;
+            switch (random() % 8) {
+            case 0: raw = random(); break;
+            case 1: raw = random() % kWideRange; break;
+            case 2: raw = 0; break;
+            case 3: break;
+            default: raw += random() % (100 * kJoule); break;
+            }
+            if (fed.take(t_ns, raw) != Outcome::sample) continue;
+            if (!CHECK(fed.sample.t_ns > before.t_ns)) return;
+            if (!CHECK(fed.sample.energy_uj >= before.energy_uj)) return;
+            before = fed.sample;
+        }
+    }
+}
+
+TEST(every_sample_of_a_wrapping_counter_is_the_truth_despite_bad_readings) {
+    for (unsigned seed = 0; seed < 100; ++seed) {
+        std::mt19937_64 random(seed);
+        const std::uint64_t modulus = (seed % 2 == 0 ? kWideRange : kNarrowRange) + 1;
+        const std::uint64_t start = random() % modulus;
+        Fed fed(counter(modulus));
+        fed.take(0, start);
+        std::int64_t t_ns = 0;
+        std::uint64_t truth = 0;
+        int bad = 0; // in a row: three that agree are no accident
+        for (int i = 0; i < 3000; ++i) {
+            const auto step_ns = static_cast<std::int64_t>(kMilli + random() % (300 * kMilli));
+            t_ns += step_ns;
+            const auto most = static_cast<std::uint64_t>(step_ns) * 3 / 2; // 1500 W
+            truth += random() % most;
+            bad = random() % 10 == 0 && bad < 2 ? bad + 1 : 0;
+            // Half a turn away neither a wrap nor a step is plausible so soon.
+            const std::uint64_t raw = (start + truth + (bad > 0 ? modulus / 2 : 0)) % modulus;
+            const Outcome outcome = fed.take(t_ns, raw);
+            if (!CHECK((outcome == Outcome::unusable) == (bad > 0))) return;
+            if (bad > 0) continue;
+            if (!CHECK(fed.energy_uj() == static_cast<std::int64_t>(truth))) return;
+        }
+        CHECK(fed.meter.resets() == 0);
+    }
+}

@@ -1,0 +1,309 @@
+// Probing, overlaps and the whole path through the threads, on pretended machines.
+#include "session.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "waiting.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
+
+const Entry* find(const Session& session, const std::string& id) {
+    for (const Entry& entry : session.entries()) {
+        if (entry.channel.id == id) return &entry;
+    }
+    return nullptr;
+}
+
+bool counted(const Session& session, const std::string& id, const std::string& source) {
+    const Entry* entry = find(session, id);
+    return entry != nullptr && entry->counted && entry->source == source && entry->why.empty();
+}
+
+bool shown_only(const Session& session, const std::string& id, std::string_view why) {
+    const Entry* entry = find(session, id);
+    return entry != nullptr && !entry->counted && contains(entry->why, why);
+}
+
+const Unavailable* missing(const Session& session, const std::string& source,
+                           std::string_view what) {
+    for (const Unavailable& item : session.missing()) {
+        if (item.source == source && contains(item.what, what)) return &item;
+    }
+    return nullptr;
+}
+
+bool missing_because(const Session& session, const std::string& source, std::string_view what,
+                     std::string_view reason) {
+    const Unavailable* item = missing(session, source, what);
+    return item != nullptr && contains(item->reason, reason);
+}
+
+std::size_t index_of(const Session& session, const std::string& id) {
+    return static_cast<std::size_t>(find(session, id) - session.entries().data());
+}
+
+std::uint64_t reads(const Session& session) {
+    return session.stats().empty() ? 0 : session.stats().front().second.reads;
+}
+
+/// Joules of the channel between its first and its last sample, and the seconds between these.
+struct Measured {
+    double joules = 0.0;
+    double seconds = 0.0;
+};
+
+Measured measured(const std::vector<Sample>& samples) {
+    if (samples.empty()) return {};
+    return {static_cast<double>(samples.back().energy_uj) / 1e6,
+            static_cast<double>(samples.back().t_ns - samples.front().t_ns) / 1e9};
+}
+
+const std::vector<SimulatedDevice> kTwoSimulated = {{"gpu", "Formula 1", "constant:250"},
+                                                    {"cpu", "Formula 2", "constant:80"}};
+
+} // namespace
+
+TEST(an_empty_machine_has_no_channels_and_says_why) {
+    const Machine machine;
+    Session session(machine.host(), {});
+    CHECK(session.entries().empty());
+    CHECK(missing_because(session, "nvml", "gpu", "libcarbontracker-no-such.so not found"));
+    CHECK(missing_because(session, "powercap", "cpu", "does not exist"));
+    CHECK(missing_because(session, "cpu_load", "cpu", "no such file (ENOENT)"));
+    session.start();
+    session.poke();
+    session.stop();
+    CHECK(session.stats().empty());
+}
+
+TEST(simulated_devices_speak_alone_for_their_kind) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
+    machine.write("proc/stat", "cpu  1 1 1 1 1 1 1 1 0 0\n");
+    const Session session(machine.host(kTwoSimulated), {});
+    CHECK(session.entries().size() == 2);
+    CHECK(counted(session, "gpu:0", "simulated"));
+    CHECK(counted(session, "cpu:0", "simulated"));
+    CHECK(find(session, "gpu:0")->channel.quality == Quality::modelled);
+    CHECK(missing_because(session, "powercap", "cpu:0", "replaced by a simulated device"));
+    CHECK(missing_because(session, "powercap", "dram:0", "replaced by a simulated device"));
+    CHECK(missing_because(session, "cpu_load", "cpu:0", "replaced by a simulated device"));
+
+    const Session gpu_only(machine.host({kTwoSimulated[0], kTwoSimulated[0]}), {});
+    CHECK(counted(gpu_only, "gpu:0", "simulated"));
+    CHECK(counted(gpu_only, "gpu:1", "simulated"));
+    CHECK(counted(gpu_only, "cpu:0", "powercap"));
+    CHECK(counted(gpu_only, "dram:0", "powercap"));
+}
+
+TEST(a_waveform_that_cannot_be_read_fails_loudly) {
+    const Machine machine;
+    for (const char* waveform : {"", "constant", "constant:", "constant:-1", "constant:1,2",
+                                 "constant:nan", "square:1,2,0,0.5", "sine:10,20,1", "saw:1"}) {
+        bool thrown = false;
+        try {
+            const Session session(machine.host({{"gpu", "g", waveform}}), {});
+        } catch (const std::invalid_argument& error) {
+            thrown = contains(error.what(), "is not a waveform");
+        }
+        if (!CHECK(thrown)) std::printf("accepted: '%s'\n", waveform);
+    }
+}
+
+TEST(only_the_kinds_asked_for_are_sampled) {
+    const Machine machine;
+    const Session session(machine.host(kTwoSimulated), {0, 0.0, {"cpu"}});
+    CHECK(session.entries().size() == 1);
+    CHECK(counted(session, "cpu:0", "simulated"));
+    const Session none(machine.host(kTwoSimulated), {0, 0.0, {"dram"}});
+    CHECK(none.entries().empty());
+    CHECK(none.stats().empty()); // and no thread for nothing
+}
+
+TEST(a_powercap_tree_counts_packages_and_memory_once) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:1", "dram", "65712999613");
+    machine.zone("intel-rapl/intel-rapl:1", "psys"); // registered between the packages
+    machine.zone("intel-rapl/intel-rapl:2", "package-1", "65532610987");
+    machine.zone("intel-rapl/intel-rapl:2/intel-rapl:2:0", "uncore");
+    machine.zone("intel-rapl/intel-rapl:2/intel-rapl:2:1", "dram");
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0", "dram");
+    machine.directory("sys/class/powercap/intel-rapl"); // the control type beside its zones
+    machine.zone("dtpm/dtpm:0", "package-0");           // another tree, no energy counter
+    machine.write("proc/stat", "cpu  1 1 1 1 1 1 1 1 0 0\n");
+    machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
+    const Session session(machine.host(), {});
+    CHECK(session.entries().size() == 7);
+    for (const char* id : {"cpu:0", "cpu:1", "dram:0", "dram:1"}) {
+        CHECK(counted(session, id, "powercap"));
+    }
+    CHECK(shown_only(session, "core:0", "part of cpu:0"));
+    CHECK(shown_only(session, "uncore:1", "part of cpu:1"));
+    CHECK(shown_only(session, "platform:0", "contains other channels"));
+    CHECK(missing_because(session, "powercap", "cpu:0", "intel-rapl-mmio:0 repeats package-0"));
+    CHECK(missing_because(session, "powercap", "dram:0", "intel-rapl-mmio:0:0 repeats"));
+    CHECK(missing_because(session, "cpu_load", "cpu:0", "an estimate, not needed"));
+    CHECK(missing_because(session, "cpu_load", "dram:0", "an estimate, not needed"));
+    // One count above the largest value shown.
+    CHECK(find(session, "cpu:0")->channel.modulus == 262143328851);
+    CHECK(find(session, "cpu:1")->channel.modulus == 65532610988);
+    CHECK(find(session, "dram:0")->channel.modulus == 65712999614);
+    CHECK(find(session, "cpu:1")->channel.name == "package-1");
+    CHECK(find(session, "dram:1")->channel.name == "package-1 dram");
+}
+
+TEST(packages_beyond_ten_and_dies_are_told_apart) {
+    const Machine machine;
+    for (int i = 0; i < 12; ++i) {
+        machine.zone("intel-rapl/intel-rapl:" + std::to_string(i),
+                     "package-" + std::to_string(11 - i)); // registered in any order
+    }
+    machine.zone("intel-rapl/intel-rapl:12", "package-12-die-0");
+    machine.zone("intel-rapl/intel-rapl:13", "package-12-die-1");
+    machine.zone("intel-rapl/intel-rapl:14", "psys-1");
+    const Session session(machine.host(), {});
+    CHECK(session.entries().size() == 15);
+    for (int i = 0; i < 12; ++i) {
+        CHECK(counted(session, "cpu:" + std::to_string(i), "powercap"));
+    }
+    CHECK(find(session, "cpu:11")->channel.detail == "powercap intel-rapl:0");
+    CHECK(counted(session, "cpu:12.0", "powercap"));
+    CHECK(counted(session, "cpu:12.1", "powercap"));
+    CHECK(shown_only(session, "platform:1", "never added"));
+}
+
+TEST(a_zone_without_a_range_never_wraps_and_says_so) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0", "");
+    const Session session(machine.host(), {});
+    if (!CHECK(counted(session, "cpu:0", "powercap"))) return;
+    CHECK(find(session, "cpu:0")->channel.modulus == 0);
+    CHECK(contains(find(session, "cpu:0")->channel.detail, "range unknown"));
+}
+
+TEST(a_masked_powercap_folder_says_how_to_mend_it) {
+    const Machine machine;
+    machine.directory("sys/class/powercap");
+    const Session session(machine.host(), {});
+    CHECK(session.entries().empty());
+    CHECK(missing_because(session, "powercap", "cpu, dram", "holds no readable RAPL zone"));
+    CHECK(contains(missing(session, "powercap", "cpu, dram")->remedy, "CARBONTRACKER_ROOT"));
+}
+
+TEST(an_unreadable_counter_is_missing_and_another_door_steps_in) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
+    machine.unreadable("intel-rapl/intel-rapl:0");
+    machine.write("proc/stat", "cpu  1 1 1 1 1 1 1 1 0 0\n");
+    const std::string reason = "intel-rapl:0/energy_uj: a directory where a file should be";
+    {
+        const Session session(machine.host(), {});
+        CHECK(missing_because(session, "powercap", "cpu:0 (package-0)", reason));
+        CHECK(counted(session, "dram:0", "powercap"));
+        CHECK(counted(session, "cpu:0", "cpu_load")); // estimated, and called so
+        CHECK(find(session, "cpu:0")->channel.quality == Quality::modelled);
+    }
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
+    const Session session(machine.host(), {});
+    CHECK(missing_because(session, "powercap", "cpu:0 (package-0)", reason));
+    CHECK(counted(session, "cpu:0", "powercap"));
+    CHECK(find(session, "cpu:0")->channel.detail == "powercap intel-rapl-mmio:0");
+}
+
+TEST(a_zone_without_a_readable_name_is_no_zone) {
+    const Machine machine;
+    machine.directory("sys/class/powercap/intel-rapl:0/name"); // fails to be read, not to be opened
+    const Session session(machine.host(), {});
+    CHECK(session.entries().empty());
+    CHECK(missing(session, "powercap", "cpu, dram") != nullptr);
+}
+
+TEST(a_measured_processor_leaves_only_its_memory_to_the_model) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.write("proc/stat", "cpu  1 1 1 1 1 1 1 1 0 0\n");
+    machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
+    const Session session(machine.host(), {});
+    CHECK(counted(session, "cpu:0", "powercap"));
+    CHECK(counted(session, "dram:0", "cpu_load"));
+    CHECK(session.entries().size() == 2);
+}
+
+TEST(counter_files_are_followed_from_change_to_change) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
+    Session session(machine.host(), {1'000'000, 0.0, {}});
+    session.start();
+    const std::size_t cpu = index_of(session, "cpu:0");
+    CHECK(eventually([&] { return session.channel_stats(cpu).last_read_ns > 0; }));
+    const std::filesystem::path device = "sys/devices/virtual/powercap/intel-rapl/intel-rapl:0";
+    machine.overwrite(device / "energy_uj", "001002000000\n");
+    std::vector<Sample> samples;
+    CHECK(eventually([&] {
+        session.drain(cpu, samples);
+        return samples.size() >= 2;
+    }));
+    machine.overwrite(device / "energy_uj", "001005000000\n");
+    session.stop(); // the last reading sees it
+    session.drain(cpu, samples);
+    CHECK(samples.size() == 3);
+    CHECK(samples.back().energy_uj == 5'000'000);
+    std::vector<Sample> core;
+    session.drain(index_of(session, "core:0"), core);
+    CHECK(core.size() == 1); // a channel that stood still is known to have
+    CHECK(session.channel_stats(index_of(session, "core:0")).last_read_ns > core.back().t_ns);
+}
+
+TEST(constant_power_comes_out_of_the_whole_path_exactly) {
+    const Machine machine;
+    Session session(machine.host(kTwoSimulated), {2'000'000, 0.0, {}});
+    session.start();
+    session.start(); // once is enough
+    CHECK(eventually([&] { return reads(session) >= 20; }));
+    session.poke();
+    session.stop();
+    session.stop();
+    const std::array expected = {250.0, 80.0};
+    for (std::size_t i = 0; i < 2; ++i) {
+        std::vector<Sample> samples;
+        session.drain(i, samples);
+        if (!CHECK(samples.size() >= 20)) return;
+        const Measured total = measured(samples);
+        CHECK_NEAR(total.joules, expected[i] * total.seconds, 2e-6);
+        CHECK(session.channel_stats(i).errors == 0);
+    }
+}
+
+TEST(a_mark_wakes_every_source) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    Session session(machine.host({kTwoSimulated[0]}), {3600 * kNanosPerSecond, 0.0, {}});
+    session.start();
+    CHECK(session.stats().size() == 2);
+    CHECK(eventually([&] {
+        session.poke();
+        const auto stats = session.stats();
+        return std::all_of(stats.begin(), stats.end(),
+                           [](const auto& one) { return one.second.edge_reads >= 2; });
+    }));
+    session.stop();
+}

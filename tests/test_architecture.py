@@ -1,0 +1,613 @@
+"""The house rules of docs/design.md, held by walking the real tree.
+
+Every checker is a function from text to complaints, and is shown to complain by a snippet that
+breaks its rule. Files that do not exist break none.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "carbontracker"
+
+# ---- what is allowed -----------------------------------------------------------------------
+
+MOST_ATTRIBUTES = 10
+MOST_PARAMETERS = 8
+MOST_FILE_LINES = 400
+MOST_FUNCTION_LINES = 50
+MOST_BINDING_LINES = 220
+
+MANY_ATTRIBUTES = {
+    "carbontracker.intensity:Intensity": "one figure with the whole of its provenance; frozen",
+    "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
+}
+MANY_PARAMETERS = {
+    "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
+}
+BROAD_HANDLERS = {
+    "carbontracker.tracker:_harmless.guarded": "outermost edge: a training never fails by us",
+    "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
+}
+BROAD_HANDLERS_CPP: dict[str, str] = {}
+
+# Modules that may know only so much of the package.
+KNOWS = {
+    "carbontracker.timeline": ("carbontracker.window", "carbontracker.constants"),
+    "carbontracker.window": ("carbontracker.timeline", "carbontracker.constants"),
+    "carbontracker.intensity": (
+        "carbontracker.intensity",
+        "carbontracker.data",
+        "carbontracker.constants",
+    ),
+}
+# Arrays in, numbers out: no clock either.
+TIMELESS = ("carbontracker.timeline", "carbontracker.window")
+CLOCKS = ("time", "datetime")
+
+NETWORK = (
+    *("socket", "socketserver", "ssl", "asyncio", "http", "urllib", "ftplib", "smtplib", "xmlrpc"),
+    *("requests", "httpx", "urllib3", "aiohttp"),
+)
+OFFLINE = ("urllib.parse", "urllib.error")
+"""Parts of the above that open nothing."""
+IMPORTERS = {
+    # Exporters of live data and a location from the network would be further lines here.
+    NETWORK: ("carbontracker.intensity",),
+    ("carbontracker._core",): ("carbontracker.session",),
+    ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
+}
+AT_IMPORT = ("__future__", "typing", "importlib")
+"""All that `carbontracker/__init__.py` may load."""
+WRITERS = ("carbontracker.report", "carbontracker.cli")
+
+# Headers of the core, each with those it may know; a source knows SOURCE_KNOWS and its helpers.
+CORE_KNOWS = {
+    "sample": (),
+    "clock": (),
+    "ring": (),
+    "host": (),
+    "source": (),
+    "meter": ("sample", "source", "clock"),
+    "sampler": ("clock", "meter", "ring", "sample", "source"),
+}
+SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp")
+
+# ---- Python --------------------------------------------------------------------------------
+
+
+class Import(NamedTuple):
+    """One imported name, absolute."""
+
+    name: str
+    line: int
+    at_run_time: bool
+
+
+@dataclass(frozen=True)
+class Module:
+    """A parsed file of the package."""
+
+    name: str
+    source: str
+    is_package: bool = False
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Return the syntax tree."""
+        return ast.parse(self.source)
+
+
+def under(name: str, parents: tuple[str, ...]) -> bool:
+    """Return whether `name` is one of `parents` or inside one."""
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def imports(module: Module) -> Iterator[Import]:
+    """Yield every import of the module, also inside functions and for type checkers only."""
+
+    def walk(node: ast.AST, at_run_time: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for statement in node.body:
+                yield from walk(statement, at_run_time=False)
+            for statement in node.orelse:
+                yield from walk(statement, at_run_time)
+            return
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, at_run_time)
+        if isinstance(node, ast.ImportFrom):
+            package = module.name.split(".")[: None if module.is_package else -1]
+            base = package[: len(package) - node.level + 1] if node.level else []
+            for alias in node.names:
+                name = ".".join([*base, *([node.module] if node.module else []), alias.name])
+                yield Import(name, node.lineno, at_run_time)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, at_run_time)
+
+    return walk(module.tree, at_run_time=True)
+
+
+def scopes(node: ast.AST, scope: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node with the dotted name of the class or function it is in, or defines."""
+    for child in ast.iter_child_nodes(node):
+        inner = scope
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = f"{scope}.{child.name}".lstrip(".")
+        yield inner, child
+        yield from scopes(child, inner)
+
+
+def import_complaints(module: Module) -> Iterator[str]:
+    """Who may import what."""
+    for name, line, at_run_time in imports(module):
+        where = f"{module.name}:{line}: imports {name}"
+        for asker, known in KNOWS.items():
+            if under(module.name, (asker,)) and under(name, (PACKAGE,)) and not under(name, known):
+                yield f"{where}; {asker} knows only {', '.join(known)}"
+        if under(module.name, TIMELESS) and under(name, CLOCKS):
+            yield f"{where}; no clock belongs there"
+        for targets, importers in IMPORTERS.items():
+            free = under(module.name, importers) or under(name, OFFLINE)
+            if under(name, targets) and not free:
+                yield f"{where}, which only {', '.join(importers)} may"
+        if module.name == PACKAGE and at_run_time and not under(name, AT_IMPORT):
+            yield f"{where}; importing the package loads nothing"
+
+
+def output_complaints(module: Module) -> Iterator[str]:
+    """Only views of the record and the command line write to the terminal."""
+    if under(module.name, WRITERS):
+        return
+    for name, line, _ in imports(module):
+        if name == "sys.stdout":
+            yield f"{module.name}:{line}: writes to standard output"
+    for node in ast.walk(module.tree):
+        prints = isinstance(node, ast.Name) and node.id == "print"
+        stdout = isinstance(node, ast.Attribute) and ast.unparse(node).endswith(
+            ("sys.stdout", "sys.__stdout__")
+        )
+        if isinstance(node, ast.expr) and (prints or stdout):
+            yield f"{module.name}:{node.lineno}: writes to standard output"
+
+
+def attributes(node: ast.ClassDef) -> set[str]:
+    """Return the names that methods assign on self, and the fields of a dataclass."""
+    names: set[str] = set()
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        names |= {
+            item.target.id
+            for item in node.body
+            if isinstance(item, ast.AnnAssign)
+            and isinstance(item.target, ast.Name)
+            and "ClassVar" not in ast.unparse(item.annotation)
+        }
+    for method in node.body:
+        if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) or not method.args.args:
+            continue
+        self_name = method.args.args[0].arg
+        names |= {
+            target.attr
+            for target in ast.walk(method)
+            if isinstance(target, ast.Attribute)
+            and isinstance(target.ctx, ast.Store)
+            and ast.unparse(target.value) == self_name
+        }
+    return names
+
+
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many parameters the caller sees."""
+    spec = node.args
+    every = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs]
+    every += [arg for arg in (spec.vararg, spec.kwarg) if arg]
+    return len([arg for arg in every if arg.arg not in ("self", "cls")])
+
+
+def is_broad(node: ast.AST) -> bool:
+    """Return whether the node swallows any exception: a bare or broad except, or suppress()."""
+    broad = {"Exception", "BaseException"}
+    if isinstance(node, ast.ExceptHandler):
+        kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        return any(kind is None or ast.unparse(kind).split(".")[-1] in broad for kind in kinds)
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
+        return any(ast.unparse(kind).split(".")[-1] in broad for kind in node.args)
+    return False
+
+
+def excesses(module: Module) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """Yield (where, complaint, the exceptions to this limit) for everything over a limit."""
+    for scope, node in scopes(module.tree):
+        where = f"{module.name}:{scope}"
+        if is_broad(node):
+            yield where, "swallows any exception", BROAD_HANDLERS
+        if isinstance(node, ast.ClassDef) and len(attributes(node)) > MOST_ATTRIBUTES:
+            yield where, f"has {len(attributes(node))} attributes", MANY_ATTRIBUTES
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if parameters(node) > MOST_PARAMETERS:
+                yield where, f"takes {parameters(node)} parameters", MANY_PARAMETERS
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_FUNCTION_LINES and where not in MANY_PARAMETERS:
+                yield where, f"is {lines} lines long", {}
+
+
+def limit_complaints(module: Module) -> Iterator[str]:
+    """State per class, parameters per function, broad handlers, lengths."""
+    for where, complaint, exceptions in excesses(module):
+        if where not in exceptions:
+            yield f"{where} {complaint}"
+    lines = len(module.source.splitlines())
+    if lines > MOST_FILE_LINES:
+        yield f"{module.name} is {lines} lines long"
+
+
+# ---- C++ -----------------------------------------------------------------------------------
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
+SWALLOW = re.compile(r"catch\s*\(\s*\.\.\.\s*\)")
+
+
+def own_includes(path: str, text: str) -> list[str]:
+    """Return the quoted includes of a file in cpp/src, relative to cpp/src."""
+    folder = posixpath.dirname(path)
+    quoted = [name for mark, name in INCLUDE.findall(text) if mark == '"']
+    return [posixpath.normpath(posixpath.join(folder, name)) for name in quoted]
+
+
+def helper_folder(path: str) -> str:
+    """Return the folder of sources/<folder>/<file>, or nothing."""
+    parts = path.split("/")
+    return parts[1] if parts[0] == "sources" and len(parts) > 2 else ""
+
+
+def core_complaints(path: str, text: str) -> Iterator[str]:
+    """Includes and handlers of the file at `path` in cpp/src."""
+    for _, name in INCLUDE.findall(text):
+        if name.startswith("pybind11") or posixpath.basename(name) == "Python.h":
+            yield f"{path}: the core knows no Python, but includes {name}"
+    stem = posixpath.splitext(path)[0]
+    for target in own_includes(path, text):
+        if path.startswith("sources/"):
+            helper = helper_folder(target)
+            own = helper and helper_folder(path) in ("", helper)
+            if target not in SOURCE_KNOWS and not own:
+                yield f"{path}: a source knows {', '.join(SOURCE_KNOWS)}, not {target}"
+        elif stem in CORE_KNOWS:
+            known = posixpath.splitext(target)[0]
+            if known != stem and known not in CORE_KNOWS[stem]:
+                yield f"{path}: includes {target}"
+    if SWALLOW.search(text) and path not in BROAD_HANDLERS_CPP:
+        yield f"{path}: swallows any exception"
+    if len(text.splitlines()) > MOST_FILE_LINES:
+        yield f"{path} is {len(text.splitlines())} lines long"
+
+
+def shared_helper_complaints(files: Mapping[str, str]) -> Iterator[str]:
+    """A helper folder belongs to one source: sources do not know one another that way either."""
+    users: dict[str, set[str]] = defaultdict(set)
+    for path, text in files.items():
+        for target in own_includes(path, text):
+            if helper_folder(target) and path.startswith("sources/") and not helper_folder(path):
+                users[helper_folder(target)].add(path)
+    for folder, paths in users.items():
+        if len(paths) > 1:
+            yield f"sources/{folder} is shared by {' and '.join(sorted(paths))}"
+
+
+def binding_complaints(text: str) -> Iterator[str]:
+    """The boundary translates and decides nothing, so it stays small and knows no sensor."""
+    if len(text.splitlines()) >= MOST_BINDING_LINES:
+        yield f"the bindings are {len(text.splitlines())} lines long"
+    for _, name in INCLUDE.findall(text):
+        if "sources/" in name:
+            yield f"the bindings include {name}"
+    if SWALLOW.search(text):
+        yield "the bindings swallow any exception"
+
+
+# ---- every file ----------------------------------------------------------------------------
+
+MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:root|home|work)(?![\w-])")
+REGISTRY = re.compile(
+    r"index[-_]url|find[-_]links|files\.pythonhosted|registry\.npm|:/[^\s\\]+/simple\b"
+)
+
+
+def place_complaints(path: str, text: str) -> Iterator[str]:
+    """Nothing says on which machine, or from which mirror, it was made."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for kind, pattern in (("machine path", MACHINE_PATH), ("registry", REGISTRY)):
+            if found := pattern.search(line):
+                yield f"{path}:{number}: {kind} {found.group()}"
+
+
+# ---- the tree ------------------------------------------------------------------------------
+
+
+def package_modules() -> list[Module]:
+    """Return every module of the package as it is now."""
+    modules = []
+    for path in sorted((ROOT / "python").rglob("*.py")):
+        parts = path.relative_to(ROOT / "python").with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        modules.append(Module(name, path.read_text(encoding="utf-8"), is_package))
+    return modules
+
+
+def core_files() -> dict[str, str]:
+    """Return the text of every file in cpp/src by its path there."""
+    source = ROOT / "cpp" / "src"
+    paths = [path for path in sorted(source.rglob("*")) if path.suffix in (".cpp", ".hpp")]
+    return {path.relative_to(source).as_posix(): path.read_text("utf-8") for path in paths}
+
+
+def repository_files() -> dict[str, str]:
+    """Return the text of every file that is, or would be, tracked; skip outside a checkout."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    texts = {}
+    for name in filter(None, listed.split("\0")):
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b"\0"
+        if b"\0" not in content:
+            texts[name] = content.decode("utf-8", errors="replace")
+    return texts
+
+
+@pytest.mark.parametrize("check", [import_complaints, output_complaints, limit_complaints])
+def test_the_package_keeps_the_rules(check: Callable[[Module], Iterator[str]]) -> None:
+    modules = package_modules()
+    assert {"carbontracker", "carbontracker.timeline"} <= {module.name for module in modules}
+    assert [complaint for module in modules for complaint in check(module)] == []
+
+
+def test_the_core_keeps_the_rules() -> None:
+    files = core_files()
+    assert {"ring.hpp", "sources/registry.cpp"} <= set(files)
+    complaints = [c for path, text in files.items() for c in core_complaints(path, text)]
+    assert [*complaints, *shared_helper_complaints(files)] == []
+
+
+def test_the_bindings_keep_the_rules() -> None:
+    text = (ROOT / "cpp" / "bindings" / "module.cpp").read_text(encoding="utf-8")
+    assert list(binding_complaints(text)) == []
+
+
+def test_no_file_names_a_machine_or_a_mirror() -> None:
+    files = repository_files()
+    assert "pyproject.toml" in files
+    assert [c for path, text in files.items() for c in place_complaints(path, text)] == []
+
+
+def test_every_exception_is_still_needed() -> None:
+    modules = package_modules()
+    needed = {where for module in modules for where, _, _ in excesses(module)}
+    listed = {*MANY_ATTRIBUTES, *MANY_PARAMETERS, *BROAD_HANDLERS}
+    here = {module.name for module in modules}
+    assert {where for where in listed - needed if where.partition(":")[0] in here} == set()
+
+
+# ---- the checkers can fail -----------------------------------------------------------------
+
+
+def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str:
+    """Return the only complaint about a module, or nothing."""
+    complaints = list(check(Module(name, source, is_package=name in (PACKAGE, f"{PACKAGE}.cli"))))
+    assert len(complaints) <= 1
+    return complaints[0] if complaints else ""
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("carbontracker.timeline", "from carbontracker.session import Session"),
+        ("carbontracker.timeline", "import carbontracker"),
+        ("carbontracker.timeline", "from . import session"),
+        ("carbontracker.window", "def f():\n    import time"),
+        ("carbontracker.window", "from datetime import datetime"),
+        ("carbontracker.intensity.table", "from carbontracker.location import locate"),
+        ("carbontracker.intensity.new", "from ..window import Energy"),
+        (
+            "carbontracker.intensity",
+            "if TYPE_CHECKING:\n    from carbontracker.window import Energy",
+        ),
+        ("carbontracker.record", "import carbontracker.cli.run"),
+        ("carbontracker.record", "from carbontracker import cli"),
+        ("carbontracker.location", "import socket"),
+        ("carbontracker.location", "def f():\n    from urllib.request import urlopen"),
+        ("carbontracker.location", "from urllib import request"),
+        ("carbontracker.report.html", "import requests"),
+        ("carbontracker.measure", "from carbontracker import _core"),
+        ("carbontracker.measure", "from carbontracker._core import Session"),
+        ("carbontracker", "import os"),
+        ("carbontracker", "def __getattr__(name):\n    import numpy"),
+        ("carbontracker", "if TYPE_CHECKING:\n    import os\nelse:\n    import sys"),
+    ],
+)
+def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
+    assert name in one(import_complaints, name, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("carbontracker.timeline", "import math\nfrom carbontracker.window import Energy"),
+        ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
+        ("carbontracker.location", "from urllib.parse import quote"),
+        ("carbontracker.session", "from carbontracker import _core"),
+        ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
+        ("carbontracker.__main__", "from carbontracker.cli import main"),
+        ("carbontracker", "if TYPE_CHECKING:\n    from carbontracker.window import Energy"),
+        ("carbontracker.timelines", "import time"),  # another module than timeline
+    ],
+)
+def test_an_allowed_import_is_let_pass(name: str, source: str) -> None:
+    assert not one(import_complaints, name, source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print(1)",
+        "list(map(print, []))",
+        "import sys\nsys.stdout.write('')",
+        "from sys import stdout",
+    ],
+)
+def test_output_is_seen_outside_the_views(source: str) -> None:
+    assert "standard output" in one(output_complaints, "carbontracker.run", source)
+    for name in ("carbontracker.report.text", "carbontracker.cli"):
+        assert not one(output_complaints, name, source)
+    assert not one(output_complaints, "carbontracker.run", "import sys\nsys.stderr.write('')")
+
+
+def fields(count: int) -> str:
+    return "".join(f"    a{i}: int\n" for i in range(count))
+
+
+def state(count: int, self_name: str = "self") -> str:
+    return "".join(f"        {self_name}.a{i} = {i}\n" for i in range(count))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"class A:\n    def __init__(self):\n{state(11)}",
+        f"class A:\n    def __init__(me):\n{state(11, 'me')}",
+        f"class A:\n    def f(self):\n{state(9)}    def g(self):\n{state(11)}",
+        f"@dataclass(frozen=True)\nclass A:\n{fields(11)}",
+        f"@dataclasses.dataclass\nclass A:\n{fields(10)}    def f(self):\n{state(11)}",
+        f"class A:\n    def f(self):\n        {', '.join(f'self.a{i}' for i in range(11))} = x",
+    ],
+)
+def test_too_much_state_is_seen(source: str) -> None:
+    assert one(limit_complaints, "carbontracker.new", source).endswith("11 attributes")
+    fewer = source.replace("self.a10", "self.a9").replace("me.a10", "me.a9").replace("a10:", "a9:")
+    assert not one(limit_complaints, "carbontracker.new", fewer)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "a, b, c, d, e, f, g, h, i",
+        "a, b, /, c, d, e, f, *, g, h, i",
+        "a, b, c, d, e, f, g, *h, **i",
+    ],
+)
+def test_too_many_parameters_are_seen(arguments: str) -> None:
+    name = "carbontracker.new"
+    for source in (
+        f"def f({arguments}): ...",
+        f"class A:\n    async def f(self, {arguments}): ...",
+    ):
+        assert one(limit_complaints, name, source).endswith("takes 9 parameters")
+        assert not one(limit_complaints, name, source.replace("a, b", "a"))
+    dropin = f"class CarbonTracker:\n    def __init__(self, {arguments}): ..."
+    assert not one(limit_complaints, "carbontracker.tracker", dropin)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try:\n    pass\nexcept:\n    pass",
+        "try:\n    pass\nexcept Exception:\n    pass",
+        "try:\n    pass\nexcept (OSError, builtins.BaseException) as e:\n    pass",
+        "def f():\n    with contextlib.suppress(Exception):\n        pass",
+    ],
+)
+def test_a_broad_handler_is_seen(source: str) -> None:
+    assert one(limit_complaints, "carbontracker.new", source).endswith("swallows any exception")
+    narrow = source.replace("BaseException", "Error").replace("Exception", "OSError")
+    assert not one(
+        limit_complaints, "carbontracker.new", narrow.replace("except:", "except OSError:")
+    )
+
+
+def test_length_is_seen() -> None:
+    name = "carbontracker.new"
+    assert "401 lines" in one(limit_complaints, name, "x = 1\n" * 401)
+    assert not one(limit_complaints, name, "x = 1\n" * 400)
+    body = "    pass\n" * 50
+    assert one(limit_complaints, name, f"def f():\n{body}").endswith("f is 51 lines long")
+    assert not one(limit_complaints, name, f"def f():\n{body[9:]}")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("host.cpp", "#include <pybind11/pybind11.h>"),
+        ("sources/x.cpp", "# include <Python.h>"),
+        ("sources/x.cpp", '#include "../ring.hpp"'),
+        ("sources/x.cpp", '#include "../session.hpp"'),
+        ("sources/x.cpp", '#include "nvml.hpp"'),
+        ("sources/nvidia/x.cpp", '#include "../amd/library.hpp"'),
+        ("sources/nvidia/x.cpp", '#include "../../sampler.hpp"'),
+        ("meter.hpp", '#include "session.hpp"'),
+        ("ring.hpp", '#include "sample.hpp"'),
+        ("sample.hpp", '#include "sources/nvidia/library.hpp"'),
+        ("sampler.cpp", "try { f(); } catch (...) {}"),
+        ("clock.hpp", "//\n" * 401),
+    ],
+)
+def test_a_core_file_that_breaks_a_rule_is_seen(path: str, text: str) -> None:
+    assert len(list(core_complaints(path, text))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("sources/x.cpp", '#include "../source.hpp"\n#include "x/library.hpp"\n#include <set>'),
+        ("sources/x/library.cpp", '#include "library.hpp"\n#include "../../clock.hpp"'),
+        ("meter.cpp", '#include "meter.hpp"\n#include "sample.hpp"'),
+        ("session.cpp", '#include "session.hpp"\n#include "sampler.hpp"'),
+        ("later.cpp", '#include "session.hpp"\n// as pybind11 does; catches nothing'),
+    ],
+)
+def test_a_core_file_that_keeps_the_rules_is_let_pass(path: str, text: str) -> None:
+    assert list(core_complaints(path, text)) == []
+
+
+def test_a_helper_folder_of_two_sources_is_seen() -> None:
+    helped = {"sources/a.cpp": '#include "x/l.hpp"', "sources/x/l.cpp": '#include "l.hpp"'}
+    assert list(shared_helper_complaints(helped)) == []
+    shared = helped | {"sources/b.cpp": '#include "x/m.hpp"'}
+    assert list(shared_helper_complaints(shared)) == [
+        "sources/x is shared by sources/a.cpp and sources/b.cpp"
+    ]
+
+
+def test_a_binding_that_decides_is_seen() -> None:
+    assert list(binding_complaints("//\n" * 219)) == []
+    for text in ("//\n" * 220, '#include "sources/nvidia/library.hpp"', "catch(...) {}"):
+        assert len(list(binding_complaints(text))) == 1
+
+
+def test_a_machine_or_a_mirror_in_a_file_is_seen() -> None:
+    slash, dash = "/", "-"
+    for text in (
+        f"see {slash}home/me/x",
+        f"cd {slash}work",
+        f'"{slash}root"',
+        f"pip install --index{dash}url x",
+        f"https:{slash}/mirror.example{slash}pypi{slash}simple",
+    ):
+        assert len(list(place_complaints("README.md", f"first\n{text}\n"))) == 1
+    for text in ("host/root/x", "/homes", "~/work", "$HOME/work", "https://pypi.org/project/x"):
+        assert list(place_complaints("README.md", text)) == []
