@@ -33,12 +33,12 @@ def energies(steps: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
     return t_ns, energy_uj
 
 
-def feed(bench: _core.Bench, t_ns: list[int], raw: list[int]) -> None:
+def feed(bench: _core.MeterProbe, t_ns: list[int], raw: list[int]) -> None:
     for t, value in zip(t_ns, raw, strict=True):
         bench.take(t, value)
 
 
-def timeline_of(bench: _core.Bench, seen_ns: int, *, counter: bool = True) -> Timeline:
+def timeline_of(bench: _core.MeterProbe, seen_ns: int, *, counter: bool = True) -> Timeline:
     timeline = Timeline(counter=counter, tick_ns=MS)
     timeline.extend(*bench.drain(), seen_ns=seen_ns)
     return timeline
@@ -48,7 +48,7 @@ def timeline_of(bench: _core.Bench, seen_ns: int, *, counter: bool = True) -> Ti
 def test_wraps_are_invisible(run: list[tuple[int, int]], start_uj: int) -> None:
     modulus = 300_000_001  # a 300 J range: wraps within seconds
     t_ns, energy_uj = energies(run)
-    bench = _core.Bench(counter=True, units_per_raw=1e-6, modulus=modulus)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6, modulus=modulus)
     feed(bench, t_ns, [(start_uj + e) % modulus for e in energy_uj])
     _, total_uj, _, flags = bench.drain()
     assert total_uj[-1] == pytest.approx(energy_uj[-1], abs=2)
@@ -59,7 +59,7 @@ def test_wraps_are_invisible(run: list[tuple[int, int]], start_uj: int) -> None:
 def test_dropped_readings_cost_no_energy(run: list[tuple[int, int]], random: object) -> None:
     t_ns, energy_uj = energies(run)
     kept = [i for i in range(len(t_ns)) if i in {0, len(t_ns) - 1} or random.random() < 0.3]  # type: ignore[attr-defined]
-    bench = _core.Bench(counter=True, units_per_raw=1e-6)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6)
     feed(bench, [t_ns[i] for i in kept], [energy_uj[i] for i in kept])
     _, total_uj, _, _ = bench.drain()
     assert total_uj[-1] == pytest.approx(energy_uj[-1], abs=2)
@@ -69,7 +69,7 @@ def test_dropped_readings_cost_no_energy(run: list[tuple[int, int]], random: obj
 def test_a_full_ring_costs_resolution_only(run: list[tuple[int, int]], capacity: int) -> None:
     t_ns, energy_uj = energies(run)
     assume(energy_uj[-1] > energy_uj[-2])  # the last reading is a change and will be a sample
-    bench = _core.Bench(counter=True, units_per_raw=1e-6, capacity=capacity)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6, capacity=capacity)
     feed(bench, t_ns[:-1], energy_uj[:-1])
     held = len(bench.drain()[0])
     assert held <= max(2, 1 << (capacity - 1).bit_length())
@@ -80,7 +80,7 @@ def test_a_full_ring_costs_resolution_only(run: list[tuple[int, int]], capacity:
 
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=60), st.integers(0, 2**40))
 def test_energy_never_falls_whatever_the_sensor_says(raw: list[int], modulus: int) -> None:
-    bench = _core.Bench(counter=True, units_per_raw=1e-6, modulus=modulus)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6, modulus=modulus)
     feed(bench, [(i + 1) * 10 * MS for i in range(len(raw))], raw)
     _, total_uj, _, _ = bench.drain()
     assert np.all(np.diff(total_uj) >= 0)
@@ -91,7 +91,7 @@ def test_energy_never_falls_whatever_the_sensor_says(raw: list[int], modulus: in
 
 @given(st.lists(st.tuples(st.integers(0, 900_000), st.integers(1, 500)), min_size=2, max_size=100))
 def test_power_is_integrated_by_trapezoids(run: list[tuple[int, int]]) -> None:
-    bench = _core.Bench(counter=False, units_per_raw=1e-3)
+    bench = _core.MeterProbe(counter=False, units_per_raw=1e-3)
     t, truth, last = MS, 0.0, run[0][0]
     bench.take(t, last)
     for milliwatts, milliseconds in run[1:]:
@@ -112,7 +112,7 @@ def test_windows_add_up_and_never_go_negative(
 ) -> None:
     """Whatever the marks: E(a, b) + E(b, c) = E(a, c) and E(a, b) >= 0."""
     t_ns, energy_uj = energies(run)
-    bench = _core.Bench(counter=True, units_per_raw=1e-6)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6)
     for t in range(t_ns[0], t_ns[-1] + poll_ms * MS, poll_ms * MS):
         ticked = int(np.searchsorted(t_ns, t, side="right")) - 1
         bench.take(t, energy_uj[ticked])
@@ -132,7 +132,7 @@ def test_thinning_changes_no_total_between_samples_that_stay(
     run: list[tuple[int, int]], spacing_ms: int, horizon_ms: int
 ) -> None:
     t_ns, energy_uj = energies(run)
-    bench = _core.Bench(counter=True, units_per_raw=1e-6)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6)
     feed(bench, t_ns, energy_uj)
     full, thin = Timeline(counter=True, tick_ns=MS), Timeline(counter=True, tick_ns=MS)
     columns = bench.drain()
@@ -156,7 +156,7 @@ def test_a_steady_counter_is_exact_between_its_ticks(
     """Under constant power a regular counter gives any window to the width of a poll."""
     assume(poll_ms < tick_ms)
     phase_ms = data.draw(st.integers(0, tick_ms - 1))
-    bench = _core.Bench(counter=True, units_per_raw=1e-6)
+    bench = _core.MeterProbe(counter=True, units_per_raw=1e-6)
     length_ms = 12 * tick_ms
     for t_ms in range(1, length_ms, poll_ms):
         ticks = (t_ms + phase_ms) // tick_ms

@@ -31,7 +31,7 @@ py::array_t<T> column(const std::vector<ct::Sample>& samples, Member member) {
 py::tuple columns(const std::vector<ct::Sample>& samples) {
     return py::make_tuple(column<std::int64_t>(samples, &ct::Sample::t_ns),
                           column<std::int64_t>(samples, &ct::Sample::energy_uj),
-                          column<std::uint32_t>(samples, &ct::Sample::span_ns),
+                          column<std::int64_t>(samples, &ct::Sample::span_ns),
                           column<std::uint32_t>(samples, &ct::Sample::flags));
 }
 
@@ -42,10 +42,10 @@ py::tuple drain(ct::Session& session, std::size_t index) {
 }
 
 // A meter and its ring without a thread, for property tests of the real thing.
-class Bench {
+class MeterProbe {
 public:
-    Bench(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
-          std::size_t capacity)
+    MeterProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
+               std::size_t capacity)
         : meter_(channel(counter, units_per_raw, modulus, max_watts)), ring_(capacity) {}
 
     bool take(std::int64_t t_ns, std::uint64_t raw) {
@@ -176,10 +176,10 @@ PYBIND11_MODULE(_core, m) {
     bind_entry(m);
     bind_stats(m);
     bind_session(m);
-    py::class_<Bench>(m, "Bench")
+    py::class_<MeterProbe>(m, "MeterProbe")
         .def(py::init<bool, double, std::uint64_t, double, std::size_t>(), py::kw_only(),
              py::arg("counter"), py::arg("units_per_raw"), py::arg("modulus") = 0,
              py::arg("max_watts") = 2000.0, py::arg("capacity") = 4096)
-        .def("take", &Bench::take, py::arg("t_ns"), py::arg("raw"))
-        .def("drain", &Bench::drain);
+        .def("take", &MeterProbe::take, py::arg("t_ns"), py::arg("raw"))
+        .def("drain", &MeterProbe::drain);
 }

@@ -1,8 +1,5 @@
 #include "meter.hpp"
 
-#include <algorithm>
-#include <limits>
-
 #include "clock.hpp"
 
 namespace carbontracker {
@@ -17,16 +14,11 @@ constexpr double kForwardLeniency = 10.0;
 
 // Power readings further apart than this leave the time between them unobserved; the trapezoid
 // still bridges it up to the second figure, beyond which an average of two ends says nothing.
-constexpr double kGapSeconds = 2.5;
+constexpr double kGapSeconds = 1.25 * kLongestPeriodNs / kNanosPerSecond;
 constexpr double kBridgeSeconds = 10.0;
 
 double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
     return static_cast<double>(to_ns - from_ns) / static_cast<double>(kNanosPerSecond);
-}
-
-std::uint32_t clamp_span(std::int64_t span_ns) noexcept {
-    constexpr std::int64_t most = std::numeric_limits<std::uint32_t>::max();
-    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(span_ns, 0, most));
 }
 
 } // namespace
@@ -101,7 +93,7 @@ void Meter::accept(const Reading& reading, std::uint64_t counts, std::uint32_t f
     sample.t_ns = reading.t_ns;
     sample.energy_uj =
         static_cast<std::int64_t>(static_cast<double>(counts_) * (units_per_raw_ * kMicro));
-    sample.span_ns = clamp_span(reading.t_ns - last_.t_ns);
+    sample.span_ns = reading.t_ns - last_.t_ns;
     sample.flags = flags;
     last_ = reading;
     changed_ns_ = reading.t_ns;
@@ -119,7 +111,7 @@ Meter::Outcome Meter::integrate(const Reading& reading, Sample& sample) noexcept
     }
     sample.t_ns = reading.t_ns;
     sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
-    sample.span_ns = clamp_span(reading.t_ns - last_.t_ns);
+    sample.span_ns = reading.t_ns - last_.t_ns;
     sample.flags = seconds > kGapSeconds ? kGap : 0U;
     last_ = reading;
     return Outcome::sample;

@@ -8,6 +8,9 @@
 
 namespace carbontracker {
 
+/// Nothing is read more rarely than this, so that a longer silence of a power sensor is a gap.
+inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
+
 /// Pure arithmetic with no clock and no sensor of its own; one per channel.
 ///
 /// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have

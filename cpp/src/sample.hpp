@@ -20,11 +20,11 @@ enum SampleFlag : std::uint32_t {
 struct Sample {
     std::int64_t t_ns = 0;      ///< CLOCK_MONOTONIC of the reading
     std::int64_t energy_uj = 0; ///< microjoules since the channel's first sample
-    std::uint32_t span_ns = 0;  ///< the sensor moved somewhere in (t_ns - span_ns, t_ns]
+    std::int64_t span_ns = 0;   ///< the sensor moved somewhere in (t_ns - span_ns, t_ns]
     std::uint32_t flags = 0;    ///< SampleFlag
 };
 
-static_assert(sizeof(Sample) == 24);
+static_assert(sizeof(Sample) == 32);
 static_assert(std::is_trivially_copyable_v<Sample>);
 
 } // namespace carbontracker

@@ -12,9 +12,9 @@ namespace {
 // The rings outlast this much silence of the consumer (a training that holds the interpreter).
 constexpr std::int64_t kRingNs = 64 * kNanosPerSecond;
 constexpr std::size_t kLeastRing = 256;
+constexpr std::size_t kMostRing = std::size_t{1} << 17; // 4 MB a channel
 
 constexpr std::int64_t kAccountingNs = kNanosPerSecond;
-constexpr std::int64_t kLongestPeriodNs = 2 * kNanosPerSecond;
 
 // A mark that follows a reading this closely (in periods) gains nothing from another.
 constexpr std::int64_t kEdgeReadFraction = 8;
@@ -27,7 +27,7 @@ std::int64_t edge_spacing_ns(std::int64_t period_ns, const Pace& pace, const Sou
 }
 
 std::size_t ring_capacity(std::int64_t period_ns) {
-    return std::max(kLeastRing, static_cast<std::size_t>(kRingNs / period_ns));
+    return std::clamp(static_cast<std::size_t>(kRingNs / period_ns), kLeastRing, kMostRing);
 }
 
 // Signals belong to the program being measured: the thread is born with all of them blocked.
@@ -79,7 +79,7 @@ void Sampler::run() noexcept {
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     clockid_t clock = kNoClock;
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
-        cpu_clock_.store(clock, std::memory_order_relaxed);
+        cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
     }
     std::int64_t deadline_ns = now_ns();
     std::int64_t read_ns = 0;
@@ -103,6 +103,8 @@ void Sampler::run() noexcept {
     }
     read_all(); // stopping is a mark too
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
+    // release: whoever no longer finds the clock finds the final count instead.
+    cpu_clock_.store(kNoClock, std::memory_order_release);
 }
 
 void Sampler::read_all() noexcept {
@@ -139,6 +141,9 @@ void Sampler::publish(Lane& lane, Sample sample) noexcept {
         // The reader never saw the change before this one: what stood still came after that, and a
         // gap among the refused samples is a gap still.
         sample.flags = (sample.flags & ~kStoodStill) | (lane.newest.flags & kGap);
+        if ((lane.newest.flags & kGap) != 0) {
+            sample.span_ns = sample.t_ns - (lane.newest.t_ns - lane.newest.span_ns);
+        }
     }
     lane.newest = sample;
     lane.published = lane.ring.push(sample);
@@ -176,7 +181,7 @@ void Sampler::keep_to_budget() noexcept {
 }
 
 std::int64_t Sampler::cpu_ns() const noexcept {
-    const clockid_t clock = cpu_clock_.load(std::memory_order_acquire);
+    const clockid_t clock = cpu_clock_.load(std::memory_order_acquire); // see the end of run()
     const std::int64_t live_ns = clock == kNoClock ? 0 : clock_ns(clock);
     return std::max(live_ns, counters_.cpu_ns.load(std::memory_order_relaxed));
 }

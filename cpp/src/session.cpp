@@ -88,19 +88,17 @@ bool Session::here() const noexcept {
 }
 
 void Session::start() {
-    if (!here() || running_) return;
+    if (!here() || running_.exchange(true)) return;
     for (auto& sampler : samplers_) sampler->start();
-    running_ = true;
 }
 
 void Session::stop() {
-    if (!here() || !running_) return;
+    if (!here() || !running_.exchange(false)) return;
     for (auto& sampler : samplers_) sampler->stop();
-    running_ = false;
 }
 
 void Session::poke() noexcept {
-    if (!here() || !running_) return;
+    if (!here() || !running_.load(std::memory_order_relaxed)) return;
     const std::int64_t now = now_ns();
     // relaxed: two marks at once may both poke, which is harmless.
     if (now - poked_ns_.load(std::memory_order_relaxed) < kPokeSpacingNs) return;
@@ -114,8 +112,8 @@ void Session::drain(std::size_t index, std::vector<Sample>& out) {
     samplers_[place.sampler]->drain(place.channel, out);
 }
 
-ChannelStats Session::channel_stats(std::size_t index) const noexcept {
-    const Place& place = places_[index];
+ChannelStats Session::channel_stats(std::size_t index) const {
+    const Place& place = places_.at(index);
     return samplers_[place.sampler]->channel_stats(place.channel);
 }
 

@@ -1,6 +1,7 @@
 // Probes all sensors, settles their overlaps, owns the samplers, and keeps the fork rule.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -51,7 +52,7 @@ public:
     /// New samples of entry `index`, appended to `out`. One caller at a time.
     void drain(std::size_t index, std::vector<Sample>& out);
 
-    [[nodiscard]] ChannelStats channel_stats(std::size_t index) const noexcept;
+    [[nodiscard]] ChannelStats channel_stats(std::size_t index) const;
     [[nodiscard]] std::vector<std::pair<std::string, SamplerStats>> stats() const;
 
     /// False in a forked child.
@@ -71,8 +72,8 @@ private:
     std::vector<std::string> claimed_; // kinds for which one source speaks alone
     std::vector<std::unique_ptr<Sampler>> samplers_;
     std::atomic<std::int64_t> poked_ns_{0};
-    bool running_ = false;
-    const std::uint64_t generation_; // of the process that made it
+    std::atomic<bool> running_{false}; // start and stop run without the interpreter's lock
+    const std::uint64_t generation_;   // of the process that made it
 };
 
 } // namespace carbontracker

@@ -7,7 +7,7 @@ FIRST: int
 GAP: int
 STOOD_STILL: int
 
-_Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]
+_Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]
 
 def now_ns() -> int: ...
 
@@ -109,7 +109,7 @@ class Session:
     def channel_stats(self, index: int) -> ChannelStats: ...
     def stats(self) -> list[tuple[str, SamplerStats]]: ...
 
-class Bench:
+class MeterProbe:
     def __init__(
         self,
         *,

@@ -47,6 +47,8 @@ class Level(NamedTuple):
     """95 % half-width of the timing and quantisation error, J."""
     final: bool
     """False while a later sample may still move the value."""
+    unseen_joules: float = 0.0
+    """What power between readings may have hidden since the start, J; grows like the energy."""
 
 
 class Timeline:
@@ -62,12 +64,12 @@ class Timeline:
         self._counter = counter
         self._tick_ns = tick_ns
         # Rows: when the sensor moved, the latest moment known to be before that (the same where
-        # that is not known), energy in uJ, flags. Grown by doubling.
-        self._rows = np.zeros((4, 256), dtype=np.int64)
+        # that is not known), energy in uJ, flags, unseen energy in uJ. Grown by doubling.
+        self._rows = np.zeros((5, 256), dtype=np.int64)
         self._size = 0
         self._seen_ns = 0
         self._gaps: list[tuple[int, int]] = []
-        self._thinned = 0  # leading samples that are no longer every change there was
+        self._changed_ns = 0  # when power last differed from the reading before
 
     def __len__(self) -> int:
         """Return the number of samples held."""
@@ -112,6 +114,8 @@ class Timeline:
         for i in np.flatnonzero(flags & GAP):
             self._gaps.append((int(before_ns[i]), int(t_ns[i])))
         self._size += n
+        if not self._counter:
+            self._add_unseen(self._size - n)
         self._seen_ns = max(self._seen_ns, int(t_ns[-1]))
 
     def at(self, t_ns: int) -> Level:
@@ -128,9 +132,10 @@ class Timeline:
         """Return the share of [t0, t1] in which the energy is known, 0..1."""
         if self._size == 0 or t1_ns <= t0_ns:
             return 1.0 if self._size and t1_ns == t0_ns else 0.0
-        first_ns = int(self._rows[0, 0]) - _SLACK_NS
-        last_ns = self._seen_ns + _SLACK_NS
-        known = max(0, min(t1_ns, last_ns) - max(t0_ns, first_ns))
+        first_ns, last_ns = int(self._rows[0, 0]), self._seen_ns
+        known_from_ns = t0_ns if first_ns - t0_ns <= _SLACK_NS else first_ns
+        known_to_ns = t1_ns if t1_ns - last_ns <= _SLACK_NS else last_ns
+        known = max(0, known_to_ns - known_from_ns)
         lost = sum(max(0, min(t1_ns, b) - max(t0_ns, a)) for a, b in self._gaps)
         return max(0.0, known - lost) / (t1_ns - t0_ns)
 
@@ -154,6 +159,9 @@ class Timeline:
         The function is unchanged at the samples that stay, so totals between them are too.
         """
         old = int(np.searchsorted(self._moved, before_ns, side="left"))
+        # The newest changes are those that the rhythm is learned from: without them E(t) between
+        # later samples would be another.
+        old = min(old, self._size - _RHYTHM_CHANGES - 1)
         if old < 3 or spacing_ns <= 0:
             return
         bucket = self._moved[:old] // spacing_ns
@@ -166,10 +174,38 @@ class Timeline:
         thinned = self._rows[:, kept].copy()
         thinned[1] = thinned[0]  # what happened in between is no longer known
         thinned[3] &= GAP
-        self._thinned = len(kept)
         self._size = len(kept) + rest.shape[1]
         self._rows[:, : len(kept)] = thinned
         self._rows[:, len(kept) : self._size] = rest
+
+    def _add_unseen(self, first: int) -> None:
+        """Add up, from sample ``first`` on, what readings of power leave open.
+
+        Power that was read to change did so at some moment since it last had: within the
+        sensor's usual refresh period, or since the reading before if that is longer ago. All this
+        may point one way (a wave in step with the readings), so it is added.
+        """
+        begin = max(0, first - 2)
+        t_ns, energy_uj = self._moved[begin:], self._energy[begin:]
+        unseen_uj = np.zeros(len(t_ns))
+        per_second = 1.0 / (np.maximum(1, np.diff(t_ns)) * _NANO)
+        jumps = np.abs(np.diff(np.diff(energy_uj) * _MICRO * per_second))
+        # Energy is stored in whole microjoules: less than that is no change.
+        least = 2.0 * _MICRO * (per_second[1:] + per_second[:-1])
+        changed = np.flatnonzero(jumps > least) + 2
+        changed = changed[begin + changed >= first]
+        if len(changed):
+            since_ns = np.diff(t_ns[changed], prepend=self._changed_ns)
+            interval_ns = np.diff(t_ns)[changed - 1]
+            since_ns = np.maximum(np.minimum(since_ns, self._tick_ns), interval_ns)
+            unseen_uj[changed] = jumps[changed - 2] * since_ns * _NANO / _MICRO
+            self._changed_ns = int(t_ns[changed[-1]])
+        before = int(self._rows[4, first - 1]) if first else 0
+        self._rows[4, first : self._size] = before + np.cumsum(unseen_uj[first - begin :])
+
+    def _unseen_joules(self, t_ns: int) -> float:
+        k = max(0, int(np.searchsorted(self._moved, t_ns, side="right")) - 1)
+        return float(self._rows[4, k]) * _MICRO
 
     @property
     def _moved(self) -> Int64s:
@@ -183,7 +219,7 @@ class Timeline:
         capacity = self._rows.shape[1]
         if self._size + n <= capacity:
             return
-        grown = np.zeros((4, max(2 * capacity, self._size + n)), dtype=np.int64)
+        grown = np.zeros((len(self._rows), max(2 * capacity, self._size + n)), dtype=np.int64)
         grown[:, : self._size] = self._rows[:, : self._size]
         self._rows = grown
 
@@ -192,10 +228,8 @@ class Timeline:
         if not self._counter or self._size < 3:
             return None
         # The first sample is where reading began, not a change.
-        first = max(1, self._thinned, self._size - _RHYTHM_CHANGES)
+        first = max(1, self._size - _RHYTHM_CHANGES)
         intervals = np.diff(self._moved[first:])
-        if len(intervals) == 0:
-            return None
         median = float(np.median(intervals))
         # Each change is known to half the distance of two readings either way.
         unsure = float(np.median(self._moved[first:] - self._rows[1, first : self._size]))
@@ -226,9 +260,16 @@ class Timeline:
         e0, e1 = int(self._rows[2, k]), int(self._rows[2, k + 1])
         share = min(1.0, max(0.0, (t_ns - start_ns) / max(1, end_ns - start_ns)))
         # Between two ticks the power may have had any shape; at a tick only its time is unsure.
-        shape_uj = (e1 - e0) * share * (1.0 - share)
+        shape_uj = 2.0 * (e1 - e0) * share * (1.0 - share)
         error_uj = math.hypot(shape_uj, self._edge_error_uj(k + 1, e1 - e0, start_ns, end_ns))
-        return Level((e0 + share * (e1 - e0)) * _MICRO, error_uj * _MICRO, final=True)
+        joules = (e0 + share * (e1 - e0)) * _MICRO
+        if self._counter:
+            return Level(joules, error_uj * _MICRO, final=True)
+        # A reading of power tells of the time before it: what was drawn here shows a tick later.
+        soon_ns = t_ns + self._tick_ns
+        unseen = self._unseen_joules(t_ns)
+        error = error_uj * _MICRO + self._unseen_joules(soon_ns) - unseen
+        return Level(joules, error, soon_ns <= int(self._moved[-1]), unseen)
 
     def _after_last(self, t_ns: int, period_ns: int | None) -> Level:
         last = self._size - 1
@@ -241,9 +282,15 @@ class Timeline:
         rise_uj = energy_uj - int(self._rows[2, last - 1])
         # As before for one more tick (or one more reading of power), and no further.
         ahead_ns = min(max(0, t_ns - moved_ns), period_ns or end_ns - start_ns)
-        ahead_uj = rise_uj * ahead_ns / max(1, end_ns - start_ns)
-        error_uj = 0.5 * ahead_uj + self._edge_error_uj(last, rise_uj, start_ns, end_ns)
-        return Level((energy_uj + ahead_uj) * _MICRO, error_uj * _MICRO, final=t_ns <= moved_ns)
+        share = ahead_ns / max(1, end_ns - start_ns)
+        # Its shape, as between two ticks, and how much it will be.
+        shape_uj = 2.0 * rise_uj * share * max(0.0, 1.0 - share)
+        ahead_uj = rise_uj * share
+        error_uj = shape_uj + 0.5 * ahead_uj
+        error_uj += self._edge_error_uj(last, rise_uj, start_ns, end_ns)
+        final = self._counter and t_ns <= moved_ns
+        joules, error = (energy_uj + ahead_uj) * _MICRO, error_uj * _MICRO
+        return Level(joules, error, final, self._unseen_joules(t_ns))
 
     def _edge_error_uj(self, k: int, rise_uj: int, start_ns: int, end_ns: int) -> float:
         """Return what not knowing the moment of the change at sample k can hide, uJ."""

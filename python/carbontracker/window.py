@@ -84,7 +84,8 @@ def _channel_energy(channel: ChannelInfo, a: Level, b: Level, coverage: float) -
     edges = math.hypot(a.error_joules, b.error_joules)
     # What an uncovered stretch may have held is judged by the rest of the window.
     lost = joules * (1.0 / coverage - 1.0)
-    error = edges + channel.relative_error * joules + lost
+    unseen = b.unseen_joules - a.unseen_joules
+    error = edges + unseen + channel.relative_error * joules + lost
     modelled = joules if channel.quality == "modelled" else 0.0
     return Energy(joules, error, modelled, channel.quality, coverage)
 
@@ -120,7 +121,7 @@ def add_windows(windows: Sequence[Energy]) -> Energy:
     so. Coverage is the mean over the windows.
     """
     if not windows:
-        return Energy(0.0, 0.0, 0.0, "measured", 1.0)
+        return Energy(0.0, 0.0, 0.0, "missing", 1.0)  # no time, no energy, and no sensor's word
     devices = _collect_by(windows, "by_device")
     kinds = _collect_by(windows, "by_kind")
     return _sum(windows, by_device=devices, by_kind=kinds)

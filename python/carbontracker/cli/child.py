@@ -21,10 +21,12 @@ KILLED_BY_SIGNAL = 128
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def execute(command: list[str], run_id: str | None) -> int:
-    """Run ``command`` to its end, without a shell, and return its exit code.
+@contextmanager
+def executed(command: list[str], run_id: str | None) -> Iterator[int]:
+    """Run ``command`` to its end, without a shell, and give its exit code.
 
-    Signals meant for the program are passed on to it; we outlive them to write the result.
+    Signals meant for the program are passed on to it. Inside the block it has ended and they stop
+    nobody: an impatient second Ctrl-C costs no result.
 
     Args:
         command: the program and its arguments, passed on untouched.
@@ -40,14 +42,15 @@ def execute(command: list[str], run_id: str | None) -> int:
             started.append(subprocess.Popen(command, env=environment))
         except FileNotFoundError:
             print(f"carbontracker: command not found: {command[0]}", file=sys.stderr)
-            return NOT_FOUND
+            code = NOT_FOUND
         except OSError as error:
             print(f"carbontracker: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
-            return NOT_EXECUTABLE
-        for number in early:
-            started[0].send_signal(number)
-        code = started[0].wait()
-    return code if code >= 0 else KILLED_BY_SIGNAL - code
+            code = NOT_EXECUTABLE
+        else:
+            for number in early:
+                started[0].send_signal(number)
+            code = started[0].wait()
+        yield code if code >= 0 else KILLED_BY_SIGNAL - code
 
 
 @contextmanager

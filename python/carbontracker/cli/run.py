@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.cli.child import execute
+from carbontracker.cli.child import executed
 from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
 from carbontracker.pricing import make_pricing
@@ -118,7 +118,7 @@ def _config(given: argparse.Namespace) -> Config:
                 raise ValueError(message)
             kinds += known[name]
     simulated = []
-    for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
+    for device, figure in (("gpu", "watts"), ("cpu", "tdp")):  # in the tracker's order
         name = getattr(given, f"sim_{device}")
         if name is None:
             continue
@@ -164,24 +164,25 @@ def _run(
             **sensors_data(session),
         )
     start = session.mark()
-    code = execute(command, record.run_id if record else None)
-    end = session.mark()
-    session.await_final(end)
-    energy = session.energy(start, end)
-    footprint = footprint_between(session, pricing, (start, end), energy)
-    seconds = (end.t_ns - start.t_ns) / 1e9
-    release(session)
-    result = _result(seconds, energy, footprint, session)
-    result |= {"command": command, "exit_code": code}
-    if record is not None:
-        record.write("run_finished", **result)
-        record.close()
-    if not given.quiet:
-        summary = text.command_summary(seconds, energy, footprint, simulated=bool(config.simulated))
-        with suppress(OSError):  # nobody reads it, and the exit code is the program's
-            print(summary, file=sys.stderr, flush=True)
-    if out is not None:
-        _write_json(result, out)
+    with executed(command, record.run_id if record else None) as code:
+        end = session.mark()
+        session.await_final(end)
+        energy = session.energy(start, end)
+        footprint = footprint_between(session, pricing, (start, end), energy)
+        seconds = (end.t_ns - start.t_ns) / 1e9
+        release(session)
+        result = _result(seconds, energy, footprint, session)
+        result |= {"command": command, "exit_code": code}
+        if record is not None:
+            record.write("run_finished", **result)
+            record.close()
+        if not given.quiet:
+            simulated = bool(config.simulated)
+            summary = text.command_summary(seconds, energy, footprint, simulated=simulated)
+            with suppress(OSError):  # nobody reads it, and the exit code is the program's
+                print(summary, file=sys.stderr, flush=True)
+        if out is not None:
+            _write_json(result, out)
     return code
 
 

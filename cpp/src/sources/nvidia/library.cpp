@@ -81,7 +81,8 @@ std::string describe(const Library& library, int status) {
 
 const Library* load(const std::string& path, std::string& reason) {
     static std::mutex mutex;
-    static std::map<std::string, std::unique_ptr<Loaded>> libraries;
+    // Never destroyed: a sampling thread may still be reading while the process exits.
+    static auto& libraries = *new std::map<std::string, std::unique_ptr<Loaded>>;
     const std::lock_guard lock(mutex);
     std::unique_ptr<Loaded>& loaded = libraries[path];
     if (!loaded) loaded = std::make_unique<Loaded>();

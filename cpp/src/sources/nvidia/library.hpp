@@ -15,7 +15,6 @@ enum Return : int {
     kUninitialized = 1,
     kNotSupported = 3,
     kNoPermission = 4,
-    kDriverNotLoaded = 9,
     kVersionMismatch = 18,
 };
 

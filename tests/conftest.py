@@ -1,0 +1,62 @@
+"""What every test gets: an environment of its own, and no session of the test before it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OFF_BY_DEFAULT = ("hardware", "network")
+"""Markers whose tests run only where ``-m`` names them."""
+
+CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a device or the network, unless it was asked for by name."""
+    expression = config.getoption("markexpr")
+    for name in OFF_BY_DEFAULT:
+        if name in expression:
+            continue
+        skip = pytest.mark.skip(reason=f"off by default: pytest -m {name}")
+        for item in items:
+            if item.get_closest_marker(name) is not None:
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the user's settings and GPUs' visibility, and keep records out of the user's home."""
+    for name in list(os.environ):
+        if name.startswith("CARBONTRACKER_") or name in CUDA_VARIABLES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path / "records"))
+
+
+@pytest.fixture(autouse=True)
+def no_session_left_over() -> Iterator[None]:
+    """Fail the test that leaves a session behind, and close it before the next one begins.
+
+    The session that windows use is held on purpose until the process ends: it is given back here,
+    and what was read from the environment is forgotten.
+    """
+    yield
+    # Only what the test loaded itself: importing it here would slow down tests that do without.
+    measurement = sys.modules.get("carbontracker.measurement")
+    session = sys.modules.get("carbontracker.session")
+    if session is None:
+        return
+    if measurement is not None:
+        while measurement._held:
+            session.release(measurement._held.pop())
+        measurement._default_config.cache_clear()
+        measurement._default_pricing.cache_clear()
+    left_over = list(session._shared.users)
+    session._close_all()
+    assert not left_over, f"never released: {[one.config for one in left_over]}"
