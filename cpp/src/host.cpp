@@ -1,6 +1,7 @@
 #include "host.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,6 +32,11 @@ File& File::operator=(File&& other) noexcept {
 
 File::~File() {
     if (fd_ >= 0) ::close(fd_);
+}
+
+bool File::is_removed() const noexcept {
+    struct stat state{};
+    return ::fstat(fd_, &state) == 0 && state.st_nlink == 0;
 }
 
 long File::read_start(char* buffer, std::size_t size) const noexcept {

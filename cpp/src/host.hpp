@@ -44,6 +44,9 @@ public:
     /// 0, or the errno of the failed open.
     [[nodiscard]] int error() const noexcept { return error_; }
 
+    /// Whether the open file has lost its last name: it was deleted or replaced.
+    [[nodiscard]] bool is_removed() const noexcept;
+
     /// Bytes read from the start into `buffer`, or -errno.
     [[nodiscard]] long read_start(char* buffer, std::size_t size) const noexcept;
 

@@ -8,6 +8,10 @@ namespace {
 constexpr double kMicro = 1e6;
 constexpr int kAgreeingReadings = 3;
 
+// After a reset a counter is on probation for so long: no leniency, and it may turn out to have
+// been misread.
+constexpr std::int64_t kProbationNs = 60 * kNanosPerSecond;
+
 // A forward move is only refused when it is absurd: readings may be late, and refusing a true one
 // would lose energy, whereas a fall must be explained and is judged strictly.
 constexpr double kForwardLeniency = 10.0;
@@ -30,6 +34,8 @@ Meter::Meter(const Channel& channel) noexcept
 Meter::Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
     if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
     if (quantity_ == Quantity::power) return integrate(reading, sample);
+    // A value that the register cannot hold is a misreading, not a reset.
+    if (modulus_ != 0 && reading.raw >= modulus_) return Outcome::unusable;
     return started_ ? count(reading, sample) : start(reading, sample);
 }
 
@@ -42,6 +48,7 @@ Meter::Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {
 }
 
 Meter::Outcome Meter::count(const Reading& reading, Sample& sample) noexcept {
+    reset_.fresh = reset_.fresh && reading.t_ns - reset_.from.t_ns <= kProbationNs;
     if (reading.raw == last_.raw) {
         last_.t_ns = reading.t_ns;
         suspicion_.agreeing = 0;
@@ -49,12 +56,14 @@ Meter::Outcome Meter::count(const Reading& reading, Sample& sample) noexcept {
     }
     if (reading.raw > last_.raw) {
         const std::uint64_t counts = reading.raw - last_.raw;
-        if (!forward_plausible(reading, counts, kForwardLeniency * max_watts_)) {
-            return suspect(reading, sample);
+        const double leniency = reset_.fresh ? 1.0 : kForwardLeniency;
+        if (!forward_plausible(reading, counts, leniency * max_watts_)) {
+            return resumes(reading) ? undo_reset(reading, sample) : suspect(reading, sample);
         }
         accept(reading, counts, 0, sample);
         return Outcome::sample;
     }
+    if (resumes(reading)) return undo_reset(reading, sample);
     if (last_.raw >= modulus_) return suspect(reading, sample); // it never wraps: modulus 0 too
     const std::uint64_t counts = reading.raw + (modulus_ - last_.raw);
     if (!forward_plausible(reading, counts, max_watts_)) return suspect(reading, sample);
@@ -77,7 +86,26 @@ Meter::Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
     suspicion_.last = reading;
     if (++suspicion_.agreeing < kAgreeingReadings) return Outcome::unusable;
     ++resets_;
+    reset_ = {last_, counts_, true};
     accept(reading, reading.raw - suspicion_.first.raw, kGap, sample);
+    return Outcome::sample;
+}
+
+bool Meter::resumes(const Reading& reading) const noexcept {
+    if (!reset_.fresh || reading.raw < reset_.from.raw) return false;
+    const auto counts = static_cast<double>(reading.raw - reset_.from.raw);
+    const double seconds = seconds_between(reset_.from.t_ns - tick_ns_, reading.t_ns);
+    return counts * units_per_raw_ <= max_watts_ * seconds;
+}
+
+Meter::Outcome Meter::undo_reset(const Reading& reading, Sample& sample) noexcept {
+    const std::uint64_t truth = reset_.counts + (reading.raw - reset_.from.raw);
+    const std::uint64_t more = truth > counts_ ? truth - counts_ : 0; // energy never falls
+    last_.t_ns = reset_.from.t_ns; // the gap reaches back to where the misreading began
+    changed_ns_ = reset_.from.t_ns;
+    reset_.fresh = false;
+    --resets_;
+    accept(reading, more, kGap, sample);
     return Outcome::sample;
 }
 

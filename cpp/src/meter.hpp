@@ -16,7 +16,8 @@ inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
 /// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have
 /// been drawn in the time since it last moved; otherwise the reading is held back until three in a
 /// row agree, and then the meter starts again from the first of them, booking nothing for the jump
-/// and flagging the gap. One bad reading therefore costs nothing at all.
+/// and flagging the gap. One bad reading therefore costs nothing at all. Should the counter go on
+/// where it was before, it had only been misread for a while: the reset is undone.
 class Meter {
 public:
     enum class Outcome : std::uint8_t {
@@ -37,6 +38,8 @@ private:
     Outcome count(const Reading& reading, Sample& sample) noexcept;
     Outcome integrate(const Reading& reading, Sample& sample) noexcept;
     Outcome suspect(const Reading& reading, Sample& sample) noexcept;
+    [[nodiscard]] bool resumes(const Reading& reading) const noexcept;
+    Outcome undo_reset(const Reading& reading, Sample& sample) noexcept;
     void accept(const Reading& reading, std::uint64_t counts, std::uint32_t flags,
                 Sample& sample) noexcept;
     [[nodiscard]] bool forward_plausible(const Reading& reading, std::uint64_t counts,
@@ -59,6 +62,11 @@ private:
         Reading last;
         int agreeing = 0;
     } suspicion_;
+    struct {
+        Reading from;             // the last good reading before it
+        std::uint64_t counts = 0; // booked until then
+        bool fresh = false;       // recent enough that it may yet prove a misreading
+    } reset_;
     std::uint64_t resets_ = 0;
 };
 

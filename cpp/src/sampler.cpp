@@ -14,6 +14,9 @@ constexpr std::int64_t kRingNs = 64 * kNanosPerSecond;
 constexpr std::size_t kLeastRing = 256;
 constexpr std::size_t kMostRing = std::size_t{1} << 17; // 4 MB a channel
 
+// How long a thread may take to come back from its sensor when it is to stop.
+constexpr std::int64_t kStopNs = 2 * kNanosPerSecond;
+
 constexpr std::int64_t kAccountingNs = kNanosPerSecond;
 
 // A mark that follows a reading this closely (in periods) gains nothing from another.
@@ -62,16 +65,26 @@ Sampler::~Sampler() {
 }
 
 void Sampler::start() {
+    if (stopping_.load(std::memory_order_relaxed)) return; // a sampler runs once
+    read_all(); // so that no mark can come before the first reading
     const SignalsBlocked blocked;
     thread_ = std::thread(&Sampler::run, this);
     pthread_setname_np(thread_.native_handle(), ("ct-" + name_).substr(0, 15).c_str());
 }
 
-void Sampler::stop() {
-    if (!thread_.joinable()) return;
+bool Sampler::stop() {
+    if (!thread_.joinable()) return !abandoned_;
     stopping_.store(true, std::memory_order_release); // pairs with the acquire in run()
     bell_.ring();
+    finished_.wait(0, now_ns() + kStopNs);
+    if (finished_.count() == 0) {
+        // A driver that does not return must not hold up the program that is being measured.
+        thread_.detach();
+        abandoned_ = true;
+        return false;
+    }
     thread_.join();
+    return true;
 }
 
 void Sampler::run() noexcept {
@@ -81,9 +94,9 @@ void Sampler::run() noexcept {
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
         cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
     }
-    std::int64_t deadline_ns = now_ns();
-    std::int64_t read_ns = 0;
-    accounted_.wall_ns = deadline_ns;
+    std::int64_t read_ns = now_ns(); // by start(), just before
+    std::int64_t deadline_ns = read_ns + pace_.period_ns;
+    accounted_.wall_ns = read_ns;
     // The count comes before the flag: a stop that falls between the two has rung since `seen`.
     std::uint32_t seen = bell_.count();
     while (!stopping_.load(std::memory_order_acquire)) {
@@ -105,6 +118,7 @@ void Sampler::run() noexcept {
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
     // release: whoever no longer finds the clock finds the final count instead.
     cpu_clock_.store(kNoClock, std::memory_order_release);
+    finished_.ring();
 }
 
 void Sampler::read_all() noexcept {

@@ -52,7 +52,9 @@ public:
     void start();
 
     /// Takes one last reading and joins the thread. Callable more than once.
-    void stop();
+    ///
+    /// False if the thread is stuck in its sensor: it is left behind, and so must this object be.
+    bool stop();
 
     /// Asks for one reading now; returns at once.
     void poke() noexcept { bell_.ring(); }
@@ -111,6 +113,8 @@ private:
     Bell bell_;
     std::atomic<bool> stopping_{false};
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
+    Bell finished_;
+    bool abandoned_ = false;
     std::thread thread_;
 };
 

@@ -25,6 +25,18 @@ bool contains(const std::vector<std::string>& list, const std::string& item) {
     return std::find(list.begin(), list.end(), item) != list.end();
 }
 
+// Two things that call themselves the same are still two: the later one gets a number of its own.
+void make_unique(Channel& channel, const std::vector<Entry>& before,
+                 const std::vector<Entry>& beside) {
+    const auto taken = [&](const std::string& id) {
+        const auto same = [&](const Entry& entry) { return entry.channel.id == id; };
+        return std::any_of(before.begin(), before.end(), same) ||
+               std::any_of(beside.begin(), beside.end(), same);
+    };
+    const std::string wanted = channel.id;
+    for (int n = 2; taken(channel.id); ++n) channel.id = wanted + "#" + std::to_string(n);
+}
+
 // Why `channel` does not enter the total beside what earlier sources already count; empty if it
 // does. Registry order is the order of preference.
 std::string reason_not_counted(const Channel& channel, const std::vector<Entry>& before,
@@ -57,11 +69,12 @@ void Session::admit(const Sensor& sensor, Found found, const Options& options) {
     std::vector<Entry> admitted;
     const std::vector<Channel>& channels = found.source->channels();
     for (std::size_t i = 0; i < channels.size(); ++i) {
-        const Channel& channel = channels[i];
+        Channel channel = channels[i];
         if (!options.kinds.empty() && !contains(options.kinds, channel.kind)) continue;
         std::string why = reason_not_counted(channel, entries_, claimed_);
         if (why.empty() || channel.superset || !channel.part_of.empty()) {
-            admitted.push_back({channel, sensor.name, why.empty(), std::move(why)});
+            make_unique(channel, entries_, admitted);
+            admitted.push_back({std::move(channel), sensor.name, why.empty(), std::move(why)});
             places_.push_back({samplers_.size(), i});
         } else {
             missing_.push_back({sensor.name, channel.id, std::move(why), ""});
@@ -77,7 +90,13 @@ void Session::admit(const Sensor& sensor, Found found, const Options& options) {
 }
 
 Session::~Session() {
-    if (here()) return;
+    if (here()) {
+        for (auto& sampler : samplers_) {
+            // A thread that is stuck in its sensor may come back: what it uses stays.
+            if (!sampler->stop()) static_cast<void>(sampler.release());
+        }
+        return;
+    }
     // The threads do not exist in this process and their locks are in an unknown state: to join or
     // free them could hang, to leak them costs a few pages that exec or exit gives back.
     for (auto& sampler : samplers_) static_cast<void>(sampler.release());

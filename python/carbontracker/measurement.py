@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.pricing import Pricing, make_pricing
-from carbontracker.session import Config, Session, acquire
+from carbontracker.session import Config, Mark, Session, acquire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carbontracker.footprint import Footprint
-    from carbontracker.session import Mark
     from carbontracker.window import Energy
 
     Power = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -70,8 +69,10 @@ class Window:
     @property
     def seconds(self) -> float:
         """Return the length, s; of a window that is still open, up to now."""
-        start, end = self._marks()
-        return (end.t_ns - start.t_ns) / 1e9
+        if self._start is None:
+            return 0.0
+        end_ns = self._end.t_ns if self._end else time.monotonic_ns()
+        return (end_ns - self._start.t_ns) / 1e9
 
     @property
     def energy(self) -> Energy:
@@ -91,9 +92,7 @@ class Window:
     def wait(self, timeout_s: float = 0.5) -> bool:
         """Wait until the window is final, at most ``timeout_s`` seconds; return ``final``."""
         start, end = self._marks()
-        return self._session.await_final(start, timeout_s) and self._session.await_final(
-            end, timeout_s
-        )
+        return self._session.await_final(start, end, timeout_s=timeout_s) and self.final
 
     def power(self) -> dict[str, Power]:
         """Return power over time by device: times (n,) int64 ns, watts (n,) float64.
@@ -136,16 +135,22 @@ def footprint_between(
     session: Session, pricing: Pricing, marks: tuple[Mark, Mark], energy: Energy
 ) -> Footprint:
     """Return the footprint of ``energy``, which a session measured between two of its marks."""
-    start_ns, end_ns = marks[0].t_ns, marks[1].t_ns
-    start, end = wall_time(start_ns), wall_time(end_ns)
+    start_ns = marks[0].t_ns
+    start = wall_time(start_ns)
+    end = start + timedelta(microseconds=(marks[1].t_ns - start_ns) / 1e3)
+
+    def mark(moment: datetime) -> Mark:
+        # The window's own ends are settled; only what lies between them is looked up.
+        if moment == start:
+            return marks[0]
+        if moment == end:
+            return marks[1]
+        return Mark(start_ns + round((moment - start).total_seconds() * 1e9))
 
     def joules_between(a: datetime, b: datetime) -> float:
         if (a, b) == (start, end):
             return energy.joules
-        return session.energy_between(
-            start_ns + round((a - start).total_seconds() * 1e9),
-            start_ns + round((b - start).total_seconds() * 1e9),
-        ).joules
+        return session.energy(mark(a), mark(b)).joules
 
     return pricing.footprint(joules_between, start, end, energy.error_joules)
 
@@ -223,7 +228,7 @@ def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
 def _tracked(
     function: Callable[..., Any], name: str, options: dict[str, Any]
 ) -> Callable[..., Any]:
-    label = name or function.__qualname__
+    label = name or getattr(function, "__qualname__", type(function).__name__)
 
     def finish(window: Window) -> None:
         cast("Any", wrapper).window = window

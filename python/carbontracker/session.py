@@ -7,12 +7,13 @@ last of them is done, or at interpreter exit.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carbontracker.timeline import Floats, Int64s, Level
+
+logger = logging.getLogger("carbontracker")
+
+SHORTEST_PERIOD_S = 1e-4
+LONGEST_PERIOD_S = 2.0
+"""As the core has it: a power sensor read more rarely would leave gaps."""
 
 _COLLECT_EVERY_S = 2.0
 _LOOK_AGAIN_S = 0.005
@@ -58,7 +65,7 @@ class Config:
     """Seconds between readings; 0 for each sensor's own default."""
     budget: float = 0.005
     """Most of one core that a sampling thread may use; its period stretches to keep it."""
-    spacing_s: float = 1.0
+    spacing_s: float = field(default=1.0, compare=False)
     """Spacing of the stored time series once it is two minutes old, s. Totals do not depend on
     it."""
     visible_gpus: str | None = None
@@ -72,19 +79,17 @@ class Config:
 
         ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
         host); ``CARBONTRACKER_NVML``: path of the NVML library; ``CARBONTRACKER_PERIOD``: seconds
-        between readings; ``CARBONTRACKER_BUDGET``: share of a core.
-
-        Raises:
-            ValueError: a number in the environment is none.
+        between readings; ``CARBONTRACKER_BUDGET``: share of a core. A number that cannot be is
+        said on stderr and not used: the environment must not stop a training.
         """
         environ = os.environ
         found: dict[str, object] = {
             "root": environ.get("CARBONTRACKER_ROOT") or "/",
             "nvml_library": environ.get("CARBONTRACKER_NVML") or "libnvidia-ml.so.1",
-            "period_s": _number("CARBONTRACKER_PERIOD", 0.0),
-            "budget": _number("CARBONTRACKER_BUDGET", 0.005),
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
+            **_numbers("period_s", "CARBONTRACKER_PERIOD", SHORTEST_PERIOD_S, LONGEST_PERIOD_S),
+            **_numbers("budget", "CARBONTRACKER_BUDGET", 0.0, 1.0),
         }
         return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
 
@@ -103,18 +108,25 @@ class Config:
         )
 
 
-def _number(variable: str, default: float) -> float:
+def _numbers(field_name: str, variable: str, least: float, most: float) -> dict[str, float]:
+    """Return the number in ``variable`` as a field, or nothing if it holds none in range."""
     text = os.environ.get(variable, "").strip()
     if not text:
-        return default
+        return {}
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0.0 <= value < float("inf"):
-        message = f"{variable}={text!r} is not a number of at least 0; unset it or give a number"
-        raise ValueError(message)
-    return value
+        value = float("nan")
+    if least <= value <= most:
+        return {field_name: value}
+    logger.warning(
+        "carbontracker: %s=%r is not a number from %g to %g and is not used",
+        variable,
+        text,
+        least,
+        most,
+    )
+    return {}
 
 
 class Mark:
@@ -144,7 +156,9 @@ class Session:
         )
         self._timelines = [Timeline(counter=e.is_counter, tick_ns=e.tick_ns) for e in self.entries]
         self._pending: deque[weakref.ref[Mark]] = deque()
-        self._lock = threading.Lock()
+        # Re-entrant, because a signal handler may stop the tracker in the middle of a resolution.
+        self._lock = threading.RLock()
+        self._collecting = False
         self._closing = threading.Event()
         self._collector = threading.Thread(
             target=self._collect_periodically, name="carbontracker-collect", daemon=True
@@ -202,24 +216,22 @@ class Session:
     def mark(self) -> Mark:
         """Mark this moment and ask for a reading at it; never waits."""
         mark = Mark(time.monotonic_ns())
-        if self._core is not None:
+        if self._core is not None and self._core.here and not self.closed:
             self._core.poke()
             self._pending.append(weakref.ref(mark))
         return mark
 
     def energy(self, start: Mark, end: Mark) -> Energy:
         """Return the energy between two marks of this session, as far as it is known now."""
+        return self.energies([(start, end)])[0]
+
+    def energies(self, windows: Sequence[tuple[Mark, Mark]]) -> list[Energy]:
+        """Return the energy of each window, all from the same readings."""
         if not self.here:
-            return MISSING
+            return [MISSING] * len(windows)
         with self._lock:
             self._collect()
-            a, b = self._resolve(start), self._resolve(end)
-            coverage = [line.coverage(start.t_ns, end.t_ns) for line in self._timelines]
-        return window_energy(self.channels, a, b, coverage)
-
-    def energy_between(self, start_ns: int, end_ns: int) -> Energy:
-        """Return the energy between two moments on CLOCK_MONOTONIC."""
-        return self.energy(Mark(start_ns), Mark(end_ns))
+            return [self._energy(start, end) for start, end in windows]
 
     def is_final(self, *marks: Mark) -> bool:
         """Return whether every counted sensor has moved past these marks."""
@@ -234,10 +246,10 @@ class Session:
                 if channel.counted
             )
 
-    def await_final(self, mark: Mark, timeout_s: float = 0.4) -> bool:
-        """Wait until every sensor has moved past ``mark``, at most so long; return whether."""
+    def await_final(self, *marks: Mark, timeout_s: float = 0.4) -> bool:
+        """Wait until every sensor has moved past the marks, at most so long; return whether."""
         deadline = time.monotonic() + timeout_s
-        while not self.is_final(mark):
+        while not self.is_final(*marks):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_LOOK_AGAIN_S)
@@ -266,13 +278,22 @@ class Session:
                 self._collect()
 
     def _collect(self) -> None:
-        if self._core is None or not self.here:
-            return
-        for index, timeline in enumerate(self._timelines):
-            # The time first: all samples up to it are in the ring by then.
-            seen_ns = self._core.channel_stats(index).last_read_ns
-            timeline.extend(*self._core.drain(index), seen_ns=seen_ns)
-        self._thin(time.monotonic_ns() - _KEEP_FULL_NS)
+        if self._core is None or not self.here or self._collecting:
+            return  # interrupted by a signal handler that asks: what is there has to do
+        self._collecting = True
+        try:
+            for index, timeline in enumerate(self._timelines):
+                # The time first: all samples up to it are in the ring by then.
+                seen_ns = self._core.channel_stats(index).last_read_ns
+                timeline.extend(*self._core.drain(index), seen_ns=seen_ns)
+            self._thin(time.monotonic_ns() - _KEEP_FULL_NS)
+        finally:
+            self._collecting = False
+
+    def _energy(self, start: Mark, end: Mark) -> Energy:
+        a, b = self._resolve(start), self._resolve(end)
+        coverage = [line.coverage(start.t_ns, end.t_ns) for line in self._timelines]
+        return window_energy(self.channels, a, b, coverage)
 
     def _thin(self, horizon_ns: int) -> None:
         # A mark that is about to lose its neighbourhood is resolved first, so that thinning
@@ -301,7 +322,7 @@ class _Shared:
     """The sessions of this process, counted by their users."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.users: dict[Session, int] = {}
         self.measured_by_parent = False
 
@@ -312,7 +333,7 @@ class _Shared:
         # The counters are the machine's: what the parent already counts the child must not count
         # again. The lock may have been held by a thread that does not exist here.
         self.measured_by_parent = self.measured_by_parent or bool(self.users)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.users.clear()
 
 

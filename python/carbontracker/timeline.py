@@ -31,12 +31,22 @@ _RHYTHM_SHARE = 0.7
 _RHYTHM_TOLERANCE = 0.35
 _RHYTHM_LONGEST_NS = 200_000_000
 
-# A window may end this long after the newest reading and still count as covered: readings are
-# periodic, marks are not.
+# What has not moved for so long is not in the middle of a tick.
+_QUIET_NS = 1_000_000_000
+
+# A window may begin before the first reading or end after the newest by so much and still count
+# as covered: readings are periodic, marks are not.
 _SLACK_NS = 250_000_000
+
+# Thinning copies, so it waits until there is something to gain.
+_THIN_AT_LEAST = 256
 
 _MICRO = 1e-6
 _NANO = 1e-9
+
+# Rows of the store: when the sensor moved (the middle between the readings around it), the last
+# reading before that, the reading that found it, energy in uJ, flags.
+_MOVED, _BEFORE, _READ, _ENERGY, _FLAGS = range(5)
 
 
 class Level(NamedTuple):
@@ -47,8 +57,16 @@ class Level(NamedTuple):
     """95 % half-width of the timing and quantisation error, J."""
     final: bool
     """False while a later sample may still move the value."""
-    unseen_joules: float = 0.0
-    """What power between readings may have hidden since the start, J; grows like the energy."""
+    hidden_joules2: float = 0.0
+    """Variance, J^2, of what power hid between readings since the start; grows like the energy."""
+
+
+class _Store(NamedTuple):
+    """Samples in columns; replaced as a whole, so that an interrupted change is never seen."""
+
+    rows: Int64s
+    hidden: Floats
+    size: int
 
 
 class Timeline:
@@ -57,33 +75,20 @@ class Timeline:
     Args:
         counter: the channel is an energy counter, which moves in ticks; otherwise its samples are
             the running integral of power readings, and E(t) is straight between them.
-        tick_ns: the counter's usual refresh period, used until its own is learned.
+        tick_ns: the sensor's usual refresh period, used until a counter's own is learned.
     """
 
     def __init__(self, *, counter: bool, tick_ns: int) -> None:
         self._counter = counter
         self._tick_ns = tick_ns
-        # Rows: when the sensor moved, the latest moment known to be before that (the same where
-        # that is not known), energy in uJ, flags, unseen energy in uJ. Grown by doubling.
-        self._rows = np.zeros((5, 256), dtype=np.int64)
-        self._size = 0
+        self._store = _Store(np.zeros((5, 256), dtype=np.int64), np.zeros(256), 0)
         self._seen_ns = 0
         self._gaps: list[tuple[int, int]] = []
-        self._changed_ns = 0  # when power last differed from the reading before
+        self._thinned = 0  # leading samples that are no longer every change there was
 
     def __len__(self) -> int:
         """Return the number of samples held."""
-        return self._size
-
-    @property
-    def start_ns(self) -> int | None:
-        """When the first sample was taken; None before there is one."""
-        return int(self._rows[0, 0]) if self._size else None
-
-    @property
-    def seen_ns(self) -> int:
-        """When the sensor was last read successfully; 0 if never."""
-        return self._seen_ns
+        return self._store.size
 
     def extend(
         self, t_ns: Int64s, energy_uj: Int64s, span_ns: Integers, flags: Integers, seen_ns: int
@@ -97,42 +102,43 @@ class Timeline:
             flags: ``GAP``, ``STOOD_STILL``.
             seen_ns: the newest successful reading, which may have found nothing moved.
         """
-        self._seen_ns = max(self._seen_ns, seen_ns)
         n = len(t_ns)
-        if n == 0:
-            return
-        self._reserve(n)
-        before_ns = t_ns - span_ns.astype(np.int64)
-        stood = self._counter & ((flags & STOOD_STILL) != 0)
-        rows = self._rows[:, self._size : self._size + n]
-        # The best guess for a change between two readings is the middle between them. Where every
-        # reading found a change, the sensor is faster than the readings and moved just before.
-        rows[0] = np.where(stood, before_ns + (t_ns - before_ns) // 2, t_ns)
-        rows[1] = np.where(stood, before_ns, t_ns)
-        rows[2] = energy_uj
-        rows[3] = flags
-        for i in np.flatnonzero(flags & GAP):
-            self._gaps.append((int(before_ns[i]), int(t_ns[i])))
-        self._size += n
-        if not self._counter:
-            self._add_unseen(self._size - n)
-        self._seen_ns = max(self._seen_ns, int(t_ns[-1]))
+        if n:
+            rows, hidden, size = self._grown(n)
+            before_ns = t_ns - span_ns
+            stood = self._counter & ((flags & STOOD_STILL) != 0)
+            new = rows[:, size : size + n]
+            # The best guess for a change between two readings is the middle between them. Where
+            # every reading found a change, the sensor is faster than they and moved just before.
+            new[_MOVED] = np.where(stood, before_ns + span_ns // 2, t_ns)
+            new[_BEFORE], new[_READ] = before_ns, t_ns
+            new[_ENERGY], new[_FLAGS] = energy_uj, flags
+            if not self._counter:
+                _add_hidden(rows, hidden, size, size + n, self._tick_ns)
+            for i in np.flatnonzero(flags & GAP):
+                self._add_gap(int(before_ns[i]), int(t_ns[i]))
+            self._store = _Store(rows, hidden, size + n)
+            seen_ns = max(seen_ns, int(t_ns[-1]))
+        self._seen_ns = max(self._seen_ns, seen_ns)
 
     def at(self, t_ns: int) -> Level:
         """Return E(t): energy since the first sample, J, never falling with ``t_ns``."""
-        if self._size == 0:
+        size = self._store.size
+        if size == 0:
             return Level(0.0, 0.0, final=False)
-        period_ns = self._period_ns()
         k = max(0, int(np.searchsorted(self._moved, t_ns, side="right")) - 1)
-        if k == self._size - 1:
-            return self._after_last(t_ns, period_ns)
-        return self._between(k, t_ns, period_ns)
+        return self._after_last(t_ns) if k == size - 1 else self._between(k, t_ns)
 
     def coverage(self, t0_ns: int, t1_ns: int) -> float:
         """Return the share of [t0, t1] in which the energy is known, 0..1."""
-        if self._size == 0 or t1_ns <= t0_ns:
-            return 1.0 if self._size and t1_ns == t0_ns else 0.0
-        first_ns, last_ns = int(self._rows[0, 0]), self._seen_ns
+        size = self._store.size
+        if size == 0 or t1_ns < t0_ns:
+            return 0.0
+        first_ns, last_ns = int(self._moved[0]), self._seen_ns
+        if self._counter and size == 1 and last_ns - first_ns < _QUIET_NS:
+            return 0.0  # still within its first tick: nothing is known yet
+        if t1_ns == t0_ns:
+            return 1.0
         known_from_ns = t0_ns if first_ns - t0_ns <= _SLACK_NS else first_ns
         known_to_ns = t1_ns if t1_ns - last_ns <= _SLACK_NS else last_ns
         known = max(0, known_to_ns - known_from_ns)
@@ -148,91 +154,79 @@ class Timeline:
             max(0, int(np.searchsorted(self._moved, t0_ns, side="left")) - 1),
             int(np.searchsorted(self._moved, t1_ns, side="right")) + 1,
         )
-        t_ns, energy_uj = self._moved[inside], self._energy[inside]
+        t_ns, energy_uj = self._moved[inside], self._row(_ENERGY)[inside]
         if len(t_ns) < 2:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        return t_ns[1:].copy(), np.diff(energy_uj) * _MICRO / (np.diff(t_ns) * _NANO)
+        seconds = np.maximum(1, np.diff(t_ns)) * _NANO
+        return t_ns[1:].copy(), np.diff(energy_uj) * _MICRO / seconds
 
     def thin(self, before_ns: int, spacing_ns: int) -> None:
         """Keep one sample in each ``spacing_ns`` of the time before ``before_ns``.
 
-        The function is unchanged at the samples that stay, so totals between them are too.
+        The function is unchanged at the samples that stay, so totals between them are too. The
+        changes from which the rhythm at ``before_ns`` is learned stay as well.
         """
-        old = int(np.searchsorted(self._moved, before_ns, side="left"))
-        # The newest changes are those that the rhythm is learned from: without them E(t) between
-        # later samples would be another.
-        old = min(old, self._size - _RHYTHM_CHANGES - 1)
-        if old < 3 or spacing_ns <= 0:
+        rows, hidden, size = self._store
+        old = int(np.searchsorted(self._moved, before_ns, side="left")) - _RHYTHM_CHANGES - 1
+        first = self._thinned
+        if old - first < _THIN_AT_LEAST or spacing_ns <= 0:
             return
-        bucket = self._moved[:old] // spacing_ns
+        bucket = self._moved[first:old] // spacing_ns
         last_of_bucket = np.append(bucket[1:] != bucket[:-1], True)
-        last_of_bucket[0] = True
-        kept = np.flatnonzero(last_of_bucket)
-        if len(kept) == old:
-            return
-        rest = self._rows[:, old : self._size].copy()
-        thinned = self._rows[:, kept].copy()
-        thinned[1] = thinned[0]  # what happened in between is no longer known
-        thinned[3] &= GAP
-        self._size = len(kept) + rest.shape[1]
-        self._rows[:, : len(kept)] = thinned
-        self._rows[:, len(kept) : self._size] = rest
-
-    def _add_unseen(self, first: int) -> None:
-        """Add up, from sample ``first`` on, what readings of power leave open.
-
-        Power that was read to change did so at some moment since it last had: within the
-        sensor's usual refresh period, or since the reading before if that is longer ago. All this
-        may point one way (a wave in step with the readings), so it is added.
-        """
-        begin = max(0, first - 2)
-        t_ns, energy_uj = self._moved[begin:], self._energy[begin:]
-        unseen_uj = np.zeros(len(t_ns))
-        per_second = 1.0 / (np.maximum(1, np.diff(t_ns)) * _NANO)
-        jumps = np.abs(np.diff(np.diff(energy_uj) * _MICRO * per_second))
-        # Energy is stored in whole microjoules: less than that is no change.
-        least = 2.0 * _MICRO * (per_second[1:] + per_second[:-1])
-        changed = np.flatnonzero(jumps > least) + 2
-        changed = changed[begin + changed >= first]
-        if len(changed):
-            since_ns = np.diff(t_ns[changed], prepend=self._changed_ns)
-            interval_ns = np.diff(t_ns)[changed - 1]
-            since_ns = np.maximum(np.minimum(since_ns, self._tick_ns), interval_ns)
-            unseen_uj[changed] = jumps[changed - 2] * since_ns * _NANO / _MICRO
-            self._changed_ns = int(t_ns[changed[-1]])
-        before = int(self._rows[4, first - 1]) if first else 0
-        self._rows[4, first : self._size] = before + np.cumsum(unseen_uj[first - begin :])
-
-    def _unseen_joules(self, t_ns: int) -> float:
-        k = max(0, int(np.searchsorted(self._moved, t_ns, side="right")) - 1)
-        return float(self._rows[4, k]) * _MICRO
+        last_of_bucket[0] = last_of_bucket[0] or first == 0
+        kept = np.concatenate(
+            [np.arange(first), first + np.flatnonzero(last_of_bucket), np.arange(old, size)]
+        )
+        thinned = len(kept) - (size - old)
+        fresh = rows[:, kept]
+        # What happened in between is no longer known.
+        fresh[_BEFORE, :thinned] = fresh[_READ, :thinned] = fresh[_MOVED, :thinned]
+        fresh[_FLAGS, :thinned] &= GAP
+        self._thinned = thinned
+        self._store = _Store(fresh, hidden[kept], len(kept))
 
     @property
     def _moved(self) -> Int64s:
-        return self._rows[0, : self._size]
+        return self._row(_MOVED)
 
-    @property
-    def _energy(self) -> Int64s:
-        return self._rows[2, : self._size]
+    def _row(self, row: int) -> Int64s:
+        return self._store.rows[row, : self._store.size]
 
-    def _reserve(self, n: int) -> None:
-        capacity = self._rows.shape[1]
-        if self._size + n <= capacity:
-            return
-        grown = np.zeros((len(self._rows), max(2 * capacity, self._size + n)), dtype=np.int64)
-        grown[:, : self._size] = self._rows[:, : self._size]
-        self._rows = grown
+    def _grown(self, n: int) -> _Store:
+        """Return a store with room for ``n`` more, sharing what there is if it fits."""
+        rows, hidden, size = self._store
+        if size + n <= rows.shape[1]:
+            return self._store
+        capacity = max(2 * rows.shape[1], size + n)
+        grown = _Store(np.zeros((5, capacity), dtype=np.int64), np.zeros(capacity), size)
+        grown.rows[:, :size] = rows[:, :size]
+        grown.hidden[:size] = hidden[:size]
+        return grown
 
-    def _period_ns(self) -> int | None:
-        """Return the refresh period if the counter has a rhythm, else None."""
-        if not self._counter or self._size < 3:
+    def _add_gap(self, start_ns: int, end_ns: int) -> None:
+        if self._gaps and start_ns <= self._gaps[-1][1]:
+            self._gaps[-1] = (self._gaps[-1][0], end_ns)
+        else:
+            self._gaps.append((start_ns, end_ns))
+
+    def _period_ns(self, k: int) -> int | None:
+        """Return the refresh period around change ``k`` if the counter has a rhythm, else None.
+
+        Learned from the changes up to ``k`` (the very first ones from each other), so that what
+        comes later moves no value that was final.
+        """
+        if not self._counter:
             return None
+        last = min(self._store.size, max(k + 1, _RHYTHM_LEAST + 3))
         # The first sample is where reading began, not a change.
-        first = max(1, self._size - _RHYTHM_CHANGES)
-        intervals = np.diff(self._moved[first:])
+        first = max(1, self._thinned, last - _RHYTHM_CHANGES)
+        if last - first < 2:
+            return None
+        moved = self._moved[first:last]
+        intervals = np.diff(moved)
         median = float(np.median(intervals))
         # Each change is known to half the distance of two readings either way.
-        unsure = float(np.median(self._moved[first:] - self._rows[1, first : self._size]))
+        unsure = float(np.median(self._row(_READ)[first:last] - moved))
         near = np.abs(intervals - median) <= _RHYTHM_TOLERANCE * median + 2.0 * unsure
         if near.mean() < _RHYTHM_SHARE:
             return None
@@ -241,60 +235,103 @@ class Timeline:
         enough = len(intervals) >= _RHYTHM_LEAST or usual
         return int(period_ns) if enough and 0 < period_ns <= _RHYTHM_LONGEST_NS else None
 
-    def _rise(self, k: int, period_ns: int | None) -> tuple[int, int]:
-        """Return when E leaves the energy of sample k and when it reaches that of k + 1, ns."""
-        start_ns, end_ns = int(self._rows[0, k]), int(self._rows[0, k + 1])
+    def _rise(self, k: int, period_ns: int | None) -> tuple[int, int, bool]:
+        """Return when E leaves the energy of sample k, when it reaches that of k + 1, ns, and
+        whether it did so straight (as in a tick) or all at once.
+        """
+        rows = self._store.rows
+        start_ns, end_ns = int(rows[_MOVED, k]), int(rows[_MOVED, k + 1])
         if not self._counter:
-            return start_ns, end_ns
+            return start_ns, end_ns, True
         if k == 0 and period_ns is not None:
             # Reading began somewhere within a tick, whose start lies one period before its end.
             start_ns = min(start_ns, end_ns - period_ns)
         regular = period_ns is not None and end_ns - start_ns <= 1.5 * period_ns
-        if regular or not self._rows[3, k + 1] & STOOD_STILL:
-            return start_ns, end_ns
+        if regular or not rows[_FLAGS, k + 1] & STOOD_STILL:
+            return start_ns, end_ns, True
         # No rhythm: the counter stood still until its last unchanged reading.
-        return max(start_ns, int(self._rows[1, k + 1])), end_ns
+        return max(start_ns, int(rows[_BEFORE, k + 1])), end_ns, False
 
-    def _between(self, k: int, t_ns: int, period_ns: int | None) -> Level:
-        start_ns, end_ns = self._rise(k, period_ns)
-        e0, e1 = int(self._rows[2, k]), int(self._rows[2, k + 1])
+    def _between(self, k: int, t_ns: int) -> Level:
+        rows, hidden, size = self._store
+        start_ns, end_ns, straight = self._rise(k, self._period_ns(k + 1))
+        e0, e1 = int(rows[_ENERGY, k]), int(rows[_ENERGY, k + 1])
         share = min(1.0, max(0.0, (t_ns - start_ns) / max(1, end_ns - start_ns)))
-        # Between two ticks the power may have had any shape; at a tick only its time is unsure.
-        shape_uj = 2.0 * (e1 - e0) * share * (1.0 - share)
-        error_uj = math.hypot(shape_uj, self._edge_error_uj(k + 1, e1 - e0, start_ns, end_ns))
         joules = (e0 + share * (e1 - e0)) * _MICRO
-        if self._counter:
-            return Level(joules, error_uj * _MICRO, final=True)
-        # A reading of power tells of the time before it: what was drawn here shows a tick later.
-        soon_ns = t_ns + self._tick_ns
-        unseen = self._unseen_joules(t_ns)
-        error = error_uj * _MICRO + self._unseen_joules(soon_ns) - unseen
-        return Level(joules, error, soon_ns <= int(self._moved[-1]), unseen)
+        if not self._counter:
+            # A reading of power tells of the time before it: what was drawn here shows a tick
+            # later.
+            soon_ns = t_ns + self._tick_ns
+            soon = min(size - 1, int(np.searchsorted(self._moved, soon_ns, side="right")))
+            error = math.sqrt(max(0.0, hidden[soon] - hidden[k]))
+            return Level(joules, error, soon_ns <= int(self._moved[-1]), float(hidden[k]))
+        if straight:
+            # Between two ticks the power may have had any shape; at a tick its time is unsure.
+            shape_uj = 2.0 * (e1 - e0) * share * (1.0 - share)
+            error_uj = math.hypot(shape_uj, self._edge_uj(k + 1, e1 - e0, end_ns - start_ns))
+        else:
+            error_uj = self._step_uj(k, t_ns) + self._step_uj(k + 1, t_ns)
+        # Until there are enough changes to know the rhythm, more of them may still tell.
+        settled = size > _RHYTHM_LEAST + 2 or self._seen_ns >= t_ns + _QUIET_NS
+        return Level(joules, error_uj * _MICRO, final=settled)
 
-    def _after_last(self, t_ns: int, period_ns: int | None) -> Level:
-        last = self._size - 1
-        energy_uj, moved_ns = int(self._rows[2, last]), int(self._rows[0, last])
-        still = period_ns is None or self._seen_ns >= moved_ns + 2 * period_ns
-        if last == 0 or (self._counter and still):
-            final = self._counter and self._seen_ns >= t_ns
-            return Level(energy_uj * _MICRO, 0.0, final=final)
-        start_ns, end_ns = self._rise(last - 1, period_ns)
-        rise_uj = energy_uj - int(self._rows[2, last - 1])
+    def _after_last(self, t_ns: int) -> Level:
+        rows, hidden, size = self._store
+        last = size - 1
+        energy_uj, moved_ns = int(rows[_ENERGY, last]), int(rows[_MOVED, last])
+        if last == 0:
+            quiet = self._counter and self._seen_ns >= max(t_ns, moved_ns + _QUIET_NS)
+            return Level(energy_uj * _MICRO, 0.0, final=quiet)
+        period_ns = self._period_ns(last)
+        start_ns, end_ns, straight = self._rise(last - 1, period_ns)
+        rise_uj = energy_uj - int(rows[_ENERGY, last - 1])
+        tick_ns = period_ns or self._tick_ns
+        if self._counter and (not straight or self._seen_ns >= moved_ns + 2 * tick_ns):
+            # It has stopped ticking, or never had a rhythm: it is where it was last seen.
+            final = self._seen_ns >= t_ns + tick_ns
+            error_uj = self._step_uj(last, t_ns) if final else float(rise_uj)
+            return Level(energy_uj * _MICRO, error_uj * _MICRO, final)
         # As before for one more tick (or one more reading of power), and no further.
         ahead_ns = min(max(0, t_ns - moved_ns), period_ns or end_ns - start_ns)
         share = ahead_ns / max(1, end_ns - start_ns)
         # Its shape, as between two ticks, and how much it will be.
-        shape_uj = 2.0 * rise_uj * share * max(0.0, 1.0 - share)
-        ahead_uj = rise_uj * share
-        error_uj = shape_uj + 0.5 * ahead_uj
-        error_uj += self._edge_error_uj(last, rise_uj, start_ns, end_ns)
-        final = self._counter and t_ns <= moved_ns
-        joules, error = (energy_uj + ahead_uj) * _MICRO, error_uj * _MICRO
-        return Level(joules, error, final, self._unseen_joules(t_ns))
+        error_uj = 2.0 * rise_uj * share * max(0.0, 1.0 - share) + 0.5 * rise_uj * share
+        error_uj += self._edge_uj(last, rise_uj, end_ns - start_ns)
+        joules = (energy_uj + rise_uj * share) * _MICRO
+        return Level(joules, error_uj * _MICRO, final=False, hidden_joules2=float(hidden[last]))
 
-    def _edge_error_uj(self, k: int, rise_uj: int, start_ns: int, end_ns: int) -> float:
+    def _edge_uj(self, k: int, rise_uj: int, length_ns: int) -> float:
         """Return what not knowing the moment of the change at sample k can hide, uJ."""
         if not self._counter:
             return 0.0
-        unsure_ns = int(self._rows[0, k] - self._rows[1, k]) or self._tick_ns
-        return rise_uj * min(1.0, unsure_ns / max(1, end_ns - start_ns))
+        rows = self._store.rows
+        if rows[_FLAGS, k] & STOOD_STILL:
+            unsure_ns = int(rows[_READ, k] - rows[_MOVED, k])
+        else:
+            # Every reading finds a change: it was at most a reading, or a usual tick, ago.
+            unsure_ns = max(self._tick_ns, int(rows[_READ, k] - rows[_BEFORE, k]) // 2)
+        return rise_uj * min(1.0, unsure_ns / max(1, length_ns))
+
+    def _step_uj(self, k: int, t_ns: int) -> float:
+        """Return the whole step at sample k if it may lie on either side of t, uJ."""
+        rows = self._store.rows
+        if k == 0 or not rows[_BEFORE, k] <= t_ns <= rows[_READ, k]:
+            return 0.0
+        return float(rows[_ENERGY, k] - rows[_ENERGY, k - 1])
+
+
+def _add_hidden(rows: Int64s, hidden: Floats, first: int, end: int, tick_ns: int) -> None:
+    """Sum up, for samples ``first`` to ``end``, what readings of power leave open.
+
+    Power that was read to change did so at some moment of the sensor's usual refresh period, or
+    since the reading before if that is longer ago. Such errors are independent of each other, so
+    their squares add.
+    """
+    begin = max(0, first - 2)
+    t_ns, energy_uj = rows[_MOVED, begin:end], rows[_ENERGY, begin:end]
+    variance = np.zeros(end - begin)
+    interval_s = np.maximum(1, np.diff(t_ns)) * _NANO
+    jumps = np.abs(np.diff(np.diff(energy_uj) * _MICRO / interval_s))
+    variance[2:] = (jumps * np.maximum(interval_s[1:], tick_ns * _NANO)) ** 2
+    before = hidden[first - 1] if first else 0.0
+    hidden[first:end] = before + np.cumsum(variance[first - begin :])

@@ -78,14 +78,14 @@ def window_energy(
 
 
 def _channel_energy(channel: ChannelInfo, a: Level, b: Level, coverage: float) -> Energy:
-    if coverage <= 0.0:
-        return MISSING
     joules = max(0.0, b.joules - a.joules)
+    if coverage <= 0.0 or (coverage < 1.0 and joules == 0.0):
+        return MISSING
     edges = math.hypot(a.error_joules, b.error_joules)
     # What an uncovered stretch may have held is judged by the rest of the window.
     lost = joules * (1.0 / coverage - 1.0)
-    unseen = b.unseen_joules - a.unseen_joules
-    error = edges + unseen + channel.relative_error * joules + lost
+    hidden = math.sqrt(max(0.0, b.hidden_joules2 - a.hidden_joules2))
+    error = edges + hidden + channel.relative_error * joules + lost
     modelled = joules if channel.quality == "modelled" else 0.0
     return Energy(joules, error, modelled, channel.quality, coverage)
 
@@ -102,10 +102,13 @@ def _sum(
             math.nan, math.nan, 0.0, "missing", 0.0, dict(by_device or {}), dict(by_kind or {})
         )
     qualities = {part.quality for part in known}
+    joules = math.fsum(part.joules for part in known)
+    # What is missing altogether is judged by the rest, like an uncovered stretch.
+    lost = joules * (len(everything) - len(known)) / len(known)
     return Energy(
-        joules=math.fsum(part.joules for part in known),
+        joules=joules,
         # Tolerances of like sensors may all point one way, so they are added, not averaged out.
-        error_joules=math.fsum(part.error_joules for part in known),
+        error_joules=math.fsum(part.error_joules for part in known) + lost,
         modelled_joules=math.fsum(part.modelled_joules for part in known),
         quality=qualities.pop() if len(qualities) == 1 else "mixed",
         coverage=math.fsum(part.coverage for part in everything) / len(everything),

@@ -149,12 +149,39 @@ TEST(a_counter_without_a_modulus_never_wraps) {
     CHECK(fed.meter.resets() == 1);
 }
 
-TEST(a_fall_of_a_value_beyond_the_modulus_is_no_wrap) {
+TEST(a_value_that_the_register_cannot_hold_is_no_reading) {
     Fed fed(counter(1000));
-    fed.take(0, 5000);
-    CHECK(fed.take(kSecond, 4500) == Outcome::unusable);
-    CHECK(fed.take(2 * kSecond, 5001) == Outcome::sample);
+    CHECK(fed.take(0, 1000) == Outcome::unusable);
+    fed.take(kSecond, 900);
+    for (int i = 2; i < 10; ++i) CHECK(fed.take(i * kSecond, ~0ULL) == Outcome::unusable);
+    CHECK(fed.take(10 * kSecond, 901) == Outcome::sample);
     CHECK(fed.energy_uj() == 1);
+    CHECK(fed.meter.resets() == 0);
+}
+
+TEST(a_counter_that_goes_on_where_it_was_had_been_misread) {
+    // 50 W; the file says 0 for half a second, which looks like a reset until it returns.
+    Fed fed(counter(kWideRange + 1));
+    fed.take(0, 5000 * kJoule);
+    fed.take(10 * kMilli, 5001 * kJoule);
+    for (int i = 2; i < 50; ++i) fed.take(i * 10 * kMilli, 0);
+    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.take(500 * kMilli, 5026 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == 26'000'000);
+    CHECK(fed.has(kGap));
+    CHECK(fed.meter.resets() == 0);
+    CHECK(fed.take(510 * kMilli, 5027 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == 27'000'000);
+    CHECK(!fed.has(kGap));
+}
+
+TEST(a_counter_that_climbs_back_after_a_reset_is_not_mistaken) {
+    Fed fed(counter(0, 1e-3));
+    fed.take(0, 10'000); // 10 J
+    for (int i = 1; i <= 200; ++i) fed.take(i * 100 * kMilli, static_cast<std::uint64_t>(i) * 100);
+    CHECK(fed.meter.resets() == 1);
+    // All but what was drawn until the first reading after the reset.
+    CHECK_NEAR(static_cast<double>(fed.energy_uj()), 19.9e6, 1e3);
 }
 
 TEST(one_bad_reading_costs_nothing) {

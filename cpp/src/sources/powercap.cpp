@@ -24,6 +24,8 @@ constexpr double kMicro = 1e-6; // joules in a microjoule
 constexpr double kMostSocketWatts = 2000.0;
 constexpr double kMostPlatformWatts = 20000.0;
 
+constexpr std::int64_t kCheckNs = 1'000'000'000; // between looks whether a file is still there
+
 constexpr std::string_view kMend =
     "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj   "
     "(until the next boot; docs/sensors.md has the rule that stays, for one group only)";
@@ -119,6 +121,11 @@ Channel describe(const Zone& zone) {
         // Nested in the tree, yet its energy is outside the package's: it counts by itself.
         channel.kind = "dram";
         channel.id = "dram:" + number;
+    } else if (!nested) {
+        // A zone of a name that nobody knows: what it contains is not known either.
+        channel.kind = "other";
+        channel.id = "other:" + zone.directory;
+        channel.superset = true;
     } else {
         channel.kind = zone.name; // core, uncore: inside the package
         channel.id = zone.name + ":" + number;
@@ -131,21 +138,27 @@ Channel describe(const Zone& zone) {
     if (const auto range_uj = read_number(zone.path / "max_energy_range_uj")) {
         channel.modulus = *range_uj + 1;
     }
-    channel.detail = "powercap " + zone.directory +
-                     (channel.modulus == 0 ? "; range unknown: a wrap is reported as a gap" : "");
+    channel.detail = "powercap " + zone.directory;
     return channel;
+}
+
+// Missing, or smaller than the counter itself: then a fall cannot be told from a reset.
+void forget_range(Channel& channel) {
+    channel.modulus = 0;
+    channel.detail += "; range unknown: a wrap is reported as a gap";
 }
 
 struct Counter {
     File file;
     Status last = Status::ok;
+    std::int64_t checked_ns = 0;
 };
 
 class Powercap final : public Source {
 public:
     void add(Channel channel, File file) {
         channels_.push_back(std::move(channel));
-        counters_.push_back({std::move(file), Status::ok});
+        counters_.push_back({std::move(file), Status::ok, 0});
     }
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
@@ -159,14 +172,23 @@ public:
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 10'000'000; }
 
 private:
+    // A deleted or replaced file goes on answering with its last value through an open descriptor:
+    // on a mounted or simulated tree nothing else tells.
+    static bool is_removed(Counter& counter, std::int64_t now) noexcept {
+        counter.checked_ns = now;
+        return counter.file.is_removed();
+    }
+
     static Reading read_one(Counter& counter) noexcept {
         if (counter.last == Status::gone) return {now_ns(), 0, Status::gone};
         int failure = 0;
         const std::int64_t before_ns = now_ns();
         const auto value = counter.file.number(failure);
         const std::int64_t after_ns = now_ns();
-        if (failure == ENODEV || failure == ENODATA) counter.last = Status::gone;
-        if (!value) {
+        const bool removed =
+            after_ns - counter.checked_ns > kCheckNs && is_removed(counter, after_ns);
+        if (failure == ENODEV || failure == ENODATA || removed) counter.last = Status::gone;
+        if (!value || removed) {
             return {after_ns, 0, counter.last == Status::gone ? Status::gone : Status::retry};
         }
         return {before_ns + (after_ns - before_ns) / 2, *value, Status::ok};
@@ -220,7 +242,8 @@ Found probe_powercap(const Host& host) {
         }
         File file(zone.path / "energy_uj");
         int failure = file.error();
-        if (failure == 0) static_cast<void>(file.number(failure));
+        const auto value = failure == 0 ? file.number(failure) : std::nullopt;
+        if (value && channel.modulus <= *value) forget_range(channel);
         if (failure != 0) {
             found.missing.push_back(unreadable(channel, zone, failure));
             continue;

@@ -19,6 +19,7 @@ namespace carbontracker {
 namespace {
 
 constexpr double kMicro = 1e6;
+constexpr double kMostFigure = 1e9; // a gigawatt, or thirty years
 
 using Figures = std::vector<double>;
 using Joules = double (*)(const Figures&, double); // energy from 0 to t seconds, in closed form
@@ -69,7 +70,7 @@ Figures parse_figures(std::string_view text) {
     while (!text.empty()) {
         double value = 0.0;
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-        if (error != std::errc{} || !std::isfinite(value) || value < 0.0) return {};
+        if (error != std::errc{} || !(value >= 0.0 && value <= kMostFigure)) return {};
         figures.push_back(value);
         text.remove_prefix(static_cast<std::size_t>(end - text.data()));
         if (!text.empty() && text.front() != ',') return {};
@@ -145,7 +146,7 @@ private:
         channel.domain = "simulated/" + channel.id;
         channel.quality = Quality::modelled;
         channel.units_per_raw = 1.0 / kMicro;
-        channel.max_watts = 1e6;
+        channel.max_watts = 2.0 * kMostFigure;
         channel.detail = "simulated: " + device.waveform;
         return channel;
     }

@@ -25,7 +25,15 @@ from carbontracker.record import (
 )
 from carbontracker.report import text
 from carbontracker.report.console import sensors_data
-from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, acquire, release
+from carbontracker.session import (
+    CPU_KINDS,
+    GPU_KINDS,
+    LONGEST_PERIOD_S,
+    SHORTEST_PERIOD_S,
+    Config,
+    acquire,
+    release,
+)
 from carbontracker.settings import simulated_device
 
 if TYPE_CHECKING:
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
     from carbontracker.window import Energy
 
 USAGE_ERROR = 2
-LONGEST_PERIOD_S = 3600.0
 
 EXAMPLES = """\
 examples:
@@ -131,8 +138,8 @@ def _config(given: argparse.Namespace) -> Config:
         )
     settings: dict[str, Any] = {"kinds": kinds, "simulated": tuple(simulated)}
     if given.period is not None:
-        if not 0.0 < given.period <= LONGEST_PERIOD_S:
-            message = f"--period must be above 0 and at most {LONGEST_PERIOD_S:g} s"
+        if not SHORTEST_PERIOD_S <= given.period <= LONGEST_PERIOD_S:
+            message = f"--period must be from {SHORTEST_PERIOD_S:g} to {LONGEST_PERIOD_S:g} s"
             raise ValueError(message)
         settings["period_s"] = given.period
     return Config.from_environment(**settings)
