@@ -327,9 +327,11 @@ def test_a_signal_to_the_whole_group(tmp_path: Path) -> None:
     with wrapped("--json", target, *program) as process:
         os.killpg(process.pid, signal.SIGTERM)
         out, _ = process.communicate(timeout=TIMEOUT_S)
-    # From us and from the group: it may be caught twice.
+    # From us and from the group: it may be caught twice, or come again when Python is ending and
+    # catches no more.
     assert set(out.splitlines()) == {"caught 15"}
-    assert json.loads(target.read_text())["exit_code"] == process.returncode == 5
+    assert process.returncode in {5, 128 + signal.SIGTERM}
+    assert json.loads(target.read_text())["exit_code"] == process.returncode
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -368,9 +370,10 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         (["--sim-cpu", "Xeon"], "--sim-cpu needs --sim-cpu-tdp"),
         (["--sim-cpu", "X", "--sim-cpu-tdp", "-5"], "CPU TDP must be a non-negative number."),
         ([*GPU[:4], "--sim-gpu-util", "3"], "GPU utilization must be between 0.0 and 1.0."),
-        (["--period", "0"], "--period must be above 0"),
-        (["--period", "nan"], "--period must be above 0"),
-        (["--period", "1e300"], "--period must be above 0"),
+        (["--period", "0"], "--period must be from 0.0001 to 2 s"),
+        (["--period", "nan"], "--period must be from 0.0001 to 2 s"),
+        (["--period", "10"], "--period must be from 0.0001 to 2 s"),
+        (["--period", "1e300"], "--period must be from 0.0001 to 2 s"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
         (["--loc", "DK"], "unrecognized arguments: --loc"),
     ],
@@ -416,6 +419,8 @@ def test_a_wrong_option_as_a_process() -> None:
     [
         ("CARBONTRACKER_LOCATION", "Denmrk", "did you mean Denmark (DK)?"),
         ("CARBONTRACKER_PUE", "0.5", "CARBONTRACKER_PUE='0.5' is not a ratio of at least 1"),
+        ("CARBONTRACKER_PERIOD", "often", "CARBONTRACKER_PERIOD='often' is not a number"),
+        ("CARBONTRACKER_BUDGET", "-1", "CARBONTRACKER_BUDGET='-1' is not a number"),
     ],
 )
 def test_a_wrong_variable_is_a_warning(variable: str, text: str, warning: str) -> None:

@@ -437,7 +437,7 @@ def test_windows_that_meet_add_up_exactly(session: Session) -> None:
     for _ in range(6):
         time.sleep(0.007)
         marks.append(session.mark())
-    assert session.await_final(marks[-1], 5.0)
+    assert session.await_final(marks[-1], timeout_s=5.0)
     pieces = [session.energy(a, b).joules for a, b in itertools.pairwise(marks)]
     assert math.fsum(pieces) == pytest.approx(session.energy(marks[0], marks[-1]).joules)
     assert min(pieces) >= 0.0
@@ -589,10 +589,6 @@ print(json.dumps([len(native), all(mask & term and mask & alarm for mask in nati
     assert blocked
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the session's lock is not re-entrant: a handler may wait for its own thread",
-)
 def test_a_signal_handler_may_use_a_tracker_at_any_moment() -> None:
     """As on clusters, where SIGTERM means stop(): it may come in the middle of epoch_end()."""
     program = (

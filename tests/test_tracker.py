@@ -976,15 +976,18 @@ def test_a_failure_of_monitoring_is_not_one_of_the_training(
     assert err.endswith("Continued training without monitoring...\n")
 
 
-def test_a_machine_that_cannot_be_measured_does_not_stop_the_training(
+def test_a_start_that_fails_does_not_stop_the_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CARBONTRACKER_PERIOD", "often")
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("carbontracker.tracker.acquire", fail)
     tracker = make(1)
     train(tracker, 1)
     assert (tracker.deleted, tracker.result) == (True, None)
     err = capsys.readouterr().err
-    assert "CARBONTRACKER_PERIOD='often'" in err
+    assert "RuntimeError: can't start new thread" in err
     assert err.endswith("Continued training without monitoring...\n")
 
 

@@ -33,21 +33,19 @@ def predict_mean(
     Args:
         epochs: how many there will be.
         epoch_seconds: duration of each finished epoch, s.
-        epoch_joules: its energy, J.
+        epoch_joules: energy, J, of those that could be measured, which may be fewer.
 
     Raises:
-        ValueError: no finished epoch, or lists of different length.
+        ValueError: no finished epoch.
     """
     done = len(epoch_seconds)
-    if done == 0 or len(epoch_joules) != done:
-        message = f"need the seconds and joules of the same epochs, got {done} and " + str(
-            len(epoch_joules)
-        )
+    if done == 0 or not epoch_joules:
+        message = "a prediction needs at least one finished epoch"
         raise ValueError(message)
     return Prediction(
         epochs=epochs,
         after_epochs=done,
         seconds=epochs * math.fsum(epoch_seconds) / done,
-        joules=epochs * math.fsum(epoch_joules) / done,
+        joules=epochs * math.fsum(epoch_joules) / len(epoch_joules),
         method="mean epoch",
     )

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from carbontracker.constants import PUE_2023
@@ -18,13 +19,15 @@ from carbontracker.location import VARIABLE, Place, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from carbontracker.intensity import Intensity, Provider
 
     EnergyBetween = Callable[[datetime, datetime], float]
 
 logger = logging.getLogger("carbontracker")
+
+PUE_SOURCE = "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
+"""Of the world average, in upstream's words."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Pricing:
         except IntensityUnavailable as error:
             logger.warning("carbontracker: %s; the table's world average is used", error.reason)
             return provider("table").between(WORLD, start, end)
+
+    def of_nothing(self) -> Footprint:
+        """Return the footprint of no energy: what is said of a run before it begins."""
+        now = datetime.now(timezone.utc)
+        return self.footprint(lambda _a, _b: 0.0, now, now, 0.0)
 
     def footprint(
         self,
@@ -71,9 +79,10 @@ class Pricing:
         return footprint(parts, self.pue, place=self.place, error_joules=error_joules)
 
     @property
-    def live(self) -> bool:
-        """Return whether a live provider is being asked."""
-        return isinstance(self.provider, Live)
+    def live(self) -> tuple[str, str] | None:
+        """Return title and name of the live provider that is being asked, if one is."""
+        asked = self.provider
+        return (asked.title, asked.name) if isinstance(asked, Live) else None
 
     def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
         """Return this pricing with live figures by the first of these keys, in the background.
@@ -99,15 +108,14 @@ def make_pricing(
     location: str | None = None,
     pue: float | None = None,
     intensity: float | None = None,
-    default_pue: float = PUE_2023,
 ) -> Pricing:
     """Return the pricing for a run.
 
     Args:
         location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
-        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else the default.
+        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else the
+            world average of data centres, 1.58 (Uptime Institute 2023), as upstream has it.
         intensity: a carbon intensity of your own, gCO2eq/kWh.
-        default_pue: world average of data centres (Uptime Institute 2023), as upstream has it.
 
     Raises:
         UnknownLocation: the location argument names no place; the message has the nearest.
@@ -116,14 +124,14 @@ def make_pricing(
     place = locate(location, os.environ)
     if place.how == "unknown" and os.environ.get(VARIABLE, "").strip():
         logger.warning("carbontracker: %s", place.note)  # the environment names no known place
-    value, how = _pue(pue, default_pue)
+    value, how = _pue(pue)
     chosen = (
         provider("table") if intensity is None else provider("constant", gco2eq_per_kwh=intensity)
     )
     return Pricing(place, chosen, value, how)
 
 
-def _pue(argument: float | None, default: float) -> tuple[float, str]:
+def _pue(argument: float | None) -> tuple[float, str]:
     if argument is not None:
         if not (math.isfinite(argument) and argument >= 1.0):
             message = f"pue must be a finite ratio of at least 1, got {argument!r}"
@@ -141,6 +149,6 @@ def _pue(argument: float | None, default: float) -> tuple[float, str]:
         logger.warning(
             "carbontracker: CARBONTRACKER_PUE=%r is not a ratio of at least 1; using %s",
             text,
-            default,
+            PUE_2023,
         )
-    return default, "world average of data centres, Uptime Institute 2023"
+    return PUE_2023, PUE_SOURCE

@@ -11,13 +11,18 @@ import json
 import logging
 import math
 import os
+import sys
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import carbontracker
+
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
+    from carbontracker.run import Forecast, Result
+    from carbontracker.session import Session
     from carbontracker.window import Energy
 
 SCHEMA = 1
@@ -127,6 +132,39 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
+def run_started_data(session: Session) -> dict[str, Any]:
+    """Return what the first event of every run says of the process and the machine."""
+    kernel = os.uname()
+    return {
+        "schema": SCHEMA,
+        "version": carbontracker.__version__,
+        "pid": os.getpid(),
+        "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
+        "host": {
+            "name": kernel.nodename,
+            "system": f"{kernel.sysname} {kernel.release} {kernel.machine}",
+            "python": sys.version.split()[0],
+            "logical_cpus": os.cpu_count(),
+        },
+        "sensors": [
+            {
+                "id": entry.id,
+                "kind": entry.kind,
+                "name": entry.name,
+                "source": entry.source,
+                "quality": entry.quality,
+                "counted": entry.counted,
+                "detail": entry.detail,
+            }
+            for entry in session.entries
+        ],
+        "missing": [
+            {"source": m.source, "what": m.what, "reason": m.reason, "remedy": m.remedy}
+            for m in session.missing
+        ],
+    }
+
+
 def energy_dict(energy: Energy) -> dict[str, Any]:
     """Return an energy as JSON-ready values: joules without PUE, and how they are known."""
     result: dict[str, Any] = {
@@ -152,4 +190,22 @@ def footprint_dict(footprint: Footprint) -> dict[str, Any]:
         "pue": footprint.pue,
         "intensity": footprint.intensity.as_dict(),
         "location": asdict(place) if place else None,
+    }
+
+
+def forecast_dict(forecast: Forecast) -> dict[str, Any]:
+    """Return a prediction as JSON-ready values."""
+    prediction = forecast.prediction
+    return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint)}
+
+
+def result_dict(result: Result) -> dict[str, Any]:
+    """Return what a training has cost as JSON-ready values."""
+    return {
+        "epochs": result.finished_epochs,
+        "seconds": result.seconds,
+        "energy": energy_dict(result.energy),
+        "between_epochs": energy_dict(result.between_epochs),
+        "footprint": footprint_dict(result.footprint),
+        "tracker_cpu_seconds": result.tracker_cpu_seconds,
     }

@@ -33,6 +33,8 @@ class Epoch:
     energy: Energy
     footprint: Footprint
     finished: bool
+    final: bool
+    """The energy will not change any more; False while a sensor has not moved past the end."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Run:
             raise RuntimeError(message)
         self._bounds.append((self._open, self.session.mark(), finished))
         self._open = None
-        return self._epoch(len(self._bounds) - 1)
+        return self._epochs(slice(len(self._bounds) - 1, None))[0]
 
     def predict(self, epochs: int) -> Forecast:
         """Return what ``epochs`` epochs will cost, from the finished ones.
@@ -111,9 +113,11 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
-        done = [self._epoch(i) for i, (_, _, finished) in enumerate(self._bounds) if finished]
+        done = [epoch for epoch in self._epochs() if epoch.finished]
+        # Epochs that could not be measured tell of time only.
+        known = [epoch for epoch in done if not math.isnan(epoch.energy.joules)] or done
         prediction = predict_mean(
-            epochs, [epoch.seconds for epoch in done], [epoch.energy.joules for epoch in done]
+            epochs, [epoch.seconds for epoch in done], [epoch.energy.joules for epoch in known]
         )
         start = self.began
         end = start + timedelta(seconds=prediction.seconds)
@@ -128,10 +132,10 @@ class Run:
         """Return the result so far; waits a moment for the sensors' last tick."""
         if self._bounds:
             self.session.await_final(self._bounds[-1][1])
-        epochs = tuple(self._epoch(i) for i in range(len(self._bounds)))
-        between = [
-            self.session.energy(end, start) for (_, end, _), (start, _, _) in pairwise(self._bounds)
-        ]
+        epochs = self._epochs()
+        between = self.session.energies(
+            [(end, start) for (_, end, _), (start, _, _) in pairwise(self._bounds)]
+        )
         energy = add_windows([epoch.energy for epoch in epochs])
         return Result(
             epochs=epochs,
@@ -143,22 +147,31 @@ class Run:
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 
-    def _epoch(self, i: int) -> Epoch:
-        start, end, finished = self._bounds[i]
-        energy = self.session.energy(start, end)
-        return Epoch(
-            index=i + 1,
-            seconds=(end.t_ns - start.t_ns) / 1e9,
-            energy=energy,
-            footprint=footprint_between(self.session, self.pricing, (start, end), energy),
-            finished=finished,
+    def _epochs(self, which: slice = slice(None)) -> tuple[Epoch, ...]:
+        """Return epochs as far as their energy is known now, all from the same readings."""
+        bounds = self._bounds[which]
+        energies = self.session.energies([(start, end) for start, end, _ in bounds])
+        return tuple(
+            Epoch(
+                index=index + 1,
+                seconds=(end.t_ns - start.t_ns) / 1e9,
+                energy=energy,
+                footprint=footprint_between(self.session, self.pricing, (start, end), energy),
+                finished=finished,
+                final=start.final and end.final,
+            )
+            for index, (start, end, finished), energy in zip(
+                range(len(self._bounds))[which], bounds, energies, strict=True
+            )
         )
 
     def _footprint(self, epochs: Sequence[Epoch], error_joules: float) -> Footprint:
         """Return the footprint of all epochs, each with the intensity of its own time."""
         if not epochs:
-            return self.pricing.footprint(lambda _a, _b: 0.0, self.began, self.began, 0.0)
-        parts = [(epoch.energy.joules, epoch.footprint.intensity) for epoch in epochs]
+            return self.pricing.of_nothing()
+        # As with devices, what is missing widens the error and does not undo the rest.
+        known = [epoch for epoch in epochs if not math.isnan(epoch.energy.joules)] or epochs
+        parts = [(epoch.energy.joules, epoch.footprint.intensity) for epoch in known]
         return footprint(
             parts, self.pricing.pue, place=self.pricing.place, error_joules=error_joules
         )

@@ -37,9 +37,6 @@ _LOOK_AGAIN_S = 0.005
 _KEEP_FULL_NS = 120_000_000_000
 """Samples younger than this keep the resolution they were taken at."""
 
-CPU_KINDS = ("cpu", "dram", "core", "uncore", "platform")
-GPU_KINDS = ("gpu",)
-
 
 @dataclass(frozen=True)
 class Simulated:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
-from carbontracker.exceptions import ComponentNameError, FetcherNameError
+from carbontracker.components import kinds_of, parse_components, simulated_device
+from carbontracker.exceptions import FetcherNameError
+from carbontracker.intensity import WITH_KEY
 from carbontracker.pricing import Pricing, make_pricing
-from carbontracker.session import CPU_KINDS, GPU_KINDS, Config, Simulated
+from carbontracker.session import Config, Simulated
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-KINDS_BY_COMPONENT = {"gpu": GPU_KINDS, "cpu": CPU_KINDS}
-"""Channel kinds that make up a component, in the order that ``all`` has."""
-
-API_NAMES = ("electricitymaps",)
-
-_DEFAULT_UTILISATION = 0.5
 _LONGEST_SPACING_S = 86_400.0
 
 
@@ -95,14 +91,7 @@ class Settings:
         Raises:
             ComponentNameError: there is no such component.
         """
-        names = str(self.components).lower().replace(" ", "").split(",")
-        if names == ["all"]:
-            return tuple(KINDS_BY_COMPONENT)
-        for name in names:
-            if name not in KINDS_BY_COMPONENT:
-                message = f"No component named {name!r}: choose from all, gpu, cpu"
-                raise ComponentNameError(message)
-        return tuple(dict.fromkeys(names))
+        return parse_components(self.components)
 
     @property
     def simulated(self) -> tuple[Simulated, ...]:
@@ -133,14 +122,12 @@ class Settings:
 
     def config(self) -> Config:
         """Return what to sample."""
-        kinds: tuple[str, ...] = ()
-        if set(self.chosen_components) != set(KINDS_BY_COMPONENT):
-            kinds = tuple(
-                kind for name in self.chosen_components for kind in KINDS_BY_COMPONENT[name]
-            )
-        spacing_s = self.update_interval if 0 < self.update_interval <= _LONGEST_SPACING_S else 1.0
+        spacing: object = self.update_interval
+        possible = isinstance(spacing, Real) and 0 < float(spacing) <= _LONGEST_SPACING_S
         return Config.from_environment(
-            kinds=kinds, simulated=self.simulated, spacing_s=float(spacing_s)
+            kinds=kinds_of(self.chosen_components),
+            simulated=self.simulated,
+            spacing_s=float(self.update_interval) if possible else 1.0,
         )
 
     def pricing(self) -> Pricing:
@@ -152,42 +139,15 @@ class Settings:
         return make_pricing(self.location, self.pue, self.intensity)
 
 
-def simulated_device(
-    component: str, name: object, most_watts: object, utilisation: float | None
-) -> Simulated:
-    """Return a device that draws a share of its power, constantly.
-
-    Args:
-        component: ``gpu`` or ``cpu``.
-        name: of the device.
-        most_watts: its power at full load, W.
-        utilisation: the share, 0 to 1; 0.5 by default.
-
-    Raises:
-        ValueError: a name, power or utilisation that cannot be.
-    """
-    label = component.upper()
-    if not isinstance(name, str) or not name.strip():
-        message = f"{label} name must be a non-empty string."
-        raise ValueError(message)
-    if not isinstance(most_watts, (int, float)) or not math.isfinite(most_watts) or most_watts < 0:
-        figure = {"gpu": "GPU watts", "cpu": "CPU TDP"}[component]
-        message = f"{figure} must be a non-negative number."
-        raise ValueError(message)
-    share = _DEFAULT_UTILISATION if utilisation is None else utilisation
-    if not 0.0 <= share <= 1.0:
-        message = f"{label} utilization must be between 0.0 and 1.0."
-        raise ValueError(message)
-    return Simulated(component, name, f"constant:{float(most_watts) * share!r}")
-
-
-def check_api_names(api_keys: Mapping[str, str]) -> None:
+def check_api_names(api_keys: Mapping[Any, Any]) -> None:
     """Refuse keys for providers that there are not.
 
     Raises:
-        FetcherNameError: there is no such provider.
+        FetcherNameError: there is no such provider, or the key is no text. The message does not
+            repeat what was given: it may be the key.
     """
-    for name in api_keys:
-        if name.lower() not in API_NAMES:
-            message = f"No intensity provider named {name!r}: choose from {', '.join(API_NAMES)}"
+    for name, key in api_keys.items():
+        known = isinstance(name, str) and name.lower() in WITH_KEY
+        if not known or not isinstance(key, str) or not key.strip():
+            message = f"api_keys must name a provider ({', '.join(WITH_KEY)}) and hold its key"
             raise FetcherNameError(message)

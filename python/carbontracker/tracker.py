@@ -14,8 +14,11 @@ from carbontracker.record import (
     Record,
     energy_dict,
     footprint_dict,
+    forecast_dict,
     record_directory,
     record_wanted,
+    result_dict,
+    run_started_data,
 )
 from carbontracker.report.console import Console
 from carbontracker.run import Run
@@ -153,6 +156,7 @@ class CarbonTracker:
         self.epoch_counter = 0
         self.result: Result | None = None
         self._run: Run | None = None
+        self._record: Record | None = None
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -231,10 +235,17 @@ class CarbonTracker:
         if settings.api_keys:
             pricing = pricing.with_keys(settings.api_keys)
         self._run = Run(session, pricing)
-        if record_wanted(settings.record):
-            self._console.record = Record(record_directory(settings.log_dir))
         self._console.begin(session, pricing)
-        self._console.write("run_started", **self._console.start_data(session, pricing))
+        if record_wanted(settings.record):
+            self._record = Record(record_directory(settings.log_dir))
+            self._record.write(
+                "run_started",
+                **run_started_data(session),
+                epochs=settings.epochs,
+                components=settings.chosen_components,
+                pricing=footprint_dict(pricing.of_nothing()),
+                pue_source=pricing.pue_how,
+            )
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
 
@@ -248,9 +259,10 @@ class CarbonTracker:
         run, settings = self._monitored(), self._settings
         epoch = run.end_epoch()
         self._write_epoch(epoch)
-        if epoch.index == settings.predict_after:
+        if epoch.index == settings.predict_after and settings.epochs > 0:
             forecast = run.predict(int(settings.epochs))
             self._console.predicted(forecast)
+            self._write("prediction", **forecast_dict(forecast))
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
@@ -259,25 +271,32 @@ class CarbonTracker:
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
-        self._console.write(
+        self._write(
             "epoch",
             index=epoch.index,
             finished=epoch.finished,
+            final=epoch.final,
             seconds=epoch.seconds,
             energy=energy_dict(epoch.energy),
             footprint=footprint_dict(epoch.footprint),
         )
 
+    def _write(self, event: str, **data: Any) -> None:
+        if self._record is not None:
+            self._record.write(event, **data)
+
     def _end(self) -> None:
         run = self._monitored()
         self.result = run.result()
         self._console.actual(self.result)
+        self._write("run_finished", **result_dict(self.result))
         self._close()
 
     def _close(self) -> None:
         self.deleted = True
         atexit.unregister(self.stop)
-        self._console.close()
+        if self._record is not None:
+            self._record.close()
         if self._run is not None:
             self._run.pricing.close()
             release(self._run.session)

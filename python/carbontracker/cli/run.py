@@ -11,37 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import carbontracker
 from carbontracker.cli.child import executed
+from carbontracker.components import kinds_of, parse_components, simulated_device
+from carbontracker.exceptions import ComponentNameError
 from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
 from carbontracker.pricing import make_pricing
 from carbontracker.record import (
-    SCHEMA,
     Record,
     energy_dict,
     footprint_dict,
     jsonable,
     record_directory,
     record_wanted,
+    run_started_data,
 )
 from carbontracker.report import text
-from carbontracker.report.console import sensors_data
-from carbontracker.session import (
-    CPU_KINDS,
-    GPU_KINDS,
-    LONGEST_PERIOD_S,
-    SHORTEST_PERIOD_S,
-    Config,
-    acquire,
-    release,
-)
-from carbontracker.settings import simulated_device
+from carbontracker.session import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Config, acquire, release
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Session
     from carbontracker.window import Energy
 
 USAGE_ERROR = 2
@@ -96,7 +87,7 @@ def main(arguments: list[str]) -> int:
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
         out = _open_output(given.json)
-    except (UnknownLocation, ValueError, OSError) as error:
+    except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
         return USAGE_ERROR
     return _run(command, given, config, pricing, out)
@@ -115,15 +106,6 @@ def _split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[list[
 
 
 def _config(given: argparse.Namespace) -> Config:
-    names = given.components.lower().replace(" ", "").split(",")
-    kinds: tuple[str, ...] = ()
-    known = {"gpu": GPU_KINDS, "cpu": CPU_KINDS}
-    if names != ["all"]:
-        for name in names:
-            if name not in known:
-                message = f"no component {name!r}: choose from all, gpu, cpu"
-                raise ValueError(message)
-            kinds += known[name]
     simulated = []
     for device, figure in (("gpu", "watts"), ("cpu", "tdp")):  # in the tracker's order
         name = getattr(given, f"sim_{device}")
@@ -136,7 +118,10 @@ def _config(given: argparse.Namespace) -> Config:
         simulated.append(
             simulated_device(device, name, watts, getattr(given, f"sim_{device}_util"))
         )
-    settings: dict[str, Any] = {"kinds": kinds, "simulated": tuple(simulated)}
+    settings: dict[str, Any] = {
+        "kinds": kinds_of(parse_components(given.components)),
+        "simulated": tuple(simulated),
+    }
     if given.period is not None:
         if not SHORTEST_PERIOD_S <= given.period <= LONGEST_PERIOD_S:
             message = f"--period must be from {SHORTEST_PERIOD_S:g} to {LONGEST_PERIOD_S:g} s"
@@ -163,34 +148,36 @@ def _run(
     record = None
     if not given.no_record and record_wanted(None):
         record = Record(record_directory(given.log_dir))
-        record.write(
-            "run_started",
-            schema=SCHEMA,
-            version=carbontracker.__version__,
-            command=command,
-            **sensors_data(session),
-        )
+        record.write("run_started", **run_started_data(session), command=command)
     start = session.mark()
     with executed(command, record.run_id if record else None) as code:
         end = session.mark()
         session.await_final(end)
         energy = session.energy(start, end)
         footprint = footprint_between(session, pricing, (start, end), energy)
-        seconds = (end.t_ns - start.t_ns) / 1e9
         release(session)
-        result = _result(seconds, energy, footprint, session)
-        result |= {"command": command, "exit_code": code}
+        facts = {
+            "seconds": (end.t_ns - start.t_ns) / 1e9,
+            "tracker_cpu_seconds": session.cpu_seconds,
+            "exit_code": code,
+        }
         if record is not None:
-            record.write("run_finished", **result)
+            parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
+            record.write("run_finished", **facts, **parts)
             record.close()
         if not given.quiet:
-            simulated = bool(config.simulated)
-            summary = text.command_summary(seconds, energy, footprint, simulated=simulated)
-            with suppress(OSError):  # nobody reads it, and the exit code is the program's
-                print(summary, file=sys.stderr, flush=True)
+            _show_summary(facts["seconds"], energy, footprint, simulated=bool(config.simulated))
         if out is not None:
-            _write_json(result, out)
+            _write_json(_result(energy, footprint) | facts | {"command": command}, out)
     return code
+
+
+def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
+    if sys.stderr is None:
+        return  # closed; print would take standard output, which is the program's
+    with suppress(OSError):  # nobody reads it, and the exit code is the program's
+        summary = text.command_summary(seconds, energy, footprint, simulated=simulated)
+        print(summary, file=sys.stderr, flush=True)
 
 
 def _write_json(result: dict[str, Any], out: TextIO) -> None:
@@ -198,21 +185,19 @@ def _write_json(result: dict[str, Any], out: TextIO) -> None:
         json.dump(jsonable(result), out, indent=2)
         out.write("\n")
         out.flush()
+        if out is not sys.stdout:
+            out.close()
     except OSError as error:
-        with suppress(OSError):
+        if sys.stderr is not None:
             print(f"carbontracker: the result is not written: {error}", file=sys.stderr)
 
 
-def _result(
-    seconds: float, energy: Energy, footprint: Footprint, session: Session
-) -> dict[str, Any]:
+def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:
     """Return the object of ``--json``; ``joules`` are the machine's, ``kwh`` include the PUE."""
     return {
-        "seconds": seconds,
         "by_device": {},  # also where nothing could be read
         "by_kind": {},
         **energy_dict(energy),
         **footprint_dict(footprint),
-        "tracker_cpu_seconds": session.cpu_seconds,
         "version": carbontracker.__version__,
     }

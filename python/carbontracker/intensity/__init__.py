@@ -115,6 +115,9 @@ PROVIDERS = {
 }
 """Every provider by name, as ``module:class``; a module is imported when it is asked for."""
 
+WITH_KEY = ("electricitymaps",)
+"""The live providers among them, which are asked with a key of the user's."""
+
 
 def provider(name: str, **settings: Any) -> Provider:
     """Build the provider called ``name`` with its own ``settings``.

@@ -31,9 +31,10 @@ class ElectricityMaps:
     """
 
     name = "electricitymaps"
+    title = "Electricity Maps API"
 
     def __init__(self, api_key: str, url: str | None = None, fetch: Fetch = get_json) -> None:
-        self._api_key = api_key
+        self._api_key = api_key.strip()  # files end in newlines
         self._url = url or os.environ.get(URL_VARIABLE) or URL
         self._fetch = fetch
 

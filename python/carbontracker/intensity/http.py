@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from carbontracker.intensity import IntensityUnavailable
@@ -30,9 +32,9 @@ def get_json(url: str, headers: Mapping[str, str], timeout_s: float = TIMEOUT_S)
         IntensityUnavailable: no connection, no answer in time, an error status, a redirect, or a
             body that is too long or not JSON. The reason names the host, never a header.
     """
-    request = Request(url, headers={"Accept": "application/json", **headers})
-    host = request.host
+    host = urlsplit(url).netloc
     try:
+        request = Request(url, headers={"Accept": "application/json", **headers})
         with build_opener(_NoRedirect).open(request, timeout=timeout_s) as answer:
             body = answer.read(MOST_BYTES + 1)
     except HTTPError as error:
@@ -42,9 +44,12 @@ def get_json(url: str, headers: Mapping[str, str], timeout_s: float = TIMEOUT_S)
         raise IntensityUnavailable(f"{host}: {error.reason}") from None
     except OSError as error:  # a timeout while reading, a connection cut short
         raise IntensityUnavailable(f"{host}: {error}") from None
+    except (HTTPException, ValueError) as error:
+        # A malformed answer, address or key; the message may quote the key, so only its kind.
+        raise IntensityUnavailable(f"{host}: {type(error).__name__}") from None
     if len(body) > MOST_BYTES:
         raise IntensityUnavailable(f"{host} sent more than {MOST_BYTES} bytes")
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise IntensityUnavailable(f"{host} sent no JSON") from None

@@ -34,6 +34,7 @@ class Live:
         self, provider: Provider, zone: str, fallback: Provider, every_s: float = EVERY_S
     ) -> None:
         self.name = provider.name
+        self.title = getattr(provider, "title", provider.name)
         self._provider = provider
         self._zone = zone
         self._fallback = fallback
@@ -61,6 +62,8 @@ class Live:
             replace(figure, start=begin, end=finish)
             for begin, finish, (_, figure) in zip(begins, ends, arrivals, strict=True)
         ]
+        if self._reason:
+            slots[-1] = replace(slots[-1], note=f"the newest figure there is: {self._reason}")
         return [
             slot
             for slot in slots
@@ -86,3 +89,4 @@ class Live:
             self._reason = error.reason
             return
         self._arrivals.append((now, figure))
+        self._reason = ""

@@ -1,26 +1,23 @@
-"""What the drop-in shows: the console, the old log files and the record, event by event."""
+"""What the drop-in shows, on the console and in the old log files, event by event."""
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import carbontracker
+from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
 from carbontracker.oldlogs import OldLogs
-from carbontracker.record import SCHEMA, energy_dict, footprint_dict
 from carbontracker.report import oldformat
-from carbontracker.settings import KINDS_BY_COMPONENT
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker.record import Record
     from carbontracker.run import Epoch, Forecast, Result
     from carbontracker.session import Session
     from carbontracker.settings import Settings
@@ -33,7 +30,6 @@ class Console:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
-        self.record: Record | None = None
         self._components: tuple[str, ...] = ()
 
     def begin(self, session: Session, pricing: Pricing) -> None:
@@ -54,40 +50,16 @@ class Console:
     def intensity(self, pricing: Pricing, *, keys_given: bool) -> None:
         """Say which carbon intensity is used."""
         if pricing.live:
-            self._show(oldformat.provider_line(pricing.provider.name), logged=False)
+            self._show(oldformat.provider_line(*pricing.live), logged=False)
             return
         if keys_given:
             self.warn("API keys are not used: the location is unknown, or the network is off")
-        now = _now()
-        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
+        free = pricing.of_nothing()
         chosen = oldformat.chosen_intensity_line(free)
         if pricing.place.zone == WORLD and free.intensity.kind != "constant":
             self.warn(chosen)
         else:
             self._show(chosen, logged=False)
-
-    def start_data(self, session: Session, pricing: Pricing) -> dict[str, Any]:
-        """Return what the record says first: the machine, its sensors and the choices made."""
-        kernel = os.uname()
-        now = _now()
-        free = pricing.footprint(lambda _a, _b: 0.0, now, now, 0.0)
-        return {
-            "schema": SCHEMA,
-            "version": carbontracker.__version__,
-            "pid": os.getpid(),
-            "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
-            "host": {
-                "name": kernel.nodename,
-                "system": f"{kernel.sysname} {kernel.release} {kernel.machine}",
-                "python": sys.version.split()[0],
-                "logical_cpus": os.cpu_count(),
-            },
-            "epochs": self._settings.epochs,
-            "components": list(self._settings.chosen_components),
-            "pricing": footprint_dict(free),
-            "pue_how": pricing.pue_how,
-            **sensors_data(session),
-        }
 
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch."""
@@ -107,15 +79,6 @@ class Console:
         prediction = forecast.prediction
         heading = oldformat.predicted_heading(prediction.epochs)
         self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
-        self.write(
-            "prediction",
-            epochs=prediction.epochs,
-            after_epochs=prediction.after_epochs,
-            method=prediction.method,
-            seconds=prediction.seconds,
-            joules=prediction.joules,
-            footprint=footprint_dict(forecast.footprint),
-        )
 
     def actual(self, result: Result) -> None:
         """Show what the training has cost."""
@@ -129,15 +92,6 @@ class Console:
         simulated = bool(self._settings.simulated)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
-        self.write(
-            "run_finished",
-            epochs=result.finished_epochs,
-            seconds=result.seconds,
-            energy=energy_dict(result.energy),
-            between_epochs=energy_dict(result.between_epochs),
-            footprint=footprint_dict(footprint),
-            tracker_cpu_seconds=result.tracker_cpu_seconds,
-        )
         self._show("Finished monitoring.", logged=False)
         self._logs.info("Monitoring thread ended.")
 
@@ -175,24 +129,19 @@ class Console:
         else:
             self._diagnose("CRITICAL", details)
 
-    def write(self, event: str, **data: Any) -> None:
-        """Write an event to the record, if one is kept."""
-        if self.record is not None:
-            self.record.write(event, **data)
-
-    def close(self) -> None:
-        """End the record."""
-        if self.record is not None:
-            self.record.close()
-
     def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
         return oldformat.consumption_block(
             heading,
             seconds,
             footprint,
-            digits=self._settings.decimal_precision,
+            digits=self._digits,
             interpretable=self._settings.interpretable,
         )
+
+    @property
+    def _digits(self) -> int:
+        precision: object = self._settings.decimal_precision
+        return precision if isinstance(precision, int) and 0 <= precision <= 30 else 12
 
     def _watts(self, epoch: Epoch) -> dict[str, float]:
         return {name: _mean_watts(epoch.energy, name, epoch.seconds) for name in self._components}
@@ -225,15 +174,16 @@ class Console:
     def _announce_simulated(self) -> None:
         # Upstream prints these whatever the verbosity.
         for device in self._settings.simulated:
-            share = getattr(self._settings, f"sim_{device.kind}_util")
-            watts = float(device.waveform.partition(":")[2])
+            given = getattr(self._settings, f"sim_{device.kind}_util")
+            share = DEFAULT_UTILISATION if given is None else float(given)
+            watts = float(device.waveform.removeprefix("constant:"))
             _print(oldformat.simulated_line(device.kind, device.name, watts, share))
 
     def _show(self, message: str, *, logged: bool) -> None:
         if logged:
             self._logs.info(message)
         self._logs.output(oldformat.PREFIX + message)
-        if self._settings.verbose > 0:
+        if self._settings.verbose:
             _print(oldformat.PREFIX + message)
 
     def _ask(self, question: str) -> None:
@@ -243,40 +193,23 @@ class Console:
 
     def _diagnose(self, level: str, message: str) -> None:
         self._logs.error(level, message)
-        _print(f"{oldformat.PREFIX}{level} - {message}", sys.stderr)
+        if sys.stderr is not None:
+            _print(f"{oldformat.PREFIX}{level} - {message}", sys.stderr)
 
 
 def _print(text: str, file: TextIO | None = None) -> None:
     # A console that is closed, a broken pipe or too narrow a character set must end neither the
     # training nor its monitoring: the logs and the record have it all.
-    with suppress(OSError, ValueError):
-        print(text, file=file or sys.stdout, flush=True)
+    # Nor must whatever a program has put in the place of its streams, or none at all.
+    stream = file or sys.stdout
+    if stream is None:
+        return
+    with suppress(Exception):
+        print(text, file=stream, flush=True)
 
 
 def _somebody_there() -> bool:
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-
-
-def sensors_data(session: Session) -> dict[str, Any]:
-    """Return the sensors of a session and what is missing, as the record has them."""
-    return {
-        "sensors": [
-            {
-                "id": entry.id,
-                "kind": entry.kind,
-                "name": entry.name,
-                "source": entry.source,
-                "quality": entry.quality,
-                "counted": entry.counted,
-                "detail": entry.detail,
-            }
-            for entry in session.entries
-        ],
-        "missing": [
-            {"source": m.source, "what": m.what, "reason": m.reason, "remedy": m.remedy}
-            for m in session.missing
-        ],
-    }
 
 
 def _mean_watts(energy: Energy, component: str, seconds: float) -> float:
@@ -289,9 +222,3 @@ def _mean_watts(energy: Energy, component: str, seconds: float) -> float:
     if not known or seconds <= 0:
         return math.nan
     return round(math.fsum(known) / seconds, 3)
-
-
-def _now() -> Any:
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc)

@@ -79,13 +79,8 @@ def epoch_lines(epoch: int, seconds: float, watts: Mapping[str, float]) -> list[
     return [f"Epoch {epoch}:", f"Duration: {timestring(seconds, with_fraction=True)}", *powers]
 
 
-def pue_line(pue: float, how: str) -> str:
+def pue_line(pue: float, source: str) -> str:
     """Return the line that states the PUE in force."""
-    source = (
-        "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
-        if how.startswith("world average")
-        else how
-    )
     return (
         "Only predicted and actual consumptions are multiplied by a PUE coefficient of "
         f"{pue} ({source})."
@@ -110,10 +105,9 @@ def intensities_line(footprint: Footprint) -> str:
     )
 
 
-def provider_line(name: str) -> str:
+def provider_line(title: str, name: str) -> str:
     """Return the sentence that names a live provider of carbon intensity."""
-    titles = {"electricitymaps": "Electricity Maps API"}
-    return f"Using intensity provider: {titles.get(name, name)} ('{name}')."
+    return f"Using intensity provider: {title} ('{name}')."
 
 
 def chosen_intensity_line(footprint: Footprint) -> str:
@@ -134,11 +128,10 @@ def chosen_intensity_line(footprint: Footprint) -> str:
     )
 
 
-def simulated_line(kind: str, name: str, watts: float, utilisation: float | None) -> str:
+def simulated_line(kind: str, name: str, watts: float, share: float) -> str:
     """Return the sentence that announces a simulated device; ``watts`` at that utilisation."""
     words = {"gpu": ("GPU", "power consumption"), "cpu": ("CPU", "TDP")}
     device, figure_name = words[kind]
-    share = 0.5 if utilisation is None else utilisation
     return (
         f"Using simulated {device}: {name} with {figure_name}: {watts:.2f}W "
         f"(at {share * 100:.0f}% utilization)"
