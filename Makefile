@@ -37,6 +37,8 @@ $(PRESETS): $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp  ## costs, each as a ratio against something beside it
 	$(BIN)/python bench/import_time.py
+	PATH="$(CURDIR)/$(BIN):$$PATH"; cmake --preset bench && cmake --build --preset bench
+	build/bench/bench/cpp/bench_core
 
 format: $(VENV)/test.stamp  ## rewrite the files as lint wants them
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -40,6 +40,7 @@ MANY_PARAMETERS = {
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {
+    "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.tracker:_harmless.guarded": "outermost edge: a training never fails by us",
     "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
 }

@@ -129,6 +129,16 @@ def test_a_redirect_is_not_followed_with_the_key() -> None:
     assert elsewhere.asked == []
 
 
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [(KEY + "\n\n" + KEY, "http://127.0.0.1:9/v4"), (KEY, "no address at all"), ("é€", "http://[")],
+)
+def test_what_cannot_be_sent_is_a_reason_too(key: str, url: str) -> None:
+    with pytest.raises(IntensityUnavailable) as refusal:
+        provider("electricitymaps", api_key=key, url=url).between("DK", NOW, NOW)
+    assert KEY not in str(refusal.value)
+
+
 def test_nobody_there() -> None:
     asked = provider("electricitymaps", api_key=KEY, url="http://127.0.0.1:9/v4")
     with pytest.raises(IntensityUnavailable, match=r"127\.0\.0\.1:9"):

@@ -74,7 +74,7 @@ def test_the_events_of_a_training(tmp_path: Path) -> None:
     assert started["parent_run_id"] is None
     assert started["pricing"]["intensity"]["zone"] == "DK"
     assert started["pricing"]["pue"] == 1.2
-    assert started["pue_how"] == "given"
+    assert started["pue_source"] == "given"
     assert {"name", "system", "python", "logical_cpus"} <= set(started["host"])
     sensors = {sensor["id"]: sensor for sensor in started["sensors"]}
     assert set(sensors) == {"gpu:0", "cpu:0"}
@@ -326,7 +326,7 @@ tracker.epoch_start(); tracker.epoch_end()
 pid = os.fork()
 if pid == 0:
     tracker.epoch_start(); tracker.epoch_end(); tracker.stop()
-    tracker._console.record.write("from the child")
+    tracker._record.write("from the child")
     tracker._console.warn("from the child")
     sys.exit(0)
 _, status = os.waitpid(pid, 0)

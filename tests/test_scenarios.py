@@ -215,10 +215,9 @@ def test_row_5_windows_within_a_run_take_nothing_from_it(
     assert result.energy.joules == pytest.approx(200 * result.seconds, rel=0.01)
     for epoch, (outer, inner, late) in zip(result.epochs, windows, strict=True):
         assert epoch.seconds >= outer.seconds >= inner.seconds
-        assert epoch.seconds >= 0.5
+        assert epoch.seconds >= late.seconds
+        assert epoch.seconds >= 0.5  # the sleeps in it
         assert epoch.energy.joules == pytest.approx(200 * epoch.seconds, rel=0.01)
-        # Both begin after the epoch does and end before it.
-        assert epoch.seconds >= outer.seconds - inner.seconds + late.seconds
 
 
 @pytest.mark.parametrize("period_s", [0.001, 0.01, 0.1])
@@ -250,7 +249,7 @@ def test_row_6_a_constant_source_is_exact_at_any_interval(
             start = session.mark()
             time.sleep(0.7)
             end = session.mark()
-            session.await_final(end, 1.0)
+            session.await_final(end, timeout_s=1.0)
             energy = session.energy(start, end)
         finally:
             release(session)

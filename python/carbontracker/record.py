@@ -73,6 +73,8 @@ class Record:
         line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
         text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
+        if self._fd < 0:
+            return  # a signal handler has ended the run meanwhile
         try:
             self._append(text.encode())
         except OSError as error:

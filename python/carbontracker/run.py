@@ -105,7 +105,7 @@ class Run:
             raise RuntimeError(message)
         self._bounds.append((self._open, self.session.mark(), finished))
         self._open = None
-        return self._epochs(slice(len(self._bounds) - 1, None))[0]
+        return self._epochs(len(self._bounds) - 1)[0]
 
     def predict(self, epochs: int) -> Forecast:
         """Return what ``epochs`` epochs will cost, from the finished ones.
@@ -147,21 +147,21 @@ class Run:
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 
-    def _epochs(self, which: slice = slice(None)) -> tuple[Epoch, ...]:
+    def _epochs(self, first: int = 0) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""
-        bounds = self._bounds[which]
+        bounds = self._bounds[first:]  # a copy: a signal handler may end one more meanwhile
         energies = self.session.energies([(start, end) for start, end, _ in bounds])
         return tuple(
             Epoch(
-                index=index + 1,
+                index=index,
                 seconds=(end.t_ns - start.t_ns) / 1e9,
                 energy=energy,
                 footprint=footprint_between(self.session, self.pricing, (start, end), energy),
                 finished=finished,
                 final=start.final and end.final,
             )
-            for index, (start, end, finished), energy in zip(
-                range(len(self._bounds))[which], bounds, energies, strict=True
+            for index, ((start, end, finished), energy) in enumerate(
+                zip(bounds, energies, strict=True), first + 1
             )
         )
 

@@ -321,7 +321,8 @@ class _Shared:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.users: dict[Session, int] = {}
-        self.measured_by_parent = False
+        self.inert = False
+        """Nothing is sampled here any more: a parent measures, or the interpreter is ending."""
 
     def find(self, config: Config) -> Session | None:
         return next((session for session in self.users if session.config == config), None)
@@ -329,7 +330,7 @@ class _Shared:
     def after_fork_in_child(self) -> None:
         # The counters are the machine's: what the parent already counts the child must not count
         # again. The lock may have been held by a thread that does not exist here.
-        self.measured_by_parent = self.measured_by_parent or bool(self.users)
+        self.inert = self.inert or bool(self.users)
         self.lock = threading.RLock()
         self.users.clear()
 
@@ -346,7 +347,7 @@ def acquire(config: Config) -> Session:
     with _shared.lock:
         session = _shared.find(config)
         if session is None:
-            session = Session(config, None) if _shared.measured_by_parent else Session.probe(config)
+            session = Session(config, None) if _shared.inert else Session.probe(config)
             session.start()
         _shared.users[session] = _shared.users.get(session, 0) + 1
         return session
@@ -368,6 +369,7 @@ def _close_all() -> None:
     with _shared.lock:
         sessions = list(_shared.users)
         _shared.users.clear()
+        _shared.inert = True  # a daemon thread may yet ask
     for session in sessions:
         session.close()
 

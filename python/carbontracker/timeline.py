@@ -58,7 +58,8 @@ class Level(NamedTuple):
     final: bool
     """False while a later sample may still move the value."""
     hidden_joules2: float = 0.0
-    """Variance, J^2, of what power hid between readings since the start; grows like the energy."""
+    """Variance, J^2, of what power hid between readings since the start; grows like the energy.
+    Two standard deviations of it make the 95 % half-width."""
 
 
 class _Store(NamedTuple):
@@ -263,7 +264,7 @@ class Timeline:
             # later.
             soon_ns = t_ns + self._tick_ns
             soon = min(size - 1, int(np.searchsorted(self._moved, soon_ns, side="right")))
-            error = math.sqrt(max(0.0, hidden[soon] - hidden[k]))
+            error = 2.0 * math.sqrt(max(0.0, hidden[soon] - hidden[k]))
             return Level(joules, error, soon_ns <= int(self._moved[-1]), float(hidden[k]))
         if straight:
             # Between two ticks the power may have had any shape; at a tick its time is unsure.

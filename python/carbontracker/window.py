@@ -84,7 +84,7 @@ def _channel_energy(channel: ChannelInfo, a: Level, b: Level, coverage: float) -
     edges = math.hypot(a.error_joules, b.error_joules)
     # What an uncovered stretch may have held is judged by the rest of the window.
     lost = joules * (1.0 / coverage - 1.0)
-    hidden = math.sqrt(max(0.0, b.hidden_joules2 - a.hidden_joules2))
+    hidden = 2.0 * math.sqrt(max(0.0, b.hidden_joules2 - a.hidden_joules2))
     error = edges + hidden + channel.relative_error * joules + lost
     modelled = joules if channel.quality == "modelled" else 0.0
     return Energy(joules, error, modelled, channel.quality, coverage)
