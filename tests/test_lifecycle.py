@@ -627,15 +627,20 @@ import faulthandler
 faulthandler.dump_traceback_later(20, exit=True)
 signal.signal(signal.SIGALRM, lambda number, frame: tracker.stop())
 results = []
-for number in range(40):
+for number in range(25):
     tracker = CarbonTracker(10**9, verbose=0, log_dir=sys.argv[1], intensity=1.0, **DEVICES)
-    signal.setitimer(signal.ITIMER_REAL, 0.005 + number / 10_000)
+    signal.setitimer(signal.ITIMER_REAL, 0.001 + number / 5_000)
     while not tracker.deleted:
         tracker.epoch_start(); tracker.epoch_end()
+        if number % 5 == 0:
+            tracker.stop()
+    signal.setitimer(signal.ITIMER_REAL, 0)
     results.append(tracker.result is not None)
 print(json.dumps([len(results), all(results)]))
 """
     )
-    assert answer(program, str(tmp_path)) == [40, True]
+    assert answer(program, str(tmp_path)) == [25, True]
     events = [event["event"] for event in read_record(tmp_path)]
-    assert events.count("run_finished") == 40
+    assert events.count("run_finished") == 25
+    for path in tmp_path.glob("*_carbontracker.log"):
+        assert path.read_text().count("Monitoring thread ended.") == 1

@@ -73,11 +73,11 @@ class Record:
         line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
         text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
-        if self._fd < 0:
-            return  # a signal handler has ended the run meanwhile
         try:
             self._append(text.encode())
         except OSError as error:
+            if self._fd < 0:
+                return  # a signal handler has ended the run meanwhile
             logger.warning("carbontracker: the record %s ends here: %s", self.path, error)
             self.close()
 
@@ -90,9 +90,9 @@ class Record:
 
     def close(self) -> None:
         """End the record."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _open(self, directory: Path) -> None:
         try:

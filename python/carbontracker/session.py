@@ -369,10 +369,14 @@ def _close_all() -> None:
     with _shared.lock:
         sessions = list(_shared.users)
         _shared.users.clear()
-        _shared.inert = True  # a daemon thread may yet ask
     for session in sessions:
         session.close()
 
 
-atexit.register(_close_all)
+def _end() -> None:
+    _shared.inert = True  # a daemon thread may yet ask
+    _close_all()
+
+
+atexit.register(_end)
 os.register_at_fork(after_in_child=_shared.after_fork_in_child)

@@ -50,7 +50,8 @@ def _harmless(method: _Method) -> _Method:
         try:
             return method(self, *args, **kwargs)
         except Exception:  # noqa: BLE001  # the outermost edge: see the docstring
-            self._give_up(traceback.format_exc())
+            if not self.deleted:  # else a signal handler has ended monitoring meanwhile
+                self._give_up(traceback.format_exc())
             return None
 
     return cast("_Method", guarded)
@@ -287,7 +288,10 @@ class CarbonTracker:
 
     def _end(self) -> None:
         run = self._monitored()
-        self.result = run.result()
+        result = run.result()
+        if self.deleted:
+            return  # a signal handler has done it while this one waited for the sensors
+        self.result = result
         self._console.actual(self.result)
         self._write("run_finished", **result_dict(self.result))
         self._close()

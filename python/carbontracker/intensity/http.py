@@ -6,7 +6,6 @@ import json
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from carbontracker.intensity import IntensityUnavailable
@@ -32,7 +31,7 @@ def get_json(url: str, headers: Mapping[str, str], timeout_s: float = TIMEOUT_S)
         IntensityUnavailable: no connection, no answer in time, an error status, a redirect, or a
             body that is too long or not JSON. The reason names the host, never a header.
     """
-    host = urlsplit(url).netloc
+    host = url.partition("://")[2].partition("/")[0]
     try:
         request = Request(url, headers={"Accept": "application/json", **headers})
         with build_opener(_NoRedirect).open(request, timeout=timeout_s) as answer:
