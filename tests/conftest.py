@@ -57,6 +57,8 @@ def no_session_left_over() -> Iterator[None]:
             session.release(measurement._held.pop())
         measurement._default_config.cache_clear()
         measurement._default_pricing.cache_clear()
-    left_over = list(session._shared.users)
-    session._close_all()
+    left_over = dict(session._shared.users)
+    for one, users in left_over.items():
+        for _ in range(users):
+            session.release(one)
     assert not left_over, f"never released: {[one.config for one in left_over]}"

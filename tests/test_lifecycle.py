@@ -639,7 +639,10 @@ for number in range(25):
 print(json.dumps([len(results), all(results)]))
 """
     )
-    assert answer(program, str(tmp_path)) == [25, True]
+    done = python(program, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [25, True]
+    assert "Traceback" not in done.stderr
     events = [event["event"] for event in read_record(tmp_path)]
     assert events.count("run_finished") == 25
     for path in tmp_path.glob("*_carbontracker.log"):

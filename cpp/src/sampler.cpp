@@ -94,25 +94,23 @@ void Sampler::run() noexcept {
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
         cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
     }
-    std::int64_t read_ns = now_ns(); // by start(), just before
-    std::int64_t deadline_ns = read_ns + pace_.period_ns;
-    accounted_.wall_ns = read_ns;
-    // The count comes before the flag: a stop that falls between the two has rung since `seen`.
-    std::uint32_t seen = bell_.count();
-    while (!stopping_.load(std::memory_order_acquire)) {
+    std::int64_t deadline_ns = read_ns_ + pace_.period_ns; // start() has just read
+    accounted_.wall_ns = read_ns_;
+    std::uint32_t seen = 0; // a bell that has rung before we came is heard
+    while (true) {
+        bell_.wait(seen, deadline_ns);
+        // The count comes before the flag: a stop that falls between the two has rung since.
+        seen = bell_.count();
+        if (stopping_.load(std::memory_order_acquire)) break;
         const std::int64_t now = now_ns();
         const std::int64_t period_ns = counters_.period_ns.load(std::memory_order_relaxed);
         if (now >= deadline_ns) {
             read_all();
-            read_ns = now;
-        } else if (now - read_ns >= edge_spacing_ns(period_ns, pace_, *source_)) {
+        } else if (now - read_ns_ >= edge_spacing_ns(period_ns, pace_, *source_)) {
             read_all();
-            read_ns = now;
             counters_.edge_reads.fetch_add(1, std::memory_order_relaxed);
         }
         deadline_ns = next_deadline(deadline_ns);
-        bell_.wait(seen, deadline_ns);
-        seen = bell_.count();
     }
     read_all(); // stopping is a mark too
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
@@ -122,6 +120,7 @@ void Sampler::run() noexcept {
 }
 
 void Sampler::read_all() noexcept {
+    read_ns_ = now_ns();
     source_->read(readings_);
     for (std::size_t i = 0; i < lanes_.size(); ++i) store(*lanes_[i], readings_[i]);
     counters_.reads.fetch_add(1, std::memory_order_relaxed);

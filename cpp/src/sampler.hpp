@@ -106,6 +106,7 @@ private:
     std::vector<std::unique_ptr<Lane>> lanes_;
     std::vector<Reading> readings_;
     Counters counters_;
+    std::int64_t read_ns_ = 0; // when the newest round began
     struct {
         std::int64_t wall_ns = 0;
         std::int64_t cpu_ns = 0;
