@@ -343,13 +343,14 @@ TEST(the_thread_states_its_own_cpu_time) {
 TEST(a_thread_that_is_stuck_in_its_sensor_is_left_behind) {
     // Never freed: the thread may come back to it.
     static std::atomic<bool> released{false};
-    auto& stuck = *new Sampler("stuck", one_channel([](std::uint64_t call, std::span<Reading>) {
-                                   while (call > 1 && !released.load()) std::this_thread::yield();
-                               }),
-                               {kMilli, 0.0});
-    stuck.start();
-    CHECK(eventually([&] { return stuck.stats().reads >= 2; }));
-    CHECK(!stuck.stop());
+    static auto* const stuck =
+        new Sampler("stuck", one_channel([](std::uint64_t call, std::span<Reading>) {
+                        while (call > 1 && !released.load()) std::this_thread::yield();
+                    }),
+                    {kMilli, 0.0});
+    stuck->start();
+    CHECK(eventually([&] { return stuck->stats().reads >= 2; }));
+    CHECK(!stuck->stop());
     released.store(true);
 }
 
