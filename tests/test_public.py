@@ -6,6 +6,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import carbontracker
 
 
@@ -33,3 +35,8 @@ def test_names_are_functions_whatever_was_imported_first() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(carbontracker, "nothing_of_the_kind")
+
+
+def test_track_says_what_it_cannot_follow() -> None:
+    with pytest.raises(TypeError, match="put @track below it"):
+        carbontracker.track(classmethod(lambda cls: cls))  # type: ignore[call-overload]

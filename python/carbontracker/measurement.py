@@ -228,6 +228,9 @@ def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
 def _tracked(
     function: Callable[..., Any], name: str, options: dict[str, Any]
 ) -> Callable[..., Any]:
+    if not callable(function):
+        message = f"track needs a function, not a {type(function).__name__}: put @track below it"
+        raise TypeError(message)
     label = name or getattr(function, "__qualname__", type(function).__name__)
 
     def finish(window: Window) -> None:

@@ -41,10 +41,10 @@ def executed(command: list[str], run_id: str | None) -> Iterator[int]:
         try:
             started.append(subprocess.Popen(command, env=environment))
         except FileNotFoundError:
-            print(f"carbontracker: command not found: {command[0]}", file=sys.stderr)
+            _say(f"command not found: {command[0]}")
             code = NOT_FOUND
         except OSError as error:
-            print(f"carbontracker: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+            _say(f"cannot run {command[0]}: {error.strerror}")
             code = NOT_EXECUTABLE
         else:
             for number in early:
@@ -73,6 +73,11 @@ def _signals_forwarded(started: list[subprocess.Popen[bytes]], early: list[int])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(message: str) -> None:
+    if sys.stderr is not None:  # closed; print would take standard output, which is the program's
+        print(f"carbontracker: {message}", file=sys.stderr)
 
 
 def _terminal_tells_the_child() -> bool:
