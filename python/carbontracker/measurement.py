@@ -225,9 +225,7 @@ def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
     return _tracked(function, name, options)
 
 
-def _tracked(
-    function: Callable[..., Any], name: str, options: dict[str, Any]
-) -> Callable[..., Any]:
+def _tracked(function: Any, name: str, options: dict[str, Any]) -> Callable[..., Any]:
     if not callable(function):
         message = f"track needs a function, not a {type(function).__name__}: put @track below it"
         raise TypeError(message)
