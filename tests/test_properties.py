@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -56,9 +57,9 @@ def test_wraps_are_invisible(run: list[tuple[int, int]], start_uj: int) -> None:
 
 
 @given(steps, st.randoms(use_true_random=False))
-def test_dropped_readings_cost_no_energy(run: list[tuple[int, int]], random: object) -> None:
+def test_dropped_readings_cost_no_energy(run: list[tuple[int, int]], random: Random) -> None:
     t_ns, energy_uj = energies(run)
-    kept = [i for i in range(len(t_ns)) if i in {0, len(t_ns) - 1} or random.random() < 0.3]  # type: ignore[attr-defined]
+    kept = [i for i in range(len(t_ns)) if i in {0, len(t_ns) - 1} or random.random() < 0.3]
     bench = _core.MeterProbe(counter=True, units_per_raw=1e-6)
     feed(bench, [t_ns[i] for i in kept], [energy_uj[i] for i in kept])
     _, total_uj, _, _ = bench.drain()
