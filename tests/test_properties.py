@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from carbontracker import _core
 from carbontracker.timeline import GAP, STOOD_STILL, Timeline
 from carbontracker.window import ChannelInfo, window_energy
+
+if TYPE_CHECKING:
+    from random import Random
 
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.load_profile("default")
