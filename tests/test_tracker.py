@@ -30,6 +30,7 @@ from tests.support.programs import (
     PRELUDE,
     TIMEOUT_S,
     WATTS,
+    assert_power,
     hide_sensors,
     python,
     read_record,
@@ -83,9 +84,7 @@ def result_of(tracker: CarbonTracker) -> Result:
 
 def assert_joules(result: Result, watts: float) -> None:
     """Hold a result against constant power over the time it was drawn for."""
-    true = watts * result.seconds
-    assert result.energy.joules == pytest.approx(true, rel=0.1)
-    assert abs(result.energy.joules - true) <= result.energy.error_joules + 1e-6 * true
+    assert_power(result.energy.joules, result.energy.error_joules, result.seconds, watts)
     assert result.energy.coverage == pytest.approx(1.0)
 
 
@@ -332,7 +331,7 @@ def test_epochs_add_up_and_pauses_are_kept_apart() -> None:
     )
     assert sum(epoch.seconds for epoch in result.epochs) == pytest.approx(result.seconds)
     assert_joules(result, WATTS)
-    assert result.between_epochs.joules > 2 * WATTS * EPOCH_S * 0.9
+    assert result.between_epochs.joules > 2 * WATTS * EPOCH_S * 0.7
 
 
 def test_the_update_interval_changes_no_total() -> None:
@@ -1009,7 +1008,7 @@ raise RuntimeError("out of memory")
     assert done.stdout.endswith("Finished monitoring.\n")
     last = read_record(tmp_path)[-1]
     assert last["event"] == "run_finished"
-    assert last["energy"]["joules"] == pytest.approx(WATTS * last["seconds"], rel=0.1)
+    assert_power(last["energy"]["joules"], last["energy"]["error_joules"], last["seconds"])
     assert messages(log(tmp_path, ""))[-1] == "Monitoring thread ended."
 
 

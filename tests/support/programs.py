@@ -33,8 +33,12 @@ PRELUDE = f"""\
 import json, math, os, signal, sys, threading, time
 from carbontracker.tracker import CarbonTracker
 DEVICES = {DEVICES!r}
+
+def spent(tracker):
+    energy = tracker.result.energy
+    return [energy.joules, energy.error_joules, tracker.result.seconds]
 """
-"""Beginning of a program that uses the tracker."""
+"""Beginning of a program that uses the tracker; ``spent`` is for ``assert_power``."""
 
 
 def hide_sensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -43,6 +47,17 @@ def hide_sensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     root.mkdir()
     monkeypatch.setenv("CARBONTRACKER_ROOT", str(root))
     monkeypatch.setenv("CARBONTRACKER_NVML", str(root / "no-such-library.so"))
+
+
+def assert_power(joules: float, error_joules: float, seconds: float, watts: float = WATTS) -> None:
+    """Hold an energy against constant power: it must lie within its own error bar.
+
+    The bar is wide where the machine kept the sampling thread from running. The other bound
+    tells a right sum from a mean, and from one that lacks a device, however wide the bar.
+    """
+    true = watts * seconds
+    assert abs(joules - true) <= error_joules + 0.01 * true
+    assert abs(joules - true) <= 0.3 * true
 
 
 def python(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
