@@ -244,7 +244,8 @@ class Timeline:
         start_ns, end_ns = int(rows[_MOVED, k]), int(rows[_MOVED, k + 1])
         if not self._counter:
             return start_ns, end_ns, True
-        if k == 0 and period_ns is not None:
+        in_ticks = bool(np.any(rows[_FLAGS, 1:3] & STOOD_STILL))
+        if k == 0 and period_ns is not None and in_ticks:
             # Reading began somewhere within a tick, whose start lies one period before its end.
             start_ns = min(start_ns, end_ns - period_ns)
         regular = period_ns is not None and end_ns - start_ns <= 1.5 * period_ns
