@@ -121,7 +121,7 @@ def test_labels_and_slots_are_checked() -> None:
     with pytest.raises(ValueError, match="not after its start"):
         replace(good, start=END, end=START)
     with pytest.raises(FrozenInstanceError):
-        good.zone = "SE"  # type: ignore[misc]
+        good.zone = "SE"  # type: ignore[misc]  # frozen: that is the test
 
 
 def test_as_dict_is_json_ready() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -225,3 +226,10 @@ def test_a_gap_is_stated() -> None:
     )
     assert timeline.coverage(0, 4_000 * MS) == pytest.approx(0.25)
     assert timeline.coverage(0, 1_000 * MS) == 1.0
+
+
+def test_core_and_python_mean_the_same() -> None:
+    assert (GAP, STOOD_STILL) == (_core.GAP, _core.STOOD_STILL)
+    before_ns = time.monotonic_ns()
+    core_ns = _core.now_ns()
+    assert before_ns <= core_ns <= time.monotonic_ns()  # one clock

@@ -39,4 +39,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_track_says_what_it_cannot_follow() -> None:
     with pytest.raises(TypeError, match="put @track below it"):
-        carbontracker.track(classmethod(lambda cls: cls))  # type: ignore[call-overload]
+        carbontracker.track(classmethod(lambda cls: cls))  # type: ignore[call-overload]  # the test

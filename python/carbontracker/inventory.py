@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,8 +68,6 @@ def sensors(seconds: float = 0.5) -> Sensors:
 
 
 def _look(session: Session, seconds: float) -> Sensors:
-    import time
-
     start = session.mark()
     time.sleep(seconds)
     end = session.mark()
@@ -81,7 +81,7 @@ def _look(session: Session, seconds: float) -> Sensors:
             _, watts = session.power(index, start.t_ns, end.t_ns)
             mean = float(watts.mean()) if len(watts) else None
         else:
-            mean = part.joules / elapsed if part.joules == part.joules else None
+            mean = None if math.isnan(part.joules) else part.joules / elapsed
         readable.append(
             Readable(
                 entry.id,

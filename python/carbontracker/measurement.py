@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from carbontracker.footprint import Footprint
+    from carbontracker.timeline import Floats, Int64s
     from carbontracker.window import Energy
 
-    Power = tuple[NDArray[np.int64], NDArray[np.float64]]
+    Power = tuple[Int64s, Floats]
 
 logger = logging.getLogger("carbontracker")
 

@@ -54,7 +54,7 @@ class Settings:
         Raises:
             ValueError: the arguments contradict each other.
         """
-        if self.monitor_epochs not in (-1,) and self.monitor_epochs < self.epochs_before_pred:
+        if self.monitor_epochs != -1 and self.monitor_epochs < self.epochs_before_pred:
             message = "monitor_epochs cannot be less than epochs_before_pred"
             raise ValueError(message)
         if self.monitor_epochs == 0:
