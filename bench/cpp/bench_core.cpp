@@ -32,7 +32,7 @@ public:
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
         return channels_;
     }
-    void read(std::span<Reading> readings) noexcept override {
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
         int failure = 0;
         for (std::size_t i = 0; i < files_.size(); ++i) {
             readings[i] = {now_ns(), files_[i].number(failure).value_or(0) + ++count_, Status::ok};
@@ -55,7 +55,7 @@ double bare_slice(Files& files) {
     for (std::int64_t next = now_ns(); next < end_ns; next += kPeriodNs, ++ticks) {
         const timespec deadline{next / kNanosPerSecond, next % kNanosPerSecond};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, nullptr);
-        files.read(readings);
+        files.read(0, readings);
     }
     return static_cast<double>(thread_cpu_ns() - cpu_ns) / static_cast<double>(ticks);
 }

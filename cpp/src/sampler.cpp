@@ -55,6 +55,7 @@ Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace)
     : name_(std::move(name)), source_(std::move(source)), pace_(pace) {
     for (const Channel& channel : source_->channels()) {
         lanes_.push_back(std::make_unique<Lane>(channel, ring_capacity(pace_.period_ns)));
+        groups_ = std::max(groups_, channel.group + 1);
     }
     readings_.resize(lanes_.size());
     counters_.period_ns.store(pace_.period_ns, std::memory_order_relaxed);
@@ -121,7 +122,7 @@ void Sampler::run() noexcept {
 
 void Sampler::read_all() noexcept {
     read_ns_ = now_ns();
-    source_->read(readings_);
+    for (std::size_t group = 0; group < groups_; ++group) source_->read(group, readings_);
     for (std::size_t i = 0; i < lanes_.size(); ++i) store(*lanes_[i], readings_[i]);
     counters_.reads.fetch_add(1, std::memory_order_relaxed);
 }

@@ -105,6 +105,7 @@ private:
     const Pace pace_;
     std::vector<std::unique_ptr<Lane>> lanes_;
     std::vector<Reading> readings_;
+    std::size_t groups_ = 0;
     Counters counters_;
     std::int64_t read_ns_ = 0; // when the newest round began
     struct {

@@ -1,6 +1,7 @@
 // What a sensor is. A new one is a file in sources/ and a line in sources/registry.cpp.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -24,10 +25,12 @@ enum class Quality : std::uint8_t {
 
 /// One energy-carrying thing that a source can read. Plain data, fixed after probing.
 struct Channel {
-    std::string id;        ///< "gpu:0"; unique in a session
-    std::string kind;      ///< "gpu", "cpu", "dram", "core", "uncore", "platform"
-    std::string name;      ///< what the hardware calls itself: "NVIDIA A100", "package-0"
-    std::string domain;    ///< the physical thing; two doors to one counter share it
+    std::string id;   ///< "gpu:0"; unique in a session
+    std::string kind; ///< "gpu", "cpu", "dram", "core", "uncore", "platform"
+    std::string name; ///< what the hardware calls itself: "NVIDIA A100", "package-0"
+    /// The physical thing. Of the channels that share one, the first found owns it; the others are
+    /// its alternates: second opinions, and its successors should it fail.
+    std::string domain;
     std::string part_of;   ///< id of the channel that contains this one; empty for a root
     bool superset = false; ///< contains other roots (psys): shown, never added
     Quantity quantity = Quantity::energy_counter;
@@ -37,12 +40,15 @@ struct Channel {
     double max_watts = 2000.0;      ///< more than the device can draw: decides wrap or reset
     double relative_error = 0.0;    ///< 95 % half-width of the documented gain tolerance
     std::int64_t tick_ns = 1000000; ///< the sensor's usual refresh period, until learned
-    std::string detail;             ///< how it is read, and every assumption made, for people
+    std::int64_t window_ns = 0; ///< power: a reading is the mean over so long before its refresh
+    std::size_t group = 0;      ///< channels of one group are read by one call
+    std::string detail;         ///< how it is read, and every assumption made, for people
 };
 
 enum class Status : std::uint8_t {
     ok,
     retry, ///< this reading failed; the next one may not
+    lost,  ///< no reading will succeed before reopen() has
     gone,  ///< this channel will not answer again
 };
 
@@ -51,6 +57,7 @@ struct Reading {
     std::int64_t t_ns = 0;
     std::uint64_t raw = 0;
     Status status = Status::retry;
+    std::int64_t sensor_ns = 0; ///< when the sensor says it renewed the value; 0: it does not say
 };
 
 /// A sensor with its open files or handles. Probing may fail loudly; reading never throws,
@@ -64,11 +71,27 @@ public:
 
     [[nodiscard]] virtual const std::vector<Channel>& channels() const noexcept = 0;
 
-    /// A reading for every channel, in the order of channels(). Called by one thread only.
-    virtual void read(std::span<Reading> readings) noexcept = 0;
+    /// Reads the channels of `group` into their places of `readings`, which has one for every
+    /// channel in the order of channels(). Called by one thread only.
+    virtual void read(std::size_t group, std::span<Reading> readings) noexcept = 0;
 
     /// How often it is worth reading when nobody asked for a rate.
     [[nodiscard]] virtual std::int64_t default_period_ns() const noexcept = 0;
+
+    /// Tries to make a group answer again whose reading was `lost`. Called by the sampling thread
+    /// with growing pauses; unlike read() it may open and allocate.
+    virtual bool reopen(std::size_t group) noexcept {
+        static_cast<void>(group);
+        return false;
+    }
+
+    /// Readings of `channel` that the driver has kept since they were last asked for, oldest first;
+    /// how many of `out` were filled. Asked after each read() of the channel's group.
+    virtual std::size_t history(std::size_t channel, std::span<Reading> out) noexcept {
+        static_cast<void>(channel);
+        static_cast<void>(out);
+        return 0;
+    }
 
     /// Kinds for which this source speaks alone (a simulated device replaces the real ones).
     [[nodiscard]] virtual std::vector<std::string> claimed_kinds() const { return {}; }

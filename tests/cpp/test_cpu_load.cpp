@@ -62,7 +62,7 @@ public:
         machine_.write("proc/cpuinfo", info);
         if (!meminfo.empty()) machine_.write("proc/meminfo", meminfo);
         source_ = probe(machine_).source;
-        source_->read(before_);
+        source_->read(0, before_);
     }
 
     /// Checks the mean power of `channel` from the reading before to one taken now.
@@ -71,7 +71,7 @@ public:
         sleep_ns(5'000'000);
         if (ticks) machine_.overwrite("proc/stat", ticks->text());
         std::array<Reading, 2> now;
-        source_->read(now);
+        source_->read(0, now);
         const Reading& a = before_[channel];
         const Reading& b = now[channel];
         const double joules = static_cast<double>(b.raw - a.raw) / 1e6;
@@ -190,14 +190,14 @@ TEST(a_reading_that_cannot_be_parsed_fails_alone) {
     for (const std::string bad : {"cpu0", "cpu  x", "intr"}) {
         model.machine().overwrite("proc/stat", bad + good.substr(bad.size()));
         std::array<Reading, 2> readings;
-        model.source().read(readings);
+        model.source().read(0, readings);
         CHECK(readings[0].status == Status::retry);
     }
     // Cut off within the fields that count.
     const Machine machine;
     machine.write("proc/stat", "cpu  1 2 3 4");
     std::array<Reading, 2> readings;
-    probe(machine).source->read(readings);
+    probe(machine).source->read(0, readings);
     CHECK(readings[0].status == Status::retry);
     // The energy goes on where it was.
     model.machine().overwrite("proc/stat", good);

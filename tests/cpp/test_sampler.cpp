@@ -48,7 +48,7 @@ public:
         return channels_;
     }
 
-    void read(std::span<Reading> readings) noexcept override {
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
         for (Reading& reading : readings) reading = {now_ns(), 0, Status::ok};
         script_(round_++, readings);
     }

@@ -229,7 +229,7 @@ public:
         return channels_;
     }
 
-    void read(std::span<Reading> readings) noexcept override {
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
         char text[256];
         const long got = stat_.read_start(text, sizeof text);
         const std::int64_t t_ns = now_ns();

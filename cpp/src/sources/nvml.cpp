@@ -113,6 +113,7 @@ public:
             channel.detail = "NVML power summed over time" + channel.detail;
         }
         devices_.push_back(gpu.device);
+        channel.group = channels_.size();
         channels_.push_back(std::move(channel));
         return std::nullopt;
     }
@@ -121,15 +122,13 @@ public:
         return channels_;
     }
 
-    void read(std::span<Reading> readings) noexcept override {
-        for (std::size_t i = 0; i < devices_.size(); ++i) {
-            // Each GPU is stamped by itself: eight slow calls are far apart in time.
-            const std::int64_t before_ns = now_ns();
-            unsigned long long value = 0;
-            const int status = read_one(i, value);
-            const std::int64_t after_ns = now_ns();
-            readings[i] = {before_ns + (after_ns - before_ns) / 2, value, action(status)};
-        }
+    void read(std::size_t group, std::span<Reading> readings) noexcept override {
+        // Each GPU is stamped by itself: eight slow calls are far apart in time.
+        const std::int64_t before_ns = now_ns();
+        unsigned long long value = 0;
+        const int status = read_one(group, value);
+        const std::int64_t after_ns = now_ns();
+        readings[group] = {before_ns + (after_ns - before_ns) / 2, value, action(status)};
     }
 
     // Counters and power refresh every 20 to 100 ms, and every call takes the driver's lock.

@@ -157,6 +157,7 @@ struct Counter {
 class Powercap final : public Source {
 public:
     void add(Channel channel, File file) {
+        channel.group = channels_.size(); // each has a file, and may have a rhythm, of its own
         channels_.push_back(std::move(channel));
         counters_.push_back({std::move(file), Status::ok, 0});
     }
@@ -165,8 +166,8 @@ public:
         return channels_;
     }
 
-    void read(std::span<Reading> readings) noexcept override {
-        for (std::size_t i = 0; i < counters_.size(); ++i) readings[i] = read_one(counters_[i]);
+    void read(std::size_t group, std::span<Reading> readings) noexcept override {
+        readings[group] = read_one(counters_[group]);
     }
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 10'000'000; }

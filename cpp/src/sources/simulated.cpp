@@ -114,7 +114,7 @@ public:
         return channels_;
     }
 
-    void read(std::span<Reading> readings) noexcept override {
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
         for (std::size_t i = 0; i < waves_.size(); ++i) {
             const std::int64_t t_ns = now_ns();
             const double seconds =
