@@ -4,78 +4,46 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "clock.hpp"
 #include "host.hpp"
-#include "meter.hpp"
-#include "ring.hpp"
+#include "probe.hpp"
 #include "sample.hpp"
 #include "session.hpp"
+#include "span.hpp"
 
 namespace py = pybind11;
 namespace ct = carbontracker;
 
 namespace {
 
-template <typename T, typename Member>
-py::array_t<T> column(const std::vector<ct::Sample>& samples, Member member) {
-    py::array_t<T> values(static_cast<py::ssize_t>(samples.size()));
-    T* out = values.mutable_data();
-    for (const ct::Sample& sample : samples) *out++ = sample.*member;
-    return values;
+using ct::bindings::moment_of;
+
+template <typename T> py::array_t<T> array(const std::vector<T>& values) {
+    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-py::tuple columns(const std::vector<ct::Sample>& samples) {
-    return py::make_tuple(column<std::int64_t>(samples, &ct::Sample::t_ns),
-                          column<std::int64_t>(samples, &ct::Sample::energy_uj),
-                          column<std::int64_t>(samples, &ct::Sample::span_ns),
-                          column<std::uint32_t>(samples, &ct::Sample::flags));
+py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
+    const auto [t_ns, watts] = session.power(index, t0_ns, t1_ns);
+    return py::make_tuple(array(t_ns), array(watts));
 }
 
-py::tuple drain(ct::Session& session, std::size_t index) {
-    std::vector<ct::Sample> samples;
-    session.drain(index, samples);
-    return columns(samples);
+py::tuple as_tuple(const ct::Energy& e) {
+    return py::make_tuple(e.joules, e.error_joules, e.modelled_joules, e.quality, e.coverage);
 }
 
-// A meter and its ring without a thread, for property tests of the real thing.
-class MeterProbe {
-public:
-    MeterProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
-               std::size_t capacity)
-        : meter_(channel(counter, units_per_raw, modulus, max_watts)), ring_(capacity) {}
-
-    bool take(std::int64_t t_ns, std::uint64_t raw) {
-        ct::Sample sample;
-        if (meter_.take({t_ns, raw, ct::Status::ok}, sample) != ct::Meter::Outcome::sample) {
-            return true;
-        }
-        return ring_.push(sample);
+py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
+    const ct::MachineEnergy machine = session.energy(moment_of(start), moment_of(end));
+    py::tuple devices(machine.devices.size());
+    for (std::size_t i = 0; i < machine.devices.size(); ++i) {
+        const ct::DeviceEnergy& device = machine.devices[i];
+        devices[i] = py::make_tuple(device.entry, as_tuple(device.energy));
     }
-
-    py::tuple drain() {
-        std::vector<ct::Sample> samples;
-        ring_.drain(samples);
-        return columns(samples);
-    }
-
-private:
-    static ct::Channel channel(bool counter, double units_per_raw, std::uint64_t modulus,
-                               double max_watts) {
-        ct::Channel result;
-        result.quantity = counter ? ct::Quantity::energy_counter : ct::Quantity::power;
-        result.units_per_raw = units_per_raw;
-        result.modulus = modulus;
-        result.max_watts = max_watts;
-        return result;
-    }
-
-    ct::Meter meter_;
-    ct::Ring<ct::Sample> ring_;
-};
+    return py::make_tuple(as_tuple(machine.total), devices);
+}
 
 const char* quality_name(ct::Quality quality) {
     switch (quality) {
@@ -119,6 +87,7 @@ void bind_entry(py::module_& m) {
         .def_property_readonly("tick_ns", [](const ct::Entry& e) { return e.channel.tick_ns; })
         .def_readonly("source", &ct::Entry::source)
         .def_readonly("counted", &ct::Entry::counted)
+        .def_readonly("alternate_of", &ct::Entry::alternate_of)
         .def_readonly("why", &ct::Entry::why);
     py::class_<ct::Unavailable>(m, "Unavailable")
         .def_readonly("source", &ct::Unavailable::source)
@@ -133,33 +102,50 @@ void bind_stats(py::module_& m) {
         .def_readonly("edge_reads", &ct::SamplerStats::edge_reads)
         .def_readonly("late", &ct::SamplerStats::late)
         .def_readonly("cpu_ns", &ct::SamplerStats::cpu_ns)
-        .def_readonly("period_ns", &ct::SamplerStats::period_ns);
+        .def_readonly("wall_ns", &ct::SamplerStats::wall_ns)
+        .def_readonly("lateness_p50_ns", &ct::SamplerStats::lateness_p50_ns)
+        .def_readonly("lateness_p99_ns", &ct::SamplerStats::lateness_p99_ns);
     py::class_<ct::ChannelStats>(m, "ChannelStats")
         .def_readonly("errors", &ct::ChannelStats::errors)
         .def_readonly("dropped", &ct::ChannelStats::dropped)
         .def_readonly("resets", &ct::ChannelStats::resets)
+        .def_readonly("readings", &ct::ChannelStats::readings)
         .def_readonly("last_read_ns", &ct::ChannelStats::last_read_ns)
+        .def_readonly("tick_ns", &ct::ChannelStats::tick_ns)
+        .def_readonly("lost", &ct::ChannelStats::lost)
         .def_readonly("gone", &ct::ChannelStats::gone);
 }
 
 void bind_session(py::module_& m) {
     // Joining must not hold the interpreter: a sampling thread never needs it, others do.
     using Unlocked = py::call_guard<py::gil_scoped_release>;
-    py::class_<ct::Session>(m, "Session")
+    py::class_<ct::Session::Succession>(m, "Succession")
+        .def_readonly("owner", &ct::Session::Succession::owner)
+        .def_readonly("successor", &ct::Session::Succession::successor)
+        .def_readonly("from_ns", &ct::Session::Succession::from_ns)
+        .def_readonly("why", &ct::Session::Succession::why);
+    py::class_<ct::Session, std::shared_ptr<ct::Session>>(m, "Session")
         .def(py::init([](const ct::Host& host, std::int64_t period_ns, double budget,
-                         std::vector<std::string> kinds) {
-                 return std::make_unique<ct::Session>(
-                     host, ct::Options{period_ns, budget, std::move(kinds)});
+                         std::vector<std::string> kinds, std::int64_t spacing_ns) {
+                 return std::make_shared<ct::Session>(
+                     host, ct::Options{period_ns, budget, std::move(kinds), spacing_ns});
              }),
              py::arg("host"), py::kw_only(), py::arg("period_ns") = 0, py::arg("budget") = 0.005,
-             py::arg("kinds") = std::vector<std::string>{}, Unlocked())
+             py::arg("kinds") = std::vector<std::string>{}, py::arg("spacing_ns") = 1'000'000'000,
+             Unlocked())
         .def_property_readonly("entries", &ct::Session::entries)
         .def_property_readonly("missing", &ct::Session::missing)
         .def_property_readonly("here", &ct::Session::here)
+        .def_property_readonly("cpu_ns", &ct::Session::cpu_ns)
         .def("start", &ct::Session::start, Unlocked())
         .def("stop", &ct::Session::stop, Unlocked())
-        .def("poke", &ct::Session::poke)
-        .def("drain", &drain, py::arg("index"))
+        .def("energy", &energy, py::arg("start"), py::arg("end"))
+        .def(
+            "is_final",
+            [](ct::Session& session, py::handle mark) { return session.is_final(moment_of(mark)); },
+            py::arg("mark"))
+        .def("power", &power, py::arg("index"), py::arg("t0_ns"), py::arg("t1_ns"))
+        .def("successions", &ct::Session::successions)
         .def("channel_stats", &ct::Session::channel_stats, py::arg("index"))
         .def("stats", &ct::Session::stats);
 }
@@ -172,14 +158,11 @@ PYBIND11_MODULE(_core, m) {
     m.attr("GAP") = static_cast<unsigned>(ct::kGap);
     m.attr("STOOD_STILL") = static_cast<unsigned>(ct::kStoodStill);
     m.def("now_ns", &ct::now_ns);
+    m.attr("RESTART") = static_cast<unsigned>(ct::kRestart);
     bind_host(m);
     bind_entry(m);
     bind_stats(m);
     bind_session(m);
-    py::class_<MeterProbe>(m, "MeterProbe")
-        .def(py::init<bool, double, std::uint64_t, double, std::size_t>(), py::kw_only(),
-             py::arg("counter"), py::arg("units_per_raw"), py::arg("modulus") = 0,
-             py::arg("max_watts") = 2000.0, py::arg("capacity") = 4096)
-        .def("take", &MeterProbe::take, py::arg("t_ns"), py::arg("raw"))
-        .def("drain", &MeterProbe::drain);
+    ct::bindings::bind_span(m);
+    ct::bindings::bind_probe(m);
 }

@@ -16,11 +16,6 @@ constexpr std::int64_t kProbationNs = 60 * kNanosPerSecond;
 // would lose energy, whereas a fall must be explained and is judged strictly.
 constexpr double kForwardLeniency = 10.0;
 
-// Power readings further apart than this leave the time between them unobserved; the trapezoid
-// still bridges it up to the second figure, beyond which an average of two ends says nothing.
-constexpr double kGapSeconds = 1.25 * kLongestPeriodNs / kNanosPerSecond;
-constexpr double kBridgeSeconds = 10.0;
-
 double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
     return static_cast<double>(to_ns - from_ns) / static_cast<double>(kNanosPerSecond);
 }
@@ -28,26 +23,25 @@ double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
 } // namespace
 
 Meter::Meter(const Channel& channel) noexcept
-    : quantity_(channel.quantity), units_per_raw_(channel.units_per_raw), modulus_(channel.modulus),
+    : units_per_raw_(channel.units_per_raw), modulus_(channel.modulus),
       max_watts_(channel.max_watts), tick_ns_(channel.tick_ns) {}
 
-Meter::Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
+Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
     if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
-    if (quantity_ == Quantity::power) return integrate(reading, sample);
     // A value that the register cannot hold is a misreading, not a reset.
     if (modulus_ != 0 && reading.raw >= modulus_) return Outcome::unusable;
     return started_ ? count(reading, sample) : start(reading, sample);
 }
 
-Meter::Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {
+Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {
     started_ = true;
     last_ = reading;
     changed_ns_ = reading.t_ns;
-    sample = {reading.t_ns, 0, 0, kFirst};
+    sample = {reading.t_ns, 0, 0, 0, 0, kFirst};
     return Outcome::sample;
 }
 
-Meter::Outcome Meter::count(const Reading& reading, Sample& sample) noexcept {
+Outcome Meter::count(const Reading& reading, Sample& sample) noexcept {
     reset_.fresh = reset_.fresh && reading.t_ns - reset_.from.t_ns <= kProbationNs;
     if (reading.raw == last_.raw) {
         last_.t_ns = reading.t_ns;
@@ -79,7 +73,7 @@ bool Meter::forward_plausible(const Reading& reading, std::uint64_t counts,
     return static_cast<double>(counts) * units_per_raw_ <= max_watts * seconds;
 }
 
-Meter::Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
+Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
     const bool agrees = suspicion_.agreeing > 0 && reading.raw >= suspicion_.last.raw &&
                         forward_plausible(reading, reading.raw - suspicion_.last.raw, max_watts_);
     if (!agrees) suspicion_ = {reading, reading, 0};
@@ -87,7 +81,7 @@ Meter::Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
     if (++suspicion_.agreeing < kAgreeingReadings) return Outcome::unusable;
     ++resets_;
     reset_ = {last_, counts_, true};
-    accept(reading, reading.raw - suspicion_.first.raw, kGap, sample);
+    accept(reading, reading.raw - suspicion_.first.raw, kGap | kRestart, sample);
     return Outcome::sample;
 }
 
@@ -98,7 +92,7 @@ bool Meter::resumes(const Reading& reading) const noexcept {
     return counts * units_per_raw_ <= max_watts_ * seconds;
 }
 
-Meter::Outcome Meter::undo_reset(const Reading& reading, Sample& sample) noexcept {
+Outcome Meter::undo_reset(const Reading& reading, Sample& sample) noexcept {
     const std::uint64_t truth = reset_.counts + (reading.raw - reset_.from.raw);
     const std::uint64_t more = truth > counts_ ? truth - counts_ : 0; // energy never falls
     last_.t_ns = reset_.from.t_ns; // the gap reaches back to where the misreading began
@@ -118,6 +112,7 @@ void Meter::accept(const Reading& reading, std::uint64_t counts, std::uint32_t f
     if (modulus_ != 0 && most_joules > static_cast<double>(modulus_) * units_per_raw_) {
         flags |= kGap;
     }
+    sample = {};
     sample.t_ns = reading.t_ns;
     sample.energy_uj =
         static_cast<std::int64_t>(static_cast<double>(counts_) * (units_per_raw_ * kMicro));
@@ -126,23 +121,6 @@ void Meter::accept(const Reading& reading, std::uint64_t counts, std::uint32_t f
     last_ = reading;
     changed_ns_ = reading.t_ns;
     suspicion_.agreeing = 0;
-}
-
-Meter::Outcome Meter::integrate(const Reading& reading, Sample& sample) noexcept {
-    const double watts = static_cast<double>(reading.raw) * units_per_raw_;
-    if (watts > max_watts_) return Outcome::unusable; // sentinels and known firmware bugs
-    if (!started_) return start(reading, sample);
-    const double seconds = seconds_between(last_.t_ns, reading.t_ns);
-    if (seconds <= kBridgeSeconds) {
-        const double last_watts = static_cast<double>(last_.raw) * units_per_raw_;
-        joules_ += 0.5 * (last_watts + watts) * seconds;
-    }
-    sample.t_ns = reading.t_ns;
-    sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
-    sample.span_ns = reading.t_ns - last_.t_ns;
-    sample.flags = seconds > kGapSeconds ? kGap : 0U;
-    last_ = reading;
-    return Outcome::sample;
 }
 
 } // namespace carbontracker

@@ -1,4 +1,4 @@
-// Raw readings of one channel become cumulative energy: counters are un-wrapped, power integrated.
+// Raw readings of a counter become cumulative energy: wraps are undone, resets told from them.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,14 @@
 
 namespace carbontracker {
 
-/// Nothing is read more rarely than this, so that a longer silence of a power sensor is a gap.
-inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
+/// What a reading has brought.
+enum class Outcome : std::uint8_t {
+    sample,    ///< energy moved (or the channel started): publish the sample
+    unchanged, ///< the reading is good and nothing moved
+    unusable,  ///< implausible or out of order: book nothing
+};
 
-/// Pure arithmetic with no clock and no sensor of its own; one per channel.
+/// Pure arithmetic with no clock and no sensor of its own; one per counter.
 ///
 /// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have
 /// been drawn in the time since it last moved; otherwise the reading is held back until three in a
@@ -20,12 +24,6 @@ inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
 /// where it was before, it had only been misread for a while: the reset is undone.
 class Meter {
 public:
-    enum class Outcome : std::uint8_t {
-        sample,    ///< energy moved (or the channel started): publish the sample
-        unchanged, ///< the reading is good and nothing moved
-        unusable,  ///< implausible or out of order: book nothing
-    };
-
     explicit Meter(const Channel& channel) noexcept;
 
     /// Takes a reading whose status is ok; fills `sample` when the outcome says so.
@@ -36,7 +34,6 @@ public:
 private:
     Outcome start(const Reading& reading, Sample& sample) noexcept;
     Outcome count(const Reading& reading, Sample& sample) noexcept;
-    Outcome integrate(const Reading& reading, Sample& sample) noexcept;
     Outcome suspect(const Reading& reading, Sample& sample) noexcept;
     [[nodiscard]] bool resumes(const Reading& reading) const noexcept;
     Outcome undo_reset(const Reading& reading, Sample& sample) noexcept;
@@ -45,7 +42,6 @@ private:
     [[nodiscard]] bool forward_plausible(const Reading& reading, std::uint64_t counts,
                                          double max_watts) const noexcept;
 
-    const Quantity quantity_;
     const double units_per_raw_;
     const std::uint64_t modulus_;
     const double max_watts_;
@@ -54,8 +50,7 @@ private:
     bool started_ = false;
     Reading last_;                // the newest good reading
     std::int64_t changed_ns_ = 0; // when a good reading last moved
-    std::uint64_t counts_ = 0;    // counter: counts since the start
-    double joules_ = 0.0;         // power: the integral since the start
+    std::uint64_t counts_ = 0;    // since the start
 
     struct {
         Reading first;

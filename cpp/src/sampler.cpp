@@ -1,64 +1,69 @@
 #include "sampler.hpp"
 
-#include <signal.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <bit>
+#include <limits>
 #include <utility>
+
+#include "integrator.hpp"
 
 namespace carbontracker {
 namespace {
 
-// The rings outlast this much silence of the consumer (a training that holds the interpreter).
-constexpr std::int64_t kRingNs = 64 * kNanosPerSecond;
-constexpr std::size_t kLeastRing = 256;
-constexpr std::size_t kMostRing = std::size_t{1} << 17; // 4 MB a channel
+// The rings outlast this much silence of the consumer.
+constexpr std::int64_t kRingNs = 32 * kNanosPerSecond;
+constexpr std::size_t kLeastRing = 512;
+constexpr std::size_t kMostRing = std::size_t{1} << 17; // 5 MB a channel
 
 // How long a thread may take to come back from its sensor when it is to stop.
 constexpr std::int64_t kStopNs = 2 * kNanosPerSecond;
 
-constexpr std::int64_t kAccountingNs = kNanosPerSecond;
+// What the driver may have kept since the last reading.
+constexpr std::size_t kHistory = 256;
 
-// A mark that follows a reading this closely (in periods) gains nothing from another.
-constexpr std::int64_t kEdgeReadFraction = 8;
+// A channel that only watches over others is read this far apart.
+constexpr std::int64_t kWatchNs = kNanosPerSecond;
 
-// Of the thread's own period once the budget has stretched it; before, of the sensor's, if that is
-// shorter: a thread that is asked to read seldom still reads the edges sharply.
-std::int64_t edge_spacing_ns(std::int64_t period_ns, const Pace& pace, const Source& source) {
-    if (period_ns > pace.period_ns) return period_ns / kEdgeReadFraction;
-    return std::min(period_ns, source.default_period_ns()) / kEdgeReadFraction;
-}
+// Readings wanted this close to one another are taken together: less than it takes to wake up.
+constexpr std::int64_t kTogetherNs = 60'000;
+
+// A reading that took this long is not repeated before ten times as much has passed; one that
+// failed is repeated soon at first.
+constexpr std::int64_t kSlowNs = 50'000'000;
+constexpr std::int64_t kSlowFactor = 10;
+constexpr std::int64_t kFirstPauseNs = 20'000'000;
+constexpr std::int64_t kLongestPauseNs = 10 * kNanosPerSecond;
 
 std::size_t ring_capacity(std::int64_t period_ns) {
-    return std::clamp(static_cast<std::size_t>(kRingNs / period_ns), kLeastRing, kMostRing);
+    return std::clamp(static_cast<std::size_t>(kRingNs / std::max<std::int64_t>(period_ns, 1)),
+                      kLeastRing, kMostRing);
 }
-
-// Signals belong to the program being measured: the thread is born with all of them blocked.
-class SignalsBlocked {
-public:
-    SignalsBlocked() noexcept {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-private:
-    sigset_t before_{};
-};
 
 } // namespace
 
-Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace)
-    : name_(std::move(name)), source_(std::move(source)), pace_(pace) {
-    for (const Channel& channel : source_->channels()) {
-        lanes_.push_back(std::make_unique<Lane>(channel, ring_capacity(pace_.period_ns)));
-        groups_ = std::max(groups_, channel.group + 1);
+SignalsBlocked::SignalsBlocked() noexcept {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() {
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
+                 const std::vector<Use>& uses)
+    : name_(std::move(name)), source_(std::move(source)), pace_(pace), history_(kHistory) {
+    const std::vector<Channel>& channels = source_->channels();
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        const std::int64_t period_ns =
+            pace_.period_ns > 0 ? pace_.period_ns : source_->default_period_ns();
+        tracks_.push_back(std::make_unique<Track>(channels[i], ring_capacity(period_ns), uses[i]));
+        troubles_.resize(std::max(troubles_.size(), channels[i].group + 1));
     }
-    readings_.resize(lanes_.size());
-    counters_.period_ns.store(pace_.period_ns, std::memory_order_relaxed);
+    readings_.resize(tracks_.size());
 }
 
 Sampler::~Sampler() {
@@ -67,6 +72,7 @@ Sampler::~Sampler() {
 
 void Sampler::start() {
     if (stopping_.load(std::memory_order_relaxed)) return; // a sampler runs once
+    counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
     read_all(); // so that no mark can come before the first reading
     const SignalsBlocked blocked;
     thread_ = std::thread(&Sampler::run, this);
@@ -88,6 +94,23 @@ bool Sampler::stop() {
     return true;
 }
 
+void Sampler::mark(std::int64_t t_ns) noexcept {
+    mark_ns_.store(t_ns, std::memory_order_relaxed); // the newest mark stands for those before it
+    bell_.ring();                                    // publishes it
+}
+
+void Sampler::stretch(double total, double others) noexcept {
+    stretch_total_.store(total, std::memory_order_relaxed);
+    stretch_others_.store(others, std::memory_order_relaxed);
+}
+
+void Sampler::promote(std::size_t index) noexcept {
+    tracks_[index]->use.store(Use::total, std::memory_order_relaxed);
+    bell_.ring();
+}
+
+// ---- the thread -----------------------------------------------------------------------------
+
 void Sampler::run() noexcept {
     // The default slack of 50 us would be most of the lateness of a kHz loop.
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
@@ -95,104 +118,204 @@ void Sampler::run() noexcept {
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
         cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
     }
-    std::int64_t deadline_ns = read_ns_ + pace_.period_ns; // start() has just read
-    accounted_.wall_ns = read_ns_;
     std::uint32_t seen = 0; // a bell that has rung before we came is heard
     while (true) {
-        bell_.wait(seen, deadline_ns);
+        bell_.wait(seen, next_due_ns());
         // The count comes before the flag: a stop that falls between the two has rung since.
         seen = bell_.count();
         if (stopping_.load(std::memory_order_acquire)) break;
-        const std::int64_t now = now_ns();
-        const std::int64_t period_ns = counters_.period_ns.load(std::memory_order_relaxed);
-        if (now >= deadline_ns) {
-            read_all();
-        } else if (now - read_ns_ >= edge_spacing_ns(period_ns, pace_, *source_)) {
-            read_all();
+        const bool marked = serve_mark();
+        if (read_due(now_ns()) && marked) {
             counters_.edge_reads.fetch_add(1, std::memory_order_relaxed);
         }
-        deadline_ns = next_deadline(deadline_ns);
     }
     read_all(); // stopping is a mark too
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
+    counters_.ended_ns.store(now_ns(), std::memory_order_relaxed);
     // release: whoever no longer finds the clock finds the final count instead.
     cpu_clock_.store(kNoClock, std::memory_order_release);
     finished_.ring();
 }
 
+std::int64_t Sampler::next_due_ns() const noexcept {
+    std::int64_t due_ns = now_ns() + kLongestPeriodNs;
+    for (const auto& track : tracks_) due_ns = std::min(due_ns, track->due_ns);
+    return due_ns;
+}
+
+bool Sampler::serve_mark() noexcept {
+    const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
+    if (mark_ns == 0) return false;
+    for (const auto& track : tracks_) {
+        if (!track->lane.rhythm().wants_marks() || troubles_[track->group].until_ns > mark_ns ||
+            track->gone.load(std::memory_order_relaxed)) {
+            continue;
+        }
+        track->lane.rhythm().mark(mark_ns);
+        track->due_ns = 0; // a reading at once, too
+    }
+    return true;
+}
+
+bool Sampler::read_due(std::int64_t now_ns) noexcept {
+    bool any = false;
+    for (std::size_t group = 0; group < troubles_.size(); ++group) {
+        std::int64_t due_ns = now_ns + kTogetherNs + 1;
+        for (const auto& track : tracks_) {
+            if (track->group == group) due_ns = std::min(due_ns, track->due_ns);
+        }
+        if (due_ns > now_ns + kTogetherNs) continue;
+        if (!any && due_ns > 0 && due_ns <= now_ns) note_lateness(now_ns - due_ns);
+        any = true;
+        read_group(group);
+    }
+    if (!any) return false;
+    counters_.reads.fetch_add(1, std::memory_order_relaxed);
+    bool wanted = false;
+    for (const auto& track : tracks_) wanted = wanted || track->lane.rhythm().wants_marks();
+    wants_marks_.store(wanted, std::memory_order_relaxed);
+    return true;
+}
+
 void Sampler::read_all() noexcept {
-    read_ns_ = now_ns();
-    for (std::size_t group = 0; group < groups_; ++group) source_->read(group, readings_);
-    for (std::size_t i = 0; i < lanes_.size(); ++i) store(*lanes_[i], readings_[i]);
+    for (std::size_t group = 0; group < troubles_.size(); ++group) {
+        if (troubles_[group].until_ns <= now_ns()) read_group(group);
+    }
     counters_.reads.fetch_add(1, std::memory_order_relaxed);
 }
 
-void Sampler::store(Lane& lane, const Reading& reading) noexcept {
-    if (reading.status == Status::gone) lane.gone.store(true, std::memory_order_relaxed);
+void Sampler::read_group(std::size_t group) noexcept {
+    const std::int64_t began_ns = now_ns();
+    Trouble& trouble = troubles_[group];
+    if (trouble.lost) trouble.lost = !source_->reopen(group);
+    if (!trouble.lost) source_->read(group, readings_);
+    for (std::size_t i = 0; i < tracks_.size(); ++i) {
+        if (tracks_[i]->group != group || trouble.lost) continue;
+        take_history(i);
+        store(*tracks_[i], readings_[i]);
+    }
+    settle(group, began_ns);
+}
+
+void Sampler::take_history(std::size_t channel) noexcept {
+    const std::size_t count = source_->history(channel, history_);
+    for (std::size_t i = 0; i < std::min(count, history_.size()); ++i) {
+        store(*tracks_[channel], history_[i]);
+    }
+}
+
+// What the group's readings mean for when it is read again.
+void Sampler::settle(std::size_t group, std::int64_t began_ns) noexcept {
+    Trouble& trouble = troubles_[group];
+    bool any_ok = false;
+    bool all_gone = true;
+    for (std::size_t i = 0; i < tracks_.size(); ++i) {
+        if (tracks_[i]->group != group) continue;
+        if (!trouble.lost && readings_[i].status == Status::lost) trouble.lost = true;
+        any_ok = any_ok || (!trouble.lost && readings_[i].status == Status::ok);
+        all_gone = all_gone && tracks_[i]->gone.load(std::memory_order_relaxed);
+    }
+    const std::int64_t ended_ns = now_ns();
+    const std::int64_t took_ns = ended_ns - began_ns;
+    if (any_ok) {
+        trouble.pause_ns = 0;
+    } else {
+        trouble.pause_ns = std::clamp(2 * trouble.pause_ns, kFirstPauseNs, kLongestPauseNs);
+    }
+    trouble.until_ns = ended_ns + trouble.pause_ns;
+    if (took_ns > kSlowNs) {
+        trouble.until_ns =
+            std::max(trouble.until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPauseNs));
+    }
+    if (all_gone) trouble.until_ns = std::numeric_limits<std::int64_t>::max();
+    for (const auto& track : tracks_) {
+        if (track->group != group) continue;
+        track->lost.store(trouble.lost, std::memory_order_relaxed);
+        if (pace_.period_ns > 0) {
+            plan_steady(*track, ended_ns);
+        } else {
+            plan(*track, ended_ns);
+        }
+    }
+}
+
+void Sampler::plan(Track& track, std::int64_t now_ns) noexcept {
+    const Use use = track.use.load(std::memory_order_relaxed);
+    const std::atomic<double>& stretch = use == Use::total ? stretch_total_ : stretch_others_;
+    const double factor = stretch.load(std::memory_order_relaxed);
+    const std::int64_t default_ns = source_->default_period_ns();
+    const std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
+    const auto spacing_ns = static_cast<std::int64_t>(
+        std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
+    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns);
+    track.due_ns = std::max(next_ns, troubles_[track.group].until_ns);
+    track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
+}
+
+// A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.
+void Sampler::plan_steady(Track& track, std::int64_t now_ns) noexcept {
+    const std::int64_t period_ns = pace_.period_ns;
+    const std::int64_t origin_ns = counters_.began_ns.load(std::memory_order_relaxed);
+    const std::int64_t ticks = (now_ns + kTogetherNs - origin_ns) / period_ns;
+    const std::int64_t next_ns = origin_ns + (ticks + 1) * period_ns;
+    if (&track == tracks_.front().get() && steady_ns_ != 0 && next_ns > steady_ns_ + period_ns) {
+        counters_.late.fetch_add(static_cast<std::uint64_t>((next_ns - steady_ns_) / period_ns - 1),
+                                 std::memory_order_relaxed);
+    }
+    if (&track == tracks_.front().get()) steady_ns_ = next_ns;
+    const std::int64_t sharp_ns = track.lane.rhythm().scan_ns();
+    track.due_ns = std::max(sharp_ns > 0 ? std::min(sharp_ns, next_ns) : next_ns,
+                            troubles_[track.group].until_ns);
+    track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
+}
+
+void Sampler::note_lateness(std::int64_t late_ns) noexcept {
+    const auto width = static_cast<std::size_t>(
+        std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(late_ns, 0))));
+    counters_.lateness[std::min(width, counters_.lateness.size() - 1)].fetch_add(
+        1, std::memory_order_relaxed);
+}
+
+// ---- readings become samples ------------------------------------------------------------------
+
+void Sampler::store(Track& track, const Reading& reading) noexcept {
+    if (reading.status == Status::gone) track.gone.store(true, std::memory_order_relaxed);
     if (reading.status != Status::ok) {
-        lane.errors.fetch_add(1, std::memory_order_relaxed);
+        track.errors.fetch_add(1, std::memory_order_relaxed);
         return;
     }
     Sample sample;
-    const Meter::Outcome outcome = lane.meter.take(reading, sample);
-    if (outcome == Meter::Outcome::unusable) {
-        lane.errors.fetch_add(1, std::memory_order_relaxed);
+    const Outcome outcome = track.lane.take(reading, sample);
+    if (outcome == Outcome::unusable) {
+        track.errors.fetch_add(1, std::memory_order_relaxed);
         return;
     }
-    lane.resets.store(lane.meter.resets(), std::memory_order_relaxed);
-    if (outcome == Meter::Outcome::sample) {
-        publish(lane, sample);
-    } else if (!lane.published) {
-        lane.published = lane.ring.push(lane.newest); // no later change may come to carry it
+    track.readings.fetch_add(1, std::memory_order_relaxed);
+    track.resets.store(track.lane.resets(), std::memory_order_relaxed);
+    if (outcome == Outcome::sample) {
+        publish(track, sample);
+    } else if (!track.published) {
+        track.published = track.ring.push(track.newest); // no later change may come to carry it
     }
-    if (!lane.published) return;
+    if (!track.published) return;
     // release: whoever sees this time also finds every sample up to it in the ring.
-    lane.last_read_ns.store(reading.t_ns, std::memory_order_release);
+    track.last_read_ns.store(reading.t_ns, std::memory_order_release);
 }
 
-void Sampler::publish(Lane& lane, Sample sample) noexcept {
-    if (!lane.published) {
+void Sampler::publish(Track& track, Sample sample) noexcept {
+    if (!track.published) {
         // The reader never saw the change before this one: what stood still came after that, and a
         // gap among the refused samples is a gap still.
-        sample.flags = (sample.flags & ~kStoodStill) | (lane.newest.flags & kGap);
-        if ((lane.newest.flags & kGap) != 0) {
-            sample.span_ns = sample.t_ns - (lane.newest.t_ns - lane.newest.span_ns);
-        }
+        const std::uint32_t kept = track.newest.flags & (kGap | kRestart);
+        sample.flags = (sample.flags & ~std::uint32_t{kStoodStill}) | kept;
+        if (kept != 0) sample.span_ns = sample.t_ns - (track.newest.t_ns - track.newest.span_ns);
     }
-    lane.newest = sample;
-    lane.published = lane.ring.push(sample);
-    if (!lane.published) lane.dropped.fetch_add(1, std::memory_order_relaxed);
+    track.newest = sample;
+    track.published = track.ring.push(sample);
+    if (!track.published) track.dropped.fetch_add(1, std::memory_order_relaxed);
 }
 
-std::int64_t Sampler::next_deadline(std::int64_t deadline_ns) noexcept {
-    const std::int64_t now = now_ns();
-    if (now < deadline_ns) return deadline_ns; // an edge read came first
-    if (now - accounted_.wall_ns >= kAccountingNs) keep_to_budget();
-    const std::int64_t period_ns = counters_.period_ns.load(std::memory_order_relaxed);
-    // Missed deadlines are counted and skipped, never caught up in a burst.
-    const std::int64_t missed = (now - deadline_ns) / period_ns;
-    if (missed > 0) {
-        counters_.late.fetch_add(static_cast<std::uint64_t>(missed), std::memory_order_relaxed);
-    }
-    return deadline_ns + (missed + 1) * period_ns;
-}
-
-void Sampler::keep_to_budget() noexcept {
-    const std::int64_t wall_ns = now_ns();
-    const std::int64_t cpu_ns = thread_cpu_ns();
-    const double share = static_cast<double>(cpu_ns - accounted_.cpu_ns) /
-                         static_cast<double>(wall_ns - accounted_.wall_ns);
-    accounted_.wall_ns = wall_ns;
-    accounted_.cpu_ns = cpu_ns;
-    counters_.cpu_ns.store(cpu_ns, std::memory_order_relaxed);
-    if (pace_.budget <= 0.0) return;
-    // Cost is proportional to the rate: the period that would just meet the budget follows.
-    const auto period_ns = static_cast<double>(counters_.period_ns.load(std::memory_order_relaxed));
-    const double fitting_ns =
-        std::min(period_ns * share / pace_.budget, static_cast<double>(kLongestPeriodNs));
-    counters_.period_ns.store(std::max(pace_.period_ns, static_cast<std::int64_t>(fitting_ns)),
-                              std::memory_order_relaxed);
-}
+// ---- what it says of itself -------------------------------------------------------------------
 
 std::int64_t Sampler::cpu_ns() const noexcept {
     const clockid_t clock = cpu_clock_.load(std::memory_order_acquire); // see the end of run()
@@ -200,20 +323,49 @@ std::int64_t Sampler::cpu_ns() const noexcept {
     return std::max(live_ns, counters_.cpu_ns.load(std::memory_order_relaxed));
 }
 
+std::int64_t Sampler::lateness(double share) const noexcept {
+    std::uint64_t total = 0;
+    for (const auto& count : counters_.lateness) total += count.load(std::memory_order_relaxed);
+    const auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total));
+    std::uint64_t below = 0;
+    for (std::size_t width = 0; width < counters_.lateness.size(); ++width) {
+        const std::uint64_t here = counters_.lateness[width].load(std::memory_order_relaxed);
+        if (here > 0 && below + here > wanted) {
+            // Within a power of two, as if spread evenly.
+            const double low =
+                width == 0 ? 0.0 : static_cast<double>(std::uint64_t{1} << (width - 1));
+            const double part = static_cast<double>(wanted - below) / static_cast<double>(here);
+            return static_cast<std::int64_t>(low * (1.0 + part));
+        }
+        below += here;
+    }
+    return 0;
+}
+
 SamplerStats Sampler::stats() const noexcept {
+    const std::int64_t began_ns = counters_.began_ns.load(std::memory_order_relaxed);
+    const std::int64_t ended_ns = counters_.ended_ns.load(std::memory_order_relaxed);
+    const std::int64_t wall_ns =
+        began_ns == 0 ? 0 : (ended_ns != 0 ? ended_ns : now_ns()) - began_ns;
     return {counters_.reads.load(std::memory_order_relaxed),
             counters_.edge_reads.load(std::memory_order_relaxed),
-            counters_.late.load(std::memory_order_relaxed), cpu_ns(),
-            counters_.period_ns.load(std::memory_order_relaxed)};
+            counters_.late.load(std::memory_order_relaxed),
+            cpu_ns(),
+            wall_ns,
+            lateness(0.5),
+            lateness(0.99)};
 }
 
 ChannelStats Sampler::channel_stats(std::size_t channel) const noexcept {
-    const Lane& lane = *lanes_[channel];
-    return {lane.errors.load(std::memory_order_relaxed),
-            lane.dropped.load(std::memory_order_relaxed),
-            lane.resets.load(std::memory_order_relaxed),
-            lane.last_read_ns.load(std::memory_order_acquire),
-            lane.gone.load(std::memory_order_relaxed)};
+    const Track& track = *tracks_[channel];
+    return {track.errors.load(std::memory_order_relaxed),
+            track.dropped.load(std::memory_order_relaxed),
+            track.resets.load(std::memory_order_relaxed),
+            track.readings.load(std::memory_order_relaxed),
+            track.last_read_ns.load(std::memory_order_acquire),
+            track.tick_ns.load(std::memory_order_relaxed),
+            track.gone.load(std::memory_order_relaxed),
+            track.lost.load(std::memory_order_relaxed)};
 }
 
 } // namespace carbontracker

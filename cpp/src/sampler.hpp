@@ -2,7 +2,9 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -11,7 +13,7 @@
 #include <vector>
 
 #include "clock.hpp"
-#include "meter.hpp"
+#include "lane.hpp"
 #include "ring.hpp"
 #include "sample.hpp"
 #include "source.hpp"
@@ -19,32 +21,58 @@
 namespace carbontracker {
 
 struct Pace {
-    std::int64_t period_ns; ///< between readings
-    double budget;          ///< most of one core the thread may use; the period stretches to it
+    std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them
+};
+
+/// What a channel is read for; the later ones are the first to be read less.
+enum class Use : std::uint8_t {
+    total, ///< it makes the total
+    side,  ///< it refines another's energy, or is shown beside it
+    watch, ///< it stands by, should another fail
+};
+
+/// A thread started while this lives is born with all signals blocked: they belong to the program
+/// that is being measured.
+class SignalsBlocked {
+public:
+    SignalsBlocked() noexcept;
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+    ~SignalsBlocked();
+
+private:
+    sigset_t before_{};
 };
 
 /// What a sampling thread says about itself.
 struct SamplerStats {
-    std::uint64_t reads;      ///< rounds of readings, edge reads included
-    std::uint64_t edge_reads; ///< rounds that a mark asked for
-    std::uint64_t late;       ///< deadlines missed by a whole period or more
-    std::int64_t cpu_ns;      ///< CPU time of the thread
-    std::int64_t period_ns;   ///< the period in force, longer than asked if over budget
+    std::uint64_t reads;          ///< rounds of readings, those for marks included
+    std::uint64_t edge_reads;     ///< rounds that a mark asked for
+    std::uint64_t late;           ///< deadlines of a steady rate missed by a whole period or more
+    std::int64_t cpu_ns;          ///< CPU time of the thread
+    std::int64_t wall_ns;         ///< how long it has been sampling
+    std::int64_t lateness_p50_ns; ///< median time between a deadline and its reading
+    std::int64_t lateness_p99_ns;
 };
 
 struct ChannelStats {
     std::uint64_t errors;      ///< readings that failed or could not be believed
     std::uint64_t dropped;     ///< samples refused by a full ring
     std::uint64_t resets;      ///< times the counter started again
+    std::uint64_t readings;    ///< good ones
     std::int64_t last_read_ns; ///< newest good reading; all samples up to it are in the ring
+    std::int64_t tick_ns;      ///< the learned refresh period; 0: none
     bool gone;
+    bool lost; ///< does not answer now and may yet
 };
 
-/// Owns a source and the thread that reads it on absolute deadlines. Nothing on the reading path
-/// allocates, opens, locks, logs or throws.
+/// Owns a source and the thread that reads it. Nothing on the reading path allocates, opens, locks,
+/// logs or throws.
 class Sampler {
 public:
-    Sampler(std::string name, std::unique_ptr<Source> source, Pace pace);
+    /// `uses` has one for every channel of the source.
+    Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
+            const std::vector<Use>& uses);
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
     ~Sampler();
@@ -56,11 +84,27 @@ public:
     /// False if the thread is stuck in its sensor: it is left behind, and so must this object be.
     bool stop();
 
-    /// Asks for one reading now; returns at once.
-    void poke() noexcept { bell_.ring(); }
+    /// Somebody marked this moment: sharpen E(t) around it. Returns at once.
+    void mark(std::int64_t t_ns) noexcept;
+
+    /// Whether marks gain anything here; else they need not wake the thread.
+    [[nodiscard]] bool wants_marks() const noexcept {
+        return wants_marks_.load(std::memory_order_relaxed);
+    }
+
+    /// Reads what makes the total `total` times as far apart as it would, the rest `others` times.
+    void stretch(double total, double others) noexcept;
+
+    /// From now on channel `index` makes the total.
+    void promote(std::size_t index) noexcept;
 
     /// Consumer side, one thread at a time.
-    void drain(std::size_t channel, std::vector<Sample>& out) { lanes_[channel]->ring.drain(out); }
+    void drain(std::size_t channel, std::vector<Sample>& out) { tracks_[channel]->ring.drain(out); }
+
+    /// As in channel_stats(), by itself.
+    [[nodiscard]] std::int64_t last_read_ns(std::size_t channel) const noexcept {
+        return tracks_[channel]->last_read_ns.load(std::memory_order_acquire);
+    }
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] const Source& source() const noexcept { return *source_; }
@@ -68,17 +112,31 @@ public:
     [[nodiscard]] ChannelStats channel_stats(std::size_t channel) const noexcept;
 
 private:
-    struct Lane {
-        Lane(const Channel& channel, std::size_t capacity) : meter(channel), ring(capacity) {}
-        Meter meter;
+    struct Track {
+        Track(const Channel& channel, std::size_t capacity, Use for_what)
+            : lane(channel), group(channel.group), ring(capacity), use(for_what) {}
+        Lane lane;
+        const std::size_t group;
         Ring<Sample> ring;
         Sample newest;
+        std::int64_t due_ns = 0;
         bool published = true; // false while a full ring has refused the newest
+        std::atomic<Use> use;
         std::atomic<std::uint64_t> errors{0};
         std::atomic<std::uint64_t> dropped{0};
         std::atomic<std::uint64_t> resets{0};
+        std::atomic<std::uint64_t> readings{0};
         std::atomic<std::int64_t> last_read_ns{0};
+        std::atomic<std::int64_t> tick_ns{0};
         std::atomic<bool> gone{false};
+        std::atomic<bool> lost{false};
+    };
+
+    // What a group that fails, or takes long, is spared.
+    struct Trouble {
+        std::int64_t pause_ns = 0;
+        std::int64_t until_ns = 0;
+        bool lost = false;
     };
 
     // Written by the thread, read by anybody: single values, so relaxed is enough for all of them.
@@ -87,31 +145,42 @@ private:
         std::atomic<std::uint64_t> edge_reads{0};
         std::atomic<std::uint64_t> late{0};
         std::atomic<std::int64_t> cpu_ns{0};
-        std::atomic<std::int64_t> period_ns{0};
+        std::atomic<std::int64_t> began_ns{0};
+        std::atomic<std::int64_t> ended_ns{0};
+        std::array<std::atomic<std::uint32_t>, 40> lateness{}; // by powers of two, in ns
     };
 
     static constexpr clockid_t kNoClock = -1;
 
     void run() noexcept;
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
+    [[nodiscard]] std::int64_t next_due_ns() const noexcept;
+    [[nodiscard]] bool serve_mark() noexcept;
+    bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
-    static void store(Lane& lane, const Reading& reading) noexcept;
-    static void publish(Lane& lane, Sample sample) noexcept;
-    [[nodiscard]] std::int64_t next_deadline(std::int64_t deadline_ns) noexcept;
-    void keep_to_budget() noexcept;
+    void read_group(std::size_t group) noexcept;
+    void take_history(std::size_t channel) noexcept;
+    void settle(std::size_t group, std::int64_t began_ns) noexcept;
+    void plan(Track& track, std::int64_t now_ns) noexcept;
+    void plan_steady(Track& track, std::int64_t now_ns) noexcept;
+    void note_lateness(std::int64_t late_ns) noexcept;
+    [[nodiscard]] std::int64_t lateness(double share) const noexcept;
+    static void store(Track& track, const Reading& reading) noexcept;
+    static void publish(Track& track, Sample sample) noexcept;
 
     const std::string name_;
     const std::unique_ptr<Source> source_;
     const Pace pace_;
-    std::vector<std::unique_ptr<Lane>> lanes_;
+    std::vector<std::unique_ptr<Track>> tracks_;
+    std::vector<Trouble> troubles_; // of each group
     std::vector<Reading> readings_;
-    std::size_t groups_ = 0;
+    std::vector<Reading> history_;
     Counters counters_;
-    std::int64_t read_ns_ = 0; // when the newest round began
-    struct {
-        std::int64_t wall_ns = 0;
-        std::int64_t cpu_ns = 0;
-    } accounted_; // the thread's own: when it last looked at its cost
+    std::atomic<double> stretch_total_{1.0};
+    std::atomic<double> stretch_others_{1.0};
+    std::atomic<bool> wants_marks_{true};
+    std::atomic<std::int64_t> mark_ns_{0};
+    std::int64_t steady_ns_ = 0; // the next deadline of a rate that was asked for
     Bell bell_;
     std::atomic<bool> stopping_{false};
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives

@@ -18,38 +18,45 @@ std::uint64_t watch_forks() {
     return fork_generation.load(std::memory_order_relaxed);
 }
 
-// Marks that come closer together than this share one edge read.
-constexpr std::int64_t kPokeSpacingNs = 2'000'000;
+constexpr std::int64_t kSuperviseNs = kNanosPerSecond;
+
+// Samples younger than this keep the resolution they were taken at.
+constexpr std::int64_t kKeepFullNs = 60 * kNanosPerSecond;
 
 bool contains(const std::vector<std::string>& list, const std::string& item) {
     return std::find(list.begin(), list.end(), item) != list.end();
 }
 
-// Two things that call themselves the same are still two: the later one gets a number of its own.
-void make_unique(Channel& channel, const std::vector<Entry>& before,
-                 const std::vector<Entry>& beside) {
+const Entry* owner_of(const std::string& domain, const std::vector<Entry>& before) {
+    const auto owns = [&](const Entry& entry) {
+        return entry.alternate_of.empty() && entry.channel.domain == domain;
+    };
+    const auto found = std::find_if(before.begin(), before.end(), owns);
+    return found == before.end() ? nullptr : &*found;
+}
+
+// Another door to the same thing is told by its source; two things that call themselves the same
+// are still two, and the later one gets a number of its own.
+void make_unique(Channel& channel, const std::string& source, const std::vector<Entry>& before) {
     const auto taken = [&](const std::string& id) {
         const auto same = [&](const Entry& entry) { return entry.channel.id == id; };
-        return std::any_of(before.begin(), before.end(), same) ||
-               std::any_of(beside.begin(), beside.end(), same);
+        return std::any_of(before.begin(), before.end(), same);
     };
+    if (taken(channel.id) && owner_of(channel.domain, before) != nullptr) {
+        channel.id += "@" + source;
+    }
     const std::string wanted = channel.id;
     for (int n = 2; taken(channel.id); ++n) channel.id = wanted + "#" + std::to_string(n);
 }
 
-// Why `channel` does not enter the total beside what earlier sources already count; empty if it
-// does. Registry order is the order of preference.
-std::string reason_not_counted(const Channel& channel, const std::vector<Entry>& before,
-                               const std::vector<std::string>& claimed) {
-    if (channel.superset) return "contains other channels: shown for comparison, never added";
-    if (!channel.part_of.empty()) return "part of " + channel.part_of;
+// Why `channel` is of no use beside what earlier sources already count; empty if it is. Registry
+// order is the order of preference.
+std::string reason_unused(const Channel& channel, const std::vector<Entry>& before,
+                          const std::vector<std::string>& claimed) {
     if (contains(claimed, channel.kind)) return "replaced by a simulated device";
     for (const Entry& entry : before) {
-        if (!entry.counted) continue;
-        if (entry.channel.domain == channel.domain) {
-            return "the same counter as " + entry.channel.id + " read through " + entry.source;
-        }
-        if (channel.quality == Quality::modelled && entry.channel.kind == channel.kind) {
+        if (entry.counted && channel.quality == Quality::modelled &&
+            entry.channel.kind == channel.kind) {
             return "an estimate, not needed: " + entry.channel.id + " is " +
                    (entry.channel.quality == Quality::modelled ? "simulated" : "measured");
         }
@@ -57,40 +64,90 @@ std::string reason_not_counted(const Channel& channel, const std::vector<Entry>&
     return "";
 }
 
-} // namespace
-
-Session::Session(const Host& host, const Options& options) : generation_(watch_forks()) {
-    for (const Sensor& sensor : registry()) admit(sensor, sensor.probe(host), options);
+Entry make_entry(Channel channel, const std::string& source, const std::vector<Entry>& before) {
+    if (channel.superset) {
+        return {std::move(channel), source, false,
+                "contains other channels: shown for comparison, never added", ""};
+    }
+    if (!channel.part_of.empty()) {
+        std::string why = "part of " + channel.part_of;
+        return {std::move(channel), source, false, std::move(why), ""};
+    }
+    if (const Entry* owner = owner_of(channel.domain, before)) {
+        return {std::move(channel), source, false,
+                "the same thing as " + owner->channel.id + ": stands by for it", owner->channel.id};
+    }
+    return {std::move(channel), source, true, "", ""};
 }
 
-void Session::admit(const Sensor& sensor, Found found, const Options& options) {
+// Whether channel i tells how the energy of another of its source was spread over time.
+bool refines(const std::vector<Channel>& channels, std::size_t i) {
+    const Channel& channel = channels[i];
+    return channel.quantity == Quantity::power && channel.window_ns <= 2 * channel.tick_ns &&
+           std::any_of(channels.begin(), channels.end(), [&](const Channel& other) {
+               return other.quantity == Quantity::energy_counter && other.domain == channel.domain;
+           });
+}
+
+// What the sampler of a source has to know of each of its channels.
+std::vector<Use> uses(const std::vector<Channel>& channels,
+                      const std::vector<const Entry*>& shown) {
+    std::vector<Use> result;
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        const Entry* entry = shown[i];
+        if (entry != nullptr && entry->counted) {
+            result.push_back(Use::total);
+        } else if (entry != nullptr && (entry->alternate_of.empty() || refines(channels, i))) {
+            result.push_back(Use::side);
+        } else {
+            result.push_back(Use::watch);
+        }
+    }
+    return result;
+}
+
+} // namespace
+
+Session::Session(const Host& host, const Options& options)
+    : options_(options), governor_(options.period_ns > 0 ? 0.0 : options.budget),
+      generation_(watch_forks()) {
+    std::vector<Entry> entries;
+    for (const Sensor& sensor : registry()) admit(sensor, sensor.probe(host), options, entries);
+    book_ = std::make_unique<Book>(std::move(entries));
+}
+
+void Session::admit(const Sensor& sensor, Found found, const Options& options,
+                    std::vector<Entry>& entries) {
     std::move(found.missing.begin(), found.missing.end(), std::back_inserter(missing_));
     if (!found.source) return;
-    std::vector<Entry> admitted;
     const std::vector<Channel>& channels = found.source->channels();
+    std::vector<std::size_t> shown; // channels, in the order of the entries made for them
+    const std::size_t first = entries.size();
     for (std::size_t i = 0; i < channels.size(); ++i) {
         Channel channel = channels[i];
         if (!options.kinds.empty() && !contains(options.kinds, channel.kind)) continue;
-        std::string why = reason_not_counted(channel, entries_, claimed_);
-        if (why.empty() || channel.superset || !channel.part_of.empty()) {
-            make_unique(channel, entries_, admitted);
-            admitted.push_back({std::move(channel), sensor.name, why.empty(), std::move(why)});
-            places_.push_back({samplers_.size(), i});
-        } else {
+        std::string why = reason_unused(channel, entries, claimed_);
+        if (!why.empty()) {
             missing_.push_back({sensor.name, channel.id, std::move(why), ""});
+            continue;
         }
+        make_unique(channel, sensor.name, entries);
+        entries.push_back(make_entry(std::move(channel), sensor.name, entries));
+        places_.push_back({samplers_.size(), i});
+        shown.push_back(i);
     }
-    if (admitted.empty()) return; // nothing of use: no thread for it
-    std::move(admitted.begin(), admitted.end(), std::back_inserter(entries_));
+    if (shown.empty()) return; // nothing of use: no thread for it
+    std::vector<const Entry*> of_channel(channels.size(), nullptr);
+    for (std::size_t n = 0; n < shown.size(); ++n) of_channel[shown[n]] = &entries[first + n];
     for (std::string& kind : found.source->claimed_kinds()) claimed_.push_back(std::move(kind));
-    const std::int64_t period_ns =
-        options.period_ns > 0 ? options.period_ns : found.source->default_period_ns();
+    const std::vector<Use> of_use = uses(channels, of_channel);
     samplers_.push_back(std::make_unique<Sampler>(sensor.name, std::move(found.source),
-                                                  Pace{period_ns, options.budget}));
+                                                  Pace{options.period_ns}, of_use));
 }
 
 Session::~Session() {
     if (here()) {
+        stop();
         for (auto& sampler : samplers_) {
             // A thread that is stuck in its sensor may come back: what it uses stays.
             if (!sampler->stop()) static_cast<void>(sampler.release());
@@ -100,6 +157,7 @@ Session::~Session() {
     // The threads do not exist in this process and their locks are in an unknown state: to join or
     // free them could hang, to leak them costs a few pages that exec or exit gives back.
     for (auto& sampler : samplers_) static_cast<void>(sampler.release());
+    static_cast<void>(supervisor_.release());
 }
 
 bool Session::here() const noexcept {
@@ -109,26 +167,128 @@ bool Session::here() const noexcept {
 void Session::start() {
     if (!here() || running_.exchange(true)) return;
     for (auto& sampler : samplers_) sampler->start();
+    const SignalsBlocked blocked;
+    supervisor_ = std::make_unique<std::thread>(&Session::supervise, this);
 }
 
 void Session::stop() {
     if (!here() || !running_.exchange(false)) return;
+    wake_.ring();
+    if (supervisor_ && supervisor_->joinable()) supervisor_->join();
     for (auto& sampler : samplers_) sampler->stop();
+    const std::lock_guard lock(mutex_);
+    collect();
+    review();
 }
 
-void Session::poke() noexcept {
-    if (!here() || !running_.load(std::memory_order_relaxed)) return;
+// ---- marks ----------------------------------------------------------------------------------
+
+void Session::mark(Moment& moment, bool edge_reads) noexcept {
     const std::int64_t now = now_ns();
-    // relaxed: two marks at once may both poke, which is harmless.
-    if (now - poked_ns_.load(std::memory_order_relaxed) < kPokeSpacingNs) return;
-    poked_ns_.store(now, std::memory_order_relaxed);
-    for (auto& sampler : samplers_) sampler->poke();
+    moment.t_ns = now;
+    if (!here()) return;
+    moments_.add(moment);
+    if (!edge_reads || !running_.load(std::memory_order_relaxed)) return;
+    // relaxed: two marks at once may both ask for a reading, which is harmless.
+    if (now - marked_ns_.load(std::memory_order_relaxed) < governor_.mark_spacing_ns()) return;
+    marked_ns_.store(now, std::memory_order_relaxed);
+    for (auto& sampler : samplers_) {
+        if (sampler->wants_marks()) sampler->mark(now);
+    }
 }
 
-void Session::drain(std::size_t index, std::vector<Sample>& out) {
+void Session::forget(Moment& moment) noexcept {
+    if (here()) moments_.remove(moment); // in a child nobody else knows of it
+}
+
+std::vector<Level> Session::levels(const Moment& moment) const {
+    return moment.levels.empty() ? book_->levels(moment.t_ns) : moment.levels;
+}
+
+MachineEnergy Session::energy(const Moment& start, const Moment& end) {
+    const std::lock_guard lock(mutex_);
+    collect();
+    return book_->energy(start.t_ns, levels(start), end.t_ns, levels(end));
+}
+
+bool Session::is_final(const Moment& moment) {
+    const std::lock_guard lock(mutex_);
+    if (!moment.levels.empty()) return true;
+    collect();
+    const std::vector<Level> now = book_->levels(moment.t_ns);
+    return std::all_of(now.begin(), now.end(), [](const Level& level) { return level.final; });
+}
+
+std::pair<std::vector<std::int64_t>, std::vector<double>>
+Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
+    const std::lock_guard lock(mutex_);
+    collect();
+    return book_->line(index).power(t0_ns, t1_ns);
+}
+
+std::vector<Session::Succession> Session::successions() {
+    std::vector<Succession> result;
+    if (!here()) return result;
+    const std::lock_guard lock(mutex_);
+    for (const Ledger& ledger : book_->ledgers()) {
+        for (const Takeover& takeover : ledger.takeovers()) {
+            result.push_back({entries()[ledger.owner()].channel.id,
+                              entries()[takeover.channel].channel.id, takeover.from_ns,
+                              takeover.why});
+        }
+    }
+    return result;
+}
+
+// ---- once a second --------------------------------------------------------------------------
+
+void Session::supervise() noexcept {
+    pthread_setname_np(pthread_self(), "ct-supervise");
+    const std::int64_t began_ns = now_ns();
+    std::int64_t next_ns = began_ns;
+    while (running_.load(std::memory_order_relaxed)) {
+        next_ns += kSuperviseNs;
+        wake_.wait(0, next_ns); // rung once, at the end
+        if (wake_.count() != 0) break;
+        const std::int64_t now = now_ns();
+        next_ns = std::max(next_ns, now - kSuperviseNs);
+        {
+            const std::lock_guard lock(mutex_);
+            collect();
+            review();
+            const std::int64_t horizon_ns = now - kKeepFullNs;
+            // A moment that is about to lose its neighbourhood is settled first.
+            moments_.settle_until(
+                horizon_ns, [this](Moment& moment) { moment.levels = book_->levels(moment.t_ns); });
+            book_->thin(horizon_ns, options_.spacing_ns);
+        }
+        supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
+        governor_.account(cpu_ns(), now - began_ns);
+        for (auto& sampler : samplers_) sampler->stretch(governor_.useful(), governor_.others());
+    }
+}
+
+void Session::collect() {
     if (!here()) return;
-    const Place& place = places_.at(index);
-    samplers_[place.sampler]->drain(place.channel, out);
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        Sampler& sampler = *samplers_[places_[i].sampler];
+        // The time first: all samples up to it are in the ring by then.
+        const std::int64_t seen_ns = sampler.last_read_ns(places_[i].channel);
+        scratch_.clear();
+        sampler.drain(places_[i].channel, scratch_);
+        book_->extend(i, scratch_, seen_ns);
+    }
+}
+
+void Session::review() {
+    std::vector<Health> health;
+    for (const Place& place : places_) {
+        const ChannelStats stats = samplers_[place.sampler]->channel_stats(place.channel);
+        health.push_back({stats.last_read_ns, stats.gone, stats.lost});
+    }
+    for (const std::size_t entry : book_->review(health, now_ns())) {
+        samplers_[places_[entry].sampler]->promote(places_[entry].channel);
+    }
 }
 
 ChannelStats Session::channel_stats(std::size_t index) const {
@@ -140,6 +300,12 @@ std::vector<std::pair<std::string, SamplerStats>> Session::stats() const {
     std::vector<std::pair<std::string, SamplerStats>> result;
     for (const auto& sampler : samplers_) result.emplace_back(sampler->name(), sampler->stats());
     return result;
+}
+
+std::int64_t Session::cpu_ns() const {
+    std::int64_t total_ns = supervisor_cpu_ns_.load(std::memory_order_relaxed);
+    for (const auto& sampler : samplers_) total_ns += sampler->stats().cpu_ns;
+    return total_ns;
 }
 
 } // namespace carbontracker

@@ -4,28 +4,26 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "book.hpp"
+#include "governor.hpp"
 #include "host.hpp"
+#include "moments.hpp"
 #include "sampler.hpp"
 #include "source.hpp"
 
 namespace carbontracker {
 
 struct Options {
-    std::int64_t period_ns = 0;     ///< between readings; 0: each source's own default
-    double budget = 0.005;          ///< share of one core per sampling thread; 0: unlimited
+    std::int64_t period_ns = 0;     ///< between readings; 0: follow each sensor
+    double budget = 0.005;          ///< share of one core for all of sampling; 0: unlimited
     std::vector<std::string> kinds; ///< only these kinds of channel; empty: all
-};
-
-/// A channel of this session, and where it stands in the total.
-struct Entry {
-    Channel channel;
-    std::string source;
-    bool counted;    ///< part of the total
-    std::string why; ///< if not counted: the reason, in words
+    std::int64_t spacing_ns = 1'000'000'000; ///< of the samples kept of older times
 };
 
 /// Everything that can be read on this machine, sampled by one thread a source.
@@ -40,20 +38,40 @@ public:
     Session& operator=(const Session&) = delete;
     ~Session();
 
-    [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
+    [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return book_->entries(); }
     [[nodiscard]] const std::vector<Unavailable>& missing() const noexcept { return missing_; }
 
     void start();
     void stop();
 
-    /// One reading of every source now, unless one was just asked for. Never waits.
-    void poke() noexcept;
+    /// Notes a moment, which must be forgotten before it ends. With `edge_reads` the sensors are
+    /// read at once where that sharpens E(t). Never waits.
+    void mark(Moment& moment, bool edge_reads) noexcept;
+    void forget(Moment& moment) noexcept;
 
-    /// New samples of entry `index`, appended to `out`. One caller at a time.
-    void drain(std::size_t index, std::vector<Sample>& out);
+    /// As far as is known now; a null moment is now.
+    [[nodiscard]] MachineEnergy energy(const Moment& start, const Moment& end);
+    [[nodiscard]] bool is_final(const Moment& moment);
+
+    /// Mean watts of entry `index` between its changes within [t0, t1], each with its end.
+    [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
+    power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns);
+
+    /// Of every owner that another channel speaks or spoke for: owner's id, successor's id, when,
+    /// why.
+    struct Succession {
+        std::string owner;
+        std::string successor;
+        std::int64_t from_ns;
+        std::string why;
+    };
+    [[nodiscard]] std::vector<Succession> successions();
 
     [[nodiscard]] ChannelStats channel_stats(std::size_t index) const;
     [[nodiscard]] std::vector<std::pair<std::string, SamplerStats>> stats() const;
+
+    /// CPU time of all of its threads.
+    [[nodiscard]] std::int64_t cpu_ns() const;
 
     /// False in a forked child.
     [[nodiscard]] bool here() const noexcept;
@@ -64,14 +82,27 @@ private:
         std::size_t channel;
     };
 
-    void admit(const Sensor& sensor, Found found, const Options& options);
+    void admit(const Sensor& sensor, Found found, const Options& options,
+               std::vector<Entry>& entries);
+    void supervise() noexcept;
+    void collect();
+    void review();
+    [[nodiscard]] std::vector<Level> levels(const Moment& moment) const;
 
-    std::vector<Entry> entries_;
+    const Options options_;
+    std::unique_ptr<Book> book_;
     std::vector<Place> places_; // of each entry
     std::vector<Unavailable> missing_;
     std::vector<std::string> claimed_; // kinds for which one source speaks alone
     std::vector<std::unique_ptr<Sampler>> samplers_;
-    std::atomic<std::int64_t> poked_ns_{0};
+    Governor governor_;
+    Moments moments_;
+    std::mutex mutex_; // of the book and of what feeds it
+    std::vector<Sample> scratch_;
+    std::unique_ptr<std::thread> supervisor_;
+    Bell wake_;
+    std::atomic<std::int64_t> supervisor_cpu_ns_{0};
+    std::atomic<std::int64_t> marked_ns_{0};
     std::atomic<bool> running_{false}; // start and stop run without the interpreter's lock
     const std::uint64_t generation_;   // of the process that made it
 };

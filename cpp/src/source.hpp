@@ -35,11 +35,12 @@ struct Channel {
     bool superset = false; ///< contains other roots (psys): shown, never added
     Quantity quantity = Quantity::energy_counter;
     Quality quality = Quality::measured;
-    double units_per_raw = 1.0;     ///< joules (counter) or watts (power) per raw count
-    std::uint64_t modulus = 0;      ///< counts until the counter wraps; 0: it never does
-    double max_watts = 2000.0;      ///< more than the device can draw: decides wrap or reset
-    double relative_error = 0.0;    ///< 95 % half-width of the documented gain tolerance
-    std::int64_t tick_ns = 1000000; ///< the sensor's usual refresh period, until learned
+    double units_per_raw = 1.0;  ///< joules (counter) or watts (power) per raw count
+    std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: it never does
+    double max_watts = 2000.0;   ///< more than the device can draw: decides wrap or reset
+    double relative_error = 0.0; ///< 95 % half-width of the documented gain tolerance
+    /// The sensor's usual refresh period, until learned; 0 for what moves at every reading.
+    std::int64_t tick_ns = 1000000;
     std::int64_t window_ns = 0; ///< power: a reading is the mean over so long before its refresh
     std::size_t group = 0;      ///< channels of one group are read by one call
     std::string detail;         ///< how it is read, and every assumption made, for people

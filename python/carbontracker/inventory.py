@@ -33,8 +33,11 @@ class Readable:
     """If not counted: the reason."""
     watts: float | None
     """Mean power while the machine was looked at; None if it could not be told."""
-    period_seconds: float
-    """Time between readings, s."""
+    readings_per_second: float
+    refresh_seconds: float | None
+    """The sensor's own refresh period as learned, s; None where it has none."""
+    alternate_of: str | None
+    """The channel that owns the same thing, and that this one stands by for."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,22 @@ class Absent:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A channel that another one has taken over from."""
+
+    id: str
+    why: str
+    successor: str
+
+
+@dataclass(frozen=True)
 class Sensors:
     """The outcome of looking."""
 
     readable: tuple[Readable, ...]
     absent: tuple[Absent, ...]
+    failed: tuple[Failed, ...]
+    """Channels that were found wrong or dead."""
     tracker_cpu_seconds: float
     """CPU time that looking has cost, s."""
 
@@ -72,10 +86,12 @@ def _look(session: Session, seconds: float) -> Sensors:
     time.sleep(seconds)
     end = session.mark()
     energy = session.energy(start, end)
-    stats = session.stats()
+    rates = session.rates_hz()
     elapsed = (end.t_ns - start.t_ns) / 1e9
     readable = []
     for index, entry in enumerate(session.entries):
+        stats = session.channel_stats(index)
+        tick_ns = stats.tick_ns if stats else 0
         part = energy.by_device.get(entry.id) if entry.counted else None
         if part is None:
             _, watts = session.power(index, start.t_ns, end.t_ns)
@@ -93,8 +109,11 @@ def _look(session: Session, seconds: float) -> Sensors:
                 entry.counted,
                 entry.why,
                 mean,
-                stats[entry.source].period_ns / 1e9,
+                rates[entry.id],
+                (tick_ns / 1e9) if tick_ns else None,
+                entry.alternate_of or None,
             )
         )
     absent = tuple(Absent(m.source, m.what, m.reason, m.remedy) for m in session.missing)
-    return Sensors(tuple(readable), absent, session.cpu_seconds)
+    failed = tuple(Failed(one.owner, one.why, one.successor) for one in session.successions())
+    return Sensors(tuple(readable), absent, failed, session.cpu_seconds)

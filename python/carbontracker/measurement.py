@@ -5,20 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.pricing import Pricing, make_pricing
-from carbontracker.session import Config, Mark, Session, acquire
+from carbontracker._core import Mark, Span
+from carbontracker.session import Config, Session, acquire, check_pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
+
+    from carbontracker import _core
 
     from carbontracker.footprint import Footprint
-    from carbontracker.timeline import Floats, Int64s
+    from carbontracker.session import Floats, Int64s
     from carbontracker.window import Energy
 
     Power = tuple[Int64s, Floats]
@@ -34,43 +38,27 @@ def wall_time(t_ns: int) -> datetime:
     return datetime.now(timezone.utc) - timedelta(seconds=ago_s)
 
 
-class Window:
+class Window(Span):
     """Two marks on the machine's energy; a context manager that may be used once.
 
     Entering and leaving only mark the time. The energy is worked out when it is asked for: at once
     a provisional value, and the final one as soon as every sensor has moved past the end.
     """
 
-    __slots__ = ("_end", "_pricing", "_session", "_start", "name")
+    __slots__ = ()
 
-    def __init__(self, name: str, session: Session, pricing: Pricing) -> None:
-        self.name = name
-        self._session = session
-        self._pricing = pricing
-        self._start: Mark | None = None
-        self._end: Mark | None = None
-
-    def __enter__(self) -> Window:
-        """Begin the window."""
-        self._start = self._session.mark()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the window; an exception passes through."""
-        self._end = self._session.mark()
+    @property
+    def _session(self) -> Session:
+        session: Session = self.context[0]
+        return session
 
     @property
     def seconds(self) -> float:
         """Return the length, s; of a window that is still open, up to now."""
-        if self._start is None:
+        if self.start is None:
             return 0.0
-        end_ns = self._end.t_ns if self._end else time.monotonic_ns()
-        return (end_ns - self._start.t_ns) / 1e9
+        end_ns = self.end.t_ns if self.end else time.monotonic_ns()
+        return (end_ns - self.start.t_ns) / 1e9
 
     @property
     def energy(self) -> Energy:
@@ -85,7 +73,7 @@ class Window:
     @property
     def final(self) -> bool:
         """Return whether every sensor has moved past the end, so that the value will stay."""
-        return self._end is not None and self._session.is_final(*self._marks())
+        return self.end is not None and self._session.is_final(*self._marks())
 
     def wait(self, timeout_s: float = 0.5) -> bool:
         """Wait until the window is final, at most ``timeout_s`` seconds; return ``final``."""
@@ -110,11 +98,11 @@ class Window:
         """Return kWh with PUE, gCO2eq, and how they came about."""
         start, end = self._marks()
         energy = self._session.energy(start, end)
-        return footprint_between(self._session, self._pricing, (start, end), energy)
+        return footprint_between(self._session, self.context[1], (start, end), energy)
 
     def __repr__(self) -> str:
         """Return name, length and energy in short."""
-        if self._start is None:
+        if self.start is None:
             return f"<Window {self.name!r}, not begun>"
         energy = self.energy
         return (
@@ -123,10 +111,10 @@ class Window:
         )
 
     def _marks(self) -> tuple[Mark, Mark]:
-        if self._start is None:
+        if self.start is None:
             message = f"window {self.name!r} has not begun: use it as `with measure(...):`"
             raise RuntimeError(message)
-        return self._start, self._end or self._session.mark()
+        return self.start, self.end or self._session.mark()
 
 
 def footprint_between(
@@ -143,7 +131,7 @@ def footprint_between(
             return marks[0]
         if moment == end:
             return marks[1]
-        return Mark(start_ns + round((moment - start).total_seconds() * 1e9))
+        return Mark(None, False, start_ns + round((moment - start).total_seconds() * 1e9))
 
     def joules_between(a: datetime, b: datetime) -> float:
         if (a, b) == (start, end):
@@ -164,18 +152,39 @@ def _default_config() -> Config:
 
 
 _held: list[Session] = []
-"""The session that windows use, held until the process ends: windows come back."""
+"""The sessions that windows use, held until the process ends: windows come back."""
+
+_usual: list[tuple[_core.Session | None, tuple[Session, Pricing]]] = []
+"""What a window without options needs, so that it costs next to nothing."""
 
 
-def _default_session() -> Session:
-    if not _held or _held[-1].closed:
-        _held[:] = [acquire(_default_config())]
+def _session_for(config: Config) -> Session:
+    for session in _held:
+        if session.config == config and not session.closed:
+            return session
+    _held.append(acquire(config))
     return _held[-1]
+
+
+def _usual_context() -> tuple[_core.Session | None, tuple[Session, Pricing]]:
+    session = _session_for(_default_config())
+    _usual[:] = [(session.core if session.here else None, (session, _default_pricing()))]
+    return _usual[0]
+
+
+def _forget_session() -> None:
+    _usual.clear()  # a forked child looks again, and finds that it may not sample
+
+
+os.register_at_fork(after_in_child=_forget_session)
 
 
 def measure(
     name: str = "",
     *,
+    rate_hz: float | None = None,
+    overhead_budget: float | None = None,
+    edge_reads: bool | None = None,
     location: str | None = None,
     pue: float | None = None,
     intensity: float | None = None,
@@ -183,10 +192,14 @@ def measure(
     """Return a window to put around code: ``with measure("forward") as window: ...``.
 
     The first call probes the machine and starts the sampling threads, which go on until the
-    process ends; every later one costs about a microsecond.
+    process ends; every later one costs less than a microsecond.
 
     Args:
         name: kept with the window.
+        rate_hz: read every sensor so often, whatever it costs (for power traces); by default each
+            is read in its own rhythm, which is as exact and far cheaper.
+        overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        edge_reads: False to ask for no readings at the ends of the window.
         location: where the electricity is drawn: country, ISO code or zone.
         pue: power usage effectiveness, ratio >= 1.
         intensity: a carbon intensity of your own, gCO2eq/kWh.
@@ -194,11 +207,17 @@ def measure(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    if location is None and pue is None and intensity is None:
-        pricing = _default_pricing()
-    else:
-        pricing = make_pricing(location, pue, intensity)
-    return Window(name, _default_session(), pricing)
+    if rate_hz is overhead_budget is edge_reads is location is pue is intensity is None:
+        core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
+        return Window(core, name, context)
+    given = location is not None or pue is not None or intensity is not None
+    pricing = make_pricing(location, pue, intensity) if given else _default_pricing()
+    config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]
+    if edge_reads is not None:
+        config = replace(config, edge_reads=edge_reads)
+    session = _session_for(config)
+    core = session.core if session.here else None
+    return Window(core, name, (session, pricing), config.edge_reads)
 
 
 @overload

@@ -156,6 +156,7 @@ def run_started_data(session: Session) -> dict[str, Any]:
                 "source": entry.source,
                 "quality": entry.quality,
                 "counted": entry.counted,
+                "alternate_of": entry.alternate_of or None,
                 "detail": entry.detail,
             }
             for entry in session.entries
@@ -163,6 +164,18 @@ def run_started_data(session: Session) -> dict[str, Any]:
         "missing": [
             {"source": m.source, "what": m.what, "reason": m.reason, "remedy": m.remedy}
             for m in session.missing
+        ],
+    }
+
+
+def sampling_data(session: Session) -> dict[str, Any]:
+    """Return what measuring itself has cost, how often each channel was read, and who failed."""
+    return {
+        "tracker_cpu_seconds": session.cpu_seconds,
+        "readings_per_second": session.rates_hz(),
+        "successions": [
+            {"owner": one.owner, "successor": one.successor, "t_ns": one.from_ns, "why": one.why}
+            for one in session.successions()
         ],
     }
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Mark, Session
+    from carbontracker._core import Mark
+    from carbontracker.session import Session
     from carbontracker.window import Energy
 
 
@@ -158,7 +159,7 @@ class Run:
                 energy=energy,
                 footprint=footprint_between(self.session, self.pricing, (start, end), energy),
                 finished=finished,
-                final=start.final and end.final,
+                final=self.session.is_final(start, end),
             )
             for index, ((start, end, finished), energy) in enumerate(
                 zip(bounds, energies, strict=True), first + 1

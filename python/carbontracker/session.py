@@ -11,31 +11,50 @@ import logging
 import os
 import threading
 import time
-import weakref
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
-from carbontracker.timeline import Timeline
-from carbontracker.window import MISSING, ChannelInfo, Energy, window_energy
+from carbontracker._core import Mark
+from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.timeline import Floats, Int64s, Level
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Int64s = NDArray[np.int64]
+    Floats = NDArray[np.float64]
 
 logger = logging.getLogger("carbontracker")
 
-SHORTEST_PERIOD_S = 1e-4
-LONGEST_PERIOD_S = 2.0
+HIGHEST_RATE_HZ = 1e4
+LOWEST_RATE_HZ = 0.5
 """As the core has it: a power sensor read more rarely would leave gaps."""
 
-_COLLECT_EVERY_S = 2.0
-_LOOK_AGAIN_S = 0.005
-_KEEP_FULL_NS = 120_000_000_000
-"""Samples younger than this keep the resolution they were taken at."""
+_LOOK_AGAIN_S = 0.002
+
+
+def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str, float]:
+    """Return the fields of ``Config`` for what was given.
+
+    Raises:
+        ValueError: a rate or a budget that cannot be.
+    """
+    fields: dict[str, float] = {}
+    if rate_hz is not None:
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            message = f"rate_hz must be from {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz"
+            raise ValueError(message)
+        fields["rate_hz"] = float(rate_hz)
+    if overhead_budget is not None:
+        if not 0.0 <= overhead_budget <= 1.0:
+            message = "overhead_budget is a fraction of one core, from 0 (no limit) to 1"
+            raise ValueError(message)
+        fields["budget"] = float(overhead_budget)
+    return fields
 
 
 @dataclass(frozen=True)
@@ -58,13 +77,15 @@ class Config:
     kinds: tuple[str, ...] = ()
     """Only these kinds of channel; empty for all."""
     simulated: tuple[Simulated, ...] = ()
-    period_s: float = 0.0
-    """Seconds between readings; 0 for each sensor's own default."""
+    rate_hz: float = 0.0
+    """Readings per second of every sensor, whatever it costs; 0 to follow the sensors' own
+    rhythms within the budget."""
     budget: float = 0.005
-    """Most of one core that a sampling thread may use; its period stretches to keep it."""
+    """Most of one core that all of sampling may use, as a fraction; 0 for no limit."""
+    edge_reads: bool = True
+    """Marks ask the sensors for a reading where that sharpens the ends of a window."""
     spacing_s: float = field(default=1.0, compare=False)
-    """Spacing of the stored time series once it is two minutes old, s. Totals do not depend on
-    it."""
+    """Spacing of the stored time series once it is a minute old, s. Totals do not depend on it."""
     visible_gpus: str | None = None
     """``CUDA_VISIBLE_DEVICES``, if it is set."""
     cuda_order: str | None = None
@@ -75,9 +96,10 @@ class Config:
         """Return a configuration with the environment's answers where nothing else is said.
 
         ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
-        host); ``CARBONTRACKER_NVML``: path of the NVML library; ``CARBONTRACKER_PERIOD``: seconds
-        between readings; ``CARBONTRACKER_BUDGET``: share of a core. A number that cannot be is
-        said on stderr and not used: the environment must not stop a training.
+        host); ``CARBONTRACKER_NVML``: path of the NVML library; ``CARBONTRACKER_RATE_HZ``: a
+        fixed rate of reading; ``CARBONTRACKER_BUDGET``: share of a core;
+        ``CARBONTRACKER_EDGE_READS=0``: marks ask for no readings. A number that cannot be is said
+        on stderr and not used: the environment must not stop a training.
         """
         environ = os.environ
         found: dict[str, object] = {
@@ -85,7 +107,8 @@ class Config:
             "nvml_library": environ.get("CARBONTRACKER_NVML") or "libnvidia-ml.so.1",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
-            **_numbers("period_s", "CARBONTRACKER_PERIOD", SHORTEST_PERIOD_S, LONGEST_PERIOD_S),
+            "edge_reads": environ.get("CARBONTRACKER_EDGE_READS") != "0",
+            **_numbers("rate_hz", "CARBONTRACKER_RATE_HZ", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
             **_numbers("budget", "CARBONTRACKER_BUDGET", 0.0, 1.0),
         }
         return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
@@ -126,19 +149,8 @@ def _numbers(field_name: str, variable: str, least: float, most: float) -> dict[
     return {}
 
 
-class Mark:
-    """A moment in the life of a session. Making one is cheap; its energy is resolved later."""
-
-    __slots__ = ("__weakref__", "final", "levels", "t_ns")
-
-    def __init__(self, t_ns: int) -> None:
-        self.t_ns = t_ns
-        self.levels: tuple[Level, ...] = ()
-        self.final = False
-
-
 class Session:
-    """Sampling threads, their timelines, and marks on them.
+    """Sampling threads, what they have found, and marks on it.
 
     Without a core it is the session of a process in which nothing may be sampled: every mark works
     and every energy is missing.
@@ -146,20 +158,12 @@ class Session:
 
     def __init__(self, config: Config, core: _core.Session | None) -> None:
         self.config = config
-        self._core = core
+        self.core = core
         self.entries = core.entries if core else []
         self.channels = tuple(
             ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in self.entries
         )
-        self._timelines = [Timeline(counter=e.is_counter, tick_ns=e.tick_ns) for e in self.entries]
-        self._pending: deque[weakref.ref[Mark]] = deque()
-        # Re-entrant, because a signal handler may stop the tracker in the middle of a resolution.
-        self._lock = threading.RLock()
-        self._collecting = False
-        self._closing = threading.Event()
-        self._collector = threading.Thread(
-            target=self._collect_periodically, name="carbontracker-collect", daemon=True
-        )
+        self.closed = False
 
     @classmethod
     def probe(cls, config: Config) -> Session:
@@ -170,78 +174,75 @@ class Session:
         """
         core = _core.Session(
             config.host(),
-            period_ns=int(config.period_s * 1e9),
+            period_ns=round(1e9 / config.rate_hz) if config.rate_hz else 0,
             budget=config.budget,
             kinds=list(config.kinds),
+            spacing_ns=max(1, int(config.spacing_s * 1e9)),
         )
         return cls(config, core)
 
     def start(self) -> None:
-        """Start sampling, and collecting what was sampled."""
-        if self._core is not None and self._core.here:
-            self._core.start()
-            self._collector.start()
+        """Start sampling."""
+        if self.core is not None and self.core.here:
+            self.core.start()
 
     @property
     def here(self) -> bool:
         """Return False where nothing is sampled: in a child of a process that measures."""
-        return self._core is not None and self._core.here
-
-    @property
-    def closed(self) -> bool:
-        """Return whether sampling has ended."""
-        return self._closing.is_set()
+        return self.core is not None and self.core.here
 
     @property
     def missing(self) -> Sequence[_core.Unavailable]:
         """Return what cannot be read or is not used, why, and what mends it."""
-        return self._core.missing if self._core else []
+        return self.core.missing if self.core else []
 
     @property
     def cpu_seconds(self) -> float:
-        """Return the CPU time that the sampling threads have used so far, s."""
-        return sum(stats.cpu_ns for stats in self.stats().values()) / 1e9
+        """Return the CPU time that all threads of the session have used so far, s."""
+        return self.core.cpu_ns / 1e9 if self.core else 0.0
 
     def stats(self) -> dict[str, _core.SamplerStats]:
         """Return what each sampling thread says of itself, by source."""
-        return dict(self._core.stats()) if self._core else {}
+        return dict(self.core.stats()) if self.core else {}
 
     def channel_stats(self, index: int) -> _core.ChannelStats | None:
         """Return errors, drops and resets of channel ``index``; None where nothing is sampled."""
-        return self._core.channel_stats(index) if self._core else None
+        return self.core.channel_stats(index) if self.core else None
+
+    def rates_hz(self) -> dict[str, float]:
+        """Return how often each channel was read per second so far, by its id."""
+        if self.core is None:
+            return {}
+        wall_s = {name: stats.wall_ns / 1e9 for name, stats in self.stats().items()}
+        return {
+            entry.id: self.core.channel_stats(index).readings / max(wall_s[entry.source], 1e-9)
+            for index, entry in enumerate(self.entries)
+        }
+
+    def successions(self) -> Sequence[_core.Succession]:
+        """Return which channels were found wrong or dead, who took over, when, and why."""
+        return self.core.successions() if self.core else []
 
     def mark(self) -> Mark:
         """Mark this moment and ask for a reading at it; never waits."""
-        mark = Mark(time.monotonic_ns())
-        if self._core is not None and self._core.here and not self.closed:
-            self._core.poke()
-            self._pending.append(weakref.ref(mark))
-        return mark
+        return Mark(self.core if self.here else None, self.config.edge_reads)
 
     def energy(self, start: Mark, end: Mark) -> Energy:
         """Return the energy between two marks of this session, as far as it is known now."""
-        return self.energies([(start, end)])[0]
+        if not self.here or self.core is None:
+            return MISSING
+        total, devices = self.core.energy(start, end)
+        return Energy(*total, parts=(self.channels, devices))
 
     def energies(self, windows: Sequence[tuple[Mark, Mark]]) -> list[Energy]:
-        """Return the energy of each window, all from the same readings."""
-        if not self.here:
-            return [MISSING] * len(windows)
-        with self._lock:
-            self._collect()
-            return [self._energy(start, end) for start, end in windows]
+        """Return the energy of each window."""
+        return [self.energy(start, end) for start, end in windows]
 
     def is_final(self, *marks: Mark) -> bool:
         """Return whether every counted sensor has moved past these marks."""
-        if not self.here:
+        if not self.here or self.core is None:
             return True  # nothing will ever be added
-        with self._lock:
-            self._collect()
-            return all(
-                level.final
-                for mark in marks
-                for channel, level in zip(self.channels, self._resolve(mark), strict=True)
-                if channel.counted
-            )
+        return all(map(self.core.is_final, marks))
 
     def await_final(self, *marks: Mark, timeout_s: float = 0.4) -> bool:
         """Wait until every sensor has moved past the marks, at most so long; return whether."""
@@ -254,65 +255,15 @@ class Session:
 
     def power(self, index: int, start_ns: int, end_ns: int) -> tuple[Int64s, Floats]:
         """Return times (n,) ns and watts (n,) of channel ``index``."""
-        with self._lock:
-            self._collect()
-            return self._timelines[index].power(start_ns, end_ns)
+        if self.core is None:
+            raise LookupError(index)
+        return self.core.power(index, start_ns, end_ns)
 
     def close(self) -> None:
-        """Take a last reading, stop the threads, keep the timelines."""
-        if not self.here or self.closed or self._core is None:
-            return
-        self._closing.set()
-        self._core.stop()
-        if self._collector.is_alive():
-            self._collector.join()
-        with self._lock:
-            self._collect()
-
-    def _collect_periodically(self) -> None:
-        while not self._closing.wait(_COLLECT_EVERY_S):
-            with self._lock:
-                self._collect()
-
-    def _collect(self) -> None:
-        if self._core is None or not self.here or self._collecting:
-            return  # interrupted by a signal handler that asks: what is there has to do
-        self._collecting = True
-        try:
-            for index, timeline in enumerate(self._timelines):
-                # The time first: all samples up to it are in the ring by then.
-                seen_ns = self._core.channel_stats(index).last_read_ns
-                timeline.extend(*self._core.drain(index), seen_ns=seen_ns)
-            self._thin(time.monotonic_ns() - _KEEP_FULL_NS)
-        finally:
-            self._collecting = False
-
-    def _energy(self, start: Mark, end: Mark) -> Energy:
-        a, b = self._resolve(start), self._resolve(end)
-        coverage = [line.coverage(start.t_ns, end.t_ns) for line in self._timelines]
-        return window_energy(self.channels, a, b, coverage)
-
-    def _thin(self, horizon_ns: int) -> None:
-        # A mark that is about to lose its neighbourhood is resolved first, so that thinning
-        # changes no window. Others may append meanwhile: one round over what is there now.
-        for _ in range(len(self._pending)):
-            pending = self._pending.popleft()
-            mark = pending()
-            if mark is None or mark.final:
-                continue
-            if mark.t_ns > horizon_ns:
-                self._pending.append(pending)
-                continue
-            self._resolve(mark)
-            mark.final = True
-        for timeline in self._timelines:
-            timeline.thin(horizon_ns, int(self.config.spacing_s * 1e9))
-
-    def _resolve(self, mark: Mark) -> tuple[Level, ...]:
-        if not mark.final:
-            mark.levels = tuple(timeline.at(mark.t_ns) for timeline in self._timelines)
-            mark.final = all(level.final for level in mark.levels)
-        return mark.levels
+        """Take a last reading and stop the threads; what was measured stays."""
+        if self.here and not self.closed and self.core is not None:
+            self.closed = True
+            self.core.stop()
 
 
 class _Shared:

@@ -10,7 +10,7 @@ from carbontracker.components import kinds_of, parse_components, simulated_devic
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import WITH_KEY
 from carbontracker.pricing import Pricing, make_pricing
-from carbontracker.session import Config, Simulated
+from carbontracker.session import Config, Simulated, check_pace
 
 if TYPE_CHECKING:
     import os
@@ -47,6 +47,8 @@ class Settings:
     pue: float | None
     intensity: float | None
     record: bool | None
+    rate_hz: float | None
+    overhead_budget: float | None
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -60,6 +62,7 @@ class Settings:
         if self.monitor_epochs == 0:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
+        check_pace(self.rate_hz, self.overhead_budget)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "
@@ -128,6 +131,7 @@ class Settings:
             kinds=kinds_of(self.chosen_components),
             simulated=self.simulated,
             spacing_s=float(self.update_interval) if possible else 1.0,
+            **check_pace(self.rate_hz, self.overhead_budget),
         )
 
     def pricing(self) -> Pricing:

@@ -113,6 +113,8 @@ class CarbonTracker:
         pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else 1.58.
         intensity: a carbon intensity of your own, gCO2eq/kWh.
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
+        rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
+        overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -148,6 +150,8 @@ class CarbonTracker:
         pue: float | None = None,
         intensity: float | None = None,
         record: bool | None = None,
+        rate_hz: float | None = None,
+        overhead_budget: float | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)

@@ -1,17 +1,18 @@
-"""Energy between two moments: arithmetic on the levels of E(t), and nothing else."""
+"""Energy of a window: figures, what they are the sum of, and nothing else."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from carbontracker.constants import JOULES_PER_KWH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from carbontracker.timeline import Level
+    _Figures = tuple[float, float, float, str, float]
+    _Device = tuple[int, _Figures]
+    """Index of a channel, and its energy."""
 
 
 class ChannelInfo(NamedTuple):
@@ -27,9 +28,19 @@ class ChannelInfo(NamedTuple):
     """The channel is a root: it enters the totals."""
 
 
-@dataclass(frozen=True)
 class Energy:
     """Energy of the machine over a window, without PUE; the sum of root channels only."""
+
+    __slots__ = (
+        "_by_device",
+        "_by_kind",
+        "_parts",
+        "coverage",
+        "error_joules",
+        "joules",
+        "modelled_joules",
+        "quality",
+    )
 
     joules: float
     """J; NaN if nothing could be read."""
@@ -41,66 +52,95 @@ class Energy:
     """``measured``, ``integrated``, ``modelled``, or ``mixed``; ``missing`` if there is none."""
     coverage: float
     """Share of the window and channels in which energy is known, 0..1."""
-    by_device: dict[str, Energy] = field(default_factory=dict)
-    """The same by channel: ``gpu:0``, ``cpu:0``, ``dram:0``."""
-    by_kind: dict[str, Energy] = field(default_factory=dict)
-    """The same by kind: ``gpu``, ``cpu``, ``dram``."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  # the figures of one energy
+        self,
+        joules: float,
+        error_joules: float,
+        modelled_joules: float,
+        quality: str,
+        coverage: float,
+        parts: tuple[Sequence[ChannelInfo], Sequence[_Device]] = ((), ()),
+    ) -> None:
+        self.joules = joules
+        self.error_joules = error_joules
+        self.modelled_joules = modelled_joules
+        self.quality = quality
+        self.coverage = coverage
+        # What it is the sum of is only worked out for those who look: windows are asked often.
+        self._parts = parts
+        self._by_device: dict[str, Energy] | None = None
+        self._by_kind: dict[str, Energy] | None = None
+
+    @classmethod
+    def of(cls, total: Energy, devices: dict[str, Energy], kinds: dict[str, Energy]) -> Energy:
+        """Return ``total`` together with what it is the sum of."""
+        energy = cls(*total.figures)
+        energy._by_device, energy._by_kind = devices, kinds
+        return energy
+
+    @property
+    def figures(self) -> tuple[float, float, float, str, float]:
+        """Return the fields without the parts, in the order of the constructor."""
+        return (
+            self.joules,
+            self.error_joules,
+            self.modelled_joules,
+            self.quality,
+            self.coverage,
+        )
+
+    @property
+    def by_device(self) -> dict[str, Energy]:
+        """Return the same by channel: ``gpu:0``, ``cpu:0``, ``dram:0``."""
+        if self._by_device is None:
+            channels, devices = self._parts
+            self._by_device = {channels[index].id: Energy(*part) for index, part in devices}
+        return self._by_device
+
+    @property
+    def by_kind(self) -> dict[str, Energy]:
+        """Return the same by kind: ``gpu``, ``cpu``, ``dram``."""
+        if self._by_kind is None:
+            channels, devices = self._parts
+            kinds: dict[str, list[Energy]] = {}
+            for index, part in devices:
+                kinds.setdefault(channels[index].kind, []).append(Energy(*part))
+            self._by_kind = {kind: _sum(parts) for kind, parts in kinds.items()}
+        return self._by_kind
 
     @property
     def kwh(self) -> float:
         """Return the energy in kWh, without PUE."""
         return self.joules / JOULES_PER_KWH
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether all figures are the same, those of the devices included."""
+        if not isinstance(other, Energy):
+            return NotImplemented
+        return self.figures == other.figures and self.by_device == other.by_device
+
+    def __hash__(self) -> int:
+        """Return a hash of the figures."""
+        return hash(self.figures)
+
+    def __repr__(self) -> str:
+        """Return the figures in short."""
+        return (
+            f"<Energy {self.joules:.3f} J +/- {self.error_joules:.3f} J, {self.quality}, "
+            f"coverage {self.coverage:.3f}>"
+        )
+
 
 MISSING = Energy(math.nan, math.nan, 0.0, "missing", 0.0)
 """No channel could be read. Missing is not zero."""
 
 
-def window_energy(
-    channels: Sequence[ChannelInfo],
-    start: Sequence[Level],
-    end: Sequence[Level],
-    coverage: Sequence[float],
-) -> Energy:
-    """Return the energy between two sets of levels, one level a channel, in the same order.
-
-    Because each moment has one level, E(a, b) + E(b, c) = E(a, c) whatever the moments.
-    """
-    devices: dict[str, Energy] = {}
-    kinds: dict[str, list[Energy]] = {}
-    for channel, a, b, covered in zip(channels, start, end, coverage, strict=True):
-        if not channel.counted:
-            continue
-        devices[channel.id] = _channel_energy(channel, a, b, covered)
-        kinds.setdefault(channel.kind, []).append(devices[channel.id])
-    by_kind = {kind: _sum(parts) for kind, parts in kinds.items()}
-    return _sum(devices.values(), by_device=devices, by_kind=by_kind)
-
-
-def _channel_energy(channel: ChannelInfo, a: Level, b: Level, coverage: float) -> Energy:
-    joules = max(0.0, b.joules - a.joules)
-    if coverage <= 0.0 or (coverage < 1.0 and joules == 0.0):
-        return MISSING
-    edges = math.hypot(a.error_joules, b.error_joules)
-    # What an uncovered stretch may have held is judged by the rest of the window.
-    lost = joules * (1.0 / coverage - 1.0)
-    hidden = 2.0 * math.sqrt(max(0.0, b.hidden_joules2 - a.hidden_joules2))
-    error = edges + hidden + channel.relative_error * joules + lost
-    modelled = joules if channel.quality == "modelled" else 0.0
-    return Energy(joules, error, modelled, channel.quality, coverage)
-
-
-def _sum(
-    parts: Iterable[Energy],
-    by_device: Mapping[str, Energy] | None = None,
-    by_kind: Mapping[str, Energy] | None = None,
-) -> Energy:
+def _sum(parts: Iterable[Energy]) -> Energy:
     everything = list(parts)
     known = [part for part in everything if not math.isnan(part.joules)]
     if not known:
-        return Energy(
-            math.nan, math.nan, 0.0, "missing", 0.0, dict(by_device or {}), dict(by_kind or {})
-        )
+        return MISSING
     qualities = {part.quality for part in known}
     joules = math.fsum(part.joules for part in known)
     # What is missing altogether is judged by the rest, like an uncovered stretch.
@@ -112,8 +152,6 @@ def _sum(
         modelled_joules=math.fsum(part.modelled_joules for part in known),
         quality=qualities.pop() if len(qualities) == 1 else "mixed",
         coverage=math.fsum(part.coverage for part in everything) / len(everything),
-        by_device=dict(by_device or {}),
-        by_kind=dict(by_kind or {}),
     )
 
 
@@ -127,7 +165,7 @@ def add_windows(windows: Sequence[Energy]) -> Energy:
         return Energy(0.0, 0.0, 0.0, "missing", 1.0)  # no time, no energy, and no sensor's word
     devices = _collect_by(windows, "by_device")
     kinds = _collect_by(windows, "by_kind")
-    return _sum(windows, by_device=devices, by_kind=kinds)
+    return Energy.of(_sum(windows), devices, kinds)
 
 
 def _collect_by(windows: Sequence[Energy], name: str) -> dict[str, Energy]:

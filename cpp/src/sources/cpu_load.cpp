@@ -284,7 +284,7 @@ Channel describe(const std::string& kind, const std::string& name, const Line& l
     channel.units_per_raw = 1.0 / kMicro;
     channel.max_watts = 1e6;
     channel.relative_error = relative_error;
-    channel.tick_ns = 10'000'000;
+    channel.tick_ns = 0; // it is computed at each reading
     channel.detail = "modelled: " + line.assumption + "; " + rounded(line.idle_watts) +
                      " W idle to " + rounded(line.full_watts) + " W busy";
     return channel;

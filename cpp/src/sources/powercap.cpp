@@ -170,7 +170,7 @@ public:
         readings[group] = read_one(counters_[group]);
     }
 
-    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 10'000'000; }
+    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 100'000'000; }
 
 private:
     // A deleted or replaced file goes on answering with its last value through an open descriptor:

@@ -147,6 +147,7 @@ private:
         channel.quality = Quality::modelled;
         channel.units_per_raw = 1.0 / kMicro;
         channel.max_watts = 2.0 * kMostFigure;
+        channel.tick_ns = 0; // it moves all the time
         channel.detail = "simulated: " + device.waveform;
         return channel;
     }

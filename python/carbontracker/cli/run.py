@@ -17,6 +17,7 @@ from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
 from carbontracker.pricing import make_pricing
 from carbontracker.record import (
+    sampling_data,
     Record,
     energy_dict,
     footprint_dict,
@@ -26,7 +27,7 @@ from carbontracker.record import (
     run_started_data,
 )
 from carbontracker.report import text
-from carbontracker.session import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Config, acquire, release
+from carbontracker.session import Config, acquire, check_pace, release
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -64,7 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
     parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
-    parser.add_argument("--period", type=float, metavar="S", help="seconds between readings")
+    parser.add_argument(
+        "--rate-hz", type=float, metavar="HZ", help="read every sensor so often, whatever it costs"
+    )
+    parser.add_argument(
+        "--overhead-budget",
+        type=float,
+        metavar="X",
+        help="most of one core that sampling may use (default 0.005; 0: no limit)",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
@@ -122,11 +131,7 @@ def _config(given: argparse.Namespace) -> Config:
         "kinds": kinds_of(parse_components(given.components)),
         "simulated": tuple(simulated),
     }
-    if given.period is not None:
-        if not SHORTEST_PERIOD_S <= given.period <= LONGEST_PERIOD_S:
-            message = f"--period must be from {SHORTEST_PERIOD_S:g} to {LONGEST_PERIOD_S:g} s"
-            raise ValueError(message)
-        settings["period_s"] = given.period
+    settings |= check_pace(given.rate_hz, given.overhead_budget)
     return Config.from_environment(**settings)
 
 
@@ -158,7 +163,7 @@ def _run(
         release(session)
         facts = {
             "seconds": (end.t_ns - start.t_ns) / 1e9,
-            "tracker_cpu_seconds": session.cpu_seconds,
+            **sampling_data(session),
             "exit_code": code,
         }
         if record is not None:

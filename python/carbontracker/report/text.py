@@ -62,6 +62,9 @@ def sensors_table(found: Sensors) -> str:
     """Return what can be read here and what cannot, for the terminal."""
     lines = ["Read here:"]
     lines += _readable_lines(found.readable) or ["  nothing"]
+    if found.failed:
+        lines += ["", "Found wrong:"]
+        lines += [f"  {one.id}: {one.why}; {one.successor} speaks for it" for one in found.failed]
     if found.absent:
         lines += ["", "Not read here:"]
         for absent in found.absent:
@@ -74,7 +77,9 @@ def _readable_lines(readable: Sequence[Readable]) -> list[str]:
     lines = []
     for item in readable:
         watts = "     -  " if item.watts is None else f"{item.watts:6.1f} W"
-        rate = f"every {item.period_seconds * 1000:g} ms"
+        rate = f"{item.readings_per_second:.3g} readings/s"
+        if item.refresh_seconds is not None:
+            rate += f", renewed every {item.refresh_seconds * 1000:.3g} ms"
         counted = "" if item.counted else f" [not added: {item.why}]"
         lines.append(
             f"  {item.id:<{width}}  {watts}  {item.quality:<10}  {item.name} "

@@ -1,0 +1,169 @@
+#include "probe.hpp"
+
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "book.hpp"
+#include "lane.hpp"
+#include "ring.hpp"
+
+namespace carbontracker::bindings {
+namespace {
+
+namespace py = pybind11;
+
+// One channel's lane, and the samples it has made.
+class LaneProbe {
+public:
+    LaneProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
+              std::int64_t tick_ns, std::int64_t window_ns, std::size_t capacity)
+        : channel_(make(counter, units_per_raw, modulus, max_watts, tick_ns, window_ns)),
+          lane_(channel_), ring_(capacity) {}
+
+    /// Whether the reading was usable and any sample of it found room.
+    bool take(std::int64_t t_ns, std::uint64_t raw, std::int64_t sensor_ns) {
+        Sample sample;
+        const Outcome outcome = lane_.take({t_ns, raw, Status::ok, sensor_ns}, sample);
+        if (outcome == Outcome::sample) return ring_.push(sample);
+        return outcome != Outcome::unusable;
+    }
+
+    std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) {
+        return lane_.rhythm().next_read_ns(now_ns, spacing_ns);
+    }
+
+    void mark(std::int64_t t_ns) { lane_.rhythm().mark(t_ns); }
+    [[nodiscard]] std::int64_t tick_ns() const { return lane_.rhythm().tick_ns(); }
+    [[nodiscard]] const Channel& channel() const { return channel_; }
+
+    std::vector<Sample> samples() {
+        std::vector<Sample> out;
+        ring_.drain(out);
+        return out;
+    }
+
+    // (t_ns, energy_uj, span_ns, unsure_ns, tick_ns, flags) of every sample since the last call.
+    py::list drain() {
+        py::list out;
+        for (const Sample& s : samples()) {
+            out.append(
+                py::make_tuple(s.t_ns, s.energy_uj, s.span_ns, s.unsure_ns, s.tick_ns, s.flags));
+        }
+        return out;
+    }
+
+private:
+    static Channel make(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
+                        std::int64_t tick_ns, std::int64_t window_ns) {
+        Channel channel;
+        channel.id = "probe";
+        channel.quantity = counter ? Quantity::energy_counter : Quantity::power;
+        channel.quality = counter ? Quality::measured : Quality::integrated;
+        channel.units_per_raw = units_per_raw;
+        channel.modulus = modulus;
+        channel.max_watts = max_watts;
+        channel.tick_ns = tick_ns;
+        channel.window_ns = window_ns;
+        return channel;
+    }
+
+    Channel channel_;
+    Lane lane_;
+    Ring<Sample> ring_;
+};
+
+// Lanes of one physical thing, the first of which owns it, and what they add up to.
+class DeviceProbe {
+public:
+    explicit DeviceProbe(std::vector<LaneProbe*> lanes)
+        : lanes_(std::move(lanes)), book_(entries(lanes_)), health_(lanes_.size()) {}
+
+    /// Takes in what the lanes have made.
+    void collect(std::int64_t seen_ns) {
+        for (std::size_t i = 0; i < lanes_.size(); ++i) {
+            book_.extend(i, lanes_[i]->samples(), seen_ns);
+            if (!health_[i].gone) health_[i].last_read_ns = seen_ns;
+        }
+    }
+
+    void lose(std::size_t lane) { health_.at(lane).gone = true; }
+
+    std::size_t review(std::int64_t now_ns) {
+        static_cast<void>(book_.review(health_, now_ns));
+        return book_.ledgers().front().speaker();
+    }
+
+    void thin(std::int64_t before_ns, std::int64_t spacing_ns) {
+        book_.thin(before_ns, spacing_ns);
+    }
+
+    [[nodiscard]] std::size_t size(std::size_t lane) const { return book_.line(lane).size(); }
+
+    [[nodiscard]] std::vector<std::string> takeovers() const {
+        std::vector<std::string> reasons;
+        for (const Takeover& one : book_.ledgers().front().takeovers()) reasons.push_back(one.why);
+        return reasons;
+    }
+
+    /// joules, error_joules, final
+    [[nodiscard]] std::tuple<double, double, bool> level(std::int64_t t_ns) const {
+        const Level level = book_.levels(t_ns).front();
+        return {level.joules, level.error_joules, level.final};
+    }
+
+    /// joules, error_joules, coverage, quality
+    [[nodiscard]] std::tuple<double, double, double, std::string> energy(std::int64_t t0_ns,
+                                                                         std::int64_t t1_ns) const {
+        const Energy e = book_.energy(t0_ns, book_.levels(t0_ns), t1_ns, book_.levels(t1_ns)).total;
+        return {e.joules, e.error_joules, e.coverage, e.quality};
+    }
+
+private:
+    static std::vector<Entry> entries(const std::vector<LaneProbe*>& lanes) {
+        std::vector<Entry> result;
+        for (const LaneProbe* lane : lanes) {
+            Entry entry{lane->channel(), "probe", result.empty(), "", ""};
+            if (!result.empty()) {
+                entry.channel.id += std::to_string(result.size());
+                entry.alternate_of = result.front().channel.id;
+            }
+            result.push_back(std::move(entry));
+        }
+        return result;
+    }
+
+    std::vector<LaneProbe*> lanes_;
+    Book book_;
+    std::vector<Health> health_;
+};
+
+} // namespace
+
+void bind_probe(py::module_& m) {
+    py::class_<LaneProbe>(m, "LaneProbe")
+        .def(py::init<bool, double, std::uint64_t, double, std::int64_t, std::int64_t,
+                      std::size_t>(),
+             py::kw_only(), py::arg("counter"), py::arg("units_per_raw"), py::arg("modulus") = 0,
+             py::arg("max_watts") = 2000.0, py::arg("tick_ns") = 0, py::arg("window_ns") = 0,
+             py::arg("capacity") = 4096)
+        .def("take", &LaneProbe::take, py::arg("t_ns"), py::arg("raw"), py::arg("sensor_ns") = 0)
+        .def("next_read_ns", &LaneProbe::next_read_ns, py::arg("now_ns"), py::arg("spacing_ns"))
+        .def("mark", &LaneProbe::mark, py::arg("t_ns"))
+        .def_property_readonly("tick_ns", &LaneProbe::tick_ns)
+        .def("drain", &LaneProbe::drain);
+    py::class_<DeviceProbe>(m, "DeviceProbe")
+        .def(py::init<std::vector<LaneProbe*>>(), py::arg("lanes"), py::keep_alive<1, 2>())
+        .def("collect", &DeviceProbe::collect, py::arg("seen_ns"))
+        .def("lose", &DeviceProbe::lose, py::arg("lane"))
+        .def("review", &DeviceProbe::review, py::arg("now_ns"))
+        .def("thin", &DeviceProbe::thin, py::arg("before_ns"), py::arg("spacing_ns"))
+        .def("size", &DeviceProbe::size, py::arg("lane"))
+        .def_property_readonly("takeovers", &DeviceProbe::takeovers)
+        .def("level", &DeviceProbe::level, py::arg("t_ns"))
+        .def("energy", &DeviceProbe::energy, py::arg("t0_ns"), py::arg("t1_ns"));
+}
+
+} // namespace carbontracker::bindings

@@ -1,0 +1,116 @@
+#include "book.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace carbontracker {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr Energy kMissing{kNan, kNan, 0.0, 0.0, "missing"};
+
+const char* name_of(Quality quality) noexcept {
+    switch (quality) {
+    case Quality::measured: return "measured";
+    case Quality::integrated: return "integrated";
+    case Quality::modelled: return "modelled";
+    }
+    return "modelled";
+}
+
+const char* together(const char* a, const char* b) noexcept {
+    return std::strcmp(a, b) == 0 ? a : "mixed";
+}
+
+// Tolerances of like sensors may all point one way, so errors are added, not averaged out. What is
+// missing altogether is judged by the rest.
+Energy sum(std::span<const DeviceEnergy> devices) noexcept {
+    Energy total{0.0, 0.0, 0.0, 0.0, "missing"};
+    std::size_t known = 0;
+    for (const DeviceEnergy& device : devices) {
+        total.coverage += device.energy.coverage / static_cast<double>(devices.size());
+        if (std::isnan(device.energy.joules)) continue;
+        total.joules += device.energy.joules;
+        total.error_joules += device.energy.error_joules;
+        total.modelled_joules += device.energy.modelled_joules;
+        total.quality =
+            known == 0 ? device.energy.quality : together(total.quality, device.energy.quality);
+        ++known;
+    }
+    if (known == 0) return kMissing;
+    total.error_joules +=
+        total.joules * static_cast<double>(devices.size() - known) / static_cast<double>(known);
+    return total;
+}
+
+} // namespace
+
+Book::Book(std::vector<Entry> entries) : entries_(std::move(entries)) {
+    std::vector<Channel> channels;
+    for (const Entry& entry : entries_) {
+        channels.push_back(entry.channel);
+        lines_.emplace_back(entry.channel);
+    }
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+        if (!entries_[i].alternate_of.empty()) continue;
+        std::vector<std::size_t> members{i};
+        for (std::size_t j = 0; j < entries_.size(); ++j) {
+            if (entries_[j].alternate_of == entries_[i].channel.id) members.push_back(j);
+        }
+        if (entries_[i].counted) counted_.push_back(ledgers_.size());
+        ledgers_.emplace_back(std::move(members), channels);
+    }
+}
+
+std::vector<std::size_t> Book::review(std::span<const Health> health, std::int64_t now_ns) {
+    std::vector<std::size_t> speaking;
+    for (Ledger& ledger : ledgers_) {
+        if (ledger.review(lines_, health, now_ns)) speaking.push_back(ledger.speaker());
+    }
+    return speaking;
+}
+
+void Book::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
+    for (Timeline& line : lines_) line.thin(before_ns, spacing_ns);
+}
+
+std::vector<Level> Book::levels(std::int64_t t_ns) const {
+    std::vector<Level> result;
+    result.reserve(counted_.size());
+    for (const std::size_t i : counted_) result.push_back(ledgers_[i].at(t_ns, lines_));
+    return result;
+}
+
+Energy Book::device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
+                           std::int64_t t1_ns, const Level& end) const {
+    const Channel& first = entries_[ledger.speaker_at(t0_ns)].channel;
+    const Channel& last = entries_[ledger.speaker_at(t1_ns)].channel;
+    const double joules = std::max(0.0, end.joules - start.joules);
+    const double coverage = ledger.coverage(t0_ns, t1_ns, lines_);
+    if (coverage <= 0.0 || (coverage < 1.0 && joules == 0.0)) return kMissing;
+    const double edges = std::hypot(start.error_joules, end.error_joules);
+    // What an uncovered stretch may have held is judged by the rest of the window.
+    const double lost = joules * (1.0 / coverage - 1.0);
+    const double hidden = 2.0 * std::sqrt(std::max(0.0, end.hidden_joules2 - start.hidden_joules2));
+    const double gain = std::max(first.relative_error, last.relative_error) * joules;
+    const char* quality = together(name_of(first.quality), name_of(last.quality));
+    return {joules, edges + hidden + gain + lost, last.quality == Quality::modelled ? joules : 0.0,
+            coverage, quality};
+}
+
+MachineEnergy Book::energy(std::int64_t t0_ns, std::span<const Level> start, std::int64_t t1_ns,
+                           std::span<const Level> end) const {
+    MachineEnergy result{kMissing, {}};
+    result.devices.reserve(counted_.size());
+    for (std::size_t i = 0; i < counted_.size(); ++i) {
+        const Ledger& ledger = ledgers_[counted_[i]];
+        result.devices.push_back(
+            {ledger.owner(), device_energy(ledger, t0_ns, start[i], t1_ns, end[i])});
+    }
+    result.total = sum(result.devices);
+    return result;
+}
+
+} // namespace carbontracker

@@ -1,0 +1,80 @@
+// What the channels of a machine add up to between two moments.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ledger.hpp"
+#include "sample.hpp"
+#include "source.hpp"
+#include "timeline.hpp"
+
+namespace carbontracker {
+
+/// A channel of this machine, and where it stands in the total.
+struct Entry {
+    Channel channel;
+    std::string source;
+    bool counted = false;     ///< part of the total
+    std::string why;          ///< if not counted: the reason, in words
+    std::string alternate_of; ///< id of the channel that owns the same thing; empty for an owner
+};
+
+/// Energy of one device, or of all, over a window; NaN where nothing is known.
+struct Energy {
+    double joules;
+    double error_joules;    ///< 95 % half-width
+    double modelled_joules; ///< the part that is an estimate
+    double coverage;        ///< 0..1
+    const char* quality;    ///< measured, integrated, modelled, mixed, or missing
+};
+
+struct DeviceEnergy {
+    std::size_t entry; ///< of the owner
+    Energy energy;
+};
+
+struct MachineEnergy {
+    Energy total;
+    std::vector<DeviceEnergy> devices;
+};
+
+/// Timelines and ledgers; no clock, no thread, no sensor.
+class Book {
+public:
+    explicit Book(std::vector<Entry> entries);
+
+    [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
+    [[nodiscard]] const std::vector<Ledger>& ledgers() const noexcept { return ledgers_; }
+    [[nodiscard]] const Timeline& line(std::size_t entry) const { return lines_.at(entry); }
+
+    void extend(std::size_t entry, std::span<const Sample> samples, std::int64_t seen_ns) {
+        lines_[entry].extend(samples, seen_ns);
+    }
+
+    /// Lets the ledgers look at what has come; the entries that speak for the first time now.
+    std::vector<std::size_t> review(std::span<const Health> health, std::int64_t now_ns);
+
+    void thin(std::int64_t before_ns, std::int64_t spacing_ns);
+
+    /// E(t) of every counted device.
+    [[nodiscard]] std::vector<Level> levels(std::int64_t t_ns) const;
+
+    /// Energy between two moments whose levels are known.
+    [[nodiscard]] MachineEnergy energy(std::int64_t t0_ns, std::span<const Level> start,
+                                       std::int64_t t1_ns, std::span<const Level> end) const;
+
+private:
+    [[nodiscard]] Energy device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
+                                       std::int64_t t1_ns, const Level& end) const;
+
+    std::vector<Entry> entries_;
+    std::vector<Timeline> lines_;
+    std::vector<Ledger> ledgers_; // of every owner, counted or not
+    std::vector<std::size_t> counted_;
+};
+
+} // namespace carbontracker

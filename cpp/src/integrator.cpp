@@ -1,0 +1,124 @@
+#include "integrator.hpp"
+
+#include <algorithm>
+
+#include "clock.hpp"
+
+namespace carbontracker {
+namespace {
+
+constexpr double kMicro = 1e6;
+
+// Readings further apart than this leave the time between them unobserved; it is still bridged up
+// to the second figure, beyond which an average of two ends says nothing.
+constexpr std::int64_t kGapNs = kLongestPeriodNs + kLongestPeriodNs / 4;
+constexpr std::int64_t kBridgeNs = 10 * kNanosPerSecond;
+
+// A steady power still makes a sample now and then, so that E(t) goes on.
+constexpr std::int64_t kStillNs = 50'000'000;
+
+// A mean over this much of the refresh period stands for all of it.
+constexpr double kWhole = 0.8;
+
+double seconds(std::int64_t ns) noexcept {
+    return static_cast<double>(ns) / static_cast<double>(kNanosPerSecond);
+}
+
+bool covers(std::int64_t window_ns, std::int64_t refresh_ns) noexcept {
+    return static_cast<double>(window_ns) >= kWhole * static_cast<double>(refresh_ns);
+}
+
+} // namespace
+
+Integrator::Integrator(const Channel& channel) noexcept
+    : units_per_raw_(channel.units_per_raw), max_watts_(channel.max_watts),
+      window_ns_(channel.window_ns) {}
+
+double Integrator::watts(std::uint64_t raw) const noexcept {
+    return static_cast<double>(raw) * units_per_raw_;
+}
+
+bool Integrator::usable(const Reading& reading) const noexcept {
+    return watts(reading.raw) <= max_watts_ && (!started_ || reading.t_ns > last_.t_ns);
+}
+
+bool Integrator::differs(const Reading& reading) const noexcept {
+    return started_ && reading.raw != last_.raw;
+}
+
+Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                         Sample& sample) noexcept {
+    if (!usable(reading)) return Outcome::unusable;
+    if (!started_) {
+        started_ = true;
+        last_ = reading;
+        known_to_ns_ = reading.t_ns;
+        publish(refresh_ns, sample);
+        sample.flags = kFirst;
+        return Outcome::sample;
+    }
+    const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
+    if (silent_ns > kBridgeNs) {
+        joules_ += watts(last_.raw) * seconds(std::max<std::int64_t>(0, last_.t_ns - known_to_ns_));
+        known_to_ns_ = reading.t_ns;
+    } else if (differs(reading)) {
+        return renewed(reading, edge, refresh_ns, sample);
+    } else if (silent_ns <= kGapNs) {
+        return still(reading, refresh_ns, sample);
+    } else {
+        joules_ += watts(last_.raw) * seconds(reading.t_ns - known_to_ns_);
+        known_to_ns_ = reading.t_ns;
+    }
+    publish(refresh_ns, sample);
+    sample.span_ns = silent_ns;
+    sample.flags = kGap;
+    last_ = reading;
+    return Outcome::sample;
+}
+
+Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                            Sample& sample) noexcept {
+    const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
+    const std::int64_t dt_ns = std::max<std::int64_t>(0, edge.t_ns - known_to_ns_);
+    // The new value speaks for one period before it appeared. Where updates were missed, all that
+    // is known of the time since the last reading are its two ends.
+    const bool every = silent_ns <= 2 * refresh_ns;
+    const std::int64_t new_ns = std::clamp<std::int64_t>(every ? refresh_ns : silent_ns, 0, dt_ns);
+    const double before = watts(last_.raw);
+    const double now = watts(reading.raw);
+    const double mean = every && covers(window_ns_, refresh_ns) ? now : 0.5 * (before + now);
+    joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
+    known_to_ns_ += dt_ns;
+    publish(refresh_ns, sample);
+    sample.span_ns = silent_ns;
+    sample.unsure_ns = short_ns(edge.unsure_ns);
+    sample.flags = silent_ns > kGapNs ? kGap : 0U;
+    last_ = reading;
+    return Outcome::sample;
+}
+
+Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
+                          Sample& sample) noexcept {
+    // The next change will speak for one period before itself: up to there the power is certain.
+    const std::int64_t certain_ns = reading.t_ns - refresh_ns;
+    const std::int64_t enough_ns = std::max(refresh_ns, kStillNs);
+    sample.span_ns = reading.t_ns - last_.t_ns;
+    last_.t_ns = reading.t_ns;
+    if (certain_ns - known_to_ns_ < enough_ns) return Outcome::unchanged;
+    joules_ += watts(last_.raw) * seconds(certain_ns - known_to_ns_);
+    known_to_ns_ = certain_ns;
+    const std::int64_t span_ns = sample.span_ns;
+    publish(refresh_ns, sample);
+    sample.span_ns = span_ns;
+    return Outcome::sample;
+}
+
+void Integrator::publish(std::int64_t refresh_ns, Sample& sample) const noexcept {
+    const std::int64_t beyond_ns =
+        covers(window_ns_, refresh_ns) ? window_ns_ - refresh_ns : window_ns_;
+    sample = {};
+    sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;
+    sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
+}
+
+} // namespace carbontracker

@@ -1,0 +1,54 @@
+// Readings of power become cumulative energy, corrected for what is known of the sensor.
+#pragma once
+
+#include <cstdint>
+
+#include "meter.hpp"
+#include "rhythm.hpp"
+#include "sample.hpp"
+#include "source.hpp"
+
+namespace carbontracker {
+
+/// Nothing is read more rarely than this, so that a longer silence of a power sensor is a gap.
+inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
+
+/// Pure arithmetic; one per power channel.
+///
+/// A sensor that shows the mean over its whole refresh period tells exactly what was drawn in it.
+/// One that looks at a part of the period only is joined to the reading before by a straight line.
+/// Either way the energy is booked at the time it was drawn: earlier than the reading by half of
+/// what the sensor averages beyond its period.
+class Integrator {
+public:
+    explicit Integrator(const Channel& channel) noexcept;
+
+    /// Takes a reading whose status is ok. `edge` is when a changed value appeared, `before_ns` the
+    /// reading before, `refresh_ns` the sensor's period; fills `sample` when the outcome says so.
+    Outcome take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                 Sample& sample) noexcept;
+
+    /// Whether `reading` shows another power than the one before it.
+    [[nodiscard]] bool differs(const Reading& reading) const noexcept;
+
+    /// Sentinels and known firmware bugs, or a reading out of order.
+    [[nodiscard]] bool usable(const Reading& reading) const noexcept;
+
+private:
+    Outcome renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                    Sample& sample) noexcept;
+    Outcome still(const Reading& reading, std::int64_t refresh_ns, Sample& sample) noexcept;
+    void publish(std::int64_t refresh_ns, Sample& sample) const noexcept;
+    [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
+
+    const double units_per_raw_;
+    const double max_watts_;
+    const std::int64_t window_ns_;
+
+    bool started_ = false;
+    Reading last_;
+    std::int64_t known_to_ns_ = 0; // joules_ is the energy up to here, on the sensor's own time
+    double joules_ = 0.0;
+};
+
+} // namespace carbontracker

@@ -1,0 +1,52 @@
+#include "lane.hpp"
+
+#include <algorithm>
+
+namespace carbontracker {
+
+Lane::Lane(const Channel& channel) noexcept : rhythm_(channel.tick_ns) {
+    if (channel.quantity == Quantity::power) {
+        integrator_.emplace(channel);
+    } else {
+        meter_.emplace(channel);
+    }
+}
+
+Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
+    const Outcome outcome = meter_ ? count(reading, sample) : integrate(reading, sample);
+    if (outcome == Outcome::unusable) return outcome;
+    started_ = true;
+    last_read_ns_ = reading.t_ns;
+    if (outcome != Outcome::sample) return outcome;
+    sample.tick_ns = short_ns(rhythm_.tick_ns());
+    if ((sample.flags & kFirst) == 0) sample.t_ns = std::max(sample.t_ns, newest_ns_);
+    newest_ns_ = sample.t_ns;
+    return outcome;
+}
+
+Edge Lane::edge_of(const Reading& reading, bool changed) noexcept {
+    if (changed) return rhythm_.changed(last_read_ns_, reading.t_ns, reading.sensor_ns);
+    rhythm_.unchanged(reading.t_ns, reading.sensor_ns);
+    return {};
+}
+
+Outcome Lane::count(const Reading& reading, Sample& sample) noexcept {
+    const Outcome outcome = meter_->take(reading, sample);
+    if (outcome == Outcome::unusable || !started_) return outcome;
+    const Edge edge = edge_of(reading, outcome == Outcome::sample);
+    if (outcome == Outcome::sample && (sample.flags & kGap) == 0) {
+        sample.span_ns -= sample.t_ns - edge.t_ns; // counted back from the edge
+        sample.t_ns = edge.t_ns;
+        sample.unsure_ns = short_ns(edge.unsure_ns);
+    }
+    return outcome;
+}
+
+Outcome Lane::integrate(const Reading& reading, Sample& sample) noexcept {
+    if (!integrator_->usable(reading)) return Outcome::unusable;
+    Edge edge;
+    if (started_) edge = edge_of(reading, integrator_->differs(reading));
+    return integrator_->take(reading, edge, rhythm_.refresh_ns(), sample);
+}
+
+} // namespace carbontracker

@@ -1,0 +1,229 @@
+#include "ledger.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace carbontracker {
+namespace {
+
+constexpr std::int64_t kSecondNs = 1'000'000'000;
+
+// Opinions are compared over two stretches of so many updates, and both must say the same.
+constexpr std::size_t kStretch = 5;
+
+// By how much a counter and the power beside it may differ. Gains differ by up to 7 % from card to
+// card; a sensor that looks at a part of the time only can miss a good deal of a restless load.
+constexpr double kToleranceWhole = 0.2;
+constexpr double kTolerancePart = 0.35;
+constexpr double kWhole = 0.8;
+
+// Standard deviations of what the power readings leave open, on top of that.
+constexpr double kSigmas = 3.0;
+
+// Whoever has not answered for so long, while others do, has died.
+constexpr std::int64_t kSilentNs = 3 * kSecondNs;
+
+// Energy in units of the counter below which nothing can be said of it.
+constexpr double kLeastQuanta = 50.0;
+
+// So many of the newest samples are compared one by one.
+constexpr std::size_t kMostCompared = 64;
+
+} // namespace
+
+Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channels)
+    : members_(std::move(members)), parts_{{0, members_.front(), 0.0}} {
+    const Channel& owner = channels[members_.front()];
+    if (owner.quantity != Quantity::energy_counter) return;
+    for (const std::size_t i : members_) {
+        const Channel& channel = channels[i];
+        if (channel.quantity != Quantity::power) continue;
+        const auto refresh = static_cast<double>(channel.tick_ns);
+        const bool whole = static_cast<double>(channel.window_ns) >= kWhole * refresh;
+        // What averages over several updates of the counter cannot say how they were spread.
+        if (shape_ == kNone && channel.window_ns <= 2 * std::max(owner.tick_ns, channel.tick_ns)) {
+            shape_ = i;
+        }
+        if (judge_ == kNone || (whole && tolerance_ > kToleranceWhole)) {
+            judge_ = i;
+            tolerance_ = whole ? kToleranceWhole : kTolerancePart;
+        }
+    }
+}
+
+// ---- looking up -----------------------------------------------------------------------------
+
+const Ledger::Part& Ledger::part_at(std::int64_t t_ns) const noexcept {
+    auto part = parts_.rbegin();
+    while (part + 1 != parts_.rend() && part->from_ns > t_ns) ++part;
+    return *part;
+}
+
+std::size_t Ledger::speaker_at(std::int64_t t_ns) const noexcept {
+    return part_at(t_ns).channel;
+}
+
+const Timeline* Ledger::shape_of(std::size_t channel,
+                                 std::span<const Timeline> lines) const noexcept {
+    return channel == owner() && shape_ != kNone ? &lines[shape_] : nullptr;
+}
+
+Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
+    const Part& part = part_at(t_ns);
+    Level level = lines[part.channel].at(t_ns, shape_of(part.channel, lines));
+    level.joules += part.offset_joules;
+    return level;
+}
+
+double Ledger::coverage(std::int64_t t0_ns, std::int64_t t1_ns,
+                        std::span<const Timeline> lines) const {
+    if (t1_ns <= t0_ns || parts_.size() == 1) {
+        return lines[part_at(t1_ns).channel].coverage(t0_ns, t1_ns);
+    }
+    double covered_ns = 0.0;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+        const std::int64_t from_ns = i == 0 ? t0_ns : std::max(t0_ns, parts_[i].from_ns);
+        const std::int64_t to_ns =
+            i + 1 < parts_.size() ? std::min(t1_ns, parts_[i + 1].from_ns) : t1_ns;
+        if (to_ns <= from_ns) continue;
+        covered_ns += lines[parts_[i].channel].coverage(from_ns, to_ns) *
+                      static_cast<double>(to_ns - from_ns);
+    }
+    return covered_ns / static_cast<double>(t1_ns - t0_ns);
+}
+
+// ---- who speaks -----------------------------------------------------------------------------
+
+bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> health,
+                    std::int64_t now_ns) {
+    if (members_.size() == 1) return false;
+    bool changed = check_alive(lines, health, now_ns);
+    if (judge_ == kNone || health[judge_].gone) return changed;
+    if (speaker() == owner()) {
+        changed = check_restart(lines) || check_moving(lines) || check_scale(lines) || changed;
+    } else if (may_return_ && !health[owner()].gone && !health[owner()].lost) {
+        changed = check_return(lines) || changed;
+    }
+    return changed;
+}
+
+bool Ledger::check_alive(std::span<const Timeline> lines, std::span<const Health> health,
+                         std::int64_t now_ns) {
+    const Health& now = health[speaker()];
+    const bool silent = now.last_read_ns + kSilentNs < now_ns;
+    if (!now.gone && !silent) return false;
+    for (const std::size_t i : members_) {
+        const Health& other = health[i];
+        const bool answers = !other.gone && !other.lost && other.last_read_ns + kSilentNs > now_ns;
+        if (i == speaker() || !answers || lines[i].size() == 0) continue;
+        may_return_ = false;
+        take_over(lines[speaker()].last_ns(), i,
+                  now.gone ? "it answers no more" : "it has stopped answering", lines);
+        return true;
+    }
+    return false;
+}
+
+// The counter stands still while power is being drawn.
+bool Ledger::check_moving(std::span<const Timeline> lines) {
+    const Timeline& counter = lines[owner()];
+    const Timeline& power = lines[judge_];
+    const std::int64_t still_from_ns = counter.last_ns();
+    const std::int64_t to_ns = std::min(power.last_ns(), counter.seen_ns());
+    const std::int64_t ten_ns =
+        static_cast<std::int64_t>(2 * kStretch) * std::max(counter.tick_ns(), power.tick_ns());
+    if (counter.size() == 0 || to_ns - still_from_ns < ten_ns) return false;
+    const Level from = power.at(still_from_ns);
+    const Level to = power.at(to_ns);
+    const double drawn = to.joules - from.joules;
+    const double open = std::sqrt(std::max(0.0, to.hidden_joules2 - from.hidden_joules2));
+    if (drawn < kLeastQuanta * counter.quantum_joules() + kSigmas * open) return false;
+    may_return_ = false;
+    take_over(still_from_ns, judge_, "its counter is stuck while power is drawn", lines);
+    return true;
+}
+
+bool Ledger::check_restart(std::span<const Timeline> lines) {
+    const Timeline& counter = lines[owner()];
+    if (counter.restart_ns() == restart_ns_) return false;
+    restart_ns_ = counter.restart_ns();
+    may_return_ = true;
+    reviewed_ns_ = restart_ns_;
+    take_over(counter.before_restart_ns(), judge_, "its counter began again", lines);
+    return true;
+}
+
+Ledger::Opinion Ledger::compare(std::int64_t from_ns, std::int64_t to_ns,
+                                std::span<const Timeline> lines) const {
+    const Timeline& counter = lines[owner()];
+    const Timeline& power = lines[judge_];
+    if (power.first_ns() > from_ns || power.last_ns() < to_ns) return Opinion::open;
+    const double counted = counter.at(to_ns).joules - counter.at(from_ns).joules;
+    const Level a = power.at(from_ns);
+    const Level b = power.at(to_ns);
+    const double drawn = b.joules - a.joules;
+    const double open = std::sqrt(std::max(0.0, b.hidden_joules2 - a.hidden_joules2));
+    const double most = std::max(counted, drawn);
+    if (most < kLeastQuanta * counter.quantum_joules()) return Opinion::open;
+    if (std::abs(counted - drawn) <= tolerance_ * most + kSigmas * open) return Opinion::agree;
+    return counted < drawn ? Opinion::less : Opinion::more;
+}
+
+// Both halves of the last ten updates of the counter say that it counts too little, or too much.
+bool Ledger::check_scale(std::span<const Timeline> lines) {
+    const Timeline& counter = lines[owner()];
+    if (counter.size() < 2 * kStretch + 2) return false; // the first sample is no update
+    const std::size_t oldest = std::min(counter.size() - 2 - 2 * kStretch, kMostCompared);
+    for (std::size_t back = oldest + 1; back-- > 0;) {
+        const std::int64_t to_ns = counter.newest_ns(back);
+        if (to_ns <= reviewed_ns_ || to_ns > lines[judge_].last_ns()) continue;
+        reviewed_ns_ = to_ns;
+        const std::int64_t middle_ns = counter.newest_ns(back + kStretch);
+        const std::int64_t from_ns = counter.newest_ns(back + 2 * kStretch);
+        if (from_ns < restart_ns_) continue;
+        const Opinion late = compare(middle_ns, to_ns, lines);
+        if (late == Opinion::open || late == Opinion::agree) continue;
+        if (compare(from_ns, middle_ns, lines) != late) continue;
+        const double counted = counter.at(to_ns).joules - counter.at(from_ns).joules;
+        const double drawn = lines[judge_].at(to_ns).joules - lines[judge_].at(from_ns).joules;
+        const int percent = static_cast<int>(std::lround(100.0 * counted / std::max(drawn, 1e-9)));
+        // Wrong from the first update on: it has never been right.
+        const bool never = back + 2 * kStretch + 2 >= counter.size();
+        may_return_ = false;
+        take_over(never ? 0 : from_ns, judge_,
+                  "it counts " + std::to_string(percent) + " % of the power that is drawn" +
+                      (late == Opinion::more ? " (more than this device alone?)" : ""),
+                  lines);
+        return true;
+    }
+    return false;
+}
+
+// A counter that began again is believed once ten updates have agreed with the power.
+bool Ledger::check_return(std::span<const Timeline> lines) {
+    const Timeline& counter = lines[owner()];
+    const std::int64_t to_ns = counter.newest_ns(0);
+    const std::int64_t middle_ns = counter.newest_ns(kStretch);
+    const std::int64_t from_ns = counter.newest_ns(2 * kStretch);
+    if (from_ns < restart_ns_ || from_ns == middle_ns) return false;
+    if (compare(from_ns, middle_ns, lines) != Opinion::agree) return false;
+    if (compare(middle_ns, to_ns, lines) != Opinion::agree) return false;
+    may_return_ = false;
+    take_over(middle_ns, owner(), "its counter agrees with the power again", lines);
+    return true;
+}
+
+void Ledger::take_over(std::int64_t from_ns, std::size_t channel, std::string why,
+                       std::span<const Timeline> lines) {
+    from_ns = std::max(from_ns, parts_.back().from_ns);
+    const Timeline& successor = lines[channel];
+    // Where nothing had been right before, the successor speaks for all of the time.
+    const double before = from_ns == 0 ? 0.0 : at(from_ns, lines).joules;
+    const double then = from_ns == 0 ? 0.0 : successor.at(from_ns).joules;
+    if (from_ns == parts_.back().from_ns) parts_.pop_back();
+    parts_.push_back({from_ns, channel, before - then});
+    takeovers_.push_back({from_ns, channel, std::move(why)});
+}
+
+} // namespace carbontracker

@@ -1,0 +1,88 @@
+// E(t) of one physical thing: the channel that owns it, its alternates, and who speaks when.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "source.hpp"
+#include "timeline.hpp"
+
+namespace carbontracker {
+
+/// What is known of a channel besides its samples.
+struct Health {
+    std::int64_t last_read_ns = 0; ///< newest good reading
+    bool gone = false;
+    bool lost = false;
+};
+
+/// Why another channel speaks, or spoke for a while.
+struct Takeover {
+    std::int64_t from_ns = 0; ///< on CLOCK_MONOTONIC; energy from here on is the successor's
+    std::size_t channel = 0;  ///< that speaks from here on
+    std::string why;
+};
+
+/// Splices E(t) from the channels of one domain, so that it goes on when one of them fails, and
+/// holds two opinions against each other: a counter and the power summed over the same time. A
+/// counter that is stuck, counts too little or too much, or begins again is found within ten of its
+/// updates, and the power takes over from where it was last right.
+class Ledger {
+public:
+    /// Indices into the channels and timelines that every call is given; the first one owns.
+    Ledger(std::vector<std::size_t> members, std::span<const Channel> channels);
+
+    [[nodiscard]] Level at(std::int64_t t_ns, std::span<const Timeline> lines) const;
+    [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns,
+                                  std::span<const Timeline> lines) const;
+
+    /// Looks at what has come since the last call; returns whether somebody took over.
+    bool review(std::span<const Timeline> lines, std::span<const Health> health,
+                std::int64_t now_ns);
+
+    /// The channel that speaks now, and the one that spoke at `t_ns`.
+    [[nodiscard]] std::size_t speaker() const noexcept { return parts_.back().channel; }
+    [[nodiscard]] std::size_t speaker_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] std::size_t owner() const noexcept { return members_.front(); }
+    [[nodiscard]] const std::vector<std::size_t>& members() const noexcept { return members_; }
+    [[nodiscard]] const std::vector<Takeover>& takeovers() const noexcept { return takeovers_; }
+
+private:
+    struct Part {
+        std::int64_t from_ns;
+        std::size_t channel;
+        double offset_joules; // what the domain had used minus what the channel had counted
+    };
+    enum class Opinion : std::uint8_t { open, agree, less, more };
+
+    [[nodiscard]] const Part& part_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] const Timeline* shape_of(std::size_t channel,
+                                           std::span<const Timeline> lines) const noexcept;
+    [[nodiscard]] Opinion compare(std::int64_t from_ns, std::int64_t to_ns,
+                                  std::span<const Timeline> lines) const;
+    bool check_alive(std::span<const Timeline> lines, std::span<const Health> health,
+                     std::int64_t now_ns);
+    bool check_moving(std::span<const Timeline> lines);
+    bool check_restart(std::span<const Timeline> lines);
+    bool check_scale(std::span<const Timeline> lines);
+    bool check_return(std::span<const Timeline> lines);
+    void take_over(std::int64_t from_ns, std::size_t channel, std::string why,
+                   std::span<const Timeline> lines);
+
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+    std::vector<std::size_t> members_;
+    std::vector<Part> parts_;
+    std::vector<Takeover> takeovers_;
+    std::size_t shape_ = kNone; // power that may say how a counter's energy was spread
+    std::size_t judge_ = kNone; // power to compare the owner's counter with
+    double tolerance_ = 0.0;
+    std::int64_t reviewed_ns_ = 0; // owner's samples up to here have been compared
+    std::int64_t restart_ns_ = 0;  // the newest that has been dealt with
+    bool may_return_ = false;      // the owner was only set aside
+};
+
+} // namespace carbontracker

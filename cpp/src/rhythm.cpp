@@ -1,0 +1,372 @@
+#include "rhythm.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "clock.hpp"
+
+namespace carbontracker {
+namespace {
+
+constexpr std::int64_t kMilli = 1'000'000;
+
+// Steps of a search: finer costs more than it tells, coarser takes too long.
+constexpr std::int64_t kLeastStepNs = 100'000;
+constexpr std::int64_t kMostStepNs = 10 * kMilli;
+constexpr int kStillBeforeCoarser = 64;
+constexpr int kMovingBeforeFiner = 8;
+
+// A search wants so many edges before it looks for a grid in them, at least so many readings apart.
+constexpr std::size_t kLeastEdges = 6;
+constexpr std::int64_t kStepsPerPeriod = 5;
+constexpr double kOnGrid = 0.15;      // of a period: how far off an edge still counts as regular
+constexpr double kShareOnGrid = 0.75; // of the edges
+
+constexpr std::int64_t kSearchNs = 1'500 * kMilli;
+constexpr std::int64_t kSearchPeriods = 40;
+constexpr std::int64_t kFirstPauseNs = 10'000 * kMilli;
+constexpr std::int64_t kLongestPauseNs = 600'000 * kMilli;
+
+// A pair of readings around an edge: not closer than threads wake up, nor so wide that it could
+// hold two edges.
+constexpr double kLeastMarginNs = 100'000.0;
+constexpr double kMostMargin = 0.3; // of a period
+
+constexpr double kMostReach = 4096.0;
+constexpr double kLostCount = 4.0;
+constexpr double kDoubtful = 0.15; // of a period off the grid
+constexpr int kMostDoubt = 12;
+constexpr int kTrustedStamps = 3;
+constexpr int kMostTrust = 8;
+constexpr std::int64_t kStampOfCallNs = 300'000;
+
+// Without a rhythm, a change this rare is not waited for after a mark.
+constexpr std::int64_t kScanNs = 20 * kMilli;
+
+std::int64_t to_ns(double ns) noexcept {
+    return static_cast<std::int64_t>(std::llround(ns));
+}
+
+} // namespace
+
+Rhythm::Rhythm(std::int64_t usual_ns) noexcept
+    : mode_(usual_ns > 0 ? Mode::searching : Mode::free), usual_ns_(usual_ns) {
+    search_.step_ns = std::clamp(usual_ns / 16, kLeastStepNs, kMostStepNs);
+    search_.pause_ns = kFirstPauseNs;
+}
+
+std::int64_t Rhythm::tick_ns() const noexcept {
+    return mode_ == Mode::locked ? to_ns(lock_.period_ns) : 0;
+}
+
+bool Rhythm::wants_marks() const noexcept {
+    return mode_ != Mode::locked || visit_.sparse;
+}
+
+bool Rhythm::stamped() const noexcept {
+    return stamp_.trust >= kTrustedStamps;
+}
+
+Edge Rhythm::changed(std::int64_t before_ns, std::int64_t read_ns,
+                     std::int64_t sensor_ns) noexcept {
+    std::int64_t from_ns = before_ns;
+    std::int64_t to_ns = read_ns;
+    if (stamped() && sensor_ns > before_ns && sensor_ns <= read_ns) {
+        from_ns = sensor_ns - 1;
+        to_ns = sensor_ns;
+    }
+    const bool was_locked = mode_ == Mode::locked;
+    const Edge edge = was_locked ? follow(from_ns, to_ns) : guess(from_ns, to_ns);
+    note_read(read_ns, sensor_ns);
+    if (was_locked) {
+        visited(read_ns, true);
+    } else if (mode_ == Mode::searching) {
+        collect(edge, before_ns, read_ns);
+    } else if (usual_ns_ > 0 && read_ns >= search_.retry_ns) {
+        search_from(read_ns);
+    }
+    if (read_ns - before_ns <= usual_ns_ / 2) scan_until_ns_ = 0; // found, and closely
+    was_change_ = true;
+    return edge;
+}
+
+void Rhythm::unchanged(std::int64_t read_ns, std::int64_t sensor_ns) noexcept {
+    if (sensor_ns != 0 && sensor_ns == stamp_.last_ns) {
+        stamp_.trust = std::min(stamp_.trust + 1, kMostTrust);
+    } else if (sensor_ns != 0 && read_ns - sensor_ns < kStampOfCallNs) {
+        stamp_.trust = std::max(stamp_.trust - 2, 0); // the time of the call, not of the value
+    }
+    note_read(read_ns, sensor_ns);
+    was_change_ = false;
+    search_.moving = 0;
+    if (mode_ == Mode::locked) {
+        visited(read_ns, false);
+    } else if (mode_ == Mode::searching && ++search_.still > kStillBeforeCoarser) {
+        search_.still = 0;
+        search_.step_ns = std::min(2 * search_.step_ns, kMostStepNs);
+    }
+}
+
+void Rhythm::note_read(std::int64_t read_ns, std::int64_t sensor_ns) noexcept {
+    last_read_ns_ = read_ns;
+    stamp_.last_ns = sensor_ns;
+}
+
+// ---- without a lock -------------------------------------------------------------------------
+
+Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept {
+    if (usual_ns_ == 0) return {read_ns, 0}; // it moves all the time
+    // Where every reading finds a change the sensor is faster than they, and moved just before.
+    const std::int64_t from_ns = was_change_ ? std::max(before_ns, read_ns - usual_ns_) : before_ns;
+    const std::int64_t half_ns = (read_ns - from_ns) / 2;
+    return {read_ns - half_ns, half_ns};
+}
+
+void Rhythm::search_from(std::int64_t now_ns) noexcept {
+    mode_ = Mode::searching;
+    search_.count = 0;
+    search_.still = search_.moving = 0;
+    search_.began_ns = now_ns;
+    search_.step_ns = std::clamp(usual_ns_ / 16, kLeastStepNs, kMostStepNs);
+    visit_ = {};
+    lock_ = {};
+}
+
+void Rhythm::give_up(std::int64_t now_ns) noexcept {
+    mode_ = Mode::free;
+    steady_ns_ = now_ns;
+    search_.retry_ns = now_ns + search_.pause_ns;
+    search_.pause_ns = std::min(2 * search_.pause_ns, kLongestPauseNs);
+}
+
+void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept {
+    const std::int64_t apart_ns = read_ns - before_ns;
+    search_.still = 0;
+    if (++search_.moving >= kMovingBeforeFiner) {
+        search_.moving = 0;
+        search_.count = 0;
+        if (search_.step_ns > kLeastStepNs) {
+            search_.step_ns = std::max(kLeastStepNs, search_.step_ns / 4);
+            return;
+        }
+        if (apart_ns <= 2 * kLeastStepNs) usual_ns_ = std::min(usual_ns_, apart_ns);
+        give_up(read_ns); // as good as continuous
+        return;
+    }
+    if (search_.count == kEdges) {
+        std::copy(search_.edges.begin() + 1, search_.edges.end(), search_.edges.begin());
+        --search_.count;
+    }
+    search_.edges[search_.count++] = edge.t_ns;
+    if (search_.count >= kLeastEdges) try_to_lock(read_ns);
+}
+
+void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
+    const std::size_t n = search_.count;
+    std::array<std::int64_t, kEdges> intervals{};
+    for (std::size_t i = 1; i < n; ++i) {
+        intervals[i - 1] = search_.edges[i] - search_.edges[i - 1];
+    }
+    const auto middle = intervals.begin() + static_cast<std::ptrdiff_t>((n - 1) / 2);
+    std::nth_element(intervals.begin(), middle,
+                     intervals.begin() + static_cast<std::ptrdiff_t>(n - 1));
+    const auto median_ns = static_cast<double>(std::max<std::int64_t>(*middle, 1));
+    if (median_ns < static_cast<double>(kStepsPerPeriod * search_.step_ns) &&
+        search_.step_ns > kLeastStepNs) {
+        search_.step_ns = std::max(kLeastStepNs, to_ns(median_ns) / 12);
+        search_.count = 0;
+        return;
+    }
+    // A straight line through (number of periods, time), missed updates being whole periods.
+    std::array<double, kEdges> periods{};
+    double sum_n = 0.0, sum_t = 0.0, sum_nn = 0.0, sum_nt = 0.0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
+        if (i > 0) {
+            const auto interval = static_cast<double>(search_.edges[i] - search_.edges[i - 1]);
+            periods[i] = periods[i - 1] + std::max(1.0, std::round(interval / median_ns));
+        }
+        sum_n += periods[i];
+        sum_t += t;
+        sum_nn += periods[i] * periods[i];
+        sum_nt += periods[i] * t;
+    }
+    const auto count = static_cast<double>(n);
+    const double slope = (count * sum_nt - sum_n * sum_t) / (count * sum_nn - sum_n * sum_n);
+    const double start = (sum_t - slope * sum_n) / count;
+    const double tolerance = kOnGrid * slope + static_cast<double>(search_.step_ns);
+    double on_grid = 0.0, deviation = 0.0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
+        const double off = std::abs(t - start - slope * periods[i]);
+        if (off <= tolerance) on_grid += 1.0;
+        deviation += off;
+    }
+    if (slope <= 0.0 || on_grid < kShareOnGrid * count) {
+        if (n == kEdges) give_up(now_ns);
+        return;
+    }
+    mode_ = Mode::locked;
+    search_.pause_ns = kFirstPauseNs;
+    lock_ = {};
+    lock_.period_ns = slope;
+    lock_.edge_ns = static_cast<double>(search_.edges[0]) + start + slope * periods[n - 1];
+    lock_.jitter_ns = deviation / count;
+    lock_.margin_ns = std::clamp(1.5 * static_cast<double>(search_.step_ns), kLeastMarginNs,
+                                 std::max(kLeastMarginNs, kMostMargin * slope));
+    visit_ = {};
+}
+
+// ---- locked ---------------------------------------------------------------------------------
+
+Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
+    const double period = lock_.period_ns;
+    const auto from = static_cast<double>(before_ns);
+    const auto to = static_cast<double>(read_ns);
+    const double middle = 0.5 * (from + to);
+    const double half = 0.5 * (to - from);
+    const double edges = std::floor((to - lock_.edge_ns) / period);
+    const double grid = lock_.edge_ns + edges * period; // the newest that should have come
+    if (edges > kLostCount * lock_.reach) lose_count();
+    if (edges >= 1.0 && grid > from) {
+        const bool narrow = 2.0 * half < 0.6 * period;
+        const double unsure = std::min(half, lock_.margin_ns);
+        if (narrow) {
+            confirm(grid, edges > 1.0 || visit_.stage == Stage::after);
+        } else {
+            lock_.edge_ns = grid;
+        }
+        return {to_ns(grid), to_ns(unsure)};
+    }
+    // No point of the grid between the two readings: the last one came late, or the next early.
+    const double late = edges >= 1.0 ? from - grid : period;
+    const double early = grid + period - to;
+    if (late <= early) {
+        correct(grid, std::min(middle - grid, late + lock_.margin_ns), edges);
+    } else {
+        correct(grid + period, -std::min(grid + period - middle, early + lock_.margin_ns),
+                edges + 1.0);
+    }
+    return {to_ns(middle), to_ns(half)};
+}
+
+// So long without a look that the phase is anybody's guess.
+void Rhythm::lose_count() noexcept {
+    lock_.reach = 1.0;
+    lock_.margin_ns = std::max(kLeastMarginNs, kMostMargin * lock_.period_ns);
+}
+
+void Rhythm::confirm(double edge_ns, bool pair) noexcept {
+    lock_.edge_ns = edge_ns;
+    lock_.doubt = std::max(0, lock_.doubt - 1);
+    lock_.jitter_ns *= 0.95;
+    if (!pair) return;
+    lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
+    const double floor_ns = std::max(kLeastMarginNs, 2.0 * lock_.jitter_ns);
+    const double closer = lock_.margin_ns > 2.0 * floor_ns ? 0.6 : 0.95;
+    lock_.margin_ns = std::max(kLeastMarginNs, closer * lock_.margin_ns);
+}
+
+void Rhythm::correct(double edge_ns, double error_ns, double edges) noexcept {
+    const double off = std::abs(error_ns);
+    // Over many periods an error is one of the period; over one it is mostly jitter.
+    const double of_period = edges >= 4.0 ? 0.4 : 0.05;
+    lock_.period_ns += of_period * error_ns / std::max(1.0, edges);
+    lock_.edge_ns = edge_ns + 0.5 * error_ns;
+    lock_.jitter_ns += 0.1 * (std::min(off, 0.25 * lock_.period_ns) - lock_.jitter_ns);
+    if (off > lock_.margin_ns) lock_.reach = std::max(1.0, 0.5 * lock_.reach);
+    if (!stamped()) {
+        lock_.margin_ns = std::clamp(std::max(1.5 * lock_.margin_ns, 1.5 * off), kLeastMarginNs,
+                                     std::max(kLeastMarginNs, kMostMargin * lock_.period_ns));
+    }
+    if (off > kDoubtful * lock_.period_ns) {
+        distrust(off > 2.0 * kDoubtful * lock_.period_ns ? 3 : 1, to_ns(edge_ns));
+    }
+}
+
+void Rhythm::distrust(int how_much, std::int64_t now_ns) noexcept {
+    lock_.doubt += how_much;
+    if (lock_.doubt > kMostDoubt) search_from(now_ns);
+}
+
+void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
+    if (mode_ != Mode::locked || visit_.stage == Stage::idle) return;
+    const auto read = static_cast<double>(read_ns);
+    if (changed && lock_.edge_ns >= visit_.edge_ns - 0.5 * lock_.period_ns) {
+        visit_.stage = Stage::idle;
+        visit_.wanted = false;
+        return;
+    }
+    if (visit_.stage == Stage::before && read >= visit_.edge_ns - 1.5 * lock_.margin_ns) {
+        visit_.stage = Stage::after;
+    }
+    if (visit_.stage == Stage::after && read > visit_.edge_ns + 0.5 * lock_.period_ns) {
+        visit_.stage = Stage::idle; // no change: the update was left out, or showed the same value
+        distrust(1, read_ns);
+    }
+}
+
+std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept {
+    const double period = lock_.period_ns;
+    const double margin = lock_.margin_ns;
+    const auto now = static_cast<double>(now_ns);
+    if (visit_.stage == Stage::after) {
+        const double after = visit_.edge_ns + margin;
+        // Not there yet: it is late, and a little further on each time.
+        return to_ns(after > now ? after : now + std::max(margin, period / 20.0));
+    }
+    const double skipped =
+        std::min(lock_.reach, std::floor(static_cast<double>(spacing_ns) / period));
+    visit_.sparse = skipped >= 2.0;
+    const double stride = visit_.wanted ? 1.0 : std::max(1.0, skipped);
+    const double coming = std::ceil((now + kLeastMarginNs * 0.5 - lock_.edge_ns) / period);
+    const double edge = lock_.edge_ns + std::max(stride, coming) * period;
+    if (visit_.stage == Stage::idle || visit_.wanted || edge < visit_.edge_ns) {
+        visit_.edge_ns = edge;
+        visit_.stage = Stage::before;
+    }
+    // A trusted stamp tells the moment, and one reading after it is enough.
+    if (stamped() || visit_.edge_ns - margin <= now) {
+        visit_.stage = Stage::after;
+        return to_ns(visit_.edge_ns + margin);
+    }
+    return to_ns(visit_.edge_ns - margin);
+}
+
+std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
+    if (search_.began_ns == 0) search_.began_ns = now_ns;
+    if (now_ns - search_.began_ns > std::max(kSearchNs, kSearchPeriods * usual_ns_)) {
+        give_up(now_ns);
+    }
+    return last_read_ns_ + search_.step_ns;
+}
+
+std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept {
+    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns);
+    if (mode_ == Mode::searching) {
+        const std::int64_t next_ns = next_search_ns(now_ns);
+        if (mode_ == Mode::searching) return next_ns;
+    }
+    if (const std::int64_t scan = scan_ns()) return scan;
+    // A steady rate on absolute deadlines; those that were missed are skipped.
+    if (steady_ns_ == 0) steady_ns_ = last_read_ns_;
+    if (steady_ns_ + spacing_ns <= now_ns) {
+        steady_ns_ += (now_ns - steady_ns_) / spacing_ns * spacing_ns;
+    }
+    return steady_ns_ + spacing_ns;
+}
+
+std::int64_t Rhythm::scan_ns() const noexcept {
+    if (scan_until_ns_ <= last_read_ns_) return 0;
+    return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 10);
+}
+
+void Rhythm::mark(std::int64_t t_ns) noexcept {
+    if (mode_ == Mode::locked && visit_.sparse) {
+        if (visit_.stage != Stage::after) visit_.wanted = true;
+    } else if (mode_ != Mode::locked && refresh_ns() > 2 * kLeastStepNs && usual_ns_ <= kScanNs) {
+        scan_until_ns_ = t_ns + 3 * usual_ns_;
+    }
+}
+
+} // namespace carbontracker

@@ -1,0 +1,122 @@
+// When a sensor renews its reading, learned from the readings: a small phase-locked loop.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace carbontracker {
+
+/// When a change happened, as well as can be told.
+struct Edge {
+    std::int64_t t_ns = 0;
+    std::int64_t unsure_ns = 0; ///< either way, 95 %
+};
+
+/// Pure arithmetic, without a clock; one per channel.
+///
+/// Only a change of a reading carries information, and most sensors change in a rhythm. Searching:
+/// readings in small steps find the period and the phase. Locked: one reading just before and one
+/// just after an edge confirm it; the pair closes in on the edge as long as it keeps holding it and
+/// opens up when it does not, so that its width is the sensor's own jitter. Free: there is no
+/// rhythm, or the sensor moves at every reading; then a steady rate is as good as any.
+class Rhythm {
+public:
+    /// `usual_ns`: the sensor's usual refresh period, where the search begins; 0 for a sensor that
+    /// has none.
+    explicit Rhythm(std::int64_t usual_ns) noexcept;
+
+    /// The reading at `read_ns` differs from the one at `before_ns`. `sensor_ns` is the sensor's
+    /// own stamp of the change, or 0. Returns the moment of the newest change.
+    Edge changed(std::int64_t before_ns, std::int64_t read_ns, std::int64_t sensor_ns) noexcept;
+
+    /// The reading at `read_ns` is that of before; so may be the sensor's own stamp.
+    void unchanged(std::int64_t read_ns, std::int64_t sensor_ns) noexcept;
+
+    /// When to read next: at once where that is past. `spacing_ns` is how far apart edges worth a
+    /// visit are; without a rhythm it is the period of a steady rate.
+    [[nodiscard]] std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept;
+
+    /// The same where a steady rate is kept anyway: when a mark wants a reading between its
+    /// deadlines, else 0.
+    [[nodiscard]] std::int64_t scan_ns() const noexcept;
+
+    /// Somebody marked this moment: the next edge is worth a visit whatever the spacing.
+    void mark(std::int64_t t_ns) noexcept;
+
+    /// The refresh period as far as known: learned, else the usual one.
+    [[nodiscard]] std::int64_t refresh_ns() const noexcept {
+        return mode_ == Mode::locked ? tick_ns() : usual_ns_;
+    }
+
+    /// The learned refresh period; 0 while none is known.
+    [[nodiscard]] std::int64_t tick_ns() const noexcept;
+
+    [[nodiscard]] bool locked() const noexcept { return mode_ == Mode::locked; }
+    [[nodiscard]] bool searching() const noexcept { return mode_ == Mode::searching; }
+
+    /// Whether a mark gains something from a reading of its own: edges are not all visited.
+    [[nodiscard]] bool wants_marks() const noexcept;
+
+private:
+    enum class Mode : std::uint8_t { searching, locked, free };
+    enum class Stage : std::uint8_t { idle, before, after };
+    static constexpr std::size_t kEdges = 16;
+
+    void search_from(std::int64_t now_ns) noexcept;
+    void collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept;
+    void try_to_lock(std::int64_t now_ns) noexcept;
+    void give_up(std::int64_t now_ns) noexcept;
+    void note_read(std::int64_t read_ns, std::int64_t sensor_ns) noexcept;
+    [[nodiscard]] Edge guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept;
+    [[nodiscard]] Edge follow(std::int64_t before_ns, std::int64_t read_ns) noexcept;
+    void lose_count() noexcept;
+    void confirm(double edge_ns, bool pair) noexcept;
+    void correct(double edge_ns, double error_ns, double edges) noexcept;
+    void distrust(int how_much, std::int64_t now_ns) noexcept;
+    void visited(std::int64_t read_ns, bool changed) noexcept;
+    [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept;
+    [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns) noexcept;
+    [[nodiscard]] bool stamped() const noexcept;
+
+    Mode mode_;
+    std::int64_t usual_ns_; // where nothing has been learned
+    std::int64_t last_read_ns_ = 0;
+    std::int64_t steady_ns_ = 0;     // newest deadline of the steady rate
+    std::int64_t scan_until_ns_ = 0; // without a rhythm: a mark wants the next change found
+    bool was_change_ = false;        // the newest reading
+
+    struct {
+        std::array<std::int64_t, kEdges> edges{};
+        std::size_t count = 0;    // of edges
+        std::int64_t step_ns = 0; // between readings
+        std::int64_t began_ns = 0;
+        std::int64_t retry_ns = 0; // no search before this
+        std::int64_t pause_ns = 0; // and how much later the one after it
+        int still = 0;             // readings without a change, in a row
+        int moving = 0;            // readings with one, in a row
+    } search_;
+
+    struct {
+        double period_ns = 0.0;
+        double edge_ns = 0.0;   // a point of the grid: the newest edge that was seen
+        double margin_ns = 0.0; // a visit reads so long before and after the edge
+        double jitter_ns = 0.0; // mean deviation of edges that were off the grid
+        double reach = 1.0;     // edges that may be skipped without losing count
+        int doubt = 0;
+    } lock_;
+
+    struct {
+        double edge_ns = 0.0; // on the grid: the one to be visited
+        Stage stage = Stage::idle;
+        bool wanted = false; // by a mark
+        bool sparse = false; // edges are skipped
+    } visit_;
+
+    struct {
+        std::int64_t last_ns = 0;
+        int trust = 0; // grows with stamps that stay while the reading does
+    } stamp_;
+};
+
+} // namespace carbontracker

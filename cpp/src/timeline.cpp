@@ -1,0 +1,335 @@
+#include "timeline.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+namespace carbontracker {
+namespace {
+
+constexpr double kMicro = 1e-6;
+constexpr double kNano = 1e-9;
+constexpr std::int64_t kSecondNs = 1'000'000'000;
+
+// What has not moved for so long is not in the middle of a tick.
+constexpr std::int64_t kQuietNs = kSecondNs;
+constexpr std::int64_t kQuietTicks = 12;
+
+// Updates may be left out; a counter that paused for more ticks than this was really still.
+constexpr std::int64_t kMissedTicks = 8;
+
+// A window may begin before the first reading or end after the newest by so much and still count
+// as covered: readings are periodic, marks are not.
+constexpr std::int64_t kSlackNs = 250'000'000;
+
+// Thinning copies, so it waits until there is something to gain; and what is kept of the past does
+// not grow for ever.
+constexpr std::size_t kThinAtLeast = 128;
+constexpr std::size_t kMostOld = 2048;
+constexpr std::size_t kMostGaps = 512;
+
+// How the powers around an interval bear on how the power ran within it: see docs/accuracy.md.
+constexpr std::size_t kNeighbours = 4;
+constexpr double kLeastUnevenness = 0.1;
+constexpr double kMostUnevenness = 2.0;
+
+double seconds(std::int64_t ns) noexcept {
+    return static_cast<double>(ns) * kNano;
+}
+
+bool draws_always(const Channel& channel) noexcept {
+    return channel.quality == Quality::measured && channel.part_of.empty() && !channel.superset;
+}
+
+} // namespace
+
+Timeline::Timeline(const Channel& channel)
+    : counter_(channel.quantity == Quantity::energy_counter), always_draws_(draws_always(channel)),
+      usual_tick_ns_(channel.tick_ns),
+      quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0) {
+    points_.reserve(2 * kMostOld);
+}
+
+// ---- taking samples in ----------------------------------------------------------------------
+
+void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
+    for (const Sample& sample : samples) append(sample);
+    seen_ns_ = std::max(seen_ns_, seen_ns);
+    if (!points_.empty()) seen_ns_ = std::max(seen_ns_, points_.back().t_ns);
+}
+
+void Timeline::append(const Sample& sample) {
+    if (!points_.empty()) refine_last(sample);
+    Point point{sample.t_ns, sample.energy_uj, sample.t_ns - sample.span_ns,
+                0.0,         sample.unsure_ns, sample.tick_ns,
+                sample.flags};
+    if ((sample.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
+    if ((sample.flags & kRestart) != 0) {
+        restart_ns_ = point.t_ns;
+        before_restart_ns_ = last_ns();
+    }
+    point.hidden_joules2 = hidden_after(point);
+    points_.push_back(point);
+}
+
+// A reading between two ticks shows the tick before it, whose time was not seen. If the next tick
+// was, and is the very next one, it lies one period before that.
+void Timeline::refine_last(const Sample& next) {
+    Point& last = points_.back();
+    if (!counter_ || next.tick_ns == 0 || (last.flags & kFirst) != 0) return;
+    const std::int64_t t_ns = next.t_ns - next.tick_ns;
+    if (next.unsure_ns >= last.unsure_ns || std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
+    const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
+    last.t_ns = std::max(t_ns, earliest_ns);
+    last.unsure_ns = next.unsure_ns;
+}
+
+void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
+    if (!gaps_.empty() && (start_ns <= gaps_.back().second || gaps_.size() >= kMostGaps)) {
+        gaps_.back().second = std::max(gaps_.back().second, end_ns);
+    } else {
+        gaps_.emplace_back(start_ns, end_ns);
+    }
+}
+
+// Power that was read to change did so at some moment of the refresh period, or since the reading
+// before if that is longer ago. Such errors are independent, so their squares add.
+double Timeline::hidden_after(const Point& point) const {
+    const std::size_t n = points_.size();
+    if (n == 0) return 0.0;
+    const double before = points_.back().hidden_joules2;
+    if (counter_ || n < 2) return before;
+    const Point& a = points_[n - 2];
+    const Point& b = points_[n - 1];
+    const double span_s = seconds(std::max<std::int64_t>(1, point.t_ns - b.t_ns));
+    const double last_s = seconds(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
+    const double now_w = static_cast<double>(point.energy_uj - b.energy_uj) * kMicro / span_s;
+    const double last_w = static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / last_s;
+    const double hidden = (now_w - last_w) * std::max(span_s, seconds(tick_ns()));
+    return before + hidden * hidden;
+}
+
+void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
+    const std::size_t old = index_at(before_ns); // the newest of the old ones stays as it is
+    if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
+    std::size_t kept = thinned_;
+    for (std::size_t i = thinned_; i < old; ++i) {
+        const bool last_of_bucket =
+            points_[i].t_ns / spacing_ns != points_[i + 1].t_ns / spacing_ns;
+        if (i == 0 || last_of_bucket) points_[kept++] = points_[i];
+    }
+    while (kept > kMostOld) { // every other one, however old
+        std::size_t half = 1;
+        for (std::size_t i = 2; i < kept; i += 2) points_[half++] = points_[i];
+        kept = half;
+    }
+    for (std::size_t i = 0; i < kept; ++i) {
+        points_[i].before_ns = points_[i].t_ns; // what happened in between is no longer known
+        points_[i].flags &= kGap | kFirst;
+        points_[i].tick_ns = 0;
+    }
+    points_.erase(points_.begin() + static_cast<std::ptrdiff_t>(kept),
+                  points_.begin() + static_cast<std::ptrdiff_t>(old));
+    thinned_ = kept;
+}
+
+// ---- looking up -----------------------------------------------------------------------------
+
+std::int64_t Timeline::first_ns() const noexcept {
+    return points_.empty() ? 0 : points_.front().t_ns;
+}
+
+std::int64_t Timeline::last_ns() const noexcept {
+    return points_.empty() ? 0 : points_.back().t_ns;
+}
+
+std::int64_t Timeline::newest_ns(std::size_t back) const noexcept {
+    if (points_.empty()) return 0;
+    return points_[points_.size() - 1 - std::min(back, points_.size() - 1)].t_ns;
+}
+
+std::int64_t Timeline::tick_ns() const noexcept {
+    const bool learned = !points_.empty() && points_.back().tick_ns != 0;
+    return learned ? points_.back().tick_ns : usual_tick_ns_;
+}
+
+std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
+    const auto later =
+        std::upper_bound(points_.begin(), points_.end(), t_ns,
+                         [](std::int64_t t, const Point& point) { return t < point.t_ns; });
+    return later == points_.begin() ? 0 : static_cast<std::size_t>(later - points_.begin()) - 1;
+}
+
+Level Timeline::at(std::int64_t t_ns, const Timeline* shape) const {
+    if (points_.empty()) return {};
+    const std::size_t k = index_at(t_ns);
+    if (k + 1 == points_.size()) return after_last(t_ns);
+    return counter_ ? between(k, t_ns, shape) : integrated(k, t_ns);
+}
+
+// From when to when, and how, the counter went from the energy of point k to that of the next.
+Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
+    const Point& from = points_[k];
+    const Point& to = points_[k + 1];
+    std::int64_t start_ns = from.t_ns;
+    const std::int64_t tick_ns = to.tick_ns;
+    if ((from.flags & kFirst) != 0 && tick_ns > 0) {
+        // Reading began somewhere within a tick, whose start lies one period before its end.
+        return {std::min(start_ns, to.t_ns - tick_ns), to.t_ns, true};
+    }
+    if ((to.flags & kStoodStill) == 0) return {start_ns, to.t_ns, true};
+    if (tick_ns > 0) {
+        if (to.t_ns - start_ns > kMissedTicks * tick_ns) start_ns = to.t_ns - tick_ns;
+        return {start_ns, to.t_ns, true};
+    }
+    return {std::max(start_ns, to.before_ns), to.t_ns, false};
+}
+
+double Timeline::watts_between(std::size_t k) const noexcept {
+    const Point& a = points_[k];
+    const Point& b = points_[k + 1];
+    const double span_s = seconds(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
+    return static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / span_s;
+}
+
+// How far the mean powers of the intervals around k are apart, relative to its own.
+double Timeline::unevenness(std::size_t k) const noexcept {
+    const double own = watts_between(k);
+    if (own <= 0.0) return kMostUnevenness;
+    const std::size_t first = k > kNeighbours ? k - kNeighbours : 0;
+    const std::size_t last = std::min(points_.size() - 2, k + kNeighbours);
+    double most = own, least = own;
+    for (std::size_t i = first; i <= last; ++i) {
+        const double watts = watts_between(i);
+        most = std::max(most, watts);
+        least = std::min(least, watts);
+    }
+    return std::clamp(2.0 * (most - least) / own, kLeastUnevenness, kMostUnevenness);
+}
+
+// The share of a rise that was drawn by t, as the power channel saw it.
+double Timeline::spread(const Rise& rise, std::int64_t t_ns, double share) const {
+    const std::int64_t margin_ns = tick_ns();
+    if (first_ns() > rise.start_ns - margin_ns || last_ns() < rise.end_ns) return share;
+    const double from = at(rise.start_ns).joules;
+    const double to = at(rise.end_ns).joules;
+    if (to <= from) return share;
+    return std::clamp((at(t_ns).joules - from) / (to - from), 0.0, 1.0);
+}
+
+Level Timeline::between(std::size_t k, std::int64_t t_ns, const Timeline* shape) const {
+    const Point& a = points_[k];
+    const Point& b = points_[k + 1];
+    const Rise way = rise(k);
+    const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
+    const double length = static_cast<double>(std::max<std::int64_t>(1, way.end_ns - way.start_ns));
+    double share = std::clamp(static_cast<double>(t_ns - way.start_ns) / length, 0.0, 1.0);
+    double error_uj = 0.0;
+    if (way.straight) {
+        // Between two ticks the power may have had any shape; at a tick its time is unsure.
+        const double shape_uj = unevenness(k) * rise_uj * share * (1.0 - share);
+        const double edge_uj =
+            rise_uj / length * std::hypot(share * b.unsure_ns, (1.0 - share) * a.unsure_ns);
+        error_uj = std::hypot(shape_uj, edge_uj);
+        if (shape != nullptr) share = shape->spread(way, t_ns, share);
+    } else {
+        error_uj = step_uj(k, t_ns) + step_uj(k + 1, t_ns);
+    }
+    const double joules = (static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro;
+    const bool last = k + 2 == points_.size();
+    // The newest tick's own time may still be put right by the one after it.
+    const bool settled = !last || b.unsure_ns <= b.tick_ns / 8 || seen_ns_ >= b.t_ns + kQuietNs;
+    const bool shaped =
+        shape == nullptr || shape->last_ns() >= way.end_ns || seen_ns_ >= b.t_ns + kQuietNs;
+    return {joules, (error_uj + quantum_uj_) * kMicro, 0.0, settled && shaped};
+}
+
+Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
+    const Point& a = points_[k];
+    const Point& b = points_[k + 1];
+    const double length = static_cast<double>(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
+    const double share = std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0);
+    const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
+    // A reading of power tells of the time before it: what was drawn here shows a tick later.
+    const std::int64_t soon_ns = t_ns + tick_ns();
+    const double later = points_[index_at(soon_ns)].hidden_joules2;
+    const double error = 2.0 * std::sqrt(std::max(0.0, later - a.hidden_joules2));
+    return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro, error, a.hidden_joules2,
+            soon_ns <= last_ns()};
+}
+
+Level Timeline::after_last(std::int64_t t_ns) const {
+    const std::size_t last = points_.size() - 1;
+    const Point& point = points_[last];
+    const double energy_uj = static_cast<double>(point.energy_uj);
+    if (last == 0) {
+        const bool quiet = counter_ && seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
+        return {energy_uj * kMicro, 0.0, 0.0, quiet && !always_draws_};
+    }
+    const Rise way = rise(last - 1);
+    const double rise_uj = energy_uj - static_cast<double>(points_[last - 1].energy_uj);
+    const double length = static_cast<double>(std::max<std::int64_t>(1, way.end_ns - way.start_ns));
+    const std::int64_t ticking_ns = tick_ns();
+    if (counter_ &&
+        (!way.straight || seen_ns_ >= point.t_ns + 2 * std::max(ticking_ns, kQuietNs))) {
+        // It has stopped ticking, or never had a rhythm: it is where it was last seen.
+        const bool final = seen_ns_ >= t_ns + ticking_ns && !(always_draws_ && way.straight);
+        const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
+        return {energy_uj * kMicro, error_uj * kMicro, 0.0, final};
+    }
+    // As before for one more tick (or one more reading of power), and no further.
+    const double most = point.tick_ns > 0 ? static_cast<double>(point.tick_ns) : length;
+    const double ahead =
+        std::min(static_cast<double>(std::max<std::int64_t>(0, t_ns - point.t_ns)), most) / length;
+    const double open = std::min(1.0, ahead);
+    // Its shape, as between two ticks, and how much it will be.
+    const double error_uj = rise_uj * (unevenness(last - 1) * open * (1.0 - open) + 0.5 * ahead) +
+                            rise_uj * std::min(1.0, point.unsure_ns / length) + quantum_uj_;
+    return {(energy_uj + rise_uj * ahead) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
+}
+
+// The whole step at point k if it may lie on either side of t.
+double Timeline::step_uj(std::size_t k, std::int64_t t_ns) const noexcept {
+    if (k == 0) return 0.0;
+    const Point& point = points_[k];
+    const std::int64_t latest_ns = point.t_ns + point.unsure_ns;
+    if (t_ns < point.before_ns || t_ns > latest_ns) return 0.0;
+    return static_cast<double>(point.energy_uj - points_[k - 1].energy_uj);
+}
+
+std::int64_t Timeline::known_to_ns() const noexcept {
+    const std::int64_t quiet_ns = std::max(2 * kQuietNs, kQuietTicks * tick_ns());
+    const bool stuck = counter_ && always_draws_ && seen_ns_ > last_ns() + quiet_ns;
+    return stuck ? last_ns() + tick_ns() : seen_ns_;
+}
+
+double Timeline::coverage(std::int64_t t0_ns, std::int64_t t1_ns) const {
+    if (points_.empty() || t1_ns < t0_ns) return 0.0;
+    const std::int64_t begin_ns = first_ns();
+    const std::int64_t end_ns = known_to_ns();
+    if (counter_ && points_.size() == 1 && (always_draws_ || seen_ns_ - begin_ns < kQuietNs)) {
+        return 0.0; // still within its first tick: nothing is known yet
+    }
+    if (t1_ns == t0_ns) return 1.0;
+    const std::int64_t from_ns = begin_ns - t0_ns <= kSlackNs ? t0_ns : begin_ns;
+    const std::int64_t to_ns = t1_ns - end_ns <= kSlackNs ? t1_ns : end_ns;
+    std::int64_t known_ns = std::max<std::int64_t>(0, to_ns - from_ns);
+    for (const auto& [start_ns, stop_ns] : gaps_) {
+        known_ns -= std::max<std::int64_t>(0, std::min(t1_ns, stop_ns) - std::max(t0_ns, start_ns));
+    }
+    return std::max(0.0, static_cast<double>(known_ns) / static_cast<double>(t1_ns - t0_ns));
+}
+
+std::pair<std::vector<std::int64_t>, std::vector<double>>
+Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
+    std::pair<std::vector<std::int64_t>, std::vector<double>> series;
+    if (points_.size() < 2) return series;
+    for (std::size_t k = index_at(t0_ns); k + 1 < points_.size(); ++k) {
+        if (points_[k].t_ns >= t1_ns) break;
+        series.first.push_back(points_[k + 1].t_ns);
+        series.second.push_back(watts_between(k));
+    }
+    return series;
+}
+
+} // namespace carbontracker

@@ -1,0 +1,108 @@
+// E(t) of one channel: joules since it started, at nanoseconds of CLOCK_MONOTONIC.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "sample.hpp"
+#include "source.hpp"
+
+namespace carbontracker {
+
+/// E(t) at one moment.
+struct Level {
+    double joules = 0.0;
+    double error_joules = 0.0;   ///< 95 % half-width of timing, shape and quantisation
+    double hidden_joules2 = 0.0; ///< variance that power hid between readings since the start
+    bool final = false;          ///< no later sample will move the value
+};
+
+/// The samples of one channel and the function through them. No clock, no sensor.
+///
+/// Samples are cumulative, so one that is missing, late or thinned away costs time resolution and
+/// never energy. E(t) never falls.
+class Timeline {
+public:
+    explicit Timeline(const Channel& channel);
+
+    /// Appends samples in time order. `seen_ns` is the newest good reading, which may have found
+    /// nothing moved.
+    void extend(std::span<const Sample> samples, std::int64_t seen_ns);
+
+    /// `shape`, if any, is a power channel of the same thing: between two changes of a counter it
+    /// says how the energy was spread, and is scaled to agree with the counter.
+    [[nodiscard]] Level at(std::int64_t t_ns, const Timeline* shape = nullptr) const;
+
+    /// Share of [t0, t1] in which the energy is known, 0..1.
+    [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns) const;
+
+    /// Mean watts between changes within [t0, t1], each with the end of its interval.
+    [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
+    power(std::int64_t t0_ns, std::int64_t t1_ns) const;
+
+    /// Keeps one sample in each `spacing_ns` of the time before `before_ns`, and fewer where even
+    /// those become many. Totals between samples that stay do not change.
+    void thin(std::int64_t before_ns, std::int64_t spacing_ns);
+
+    [[nodiscard]] std::size_t size() const noexcept { return points_.size(); }
+    [[nodiscard]] bool is_counter() const noexcept { return counter_; }
+    [[nodiscard]] std::int64_t seen_ns() const noexcept { return seen_ns_; }
+    [[nodiscard]] std::int64_t first_ns() const noexcept;
+    [[nodiscard]] std::int64_t last_ns() const noexcept;
+    /// The sensor's refresh period as far as known.
+    [[nodiscard]] std::int64_t tick_ns() const noexcept;
+    /// Time of the `back`-th newest sample, or of the first.
+    [[nodiscard]] std::int64_t newest_ns(std::size_t back) const noexcept;
+    [[nodiscard]] double quantum_joules() const noexcept { return quantum_uj_ * 1e-6; }
+    /// When the counter last began again; 0 if it never did.
+    [[nodiscard]] std::int64_t restart_ns() const noexcept { return restart_ns_; }
+    /// The newest sample before that.
+    [[nodiscard]] std::int64_t before_restart_ns() const noexcept { return before_restart_ns_; }
+
+private:
+    struct Point {
+        std::int64_t t_ns;
+        std::int64_t energy_uj;
+        std::int64_t before_ns; // the last reading that found the energy before
+        double hidden_joules2;
+        std::uint32_t unsure_ns;
+        std::uint32_t tick_ns;
+        std::uint32_t flags;
+    };
+    struct Rise {
+        std::int64_t start_ns;
+        std::int64_t end_ns;
+        bool straight; // else all at once
+    };
+
+    void append(const Sample& sample);
+    void refine_last(const Sample& next);
+    void add_gap(std::int64_t start_ns, std::int64_t end_ns);
+    [[nodiscard]] double hidden_after(const Point& point) const;
+    [[nodiscard]] std::size_t index_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] Rise rise(std::size_t k) const noexcept;
+    [[nodiscard]] double watts_between(std::size_t k) const noexcept;
+    [[nodiscard]] double unevenness(std::size_t k) const noexcept;
+    [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Timeline* shape) const;
+    [[nodiscard]] Level after_last(std::int64_t t_ns) const;
+    [[nodiscard]] Level integrated(std::size_t k, std::int64_t t_ns) const;
+    [[nodiscard]] double spread(const Rise& rise, std::int64_t t_ns, double share) const;
+    [[nodiscard]] double step_uj(std::size_t k, std::int64_t t_ns) const noexcept;
+    [[nodiscard]] std::int64_t known_to_ns() const noexcept;
+
+    const bool counter_;
+    const bool always_draws_; // standing still means that nothing is known
+    const std::int64_t usual_tick_ns_;
+    const double quantum_uj_;
+    std::vector<Point> points_;
+    std::vector<std::pair<std::int64_t, std::int64_t>> gaps_;
+    std::int64_t seen_ns_ = 0;
+    std::int64_t restart_ns_ = 0;
+    std::int64_t before_restart_ns_ = 0;
+    std::size_t thinned_ = 0; // leading points that are no longer every change there was
+};
+
+} // namespace carbontracker
