@@ -32,15 +32,20 @@ constexpr std::int64_t kLongestPauseNs = 600'000 * kMilli;
 constexpr double kLeastMarginNs = 100'000.0;
 constexpr double kMostMargin = 0.3; // of a period
 
+constexpr double kSharp = 0.15; // of a period: a pair of readings that can hardly hit by chance
 constexpr double kMostReach = 4096.0;
 constexpr double kLostCount = 4.0;
 constexpr double kDoubtful = 0.15; // of a period off the grid
 constexpr int kMostDoubt = 12;
+constexpr int kTries = 5; // readings after an edge before it is taken for missing
 constexpr int kTrustedStamps = 3;
 constexpr int kMostTrust = 8;
 constexpr std::int64_t kStampOfCallNs = 300'000;
 
-// Without a rhythm, a change this rare is not waited for after a mark.
+// A shorter period leaves no room for a pair of readings around its edges.
+constexpr double kShortestLockNs = 3.0 * kMilli;
+
+// Without a lock, a change this rare is not waited for after a mark.
 constexpr std::int64_t kScanNs = 20 * kMilli;
 
 std::int64_t to_ns(double ns) noexcept {
@@ -49,14 +54,15 @@ std::int64_t to_ns(double ns) noexcept {
 
 } // namespace
 
-Rhythm::Rhythm(std::int64_t usual_ns) noexcept
-    : mode_(usual_ns > 0 ? Mode::searching : Mode::free), usual_ns_(usual_ns) {
+Rhythm::Rhythm(std::int64_t usual_ns, bool always_moves) noexcept
+    : always_moves_(always_moves), mode_(usual_ns > 0 ? Mode::searching : Mode::free),
+      usual_ns_(usual_ns) {
     search_.step_ns = std::clamp(usual_ns / 16, kLeastStepNs, kMostStepNs);
     search_.pause_ns = kFirstPauseNs;
 }
 
 std::int64_t Rhythm::tick_ns() const noexcept {
-    return mode_ == Mode::locked ? to_ns(lock_.period_ns) : 0;
+    return mode_ == Mode::locked ? to_ns(lock_.period_ns) : tick_ns_;
 }
 
 bool Rhythm::wants_marks() const noexcept {
@@ -124,6 +130,7 @@ Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept 
 
 void Rhythm::search_from(std::int64_t now_ns) noexcept {
     mode_ = Mode::searching;
+    tick_ns_ = 0;
     search_.count = 0;
     search_.still = search_.moving = 0;
     search_.began_ns = now_ns;
@@ -163,17 +170,16 @@ void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read
 
 void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     const std::size_t n = search_.count;
-    std::array<std::int64_t, kEdges> intervals{};
+    // The shortest interval is one period: longer ones hold updates that were left out, or that
+    // showed the same power again.
+    std::int64_t shortest_ns = search_.edges[n - 1] - search_.edges[0];
     for (std::size_t i = 1; i < n; ++i) {
-        intervals[i - 1] = search_.edges[i] - search_.edges[i - 1];
+        shortest_ns = std::min(shortest_ns, search_.edges[i] - search_.edges[i - 1]);
     }
-    const auto middle = intervals.begin() + static_cast<std::ptrdiff_t>((n - 1) / 2);
-    std::nth_element(intervals.begin(), middle,
-                     intervals.begin() + static_cast<std::ptrdiff_t>(n - 1));
-    const auto median_ns = static_cast<double>(std::max<std::int64_t>(*middle, 1));
-    if (median_ns < static_cast<double>(kStepsPerPeriod * search_.step_ns) &&
+    const auto shortest = static_cast<double>(std::max<std::int64_t>(shortest_ns, 1));
+    if (shortest < static_cast<double>(kStepsPerPeriod * search_.step_ns) &&
         search_.step_ns > kLeastStepNs) {
-        search_.step_ns = std::max(kLeastStepNs, to_ns(median_ns) / 12);
+        search_.step_ns = std::max(kLeastStepNs, to_ns(shortest) / 12);
         search_.count = 0;
         return;
     }
@@ -184,7 +190,7 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
         const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
         if (i > 0) {
             const auto interval = static_cast<double>(search_.edges[i] - search_.edges[i - 1]);
-            periods[i] = periods[i - 1] + std::max(1.0, std::round(interval / median_ns));
+            periods[i] = periods[i - 1] + std::max(1.0, std::round(interval / shortest));
         }
         sum_n += periods[i];
         sum_t += t;
@@ -204,6 +210,14 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     }
     if (slope <= 0.0 || on_grid < kShareOnGrid * count) {
         if (n == kEdges) give_up(now_ns);
+        return;
+    }
+    if (slope < kShortestLockNs) {
+        // Too short to find an edge by a pair of readings. The period is known all the same, and a
+        // mark searches for the edge that follows it.
+        usual_ns_ = tick_ns_ = to_ns(slope);
+        give_up(now_ns);
+        search_.retry_ns = now_ns + kLongestPauseNs;
         return;
     }
     mode_ = Mode::locked;
@@ -232,7 +246,7 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
         const bool narrow = 2.0 * half < 0.6 * period;
         const double unsure = std::min(half, lock_.margin_ns);
         if (narrow) {
-            confirm(grid, edges > 1.0 || visit_.stage == Stage::after);
+            confirm(grid, visit_.stage == Stage::after, 2.0 * half < kSharp * period);
         } else {
             lock_.edge_ns = grid;
         }
@@ -256,14 +270,14 @@ void Rhythm::lose_count() noexcept {
     lock_.margin_ns = std::max(kLeastMarginNs, kMostMargin * lock_.period_ns);
 }
 
-void Rhythm::confirm(double edge_ns, bool pair) noexcept {
+void Rhythm::confirm(double edge_ns, bool pair, bool sharp) noexcept {
     lock_.edge_ns = edge_ns;
     lock_.doubt = std::max(0, lock_.doubt - 1);
     lock_.jitter_ns *= 0.95;
     if (!pair) return;
-    lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
-    const double floor_ns = std::max(kLeastMarginNs, 2.0 * lock_.jitter_ns);
-    const double closer = lock_.margin_ns > 2.0 * floor_ns ? 0.6 : 0.95;
+    // A pair that is wide for the period may hold an edge by chance: that proves no count.
+    if (sharp) lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
+    const double closer = lock_.margin_ns > 4.0 * lock_.jitter_ns ? 0.6 : 0.85;
     lock_.margin_ns = std::max(kLeastMarginNs, closer * lock_.margin_ns);
 }
 
@@ -273,7 +287,7 @@ void Rhythm::correct(double edge_ns, double error_ns, double edges) noexcept {
     const double of_period = edges >= 4.0 ? 0.4 : 0.05;
     lock_.period_ns += of_period * error_ns / std::max(1.0, edges);
     lock_.edge_ns = edge_ns + 0.5 * error_ns;
-    lock_.jitter_ns += 0.1 * (std::min(off, 0.25 * lock_.period_ns) - lock_.jitter_ns);
+    lock_.jitter_ns += 0.1 * (std::min(off, lock_.margin_ns) - lock_.jitter_ns);
     if (off > lock_.margin_ns) lock_.reach = std::max(1.0, 0.5 * lock_.reach);
     if (!stamped()) {
         lock_.margin_ns = std::clamp(std::max(1.5 * lock_.margin_ns, 1.5 * off), kLeastMarginNs,
@@ -299,10 +313,20 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     }
     if (visit_.stage == Stage::before && read >= visit_.edge_ns - 1.5 * lock_.margin_ns) {
         visit_.stage = Stage::after;
+        visit_.moved = changed;
     }
-    if (visit_.stage == Stage::after && read > visit_.edge_ns + 0.5 * lock_.period_ns) {
+    const int most = always_moves_ && !visit_.moved ? kTries : 1;
+    if (visit_.stage == Stage::after && read >= visit_.edge_ns + 0.9 * lock_.margin_ns &&
+        ++visit_.tries > most) {
         visit_.stage = Stage::idle; // no change: the update was left out, or showed the same value
-        distrust(1, read_ns);
+        if (visit_.moved) {
+            // Or the first reading had found it already, and took it for the one before.
+            lock_.edge_ns -= lock_.margin_ns;
+            lock_.margin_ns = std::min(1.6 * lock_.margin_ns, kMostMargin * lock_.period_ns);
+            lock_.reach = std::max(1.0, 0.5 * lock_.reach);
+        } else if (always_moves_) {
+            distrust(1, read_ns);
+        }
     }
 }
 
@@ -312,8 +336,12 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns)
     const auto now = static_cast<double>(now_ns);
     if (visit_.stage == Stage::after) {
         const double after = visit_.edge_ns + margin;
-        // Not there yet: it is late, and a little further on each time.
-        return to_ns(after > now ? after : now + std::max(margin, period / 20.0));
+        if (visit_.wanted && now < after) { // a mark is worth a closer look than a pair
+            return to_ns(std::min(after, now + std::max(double{kLeastStepNs}, margin / 3.0)));
+        }
+        // Not there yet: it is late, and further on each time.
+        const double later = now + margin * static_cast<double>(1 << visit_.tries);
+        return to_ns(after > now ? after : std::min(later, now + 0.3 * period));
     }
     const double skipped =
         std::min(lock_.reach, std::floor(static_cast<double>(spacing_ns) / period));
@@ -324,6 +352,8 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns)
     if (visit_.stage == Stage::idle || visit_.wanted || edge < visit_.edge_ns) {
         visit_.edge_ns = edge;
         visit_.stage = Stage::before;
+        visit_.tries = 0;
+        visit_.moved = false;
     }
     // A trusted stamp tells the moment, and one reading after it is enough.
     if (stamped() || visit_.edge_ns - margin <= now) {
@@ -358,7 +388,7 @@ std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) 
 
 std::int64_t Rhythm::scan_ns() const noexcept {
     if (scan_until_ns_ <= last_read_ns_) return 0;
-    return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 10);
+    return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 8);
 }
 
 void Rhythm::mark(std::int64_t t_ns) noexcept {
