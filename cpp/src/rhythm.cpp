@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "clock.hpp"
+#include "grid.hpp"
 
 namespace carbontracker {
 namespace {
@@ -176,46 +177,21 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     for (std::size_t i = 1; i < n; ++i) {
         shortest_ns = std::min(shortest_ns, search_.edges[i] - search_.edges[i - 1]);
     }
-    const auto shortest = static_cast<double>(std::max<std::int64_t>(shortest_ns, 1));
-    if (shortest < static_cast<double>(kStepsPerPeriod * search_.step_ns) &&
-        search_.step_ns > kLeastStepNs) {
-        search_.step_ns = std::max(kLeastStepNs, to_ns(shortest) / 12);
+    if (shortest_ns < kStepsPerPeriod * search_.step_ns && search_.step_ns > kLeastStepNs) {
+        search_.step_ns = std::max(kLeastStepNs, shortest_ns / 12);
         search_.count = 0;
         return;
     }
-    // A straight line through (number of periods, time), missed updates being whole periods.
-    std::array<double, kEdges> periods{};
-    double sum_n = 0.0, sum_t = 0.0, sum_nn = 0.0, sum_nt = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
-        if (i > 0) {
-            const auto interval = static_cast<double>(search_.edges[i] - search_.edges[i - 1]);
-            periods[i] = periods[i - 1] + std::max(1.0, std::round(interval / shortest));
-        }
-        sum_n += periods[i];
-        sum_t += t;
-        sum_nn += periods[i] * periods[i];
-        sum_nt += periods[i] * t;
-    }
-    const auto count = static_cast<double>(n);
-    const double slope = (count * sum_nt - sum_n * sum_t) / (count * sum_nn - sum_n * sum_n);
-    const double start = (sum_t - slope * sum_n) / count;
-    const double tolerance = kOnGrid * slope + static_cast<double>(search_.step_ns);
-    double on_grid = 0.0, deviation = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
-        const double off = std::abs(t - start - slope * periods[i]);
-        if (off <= tolerance) on_grid += 1.0;
-        deviation += off;
-    }
-    if (slope <= 0.0 || on_grid < kShareOnGrid * count) {
+    const Grid grid = fit_grid({search_.edges.data(), n}, shortest_ns, kOnGrid,
+                               static_cast<double>(search_.step_ns));
+    if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid) {
         if (n == kEdges) give_up(now_ns);
         return;
     }
-    if (slope < kShortestLockNs) {
+    if (grid.period_ns < kShortestLockNs) {
         // Too short to find an edge by a pair of readings. The period is known all the same, and a
         // mark searches for the edge that follows it.
-        usual_ns_ = tick_ns_ = to_ns(slope);
+        usual_ns_ = tick_ns_ = to_ns(grid.period_ns);
         give_up(now_ns);
         search_.retry_ns = now_ns + kLongestPauseNs;
         return;
@@ -223,11 +199,11 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     mode_ = Mode::locked;
     search_.pause_ns = kFirstPauseNs;
     lock_ = {};
-    lock_.period_ns = slope;
-    lock_.edge_ns = static_cast<double>(search_.edges[0]) + start + slope * periods[n - 1];
-    lock_.jitter_ns = deviation / count;
+    lock_.period_ns = grid.period_ns;
+    lock_.edge_ns = grid.newest_ns;
+    lock_.jitter_ns = grid.deviation_ns;
     lock_.margin_ns = std::clamp(1.5 * static_cast<double>(search_.step_ns), kLeastMarginNs,
-                                 std::max(kLeastMarginNs, kMostMargin * slope));
+                                 std::max(kLeastMarginNs, kMostMargin * grid.period_ns));
     visit_ = {};
 }
 

@@ -301,15 +301,18 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
         const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
         return {energy_uj * kMicro, error_uj * kMicro, 0.0, final};
     }
-    // As before for one more tick (or one more reading of power), and no further.
-    const double most = point.tick_ns > 0 ? static_cast<double>(point.tick_ns) : length;
+    // As before for one more tick or reading, and no further; power, as long as it was seen.
+    double most = std::max(static_cast<double>(point.tick_ns), length);
+    if (!counter_) most = std::max(most, static_cast<double>(seen_ns_ - point.t_ns));
     const double ahead =
         std::min(static_cast<double>(std::max<std::int64_t>(0, t_ns - point.t_ns)), most) / length;
     const double open = std::min(1.0, ahead);
     // Its shape, as between two ticks, and how much it will be.
     const double error_uj = shape_joules(last - 1, open, range) / kMicro + 0.5 * rise_uj * ahead +
                             rise_uj * std::min(1.0, point.unsure_ns / length) + quantum_uj_;
-    return {(energy_uj + rise_uj * ahead) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
+    const double more_uj =
+        counter_ ? rise_uj * ahead : static_cast<double>(point.watts) * length * ahead * 1e-3;
+    return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
 }
 
 // The whole step at point k if it may lie on either side of t.

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
-from carbontracker._core import Mark
+from carbontracker._core import Mark as Mark  # for those who may not know the core
+from carbontracker._core import Span as Span
 from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
