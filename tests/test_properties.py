@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from carbontracker.timeline import GAP, STOOD_STILL, Timeline
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from carbontracker import _core
-from carbontracker.timeline import GAP, STOOD_STILL, Timeline
 from carbontracker.window import ChannelInfo, window_energy
 
 if TYPE_CHECKING:

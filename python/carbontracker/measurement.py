@@ -18,7 +18,6 @@ from carbontracker.session import Config, Mark, Session, Span, acquire, check_pa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
     from carbontracker.footprint import Footprint
     from carbontracker.session import Floats, Int64s
     from carbontracker.window import Energy
@@ -152,6 +151,8 @@ def _default_config() -> Config:
 _held: list[Session] = []
 """The sessions that windows use, held until the process ends: windows come back."""
 
+_NO_OPTIONS = (None,) * 6
+
 _usual: list[tuple[Any, tuple[Session, Pricing]]] = []
 """What a window without options needs, so that it costs next to nothing."""
 
@@ -205,7 +206,8 @@ def measure(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    if rate_hz is overhead_budget is edge_reads is location is pue is intensity is None:
+    options = (rate_hz, overhead_budget, edge_reads, location, pue, intensity)
+    if options == _NO_OPTIONS:
         core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
