@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,7 @@ class Session:
     def channel_stats(self, index: int) -> ChannelStats: ...
     def stats(self) -> list[tuple[str, SamplerStats]]: ...
 
-@disjoint_base
+@final
 class Mark:
     def __new__(cls, session: Session | None, edge_reads: bool = True, t_ns: int = 0) -> Mark: ...
     @property
