@@ -184,9 +184,7 @@ CARDS: dict[str, Gpu] = {
     "k80": Gpu(name="Tesla K80", arch=2, period_ms=100, log=222, energy=False, fields=False),
     "v100": Gpu(name="Tesla V100-SXM2-32GB", arch=5, period_ms=20, average_ms=10, instant_ms=10),
     "t4": Gpu(name="Tesla T4", arch=6, period_ms=100, average_ms=100, instant_ms=100),
-    "a100": Gpu(
-        name="NVIDIA A100-SXM4-80GB", arch=7, period_ms=100, average_ms=25, instant_ms=25
-    ),
+    "a100": Gpu(name="NVIDIA A100-SXM4-80GB", arch=7, period_ms=100, average_ms=25, instant_ms=25),
     "rtx3090": Gpu(
         name="NVIDIA GeForce RTX 3090", arch=7, period_ms=100, average_ms=1000, instant_ms=100
     ),
