@@ -1,5 +1,5 @@
 // The part of NVML's documented C ABI that is used here: numbers and layouts, and nothing else.
-// tests/test_nvml_abi.py compares it with NVIDIA's own header where that is installed.
+// tests/test_nvml.py compares it with NVIDIA's own header where that is installed.
 #pragma once
 
 #include <cmath>

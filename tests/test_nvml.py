@@ -1,11 +1,12 @@
-"""Our declarations of NVML's ABI against NVIDIA's own header, where its package is installed.
+"""Our declarations of NVML's ABI against NVIDIA's own header; and that every trap has its test.
 
 The header belongs to `nvidia-nvml-dev-cu12`, under a licence of its own: it is neither needed to
-build nor shipped, and without it these tests are skipped.
+build nor shipped, and where that package is not installed its tests are skipped.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from importlib import metadata
@@ -185,3 +186,18 @@ def test_n3_the_fake_has_nvidias_layouts_too(tmp_path: Path) -> None:
         lines.append(f'_Static_assert(offsetof(struct {ours}, {member}) == {at}, "");')
     text = "\n".join(lines) + "\n"
     compile_as(tmp_path, "cc", "gnu11", text, header.parent, ROOT / "tests" / "support")
+
+
+def test_every_trap_has_tests_that_exist() -> None:
+    rows = [
+        line.split("|")
+        for line in (ROOT / "docs" / "traps-nvml.md").read_text().splitlines()
+        if re.match(r"\| N\d+ ", line)
+    ]
+    assert [row[1].strip() for row in rows] == [f"N{number}" for number in range(1, 26)]
+    for row in rows:
+        named = re.findall(r"`([\w/.]+)::(\w+)`", row[-2])
+        assert named, row
+        for file, test in named:
+            text = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"(TEST\({test}\)|def {test}\()", text), f"{file}::{test}"
