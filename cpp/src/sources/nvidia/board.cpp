@@ -164,7 +164,6 @@ bool Board::reopen() noexcept {
     }
     if (status != kSuccess) return false;
     device_ = device;
-    for (Lane& lane : lanes_) lane.clock.forget();
     read(scratch_);
     return std::any_of(lanes_.begin(), lanes_.end(), [&](const Lane& lane) {
         return scratch_[lane.channel].status == Status::ok;

@@ -56,8 +56,6 @@ public:
         return tells_ ? newest_ns_ : 0;
     }
 
-    void forget() noexcept { *this = FieldClock(); }
-
 private:
     static constexpr std::int64_t kJitterNs = 200'000;
     static constexpr long long kMostUs = std::numeric_limits<std::int64_t>::max() / 1000;
