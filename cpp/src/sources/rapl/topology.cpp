@@ -45,6 +45,7 @@ bool names_each_die_once(const std::vector<Place>& online, const std::vector<int
     std::copy_if(online.begin(), online.end(), std::back_inserter(named), [&](const Place& place) {
         return std::find(cpumask.begin(), cpumask.end(), place.cpu) != cpumask.end();
     });
+    if (named.size() == online.size()) return false; // every CPU, and not one of each die
     const std::set<Key> dies = dies_of(named);
     return dies.size() == named.size() && dies == dies_of(online);
 }
