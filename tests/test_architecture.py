@@ -95,6 +95,9 @@ CORE_KNOWS = {
     "moments": ("timeline",),
     "governor": (),
 }
+SHARED_HELPERS = {
+    "rapl": "one set of counters behind three doors: equal names tell that they are one"
+}
 SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp")
 
 # ---- Python --------------------------------------------------------------------------------
@@ -314,7 +317,7 @@ def shared_helper_complaints(files: Mapping[str, str]) -> Iterator[str]:
             if helper_folder(target) and path.startswith("sources/") and not helper_folder(path):
                 users[helper_folder(target)].add(path)
     for folder, paths in users.items():
-        if len(paths) > 1:
+        if len(paths) > 1 and folder not in SHARED_HELPERS:
             yield f"sources/{folder} is shared by {' and '.join(sorted(paths))}"
 
 
@@ -603,6 +606,8 @@ def test_a_helper_folder_of_two_sources_is_seen() -> None:
     assert list(shared_helper_complaints(shared)) == [
         "sources/x is shared by sources/a.cpp and sources/b.cpp"
     ]
+    excepted = {path: text.replace("x/", "rapl/") for path, text in shared.items()}
+    assert list(shared_helper_complaints(excepted)) == []
 
 
 def test_a_binding_that_decides_is_seen() -> None:

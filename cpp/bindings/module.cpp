@@ -61,12 +61,21 @@ void bind_host(py::module_& m) {
     py::class_<ct::Host>(m, "Host").def(
         py::init([](std::filesystem::path root, std::string nvml_library,
                     std::filesystem::path data_dir, std::map<std::string, std::string> environment,
-                    std::vector<ct::SimulatedDevice> simulated) {
-            return ct::Host{std::move(root), std::move(nvml_library), std::move(data_dir),
-                            std::move(environment), std::move(simulated)};
+                    std::vector<ct::SimulatedDevice> simulated, bool gpus_of_process,
+                    std::string perf_library) {
+            ct::Host host;
+            host.root = std::move(root);
+            host.nvml_library = std::move(nvml_library);
+            host.data_dir = std::move(data_dir);
+            host.environment = std::move(environment);
+            host.simulated = std::move(simulated);
+            host.gpus_of_process = gpus_of_process;
+            host.perf_library = std::move(perf_library);
+            return host;
         }),
         py::kw_only(), py::arg("root"), py::arg("nvml_library"), py::arg("data_dir"),
-        py::arg("environment"), py::arg("simulated"));
+        py::arg("environment"), py::arg("simulated"), py::arg("gpus_of_process") = false,
+        py::arg("perf_library") = "");
 }
 
 void bind_entry(py::module_& m) {

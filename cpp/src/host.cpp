@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 namespace carbontracker {
@@ -40,7 +41,12 @@ bool File::is_removed() const noexcept {
 }
 
 long File::read_start(char* buffer, std::size_t size) const noexcept {
-    const ssize_t got = ::pread(fd_, buffer, size, 0);
+    return read_at(buffer, size, 0);
+}
+
+long File::read_at(void* buffer, std::size_t size, std::int64_t offset) const noexcept {
+    static_assert(sizeof(off_t) == sizeof offset, "AMD numbers its registers from 2^31 on");
+    const ssize_t got = ::pread(fd_, buffer, size, offset);
     return got < 0 ? -errno : got;
 }
 
@@ -54,6 +60,16 @@ std::optional<std::uint64_t> File::number(int& failure) const noexcept {
     const auto value = parse_number({text, static_cast<std::size_t>(got)});
     failure = value ? 0 : EBADMSG;
     return value;
+}
+
+std::vector<std::filesystem::path> list_folder(const std::filesystem::path& path) {
+    std::vector<std::filesystem::path> result;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end;
+         entry.increment(error)) {
+        result.push_back(entry->path());
+    }
+    return result;
 }
 
 std::optional<std::string> read_text(const std::filesystem::path& path) {
@@ -91,6 +107,9 @@ std::string describe_errno(int error) {
     case EIO: return "the hardware did not answer (EIO)";
     case ENODATA: return "the sensor has no value (ENODATA)";
     case ENODEV: return "the device is gone (ENODEV)";
+    case ENXIO: return "nothing answers there (ENXIO)";
+    case EINVAL: return "not supported (EINVAL)";
+    case EMFILE: return "too many open files (EMFILE)";
     case EISDIR: return "a directory where a file should be (EISDIR)";
     case EBADMSG: return "no number in the file";
     default: return "error " + std::to_string(error);

@@ -1,5 +1,5 @@
-// The world as the sources see it: one root folder, one library path, one environment. Tests fake
-// these three and nothing else.
+// The world as the sources see it: one root folder, two library paths, one environment. Tests fake
+// these and nothing else.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,7 @@ struct Host {
     std::map<std::string, std::string> environment; ///< CUDA_VISIBLE_DEVICES and the like
     std::vector<SimulatedDevice> simulated;
     bool gpus_of_process = false; ///< only the GPUs that this process or its descendants work on
+    std::string perf_library = {}; ///< opens and reads perf events; empty: the kernel itself
 
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
 };
@@ -51,6 +52,9 @@ public:
     /// Bytes read from the start into `buffer`, or -errno.
     [[nodiscard]] long read_start(char* buffer, std::size_t size) const noexcept;
 
+    /// Bytes read from `offset` on, which may be beyond 2^31, or -errno.
+    [[nodiscard]] long read_at(void* buffer, std::size_t size, std::int64_t offset) const noexcept;
+
     /// The decimal number at the start of the file; on failure nullopt, and `failure` is an errno
     /// (EBADMSG where there is no number).
     [[nodiscard]] std::optional<std::uint64_t> number(int& failure) const noexcept;
@@ -59,6 +63,10 @@ private:
     int fd_ = -1;
     int error_ = 0;
 };
+
+/// What a folder holds, in no order; empty if it cannot be listed. Never throws for a folder that
+/// vanishes meanwhile, as a range over a directory_iterator does.
+std::vector<std::filesystem::path> list_folder(const std::filesystem::path& path);
 
 /// Whole text of a small file, without the trailing newline; nullopt if it cannot be read.
 std::optional<std::string> read_text(const std::filesystem::path& path);

@@ -29,6 +29,8 @@ class Host:
         data_dir: Path,
         environment: dict[str, str],
         simulated: list[SimulatedDevice],
+        gpus_of_process: bool = False,
+        perf_library: str = "",
     ) -> None: ...
 
 class Entry:

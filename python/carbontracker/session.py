@@ -85,6 +85,10 @@ class Config:
     root: str = "/"
     """The folder above ``sys`` and ``proc``."""
     nvml_library: str = "libnvidia-ml.so.1"
+    perf_library: str = ""
+    """Stands in for the kernel's perf events; empty for the kernel itself."""
+    gpus_of_process: bool = False
+    """Only the GPUs that this process works on when sampling begins."""
     kinds: tuple[str, ...] = ()
     """Only these kinds of channel; empty for all."""
     simulated: tuple[Simulated, ...] = ()
@@ -107,7 +111,8 @@ class Config:
         """Return a configuration with the environment's answers where nothing else is said.
 
         ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
-        host); ``CARBONTRACKER_NVML``: path of the NVML library; ``CARBONTRACKER_RATE_HZ``: a
+        host); ``CARBONTRACKER_NVML``: path of the NVML library, ``CARBONTRACKER_PERF`` of one that stands
+        in for perf events; ``CARBONTRACKER_RATE_HZ``: a
         fixed rate of reading; ``CARBONTRACKER_BUDGET``: share of a core;
         ``CARBONTRACKER_EDGE_READS=0``: marks ask for no readings. A number that cannot be is said
         on stderr and not used: the environment must not stop a training.
@@ -116,6 +121,7 @@ class Config:
         found: dict[str, object] = {
             "root": environ.get("CARBONTRACKER_ROOT") or "/",
             "nvml_library": environ.get("CARBONTRACKER_NVML") or "libnvidia-ml.so.1",
+            "perf_library": environ.get("CARBONTRACKER_PERF") or "",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
             "edge_reads": environ.get("CARBONTRACKER_EDGE_READS") != "0",
@@ -136,6 +142,8 @@ class Config:
             data_dir=Path(__file__).parent / "data",
             environment={name: text for name, text in variables.items() if text is not None},
             simulated=[_core.SimulatedDevice(d.kind, d.name, d.waveform) for d in self.simulated],
+            gpus_of_process=self.gpus_of_process,
+            perf_library=self.perf_library,
         )
 
 

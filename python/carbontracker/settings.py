@@ -130,6 +130,7 @@ class Settings:
         return Config.from_environment(
             kinds=kinds_of(self.chosen_components),
             simulated=self.simulated,
+            gpus_of_process=bool(self.devices_by_pid),
             spacing_s=float(self.update_interval) if possible else 1.0,
             **check_pace(self.rate_hz, self.overhead_budget),
         )

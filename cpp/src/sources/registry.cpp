@@ -8,7 +8,9 @@
 #define CARBONTRACKER_SENSORS(SENSOR) \
     SENSOR(simulated) \
     SENSOR(nvml) \
+    SENSOR(rapl_perf) \
     SENSOR(powercap) \
+    SENSOR(rapl_msr) \
     SENSOR(cpu_load) \
     /* end of the list, so that a new line changes no other */
 // clang-format on
