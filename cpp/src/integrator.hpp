@@ -40,10 +40,12 @@ private:
     Outcome still(const Reading& reading, std::int64_t refresh_ns, Sample& sample) noexcept;
     void publish(std::int64_t refresh_ns, Sample& sample) const noexcept;
     [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
+    [[nodiscard]] std::int64_t window_ns(std::int64_t refresh_ns) const noexcept;
 
     const double units_per_raw_;
     const double max_watts_;
     const std::int64_t window_ns_;
+    const std::int64_t usual_ns_; // the refresh period that belongs to that window
 
     bool started_ = false;
     Reading last_;

@@ -109,7 +109,7 @@ double Timeline::hidden_after(const Point& point) const {
     const double before = points_.back().hidden_joules2;
     const Point& last = points_.back();
     const std::int64_t span_ns = point.t_ns - last.t_ns;
-    if (counter_ || (whole_ && span_ns <= 2 * tick_ns())) return before;
+    if (counter_ || (whole_ && point.tick_ns > 0 && span_ns <= 2 * tick_ns())) return before;
     const double jump = static_cast<double>(point.watts) - static_cast<double>(last.watts);
     const double hidden = kHidden * jump * seconds(std::max(span_ns, tick_ns()));
     return before + hidden * hidden;
