@@ -8,7 +8,6 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
-#include <system_error>
 #include <utility>
 
 namespace carbontracker {
@@ -21,6 +20,12 @@ std::optional<std::string> Host::variable(const std::string& name) const {
 
 File::File(const std::filesystem::path& path) noexcept
     : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), error_(fd_ < 0 ? errno : 0) {}
+
+File File::adopt(int descriptor) noexcept {
+    File file;
+    file.fd_ = descriptor;
+    return file;
+}
 
 File::File(File&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), error_(std::exchange(other.error_, 0)) {}
@@ -41,12 +46,7 @@ bool File::is_removed() const noexcept {
 }
 
 long File::read_start(char* buffer, std::size_t size) const noexcept {
-    return read_at(buffer, size, 0);
-}
-
-long File::read_at(void* buffer, std::size_t size, std::int64_t offset) const noexcept {
-    static_assert(sizeof(off_t) == sizeof offset, "AMD numbers its registers from 2^31 on");
-    const ssize_t got = ::pread(fd_, buffer, size, offset);
+    const ssize_t got = ::pread(fd_, buffer, size, 0);
     return got < 0 ? -errno : got;
 }
 
@@ -62,14 +62,14 @@ std::optional<std::uint64_t> File::number(int& failure) const noexcept {
     return value;
 }
 
-std::vector<std::filesystem::path> list_folder(const std::filesystem::path& path) {
-    std::vector<std::filesystem::path> result;
-    std::error_code error;
-    for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end;
-         entry.increment(error)) {
-        result.push_back(entry->path());
-    }
-    return result;
+std::optional<std::uint64_t> File::word(std::uint64_t offset, int& failure) const noexcept {
+    static_assert(sizeof(off_t) == sizeof(std::uint64_t)); // register numbers exceed 2^31
+    std::uint64_t value = 0;
+    const ssize_t got = ::pread(fd_, &value, sizeof value, static_cast<off_t>(offset));
+    failure = got < 0 ? errno : 0;
+    if (got == sizeof value) return value;
+    if (got >= 0) failure = ENXIO;
+    return std::nullopt;
 }
 
 std::optional<std::string> read_text(const std::filesystem::path& path) {
@@ -104,12 +104,12 @@ std::string describe_errno(int error) {
     case EACCES: return "permission denied (EACCES)";
     case EPERM: return "operation not permitted (EPERM)";
     case ENOENT: return "no such file (ENOENT)";
+    case EINVAL: return "not supported (EINVAL)";
+    case EMFILE: return "too many open files (EMFILE)";
+    case ENXIO: return "no such device (ENXIO)";
     case EIO: return "the hardware did not answer (EIO)";
     case ENODATA: return "the sensor has no value (ENODATA)";
     case ENODEV: return "the device is gone (ENODEV)";
-    case ENXIO: return "nothing answers there (ENXIO)";
-    case EINVAL: return "not supported (EINVAL)";
-    case EMFILE: return "too many open files (EMFILE)";
     case EISDIR: return "a directory where a file should be (EISDIR)";
     case EBADMSG: return "no number in the file";
     default: return "error " + std::to_string(error);

@@ -1,5 +1,5 @@
-// The world as the sources see it: one root folder, two library paths, one environment. Tests fake
-// these and nothing else.
+// The world as the sources see it: one root folder, one library path, one environment. Tests fake
+// these three and nothing else.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,9 @@ struct Host {
     std::filesystem::path data_dir;                 ///< the package's tables
     std::map<std::string, std::string> environment; ///< CUDA_VISIBLE_DEVICES and the like
     std::vector<SimulatedDevice> simulated;
+    /// Answers for perf_event_open(2) and its reads, as handed to dlopen; empty: the kernel.
+    std::string perf_library{};
     bool gpus_of_process = false; ///< only the GPUs that this process or its descendants work on
-    std::string perf_library = {}; ///< opens and reads perf events; empty: the kernel itself
 
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
 };
@@ -37,6 +38,8 @@ public:
     File() = default;
     /// Opens read-only; check error() before use.
     explicit File(const std::filesystem::path& path) noexcept;
+    /// Takes over an open descriptor.
+    static File adopt(int descriptor) noexcept;
     File(File&& other) noexcept;
     File& operator=(File&& other) noexcept;
     File(const File&) = delete;
@@ -46,27 +49,27 @@ public:
     /// 0, or the errno of the failed open.
     [[nodiscard]] int error() const noexcept { return error_; }
 
+    [[nodiscard]] int descriptor() const noexcept { return fd_; }
+
     /// Whether the open file has lost its last name: it was deleted or replaced.
     [[nodiscard]] bool is_removed() const noexcept;
 
     /// Bytes read from the start into `buffer`, or -errno.
     [[nodiscard]] long read_start(char* buffer, std::size_t size) const noexcept;
 
-    /// Bytes read from `offset` on, which may be beyond 2^31, or -errno.
-    [[nodiscard]] long read_at(void* buffer, std::size_t size, std::int64_t offset) const noexcept;
-
     /// The decimal number at the start of the file; on failure nullopt, and `failure` is an errno
     /// (EBADMSG where there is no number).
     [[nodiscard]] std::optional<std::uint64_t> number(int& failure) const noexcept;
+
+    /// The eight bytes at `offset` as a number of this machine; on failure nullopt, and `failure`
+    /// is an errno (ENXIO where the file ends before).
+    [[nodiscard]] std::optional<std::uint64_t> word(std::uint64_t offset,
+                                                    int& failure) const noexcept;
 
 private:
     int fd_ = -1;
     int error_ = 0;
 };
-
-/// What a folder holds, in no order; empty if it cannot be listed. Never throws for a folder that
-/// vanishes meanwhile, as a range over a directory_iterator does.
-std::vector<std::filesystem::path> list_folder(const std::filesystem::path& path);
 
 /// Whole text of a small file, without the trailing newline; nullopt if it cannot be read.
 std::optional<std::string> read_text(const std::filesystem::path& path);

@@ -1,190 +1,260 @@
-// RAPL through registers, which are sparse files here. R numbers are rows of docs/traps-rapl.md.
-#include <cmath>
+// RAPL through model-specific registers: units of every model, and devices that are sparse files.
+#include <array>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "check.hpp"
-#include "rapl_machine.hpp"
+#include "rapl.hpp"
+#include "sources/rapl/topology.hpp"
+#include "sources/rapl/units.hpp"
 
 using namespace carbontracker;
+using namespace rapl_test;
+
+namespace carbontracker {
+Found probe_rapl_msr(const Host& host);
+}
 
 namespace {
 
-constexpr std::uint32_t kUnit14 = 0xA0E03;
-constexpr std::int64_t kAmdUnit = 0xC0010299;
-constexpr std::int64_t kAmdPackage = 0xC001029B;
+constexpr std::uint64_t kUnit = 0x606;
+constexpr std::uint64_t kPackage = 0x611;
+constexpr std::uint64_t kDram = 0x619;
+constexpr std::uint64_t kCore = 0x639;
+constexpr std::uint64_t kPsys = 0x64D;
+constexpr std::uint64_t kAmdUnit = 0xC0010299;
+constexpr std::uint64_t kAmdPackage = 0xC001029B;
+constexpr std::uint64_t kFineUnit = 0xA1003;   // energy unit 2^-16 J
+constexpr std::uint64_t kCoarseUnit = 0xA0E03; // 2^-14 J
 
-void write_server(const Machine& machine, int cpu, std::uint32_t start = 1'000'000) {
-    write_register(machine, cpu, 0x606, kUnit14);
-    write_register(machine, cpu, 0x611, start);
-    write_register(machine, cpu, 0x619, start + 1);
+/// A machine with a register file for each CPU. A device is read at the number of a register, so
+/// that in a file neighbours overlap: AMD's unit (...99), core (...9A) and package (...9B) share
+/// bytes. Written in this order the unit and the package are what they should be, and the core's
+/// register moves with the package's.
+class MsrMachine {
+public:
+    explicit MsrMachine(const std::vector<std::pair<int, int>>& cpus, const Model& model = {})
+        : cpu_count_(cpus.size()) {
+        cpuinfo(machine, model);
+        topology(machine, cpus);
+    }
+
+    /// In the file of one CPU.
+    void set(unsigned cpu, std::uint64_t number, std::uint64_t value,
+             const std::string& device = "msr") const {
+        const std::filesystem::path file = path(cpu, device);
+        std::filesystem::create_directories(file.parent_path());
+        if (!std::filesystem::exists(file)) {
+            std::ofstream(file).close();
+            std::filesystem::resize_file(file, 0xC0010300); // sparse
+        }
+        std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+        stream.seekp(static_cast<std::streamoff>(number));
+        stream.write(reinterpret_cast<const char*>(&value), sizeof value);
+    }
+
+    void set_all(std::uint64_t number, std::uint64_t value) const {
+        for (unsigned cpu = 0; cpu < cpu_count_; ++cpu) set(cpu, number, value);
+    }
+
+    [[nodiscard]] std::filesystem::path path(unsigned cpu,
+                                             const std::string& device = "msr") const {
+        return machine.host().root / "dev/cpu" / std::to_string(cpu) / device;
+    }
+
+    [[nodiscard]] Found probe() const { return probe_rapl_msr(machine.host()); }
+
+    const Machine machine;
+
+private:
+    std::size_t cpu_count_;
+};
+
+rapl::Processor intel(unsigned model) {
+    return {rapl::Vendor::intel, 6, model, false};
 }
 
-using Ids = std::vector<std::string>;
+bool is_one_of(unsigned model, const std::vector<unsigned>& models) {
+    return std::find(models.begin(), models.end(), model) != models.end();
+}
 
 } // namespace
 
-TEST(every_register_of_a_model_in_its_own_unit) {
-    const Machine machine;
-    write_intel(machine, 0x8F);
-    write_server(machine, 0);
-    write_register(machine, 0, 0x639, 5);
-    write_register(machine, 0, 0x641, 6);
-    write_register(machine, 0, 0x64D, 7);
-    const Found found = probe("rapl_msr", machine.host());
-    CHECK(found.missing.empty());
-    if (!CHECK((ids(found) == Ids{"core:0", "cpu:0", "dram:0", "platform:0", "uncore:0"}))) return;
-    CHECK(channel_of(found, "cpu:0").units_per_raw == 0x1p-14);
-    CHECK(channel_of(found, "dram:0").units_per_raw == 0x1p-14);
-    CHECK(channel_of(found, "platform:0").units_per_raw == 1.0); // R7
-    CHECK(channel_of(found, "platform:0").superset);             // R11
-    CHECK(channel_of(found, "core:0").part_of == "cpu:0");       // R10
-    CHECK(channel_of(found, "cpu:0").modulus == std::uint64_t{1} << 32);
-    CHECK(channel_of(found, "dram:0").domain == "rapl/package-0 dram");
-    CHECK(channel_of(found, "cpu:0").detail == "MSR of CPU 0");
-    for (const Channel& channel : found.source->channels()) CHECK(channel.group == 0);
-}
-
-TEST(r1_r3_the_32_bits_wrap_and_their_neighbours_do_not_matter) {
-    const Machine machine;
-    write_intel(machine, 0x6A);
-    write_server(machine, 0, 4294900000U);
-    write_register(machine, 0, 0x615, 0xFFFFFFFF); // in the 64 bits of the package's
-    const Found found = probe("rapl_msr", machine.host());
-    Metered metered(*found.source);
-    metered.read(1);
-    write_register(machine, 0, 0x611, 4294967295U);
-    metered.read(2);
-    write_register(machine, 0, 0x611, 0);
-    metered.read(3);
-    write_register(machine, 0, 0x611, 16384);
-    metered.read(4);
-    CHECK_NEAR(metered.joules("cpu:0"), (4294967296 - 4294900000) * 0x1p-14 + 1, 1e-6);
-    write_register(machine, 0, 0x619, 4294900001U + 65536);
-    metered.read(5);
-    CHECK_NEAR(metered.joules("dram:0"), 1.0, 1e-6); // R5: at 2^-16 J
-}
-
-TEST(r28_amd_s_registers_lie_beyond_two_to_the_31) {
-    const Machine machine;
-    write_processor(machine, "AuthenticAMD", 25, 17);
-    write_register(machine, 0, kAmdPackage, 65536);
-    write_register(machine, 0, kAmdUnit, 0x1003); // the next register lies a byte further
-    write_register(machine, 0, kAmdPackage, 65536);
-    const Found found = probe("rapl_msr", machine.host());
-    if (!CHECK((ids(found) == Ids{"cpu:0"}))) return; // no cores, no memory
-    CHECK(channel_of(found, "cpu:0").units_per_raw == 0x1p-16);
-    Metered metered(*found.source);
-    metered.read(1);
-    write_register(machine, 0, kAmdPackage, 65536 + 250 * 65536);
-    metered.read(2);
-    CHECK_NEAR(metered.joules("cpu:0"), 250, 1e-6);
-}
-
-TEST(r18_r19_one_cpu_of_each_package_is_read) {
-    const Machine machine;
-    write_processor(machine, "AuthenticAMD", 25, 17);
-    write_cpus(machine, {{0, 0}, {0, 1}, {1, 2}, {1, 3}, {0, 0}, {0, 1}, {1, 2}, {1, 3}});
-    for (int cpu = 0; cpu < 8; ++cpu) {
-        write_register(machine, cpu, kAmdPackage, 1000);
-        write_register(machine, cpu, kAmdUnit, 0x1003);
-        write_register(machine, cpu, kAmdPackage, 1000);
+// R4, R5, R7: every model that has a rule of its own, and their neighbours that have none.
+TEST(units_of_every_model_are_exact) {
+    const std::vector<unsigned> inverse = {0x37, 0x4A, 0x4C, 0x5A, 0x5D};
+    const std::vector<unsigned> fixed_dram = {0x3F, 0x4F, 0x55, 0x56, 0x57, 0x6A, 0x6C, 0x85};
+    const std::vector<unsigned> joule_psys = {0x8F, 0xCF};
+    for (unsigned model = 0; model < 0x100; ++model) {
+        const rapl::Units units = rapl::decode_units(intel(model), kCoarseUnit);
+        const double package = is_one_of(model, inverse) ? 16384e-6 : 0x1p-14;
+        CHECK_NEAR(units.package_joules, package, 1e-18);
+        CHECK(units.dram_joules == (is_one_of(model, fixed_dram) ? 0x1p-16 : units.package_joules));
+        CHECK(units.psys_joules == (is_one_of(model, joule_psys) ? 1.0 : units.package_joules));
     }
-    CHECK((ids(probe("rapl_msr", machine.host())) == Ids{"cpu:0", "cpu:1"}));
-    write_intel(machine, 0x55); // Cascade Lake-AP: dies count for themselves
-    for (int cpu = 0; cpu < 8; ++cpu) write_server(machine, cpu);
-    CHECK((ids(probe("rapl_msr", machine.host())) == Ids{"cpu:0.0", "cpu:0.1", "cpu:1.2", "cpu:1.3",
-                                                         "dram:0.0", "dram:0.1", "dram:1.2",
-                                                         "dram:1.3"}));
+    CHECK_NEAR(rapl::decode_units(intel(0x37), 0x00505).package_joules, 32e-6, 1e-18);
+    CHECK(rapl::decode_units(intel(0x4D), 0x00E05).package_joules ==
+          0x1p-14); // documented otherwise
+    for (const unsigned family : {0x17U, 0x18U, 0x19U, 0x1AU}) {
+        // The models that are special are Intel's.
+        for (const unsigned model : {0x37U, 0x55U, 0x8FU}) {
+            const rapl::Units units =
+                rapl::decode_units({rapl::Vendor::amd, family, model, false}, kFineUnit);
+            CHECK(units.package_joules == 0x1p-16);
+            CHECK(units.dram_joules == 0x1p-16);
+        }
+    }
 }
 
-TEST(r8_r9_registers_that_are_0_or_not_there_are_no_error) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    write_register(machine, 0, 0x606, kUnit14);
-    write_register(machine, 0, 0x639, 0);
-    write_register(machine, 0, 0x611, 12345); // and nothing behind 0x641
-    const Found found = probe("rapl_msr", machine.host());
-    CHECK((ids(found) == Ids{"cpu:0"}));
-    CHECK(found.missing.empty());
+// R6: the two doors differ by the 0.27 % between 15300 nJ and 2^-16 J, no more.
+TEST(the_fixed_memory_unit_differs_by_its_documented_rounding) {
+    const auto modulus_uj = rapl::powercap_modulus_uj(intel(0x6A), "dram");
+    if (!CHECK(modulus_uj.has_value())) return;
+    CHECK(*modulus_uj == 65712999614);
+    const double by_register = 0x1p32 * rapl::decode_units(intel(0x6A), kCoarseUnit).dram_joules;
+    CHECK_NEAR(static_cast<double>(*modulus_uj) * 1e-6 / by_register, 1.0, 0.0028);
 }
 
-TEST(r13_the_memory_of_a_client_is_shown_only) {
-    const Machine machine;
-    write_intel(machine, 0x9E);
-    write_server(machine, 0);
-    const Found found = probe("rapl_msr", machine.host());
-    CHECK(channel_of(found, "dram:0").part_of == "cpu:0");
-    CHECK(contains(channel_of(found, "dram:0").detail, "shown, not added"));
+TEST(cpu_lists_are_read_as_the_kernel_writes_them) {
+    using List = std::vector<unsigned>;
+    CHECK((rapl::parse_cpu_list("0") == List{0}));
+    CHECK((rapl::parse_cpu_list("0-2,8,10-11") == List{0, 1, 2, 8, 10, 11}));
+    CHECK((rapl::parse_cpu_list("8,0-1") == List{0, 1, 8}));
+    CHECK(rapl::parse_cpu_list("").empty());
+    CHECK(rapl::parse_cpu_list("nonsense").empty());
+    CHECK(rapl::parse_cpu_list("0-4294967295").empty()); // not four thousand million entries
+    CHECK((rapl::parse_cpu_list("3,x") == List{3}));
 }
 
-TEST(r21_another_cpu_of_the_package_takes_over) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    write_cpus(machine, {{0, 0}, {1, 0}, {0, 0}, {1, 0}});
-    for (int cpu = 0; cpu < 4; ++cpu) write_server(machine, cpu);
-    const Found found = probe("rapl_msr", machine.host());
-    Metered metered(*found.source);
-    metered.read(1);
-    std::filesystem::resize_file(machine.host().root / "dev/cpu/0/msr", 0);
-    metered.read(2);
-    CHECK(metered.status("cpu:0") == Status::lost);
-    CHECK(metered.status("cpu:1") == Status::ok);
-    CHECK(!found.source->reopen(0)); // the kernel has not said yet that CPU 0 is offline
-    machine.write("sys/devices/system/cpu/online", "1-3\n");
-    write_register(machine, 2, 0x611, 1'000'000 + 50 * 16384);
-    CHECK(found.source->reopen(0));
-    metered.read(3);
-    CHECK(metered.status("cpu:0") == Status::ok);
-    CHECK_NEAR(metered.joules("cpu:0"), 50, 1e-6); // the same counter: nothing is lost
-    CHECK(metered.resets("cpu:0") == 0);
-    machine.write("sys/devices/system/cpu/online", "1,3\n"); // the whole package
-    CHECK(!found.source->reopen(0));
+TEST(intel_packages_and_their_parts_are_found) {
+    const MsrMachine machine({{0, -1}, {0, -1}, {1, -1}, {1, -1}}, {"GenuineIntel", 6, 0x8F});
+    machine.set_all(kUnit, kCoarseUnit);
+    machine.set_all(kPackage, 1000);
+    machine.set_all(kDram, 1000);
+    machine.set(0, kPsys, 5);
+    Found found = machine.probe();
+    if (!CHECK(channel_count(found) == 5)) return; // R9: no cores, whose register reads 0
+    CHECK(find(found, "core:0") == nullptr);
+    CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
+    CHECK(find(found, "dram:1")->domain == "rapl/package-1 dram");
+    CHECK(find(found, "platform:0")->domain == "rapl/psys");
+    CHECK(find(found, "cpu:0")->group != find(found, "cpu:1")->group);
+    CHECK(find(found, "cpu:0")->modulus == std::uint64_t{1} << 32);
+    CHECK(find(found, "cpu:1")->detail == "msr cpu/2/msr");
+    CHECK(found.missing.empty()); // R8: what a processor lacks is no error
+    Run run(*found.source);
+    run.read(1.0);
+    machine.set(0, kPackage, 1000 + (100 << 14));
+    machine.set(0, kDram, 1000 + (10 << 14));
+    machine.set(0, kPsys, 405);
+    run.read(2.0);
+    CHECK(run.joules("cpu:0") == 100.0);
+    CHECK(run.joules("dram:0") == 10.0);
+    CHECK(run.joules("platform:0") == 400.0);
+    CHECK(run.joules("cpu:1") == 0.0);
 }
 
-TEST(r24_a_virtual_machine_that_answers_with_zeros_is_refused) {
-    const Machine machine;
-    write_processor(machine, "GenuineIntel", 6, 0xCF, "fpu hypervisor msr");
-    write_register(machine, 0, 0x606, 0);
-    write_register(machine, 0, 0x64D, 0);
-    CHECK(missing_for(probe("rapl_msr", machine.host()), "cpu, dram", "a virtual machine"));
-    write_register(machine, 0, 0x611, 1234); // a counter without a unit
-    CHECK(probe("rapl_msr", machine.host()).source == nullptr);
-    write_register(machine, 0, 0x606, kUnit14); // QEMU can emulate all of it
-    write_register(machine, 0, 0x611, 1234);
-    CHECK((ids(probe("rapl_msr", machine.host())) == Ids{"cpu:0"}));
-    write_intel(machine, 0xCF);
-    const Machine zeros;
-    write_intel(zeros, 0xCF);
-    write_register(zeros, 0, 0x64D, 0);
-    CHECK(missing_for(probe("rapl_msr", zeros.host()), "cpu", "all of the registers are 0"));
+// R1 and R3 through this door: exact across the wrap, whatever the high half holds.
+TEST(only_the_low_half_of_a_register_counts) {
+    const MsrMachine machine({{0, 0}});
+    machine.set_all(kUnit, kCoarseUnit);
+    machine.set(0, kPackage, 0x12345678'FFFFFFFF);
+    Found found = machine.probe();
+    if (!CHECK(found.source)) return;
+    Run run(*found.source);
+    run.read(1.0);
+    machine.set(0, kPackage, 0x9ABCDEF0'00000000 + (50 << 14) - 1);
+    run.read(2.0);
+    CHECK(run.joules("cpu:0") == 50.0);
 }
 
-TEST(r25_why_a_register_cannot_be_read_and_what_mends_it) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    CHECK(missing_for(probe("rapl_msr", machine.host()), "cpu, dram", "dev/cpu does not exist"));
-    machine.directory("dev/cpu/0"); // as without the module
-    CHECK(missing_for(probe("rapl_msr", machine.host()), "cpu", "no such file (ENOENT)",
-                      "sudo modprobe msr"));
-    write_processor(machine, "AuthenticAMD", 16, 2);
-    CHECK(missing_for(probe("rapl_msr", machine.host()), "cpu", "no RAPL registers are known"));
+// R28: register numbers above 2^31. R18: of the cores' registers one is read, that of the CPU that
+// is asked, as through powercap.
+TEST(amd_packages_are_read_once_and_one_core_is_said_to_be_one) {
+    const MsrMachine machine({{0, 0}, {0, 0}, {0, 1}, {0, 1}}, {"AuthenticAMD", 0x19, 0x11});
+    machine.set_all(kAmdUnit, kFineUnit);
+    machine.set_all(kAmdPackage, 1000);
+    Found found = machine.probe();
+    if (!CHECK(channel_count(found) == 2)) return;
+    CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
+    CHECK(find(found, "core:0")->domain == "rapl/package-0 core");
+    CHECK(find(found, "core:0")->part_of == "cpu:0");
+    CHECK(contains(find(found, "core:0")->detail, "one physical core"));
+    Run run(*found.source);
+    run.read(1.0);
+    machine.set(0, kAmdPackage, 1000 + (200 << 16));
+    run.read(2.0);
+    CHECK(run.joules("cpu:0") == 200.0);
 }
 
-TEST(r29_registers_that_answer_eio_are_absent) {
-    const Machine machine;
-    write_intel(machine, 0x6A);
-    machine.directory("dev/cpu/0");
-    // The memory of this process has nothing at these offsets: reading fails as a missing MSR does.
-    std::filesystem::create_symlink("/proc/self/mem", machine.host().root / "dev/cpu/0/msr");
-    const Found found = probe("rapl_msr", machine.host());
-    CHECK(found.source == nullptr);
-    CHECK(found.missing.size() == 1);
+// R21
+TEST(when_its_cpu_goes_offline_another_of_the_package_answers) {
+    const MsrMachine machine({{0, 0}, {0, 0}, {1, 0}});
+    machine.set_all(kUnit, kCoarseUnit);
+    machine.set_all(kPackage, 1 << 14);
+    Found found = machine.probe();
+    if (!CHECK(find(found, "cpu:1") != nullptr)) return;
+    Run run(*found.source);
+    run.read(1.0);
+    std::filesystem::resize_file(machine.path(0), 0); // answers nothing, as an offline CPU
+    run.read(2.0);
+    CHECK(run.status("cpu:0") == Status::lost);
+    CHECK(run.status("cpu:1") == Status::ok);
+    std::filesystem::remove(machine.path(0));
+    machine.machine.write("sys/devices/system/cpu/online", "1-2\n");
+    CHECK(found.source->reopen(find(found, "cpu:0")->group));
+    machine.set(1, kPackage, 31 << 14);
+    run.read(3.0);
+    CHECK(run.status("cpu:0") == Status::ok);
+    CHECK(run.joules("cpu:0") == 30.0); // the counter never stopped
+    machine.machine.write("sys/devices/system/cpu/online", "2\n");
+    CHECK(!found.source->reopen(find(found, "cpu:0")->group));
 }
 
-TEST(msr_safe_is_preferred) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    write_server(machine, 0);
-    std::filesystem::rename(machine.host().root / "dev/cpu/0/msr",
-                            machine.host().root / "dev/cpu/0/msr_safe");
-    CHECK((ids(probe("rapl_msr", machine.host())) == Ids{"cpu:0", "dram:0"}));
+// R24
+TEST(a_virtual_machine_that_answers_zero_is_rejected) {
+    const MsrMachine machine({{0, 0}}, {"GenuineIntel", 6, 0x6A, "fpu hypervisor msr"});
+    machine.set(0, kPackage, 1000);
+    CHECK(!machine.probe().source);
+    CHECK(missing_because(machine.probe(), "package-0", "virtual machine"));
+    machine.set(0, kUnit, kCoarseUnit);
+    machine.set(0, kPackage, 0);
+    CHECK(!machine.probe().source);
+    CHECK(missing_because(machine.probe(), "package-0", "stay at 0"));
+}
+
+// R25
+TEST(what_is_not_there_is_one_line_and_what_mends_it) {
+    const MsrMachine bare({{0, 0}, {1, 0}});
+    CHECK(!bare.probe().source);
+    CHECK(bare.probe().missing.size() == 1);
+    CHECK(bare.probe().missing[0].remedy == "sudo modprobe msr");
+    const MsrMachine guest({{0, 0}}, {"GenuineIntel", 6, 0x6A, "hypervisor"});
+    CHECK(guest.probe().missing.at(0).remedy.empty());
+    const MsrMachine foreign({{0, 0}}, {"Somebody", 1, 1});
+    CHECK(missing_because(foreign.probe(), "cpu", "no Intel or AMD processor"));
+    const Machine empty;
+    CHECK(probe_rapl_msr(empty.host()).missing.size() == 1);
+}
+
+TEST(the_restricted_device_serves_as_well) {
+    const MsrMachine machine({{0, 0}});
+    machine.set(0, kUnit, kCoarseUnit, "msr_safe");
+    machine.set(0, kPackage, 1000, "msr_safe");
+    const Found found = machine.probe();
+    if (!CHECK(find(found, "cpu:0") != nullptr)) return;
+    CHECK(find(found, "cpu:0")->detail == "msr cpu/0/msr_safe");
+}
+
+// R29: a register that cannot be read (here: beyond the end of the file) is a domain less.
+TEST(a_register_that_fails_is_left_out) {
+    const MsrMachine machine({{0, 0}});
+    machine.set(0, kUnit, kCoarseUnit);
+    machine.set(0, kPackage, 1000);
+    machine.set(0, kCore, 1000);
+    std::filesystem::resize_file(machine.path(0), kDram);
+    const Found found = machine.probe();
+    CHECK(channel_count(found) == 1);
+    CHECK(find(found, "cpu:0") != nullptr);
 }

@@ -1,201 +1,175 @@
-// Zones that come and go, cannot be read, or are not what they seem. R numbers are rows of
-// docs/traps-rapl.md; overlaps of whole trees are in test_session.cpp.
-#include <cmath>
+// RAPL through powercap: zones that vanish and return, values that are none, unknown ranges. What
+// contains what is tested in test_session.cpp.
+#include <filesystem>
+#include <random>
 
 #include "check.hpp"
-#include "rapl_machine.hpp"
-#include "waiting.hpp"
+#include "rapl.hpp"
+#include "sources/rapl/naming.hpp"
+#include "sources/rapl/units.hpp"
 
 using namespace carbontracker;
+using namespace rapl_test;
+
+namespace carbontracker {
+Found probe_powercap(const Host& host);
+}
 
 namespace {
 
 const std::filesystem::path kDevices = "sys/devices/virtual/powercap";
-const std::filesystem::path kPackage0 = "intel-rapl/intel-rapl:0";
+const std::filesystem::path kZone = kDevices / "intel-rapl/intel-rapl:0";
 
-void take_away(const Machine& machine, const std::filesystem::path& zone) {
-    std::filesystem::remove_all(machine.host().root / kDevices / zone);
-    std::filesystem::remove(machine.host().root / "sys/class/powercap" / zone.filename());
-}
+/// One package, and what its file shows.
+struct OneZone {
+    OneZone() {
+        machine.zone("intel-rapl/intel-rapl:0", "package-0");
+        found = probe_powercap(machine.host());
+    }
+    [[nodiscard]] std::filesystem::path root() const { return machine.host().root; }
 
-// A deleted file is looked for once a second.
-bool becomes_lost(Metered& metered, const std::string& id, double seconds) {
-    return eventually([&] {
-        metered.read(seconds += 0.001);
-        return metered.status(id) == Status::lost;
-    });
-}
+    const Machine machine;
+    Found found;
+};
 
 } // namespace
 
-TEST(r26_a_zone_that_comes_back_is_opened_again) {
-    const Machine machine;
-    machine.zone(kPackage0, "package-0");
-    machine.zone("intel-rapl/intel-rapl:1", "package-1");
-    const Found found = probe("powercap", machine.host());
-    Metered metered(*found.source);
-    metered.read(1);
-    take_away(machine, kPackage0);
-    CHECK(becomes_lost(metered, "cpu:0", 1));
-    CHECK(metered.status("cpu:1") == Status::ok);
-    CHECK(!found.source->reopen(0));
-    machine.zone(kPackage0, "package-0");
-    machine.overwrite(kDevices / kPackage0 / "energy_uj", "001500000000\n");
-    CHECK(found.source->reopen(0));
-    metered.read(60);
-    CHECK(metered.status("cpu:0") == Status::ok);
-    CHECK_NEAR(metered.joules("cpu:0"), 500, 1e-6); // the register went on meanwhile
-    CHECK(metered.joules("cpu:1") == 0);
-}
-
-TEST(r26_r15_a_zone_is_found_again_by_its_name) {
-    const Machine machine;
-    machine.zone(kPackage0, "package-0");
-    machine.zone(kPackage0 / "intel-rapl:0:0", "dram");
-    const Found found = probe("powercap", machine.host());
-    Metered metered(*found.source);
-    metered.read(1);
-    take_away(machine, kPackage0 / "intel-rapl:0:0");
-    take_away(machine, kPackage0);
-    CHECK(becomes_lost(metered, "dram:0", 1));
-    machine.zone(kPackage0, "package-1"); // the numbers are an order of registration
-    machine.zone(kPackage0 / "intel-rapl:0:0", "dram");
-    machine.overwrite(kDevices / kPackage0 / "energy_uj", "009900000000\n");
-    const std::filesystem::path second = "intel-rapl/intel-rapl:1";
-    machine.zone(second, "package-0");
-    machine.zone(second / "intel-rapl:1:0", "dram");
-    machine.overwrite(kDevices / second / "energy_uj", "001002000000\n");
-    machine.overwrite(kDevices / second / "intel-rapl:1:0/energy_uj", "001001000000\n");
-    for (std::size_t group = 0; group < 2; ++group) CHECK(found.source->reopen(group));
-    metered.read(60);
-    CHECK_NEAR(metered.joules("cpu:0"), 2, 1e-6);
-    CHECK_NEAR(metered.joules("dram:0"), 1, 1e-6);
-}
-
-TEST(r26_a_zone_that_comes_back_unreadable_is_still_lost) {
-    const Machine machine;
-    machine.zone(kPackage0, "package-0");
-    const Found found = probe("powercap", machine.host());
-    Metered metered(*found.source);
-    take_away(machine, kPackage0);
-    CHECK(becomes_lost(metered, "cpu:0", 1));
-    machine.zone(kPackage0, "package-0");
-    machine.unreadable(kPackage0);
-    CHECK(!found.source->reopen(0));
-    metered.read(60);
-    CHECK(metered.status("cpu:0") == Status::lost);
-}
-
-TEST(r33_what_is_no_number_is_no_reading) {
-    for (const char* text : {"", "unavailable\n", "99999999999999999999999\n", "-5\n", " 5\n"}) {
-        const Machine machine;
-        machine.zone(kPackage0, "package-0");
-        const Found found = probe("powercap", machine.host());
-        Metered metered(*found.source);
-        metered.read(1);
-        const auto file = machine.host().root / kDevices / kPackage0 / "energy_uj";
-        std::filesystem::resize_file(file, 0);
-        machine.overwrite(kDevices / kPackage0 / "energy_uj", text);
-        metered.read(2);
-        CHECK(metered.status("cpu:0") == Status::retry);
-        std::filesystem::resize_file(file, 0);
-        machine.overwrite(kDevices / kPackage0 / "energy_uj", "001050000000\n");
-        metered.read(3);
-        CHECK_NEAR(metered.joules("cpu:0"), 50, 1e-6);
-        CHECK(metered.resets("cpu:0") == 0);
+// R33 and R26
+TEST(what_is_no_number_is_never_a_zero) {
+    OneZone one;
+    if (!CHECK(one.found.source)) return;
+    CHECK(one.found.source->default_period_ns() == 100'000'000);
+    CHECK(find(one.found, "cpu:0")->tick_ns == 1'000'000);
+    Run run(*one.found.source);
+    run.read(1.0);
+    double seconds = 1.0;
+    for (const char* text : {"", "\n", "nonsense\n", "-5\n", "99999999999999999999999999\n"}) {
+        one.machine.write(kZone / "energy_uj", text);
+        run.read(seconds += 1.0);
+        if (!CHECK(run.status("cpu:0") == Status::retry)) std::printf("after '%s'\n", text);
     }
+    one.machine.write(kZone / "energy_uj", "1005000000\n");
+    run.read(10.0);
+    CHECK(run.status("cpu:0") == Status::ok);
+    CHECK(run.joules("cpu:0") == 5.0);
+    CHECK(run.resets("cpu:0") == 0);
 }
 
-TEST(r32_an_unreadable_range_is_that_of_a_zone_of_the_same_unit) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    machine.zone(kPackage0, "package-0", "");
-    machine.zone(kPackage0 / "intel-rapl:0:0", "core", "");
-    machine.zone(kPackage0 / "intel-rapl:0:1", "dram", "");
-    machine.zone("intel-rapl/intel-rapl:1", "package-1", "65532610987");
-    const Found found = probe("powercap", machine.host());
-    CHECK(channel_of(found, "cpu:0").modulus == 65532610988); // what can be seen, not the model
-    CHECK(channel_of(found, "core:0").modulus == 65532610988);
-    CHECK(channel_of(found, "dram:0").modulus == 65712999614); // no such zone: by the model
-    CHECK(contains(channel_of(found, "cpu:0").detail, "range taken from"));
-    CHECK(channel_of(found, "cpu:1").detail == "powercap intel-rapl:1");
+// R26: removed, replaced, and back under another number.
+TEST(a_zone_that_was_removed_is_found_again_by_its_name) {
+    OneZone one;
+    if (!CHECK(one.found.source)) return;
+    Run run(*one.found.source);
+    run.read(1.0);
+    std::filesystem::remove_all(one.root() / "sys/class/powercap");
+    std::filesystem::remove_all(one.root() / kDevices);
+    run.read(2.0);
+    CHECK(run.status("cpu:0") == Status::lost); // not the last value for ever
+    CHECK(!one.found.source->reopen(0));
+    one.machine.zone("intel-rapl/intel-rapl:0", "package-1"); // its number is another's now
+    CHECK(!one.found.source->reopen(0));
+    one.machine.zone("intel-rapl/intel-rapl:1", "package-0");
+    one.machine.write(kDevices / "intel-rapl/intel-rapl:1/energy_uj", "1007000000\n");
+    CHECK(one.found.source->reopen(0));
+    run.read(3.0);
+    CHECK(run.status("cpu:0") == Status::ok);
+    CHECK(run.joules("cpu:0") == 7.0);
 }
 
-TEST(r32_a_range_by_the_model_makes_a_wrap_of_a_fall) {
-    const Machine machine;
-    write_processor(machine, "AuthenticAMD", 25, 17);
-    machine.zone(kPackage0, "package-0", "");
-    machine.overwrite(kDevices / kPackage0 / "energy_uj", "065532000000\n");
-    const Found found = probe("powercap", machine.host());
-    Metered metered(*found.source);
-    metered.read(1);
-    machine.overwrite(kDevices / kPackage0 / "energy_uj", "000000389012\n");
-    metered.read(2);
-    CHECK_NEAR(metered.joules("cpu:0"), 1.0, 1e-6);
+TEST(a_file_that_was_replaced_is_opened_again) {
+    OneZone one;
+    if (!CHECK(one.found.source)) return;
+    Run run(*one.found.source);
+    run.read(1.0);
+    one.machine.write(kZone / "new", "1003000000\n");
+    std::filesystem::rename(one.root() / kZone / "new", one.root() / kZone / "energy_uj");
+    run.read(2.0);
+    CHECK(run.status("cpu:0") == Status::lost);
+    CHECK(one.found.source->reopen(0));
+    run.read(3.0);
+    CHECK(run.joules("cpu:0") == 3.0);
 }
 
-TEST(r12_the_memory_mapped_twin_stands_in_where_the_other_cannot_be_read) {
+// R17
+TEST(the_core_zone_of_amd_is_one_core_and_says_so) {
     const Machine machine;
-    machine.zone(kPackage0, "package-0");
-    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
-    machine.unreadable(kPackage0);
-    const Found found = probe("powercap", machine.host());
-    CHECK((ids(found) == std::vector<std::string>{"cpu:0"}));
-    CHECK(channel_of(found, "cpu:0").detail == "powercap intel-rapl-mmio:0");
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
+    cpuinfo(machine, {"AuthenticAMD", 0x19, 0x11});
+    const Found amd = probe_powercap(machine.host());
+    if (!CHECK(channel_count(amd) == 2)) return;
+    CHECK(contains(find(amd, "core:0")->detail, "one physical core"));
+    CHECK(find(amd, "core:0")->part_of == "cpu:0"); // and so never added
+    CHECK(!contains(find(amd, "cpu:0")->detail, "one physical core"));
+    cpuinfo(machine, {"GenuineIntel", 6, 0x9E});
+    const Found intel = probe_powercap(machine.host());
+    CHECK(!contains(find(intel, "core:0")->detail, "one physical core"));
 }
 
-TEST(r13_the_memory_zone_of_a_client_is_shown_only) {
-    const Machine machine;
-    machine.zone(kPackage0, "package-0");
-    machine.zone(kPackage0 / "intel-rapl:0:0", "dram");
-    write_intel(machine, 0x9E);
-    CHECK(channel_of(probe("powercap", machine.host()), "dram:0").part_of == "cpu:0");
-    write_intel(machine, 0x55);
-    CHECK(channel_of(probe("powercap", machine.host()), "dram:0").part_of.empty());
-}
-
-TEST(r17_amd_s_core_zone_is_one_core_and_a_part) {
-    const Machine machine;
-    write_processor(machine, "AuthenticAMD", 25, 17);
-    machine.zone(kPackage0, "package-0", "65532610987");
-    machine.zone(kPackage0 / "intel-rapl:0:0", "core", "65532610987");
-    const Found found = probe("powercap", machine.host());
-    CHECK(channel_of(found, "core:0").part_of == "cpu:0");
-    CHECK(contains(channel_of(found, "core:0").name, "one core"));
-}
-
-TEST(r27_a_link_that_leads_nowhere_is_explained) {
-    const Machine machine;
-    machine.directory("sys/class/powercap");
-    std::filesystem::create_symlink("../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
-                                    machine.host().root / "sys/class/powercap/intel-rapl:0");
-    CHECK(missing_for(probe("powercap", machine.host()), "cpu, dram", "a container that hides it",
-                      "CARBONTRACKER_ROOT=/host"));
-}
-
-TEST(the_three_doors_lead_to_the_same_domains) {
-    const Machine machine;
-    write_intel(machine, 0x55);
-    write_cpus(machine, {{0, 0}, {0, 0}});
-    machine.zone(kPackage0, "package-0");
-    machine.zone(kPackage0 / "intel-rapl:0:0", "core");
-    machine.zone(kPackage0 / "intel-rapl:0:1", "dram");
-    machine.zone("intel-rapl/intel-rapl:1", "psys");
-    write_register(machine, 0, 0x606, 0xA0E03);
-    for (const std::int64_t number : {0x611, 0x639, 0x619, 0x64D}) {
-        write_register(machine, 0, number, 1000);
-    }
-    const auto domains = [&](const char* door) {
-        std::vector<std::string> result;
-        const Found found = probe(door, machine.host());
-        for (const Channel& channel : found.source->channels()) {
-            result.push_back(channel.id + " is " + channel.domain);
-        }
-        std::sort(result.begin(), result.end());
-        return result;
+// R32, and R3: where the kernel hides the range, what it would have shown, and one count.
+TEST(a_hidden_range_is_that_of_the_processor_model) {
+    struct Expected {
+        Model model;
+        const char* zone;
+        const char* id;
+        std::uint64_t modulus;
     };
-    CHECK((domains("powercap") ==
-           std::vector<std::string>{"core:0 is rapl/package-0 core", "cpu:0 is rapl/package-0",
-                                    "dram:0 is rapl/package-0 dram", "platform:0 is rapl/psys"}));
-    CHECK(domains("powercap") == domains("rapl_msr"));
+    const Expected table[] = {
+        {{"GenuineIntel", 6, 0x6A}, "package-0", "cpu:0", 262143328851},
+        {{"GenuineIntel", 6, 0x2D}, "package-0", "cpu:0", 65532610988},
+        {{"AuthenticAMD", 0x19, 0x11}, "package-0", "cpu:0", 65532610988},
+        {{"HygonGenuine", 0x18, 0x00}, "package-0", "cpu:0", 65532610988},
+        {{"GenuineIntel", 6, 0x37}, "package-0", "cpu:0", 137438953441},
+        {{"GenuineIntel", 6, 0x8F}, "psys", "platform:0", 4294967295000001},
+        {{"GenuineIntel", 6, 0xFE}, "package-0", "cpu:0", 0}, // not known: never guessed
+        {{"Somebody", 6, 0x6A}, "package-0", "cpu:0", 0},
+    };
+    for (const Expected& expected : table) {
+        const Machine machine;
+        machine.zone("intel-rapl/intel-rapl:0", expected.zone, "");
+        cpuinfo(machine, expected.model);
+        const Found found = probe_powercap(machine.host());
+        if (!CHECK(find(found, expected.id) != nullptr)) return;
+        CHECK(find(found, expected.id)->modulus == expected.modulus);
+        CHECK(contains(find(found, expected.id)->detail, "range"));
+    }
+    // R5: this driver knows the fixed unit of all these models but Broadwell-D.
+    const auto dram = [](unsigned model) {
+        return rapl::powercap_modulus_uj({rapl::Vendor::intel, 6, model, false}, "dram");
+    };
+    for (const unsigned model : {0x3FU, 0x4FU, 0x55U, 0x57U, 0x6AU, 0x6CU, 0x85U}) {
+        CHECK(dram(model) == 65712999614U);
+    }
+    CHECK(dram(0x56) == 262143328851U);
+}
+
+// R8: 0 is not a value until it has moved.
+TEST(a_zone_that_stays_at_zero_is_missing) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
+    machine.write(kZone / "intel-rapl:0:0/energy_uj", "0\n");
+    const Found found = probe_powercap(machine.host());
+    CHECK(channel_count(found) == 1);
+    CHECK(missing_because(found, "dram:0", "stays at 0"));
+}
+
+// R16: whatever the kernel may come to call a zone, it gets an id and no crash.
+TEST(any_name_makes_a_channel) {
+    CHECK(rapl::describe("package-0-die-1", "", "").id == "cpu:0.1");
+    CHECK(rapl::describe("psys-1", "", "").id == "platform:1");
+    CHECK(rapl::describe("dram", "package-3-die-1", "").id == "dram:3.1");
+    const std::string letters = "package-die0123psydrm:/ \xff";
+    std::mt19937 random(1);
+    for (int i = 0; i < 5000; ++i) {
+        std::string name;
+        for (std::size_t length = random() % 20; length > 0; --length) {
+            name += letters[random() % letters.size()];
+        }
+        const Channel alone = rapl::describe(name, "", "other:x");
+        const Channel part = rapl::describe(name, "package-0", "other:x");
+        if (!CHECK(!alone.id.empty() && !alone.kind.empty())) return;
+        if (!CHECK(alone.kind == "cpu" || alone.superset)) return; // never added by mistake
+        if (!CHECK(!part.id.empty() && part.max_watts > 0.0)) return;
+    }
 }

@@ -1,11 +1,7 @@
-/* fake_powercap SPEC: plays RAPL counters into `energy_uj` files of a made-up sysfs tree, and
- * registers into made-up /dev/cpu/N/msr files.
+/* fake_powercap SPEC: plays RAPL counters into `energy_uj` files of a made-up sysfs tree.
  *
  * One line per counter:
  *   path=FILE wave=WAVE range_uj=N start_uj=0 unit_uj=61 epoch_ns=N period_us=1000 reset_at_s=
- *   path=FILE wave=WAVE register=OFFSET esu=14 start_units=0 epoch_ns=N period_us=1000
- * A register is the low 32 bits at its offset, whole units of 2^-esu J; a reader of 64 bits meets
- * its neighbours in the others.
  * Time is CLOCK_MONOTONIC less epoch_ns (default: the start of the program). Prints
  * `ready` when every file holds its first value; ends when its standard input closes, so
  * a test that dies leaves no writer behind.
@@ -42,9 +38,6 @@ struct counter {
     uint64_t range_uj, start_uj, epoch_ns;
     int64_t unit_nj, period_ns, due_ns;
     double reset_at_s;
-    int64_t offset; /* of a register; -1: a text */
-    uint64_t start_units;
-    int esu;
 };
 
 static struct counter counters[MAX_COUNTERS];
@@ -57,9 +50,6 @@ static const struct spec_key counter_keys[] = {
     {"unit_uj", SPEC_I64, offsetof(struct counter, unit_nj), 1e3},
     {"period_us", SPEC_I64, offsetof(struct counter, period_ns), 1e3},
     {"reset_at_s", SPEC_DOUBLE, offsetof(struct counter, reset_at_s), 1},
-    {"register", SPEC_I64, offsetof(struct counter, offset), 1},
-    {"start_units", SPEC_U64, offsetof(struct counter, start_units), 1},
-    {"esu", SPEC_INT, offsetof(struct counter, esu), 1},
     {NULL, SPEC_INT, 0, 0},
 };
 
@@ -91,8 +81,6 @@ static int take_counter(char* words) {
     c->period_ns = 1000000;
     c->epoch_ns = (uint64_t)now_ns();
     c->reset_at_s = INFINITY;
-    c->offset = -1;
-    c->esu = 14;
     while ((key = spec_next(&words, &value)) != NULL)
         if (value == NULL || counter_set(c, key, value) != 0) return -1;
     ++counter_count;
@@ -115,27 +103,13 @@ static uint64_t counter_value_uj(const struct counter* c, double t) {
     return (uint64_t)((unsigned __int128)(counts % (highest + 1)) * unit / 1000);
 }
 
-/* How long the file has to be for what was written, or -1. */
-static off_t register_write(const struct counter* c, double t) {
-    uint64_t units = c->start_units + (uint64_t)ldexp(wave_joules(&c->wave, t), c->esu);
-    uint32_t low = (uint32_t)units;
-    if (pwrite(c->fd, &low, sizeof low, c->offset) != sizeof low) return -1;
-    return c->offset + 8;
-}
-
-static off_t counter_write(const struct counter* c) {
+/* The length written, or -1. */
+static int counter_write(const struct counter* c) {
     char text[32];
     double t = (double)(now_ns() - (int64_t)c->epoch_ns) / 1e9;
-    if (c->offset >= 0) return register_write(c, t);
     int length =
         snprintf(text, sizeof text, "%023llu\n", (unsigned long long)counter_value_uj(c, t));
     return pwrite(c->fd, text, (size_t)length, 0) == length ? length : -1;
-}
-
-/* A text is all of its file; registers share theirs, which only grows. */
-static int counter_cut(const struct counter* c, off_t length) {
-    off_t size = lseek(c->fd, 0, SEEK_END);
-    return c->offset >= 0 && size >= length ? 0 : ftruncate(c->fd, length);
 }
 
 /* The next point of the grid; points already past are left out, as hardware leaves none. */
@@ -147,9 +121,9 @@ static void counter_schedule(struct counter* c) {
 
 static int counter_open(struct counter* c) {
     c->fd = open(c->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    off_t length = c->fd < 0 ? -1 : counter_write(c);
+    int length = c->fd < 0 ? -1 : counter_write(c);
     /* Cut after the write, not by O_TRUNC: whoever reads already never meets an empty file. */
-    if (length < 0 || counter_cut(c, length) != 0) {
+    if (length < 0 || ftruncate(c->fd, length) != 0) {
         perror(c->path);
         return -1;
     }

@@ -1,111 +1,124 @@
-// RAPL through the registers themselves, /dev/cpu/N/msr: the door that is left where the kernel's
-// own drivers do not know the processor or are hidden.
+// RAPL through /dev/cpu/N/msr: the last door, for kernels that have neither powercap nor perf.
 //
-// Registers: Intel SDM volume 4, Linux arch/x86/include/asm/msr-index.h and
-// Documentation/hwmon/amd_energy.rst. Each read is 64 bits at the register's number as offset; of
-// an energy register only the low 32 count. AMD's core counters, one a core, are left alone: they
-// are parts of the package's, and each costs an interrupt of its core.
-#include <algorithm>
-#include <array>
+// Registers: Intel SDM vol. 4, AMD PPR; mechanics: Linux arch/x86/kernel/msr.c. Nothing is ever
+// written. Every reading interrupts the CPU that is asked, once for each register.
 #include <cerrno>
+#include <chrono>
+#include <exception>
+#include <thread>
 #include <utility>
 
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
 #include "rapl/naming.hpp"
-#include "rapl/processor.hpp"
 #include "rapl/topology.hpp"
+#include "rapl/units.hpp"
 
 namespace carbontracker {
 namespace {
 
 namespace fs = std::filesystem;
 
-using rapl::Domain;
-using rapl::Place;
-using rapl::Processor;
-
-constexpr std::uint64_t kTurn = std::uint64_t{1} << 32;
-
-constexpr std::string_view kMendRight =
-    "sudo setcap cap_sys_rawio,cap_dac_read_search+ep \"$(readlink -f \"$(command -v python3)\")\""
-    "   (for every program of this interpreter: mind PLATYPUS, CVE-2020-8694; docs/sensors.md has "
-    "better doors)";
-constexpr std::string_view kMendModule = "sudo modprobe msr";
+// Wider on some processors, but only so many bits are documented on all.
+constexpr std::uint64_t kCounterMask = 0xFFFFFFFF;
+constexpr std::uint64_t kModulus = kCounterMask + 1;
 
 struct Register {
-    Domain domain;
-    std::int64_t number;
+    const char* name; // as powercap calls the domain; empty: the package itself
+    std::uint64_t number;
+    double rapl::Units::* joules;
 };
 
 struct Map {
-    std::int64_t unit_number;
-    std::span<const Register> energies;
+    std::uint64_t unit;
+    std::vector<Register> counters;
 };
 
-constexpr std::array kIntelEnergies = {
-    Register{Domain::package, 0x611},  Register{Domain::core, 0x639},
-    Register{Domain::uncore, 0x641},   Register{Domain::dram, 0x619},
-    Register{Domain::platform, 0x64D},
+Map registers_of(rapl::Vendor vendor) {
+    using rapl::Units;
+    if (vendor == rapl::Vendor::amd) {
+        // One core, as through powercap: SMT siblings share its register, other cores have theirs.
+        return {0xC0010299,
+                {{"", 0xC001029B, &Units::package_joules},
+                 {"core", 0xC001029A, &Units::package_joules}}};
+    }
+    return {0x606,
+            {{"", 0x611, &Units::package_joules},
+             {"dram", 0x619, &Units::dram_joules},
+             {"core", 0x639, &Units::package_joules},
+             {"uncore", 0x641, &Units::package_joules},
+             {"psys", 0x64D, &Units::psys_joules}}};
+}
+
+struct Device {
+    File file;
+    std::string name; // "cpu/0/msr"
 };
-constexpr std::array kAmdEnergies = {Register{Domain::package, 0xC001029B}};
 
-Map map_of(const Processor& processor) {
-    if (processor.vendor == rapl::Vendor::amd) return {0xC0010299, kAmdEnergies};
-    return {0x606, kIntelEnergies};
+Device open_device(const fs::path& root, unsigned cpu) {
+    const std::string folder = "cpu/" + std::to_string(cpu) + "/";
+    Device plain{File(root / "dev" / (folder + "msr")), folder + "msr"};
+    if (plain.file.error() == 0) return plain;
+    // A module of national laboratories: the same file with a list of permitted registers.
+    Device safe{File(root / "dev" / (folder + "msr_safe")), folder + "msr_safe"};
+    return safe.file.error() == 0 ? std::move(safe) : std::move(plain);
 }
 
-// msr_safe, where an administrator has installed it, is there to be read without root.
-File open_registers(const Host& host, int cpu) {
-    const fs::path folder = host.root / "dev/cpu" / std::to_string(cpu);
-    File safe(folder / "msr_safe");
-    return safe.error() == 0 ? std::move(safe) : File(folder / "msr");
+/// The lowest CPU of the socket whose device opens; else the first one's failure.
+Device open_any(const fs::path& root, const rapl::Socket& socket) {
+    Device first = open_device(root, socket.cpus.front());
+    for (std::size_t i = 1; first.file.error() == ENXIO && i < socket.cpus.size(); ++i) {
+        Device other = open_device(root, socket.cpus[i]);
+        if (other.file.error() == 0) return other;
+    }
+    return first;
 }
 
-// The register; nullopt, and an errno, if it cannot be read. A device hands over all of the 64
-// bits; less is no register.
-std::optional<std::uint64_t> read_register(const File& file, std::int64_t number,
-                                           int& failure) noexcept {
-    std::uint64_t value = 0;
-    const long got = file.read_at(&value, sizeof value, number);
-    failure = got < 0 ? static_cast<int>(-got) : 0;
-    if (got >= 0 && got != sizeof value) failure = ENXIO;
-    if (failure != 0) return std::nullopt;
-    return value;
+std::vector<rapl::Socket> sockets_of(const fs::path& root, const rapl::Processor& processor) {
+    return rapl::read_sockets(root, processor.vendor == rapl::Vendor::intel);
 }
 
-struct Counter {
-    std::int64_t number;
-    std::size_t channel;
-};
+Channel describe(const Register& counter, const rapl::Socket& socket, const rapl::Units& units,
+                 const std::string& device) {
+    const std::string name = counter.name;
+    const std::string number = rapl::package_number(socket.name);
+    Channel channel;
+    if (name.empty()) {
+        channel = rapl::describe(socket.name, "", "");
+    } else if (name == "psys") {
+        channel = rapl::describe(number == "0" ? "psys" : "psys-" + number, "", "");
+    } else {
+        channel = rapl::describe(name, socket.name, "");
+    }
+    channel.units_per_raw = units.*counter.joules;
+    channel.modulus = kModulus;
+    channel.detail = "msr " + device;
+    return channel;
+}
 
 struct Package {
-    Place reader;
-    File registers;
+    std::string socket; // by name: its CPU may change
+    File file;
+    struct Counter {
+        std::size_t channel;
+        std::uint64_t number;
+    };
     std::vector<Counter> counters;
 };
 
 class RaplMsr final : public Source {
 public:
-    RaplMsr(Host host, const Processor& processor)
-        : host_(std::move(host)), processor_(processor) {}
+    explicit RaplMsr(fs::path root) : root_(std::move(root)) {}
 
-    /// Adds the counters of a package that have ever counted; 0 means that there is none, or that
-    /// the kernel or a hypervisor answers in the place of the hardware.
-    void add(const Place& reader, File registers) {
-        const Map map = map_of(processor_);
-        int failure = 0;
-        const std::uint64_t unit = read_register(registers, map.unit_number, failure).value_or(0);
-        Package package{reader, std::move(registers), {}};
-        for (const Register& energy : map.energies) {
-            const double joules = rapl::unit_joules(processor_, energy.domain, unit);
-            const auto value = read_register(package.registers, energy.number, failure);
-            if (joules == 0.0 || value.value_or(0) % kTurn == 0) continue;
-            package.counters.push_back({energy.number, channels_.size()});
-            add_channel(energy.domain, reader, joules);
+    /// Takes a package whose counters' channels are `channels`, in order.
+    void add(Package package, std::vector<Channel> channels) {
+        for (std::size_t i = 0; i < channels.size(); ++i) {
+            channels[i].group = packages_.size();
+            package.counters[i].channel = channels_.size();
+            channels_.push_back(std::move(channels[i]));
         }
-        if (!package.counters.empty()) packages_.push_back(std::move(package));
+        packages_.push_back(std::move(package));
     }
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
@@ -114,91 +127,143 @@ public:
 
     void read(std::size_t group, std::span<Reading> readings) noexcept override {
         const Package& package = packages_[group];
-        for (const Counter& counter : package.counters) {
-            int failure = 0;
-            const std::int64_t before_ns = now_ns();
-            const auto value = read_register(package.registers, counter.number, failure);
-            const std::int64_t t_ns = before_ns + (now_ns() - before_ns) / 2;
-            const Status bad = rapl::has_moved(failure) ? Status::lost : Status::retry;
-            readings[counter.channel] = {t_ns, value.value_or(0) % kTurn, value ? Status::ok : bad,
-                                         0};
+        for (const Package::Counter& counter : package.counters) {
+            readings[counter.channel] = read_one(package.file, counter.number);
         }
     }
 
-    // The CPU has gone offline: another of the same package reads the same counters.
+    // The CPU was taken offline: another of its package answers for the same counters, which have
+    // gone on counting.
     bool reopen(std::size_t group) noexcept override {
         Package& package = packages_[group];
-        for (const Place& place : rapl::readers(rapl::online_places(host_), processor_)) {
-            if (place.package != package.reader.package || place.die != package.reader.die)
-                continue;
-            File registers = open_registers(host_, place.cpu);
-            int failure = registers.error();
-            if (failure != 0) return false;
-            if (!read_register(registers, package.counters.front().number, failure)) return false;
-            package.registers = std::move(registers);
-            return true;
+        try {
+            for (const rapl::Socket& socket : sockets_of(root_, rapl::read_processor(root_))) {
+                if (socket.name != package.socket) continue;
+                Device device = open_any(root_, socket);
+                if (device.file.error() != 0) return false;
+                package.file = std::move(device.file);
+                return true;
+            }
+        } catch (const std::exception&) {
+            return false; // out of memory: later again
         }
         return false;
     }
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override {
-        return rapl::kDefaultPeriodNs;
+        return rapl::kPeriodNs;
     }
 
 private:
-    void add_channel(Domain domain, const Place& reader, double joules) {
-        Channel channel =
-            rapl::describe(domain, reader, processor_, "MSR of CPU " + std::to_string(reader.cpu));
-        channel.units_per_raw = joules;
-        channel.modulus = kTurn;
-        channel.group = packages_.size();
-        channels_.push_back(std::move(channel));
+    static Reading read_one(const File& file, std::uint64_t number) noexcept {
+        int failure = 0;
+        const std::int64_t before_ns = now_ns();
+        const auto value = file.word(number, failure);
+        const std::int64_t after_ns = now_ns();
+        if (failure == ENXIO || failure == ENODEV) return {after_ns, 0, Status::lost};
+        if (!value) return {after_ns, 0, Status::retry};
+        return {before_ns + (after_ns - before_ns) / 2, *value & kCounterMask, Status::ok};
     }
 
-    const Host host_;
-    const Processor processor_;
-    std::vector<Package> packages_;
+    const fs::path root_;
     std::vector<Channel> channels_;
+    std::vector<Package> packages_;
 };
 
-Found nothing(std::string reason, std::string_view remedy = "") {
-    return {nullptr, {{"rapl_msr", "cpu, dram", std::move(reason), std::string(remedy)}}};
+// A register that is 0 at first is given a moment to move; one that the CPU lacks fails to be read.
+bool is_alive(const File& file, std::uint64_t number) {
+    const std::int64_t deadline_ns = now_ns() + rapl::kSettleNs;
+    int failure = 0;
+    auto value = file.word(number, failure);
+    while (value && (*value & kCounterMask) == 0 && now_ns() < deadline_ns) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        value = file.word(number, failure);
+    }
+    return value && (*value & kCounterMask) != 0;
 }
 
-Found unopened(const fs::path& folder, int failure) {
-    const std::string reason = folder.string() + "/msr: " + describe_errno(failure);
-    if (failure == ENOENT) return nothing(reason + ": the module is not loaded", kMendModule);
-    if (failure == EACCES || failure == EPERM) {
-        return nothing(reason + "; registers need CAP_SYS_RAWIO", kMendRight);
+Unavailable unopened(const rapl::Processor& processor, const std::string& device, int error) {
+    if (error == EACCES || error == EPERM) {
+        return {"rapl_msr", "cpu, dram",
+                "/dev/" + device + ": " + describe_errno(error) +
+                    "; root, or CAP_SYS_RAWIO with read permission",
+                "sudo setcap cap_sys_rawio,cap_dac_read_search=ep $(readlink -f $(command -v "
+                "python3))   (every script run by it may then read every register and file; see "
+                "PLATYPUS, CVE-2020-8694)"};
     }
-    return nothing(reason);
+    if (error == ENOENT) {
+        return {"rapl_msr", "cpu, dram", "no /dev/" + device,
+                processor.is_virtual ? "" : "sudo modprobe msr"};
+    }
+    return {"rapl_msr", "cpu, dram", "/dev/" + device + ": " + describe_errno(error), ""};
+}
+
+Unavailable unsupported(const std::string& what, const std::string& reason) {
+    return {"rapl_msr", what, reason, ""};
+}
+
+// Adds what one package offers to the source, or to what is missing; false where the next will
+// fail for the same cause.
+bool take(const fs::path& root, const rapl::Processor& processor, const rapl::Socket& socket,
+          RaplMsr& source, std::vector<Unavailable>& missing) {
+    Device device = open_any(root, socket);
+    if (device.file.error() != 0) {
+        missing.push_back(unopened(processor, device.name, device.file.error()));
+        return false;
+    }
+    const Map map = registers_of(processor.vendor);
+    int failure = 0;
+    const auto unit = device.file.word(map.unit, failure);
+    // A virtual machine answers 0: to believe that would make every count a joule.
+    if (!unit || ((*unit >> 8) & 0x1F) == 0) {
+        missing.push_back(unsupported(socket.name,
+                                      "no RAPL unit in its register: a virtual machine "
+                                      "or a processor without RAPL"));
+        return true;
+    }
+    const rapl::Units units = decode_units(processor, *unit);
+    Package package;
+    package.socket = socket.name;
+    std::vector<Channel> channels;
+    for (const Register& counter : map.counters) {
+        if (!is_alive(device.file, counter.number)) continue; // a domain it does not have
+        Channel channel = describe(counter, socket, units, device.name);
+        if (channel.kind == "core" && processor.vendor == rapl::Vendor::amd) {
+            rapl::label_single_core(channel);
+        }
+        package.counters.push_back({0, counter.number});
+        channels.push_back(std::move(channel));
+    }
+    if (channels.empty()) {
+        missing.push_back(unsupported(socket.name, "all its RAPL counters stay at 0"));
+        return true;
+    }
+    package.file = std::move(device.file);
+    source.add(std::move(package), std::move(channels));
+    return true;
 }
 
 } // namespace
 
 Found probe_rapl_msr(const Host& host) {
-    const fs::path cpus = host.root / "dev/cpu";
-    std::error_code ignored;
-    if (!fs::exists(cpus, ignored)) return nothing(cpus.string() + " does not exist");
-    const Processor processor = rapl::read_processor(host);
-    if (!rapl::has_registers(processor))
-        return nothing("no RAPL registers are known for this processor");
-    auto source = std::make_unique<RaplMsr>(host, processor);
-    int failure = 0;
-    int refused_cpu = 0;
-    for (const Place& reader : rapl::readers(rapl::online_places(host), processor)) {
-        File registers = open_registers(host, reader.cpu);
-        if (registers.error() == 0) {
-            source->add(reader, std::move(registers));
-        } else {
-            failure = registers.error();
-            refused_cpu = reader.cpu;
-        }
+    const rapl::Processor processor = rapl::read_processor(host.root);
+    const bool known = processor.vendor == rapl::Vendor::amd ||
+                       (processor.vendor == rapl::Vendor::intel && processor.family == 6);
+    if (!known) {
+        return {nullptr, {unsupported("cpu, dram", "no Intel or AMD processor that is known")}};
     }
-    if (!source->channels().empty()) return {std::move(source), {}};
-    if (processor.is_virtual) return nothing("a virtual machine, whose hypervisor shows none");
-    if (failure != 0) return unopened(cpus / std::to_string(refused_cpu), failure);
-    return nothing("all of the registers are 0");
+    const std::vector<rapl::Socket> sockets = sockets_of(host.root, processor);
+    if (sockets.empty()) {
+        return {nullptr,
+                {unsupported("cpu, dram", "no CPU is listed below sys/devices/system/cpu")}};
+    }
+    Found found;
+    auto source = std::make_unique<RaplMsr>(host.root);
+    for (const rapl::Socket& socket : sockets) {
+        if (!take(host.root, processor, socket, *source, found.missing)) break;
+    }
+    if (!source->channels().empty()) found.source = std::move(source);
+    return found;
 }
 
 } // namespace carbontracker

@@ -1,358 +1,359 @@
-// RAPL through the kernel's `power` PMU: one system call reads all counters of a package.
+// RAPL through perf_event: all counters of a package in one call, unprivileged where the
+// administrator allows it.
 //
-// Interface and traps: perf_event_open(2), Linux arch/x86/events/rapl.c and
-// drivers/powercap/intel_rapl_common.c. The PMU `power_core` is left alone: its counters are parts
-// of the package's.
+// Interface and traps: Linux arch/x86/events/rapl.c, drivers/powercap/intel_rapl_common.c,
+// perf_event_open(2). The second unit of AMD, `power_core`, counts what the package's counter has
+// counted already, and is not read.
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cmath>
-#include <set>
-#include <tuple>
+#include <chrono>
+#include <exception>
+#include <map>
+#include <thread>
 #include <utility>
 
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
 #include "rapl/naming.hpp"
-#include "rapl/perf_door.hpp"
+#include "rapl/perf_event.hpp"
 #include "rapl/topology.hpp"
 
 namespace carbontracker {
 namespace {
 
-using rapl::Descriptor;
-using rapl::Event;
-using rapl::Place;
+constexpr std::size_t kMostMembers = 16; // of a group; the kernel has five
+constexpr std::size_t kHeaderWords = sizeof(rapl::GroupHeader) / sizeof(std::uint64_t);
 
-constexpr std::size_t kMostMembers = 8;
+// The count is 64 bits wide and never wraps, but some kernels let it fall by 2^32 of the register's
+// units when the register does. No unit is finer than 2^-16 J, and all are powers of two, so that
+// 2^48 counts of 2^-32 J divide every such fall.
+constexpr std::uint64_t kFallCounts = std::uint64_t{1} << 48;
 
-// Counters are renewed every millisecond (8 ms if filtered), the coarsest after one joule. What has
-// counted nothing after this long is not wired up, or is a hypervisor's invention.
-constexpr std::int64_t kSettleNs = 30'000'000;
-constexpr std::int64_t kSettleStepNs = 1'000'000;
-
-constexpr double kKernelScale = 0x1p-32; // joules per count
-constexpr std::uint64_t kSafeTurn = std::uint64_t{1} << 48;
-constexpr int kWidestTurn = 62;
-
-constexpr std::string_view kMendParanoid =
-    "sudo sysctl kernel.perf_event_paranoid=0   (until the next boot, and for everybody: mind "
-    "PLATYPUS, CVE-2020-8694; docs/sensors.md has the right for one program only)";
-constexpr std::string_view kMendSeccomp = "docker run --cap-add PERFMON ...";
-
-/// The kernel counts in 2^-32 J whatever the register counts in. Its PMU of the newest servers
-/// forgets the register's wraps: its count falls by 2^32 units of the register. Taken modulo that,
-/// it has the wraps of a register, which the meter undoes. Half that or a quarter does as well, so
-/// where the unit is not known it is taken for the smallest there is.
-std::uint64_t turn_counts(const Event& event, const rapl::Processor& processor) {
-    if (event.joules_per_count != kKernelScale) return 0;
-    const auto unit = rapl::usual_unit_joules(processor, event.domain);
-    int exponent = 0;
-    if (!unit || std::frexp(*unit, &exponent) != 0.5) return kSafeTurn;
-    return std::uint64_t{1} << std::min(64 + exponent - 1, kWidestTurn);
-}
+// Descriptors are the program's: no more than this part of those it may have.
+constexpr std::size_t kDescriptorShare = 4;
 
 struct Member {
-    Event event;
-    Descriptor descriptor;
-    std::uint64_t turn = 0;   // counts are handed over modulo this power of two; 0: as they are
-    std::uint64_t origin = 0; // what had been handed over when the event was opened
-    std::uint64_t newest = 0; // what was handed over last
-    std::size_t channel = 0;
+    std::size_t channel;
+    std::string event;
+    double joules_per_count;
+    File file;
+    std::size_t slot = 0;      // its place in what a read brings; meaningless while closed
+    std::uint64_t last = 0;    // the kernel's count
+    std::uint64_t carried = 0; // counts since it was opened, falls undone
+
+    [[nodiscard]] bool is_open() const noexcept { return file.descriptor() >= 0; }
+
+    std::uint64_t carry(std::uint64_t count) noexcept {
+        std::uint64_t counts = count - last;
+        if (static_cast<std::int64_t>(counts) < 0) counts %= kFallCounts;
+        last = count;
+        carried += counts;
+        return carried;
+    }
 };
 
 struct Group {
-    Place reader;
+    std::string socket; // by name: its CPU may change
     std::vector<Member> members;
-    std::uint64_t idle_ns = 0; // for how long the events have not been running, all in all
-};
-
-struct Refusal {
-    std::string event;
-    int error;
-    bool operator<(const Refusal& other) const {
-        return std::tie(error, event) < std::tie(other.error, other.event);
-    }
-};
-
-// As read() fills it for PERF_FORMAT_GROUP and both times.
-struct Counts {
-    std::uint64_t members;
-    std::uint64_t enabled_ns;
-    std::uint64_t running_ns;
-    std::array<std::uint64_t, kMostMembers> values;
-};
-
-bool is_open(const Member& member) {
-    return member.descriptor.get() >= 0;
-}
-
-int leader_of(const Group& group) {
-    const auto first = std::find_if(group.members.begin(), group.members.end(), is_open);
-    return first == group.members.end() ? -1 : first->descriptor.get();
-}
-
-// Opens what can be opened; whoever comes first leads. An event that the kernel lists and does not
-// open is no fault of the others.
-bool open_group(const rapl::PerfCalls& calls, std::uint32_t type, Group& group,
-                std::set<Refusal>& refused) {
     int leader = -1;
-    group.idle_ns = 0;
-    for (Member& member : group.members) member.descriptor = Descriptor();
+    std::uint64_t enabled_ns = 0;
+    std::uint64_t running_ns = 0;
+};
+
+using Words = std::array<std::uint64_t, kHeaderWords + kMostMembers>;
+
+std::size_t open_count(const Group& group) noexcept {
+    return static_cast<std::size_t>(std::count_if(group.members.begin(), group.members.end(),
+                                                  [](const Member& m) { return m.is_open(); }));
+}
+
+Status read_words(const rapl::PerfCalls& calls, const Group& group, Words& words) noexcept {
+    const std::size_t members = open_count(group);
+    const std::size_t wanted = (kHeaderWords + members) * sizeof(std::uint64_t);
+    errno = 0;
+    const long got = calls.read(group.leader, words.data(), wanted);
+    if (got < 0) {
+        const bool lost = errno == ENODEV || errno == ENOENT || errno == ENXIO;
+        return lost ? Status::lost : Status::retry;
+    }
+    // The kernel ends a group in error with an empty read.
+    const bool whole = static_cast<std::size_t>(got) == wanted && words[0] == members;
+    return whole ? Status::ok : Status::lost;
+}
+
+// Whether the counters ran all the time since the reading before.
+bool ran_throughout(Group& group, const Words& words) noexcept {
+    const std::uint64_t enabled_ns = words[1] - group.enabled_ns;
+    const std::uint64_t running_ns = words[2] - group.running_ns;
+    group.enabled_ns = words[1];
+    group.running_ns = words[2];
+    return running_ns >= enabled_ns;
+}
+
+// Counts from here on; a group that cannot be read now may be later.
+void set_out(const rapl::PerfCalls& calls, Group& group) noexcept {
+    Words words{};
+    if (read_words(calls, group, words) != Status::ok) return;
+    group.enabled_ns = words[1];
+    group.running_ns = words[2];
     for (Member& member : group.members) {
-        const perf_event_attr attr = rapl::attributes(type, member.event.config);
-        const int fd = calls.open(&attr, -1, group.reader.cpu, leader, PERF_FLAG_FD_CLOEXEC);
-        if (fd < 0) {
-            refused.insert({member.event.name, errno});
+        if (member.is_open()) member.last = words[kHeaderWords + member.slot];
+    }
+}
+
+/// Opens what can be opened on `cpu`; the first that can leads. The errno of each that cannot.
+std::map<std::size_t, int> open_group(const rapl::PerfCalls& calls, const rapl::PerfUnit& unit,
+                                      unsigned cpu, Group& group) {
+    std::map<std::size_t, int> failures; // by channel
+    group.leader = -1;
+    std::size_t slot = 0;
+    for (Member& member : group.members) {
+        const auto event =
+            std::find_if(unit.events.begin(), unit.events.end(), [&](const rapl::PerfEvent& e) {
+                return e.name == member.event && e.joules_per_count == member.joules_per_count;
+            });
+        const int opened = event == unit.events.end()
+                               ? -ENOENT
+                               : open_event(calls, unit.type, event->config, cpu, group.leader);
+        member.file = opened < 0 ? File() : File::adopt(opened);
+        member.carried = 0;
+        member.last = 0;
+        if (opened < 0) {
+            failures[member.channel] = -opened;
             continue;
         }
-        member.descriptor = Descriptor(fd);
-        member.origin = member.newest;
-        if (leader < 0) leader = fd;
+        member.slot = slot++;
+        if (group.leader < 0) group.leader = opened;
     }
-    return leader >= 0;
+    if (group.leader >= 0) set_out(calls, group);
+    return failures;
 }
 
-Status read_counts(const rapl::PerfCalls& calls, Group& group, Counts& counts) noexcept {
-    const int leader = leader_of(group);
-    if (leader < 0) return Status::lost;
-    const ssize_t got = calls.read(leader, &counts, sizeof counts);
-    if (got < 0) return rapl::has_moved(errno) ? Status::lost : Status::retry;
-    if (got == 0) return Status::lost; // the kernel's answer once the PMU has been taken away
-    // Both times are sums since the opening: only what was added since is about this interval.
-    const std::uint64_t idle_ns = counts.enabled_ns - counts.running_ns;
-    const bool was_idle = idle_ns > group.idle_ns;
-    group.idle_ns = idle_ns;
-    return was_idle ? Status::retry : Status::ok;
-}
-
-std::uint64_t hand_over(Member& member, std::uint64_t count) noexcept {
-    const std::uint64_t sum = member.origin + count; // modulo 2^64, as the kernel counts
-    member.newest = member.turn == 0 ? sum : sum & (member.turn - 1);
-    return member.newest;
+// Only here does Intel have a counter for each die; a unit that lists several CPUs of one die means
+// that any CPU of the package will do.
+std::vector<rapl::Socket> sockets_of(const std::filesystem::path& root,
+                                     const rapl::PerfUnit& unit) {
+    const bool by_die = rapl::read_processor(root).vendor == rapl::Vendor::intel &&
+                        !rapl::share_a_die(root, unit.cpus);
+    return rapl::read_sockets(root, by_die);
 }
 
 class RaplPerf final : public Source {
 public:
-    RaplPerf(Host host, rapl::PerfCalls calls, rapl::Processor processor, std::vector<Group> groups)
-        : host_(std::move(host)), calls_(calls), processor_(processor), groups_(std::move(groups)) {
-        for (std::size_t i = 0; i < groups_.size(); ++i) {
-            for (Member& member : groups_[i].members) add_channel(i, member);
+    RaplPerf(std::filesystem::path root, rapl::PerfCalls calls)
+        : root_(std::move(root)), calls_(calls) {}
+
+    /// Takes a group whose members' channels are `channels`, in order.
+    void add(Group group, std::vector<Channel> channels) {
+        for (std::size_t i = 0; i < channels.size(); ++i) {
+            channels[i].group = groups_.size();
+            group.members[i].channel = channels_.size();
+            channels_.push_back(std::move(channels[i]));
         }
+        groups_.push_back(std::move(group));
     }
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
         return channels_;
     }
 
-    // Stamped in the middle of the call: it takes microseconds and the counters are a millisecond
-    // old, so that the kernel's own time of the reading would sharpen nothing.
-    void read(std::size_t group, std::span<Reading> readings) noexcept override {
-        Counts counts{};
+    void read(std::size_t index, std::span<Reading> readings) noexcept override {
+        Group& group = groups_[index];
+        Words words{};
         const std::int64_t before_ns = now_ns();
-        const Status status = read_counts(calls_, groups_[group], counts);
-        const std::int64_t t_ns = before_ns + (now_ns() - before_ns) / 2;
-        std::size_t place = 0;
-        for (Member& member : groups_[group].members) {
+        Status status = read_words(calls_, group, words);
+        const std::int64_t after_ns = now_ns();
+        const std::int64_t t_ns = before_ns + (after_ns - before_ns) / 2;
+        if (status == Status::ok && !ran_throughout(group, words)) status = Status::retry;
+        for (Member& member : group.members) {
             Reading& reading = readings[member.channel];
-            reading = {t_ns, 0, status, 0};
+            reading = {t_ns, 0, status};
             if (status != Status::ok) continue;
-            if (!is_open(member) || place >= counts.members) {
-                reading.status = Status::retry;
+            if (member.is_open()) {
+                reading.raw = member.carry(words[kHeaderWords + member.slot]);
             } else {
-                reading.raw = hand_over(member, counts.values[place++]);
+                reading.status = Status::retry; // its event was refused when the group came back
             }
         }
     }
 
-    // The kernel counts from the opening on: a new event goes on where the old one was, and what
-    // was drawn in between is not booked.
+    // The unit may have been registered anew, with another type. The counts start at 0 again: the
+    // meter, to which these counters never wrap, takes the fall for the gap that it is.
     bool reopen(std::size_t index) noexcept override {
-        const auto pmu = rapl::read_pmu(host_);
-        if (!pmu) return false;
         Group& group = groups_[index];
-        for (const Place& place :
-             rapl::readers(rapl::online_places(host_), processor_, pmu->cpumask)) {
-            if (place.package == group.reader.package && place.die == group.reader.die) {
-                group.reader.cpu = place.cpu;
+        try {
+            const auto unit = rapl::read_perf_unit(root_);
+            if (!unit) return false;
+            for (const rapl::Socket& socket : sockets_of(root_, *unit)) {
+                if (socket.name != group.socket) continue;
+                open_group(calls_, *unit, socket.cpus.front(), group);
+                return group.leader >= 0;
             }
+        } catch (const std::exception&) {
+            return false; // out of memory, or the tree changed while it was walked: later again
         }
-        for (const Event& event : pmu->events) {
-            for (Member& member : group.members) {
-                if (member.event.name == event.name) member.event.config = event.config;
-            }
-        }
-        std::set<Refusal> refused; // the next reading tells which are missing
-        return open_group(calls_, pmu->type, group, refused);
+        return false;
     }
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override {
-        return rapl::kDefaultPeriodNs;
+        return rapl::kPeriodNs;
     }
 
 private:
-    void add_channel(std::size_t index, Member& member) {
-        const Place& reader = groups_[index].reader;
-        Channel channel = rapl::describe(member.event.domain, reader, processor_,
-                                         "perf power/" + member.event.name + "/ on CPU " +
-                                             std::to_string(reader.cpu));
-        channel.units_per_raw = member.event.joules_per_count;
-        channel.modulus = member.turn;
-        channel.group = index;
-        member.channel = channels_.size();
-        channels_.push_back(std::move(channel));
-    }
-
-    const Host host_;
+    const std::filesystem::path root_;
     const rapl::PerfCalls calls_;
-    const rapl::Processor processor_;
-    std::vector<Group> groups_;
     std::vector<Channel> channels_;
+    std::vector<Group> groups_;
 };
 
-// ---- probing -------------------------------------------------------------------------------
-
-Unavailable missing(std::string reason, std::string_view remedy = "") {
-    return {"rapl_perf", "cpu, dram", std::move(reason), std::string(remedy)};
+Channel describe(const rapl::PerfEvent& event, const rapl::Socket& socket) {
+    static const std::map<std::string, std::string> parts = {
+        {"energy-ram", "dram"}, {"energy-cores", "core"}, {"energy-gpu", "uncore"}};
+    const std::string number = rapl::package_number(socket.name);
+    const auto part = parts.find(event.name);
+    Channel channel;
+    if (event.name == "energy-pkg") {
+        channel = rapl::describe(socket.name, "", "");
+    } else if (part != parts.end()) {
+        channel = rapl::describe(part->second, socket.name, "");
+    } else if (event.name == "energy-psys") {
+        channel = rapl::describe(number == "0" ? "psys" : "psys-" + number, "", "");
+    } else {
+        const std::string name = event.name.substr(event.name.find('-') + 1) + "-" + number;
+        channel = rapl::describe(name, "", "other:" + name);
+    }
+    channel.units_per_raw = event.joules_per_count;
+    channel.detail = "perf power/" + event.name + "/ on cpu " + std::to_string(socket.cpus.front());
+    return channel;
 }
 
-Unavailable explain(const Refusal& refusal, const Host& host) {
-    const std::string reason = "perf_event_open: " + describe_errno(refusal.error);
-    if (refusal.error == EACCES) {
-        const auto level = read_text(host.root / "proc/sys/kernel/perf_event_paranoid");
-        return missing(reason + ": kernel.perf_event_paranoid is " + level.value_or("above 0"),
-                       kMendParanoid);
+Unavailable refused(const Host& host, int error) {
+    if (error == EPERM) {
+        return {"rapl_perf", "cpu, dram",
+                describe_errno(error) + ": a container's seccomp filter or a security module "
+                                        "refuses perf_event_open",
+                "docker run --cap-add PERFMON ..."};
     }
-    if (refusal.error == EPERM) {
-        return missing(reason + ": a seccomp profile, such as a container's, forbids the call",
-                       kMendSeccomp);
-    }
-    return {"rapl_perf", refusal.event, reason + ", although the kernel lists it", ""};
+    const auto paranoid = read_text(host.root / "proc/sys/kernel/perf_event_paranoid");
+    return {
+        "rapl_perf", "cpu, dram",
+        describe_errno(error) + ": kernel.perf_event_paranoid is " + paranoid.value_or("unknown") +
+            ", and 0 or CAP_PERFMON is needed",
+        "sudo sysctl kernel.perf_event_paranoid=0   (until the next boot; opens the counters to "
+        "every user, see PLATYPUS, CVE-2020-8694; docs/sensors.md has a way for one program)"};
 }
 
-// A refused right is refused to all events alike: one line of it is enough.
-void explain_all(const std::set<Refusal>& refused, const Host& host,
-                 std::vector<Unavailable>& result) {
-    std::set<int> said;
-    for (const Refusal& refusal : refused) {
-        const bool right = refusal.error == EACCES || refusal.error == EPERM;
-        if (right && !said.insert(refusal.error).second) continue;
-        result.push_back(explain(refusal, host));
+class Probing {
+public:
+    Probing(const Host& host, rapl::PerfCalls calls, rapl::PerfUnit unit)
+        : host_(host), calls_(calls), unit_(std::move(unit)),
+          source_(std::make_unique<RaplPerf>(host.root, calls)) {
+        rlimit limit{};
+        getrlimit(RLIMIT_NOFILE, &limit);
+        descriptors_left_ = limit.rlim_cur / kDescriptorShare;
     }
-}
 
-std::vector<Group> plan_groups(const rapl::Pmu& pmu, const std::vector<Place>& readers,
-                               const rapl::Processor& processor) {
-    std::vector<Group> groups;
-    for (const Place& reader : readers) {
-        Group& group = groups.emplace_back();
-        group.reader = reader;
-        for (const Event& event : pmu.events) {
-            Member& member = group.members.emplace_back();
-            member.event = event;
-            member.turn = turn_counts(event, processor);
+    void take(const rapl::Socket& socket) {
+        if (descriptors_left_ < unit_.events.size()) {
+            found_.missing.push_back({"rapl_perf", socket.name,
+                                      "too few open files are allowed (RLIMIT_NOFILE)",
+                                      "ulimit -n 4096"});
+            return;
+        }
+        Group group;
+        group.socket = socket.name;
+        std::vector<Channel> channels;
+        for (const rapl::PerfEvent& event : unit_.events) {
+            group.members.push_back({channels.size(), event.name, event.joules_per_count, File()});
+            channels.push_back(describe(event, socket));
+        }
+        note_failures(channels, open_group(calls_, unit_, socket.cpus.front(), group));
+        if (group.leader < 0) return;
+        drop_dead(group, channels);
+        if (channels.empty()) return;
+        descriptors_left_ -= channels.size();
+        // Without those that were dropped, which a read would go on bringing.
+        open_group(calls_, unit_, socket.cpus.front(), group);
+        source_->add(std::move(group), std::move(channels));
+    }
+
+    Found finish() {
+        if (!source_->channels().empty()) found_.source = std::move(source_);
+        return std::move(found_);
+    }
+
+private:
+    void note_failures(const std::vector<Channel>& channels,
+                       const std::map<std::size_t, int>& failures) {
+        for (const auto& [index, error] : failures) {
+            if (error != EACCES && error != EPERM) {
+                found_.missing.push_back({"rapl_perf",
+                                          channels[index].id + " (" + channels[index].name + ")",
+                                          unit_.events[index].name + ": " + describe_errno(error),
+                                          error == EMFILE ? "ulimit -n 4096" : ""});
+            } else if (!std::exchange(refused_, true)) {
+                found_.missing.push_back(refused(host_, error)); // one cause, one line
+            }
         }
     }
-    return groups;
-}
 
-// A measured program needs most of its files for itself.
-bool takes_too_many_files(std::size_t count, std::string& reason) {
-    rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || count <= limit.rlim_cur / 2) return false;
-    reason = "would take " + std::to_string(count) + " of the " + std::to_string(limit.rlim_cur) +
-             " files that this process may open";
-    return true;
-}
-
-void note_counting(const rapl::PerfCalls& calls, std::vector<Group>& groups) {
-    for (Group& group : groups) {
-        Counts counts{};
-        if (read_counts(calls, group, counts) != Status::ok) continue;
-        for (std::size_t i = 0; i < group.members.size() && i < counts.members; ++i) {
-            hand_over(group.members[i], counts.values[i]);
+    // Every count starts at 0: one that does not move is absent, whatever sysfs lists.
+    void drop_dead(Group& group, std::vector<Channel>& channels) {
+        const std::int64_t deadline_ns = now_ns() + rapl::kSettleNs;
+        std::vector<bool> moved(channels.size(), false);
+        Words words{};
+        do {
+            if (read_words(calls_, group, words) != Status::ok) continue;
+            for (std::size_t i = 0; i < moved.size(); ++i) {
+                const Member& member = group.members[i];
+                moved[i] = moved[i] || (member.is_open() && words[kHeaderWords + member.slot] != 0);
+            }
+        } while (std::count(moved.begin(), moved.end(), false) > 0 && wait_until(deadline_ns));
+        for (std::size_t i = moved.size(); i-- > 0;) {
+            if (moved[i]) continue;
+            if (group.members[i].is_open()) {
+                found_.missing.push_back(rapl::stays_at_zero("rapl_perf", channels[i]));
+            }
+            group.members.erase(group.members.begin() + static_cast<std::ptrdiff_t>(i));
+            channels.erase(channels.begin() + static_cast<std::ptrdiff_t>(i));
         }
     }
-}
 
-bool is_silent(const Member& member) {
-    return member.newest == 0;
-}
+    static bool wait_until(std::int64_t deadline_ns) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        return now_ns() < deadline_ns;
+    }
 
-bool all_count(const std::vector<Group>& groups) {
-    return std::all_of(groups.begin(), groups.end(), [](const Group& group) {
-        return std::none_of(group.members.begin(), group.members.end(), is_silent);
-    });
-}
+    const Host& host_;
+    const rapl::PerfCalls calls_;
+    const rapl::PerfUnit unit_;
+    std::unique_ptr<RaplPerf> source_;
+    std::size_t descriptors_left_ = 0;
+    bool refused_ = false;
+    Found found_;
+};
 
-// Waits until every event has counted something, and drops those that do not. A platform counter
-// that nobody wired up reads 0, which is not 0 W.
-void drop_silent(const rapl::PerfCalls& calls, std::uint32_t type, std::vector<Group>& groups,
-                 std::vector<Unavailable>& missing_events) {
-    const Bell nobody_rings;
-    const std::int64_t deadline_ns = now_ns() + kSettleNs;
-    note_counting(calls, groups);
-    while (!all_count(groups) && now_ns() < deadline_ns) {
-        nobody_rings.wait(0, now_ns() + kSettleStepNs);
-        note_counting(calls, groups);
-    }
-    for (Group& group : groups) {
-        std::string silent;
-        for (const Member& member : group.members) {
-            if (is_silent(member)) silent += (silent.empty() ? "" : ", ") + member.event.name;
-        }
-        if (silent.empty()) continue;
-        missing_events.push_back(
-            {"rapl_perf", silent,
-             rapl::package_name(group.reader) + ": counts nothing: not fitted, or a hypervisor's 0",
-             ""});
-        std::erase_if(group.members, is_silent);
-        std::set<Refusal> refused;               // the others were open a moment ago
-        open_group(calls, type, group, refused); // the leader may have been among the silent
-    }
-    std::erase_if(groups, [](const Group& group) { return leader_of(group) < 0; });
-}
-
-Found open_all(const Host& host, const rapl::PerfCalls& calls, const rapl::Pmu& pmu,
-               std::vector<Group> groups) {
-    Found found;
-    std::set<Refusal> refused;
-    for (Group& group : groups) {
-        open_group(calls, pmu.type, group, refused);
-        std::erase_if(group.members, [](const Member& member) { return !is_open(member); });
-    }
-    explain_all(refused, host, found.missing);
-    std::erase_if(groups, [](const Group& group) { return group.members.empty(); });
-    drop_silent(calls, pmu.type, groups, found.missing);
-    if (!groups.empty()) {
-        found.source =
-            std::make_unique<RaplPerf>(host, calls, rapl::read_processor(host), std::move(groups));
-    }
-    return found;
+Found nothing(const std::string& reason) {
+    return {nullptr, {{"rapl_perf", "cpu, dram", reason, ""}}};
 }
 
 } // namespace
 
 Found probe_rapl_perf(const Host& host) {
-    const auto pmu = rapl::read_pmu(host);
-    if (!pmu) return {nullptr, {missing("the kernel offers no `power` PMU")}};
-    const auto calls = rapl::load_perf(host.perf_library);
-    if (!calls) return {nullptr, {missing(host.perf_library + " cannot be loaded")}};
-    const rapl::Processor processor = rapl::read_processor(host);
-    const std::vector<Place> readers =
-        rapl::readers(rapl::online_places(host), processor, pmu->cpumask);
-    std::string reason;
-    if (takes_too_many_files(readers.size() * pmu->events.size(), reason)) {
-        return {nullptr, {missing(reason, "ulimit -n 4096")}};
-    }
-    Found found = open_all(host, *calls, *pmu, plan_groups(*pmu, readers, processor));
-    for (const std::string& name : pmu->unknown) {
-        found.missing.push_back({"rapl_perf", name, "what it counts, or its unit, is unknown", ""});
-    }
-    return found;
+    auto unit = rapl::read_perf_unit(host.root);
+    if (!unit) return nothing("the kernel has no `power` unit for this processor");
+    if (unit->events.size() > kMostMembers) unit->events.resize(kMostMembers);
+    const auto calls = rapl::perf_calls(host.perf_library);
+    if (!calls) return nothing(host.perf_library + " lacks the two perf calls");
+    const auto sockets = sockets_of(host.root, *unit);
+    if (sockets.empty()) return nothing("no CPU is listed below sys/devices/system/cpu");
+    Probing probing(host, *calls, std::move(*unit));
+    for (const rapl::Socket& socket : sockets) probing.take(socket);
+    return probing.finish();
 }
 
 } // namespace carbontracker

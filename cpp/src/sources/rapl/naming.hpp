@@ -1,31 +1,33 @@
-// One name for one counter, whichever door it is read through: the names of powercap's zones.
+// What the domains of RAPL are called and what contains what, the same through every door to them:
+// only equal names tell the session that two doors lead to one counter.
 #pragma once
 
+#include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "../../source.hpp"
-#include "processor.hpp"
-#include "topology.hpp"
 
 namespace carbontracker::rapl {
 
-/// The channel of the zone `name` in the zone `parent` (empty for one at the top), without what its
-/// door knows: units, modulus, group. `detail` starts with `door` and goes on with what is assumed.
-Channel describe(const std::string& name, const std::string& parent, const Processor& processor,
-                 const std::string& door);
+/// How often it is worth reading: a counter loses nothing between readings.
+inline constexpr std::int64_t kPeriodNs = 100'000'000;
 
-/// The same for a door that knows CPUs and not zones.
-Channel describe(Domain domain, const Place& reader, const Processor& processor,
-                 const std::string& door);
+/// The package a domain belongs to, in ids: "package-1-die-0" -> "1.0"; "package-1" -> "1";
+/// anything else -> "0".
+std::string package_number(const std::string& package);
 
-/// What a zone of that name counts; nullopt for one that nobody knows.
-std::optional<Domain> domain_of(std::string_view name) noexcept;
+/// The channel of the domain `name` ("package-0", "dram", "core", "psys"). `package` is the package
+/// it belongs to, empty for a domain by itself; `unknown_id` names it where its name says nothing.
+Channel describe(const std::string& name, const std::string& package,
+                 const std::string& unknown_id);
 
-/// Whether an error of a reading means that the counter has gone from where it was opened.
-bool has_moved(int error) noexcept;
+/// Says in the channel's detail that an AMD `core` is one core, not the sum of all.
+void label_single_core(Channel& channel);
 
-/// What RAPL's counters do when nothing is known of a rhythm, for the default period of its doors.
-inline constexpr std::int64_t kDefaultPeriodNs = 100'000'000;
+/// The line for a domain that showed nothing but 0.
+Unavailable stays_at_zero(const std::string& source, const Channel& channel);
+
+/// How long a counter that shows 0 is given to move before it is taken for absent.
+inline constexpr std::int64_t kSettleNs = 20'000'000;
 
 } // namespace carbontracker::rapl

@@ -2,112 +2,122 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <set>
-#include <string>
 #include <utility>
+
+#include "../../host.hpp"
 
 namespace carbontracker::rapl {
 namespace {
 
-constexpr int kMostCpus = 65536; // more than any kernel numbers
+namespace fs = std::filesystem;
 
-using Key = std::pair<int, int>;
+constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
 
-// Leading decimal digits of `text`, which loses them; -1 if there are none that make sense.
-int take_number(std::string_view& text) {
-    int value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || value < 0 || value >= kMostCpus) return -1;
-    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-    return value;
+using Key = std::pair<unsigned, unsigned>; // package, die
+
+// The kernel writes -1 where it does not know: then there is one.
+unsigned topology_number(const fs::path& root, unsigned cpu, const char* file) {
+    const fs::path topology =
+        root / "sys/devices/system/cpu" / ("cpu" + std::to_string(cpu)) / "topology";
+    return static_cast<unsigned>(read_number(topology / file).value_or(0));
 }
 
-// A number that may be absent, or -1 where the kernel does not know.
-int topology_number(const std::filesystem::path& path) {
-    const auto number = read_number(path);
-    return number && *number < kMostCpus ? static_cast<int>(*number) : 0;
+Key key_of(const fs::path& root, unsigned cpu) {
+    return {topology_number(root, cpu, "physical_package_id"),
+            topology_number(root, cpu, "die_id")};
 }
 
-std::set<Key> dies_of(const std::vector<Place>& places) {
-    std::set<Key> dies;
-    for (const Place& place : places) dies.emplace(place.package, place.die);
-    return dies;
+std::string_view trimmed(std::string_view text) {
+    constexpr std::string_view blanks = " \t";
+    const std::size_t first = text.find_first_not_of(blanks);
+    if (first == std::string_view::npos) return {};
+    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
 }
 
-std::size_t packages_of(const std::vector<Place>& places) {
-    std::set<int> packages;
-    for (const Place& place : places) packages.insert(place.package);
-    return packages.size();
+Vendor vendor_of(std::string_view id) {
+    if (id == "GenuineIntel") return Vendor::intel;
+    if (id == "AuthenticAMD" || id == "HygonGenuine") return Vendor::amd;
+    return Vendor::other;
 }
 
-bool names_each_die_once(const std::vector<Place>& online, const std::vector<int>& cpumask) {
-    std::vector<Place> named;
-    std::copy_if(online.begin(), online.end(), std::back_inserter(named), [&](const Place& place) {
-        return std::find(cpumask.begin(), cpumask.end(), place.cpu) != cpumask.end();
-    });
-    if (named.size() == online.size()) return false; // every CPU, and not one of each die
-    const std::set<Key> dies = dies_of(named);
-    return dies.size() == named.size() && dies == dies_of(online);
-}
-
-bool counts_by_die(const std::vector<Place>& online, const Processor& processor,
-                   const std::vector<int>& cpumask) {
-    if (processor.vendor != Vendor::intel) return false;
-    if (dies_of(online).size() == packages_of(online)) return false;
-    return cpumask.empty() || names_each_die_once(online, cpumask);
+void take_line(std::string_view line, Processor& processor) {
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) return;
+    const std::string_view key = trimmed(line.substr(0, colon));
+    const std::string_view value = trimmed(line.substr(colon + 1));
+    const auto number = [&] { return static_cast<unsigned>(parse_number(value).value_or(0)); };
+    if (key == "vendor_id") processor.vendor = vendor_of(value);
+    if (key == "cpu family") processor.family = number();
+    if (key == "model") processor.model = number();
+    if (key == "flags") {
+        processor.is_virtual = (std::string(value) + " ").find("hypervisor ") != std::string::npos;
+    }
 }
 
 } // namespace
 
-std::vector<int> parse_cpu_list(std::string_view text) {
-    std::vector<int> cpus;
-    while (!text.empty()) {
-        std::string_view range = text.substr(0, text.find(','));
-        text.remove_prefix(std::min(range.size() + 1, text.size()));
-        const int first = take_number(range);
-        if (first < 0) continue;
-        int last = first;
-        if (!range.empty() && range.front() == '-') {
-            range.remove_prefix(1);
-            last = take_number(range);
-        }
-        for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+Processor read_processor(const fs::path& root) {
+    Processor processor;
+    const auto text = read_text(root / "proc/cpuinfo");
+    if (!text) return processor;
+    std::string_view rest = *text;
+    while (!rest.empty()) {
+        const std::size_t end = rest.find('\n');
+        const std::string_view line = rest.substr(0, end);
+        if (line.empty()) break; // the next CPU
+        take_line(line, processor);
+        rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
+    return processor;
+}
+
+std::vector<unsigned> parse_cpu_list(std::string_view text) {
+    std::vector<unsigned> cpus;
+    const char* at = text.data();
+    const char* const end = at + text.size();
+    while (at != end) {
+        unsigned first = 0;
+        auto [next, error] = std::from_chars(at, end, first);
+        if (error != std::errc{}) break;
+        unsigned last = first;
+        if (next != end && *next == '-') {
+            const auto range = std::from_chars(next + 1, end, last);
+            if (range.ec != std::errc{}) break;
+            next = range.ptr;
+        }
+        if (last >= kMostCpus) break;
+        for (unsigned cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+        at = next != end && *next == ',' ? next + 1 : end;
+    }
+    std::sort(cpus.begin(), cpus.end());
     return cpus;
 }
 
-std::vector<Place> online_places(const Host& host) {
-    const std::filesystem::path cpus = host.root / "sys/devices/system/cpu";
-    std::vector<Place> places;
-    for (const int cpu : parse_cpu_list(read_text(cpus / "online").value_or("0"))) {
-        const std::filesystem::path topology = cpus / ("cpu" + std::to_string(cpu)) / "topology";
-        places.push_back({cpu, topology_number(topology / "physical_package_id"),
-                          topology_number(topology / "die_id")});
+std::vector<Socket> read_sockets(const fs::path& root, bool by_die) {
+    const auto online = read_text(root / "sys/devices/system/cpu/online");
+    std::map<Key, std::vector<unsigned>> found;
+    bool several_dies = false;
+    for (const unsigned cpu : parse_cpu_list(online.value_or(""))) {
+        Key key = key_of(root, cpu);
+        if (!by_die) key.second = 0;
+        several_dies = several_dies || key.second != 0;
+        found[key].push_back(cpu);
     }
-    std::sort(places.begin(), places.end(),
-              [](const Place& a, const Place& b) { return a.cpu < b.cpu; });
-    return places;
-}
-
-std::vector<Place> readers(const std::vector<Place>& online, const Processor& processor,
-                           const std::vector<int>& cpumask) {
-    const bool by_die = counts_by_die(online, processor, cpumask);
-    std::set<Key> taken;
-    std::vector<Place> result;
-    for (Place place : online) {
-        if (!by_die) place.die = kUndivided;
-        if (taken.emplace(place.package, place.die).second) result.push_back(place);
+    std::vector<Socket> sockets;
+    for (auto& [key, cpus] : found) {
+        std::string name = "package-" + std::to_string(key.first);
+        if (several_dies) name += "-die-" + std::to_string(key.second);
+        sockets.push_back({std::move(name), std::move(cpus)});
     }
-    return result;
+    return sockets;
 }
 
-std::string package_name(const Place& reader) {
-    const std::string package = "package-" + std::to_string(reader.package);
-    return reader.die == kUndivided ? package : package + "-die-" + std::to_string(reader.die);
-}
-
-std::string platform_name(const Place& reader) {
-    return reader.package == 0 ? "psys" : "psys-" + std::to_string(reader.package);
+bool share_a_die(const fs::path& root, const std::vector<unsigned>& cpus) {
+    std::set<Key> seen;
+    return std::any_of(cpus.begin(), cpus.end(),
+                       [&](unsigned cpu) { return !seen.insert(key_of(root, cpu)).second; });
 }
 
 } // namespace carbontracker::rapl

@@ -1,41 +1,44 @@
-// Through which CPUs the counters are read: one for each package, or die, that has a set of them.
+// Which processor this is, and which CPU to ask for each of its packages.
 #pragma once
 
+#include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "../../host.hpp"
-#include "processor.hpp"
-
 namespace carbontracker::rapl {
 
-inline constexpr int kUndivided = -1;
-
-/// An online CPU, and whose counters it reads. As a reader, `die` is kUndivided unless the packages
-/// of this machine have several that count for themselves.
-struct Place {
-    int cpu = 0;
-    int package = 0;
-    int die = 0;
+enum class Vendor : unsigned char {
+    intel,
+    amd, ///< Hygon as well: the same registers
+    other,
 };
 
-/// The CPUs of a kernel list such as "0-3,8"; what cannot be read of it is left out.
-std::vector<int> parse_cpu_list(std::string_view text);
+struct Processor {
+    Vendor vendor = Vendor::other;
+    unsigned family = 0;
+    unsigned model = 0;
+    bool is_virtual = false; ///< a hypervisor says that it is there
+};
 
-/// Every online CPU, in order. Where the kernel does not say: one, of package 0.
-std::vector<Place> online_places(const Host& host);
+/// As the first entry of /proc/cpuinfo describes it; `other` where that cannot be read.
+Processor read_processor(const std::filesystem::path& root);
 
-/// The lowest online CPU of each set of counters. AMD's belong to the package, whatever the kernel
-/// calls a die; Intel's to the die, unless `cpumask`, the CPUs that a driver names as its readers,
-/// shows otherwise. Its length is not to be trusted: some drivers name every CPU of a package and
-/// some one of each chiplet.
-std::vector<Place> readers(const std::vector<Place>& online, const Processor& processor,
-                           const std::vector<int>& cpumask = {});
+/// "0-2,8" -> 0 1 2 8; what is no number ends the list.
+std::vector<unsigned> parse_cpu_list(std::string_view text);
 
-/// The kernel's name for a reader's package: "package-1", "package-1-die-0".
-std::string package_name(const Place& reader);
+/// One set of counters, and the CPUs through which it can be asked.
+struct Socket {
+    std::string name;           ///< "package-0"; "package-0-die-1" where packages have several
+    std::vector<unsigned> cpus; ///< online, ascending, never empty
+};
 
-/// The kernel's name for the platform counter of a reader: "psys", "psys-1".
-std::string platform_name(const Place& reader);
+/// The packages of this machine by number, from the CPUs that are online now. `by_die` makes each
+/// die a set of its own; never on AMD, where the kernel calls every core complex a die while the
+/// counter remains the package's.
+std::vector<Socket> read_sockets(const std::filesystem::path& root, bool by_die);
+
+/// Whether one (package, die) has several of these CPUs.
+bool share_a_die(const std::filesystem::path& root, const std::vector<unsigned>& cpus);
 
 } // namespace carbontracker::rapl
