@@ -241,13 +241,15 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
     // No point of the grid between the two readings: the last one came late, or the next early.
     const double late = edges >= 1.0 ? from - grid : period;
     const double early = grid + period - to;
+    // A little off, it lies just within the readings, not in the middle of a period of silence.
+    const bool near = std::min(late, early) <= kDoubtful * period;
+    const double inside = near ? std::min(half, lock_.margin_ns) : half;
     if (late <= early) {
         correct(grid, std::min(middle - grid, late + lock_.margin_ns), edges);
-    } else {
-        correct(grid + period, -std::min(grid + period - middle, early + lock_.margin_ns),
-                edges + 1.0);
+        return {to_ns(from + inside), to_ns(inside)};
     }
-    return {to_ns(middle), to_ns(half)};
+    correct(grid + period, -std::min(grid + period - middle, early + lock_.margin_ns), edges + 1.0);
+    return {to_ns(to - inside), to_ns(inside)};
 }
 
 // So long without a look that the phase is anybody's guess.
