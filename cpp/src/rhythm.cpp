@@ -177,6 +177,9 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
         search_.count = 0;
         return;
     }
+    // Hardly further apart than readings can be: it moves faster than they come.
+    const std::int64_t apart_ns = search_.edges[n - 1] - search_.edges[0];
+    if (apart_ns < 3 * static_cast<std::int64_t>(n - 1) * kLeastStepNs) return give_up(now_ns);
     // A straight line through (number of periods, time), missed updates being whole periods.
     std::array<double, kEdges> periods{};
     double sum_n = 0.0, sum_t = 0.0, sum_nn = 0.0, sum_nt = 0.0;
