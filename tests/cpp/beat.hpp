@@ -87,8 +87,8 @@ public:
         seen_ = count;
         last_ns_ = now_ns;
         const std::int64_t next_ns = rhythm.next_read_ns(now_ns, spacing_ns);
-        const std::int64_t late_ns = std::uniform_int_distribution<std::int64_t>(
-            least_late_ns, most_late_ns)(random_);
+        const std::int64_t late_ns =
+            std::uniform_int_distribution<std::int64_t>(least_late_ns, most_late_ns)(random_);
         now_ns = std::max(next_ns, now_ns + 1'000) + late_ns;
     }
 

@@ -237,8 +237,8 @@ TEST(a_mark_makes_the_next_edge_known_where_most_are_skipped) {
             while (one.now_ns < mark_ns + 4'000'000) {
                 one.step([&](const Edge& edge, std::int64_t truth_ns) {
                     if (truth_ns < mark_ns || edge.unsure_ns > 400'000) return;
-                    nearest_ns = std::min(
-                        nearest_ns, std::abs(static_cast<double>(edge.t_ns - truth_ns)));
+                    nearest_ns =
+                        std::min(nearest_ns, std::abs(static_cast<double>(edge.t_ns - truth_ns)));
                 });
             }
             if (nearest_ns > 1e6) continue;
