@@ -371,10 +371,11 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         (["--sim-cpu", "Xeon"], "--sim-cpu needs --sim-cpu-tdp"),
         (["--sim-cpu", "X", "--sim-cpu-tdp", "-5"], "CPU TDP must be a non-negative number."),
         ([*GPU[:4], "--sim-gpu-util", "3"], "GPU utilization must be between 0.0 and 1.0."),
-        (["--period", "0"], "--period must be from 0.0001 to 2 s"),
-        (["--period", "nan"], "--period must be from 0.0001 to 2 s"),
-        (["--period", "10"], "--period must be from 0.0001 to 2 s"),
-        (["--period", "1e300"], "--period must be from 0.0001 to 2 s"),
+        (["--rate-hz", "0"], "rate_hz must be from 0.5 to 10000 Hz"),
+        (["--rate-hz", "nan"], "rate_hz must be from 0.5 to 10000 Hz"),
+        (["--rate-hz", "0.1"], "rate_hz must be from 0.5 to 10000 Hz"),
+        (["--rate-hz", "1e300"], "rate_hz must be from 0.5 to 10000 Hz"),
+        (["--overhead-budget", "2"], "overhead_budget is a fraction of one core"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
         (["--loc", "DK"], "unrecognized arguments: --loc"),
     ],
@@ -420,7 +421,7 @@ def test_a_wrong_option_as_a_process() -> None:
     [
         ("CARBONTRACKER_LOCATION", "Denmrk", "did you mean Denmark (DK)?"),
         ("CARBONTRACKER_PUE", "0.5", "CARBONTRACKER_PUE='0.5' is not a ratio of at least 1"),
-        ("CARBONTRACKER_PERIOD", "often", "CARBONTRACKER_PERIOD='often' is not a number"),
+        ("CARBONTRACKER_RATE_HZ", "often", "CARBONTRACKER_RATE_HZ='often' is not a number"),
         ("CARBONTRACKER_BUDGET", "-1", "CARBONTRACKER_BUDGET='-1' is not a number"),
     ],
 )
@@ -465,7 +466,7 @@ def test_sensors_for_people_and_for_programs(capfd: pytest.CaptureFixture[str]) 
 
     assert exit_code(["sensors", "--json", "--seconds", "0"]) == 0
     found = json.loads(capfd.readouterr().out)
-    assert set(found) == {"readable", "absent", "tracker_cpu_seconds"}
+    assert set(found) == {"readable", "absent", "failed", "tracker_cpu_seconds"}
     assert found["readable"] == []
     assert found["absent"]
     for absent in found["absent"]:

@@ -396,8 +396,8 @@ def test_windows_in_eight_threads_nested_and_overlapping(session: Session) -> No
     def work(mine: list[Window]) -> None:
         started.wait()
         for _ in range(5):
-            whole = Window("whole", session, pricing)
-            parts = [Window("part", session, pricing) for _ in range(2)]
+            whole = Window(session.core, "whole", (session, pricing))
+            parts = [Window(session.core, "part", (session, pricing)) for _ in range(2)]
             with whole:
                 for part in parts:
                     with part:
@@ -405,7 +405,7 @@ def test_windows_in_eight_threads_nested_and_overlapping(session: Session) -> No
             mine += [whole, *parts]
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in outer]
-    everything = Window("everything", session, pricing)
+    everything = Window(session.core, "everything", (session, pricing))
     for thread in threads:
         thread.start()
     with everything:
@@ -497,7 +497,7 @@ time.sleep(0.05)
 {last}
 """
     )
-    done = python(program, CARBONTRACKER_PERIOD="0.001", CARBONTRACKER_BUDGET="0")
+    done = python(program, CARBONTRACKER_RATE_HZ="1000", CARBONTRACKER_BUDGET="0")
     assert (done.returncode, done.stderr) == (code, "")
 
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import build, fakehost, waveforms
-from tests.support.fakehost import Counter, Driver, FakeNvml, Gpu, fake_nvml
+from tests.support.fakehost import CARDS, Counter, Driver, FakeNvml, Gpu, fake_nvml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -362,6 +362,152 @@ out([min(took(h) for _ in range(5)) for h in hs])
     assert 100 <= quick < 5000 <= slow < 30_000 <= spell
 
 
+# ---- how the sensors of cards behave -------------------------------------------------------
+
+
+def test_refreshes_jitter_and_fail_without_drifting(tmp_path: Path, cache: Path) -> None:
+    board = Gpu(power="constant:200", period_ms=10, phase_ms=2, jitter_ms=2, missed=0.2)
+    with fake_nvml(tmp_path, [board], cache=cache) as driver:
+        rows = ask(driver, READ_COUNTER.replace("range(40)", "range(150)"))
+        again = ask(driver, READ_COUNTER)
+    moments = sorted({value / 200_000 for _, value, _ in rows + again})
+    off = [(t - 0.002 + 0.005) % 0.010 - 0.005 for t in moments if t > 0.01]
+    assert all(abs(one) <= 0.00201 for one in off)
+    assert len({round(one, 5) for one in off}) > len(off) / 2
+    steps = [round((b - a) * 100) for a, b in itertools.pairwise(moments[: len(moments) // 2])]
+    assert max(steps) >= 2
+
+
+def test_power_and_its_counter_may_differ_in_everything(tmp_path: Path, cache: Path) -> None:
+    board = Gpu(
+        power="constant:100",
+        period_ms=20,
+        counter_period_ms=100,
+        counter_phase_ms=50,
+        gain=0.57,
+        power_gain=1.05,
+        power_offset_w=-4,
+    )
+    script = """
+f = n.nvmlDeviceGetFieldValues(h, [83, 186])
+out([f[0].value.ullVal, f[1].value.uiVal, f[0].timestamp - f[1].timestamp])
+"""
+    epoch = time.monotonic_ns() - 60_000_000_000
+    with fake_nvml(tmp_path, [board], epoch_ns=epoch, cache=cache) as driver:
+        counter, power, apart_us = ask(driver, script)
+    assert power == pytest.approx(101_000, abs=1)
+    published = counter / 57_000
+    assert (published - 0.05) % 0.1 == pytest.approx(0, abs=1e-4) or (
+        published - 0.05
+    ) % 0.1 == pytest.approx(0.1, abs=1e-4)
+    assert apart_us % 10_000 in (0, 1, 9_999)
+
+
+def test_a_duty_counter_adds_up_what_the_sensor_saw(tmp_path: Path, cache: Path) -> None:
+    # All of the load falls into the 25 ms that the sensor sees of each 100.
+    board = Gpu(**CARDS["a100"], power="square:400,0,0.1,0.75", phase_ms=100, counter_duty=True)
+    epoch = time.monotonic_ns() - 30_000_000_000
+    with fake_nvml(tmp_path, [board], epoch_ns=epoch, cache=cache) as driver:
+        script = "out(timed(n.nvmlDeviceGetTotalEnergyConsumption, h))"
+        before, counter, after = ask(driver, script)
+    low, high = (400 * (t - epoch) / 1e9 for t in (before, after))
+    assert low - 41 <= counter / 1000 <= high
+
+
+def test_a_low_pass_reaches_its_wave(tmp_path: Path, cache: Path) -> None:
+    boards = [
+        Gpu(power="step:100,500,10", log=2000),
+        Gpu(power="constant:120", log=300),
+        Gpu(power="ramp:0,1000,1000", log=1000),  # follows a ramp one time constant late
+    ]
+    epoch = time.monotonic_ns() - 12_000_000_000
+    script = """
+out([timed(n.nvmlDeviceGetPowerUsage, n.nvmlDeviceGetHandleByIndex(i)) for i in range(3)])
+"""
+    with fake_nvml(tmp_path, boards, epoch_ns=epoch, cache=cache) as driver:
+        step, constant, ramp = ask(driver, script)
+    age_s = [(t - epoch) / 1e9 for t in (step[0], step[2], ramp[0], ramp[2])]
+    low, high = (500 - 400 * math.exp(-(t - 10) / 2) for t in age_s[:2])
+    assert low - 0.1 <= step[1] / 1000 <= high + 0.1
+    assert constant[1] == pytest.approx(120_000, abs=20)
+    assert age_s[2] - 1 - 0.01 <= ramp[1] / 1000 <= age_s[3] - 1 + 0.01
+
+
+SAMPLES = """
+def kept(h, seen): return [[s.timeStamp, s.sampleValue.uiVal] for s in
+                           n.nvmlDeviceGetSamples(h, n.NVML_TOTAL_POWER_SAMPLES, seen)[1]]
+offset = time.time_ns() - time.monotonic_ns()
+rows = kept(h, 0)
+time.sleep(0.1)
+out([rows, kept(h, rows[-1][0]), code(kept, h, 1 << 60),
+     code(kept, n.nvmlDeviceGetHandleByIndex(1), 0), offset])
+"""
+
+
+def test_the_ring_holds_the_last_readings(tmp_path: Path, cache: Path) -> None:
+    wave = waveforms.parse("sine:200,150,3")
+    board = Gpu(power=wave, samples=True, sample_period_ms=20, sample_depth=50)
+    epoch = time.monotonic_ns() - 10_000_000_000
+    with fake_nvml(tmp_path, [board, Gpu()], epoch_ns=epoch, cache=cache) as driver:
+        rows, later, nothing_new, without, offset = ask(driver, SAMPLES)
+        assert driver.calls()["samples"] > 0
+    assert [nothing_new, without] == [6, 3]
+    assert len(rows) == 50
+    assert 4 <= len(later) <= 50
+    assert all(b[0] - a[0] in (19_999, 20_000, 20_001) for a, b in itertools.pairwise(rows))
+    assert later[0][0] > rows[-1][0]
+    for stamp_us, milliwatts in rows + later:
+        t = (stamp_us * 1000 - offset - epoch) / 1e9
+        assert milliwatts / 1000 == pytest.approx(wave.watts(t), abs=1.0)
+
+
+RELOAD = """
+import ctypes
+def advance(seconds): n.nvmlLib.fake_nvml_advance_ms(ctypes.c_longlong(1000 * seconds))
+p = n.nvmlDeviceGetPowerUsage
+first = code(p, h)
+advance(1500)
+gone = [code(p, h), code(n.nvmlInit)]
+advance(1000)
+still = code(p, h)
+n.nvmlInit()
+out([first, gone, still, code(p, h), timed(n.nvmlDeviceGetTotalEnergyConsumption,
+                                           n.nvmlDeviceGetHandleByIndex(0))])
+"""
+
+
+def test_a_driver_may_be_reloaded(tmp_path: Path, cache: Path) -> None:
+    board = Gpu(power="constant:100", start_j=500)
+    facts = Driver(reload_at_s=1000, reload_takes_s=1000)
+    with fake_nvml(tmp_path, [board], driver=facts, cache=cache) as driver:
+        first, gone, still, old_handle, counter = ask(driver, RELOAD)
+        low, high = (100 * ((counter[i] - driver.epoch_ns) / 1e9 + 1500) for i in (0, 2))
+    assert [first, *gone, still, old_handle] == [0, 1, 9, 1, 2]
+    assert low - 0.01 <= counter[1] / 1000 <= high
+
+
+def test_a_module_answers_in_a_scope_of_its_own(tmp_path: Path, cache: Path) -> None:
+    wave = "constant:300"
+    boards = [
+        Gpu(power=wave, module="constant:500", module_counter=True),
+        Gpu(power=wave, module="constant:500", gpu_scope=False),
+        Gpu(power=wave),
+    ]
+    script = """
+ask = [(186, 0), (186, 1), (185, 1), (83, 0), (83, 1)]
+hs = [n.nvmlDeviceGetHandleByIndex(i) for i in range(3)]
+rows = [n.nvmlDeviceGetFieldValues(h, ask) for h in hs]
+out([[[x.nvmlReturn, x.value.ullVal] for x in row] for row in rows])
+"""
+    with fake_nvml(tmp_path, boards, cache=cache) as driver:
+        both, module, board = ask(driver, script)
+        assert driver.module_truth(0, driver.epoch_ns, driver.epoch_ns + 10**9) == 500
+    assert both[:2] == [[0, 300_000], [0, 500_000]]
+    assert both[3] == both[4]
+    assert [code for code, _ in module] == [3, 0, 0, 3, 0]
+    assert [code for code, _ in board] == [0, 3, 3, 0, 3]
+
+
 IDENTITY = """
 p = n.nvmlDeviceGetPciInfo(h)
 out([n.nvmlSystemGetDriverVersion(), n.nvmlDeviceGetCount(), n.nvmlDeviceGetName(h),
@@ -529,7 +675,7 @@ def test_two_copies_in_one_process_are_two_drivers(
 def test_exported_symbols_are_those_of_the_real_library(cache: Path) -> None:
     library = ctypes.CDLL(str(build.build_nvml(cache)))
     binding = Path(pytest.importorskip("pynvml").__file__).read_text()
-    source = (build.SOURCES / "fake_nvml.c").read_text()
+    source = "".join(path.read_text() for path in sorted(build.SOURCES.glob("fake_nvml*")))
     names = set(re.findall(r"^(?:int|const char \*)\s?(nvml\w+)\(", source, re.MULTILINE))
     assert len(names) >= 26
     for name in names:

@@ -176,6 +176,8 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "pue": 1.1,
         "intensity": 50.0,
         "record": False,
+        "rate_hz": 20.0,
+        "overhead_budget": 0.01,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

@@ -25,6 +25,7 @@ struct Host {
     std::filesystem::path data_dir;                 ///< the package's tables
     std::map<std::string, std::string> environment; ///< CUDA_VISIBLE_DEVICES and the like
     std::vector<SimulatedDevice> simulated;
+    bool gpus_of_process = false; ///< only the GPUs that this process or its descendants work on
 
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
 };

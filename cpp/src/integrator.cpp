@@ -69,10 +69,10 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
         joules_ += watts(last_.raw) * seconds(reading.t_ns - known_to_ns_);
         known_to_ns_ = reading.t_ns;
     }
+    last_ = reading;
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
     sample.flags = kGap;
-    last_ = reading;
     return Outcome::sample;
 }
 
@@ -89,11 +89,11 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     const double mean = every && covers(window_ns_, refresh_ns) ? now : 0.5 * (before + now);
     joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
     known_to_ns_ += dt_ns;
+    last_ = reading;
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
     sample.unsure_ns = short_ns(edge.unsure_ns);
     sample.flags = silent_ns > kGapNs ? kGap : 0U;
-    last_ = reading;
     return Outcome::sample;
 }
 
@@ -119,6 +119,7 @@ void Integrator::publish(std::int64_t refresh_ns, Sample& sample) const noexcept
     sample = {};
     sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;
     sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
+    sample.watts = static_cast<float>(watts(last_.raw));
 }
 
 } // namespace carbontracker

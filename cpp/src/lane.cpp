@@ -4,7 +4,8 @@
 
 namespace carbontracker {
 
-Lane::Lane(const Channel& channel) noexcept : rhythm_(channel.tick_ns) {
+Lane::Lane(const Channel& channel) noexcept
+    : rhythm_(channel.tick_ns, channel.quantity == Quantity::energy_counter) {
     if (channel.quantity == Quantity::power) {
         integrator_.emplace(channel);
     } else {

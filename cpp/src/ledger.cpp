@@ -30,7 +30,17 @@ constexpr double kLeastQuanta = 50.0;
 // So many of the newest samples are compared one by one.
 constexpr std::size_t kMostCompared = 64;
 
+bool covers_refresh(const Channel& power) noexcept {
+    return static_cast<double>(power.window_ns) >= kWhole * static_cast<double>(power.tick_ns);
+}
+
 } // namespace
+
+bool shapes(const Channel& power, const Channel& counter) noexcept {
+    return power.quantity == Quantity::power && counter.quantity == Quantity::energy_counter &&
+           power.window_ns <= 2 * counter.tick_ns &&
+           (covers_refresh(power) || 2 * power.tick_ns <= counter.tick_ns);
+}
 
 Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channels)
     : members_(std::move(members)), parts_{{0, members_.front(), 0.0}} {
@@ -39,12 +49,9 @@ Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channe
     for (const std::size_t i : members_) {
         const Channel& channel = channels[i];
         if (channel.quantity != Quantity::power) continue;
-        const auto refresh = static_cast<double>(channel.tick_ns);
-        const bool whole = static_cast<double>(channel.window_ns) >= kWhole * refresh;
-        // What averages over several updates of the counter cannot say how they were spread.
-        if (shape_ == kNone && channel.window_ns <= 2 * std::max(owner.tick_ns, channel.tick_ns)) {
-            shape_ = i;
-        }
+        const bool whole = covers_refresh(channel);
+        if (range_ == kNone && channel.window_ns <= 2 * owner.tick_ns) range_ = i;
+        if (shape_ == kNone && shapes(channel, owner)) shape_ = i;
         if (judge_ == kNone || (whole && tolerance_ > kToleranceWhole)) {
             judge_ = i;
             tolerance_ = whole ? kToleranceWhole : kTolerancePart;
@@ -64,14 +71,14 @@ std::size_t Ledger::speaker_at(std::int64_t t_ns) const noexcept {
     return part_at(t_ns).channel;
 }
 
-const Timeline* Ledger::shape_of(std::size_t channel,
-                                 std::span<const Timeline> lines) const noexcept {
-    return channel == owner() && shape_ != kNone ? &lines[shape_] : nullptr;
+Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) const noexcept {
+    if (channel != owner()) return {};
+    return {shape_ == kNone ? nullptr : &lines[shape_], range_ == kNone ? nullptr : &lines[range_]};
 }
 
 Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
     const Part& part = part_at(t_ns);
-    Level level = lines[part.channel].at(t_ns, shape_of(part.channel, lines));
+    Level level = lines[part.channel].at(t_ns, beside(part.channel, lines));
     level.joules += part.offset_joules;
     return level;
 }

@@ -12,6 +12,11 @@
 
 namespace carbontracker {
 
+/// Whether `power` can say how the energy of `counter` was spread between two of its changes: not
+/// if it averages over several of them, nor if it looks at a part of the time and that no more
+/// often.
+[[nodiscard]] bool shapes(const Channel& power, const Channel& counter) noexcept;
+
 /// What is known of a channel besides its samples.
 struct Health {
     std::int64_t last_read_ns = 0; ///< newest good reading
@@ -59,8 +64,8 @@ private:
     enum class Opinion : std::uint8_t { open, agree, less, more };
 
     [[nodiscard]] const Part& part_at(std::int64_t t_ns) const noexcept;
-    [[nodiscard]] const Timeline* shape_of(std::size_t channel,
-                                           std::span<const Timeline> lines) const noexcept;
+    [[nodiscard]] Beside beside(std::size_t channel,
+                                std::span<const Timeline> lines) const noexcept;
     [[nodiscard]] Opinion compare(std::int64_t from_ns, std::int64_t to_ns,
                                   std::span<const Timeline> lines) const;
     bool check_alive(std::span<const Timeline> lines, std::span<const Health> health,
@@ -78,6 +83,7 @@ private:
     std::vector<Part> parts_;
     std::vector<Takeover> takeovers_;
     std::size_t shape_ = kNone; // power that may say how a counter's energy was spread
+    std::size_t range_ = kNone; // and how far the power swung
     std::size_t judge_ = kNone; // power to compare the owner's counter with
     double tolerance_ = 0.0;
     std::int64_t reviewed_ns_ = 0; // owner's samples up to here have been compared

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "clock.hpp"
+#include "grid.hpp"
 
 namespace carbontracker {
 namespace {
@@ -21,6 +22,7 @@ constexpr std::size_t kLeastEdges = 6;
 constexpr std::int64_t kStepsPerPeriod = 5;
 constexpr double kOnGrid = 0.15;      // of a period: how far off an edge still counts as regular
 constexpr double kShareOnGrid = 0.75; // of the edges
+constexpr double kShareSeen = 0.5;    // of the updates of what always moves
 
 constexpr std::int64_t kSearchNs = 1'500 * kMilli;
 constexpr std::int64_t kSearchPeriods = 40;
@@ -32,15 +34,20 @@ constexpr std::int64_t kLongestPauseNs = 600'000 * kMilli;
 constexpr double kLeastMarginNs = 100'000.0;
 constexpr double kMostMargin = 0.3; // of a period
 
+constexpr double kSharp = 0.15; // of a period: a pair of readings that can hardly hit by chance
 constexpr double kMostReach = 4096.0;
 constexpr double kLostCount = 4.0;
 constexpr double kDoubtful = 0.15; // of a period off the grid
 constexpr int kMostDoubt = 12;
+constexpr int kTries = 5; // readings after an edge before it is taken for missing
 constexpr int kTrustedStamps = 3;
 constexpr int kMostTrust = 8;
 constexpr std::int64_t kStampOfCallNs = 300'000;
 
-// Without a rhythm, a change this rare is not waited for after a mark.
+// A shorter period leaves no room for a pair of readings around its edges.
+constexpr double kShortestLockNs = 3.0 * kMilli;
+
+// Without a lock, a change this rare is not waited for after a mark.
 constexpr std::int64_t kScanNs = 20 * kMilli;
 
 std::int64_t to_ns(double ns) noexcept {
@@ -49,14 +56,15 @@ std::int64_t to_ns(double ns) noexcept {
 
 } // namespace
 
-Rhythm::Rhythm(std::int64_t usual_ns) noexcept
-    : mode_(usual_ns > 0 ? Mode::searching : Mode::free), usual_ns_(usual_ns) {
+Rhythm::Rhythm(std::int64_t usual_ns, bool always_moves) noexcept
+    : always_moves_(always_moves), mode_(usual_ns > 0 ? Mode::searching : Mode::free),
+      usual_ns_(usual_ns) {
     search_.step_ns = std::clamp(usual_ns / 16, kLeastStepNs, kMostStepNs);
     search_.pause_ns = kFirstPauseNs;
 }
 
 std::int64_t Rhythm::tick_ns() const noexcept {
-    return mode_ == Mode::locked ? to_ns(lock_.period_ns) : 0;
+    return mode_ == Mode::locked ? to_ns(lock_.period_ns) : tick_ns_;
 }
 
 bool Rhythm::wants_marks() const noexcept {
@@ -124,6 +132,7 @@ Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept 
 
 void Rhythm::search_from(std::int64_t now_ns) noexcept {
     mode_ = Mode::searching;
+    tick_ns_ = 0;
     search_.count = 0;
     search_.still = search_.moving = 0;
     search_.began_ns = now_ns;
@@ -163,60 +172,46 @@ void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read
 
 void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     const std::size_t n = search_.count;
-    std::array<std::int64_t, kEdges> intervals{};
+    // The shortest interval is one period: longer ones hold updates that were left out, or that
+    // showed the same power again.
+    std::int64_t shortest_ns = search_.edges[n - 1] - search_.edges[0];
     for (std::size_t i = 1; i < n; ++i) {
-        intervals[i - 1] = search_.edges[i] - search_.edges[i - 1];
+        shortest_ns = std::min(shortest_ns, search_.edges[i] - search_.edges[i - 1]);
     }
-    const auto middle = intervals.begin() + static_cast<std::ptrdiff_t>((n - 1) / 2);
-    std::nth_element(intervals.begin(), middle,
-                     intervals.begin() + static_cast<std::ptrdiff_t>(n - 1));
-    const auto median_ns = static_cast<double>(std::max<std::int64_t>(*middle, 1));
-    if (median_ns < static_cast<double>(kStepsPerPeriod * search_.step_ns) &&
-        search_.step_ns > kLeastStepNs) {
-        search_.step_ns = std::max(kLeastStepNs, to_ns(median_ns) / 12);
+    if (shortest_ns < kStepsPerPeriod * search_.step_ns && search_.step_ns > kLeastStepNs) {
+        search_.step_ns = std::max(kLeastStepNs, shortest_ns / 12);
         search_.count = 0;
         return;
     }
     // Hardly further apart than readings can be: it moves faster than they come.
     const std::int64_t apart_ns = search_.edges[n - 1] - search_.edges[0];
     if (apart_ns < 3 * static_cast<std::int64_t>(n - 1) * kLeastStepNs) return give_up(now_ns);
-    // A straight line through (number of periods, time), missed updates being whole periods.
-    std::array<double, kEdges> periods{};
-    double sum_n = 0.0, sum_t = 0.0, sum_nn = 0.0, sum_nt = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
-        if (i > 0) {
-            const auto interval = static_cast<double>(search_.edges[i] - search_.edges[i - 1]);
-            periods[i] = periods[i - 1] + std::max(1.0, std::round(interval / median_ns));
-        }
-        sum_n += periods[i];
-        sum_t += t;
-        sum_nn += periods[i] * periods[i];
-        sum_nt += periods[i] * t;
-    }
-    const auto count = static_cast<double>(n);
-    const double slope = (count * sum_nt - sum_n * sum_t) / (count * sum_nn - sum_n * sum_n);
-    const double start = (sum_t - slope * sum_n) / count;
-    const double tolerance = kOnGrid * slope + static_cast<double>(search_.step_ns);
-    double on_grid = 0.0, deviation = 0.0;
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto t = static_cast<double>(search_.edges[i] - search_.edges[0]);
-        const double off = std::abs(t - start - slope * periods[i]);
-        if (off <= tolerance) on_grid += 1.0;
-        deviation += off;
-    }
-    if (slope <= 0.0 || on_grid < kShareOnGrid * count) {
+    const Grid grid = fit_grid({search_.edges.data(), n}, shortest_ns, kOnGrid,
+                               static_cast<double>(search_.step_ns));
+    // Few updates of a counter are left out: a grid that is mostly empty would fit any moments.
+    const auto spanned_ns = static_cast<double>(search_.edges[n - 1] - search_.edges[0]);
+    const bool empty =
+        always_moves_ && static_cast<double>(n - 1) * grid.period_ns < kShareSeen * spanned_ns;
+    if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid || empty) {
         if (n == kEdges) give_up(now_ns);
+        return;
+    }
+    if (grid.period_ns < kShortestLockNs) {
+        // Too short to find an edge by a pair of readings. The period is known all the same, and a
+        // mark searches for the edge that follows it.
+        usual_ns_ = tick_ns_ = to_ns(grid.period_ns);
+        give_up(now_ns);
+        search_.retry_ns = now_ns + kLongestPauseNs;
         return;
     }
     mode_ = Mode::locked;
     search_.pause_ns = kFirstPauseNs;
     lock_ = {};
-    lock_.period_ns = slope;
-    lock_.edge_ns = static_cast<double>(search_.edges[0]) + start + slope * periods[n - 1];
-    lock_.jitter_ns = deviation / count;
+    lock_.period_ns = grid.period_ns;
+    lock_.edge_ns = grid.newest_ns;
+    lock_.jitter_ns = grid.deviation_ns;
     lock_.margin_ns = std::clamp(1.5 * static_cast<double>(search_.step_ns), kLeastMarginNs,
-                                 std::max(kLeastMarginNs, kMostMargin * slope));
+                                 std::max(kLeastMarginNs, kMostMargin * grid.period_ns));
     visit_ = {};
 }
 
@@ -235,7 +230,7 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
         const bool narrow = 2.0 * half < 0.6 * period;
         const double unsure = std::min(half, lock_.margin_ns);
         if (narrow) {
-            confirm(grid, edges > 1.0 || visit_.stage == Stage::after);
+            confirm(grid, visit_.stage == Stage::after, 2.0 * half < kSharp * period);
         } else {
             lock_.edge_ns = grid;
         }
@@ -261,14 +256,14 @@ void Rhythm::lose_count() noexcept {
     lock_.margin_ns = std::max(kLeastMarginNs, kMostMargin * lock_.period_ns);
 }
 
-void Rhythm::confirm(double edge_ns, bool pair) noexcept {
+void Rhythm::confirm(double edge_ns, bool pair, bool sharp) noexcept {
     lock_.edge_ns = edge_ns;
     lock_.doubt = std::max(0, lock_.doubt - 1);
     lock_.jitter_ns *= 0.95;
     if (!pair) return;
-    lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
-    const double floor_ns = std::max(kLeastMarginNs, 2.0 * lock_.jitter_ns);
-    const double closer = lock_.margin_ns > 2.0 * floor_ns ? 0.6 : 0.95;
+    // A pair that is wide for the period may hold an edge by chance: that proves no count.
+    if (sharp) lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
+    const double closer = lock_.margin_ns > 4.0 * lock_.jitter_ns ? 0.6 : 0.85;
     lock_.margin_ns = std::max(kLeastMarginNs, closer * lock_.margin_ns);
 }
 
@@ -278,7 +273,7 @@ void Rhythm::correct(double edge_ns, double error_ns, double edges) noexcept {
     const double of_period = edges >= 4.0 ? 0.4 : 0.05;
     lock_.period_ns += of_period * error_ns / std::max(1.0, edges);
     lock_.edge_ns = edge_ns + 0.5 * error_ns;
-    lock_.jitter_ns += 0.1 * (std::min(off, 0.25 * lock_.period_ns) - lock_.jitter_ns);
+    lock_.jitter_ns += 0.1 * (std::min(off, lock_.margin_ns) - lock_.jitter_ns);
     if (off > lock_.margin_ns) lock_.reach = std::max(1.0, 0.5 * lock_.reach);
     if (!stamped()) {
         lock_.margin_ns = std::clamp(std::max(1.5 * lock_.margin_ns, 1.5 * off), kLeastMarginNs,
@@ -304,10 +299,20 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     }
     if (visit_.stage == Stage::before && read >= visit_.edge_ns - 1.5 * lock_.margin_ns) {
         visit_.stage = Stage::after;
+        visit_.moved = changed;
     }
-    if (visit_.stage == Stage::after && read > visit_.edge_ns + 0.5 * lock_.period_ns) {
+    const int most = always_moves_ && !visit_.moved ? kTries : 1;
+    if (visit_.stage == Stage::after && read >= visit_.edge_ns + 0.9 * lock_.margin_ns &&
+        ++visit_.tries > most) {
         visit_.stage = Stage::idle; // no change: the update was left out, or showed the same value
-        distrust(1, read_ns);
+        if (visit_.moved) {
+            // Or the first reading had found it already, and took it for the one before.
+            lock_.edge_ns -= lock_.margin_ns;
+            lock_.margin_ns = std::min(1.6 * lock_.margin_ns, kMostMargin * lock_.period_ns);
+            lock_.reach = std::max(1.0, 0.5 * lock_.reach);
+        } else if (always_moves_) {
+            distrust(1, read_ns);
+        }
     }
 }
 
@@ -317,8 +322,12 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns)
     const auto now = static_cast<double>(now_ns);
     if (visit_.stage == Stage::after) {
         const double after = visit_.edge_ns + margin;
-        // Not there yet: it is late, and a little further on each time.
-        return to_ns(after > now ? after : now + std::max(margin, period / 20.0));
+        if (visit_.wanted && now < after) { // a mark is worth a closer look than a pair
+            return to_ns(std::min(after, now + std::max(double{kLeastStepNs}, margin / 3.0)));
+        }
+        // Not there yet: it is late, and further on each time.
+        const double later = now + margin * static_cast<double>(1 << visit_.tries);
+        return to_ns(after > now ? after : std::min(later, now + 0.3 * period));
     }
     const double skipped =
         std::min(lock_.reach, std::floor(static_cast<double>(spacing_ns) / period));
@@ -329,6 +338,8 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns)
     if (visit_.stage == Stage::idle || visit_.wanted || edge < visit_.edge_ns) {
         visit_.edge_ns = edge;
         visit_.stage = Stage::before;
+        visit_.tries = 0;
+        visit_.moved = false;
     }
     // A trusted stamp tells the moment, and one reading after it is enough.
     if (stamped() || visit_.edge_ns - margin <= now) {
@@ -363,7 +374,7 @@ std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) 
 
 std::int64_t Rhythm::scan_ns() const noexcept {
     if (scan_until_ns_ <= last_read_ns_) return 0;
-    return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 10);
+    return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 8);
 }
 
 void Rhythm::mark(std::int64_t t_ns) noexcept {

@@ -23,8 +23,8 @@ struct Edge {
 class Rhythm {
 public:
     /// `usual_ns`: the sensor's usual refresh period, where the search begins; 0 for a sensor that
-    /// has none.
-    explicit Rhythm(std::int64_t usual_ns) noexcept;
+    /// has none. `always_moves`: an update shows another value than the one before, as a counter's.
+    explicit Rhythm(std::int64_t usual_ns, bool always_moves = true) noexcept;
 
     /// The reading at `read_ns` differs from the one at `before_ns`. `sensor_ns` is the sensor's
     /// own stamp of the change, or 0. Returns the moment of the newest change.
@@ -71,7 +71,7 @@ private:
     [[nodiscard]] Edge guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept;
     [[nodiscard]] Edge follow(std::int64_t before_ns, std::int64_t read_ns) noexcept;
     void lose_count() noexcept;
-    void confirm(double edge_ns, bool pair) noexcept;
+    void confirm(double edge_ns, bool pair, bool sharp) noexcept;
     void correct(double edge_ns, double error_ns, double edges) noexcept;
     void distrust(int how_much, std::int64_t now_ns) noexcept;
     void visited(std::int64_t read_ns, bool changed) noexcept;
@@ -79,8 +79,10 @@ private:
     [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns) noexcept;
     [[nodiscard]] bool stamped() const noexcept;
 
+    const bool always_moves_;
     Mode mode_;
-    std::int64_t usual_ns_; // where nothing has been learned
+    std::int64_t usual_ns_;    // where nothing has been learned
+    std::int64_t tick_ns_ = 0; // learned, but too short to lock on
     std::int64_t last_read_ns_ = 0;
     std::int64_t steady_ns_ = 0;     // newest deadline of the steady rate
     std::int64_t scan_until_ns_ = 0; // without a rhythm: a mark wants the next change found
@@ -109,6 +111,8 @@ private:
     struct {
         double edge_ns = 0.0; // on the grid: the one to be visited
         Stage stage = Stage::idle;
+        int tries = 0;       // readings after it that found no change
+        bool moved = false;  // the reading before it found a change: an earlier edge's, or its own
         bool wanted = false; // by a mark
         bool sparse = false; // edges are skipped
     } visit_;

@@ -27,6 +27,7 @@ struct Sample {
     std::uint32_t unsure_ns = 0; ///< t_ns is known to so much either way (95 %)
     std::uint32_t tick_ns = 0;   ///< the sensor's learned refresh period; 0: it has none
     std::uint32_t flags = 0;     ///< SampleFlag
+    float watts = 0.0F;          ///< of a power sensor: the reading
 };
 
 static_assert(sizeof(Sample) == 40);

@@ -29,8 +29,9 @@ constexpr std::int64_t kWatchNs = kNanosPerSecond;
 // Readings wanted this close to one another are taken together: less than it takes to wake up.
 constexpr std::int64_t kTogetherNs = 60'000;
 
-// A reading that took this long is not repeated before ten times as much has passed; one that
-// failed is repeated soon at first.
+// A reading that took this long is not repeated before ten times as much has passed. One that
+// failed is repeated after a tenth of the time since it first did.
+constexpr std::int64_t kPatience = 10;
 constexpr std::int64_t kSlowNs = 50'000'000;
 constexpr std::int64_t kSlowFactor = 10;
 constexpr std::int64_t kFirstPauseNs = 20'000'000;
@@ -218,11 +219,12 @@ void Sampler::settle(std::size_t group, std::int64_t began_ns) noexcept {
     const std::int64_t ended_ns = now_ns();
     const std::int64_t took_ns = ended_ns - began_ns;
     if (any_ok) {
-        trouble.pause_ns = 0;
+        trouble.since_ns = trouble.until_ns = 0;
     } else {
-        trouble.pause_ns = std::clamp(2 * trouble.pause_ns, kFirstPauseNs, kLongestPauseNs);
+        if (trouble.since_ns == 0) trouble.since_ns = began_ns;
+        trouble.until_ns = ended_ns + std::clamp((ended_ns - trouble.since_ns) / kPatience,
+                                                 kFirstPauseNs, kLongestPauseNs);
     }
-    trouble.until_ns = ended_ns + trouble.pause_ns;
     if (took_ns > kSlowNs) {
         trouble.until_ns =
             std::max(trouble.until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPauseNs));

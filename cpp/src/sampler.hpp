@@ -134,7 +134,7 @@ private:
 
     // What a group that fails, or takes long, is spared.
     struct Trouble {
-        std::int64_t pause_ns = 0;
+        std::int64_t since_ns = 0; // of the failures; 0: all is well
         std::int64_t until_ns = 0;
         bool lost = false;
     };

@@ -84,10 +84,9 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
 // Whether channel i tells how the energy of another of its source was spread over time.
 bool refines(const std::vector<Channel>& channels, std::size_t i) {
     const Channel& channel = channels[i];
-    return channel.quantity == Quantity::power && channel.window_ns <= 2 * channel.tick_ns &&
-           std::any_of(channels.begin(), channels.end(), [&](const Channel& other) {
-               return other.quantity == Quantity::energy_counter && other.domain == channel.domain;
-           });
+    return std::any_of(channels.begin(), channels.end(), [&](const Channel& other) {
+        return other.domain == channel.domain && shapes(channel, other);
+    });
 }
 
 // What the sampler of a source has to know of each of its channels.

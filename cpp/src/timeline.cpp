@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 
 namespace carbontracker {
 namespace {
@@ -28,10 +29,16 @@ constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
 constexpr std::size_t kMostGaps = 512;
 
-// How the powers around an interval bear on how the power ran within it: see docs/accuracy.md.
-constexpr std::size_t kNeighbours = 4;
-constexpr double kLeastUnevenness = 0.1;
-constexpr double kMostUnevenness = 2.0;
+// How the powers around an interval bear on how the power ran within it, and what part readings
+// are taken for the whole: calibrated by bench/accuracy.py, see docs/accuracy.md.
+constexpr std::int64_t kNeighbours = 2;
+constexpr double kBeyond = 1.0;      // mean powers hide swings as large as those they show
+constexpr double kLeastSwing = 0.03; // of the power
+constexpr double kPartBeyond = 0.25; // readings of a part of each period miss some of the extremes
+constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
+constexpr double kHidden = 0.3;
+constexpr double kTickJitter = 0.05; // of a tick, where its time is told from the next one's
+constexpr double kWhole = 0.8;
 
 double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) * kNano;
@@ -44,8 +51,10 @@ bool draws_always(const Channel& channel) noexcept {
 } // namespace
 
 Timeline::Timeline(const Channel& channel)
-    : counter_(channel.quantity == Quantity::energy_counter), always_draws_(draws_always(channel)),
-      usual_tick_ns_(channel.tick_ns),
+    : counter_(channel.quantity == Quantity::energy_counter),
+      whole_(static_cast<double>(channel.window_ns) >=
+             kWhole * static_cast<double>(channel.tick_ns)),
+      always_draws_(draws_always(channel)), usual_tick_ns_(channel.tick_ns),
       quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0) {
     points_.reserve(2 * kMostOld);
 }
@@ -60,9 +69,9 @@ void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
 
 void Timeline::append(const Sample& sample) {
     if (!points_.empty()) refine_last(sample);
-    Point point{sample.t_ns, sample.energy_uj, sample.t_ns - sample.span_ns,
-                0.0,         sample.unsure_ns, sample.tick_ns,
-                sample.flags};
+    Point point{sample.t_ns,  sample.energy_uj, sample.t_ns - sample.span_ns,
+                0.0,          sample.unsure_ns, sample.tick_ns,
+                sample.flags, sample.watts};
     if ((sample.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
     if ((sample.flags & kRestart) != 0) {
         restart_ns_ = point.t_ns;
@@ -81,7 +90,7 @@ void Timeline::refine_last(const Sample& next) {
     if (next.unsure_ns >= last.unsure_ns || std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
     const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
     last.t_ns = std::max(t_ns, earliest_ns);
-    last.unsure_ns = next.unsure_ns;
+    last.unsure_ns = next.unsure_ns + static_cast<std::uint32_t>(kTickJitter * next.tick_ns);
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
@@ -107,14 +116,11 @@ double Timeline::hidden_after(const Point& point) const {
     const std::size_t n = points_.size();
     if (n == 0) return 0.0;
     const double before = points_.back().hidden_joules2;
-    if (counter_ || n < 2) return before;
-    const Point& a = points_[n - 2];
-    const Point& b = points_[n - 1];
-    const double span_s = seconds(std::max<std::int64_t>(1, point.t_ns - b.t_ns));
-    const double last_s = seconds(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
-    const double now_w = static_cast<double>(point.energy_uj - b.energy_uj) * kMicro / span_s;
-    const double last_w = static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / last_s;
-    const double hidden = (now_w - last_w) * std::max(span_s, seconds(tick_ns()));
+    const Point& last = points_.back();
+    const std::int64_t span_ns = point.t_ns - last.t_ns;
+    if (counter_ || (whole_ && span_ns <= 2 * tick_ns())) return before;
+    const double jump = static_cast<double>(point.watts) - static_cast<double>(last.watts);
+    const double hidden = kHidden * jump * seconds(std::max(span_ns, tick_ns()));
     return before + hidden * hidden;
 }
 
@@ -169,11 +175,11 @@ std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
     return later == points_.begin() ? 0 : static_cast<std::size_t>(later - points_.begin()) - 1;
 }
 
-Level Timeline::at(std::int64_t t_ns, const Timeline* shape) const {
+Level Timeline::at(std::int64_t t_ns, const Beside& beside) const {
     if (points_.empty()) return {};
     const std::size_t k = index_at(t_ns);
-    if (k + 1 == points_.size()) return after_last(t_ns);
-    return counter_ ? between(k, t_ns, shape) : integrated(k, t_ns);
+    if (k + 1 == points_.size()) return after_last(t_ns, beside.range);
+    return counter_ ? between(k, t_ns, beside) : integrated(k, t_ns);
 }
 
 // From when to when, and how, the counter went from the energy of point k to that of the next.
@@ -201,19 +207,38 @@ double Timeline::watts_between(std::size_t k) const noexcept {
     return static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / span_s;
 }
 
-// How far the mean powers of the intervals around k are apart, relative to its own.
-double Timeline::unevenness(std::size_t k) const noexcept {
-    const double own = watts_between(k);
-    if (own <= 0.0) return kMostUnevenness;
-    const std::size_t first = k > kNeighbours ? k - kNeighbours : 0;
-    const std::size_t last = std::min(points_.size() - 2, k + kNeighbours);
-    double most = own, least = own;
-    for (std::size_t i = first; i <= last; ++i) {
-        const double watts = watts_between(i);
-        most = std::max(most, watts);
-        least = std::min(least, watts);
+// Between which powers the readings around a stretch of time lie.
+Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    Swing swing{std::numeric_limits<double>::infinity(), 0.0};
+    const std::size_t last = index_at(to_ns + kNeighbours * tick_ns());
+    for (std::size_t i = index_at(from_ns - kNeighbours * tick_ns()); i <= last; ++i) {
+        if (counter_ && i + 1 == points_.size()) break;
+        const double watts = counter_ ? watts_between(i) : static_cast<double>(points_[i].watts);
+        swing.least = std::min(swing.least, watts);
+        swing.most = std::max(swing.most, watts);
     }
-    return std::clamp(2.0 * (most - least) / own, kLeastUnevenness, kMostUnevenness);
+    return swing;
+}
+
+// How far a straight line from point k to the next may be off after `share` of the way: all of the
+// high power may have come first, or all of the low.
+double Timeline::shape_joules(std::size_t k, double share, const Timeline* range) const {
+    const Point& a = points_[k];
+    const Point& b = points_[k + 1];
+    const double mean = watts_between(k);
+    const bool fine = range != nullptr && range->last_ns() > a.t_ns && range->first_ns() < b.t_ns;
+    const Timeline& line = fine ? *range : *this;
+    Swing swing = line.swing(a.t_ns, b.t_ns);
+    const double beyond =
+        (line.counter_ || line.whole_ ? kBeyond : kPartBeyond) * (swing.most - swing.least);
+    swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kLeastSwing * mean);
+    swing.most = std::max(swing.most, mean) + beyond + kLeastSwing * mean;
+    const double up = swing.most - mean;
+    const double down = mean - swing.least;
+    const double rest = 1.0 - share;
+    const double watts =
+        std::max(std::min(up * share, down * rest), std::min(down * share, up * rest));
+    return kWorst * watts * seconds(b.t_ns - a.t_ns);
 }
 
 // The share of a rise that was drawn by t, as the power channel saw it.
@@ -226,7 +251,8 @@ double Timeline::spread(const Rise& rise, std::int64_t t_ns, double share) const
     return std::clamp((at(t_ns).joules - from) / (to - from), 0.0, 1.0);
 }
 
-Level Timeline::between(std::size_t k, std::int64_t t_ns, const Timeline* shape) const {
+Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) const {
+    const Timeline* shape = beside.shape;
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
     const Rise way = rise(k);
@@ -236,7 +262,7 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Timeline* shape)
     double error_uj = 0.0;
     if (way.straight) {
         // Between two ticks the power may have had any shape; at a tick its time is unsure.
-        const double shape_uj = unevenness(k) * rise_uj * share * (1.0 - share);
+        const double shape_uj = shape_joules(k, share, beside.range) / kMicro;
         const double edge_uj =
             rise_uj / length * std::hypot(share * b.unsure_ns, (1.0 - share) * a.unsure_ns);
         error_uj = std::hypot(shape_uj, edge_uj);
@@ -261,13 +287,11 @@ Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
     // A reading of power tells of the time before it: what was drawn here shows a tick later.
     const std::int64_t soon_ns = t_ns + tick_ns();
-    const double later = points_[index_at(soon_ns)].hidden_joules2;
-    const double error = 2.0 * std::sqrt(std::max(0.0, later - a.hidden_joules2));
-    return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro, error, a.hidden_joules2,
-            soon_ns <= last_ns()};
+    return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro,
+            shape_joules(k, share, this), a.hidden_joules2, soon_ns <= last_ns()};
 }
 
-Level Timeline::after_last(std::int64_t t_ns) const {
+Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::size_t last = points_.size() - 1;
     const Point& point = points_[last];
     const double energy_uj = static_cast<double>(point.energy_uj);
@@ -286,15 +310,18 @@ Level Timeline::after_last(std::int64_t t_ns) const {
         const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
         return {energy_uj * kMicro, error_uj * kMicro, 0.0, final};
     }
-    // As before for one more tick (or one more reading of power), and no further.
-    const double most = point.tick_ns > 0 ? static_cast<double>(point.tick_ns) : length;
+    // As before for one more tick or reading, and no further; power, as long as it was seen.
+    double most = std::max(static_cast<double>(point.tick_ns), length);
+    if (!counter_) most = std::max(most, static_cast<double>(seen_ns_ - point.t_ns));
     const double ahead =
         std::min(static_cast<double>(std::max<std::int64_t>(0, t_ns - point.t_ns)), most) / length;
     const double open = std::min(1.0, ahead);
     // Its shape, as between two ticks, and how much it will be.
-    const double error_uj = rise_uj * (unevenness(last - 1) * open * (1.0 - open) + 0.5 * ahead) +
+    const double error_uj = shape_joules(last - 1, open, range) / kMicro + 0.5 * rise_uj * ahead +
                             rise_uj * std::min(1.0, point.unsure_ns / length) + quantum_uj_;
-    return {(energy_uj + rise_uj * ahead) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
+    const double more_uj =
+        counter_ ? rise_uj * ahead : static_cast<double>(point.watts) * length * ahead * 1e-3;
+    return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
 }
 
 // The whole step at point k if it may lie on either side of t.

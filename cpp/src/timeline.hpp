@@ -20,6 +20,14 @@ struct Level {
     bool final = false;          ///< no later sample will move the value
 };
 
+class Timeline;
+
+/// Power channels of the same thing, which know what happened between two changes of a counter.
+struct Beside {
+    const Timeline* shape = nullptr; ///< says how the energy was spread; scaled to agree
+    const Timeline* range = nullptr; ///< says how far the power swung
+};
+
 /// The samples of one channel and the function through them. No clock, no sensor.
 ///
 /// Samples are cumulative, so one that is missing, late or thinned away costs time resolution and
@@ -32,9 +40,7 @@ public:
     /// nothing moved.
     void extend(std::span<const Sample> samples, std::int64_t seen_ns);
 
-    /// `shape`, if any, is a power channel of the same thing: between two changes of a counter it
-    /// says how the energy was spread, and is scaled to agree with the counter.
-    [[nodiscard]] Level at(std::int64_t t_ns, const Timeline* shape = nullptr) const;
+    [[nodiscard]] Level at(std::int64_t t_ns, const Beside& beside = {}) const;
 
     /// Share of [t0, t1] in which the energy is known, 0..1.
     [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns) const;
@@ -71,6 +77,11 @@ private:
         std::uint32_t unsure_ns;
         std::uint32_t tick_ns;
         std::uint32_t flags;
+        float watts;
+    };
+    struct Swing {
+        double least; // watts
+        double most;
     };
     struct Rise {
         std::int64_t start_ns;
@@ -85,15 +96,17 @@ private:
     [[nodiscard]] std::size_t index_at(std::int64_t t_ns) const noexcept;
     [[nodiscard]] Rise rise(std::size_t k) const noexcept;
     [[nodiscard]] double watts_between(std::size_t k) const noexcept;
-    [[nodiscard]] double unevenness(std::size_t k) const noexcept;
-    [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Timeline* shape) const;
-    [[nodiscard]] Level after_last(std::int64_t t_ns) const;
+    [[nodiscard]] Swing swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
+    [[nodiscard]] double shape_joules(std::size_t k, double share, const Timeline* range) const;
+    [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Beside& beside) const;
+    [[nodiscard]] Level after_last(std::int64_t t_ns, const Timeline* range) const;
     [[nodiscard]] Level integrated(std::size_t k, std::int64_t t_ns) const;
     [[nodiscard]] double spread(const Rise& rise, std::int64_t t_ns, double share) const;
     [[nodiscard]] double step_uj(std::size_t k, std::int64_t t_ns) const noexcept;
     [[nodiscard]] std::int64_t known_to_ns() const noexcept;
 
     const bool counter_;
+    const bool whole_;        // power: a reading is the mean of all of its refresh period
     const bool always_draws_; // standing still means that nothing is known
     const std::int64_t usual_tick_ns_;
     const double quantum_uj_;

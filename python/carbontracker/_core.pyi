@@ -1,10 +1,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 FIRST: int
 GAP: int
@@ -145,11 +146,13 @@ class Session:
     def channel_stats(self, index: int) -> ChannelStats: ...
     def stats(self) -> list[tuple[str, SamplerStats]]: ...
 
+@final
 class Mark:
     def __new__(cls, session: Session | None, edge_reads: bool = True, t_ns: int = 0) -> Mark: ...
     @property
     def t_ns(self) -> int: ...
 
+@disjoint_base
 class Span:
     def __new__(
         cls: type[_Self],

@@ -13,13 +13,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.pricing import Pricing, make_pricing
-from carbontracker._core import Mark, Span
-from carbontracker.session import Config, Session, acquire, check_pace
+from carbontracker.session import Config, Mark, Session, Span, acquire, check_pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from carbontracker import _core
 
     from carbontracker.footprint import Footprint
     from carbontracker.session import Floats, Int64s
@@ -154,7 +151,9 @@ def _default_config() -> Config:
 _held: list[Session] = []
 """The sessions that windows use, held until the process ends: windows come back."""
 
-_usual: list[tuple[_core.Session | None, tuple[Session, Pricing]]] = []
+_NO_OPTIONS = (None,) * 6
+
+_usual: list[tuple[Any, tuple[Session, Pricing]]] = []
 """What a window without options needs, so that it costs next to nothing."""
 
 
@@ -166,7 +165,7 @@ def _session_for(config: Config) -> Session:
     return _held[-1]
 
 
-def _usual_context() -> tuple[_core.Session | None, tuple[Session, Pricing]]:
+def _usual_context() -> tuple[Any, tuple[Session, Pricing]]:
     session = _session_for(_default_config())
     _usual[:] = [(session.core if session.here else None, (session, _default_pricing()))]
     return _usual[0]
@@ -207,7 +206,8 @@ def measure(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    if rate_hz is overhead_budget is edge_reads is location is pue is intensity is None:
+    options = (rate_hz, overhead_budget, edge_reads, location, pue, intensity)
+    if options == _NO_OPTIONS:
         core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None

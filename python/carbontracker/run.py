@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker._core import Mark
-    from carbontracker.session import Session
+    from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
 

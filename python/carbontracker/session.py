@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
-from carbontracker._core import Mark
+from carbontracker._core import Mark, Span
 from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 logger = logging.getLogger("carbontracker")
+
+__all__ = [
+    "Config",
+    "Mark",
+    "Session",
+    "Simulated",
+    "Span",
+    "acquire",
+    "check_pace",
+    "release",
+]  # Mark and Span for those who may not know the core
 
 HIGHEST_RATE_HZ = 1e4
 LOWEST_RATE_HZ = 0.5

@@ -53,7 +53,7 @@ class Energy:
     coverage: float
     """Share of the window and channels in which energy is known, 0..1."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # the figures of one energy
+    def __init__(  # the figures of one energy
         self,
         joules: float,
         error_joules: float,

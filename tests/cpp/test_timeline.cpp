@@ -94,10 +94,11 @@ TEST(energy_never_falls_errors_never_are_negative_whatever_the_samples) {
         }
         if (seed % 5 == 0) line.thin(samples[40].t_ns, 300 * kMilli);
         const Timeline* with = seed % 4 == 0 ? &shape : nullptr;
+        const Beside beside{with, seed % 8 == 0 ? with : nullptr};
         Level before;
         for (std::int64_t t_ns = 0; t_ns < samples.back().t_ns + 10 * kSecond;
              t_ns += static_cast<std::int64_t>(1 + random() % (100 * kMilli))) {
-            const Level level = line.at(t_ns, with);
+            const Level level = line.at(t_ns, beside);
             if (!CHECK(level.joules >= before.joules - 1e-9)) return;
             CHECK(level.hidden_joules2 >= before.hidden_joules2);
             if (!CHECK(level.error_joules >= 0.0)) return;
@@ -245,13 +246,14 @@ TEST(power_beside_a_counter_gives_its_energy_a_shape) {
     double without = 0.0;
     for (std::int64_t t_ns = 1300 * kMilli; t_ns < 2700 * kMilli; t_ns += 7 * kMilli) {
         const double truth = load(static_cast<double>(t_ns) / 1e9) - load(1.0);
-        CHECK_NEAR(line.at(t_ns, &shape).joules, truth, 1.2); // within one reading of power
+        CHECK_NEAR(line.at(t_ns, {&shape, nullptr}).joules, truth,
+                   1.2); // within one reading of power
         without = std::max(without, std::abs(line.at(t_ns).joules - truth));
     }
     CHECK(without > 9.0);
     // Scaled: at the counter's own ticks nothing but the counter speaks.
     for (std::int64_t t_ns = 1300 * kMilli; t_ns < 2700 * kMilli; t_ns += 100 * kMilli) {
-        CHECK_NEAR(line.at(t_ns, &shape).joules, line.at(t_ns).joules, 1e-9);
+        CHECK_NEAR(line.at(t_ns, {&shape, nullptr}).joules, line.at(t_ns).joules, 1e-9);
     }
 }
 
@@ -262,8 +264,8 @@ TEST(a_shape_that_saw_nothing_changes_nothing) {
     Timeline late(power());
     late.extend(ticking(10 * kSecond, 12 * kSecond, 100 * kMilli, constant), 12 * kSecond);
     for (std::int64_t t_ns = kSecond; t_ns < 3 * kSecond; t_ns += 13 * kMilli) {
-        CHECK(line.at(t_ns, &empty).joules == line.at(t_ns).joules);
-        CHECK(line.at(t_ns, &late).joules == line.at(t_ns).joules);
+        CHECK(line.at(t_ns, {&empty, nullptr}).joules == line.at(t_ns).joules);
+        CHECK(line.at(t_ns, {&late, nullptr}).joules == line.at(t_ns).joules);
     }
 }
 

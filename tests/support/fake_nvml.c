@@ -3,57 +3,23 @@
  * FAKE_NVML_SPEC names the file that describes the boards. It is read whenever the
  * reference count leaves zero. Lines: see fake_nvml_device.h, and one
  *   global epoch_ns=N driver=550.54 nvml=12.550.54 init_error=CODE init_us=0 serial=yes|no
+ *          reload_at_s=S reload_takes_s=0
  * Time is CLOCK_MONOTONIC less epoch_ns (default: the moment of init), so whoever wrote
  * the spec knows the true energy of any interval. `serial=yes` lets one call run at a
- * time, as a driver lock does.
+ * time, as a driver lock does. From reload_at_s on every call is UNINITIALIZED until init is
+ * called again, which fails for reload_takes_s; then all counters begin at 0 and the handles of
+ * before are invalid.
  *
  * FAKE_NVML_CALLS names a file of native uint64 counters, kept up to date by mmap:
  *   0 all  1 power  2 energy  3 fields  4 init  5 shutdown  6 open (by index, UUID, MIG)
  *   7 processes  8 utilisation  9 other  10 refused: called before init or after fork
- *   11 most calls ever in flight at once
+ *      (also: fields of unstable number)  11 most calls ever in flight at once  12 samples
  *   16+4i .. 16+4i+3 for board i: all, power, energy, fields
  */
 #define _GNU_SOURCE
+#include "fake_nvml_abi.h"
 #include "fake_nvml_call.h"
-
-struct pci_info {
-    char bus_id_legacy[16];
-    unsigned domain, bus, device, pci_device_id, pci_subsystem_id;
-    char bus_id[32];
-};
-
-union value {
-    double f64;
-    unsigned u32;
-    unsigned long ulong;
-    unsigned long long u64;
-    long long i64;
-    int i32;
-    unsigned short u16;
-};
-
-struct field {
-    unsigned field_id, scope_id;
-    long long timestamp_us, latency_us;
-    int value_type, status;
-    union value value;
-};
-
-struct process_info {
-    unsigned pid;
-    unsigned long long used_bytes;
-    unsigned gpu_instance, compute_instance;
-};
-
-struct utilization {
-    unsigned gpu, memory;
-};
-
-_Static_assert(sizeof(struct pci_info) == 68 && offsetof(struct pci_info, bus_id) == 36, "abi");
-_Static_assert(sizeof(struct field) == 40 && offsetof(struct field, status) == 28, "abi");
-_Static_assert(offsetof(struct field, value) == 32 && sizeof(union value) == 8, "abi");
-_Static_assert(sizeof(struct process_info) == 24, "abi");
-_Static_assert(sizeof(struct utilization) == 8, "abi");
+#include "fake_nvml_read.h"
 
 /* ---- life cycle ---------------------------------------------------------- */
 
@@ -71,7 +37,10 @@ int nvmlInitWithFlags(unsigned flags) {
     counters_open();
     count_slot(CALL_ALL);
     count_slot(CALL_INIT);
-    if (references == 0) code = load();
+    if (references == 0)
+        code = load();
+    else if (is_reloading())
+        code = reload();
     if (code == OK) {
         owner = getpid();
         ++references;
@@ -157,7 +126,7 @@ static int refuse_open(int reason) {
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** out) {
     if (out == NULL || !is_alive() || index >= (unsigned)device_count)
         return refuse_open(INVALID_ARGUMENT);
-    return open_handle(&devices[index].board, out);
+    return open_handle(device_board(&devices[index]), out);
 }
 
 static int has_uuid(const struct handle* handle, const char* uuid) {
@@ -170,10 +139,10 @@ int nvmlDeviceGetHandleByUUID(const char* uuid, void** out) {
     if (uuid == NULL || out == NULL || !is_alive()) return refuse_open(INVALID_ARGUMENT);
     for (int i = 0; i < device_count; ++i) {
         struct device* d = &devices[i];
-        if (has_uuid(&d->board, uuid)) return open_handle(&d->board, out);
+        if (has_uuid(device_board(d), uuid)) return open_handle(device_board(d), out);
         for (int slot = 0; slot < MIG_SLOTS; ++slot)
-            if (device_has_instance(d, slot) && has_uuid(&d->instances[slot], uuid))
-                return open_handle(&d->instances[slot], out);
+            if (device_has_instance(d, slot) && has_uuid(device_instance(d, slot), uuid))
+                return open_handle(device_instance(d, slot), out);
     }
     return refuse_open(NOT_FOUND);
 }
@@ -219,100 +188,12 @@ int nvmlDeviceGetPciInfo_v3(void* handle, struct pci_info* pci) {
     return end(&call, code);
 }
 
-/* ---- readings ------------------------------------------------------------ */
-
-int nvmlDeviceGetPowerUsage(void* handle, unsigned* milliwatts) {
-    struct call call;
-    int code = begin_on_board(&call, CALL_POWER, handle, milliwatts);
-    if (code == OK && !call.device->usage) code = NOT_SUPPORTED;
-    if (code == OK) {
-        const struct device* d = call.device;
-        *milliwatts = (unsigned)device_power_mw(d, call.now_ns, d->average_ns);
-    }
-    return end(&call, code);
-}
-
-int nvmlDeviceGetTotalEnergyConsumption(void* handle, unsigned long long* millijoules) {
-    struct call call;
-    int code = begin_on_board(&call, CALL_ENERGY, handle, millijoules);
-    if (code == OK && !call.device->energy) code = NOT_SUPPORTED;
-    if (code == OK) *millijoules = device_counter_mj(call.device, call.now_ns);
-    return end(&call, code);
-}
-
-static void field_put(struct field* field, int type, uint64_t value) {
-    field->value_type = type;
-    field->value.u64 = 0;
-    switch (type) {
-    case 0: field->value.f64 = (double)value; break;
-    case 1: field->value.u32 = (unsigned)value; break;
-    case 2: field->value.ulong = (unsigned long)value; break;
-    case 4: field->value.i64 = (long long)value; break;
-    case 5: field->value.i32 = (int)value; break;
-    case 6: field->value.u16 = (unsigned short)value; break;
-    default: field->value.u64 = value; break;
-    }
-}
-
-static int field_energy(const struct call* call, struct field* field) {
-    const struct device* d = call->device;
-    int code = injected_code(d, CALL_ENERGY, (double)call->now_ns / 1e9);
-    if (code == OK && !d->energy) code = NOT_SUPPORTED;
-    if (code == OK) field_put(field, d->energy_type, device_counter_mj(d, call->now_ns));
-    return code;
-}
-
-static int field_power(const struct call* call, struct field* field, int64_t window_ns) {
-    const struct device* d = call->device;
-    int code = injected_code(d, CALL_POWER, (double)call->now_ns / 1e9);
-    if (code == OK && !d->fields) code = NOT_SUPPORTED;
-    if (code == OK) field_put(field, d->power_type, device_power_mw(d, call->now_ns, window_ns));
-    return code;
-}
-
-static int field_limit(const struct call* call, struct field* field, double watts) {
-    if (!call->device->fields) return NOT_SUPPORTED;
-    field_put(field, 1, (uint64_t)(watts * 1000.0));
-    return OK;
-}
-
-static int field_fill(const struct call* call, struct field* field) {
-    const struct device* d = call->device;
-    if (call->injected != OK) return call->injected;
-    if (field->scope_id != 0 || call->slot >= 0) return NOT_SUPPORTED;
-    switch (field->field_id) {
-    case 83:
-    case 191: return field_energy(call, field);
-    case 185: /* the mean that newer drivers give by the side of the momentary power */
-        return field_power(call, field, d->average_ns > 0 ? d->average_ns : 1000000000);
-    case 186: return field_power(call, field, 0);
-    case 187: return field_limit(call, field, d->min_w);
-    case 188: return field_limit(call, field, d->max_w);
-    case 189:
-    case 190:
-    case 192: return field_limit(call, field, d->limit_w);
-    default: return NOT_SUPPORTED;
-    }
-}
-
-/* Succeeds as a whole even where every field failed: readers must look at each status. */
-int nvmlDeviceGetFieldValues(void* handle, int count, struct field* fields) {
-    struct call call;
-    int code = begin_on(&call, CALL_FIELDS, handle, fields);
-    if (code != OK && call.injected == OK) return end(&call, code);
-    if (count <= 0 || fields == NULL) return end(&call, INVALID_ARGUMENT);
-    int64_t age = call.now_ns - device_published_ns(call.device, call.now_ns);
-    for (int i = 0; i < count; ++i) {
-        fields[i].timestamp_us = (clock_ns(CLOCK_REALTIME) - age) / 1000;
-        fields[i].latency_us = (long long)(2.0 * call.half_wait_us);
-        fields[i].status = field_fill(&call, &fields[i]);
-    }
-    return end(&call, OK);
-}
+/* ---- what else there is to know about a board ----------------------------- */
 
 int nvmlDeviceGetEnforcedPowerLimit(void* handle, unsigned* milliwatts) {
     struct call call;
     int code = begin_on_board(&call, CALL_OTHER, handle, milliwatts);
+    if (code == OK && !call.device->limits) code = NOT_SUPPORTED;
     if (code == OK) *milliwatts = (unsigned)(call.device->limit_w * 1000.0);
     return end(&call, code);
 }
@@ -320,6 +201,7 @@ int nvmlDeviceGetEnforcedPowerLimit(void* handle, unsigned* milliwatts) {
 int nvmlDeviceGetPowerManagementLimitConstraints(void* handle, unsigned* least, unsigned* most) {
     struct call call;
     int code = begin_on_board(&call, CALL_OTHER, handle, least != NULL ? most : NULL);
+    if (code == OK && !call.device->limits) code = NOT_SUPPORTED;
     if (code == OK) {
         *least = (unsigned)(call.device->min_w * 1000.0);
         *most = (unsigned)(call.device->max_w * 1000.0);
@@ -331,6 +213,13 @@ int nvmlDeviceGetArchitecture(void* handle, unsigned* architecture) {
     struct call call;
     int code = begin_on(&call, CALL_OTHER, handle, architecture);
     if (code == OK) *architecture = (unsigned)call.device->arch;
+    return end(&call, code);
+}
+
+int nvmlDeviceGetVirtualizationMode(void* handle, int* mode) {
+    struct call call;
+    int code = begin_on(&call, CALL_OTHER, handle, mode);
+    if (code == OK) *mode = call.device->is_virtual;
     return end(&call, code);
 }
 
@@ -351,9 +240,15 @@ int nvmlDeviceGetUtilizationRates(void* handle, struct utilization* out) {
     return end(&call, code);
 }
 
-static int list_processes(const struct processes* from, unsigned* count, struct process_info* out) {
+static int list_processes(struct device* d, const struct processes* from, unsigned* count,
+                          struct process_info* out) {
     unsigned room = *count;
     *count = from->count;
+    if (room > 0 && d->pid_race > 0) { /* some more came since the length was asked */
+        --d->pid_race;
+        *count = room + 1;
+        return INSUFFICIENT_SIZE;
+    }
     if (from->count > room || (from->count > 0 && out == NULL)) return INSUFFICIENT_SIZE;
     for (unsigned i = 0; i < from->count; ++i) {
         out[i].pid = from->list[i].pid;
@@ -367,14 +262,16 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void* handle, unsigned* count,
                                             struct process_info* out) {
     struct call call;
     int code = begin_on(&call, CALL_PROCESSES, handle, count);
-    return end(&call, code ? code : list_processes(&call.device->compute, count, out));
+    struct device* d = call.device;
+    return end(&call, code ? code : list_processes(d, &d->compute, count, out));
 }
 
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void* handle, unsigned* count,
                                              struct process_info* out) {
     struct call call;
     int code = begin_on(&call, CALL_PROCESSES, handle, count);
-    return end(&call, code ? code : list_processes(&call.device->graphics, count, out));
+    struct device* d = call.device;
+    return end(&call, code ? code : list_processes(d, &d->graphics, count, out));
 }
 
 /* ---- MIG ----------------------------------------------------------------- */
@@ -407,7 +304,7 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void* handle, unsigned index, void** out
     if (code == OK && call.device->mig < 0) code = NOT_SUPPORTED;
     if (code == OK && index >= MIG_SLOTS) code = INVALID_ARGUMENT;
     if (code == OK && !device_has_instance(call.device, (int)index)) code = NOT_FOUND;
-    if (code == OK) *out = &call.device->instances[index];
+    if (code == OK) *out = device_instance(call.device, (int)index);
     return end(&call, code);
 }
 
@@ -415,6 +312,25 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void* handle, void** out) {
     struct call call;
     int code = begin_on(&call, CALL_OPEN, handle, out);
     if (code == OK && call.slot < 0) code = INVALID_ARGUMENT;
-    if (code == OK) *out = &call.device->board;
+    if (code == OK) *out = device_board(call.device);
     return end(&call, code);
+}
+
+/* ---- for tests only ------------------------------------------------------ */
+
+/* Names without a suffix are there too, with an older ABI: nobody may call them. */
+#define LEGACY(name)                                                                               \
+    void name(void) {                                                                              \
+        abort();                                                                                   \
+    }
+LEGACY(nvmlInit)
+LEGACY(nvmlDeviceGetCount)
+LEGACY(nvmlDeviceGetHandleByIndex)
+LEGACY(nvmlDeviceGetPciInfo)
+LEGACY(nvmlDeviceGetComputeRunningProcesses)
+LEGACY(nvmlDeviceGetGraphicsRunningProcesses)
+
+/* Lets time pass for the boards at once. What they showed before lies further back from then on. */
+void fake_nvml_advance_ms(long long ms) {
+    setup.epoch_ns -= ms * 1000000;
 }

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fake_nvml_device.h"
+#include "fake_nvml_sensor.h"
 
 enum {
     OK = 0,
@@ -23,6 +23,8 @@ enum {
     DRIVER_NOT_LOADED = 9,
     UNKNOWN = 999
 };
+
+enum { LAST_STABLE_FIELD = 250 }; /* headers disagree on the numbers above */
 
 enum { MAX_DEVICES = 32, BOARD_BASE = 16, BOARD_SLOTS = 4 };
 enum { CALL_SLOTS = BOARD_BASE + BOARD_SLOTS * MAX_DEVICES };
@@ -39,13 +41,14 @@ enum call_kind {
     CALL_UTILISATION,
     CALL_OTHER,
     CALL_REFUSED,
-    CALL_MOST_AT_ONCE
+    CALL_MOST_AT_ONCE,
+    CALL_SAMPLES
 };
 
 static struct {
-    int64_t epoch_ns;
+    int64_t epoch_ns, wall_offset_ns; /* the wall clock less CLOCK_MONOTONIC */
     int init_error, serial;
-    double init_us;
+    double init_us, reload_at_s, reload_takes_s;
     char driver[TEXT], nvml[TEXT];
 } setup;
 
@@ -54,6 +57,8 @@ static const struct spec_key global_keys[] = {
     {"init_error", SPEC_INT, offsetof(__typeof__(setup), init_error), 1},
     {"serial", SPEC_FLAG, offsetof(__typeof__(setup), serial), 1},
     {"init_us", SPEC_DOUBLE, offsetof(__typeof__(setup), init_us), 1},
+    {"reload_at_s", SPEC_DOUBLE, offsetof(__typeof__(setup), reload_at_s), 1},
+    {"reload_takes_s", SPEC_DOUBLE, offsetof(__typeof__(setup), reload_takes_s), 1},
     {NULL, SPEC_INT, 0, 0},
 };
 
@@ -72,6 +77,24 @@ static int64_t clock_ns(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static double since_epoch_s(void) {
+    return (double)(clock_ns(CLOCK_MONOTONIC) - setup.epoch_ns) / 1e9;
+}
+
+/* Of several tries that which was least disturbed between the two clocks. */
+static int64_t wall_offset_ns(void) {
+    int64_t best_ns = INT64_MAX, offset_ns = 0;
+    for (int i = 0; i < 16; ++i) {
+        int64_t before_ns = clock_ns(CLOCK_MONOTONIC);
+        int64_t wall_ns = clock_ns(CLOCK_REALTIME);
+        int64_t took_ns = clock_ns(CLOCK_MONOTONIC) - before_ns;
+        if (took_ns >= best_ns) continue;
+        best_ns = took_ns;
+        offset_ns = wall_ns - before_ns - took_ns / 2;
+    }
+    return offset_ns;
 }
 
 /* Short waits spin: a sleep would overshoot them by more than their length. */
@@ -131,16 +154,21 @@ struct call {
     int entered;
 };
 
+/* The driver has gone, and nobody has initialised it again. */
+static int is_reloading(void) {
+    return driver_generation == 0 && since_epoch_s() >= setup.reload_at_s;
+}
+
 static int is_alive(void) {
-    return references > 0 && owner == getpid();
+    return references > 0 && owner == getpid() && !is_reloading();
 }
 
 static struct handle* checked(void* handle) {
     for (int i = 0; i < device_count; ++i) {
         struct device* d = &devices[i];
-        if (handle == &d->board) return handle;
+        if (handle == device_board(d)) return handle;
         for (int slot = 0; slot < MIG_SLOTS; ++slot)
-            if (handle == &d->instances[slot] && device_has_instance(d, slot)) return handle;
+            if (handle == device_instance(d, slot) && device_has_instance(d, slot)) return handle;
     }
     return NULL;
 }
@@ -149,10 +177,10 @@ static int injected_code(const struct device* d, enum call_kind kind, double t) 
     static const enum span_kind narrow[] = {
         [CALL_POWER] = SPAN_FAIL_POWER,   [CALL_ENERGY] = SPAN_FAIL_ENERGY,
         [CALL_FIELDS] = SPAN_FAIL_FIELDS, [CALL_OPEN] = SPAN_FAIL_OPEN,
-        [CALL_OTHER] = SPAN_FAIL,
+        [CALL_OTHER] = SPAN_FAIL,         [CALL_SAMPLES] = SPAN_FAIL_SAMPLES,
     };
     const struct span* span = device_span(d, SPAN_FAIL, t);
-    if (span == NULL && kind <= CALL_OTHER) span = device_span(d, narrow[kind], t);
+    if (span == NULL) span = device_span(d, narrow[kind], t);
     return span == NULL ? OK : (int)span->value;
 }
 
@@ -232,7 +260,7 @@ static int take_device(char* words) {
     device_defaults(d, device_count);
     while ((key = spec_next(&words, &value)) != NULL)
         if (value == NULL || device_set(d, key, value) != 0) return -1;
-    if (d->max_w <= 0.0) d->max_w = d->limit_w;
+    device_complete(d);
     ++device_count;
     return device_is_sound(d) ? 0 : -1;
 }
@@ -250,12 +278,25 @@ static int load(void) {
     if (path == NULL) return DRIVER_NOT_LOADED;
     memset(&setup, 0, sizeof setup);
     setup.epoch_ns = clock_ns(CLOCK_MONOTONIC);
+    setup.wall_offset_ns = wall_offset_ns();
+    setup.reload_at_s = INFINITY;
+    driver_generation = 0;
     strcpy(setup.driver, "550.54.15");
     strcpy(setup.nvml, "12.550.54.15");
     device_count = 0;
     if (spec_read(path, take_line) != 0) return UNKNOWN;
+    for (int i = 0; i < device_count; ++i)
+        devices[i].reset_at_s = fmin(devices[i].reset_at_s, setup.reload_at_s);
     wait_us(setup.init_us);
     return setup.init_error;
+}
+
+/* After the driver has gone: the first init that finds it again. */
+static int reload(void) {
+    if (since_epoch_s() < setup.reload_at_s + setup.reload_takes_s) return DRIVER_NOT_LOADED;
+    driver_generation = 1;
+    references = 0;
+    return OK;
 }
 
 #endif

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.support.running import (
+    CARDS,
     DRAM_RANGE_UJ,
     RANGE_UJ,
     Counter,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "CARDS",
     "DRAM_RANGE_UJ",
     "RANGE_UJ",
     "Counter",

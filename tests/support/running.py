@@ -120,37 +120,78 @@ class Gpu(TypedDict, total=False):
     uuid: str
     name: str
     power: Wave | str
+    module: Wave | str
     period_ms: float
     phase_ms: float
+    counter_period_ms: float
+    counter_phase_ms: float
+    jitter_ms: float
+    missed: float
     average_ms: float
+    instant_ms: float
+    log: float
     latency_us: float
     energy: bool
     usage: bool
     fields: bool
     energy_type: int
     power_type: int
+    stamp_calls: bool
     start_j: float | str
     gain: float
+    power_gain: float
+    power_offset_w: float
+    counter_duty: bool
+    module_counter: bool
+    gpu_scope: bool
+    samples: bool
+    sample_period_ms: float
+    sample_depth: int
+    sample_disorder: bool
+    sample_zeros: int
+    sample_repeats: bool
     reset_at_s: float
     stuck_at_s: float
+    limits: bool
     limit_w: float
     min_w: float
     max_w: float
     arch: int
     persistence: int
     util: int
+    virtual: int
     mig: int
     mig_first: int
     pids: str
     gpids: str
+    pid_race: int
     fail: str | Sequence[str]
     fail_power: str | Sequence[str]
     fail_energy: str | Sequence[str]
     fail_fields: str | Sequence[str]
     fail_open: str | Sequence[str]
+    fail_samples: str | Sequence[str]
+    fail_energy_field: str | Sequence[str]
+    fail_average: str | Sequence[str]
+    fail_instant: str | Sequence[str]
     slow: str | Sequence[str]
     bogus_w: str | Sequence[str]
+    stamp_skew_ms: str | Sequence[str]
 
+
+# Refresh and averaging as they are on cards of each kind, for `Gpu(**CARDS["a100"], power=...)`.
+CARDS: dict[str, Gpu] = {
+    "k80": Gpu(name="Tesla K80", arch=2, period_ms=100, log=222, energy=False, fields=False),
+    "v100": Gpu(name="Tesla V100-SXM2-32GB", arch=5, period_ms=20, average_ms=10, instant_ms=10),
+    "t4": Gpu(name="Tesla T4", arch=6, period_ms=100, average_ms=100, instant_ms=100),
+    "a100": Gpu(name="NVIDIA A100-SXM4-80GB", arch=7, period_ms=100, average_ms=25, instant_ms=25),
+    "rtx3090": Gpu(
+        name="NVIDIA GeForce RTX 3090", arch=7, period_ms=100, average_ms=1000, instant_ms=100
+    ),
+    "h100": Gpu(
+        name="NVIDIA H100 80GB HBM3", arch=9, period_ms=100, average_ms=1000, instant_ms=25
+    ),
+}
 
 CALL_NAMES = (
     "all",
@@ -165,6 +206,7 @@ CALL_NAMES = (
     "other",
     "refused",
     "most_at_once",
+    "samples",
 )
 
 
@@ -192,11 +234,15 @@ class FakeNvml:
         """
         return _truth(self.devices[i]["power"], self.epoch_ns, t0_ns, t1_ns)
 
+    def module_truth(self, i: int, t0_ns: int, t1_ns: int) -> float:
+        """Return the same for the whole module of a superchip."""
+        return _truth(self.devices[i]["module"], self.epoch_ns, t0_ns, t1_ns)
+
     def calls(self, board: int | None = None) -> dict[str, int]:
         """Return how often each kind of function was called: in total, or on one board."""
         data = Path(self.environment["FAKE_NVML_CALLS"]).read_bytes()
         if board is None:
-            return dict(zip(CALL_NAMES, struct.unpack_from("=12Q", data), strict=True))
+            return dict(zip(CALL_NAMES, struct.unpack_from("=13Q", data), strict=True))
         per_board = struct.unpack_from("=4Q", data, 8 * (16 + 4 * board))
         return dict(zip(CALL_NAMES[:4], per_board, strict=True))
 
@@ -210,6 +256,8 @@ class Driver:
     init_error: int = 0
     init_us: float = 0
     serial: bool = False
+    reload_at_s: float | None = None
+    reload_takes_s: float | None = None
     without: Sequence[str] = ()
 
 
@@ -259,6 +307,8 @@ def _driver_line(driver: Driver, epoch_ns: int) -> str:
         "init_error": driver.init_error,
         "init_us": driver.init_us,
         "serial": driver.serial,
+        "reload_at_s": driver.reload_at_s,
+        "reload_takes_s": driver.reload_takes_s,
     }
     return "global " + _words(pairs) + "\n"
 

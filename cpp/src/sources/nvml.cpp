@@ -1,4 +1,6 @@
-// NVIDIA GPUs through NVML: the energy counter where there is one, integrated power where not.
+// NVIDIA GPUs through NVML: the energy counter where there is one, and power beside it.
+#include <unistd.h>
+
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -6,76 +8,125 @@
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
+#include "nvidia/board.hpp"
+#include "nvidia/channels.hpp"
 #include "nvidia/cuda_visible.hpp"
 #include "nvidia/library.hpp"
+#include "nvidia/processes.hpp"
+#include "nvidia/survey.hpp"
 
 namespace carbontracker {
 namespace {
 
-constexpr double kMilli = 1e-3;
+using nvml::Gpu;
 
-// NVML documents its power readings as accurate to +/- 5 %.
-constexpr double kDocumentedError = 0.05;
+// Sensors are renewed every 20 to 100 ms.
+constexpr std::int64_t kPeriodNs = 20'000'000;
 
-// More than any board draws; tighter where the board tells its own limit.
-constexpr double kMostBoardWatts = 5000.0;
-constexpr double kLimitLeniency = 2.5;
+// Calls hold a lock of the driver that the program being measured needs too: never for more than
+// this part of the time.
+constexpr std::int64_t kDutyDivisor = 50;
 
-struct Gpu {
-    nvml::Device device = nullptr;
-    unsigned index = 0;
-    std::string name;
-    GpuNames names;
+// Where all boards keep their power readings, there is no need for more calls than this.
+constexpr std::int64_t kCallsPerSecond = 10;
+constexpr std::int64_t kCallsPerRead = 2; // the fields and the ring
+constexpr std::int64_t kLongestPeriodNs = kNanosPerSecond;
+
+/// How often a ring that reaches back `span_ns` is emptied on one of so many boards: at half its
+/// length, or a second; more seldom among many boards, but always before it overflows.
+std::int64_t ring_period_ns(std::int64_t span_ns, std::size_t boards) {
+    const std::int64_t crowded_ns =
+        static_cast<std::int64_t>(boards) * kCallsPerRead * kNanosPerSecond / kCallsPerSecond;
+    return std::min(std::max(std::min(span_ns / 2, kLongestPeriodNs), crowded_ns), span_ns * 4 / 5);
+}
+
+class Nvml final : public Source {
+public:
+    explicit Nvml(const nvml::Library& library) : library_(library) {}
+
+    /// Adds a GPU by the readings it has; otherwise says why it has none. `notes` are for all of
+    /// its channels.
+    std::optional<Unavailable> add(const Gpu& gpu, const std::string& notes) {
+        const nvml::SensorTraits traits = nvml::sensor_traits(gpu.architecture, gpu.name);
+        const nvml::Doors doors = nvml::find_doors(library_, gpu.device, traits, gpu.name);
+        if (!doors.counter && !doors.power) return nvml::unreadable(library_, gpu, doors.failure);
+        nvml::Board board(library_, gpu.device, gpu.names.uuid);
+        nvml::ChannelMaker make(gpu, traits, notes);
+        const std::size_t first = channels_.size();
+        for (const nvml::Made& made : make.channels(doors)) {
+            nvml::Lane lane;
+            lane.channel = channels_.size();
+            lane.quantity = made.channel.quantity;
+            lane.door = made.door;
+            lane.most_raw = made.most_raw;
+            board.add(lane);
+            channels_.push_back(made.channel);
+            channels_.back().group = boards_.size();
+        }
+        cost_ns_ += board.cost_ns();
+        if (doors.power) attach_buffer(board, gpu, first + (doors.counter ? 1 : 0), first);
+        boards_.push_back(std::move(board));
+        return std::nullopt;
+    }
+
+    /// To be called once all GPUs are added: how often to read depends on how many there are.
+    void settle_pace() {
+        std::int64_t least_ns = kLongestPeriodNs * kCallsPerSecond;
+        bool all_keep = true;
+        for (nvml::Board& board : boards_) {
+            nvml::PowerBuffer* buffer = board.buffer();
+            all_keep = all_keep && buffer != nullptr;
+            if (buffer == nullptr) continue;
+            const std::int64_t period_ns = ring_period_ns(buffer->span_ns(), boards_.size());
+            // A reading that comes a little early is not to miss its turn.
+            buffer->space_ns(period_ns * 3 / 4);
+            least_ns = std::min(least_ns, period_ns);
+        }
+        period_ns_ = std::max(all_keep ? least_ns : kPeriodNs, kDutyDivisor * cost_ns_);
+    }
+
+    [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
+        return channels_;
+    }
+
+    // Each GPU is stamped by itself: eight slow calls are far apart in time.
+    void read(std::size_t group, std::span<Reading> readings) noexcept override {
+        boards_[group].read(readings);
+    }
+
+    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return period_ns_; }
+
+    bool reopen(std::size_t group) noexcept override { return boards_[group].reopen(); }
+
+    std::size_t history(std::size_t channel, std::span<Reading> out) noexcept override {
+        return boards_[channels_[channel].group].history(channel, out);
+    }
+
+private:
+    void attach_buffer(nvml::Board& board, const Gpu& gpu, std::size_t channel, std::size_t first) {
+        Channel& power = channels_[channel];
+        if (!power.part_of.empty() || power.superset) return; // a ring of which scope?
+        auto buffer = nvml::PowerBuffer::probe(library_, gpu.device, nvml::most_milliwatts(gpu));
+        if (!buffer) return;
+        power.detail += nvml::ring_note(*buffer);
+        board.attach(channel - first, std::move(*buffer));
+    }
+
+    const nvml::Library& library_;
+    std::vector<nvml::Board> boards_;
+    std::vector<Channel> channels_;
+    std::int64_t cost_ns_ = 0;
+    std::int64_t period_ns_ = kPeriodNs;
 };
 
-std::string read_string(int (*get)(nvml::Device, char*, unsigned), nvml::Device device) {
-    char text[nvml::kNameSize] = {};
-    static_assert(nvml::kUuidSize <= sizeof text);
-    return get(device, text, sizeof text) == nvml::kSuccess ? std::string(text) : std::string();
-}
+// ---- which GPUs -----------------------------------------------------------------------------
 
-std::vector<std::string> mig_uuids(const nvml::Library& library, nvml::Device device) {
-    std::vector<std::string> uuids;
-    unsigned count = 0;
-    if (library.mig_count == nullptr || library.mig_by_index == nullptr ||
-        library.mig_count(device, &count) != nvml::kSuccess) {
-        return uuids;
-    }
-    for (unsigned i = 0; i < count; ++i) { // with holes: instances come and go
-        nvml::Device instance = nullptr;
-        if (library.mig_by_index(device, i, &instance) != nvml::kSuccess) continue;
-        uuids.push_back(read_string(library.uuid, instance));
-    }
-    return uuids;
-}
-
-struct Listing {
+/// GPUs that remain, why others do not, and what is to be said of all that do.
+struct Choice {
     std::vector<Gpu> gpus;
     std::vector<Unavailable> missing;
+    std::string notes;
 };
-
-Listing list_gpus(const nvml::Library& library) {
-    Listing listing;
-    unsigned count = 0;
-    const int status = library.count(&count);
-    if (status != nvml::kSuccess) {
-        listing.missing.push_back({"nvml", "gpu", nvml::describe(library, status), ""});
-    }
-    for (unsigned index = 0; index < count; ++index) {
-        Gpu gpu;
-        gpu.index = index;
-        const int opened = library.handle_by_index(index, &gpu.device);
-        if (opened != nvml::kSuccess) {
-            listing.missing.push_back(
-                {"nvml", "gpu:" + std::to_string(index), nvml::describe(library, opened), ""});
-            continue;
-        }
-        gpu.name = read_string(library.name, gpu.device);
-        gpu.names = {read_string(library.uuid, gpu.device), mig_uuids(library, gpu.device)};
-        listing.gpus.push_back(std::move(gpu));
-    }
-    return listing;
-}
 
 // Ordinals follow CUDA's order, fastest first, unless told otherwise; NVML's is that of the bus.
 bool order_is_assumed(const Host& host, const std::vector<Gpu>& gpus) {
@@ -87,133 +138,95 @@ bool order_is_assumed(const Host& host, const std::vector<Gpu>& gpus) {
     return models.size() > 1;
 }
 
-class Nvml final : public Source {
-public:
-    explicit Nvml(const nvml::Library& library) : library_(library) {}
+std::string name_of(const Gpu& gpu) {
+    return "gpu:" + std::to_string(gpu.index) + " (" + gpu.name + ")";
+}
 
-    /// Adds a GPU by the best reading it has; otherwise says why it has none.
-    std::optional<Unavailable> add(const Gpu& gpu, const std::string& assumption) {
-        Channel channel = describe(gpu, assumption);
-        unsigned long long millijoules = 0;
-        unsigned milliwatts = 0;
-        if (library_.energy_millijoules != nullptr &&
-            library_.energy_millijoules(gpu.device, &millijoules) == nvml::kSuccess) {
-            channel.quantity = Quantity::energy_counter;
-            channel.quality = Quality::measured;
-            channel.detail = "NVML energy counter" + channel.detail;
-        } else {
-            const int status = library_.power_milliwatts(gpu.device, &milliwatts);
-            if (status != nvml::kSuccess) {
-                return Unavailable{"nvml", channel.id + " (" + gpu.name + ")",
-                                   "neither energy nor power: " + nvml::describe(library_, status),
-                                   ""};
-            }
-            channel.quantity = Quantity::power;
-            channel.quality = Quality::integrated;
-            channel.detail = "NVML power summed over time" + channel.detail;
-        }
-        devices_.push_back(gpu.device);
-        channel.group = channels_.size();
-        channels_.push_back(std::move(channel));
-        return std::nullopt;
+void keep_visible(const Host& host, Choice& choice) {
+    std::vector<GpuNames> names;
+    for (const Gpu& gpu : choice.gpus) names.push_back(gpu.names);
+    const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
+    const std::vector<std::size_t> visible = visible_gpus(variable, names);
+    if (visible.empty() && variable && !choice.gpus.empty()) {
+        choice.missing.push_back(
+            {"nvml", "gpu",
+             "CUDA_VISIBLE_DEVICES='" + *variable + "' leaves no GPU to this process",
+             "unset CUDA_VISIBLE_DEVICES"});
     }
-
-    [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
-        return channels_;
+    if (order_is_assumed(host, choice.gpus)) {
+        choice.notes = "; CUDA's order assumed to be the bus order: set "
+                       "CUDA_DEVICE_ORDER=PCI_BUS_ID";
     }
+    std::vector<Gpu> kept;
+    for (const std::size_t i : visible) kept.push_back(std::move(choice.gpus[i]));
+    choice.gpus = std::move(kept);
+}
 
-    void read(std::size_t group, std::span<Reading> readings) noexcept override {
-        // Each GPU is stamped by itself: eight slow calls are far apart in time.
-        const std::int64_t before_ns = now_ns();
-        unsigned long long value = 0;
-        const int status = read_one(group, value);
-        const std::int64_t after_ns = now_ns();
-        readings[group] = {before_ns + (after_ns - before_ns) / 2, value, action(status)};
+void keep_own(const Host& host, const nvml::Library& library, Choice& choice) {
+    if (!host.gpus_of_process || choice.gpus.empty()) return;
+    const std::set<pid_t> own = nvml::family(host.root, getpid());
+    const auto is_foreign = [&](const Gpu& gpu) {
+        return !nvml::works_on(library, gpu.device, own);
+    };
+    if (std::all_of(choice.gpus.begin(), choice.gpus.end(), is_foreign)) {
+        // Not yet working, or under another number than the driver knows it by.
+        choice.notes += "; every visible GPU: this process was found on none "
+                        "(it has no context yet, or a PID namespace of its own)";
+        return;
     }
-
-    // Counters and power refresh every 20 to 100 ms, and every call takes the driver's lock.
-    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 20'000'000; }
-
-private:
-    int read_one(std::size_t i, unsigned long long& value) const noexcept {
-        if (channels_[i].quantity == Quantity::energy_counter) {
-            return library_.energy_millijoules(devices_[i], &value);
-        }
-        unsigned milliwatts = 0;
-        const int status = library_.power_milliwatts(devices_[i], &milliwatts);
-        value = milliwatts;
-        return status;
+    for (const Gpu& gpu : choice.gpus) {
+        if (!is_foreign(gpu)) continue;
+        choice.missing.push_back({"nvml", name_of(gpu), "this process does not work on it", ""});
     }
+    std::erase_if(choice.gpus, is_foreign);
+}
 
-    // A lost GPU may come back after a reset: only a missing feature or permission is for good.
-    static Status action(int status) noexcept {
-        if (status == nvml::kSuccess) return Status::ok;
-        const bool final = status == nvml::kNotSupported || status == nvml::kNoPermission ||
-                           status == nvml::kUninitialized;
-        return final ? Status::gone : Status::retry;
+void leave_asleep(const nvml::PciGpus& pci, Choice& choice) {
+    const auto sleeps = [&](const Gpu& gpu) { return pci.asleep.contains(gpu.pci_address); };
+    for (const Gpu& gpu : choice.gpus) {
+        if (sleeps(gpu)) choice.missing.push_back(nvml::asleep(name_of(gpu), gpu.pci_address));
     }
+    std::erase_if(choice.gpus, sleeps);
+}
 
-    [[nodiscard]] Channel describe(const Gpu& gpu, const std::string& assumption) const {
-        Channel channel;
-        channel.id = "gpu:" + std::to_string(gpu.index);
-        channel.kind = "gpu";
-        channel.name = gpu.name;
-        channel.domain = "gpu/" + gpu.names.uuid;
-        channel.units_per_raw = kMilli;
-        channel.max_watts = kMostBoardWatts;
-        channel.relative_error = kDocumentedError;
-        channel.tick_ns = 100'000'000;
-        unsigned limit_milliwatts = 0;
-        if (library_.power_limit_milliwatts != nullptr &&
-            library_.power_limit_milliwatts(gpu.device, &limit_milliwatts) == nvml::kSuccess &&
-            limit_milliwatts > 0) {
-            channel.max_watts =
-                std::min(kMostBoardWatts, kLimitLeniency * kMilli * limit_milliwatts);
-        }
-        channel.detail = ", " + gpu.names.uuid;
-        if (!gpu.names.mig_uuids.empty()) channel.detail += "; the whole board of a MIG device";
-        if (!assumption.empty()) channel.detail += "; " + assumption;
-        return channel;
-    }
-
-    const nvml::Library& library_;
-    std::vector<nvml::Device> devices_;
-    std::vector<Channel> channels_;
-};
+Unavailable no_library(const Host& host, nvml::Failure failure) {
+    const bool is_container = std::filesystem::exists(host.root / ".dockerenv") ||
+                              std::filesystem::exists(host.root / "run/.containerenv");
+    if (failure.remedy.empty() && is_container) failure.remedy = "docker run --gpus all IMAGE";
+    return {"nvml", "gpu", std::move(failure.reason), std::move(failure.remedy)};
+}
 
 } // namespace
 
 Found probe_nvml(const Host& host) {
-    std::string reason;
-    const nvml::Library* library = nvml::load(host.nvml_library, reason);
-    if (library == nullptr) return {nullptr, {{"nvml", "gpu", reason, ""}}};
+    Choice choice;
+    // Looked up before the driver is: its own start wakes what it finds.
+    const nvml::PciGpus pci = nvml::pci_gpus(host.root);
+    if (!pci.asleep.empty() && pci.asleep == pci.all) {
+        for (const std::string& address : pci.asleep) {
+            choice.missing.push_back(nvml::asleep("gpu", address));
+        }
+        return {nullptr, std::move(choice.missing)};
+    }
+    nvml::Failure failure;
+    const nvml::Library* library = nvml::load(host.nvml_library, failure);
+    if (library == nullptr) return {nullptr, {no_library(host, std::move(failure))}};
 
-    Listing listing = list_gpus(*library);
-    std::vector<GpuNames> names;
-    for (const Gpu& gpu : listing.gpus) names.push_back(gpu.names);
-    const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
-    const std::vector<std::size_t> visible = visible_gpus(variable, names);
-    Found found{nullptr, std::move(listing.missing)};
-    if (visible.empty()) {
-        if (variable && !listing.gpus.empty()) {
-            found.missing.push_back(
-                {"nvml", "gpu",
-                 "CUDA_VISIBLE_DEVICES='" + *variable + "' leaves no GPU to this process", ""});
-        }
-        return found;
-    }
-    const std::string assumption =
-        order_is_assumed(host, listing.gpus)
-            ? "CUDA's order assumed to be the bus order: set CUDA_DEVICE_ORDER=PCI_BUS_ID"
-            : "";
+    nvml::Survey found = nvml::survey(*library);
+    choice.gpus = std::move(found.gpus);
+    choice.missing = std::move(found.missing);
+    keep_visible(host, choice);
+    leave_asleep(pci, choice);
+    keep_own(host, *library, choice);
     auto source = std::make_unique<Nvml>(*library);
-    for (const std::size_t i : visible) {
-        if (auto missing = source->add(listing.gpus[i], assumption)) {
-            found.missing.push_back(std::move(*missing));
+    for (const Gpu& gpu : choice.gpus) {
+        if (auto missing = source->add(gpu, choice.notes)) {
+            choice.missing.push_back(std::move(*missing));
         }
     }
-    if (!source->channels().empty()) found.source = std::move(source);
-    return found;
+    source->settle_pace();
+    if (source->channels().empty()) source.reset();
+    return {std::move(source), std::move(choice.missing)};
 }
 
 } // namespace carbontracker

@@ -17,7 +17,6 @@ from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
 from carbontracker.pricing import make_pricing
 from carbontracker.record import (
-    sampling_data,
     Record,
     energy_dict,
     footprint_dict,
@@ -25,6 +24,7 @@ from carbontracker.record import (
     record_directory,
     record_wanted,
     run_started_data,
+    sampling_data,
 )
 from carbontracker.report import text
 from carbontracker.session import Config, acquire, check_pace, release

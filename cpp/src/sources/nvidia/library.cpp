@@ -7,6 +7,8 @@
 #include <memory>
 #include <mutex>
 
+#include "errors.hpp"
+
 namespace carbontracker::nvml {
 namespace {
 
@@ -30,6 +32,8 @@ const char* first_missing(void* handle, Library& library) {
         {"nvmlDeviceGetCount_v2", bind(handle, "nvmlDeviceGetCount_v2", library.count)},
         {"nvmlDeviceGetHandleByIndex_v2",
          bind(handle, "nvmlDeviceGetHandleByIndex_v2", library.handle_by_index)},
+        {"nvmlDeviceGetHandleByUUID",
+         bind(handle, "nvmlDeviceGetHandleByUUID", library.handle_by_uuid)},
         {"nvmlDeviceGetUUID", bind(handle, "nvmlDeviceGetUUID", library.uuid)},
         {"nvmlDeviceGetName", bind(handle, "nvmlDeviceGetName", library.name)},
         {"nvmlDeviceGetPowerUsage",
@@ -38,17 +42,29 @@ const char* first_missing(void* handle, Library& library) {
     for (const Required& entry : required) {
         if (!entry.bound) return entry.symbol;
     }
+    return nullptr;
+}
+
+void bind_optional(void* handle, Library& library) {
     bind(handle, "nvmlDeviceGetTotalEnergyConsumption", library.energy_millijoules);
+    bind(handle, "nvmlDeviceGetFieldValues", library.field_values);
+    bind(handle, "nvmlDeviceGetSamples", library.samples);
     bind(handle, "nvmlDeviceGetEnforcedPowerLimit", library.power_limit_milliwatts);
+    bind(handle, "nvmlDeviceGetPowerManagementLimitConstraints",
+         library.power_limit_range_milliwatts);
+    bind(handle, "nvmlDeviceGetArchitecture", library.architecture);
+    bind(handle, "nvmlDeviceGetPciInfo_v3", library.pci_info);
+    bind(handle, "nvmlDeviceGetVirtualizationMode", library.virtualization);
+    bind(handle, "nvmlDeviceGetComputeRunningProcesses_v3", library.compute_processes);
+    bind(handle, "nvmlDeviceGetGraphicsRunningProcesses_v3", library.graphics_processes);
     bind(handle, "nvmlDeviceGetMaxMigDeviceCount", library.mig_count);
     bind(handle, "nvmlDeviceGetMigDeviceHandleByIndex", library.mig_by_index);
-    return nullptr;
 }
 
 struct Loaded {
     Library library;
-    std::string failure; // empty once initialised
-    pid_t owner = 0;     // NVML's state does not survive a fork
+    Failure failure; // without a reason once initialised
+    pid_t owner = 0; // NVML's state does not survive a fork
 };
 
 void open(const std::string& path, Loaded& loaded) {
@@ -57,17 +73,18 @@ void open(const std::string& path, Loaded& loaded) {
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
-        loaded.failure = path + " not found: no NVIDIA driver here, or not in this container";
+        loaded.failure = {path + " not found: no NVIDIA driver here, or not in this container", ""};
         return;
     }
     if (const char* symbol = first_missing(handle, loaded.library)) {
-        loaded.failure = path + " lacks " + symbol + ": the driver is too old";
+        loaded.failure = {path + " lacks " + symbol + ": the driver is too old", ""};
         return;
     }
+    bind_optional(handle, loaded.library);
     const int status = loaded.library.init();
     if (status != kSuccess) {
-        loaded.failure = "nvmlInit: " + describe(loaded.library, status);
-        if (status == kVersionMismatch) loaded.failure += " (driver upgraded: reboot)";
+        loaded.failure = {"nvmlInit: " + describe(loaded.library, status) + hint(status),
+                          remedy(status)};
     }
 }
 
@@ -79,7 +96,7 @@ std::string describe(const Library& library, int status) {
            std::to_string(status) + ")";
 }
 
-const Library* load(const std::string& path, std::string& reason) {
+const Library* load(const std::string& path, Failure& failure) {
     static std::mutex mutex;
     // Never destroyed: a sampling thread may still be reading while the process exits.
     static auto& libraries = *new std::map<std::string, std::unique_ptr<Loaded>>;
@@ -87,9 +104,9 @@ const Library* load(const std::string& path, std::string& reason) {
     std::unique_ptr<Loaded>& loaded = libraries[path];
     if (!loaded) loaded = std::make_unique<Loaded>();
     // A failure is asked again: a driver may have been loaded since.
-    if (loaded->owner != getpid() || !loaded->failure.empty()) open(path, *loaded);
-    reason = loaded->failure;
-    return reason.empty() ? &loaded->library : nullptr;
+    if (loaded->owner != getpid() || !loaded->failure.reason.empty()) open(path, *loaded);
+    failure = loaded->failure;
+    return failure.reason.empty() ? &loaded->library : nullptr;
 }
 
 } // namespace carbontracker::nvml

@@ -1,25 +1,12 @@
-// The part of NVML's documented C ABI that is used here, bound at run time from the driver's own
-// library, so that one build installs on machines with and without an NVIDIA driver.
+// NVML's entry points, bound at run time from the driver's own library, so that one build installs
+// on machines with and without an NVIDIA driver.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
+#include "abi.hpp"
+
 namespace carbontracker::nvml {
-
-using Device = void*; // opaque handle, passed by value
-
-/// nvmlReturn_t: the values that lead to different actions.
-enum Return : int {
-    kSuccess = 0,
-    kUninitialized = 1,
-    kNotSupported = 3,
-    kNoPermission = 4,
-    kVersionMismatch = 18,
-};
-
-constexpr unsigned kUuidSize = 96;
-constexpr unsigned kNameSize = 96;
 
 /// Entry points; optional ones are null where the driver lacks them.
 struct Library {
@@ -27,19 +14,35 @@ struct Library {
     const char* (*error_string)(int) = nullptr;
     int (*count)(unsigned*) = nullptr;
     int (*handle_by_index)(unsigned, Device*) = nullptr;
+    int (*handle_by_uuid)(const char*, Device*) = nullptr;
     int (*uuid)(Device, char*, unsigned) = nullptr;
     int (*name)(Device, char*, unsigned) = nullptr;
     int (*power_milliwatts)(Device, unsigned*) = nullptr;
-    int (*energy_millijoules)(Device, unsigned long long*) = nullptr; // optional: Volta on
-    int (*power_limit_milliwatts)(Device, unsigned*) = nullptr;       // optional
-    int (*mig_count)(Device, unsigned*) = nullptr;                    // optional
-    int (*mig_by_index)(Device, unsigned, Device*) = nullptr;         // optional
+    // Optional from here on.
+    int (*energy_millijoules)(Device, unsigned long long*) = nullptr; // Volta on
+    int (*field_values)(Device, int, FieldValue*) = nullptr;
+    int (*samples)(Device, int, unsigned long long, int*, unsigned*, Sample*) = nullptr;
+    int (*power_limit_milliwatts)(Device, unsigned*) = nullptr;
+    int (*power_limit_range_milliwatts)(Device, unsigned*, unsigned*) = nullptr;
+    int (*architecture)(Device, unsigned*) = nullptr;
+    int (*pci_info)(Device, PciInfo*) = nullptr;
+    int (*virtualization)(Device, int*) = nullptr;
+    int (*compute_processes)(Device, unsigned*, ProcessInfo*) = nullptr;
+    int (*graphics_processes)(Device, unsigned*, ProcessInfo*) = nullptr;
+    int (*mig_count)(Device, unsigned*) = nullptr;
+    int (*mig_by_index)(Device, unsigned, Device*) = nullptr;
 };
 
-/// The initialised library, or null and the reason. Loaded and initialised once per process and
-/// path and never shut down: drivers mishandle repeated cycles, and closing the last client may
-/// reset the counters.
-const Library* load(const std::string& path, std::string& reason);
+/// Why there is no library, and the command that mends it (empty if there is none).
+struct Failure {
+    std::string reason;
+    std::string remedy;
+};
+
+/// The initialised library, or null and why. Loaded and initialised once per process and path and
+/// never shut down: drivers mishandle repeated cycles, and closing the last client may reset the
+/// counters.
+const Library* load(const std::string& path, Failure& failure);
 
 /// NVML's own words for a status.
 std::string describe(const Library& library, int status);

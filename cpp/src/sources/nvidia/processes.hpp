@@ -1,0 +1,19 @@
+// On which GPUs a process works.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <set>
+
+#include "library.hpp"
+
+namespace carbontracker::nvml {
+
+/// The process and all that descend from it, by the process tree below `root`.
+std::set<pid_t> family(const std::filesystem::path& root, pid_t process);
+
+/// Whether one of `processes` has a compute or a graphics context on the GPU.
+bool works_on(const Library& library, Device device, const std::set<pid_t>& processes);
+
+} // namespace carbontracker::nvml

@@ -1,0 +1,47 @@
+// What there is of GPUs, before any of them is read.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "../../source.hpp"
+#include "cuda_visible.hpp"
+#include "library.hpp"
+
+namespace carbontracker::nvml {
+
+struct Gpu {
+    Device device = nullptr;
+    unsigned index = 0; ///< NVML's: not the same after a restart
+    std::string name;
+    GpuNames names;          ///< its identity
+    std::string pci_address; ///< "0000:41:00.0"; empty where the driver does not tell
+    std::optional<unsigned> architecture;
+    bool is_virtual = false;
+    std::uint64_t limit_milliwatts = 0; ///< the highest that can be set or is; 0: unknown
+};
+
+struct Survey {
+    std::vector<Gpu> gpus;
+    std::vector<Unavailable> missing;
+};
+
+/// Every GPU that can be opened; the others are named with the reason.
+Survey survey(const Library& library);
+
+/// PCI addresses of NVIDIA's GPUs as the kernel lists them, and of those that are powered down.
+struct PciGpus {
+    std::set<std::string> all;
+    std::set<std::string> asleep;
+};
+
+PciGpus pci_gpus(const std::filesystem::path& root);
+
+/// A GPU left asleep, because every call would wake it; how to keep it awake.
+Unavailable asleep(const std::string& what, const std::string& pci_address);
+
+} // namespace carbontracker::nvml
