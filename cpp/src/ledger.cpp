@@ -210,9 +210,12 @@ bool Ledger::check_scale(std::span<const Timeline> lines) {
 // A counter that began again is believed once ten updates have agreed with the power.
 bool Ledger::check_return(std::span<const Timeline> lines) {
     const Timeline& counter = lines[owner()];
-    const std::int64_t to_ns = counter.newest_ns(0);
-    const std::int64_t middle_ns = counter.newest_ns(kStretch);
-    const std::int64_t from_ns = counter.newest_ns(2 * kStretch);
+    // The newest update that the power has caught up with: it tells of the time before a reading.
+    std::size_t back = 0;
+    while (back < kStretch && counter.newest_ns(back) > lines[judge_].last_ns()) ++back;
+    const std::int64_t to_ns = counter.newest_ns(back);
+    const std::int64_t middle_ns = counter.newest_ns(back + kStretch);
+    const std::int64_t from_ns = counter.newest_ns(back + 2 * kStretch);
     if (from_ns < restart_ns_ || from_ns == middle_ns) return false;
     if (compare(from_ns, middle_ns, lines) != Opinion::agree) return false;
     if (compare(middle_ns, to_ns, lines) != Opinion::agree) return false;

@@ -22,6 +22,7 @@ constexpr std::size_t kLeastEdges = 6;
 constexpr std::int64_t kStepsPerPeriod = 5;
 constexpr double kOnGrid = 0.15;      // of a period: how far off an edge still counts as regular
 constexpr double kShareOnGrid = 0.75; // of the edges
+constexpr double kShareSeen = 0.5;    // of the updates of what always moves
 
 constexpr std::int64_t kSearchNs = 1'500 * kMilli;
 constexpr std::int64_t kSearchPeriods = 40;
@@ -182,9 +183,16 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
         search_.count = 0;
         return;
     }
+    // Hardly further apart than readings can be: it moves faster than they come.
+    const std::int64_t apart_ns = search_.edges[n - 1] - search_.edges[0];
+    if (apart_ns < 3 * static_cast<std::int64_t>(n - 1) * kLeastStepNs) return give_up(now_ns);
     const Grid grid = fit_grid({search_.edges.data(), n}, shortest_ns, kOnGrid,
                                static_cast<double>(search_.step_ns));
-    if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid) {
+    // Few updates of a counter are left out: a grid that is mostly empty would fit any moments.
+    const auto spanned_ns = static_cast<double>(search_.edges[n - 1] - search_.edges[0]);
+    const bool empty =
+        always_moves_ && static_cast<double>(n - 1) * grid.period_ns < kShareSeen * spanned_ns;
+    if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid || empty) {
         if (n == kEdges) give_up(now_ns);
         return;
     }
@@ -231,13 +239,15 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
     // No point of the grid between the two readings: the last one came late, or the next early.
     const double late = edges >= 1.0 ? from - grid : period;
     const double early = grid + period - to;
+    // A little off, it lies just within the readings, not in the middle of a period of silence.
+    const bool near = std::min(late, early) <= kDoubtful * period;
+    const double inside = near ? std::min(half, lock_.margin_ns) : half;
     if (late <= early) {
         correct(grid, std::min(middle - grid, late + lock_.margin_ns), edges);
-    } else {
-        correct(grid + period, -std::min(grid + period - middle, early + lock_.margin_ns),
-                edges + 1.0);
+        return {to_ns(from + inside), to_ns(inside)};
     }
-    return {to_ns(middle), to_ns(half)};
+    correct(grid + period, -std::min(grid + period - middle, early + lock_.margin_ns), edges + 1.0);
+    return {to_ns(to - inside), to_ns(inside)};
 }
 
 // So long without a look that the phase is anybody's guess.

@@ -51,11 +51,12 @@ void make_unique(Channel& channel, const std::string& source, const std::vector<
 
 // Why `channel` is of no use beside what earlier sources already count; empty if it is. Registry
 // order is the order of preference.
-std::string reason_unused(const Channel& channel, const std::vector<Entry>& before,
+std::string reason_unused(const Channel& channel, const std::string& source,
+                          const std::vector<Entry>& before,
                           const std::vector<std::string>& claimed) {
     if (contains(claimed, channel.kind)) return "replaced by a simulated device";
     for (const Entry& entry : before) {
-        if (entry.counted && channel.quality == Quality::modelled &&
+        if (entry.counted && entry.source != source && channel.quality == Quality::modelled &&
             entry.channel.kind == channel.kind) {
             return "an estimate, not needed: " + entry.channel.id + " is " +
                    (entry.channel.quality == Quality::modelled ? "simulated" : "measured");
@@ -125,7 +126,7 @@ void Session::admit(const Sensor& sensor, Found found, const Options& options,
     for (std::size_t i = 0; i < channels.size(); ++i) {
         Channel channel = channels[i];
         if (!options.kinds.empty() && !contains(options.kinds, channel.kind)) continue;
-        std::string why = reason_unused(channel, entries, claimed_);
+        std::string why = reason_unused(channel, sensor.name, entries, claimed_);
         if (!why.empty()) {
             missing_.push_back({sensor.name, channel.id, std::move(why), ""});
             continue;

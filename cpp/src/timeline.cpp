@@ -94,11 +94,20 @@ void Timeline::refine_last(const Sample& next) {
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
-    if (!gaps_.empty() && (start_ns <= gaps_.back().second || gaps_.size() >= kMostGaps)) {
+    if (!gaps_.empty() && start_ns <= gaps_.back().second) {
         gaps_.back().second = std::max(gaps_.back().second, end_ns);
-    } else {
-        gaps_.emplace_back(start_ns, end_ns);
+        return;
     }
+    if (gaps_.size() >= kMostGaps) { // of the older half the two closest become one
+        const auto apart_ns = [&](std::size_t i) { return gaps_[i + 1].first - gaps_[i].second; };
+        std::size_t closest = 0;
+        for (std::size_t i = 1; i < kMostGaps / 2; ++i) {
+            if (apart_ns(i) < apart_ns(closest)) closest = i;
+        }
+        gaps_[closest].second = gaps_[closest + 1].second;
+        gaps_.erase(gaps_.begin() + static_cast<std::ptrdiff_t>(closest) + 1);
+    }
+    gaps_.emplace_back(start_ns, end_ns);
 }
 
 // Power that was read to change did so at some moment of the refresh period, or since the reading

@@ -3,10 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "check.hpp"
 #include "machine.hpp"
@@ -40,13 +40,15 @@ std::uint64_t reads(const Session& session) {
 int complaints(std::unique_ptr<Session> session) {
     int wrong = session->here() ? 1 : 0;
     const std::uint64_t before = reads(*session);
-    session->poke();
+    Moment start, end;
+    session->mark(start, true);
     session->start();
+    session->mark(end, true);
     session->stop();
-    std::vector<Sample> samples;
-    session->drain(0, samples);
-    if (!samples.empty()) wrong |= 2;
+    if (!session->successions().empty()) wrong |= 2;
     if (reads(*session) != before) wrong |= 4;
+    session->forget(end);
+    session->forget(start);
     session.reset(); // must not join threads that are not here
     return wrong;
 }
@@ -56,10 +58,16 @@ int complaints(const Host& machine) {
     Session session(machine, {1'000'000, 0.0, {}});
     session.start();
     const bool sampled = eventually([&] { return reads(session) >= 3; });
+    Moment start, end;
+    session.mark(start, true);
+    const bool went_on = eventually([&] { return session.is_final(start); });
+    session.mark(end, true);
     session.stop();
-    std::vector<Sample> samples;
-    session.drain(0, samples);
-    return session.here() && sampled && samples.size() >= 3 ? 0 : 8;
+    const double seconds = static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
+    const double off = std::abs(session.energy(start, end).total.joules - 250.0 * seconds);
+    session.forget(start);
+    session.forget(end);
+    return session.here() && sampled && went_on && off < 1e-5 + 1e-6 * seconds ? 0 : 8;
 }
 
 [[noreturn]] void leave(int status) {
@@ -87,6 +95,8 @@ TEST(a_child_neither_samples_nor_hangs_and_the_parent_goes_on) {
     auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
     session->start();
     CHECK(session->here());
+    Moment start, end;
+    session->mark(start, true);
     CHECK(eventually([&] { return reads(*session) >= 3; }));
     std::fflush(nullptr);
     const pid_t child = fork();
@@ -101,13 +111,14 @@ TEST(a_child_neither_samples_nor_hangs_and_the_parent_goes_on) {
     const std::uint64_t before = reads(*session);
     CHECK(eventually([&] { return reads(*session) >= before + 3; }));
     CHECK(session->here());
+    session->mark(end, true);
     session->stop();
-    std::vector<Sample> samples;
-    session->drain(0, samples);
-    if (!CHECK(samples.size() >= 6)) return;
-    const double seconds =
-        static_cast<double>(samples.back().t_ns - samples.front().t_ns) / kNanosPerSecond;
-    CHECK_NEAR(static_cast<double>(samples.back().energy_uj) / 1e6, 250.0 * seconds, 2e-6);
+    const double seconds = static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
+    const Energy total = session->energy(start, end).total;
+    CHECK_NEAR(total.joules, 250.0 * seconds, 1e-5);
+    CHECK(total.coverage == 1.0);
+    session->forget(start);
+    session->forget(end);
 }
 
 TEST(a_session_not_yet_started_does_not_start_in_a_child) {

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "check.hpp"
 #include "machine.hpp"
@@ -59,17 +62,29 @@ std::uint64_t reads(const Session& session) {
     return session.stats().empty() ? 0 : session.stats().front().second.reads;
 }
 
-/// Joules of the channel between its first and its last sample, and the seconds between these.
-struct Measured {
-    double joules = 0.0;
-    double seconds = 0.0;
-};
+/// Two moments of a session, which forgets them in time.
+class Window {
+public:
+    explicit Window(Session& session) : session_(session) { session_.mark(start_, true); }
+    Window(const Window&) = delete;
+    Window& operator=(const Window&) = delete;
+    ~Window() {
+        session_.forget(start_);
+        session_.forget(end_);
+    }
+    void close() { session_.mark(end_, true); }
 
-Measured measured(const std::vector<Sample>& samples) {
-    if (samples.empty()) return {};
-    return {static_cast<double>(samples.back().energy_uj) / 1e6,
-            static_cast<double>(samples.back().t_ns - samples.front().t_ns) / 1e9};
-}
+    [[nodiscard]] MachineEnergy energy() { return session_.energy(start_, end_); }
+    [[nodiscard]] bool is_final() { return session_.is_final(end_); }
+    [[nodiscard]] double seconds() const {
+        return static_cast<double>(end_.t_ns - start_.t_ns) / kNanosPerSecond;
+    }
+
+private:
+    Session& session_;
+    Moment start_;
+    Moment end_;
+};
 
 const std::vector<SimulatedDevice> kTwoSimulated = {{"gpu", "Formula 1", "constant:250"},
                                                     {"cpu", "Formula 2", "constant:80"}};
@@ -84,9 +99,12 @@ TEST(an_empty_machine_has_no_channels_and_says_why) {
     CHECK(missing_because(session, "powercap", "cpu", "does not exist"));
     CHECK(missing_because(session, "cpu_load", "cpu", "no such file (ENOENT)"));
     session.start();
-    session.poke();
+    Window window(session);
+    window.close();
     session.stop();
     CHECK(session.stats().empty());
+    CHECK(std::isnan(window.energy().total.joules)); // missing is not zero
+    CHECK(window.energy().total.quality == std::string_view("missing"));
 }
 
 TEST(simulated_devices_speak_alone_for_their_kind) {
@@ -254,43 +272,98 @@ TEST(counter_files_are_followed_from_change_to_change) {
     Session session(machine.host(), {1'000'000, 0.0, {}});
     session.start();
     const std::size_t cpu = index_of(session, "cpu:0");
-    CHECK(eventually([&] { return session.channel_stats(cpu).last_read_ns > 0; }));
+    const std::size_t core = index_of(session, "core:0");
+    Window window(session);
+    const std::int64_t began_ns = now_ns();
+    CHECK(eventually([&] { return session.channel_stats(cpu).last_read_ns > began_ns; }));
     const std::filesystem::path device = "sys/devices/virtual/powercap/intel-rapl/intel-rapl:0";
     machine.overwrite(device / "energy_uj", "001002000000\n");
-    std::vector<Sample> samples;
-    CHECK(eventually([&] {
-        session.drain(cpu, samples);
-        return samples.size() >= 2;
-    }));
+    CHECK(eventually([&] { return session.power(cpu, 0, now_ns()).first.size() == 1; }));
+    // Seen to stand still: what has no rhythm is not expected to go on.
+    const std::uint64_t readings = session.channel_stats(cpu).readings;
+    CHECK(eventually([&] { return session.channel_stats(cpu).readings >= readings + 2; }));
     machine.overwrite(device / "energy_uj", "001005000000\n");
     session.stop(); // the last reading sees it
-    session.drain(cpu, samples);
-    CHECK(samples.size() == 3);
-    CHECK(samples.back().energy_uj == 5'000'000);
-    std::vector<Sample> core;
-    session.drain(index_of(session, "core:0"), core);
-    CHECK(core.size() == 1); // a channel that stood still is known to have
-    CHECK(session.channel_stats(index_of(session, "core:0")).last_read_ns > core.back().t_ns);
+    CHECK(session.power(cpu, 0, now_ns()).first.size() == 2);
+    window.close();
+    const MachineEnergy energy = window.energy();
+    if (!CHECK(energy.devices.size() == 1)) return;
+    CHECK(energy.devices[0].entry == cpu);
+    CHECK_NEAR(energy.devices[0].energy.joules, 5.0, 1e-9);
+    CHECK_NEAR(energy.total.joules, 5.0, 1e-9);
+    // A channel that stood still is known to have.
+    CHECK(session.power(core, 0, now_ns()).first.empty());
+    CHECK(session.channel_stats(core).readings > 2);
+    CHECK(session.channel_stats(core).errors == 0);
 }
 
 TEST(constant_power_comes_out_of_the_whole_path_exactly) {
     const Machine machine;
-    Session session(machine.host(kTwoSimulated), {2'000'000, 0.0, {}});
-    session.start();
-    session.start(); // once is enough
-    CHECK(eventually([&] { return reads(session) >= 20; }));
-    session.poke();
-    session.stop();
-    session.stop();
-    const std::array expected = {250.0, 80.0};
-    for (std::size_t i = 0; i < 2; ++i) {
-        std::vector<Sample> samples;
-        session.drain(i, samples);
-        if (!CHECK(samples.size() >= 20)) return;
-        const Measured total = measured(samples);
-        CHECK_NEAR(total.joules, expected[i] * total.seconds, 2e-6);
-        CHECK(session.channel_stats(i).errors == 0);
+    for (const std::int64_t period_ns : {std::int64_t{0}, std::int64_t{2'000'000}}) {
+        Session session(machine.host(kTwoSimulated), {period_ns, 0.0, {}});
+        session.start();
+        session.start(); // once is enough
+        Window window(session);
+        CHECK(eventually([&] { return reads(session) >= 20; }));
+        window.close();
+        CHECK(eventually([&] { return window.is_final(); }));
+        session.stop();
+        session.stop();
+        const MachineEnergy energy = window.energy();
+        const std::array expected = {250.0, 80.0};
+        if (!CHECK(energy.devices.size() == 2)) return;
+        for (std::size_t i = 0; i < 2; ++i) {
+            const Energy& device = energy.devices[i].energy;
+            CHECK_NEAR(device.joules, expected[i] * window.seconds(), 1e-5);
+            CHECK(device.coverage == 1.0);
+            CHECK(device.error_joules >= 0.0);
+            CHECK(device.modelled_joules == device.joules);
+            CHECK(session.channel_stats(i).errors == 0);
+        }
+        CHECK_NEAR(energy.total.joules, 330.0 * window.seconds(), 2e-5);
     }
+}
+
+TEST(windows_add_up) {
+    const Machine machine;
+    Session session(machine.host({{"gpu", "g", "sine:200,150,0.02"}}), {1'000'000, 0.0, {}});
+    session.start();
+    std::vector<std::unique_ptr<Moment>> moments;
+    for (int i = 0; i < 50; ++i) {
+        moments.push_back(std::make_unique<Moment>());
+        session.mark(*moments.back(), true);
+        sleep_ns(700'000);
+    }
+    session.stop();
+    double sum = 0.0;
+    for (std::size_t i = 1; i < moments.size(); ++i) {
+        const double joules = session.energy(*moments[i - 1], *moments[i]).total.joules;
+        CHECK(joules >= 0.0);
+        sum += joules;
+    }
+    CHECK_NEAR(session.energy(*moments.front(), *moments.back()).total.joules, sum, 1e-9);
+    for (const auto& moment : moments) session.forget(*moment);
+}
+
+TEST(hundreds_of_channels_are_each_measured) {
+    const Machine machine;
+    std::vector<SimulatedDevice> devices;
+    for (int i = 1; i <= 200; ++i) {
+        devices.push_back({i % 2 == 0 ? "gpu" : "cpu", "f", "constant:" + std::to_string(i)});
+    }
+    Session session(machine.host(devices), {5'000'000, 0.0, {}});
+    session.start();
+    Window window(session);
+    CHECK(eventually([&] { return reads(session) >= 10; }));
+    window.close();
+    session.stop();
+    const MachineEnergy energy = window.energy();
+    if (!CHECK(energy.devices.size() == 200)) return;
+    for (std::size_t i = 0; i < 200; ++i) {
+        const double watts = static_cast<double>(i + 1);
+        CHECK_NEAR(energy.devices[i].energy.joules, watts * window.seconds(), 1e-5);
+    }
+    CHECK_NEAR(energy.total.joules, 20100.0 * window.seconds(), 2e-3);
 }
 
 TEST(a_mark_wakes_every_source) {
@@ -300,10 +373,59 @@ TEST(a_mark_wakes_every_source) {
     session.start();
     CHECK(session.stats().size() == 2);
     CHECK(eventually([&] {
-        session.poke();
+        const Window window(session);
         const auto stats = session.stats();
         return std::all_of(stats.begin(), stats.end(),
                            [](const auto& one) { return one.second.edge_reads >= 2; });
     }));
     session.stop();
+}
+
+TEST(marks_that_follow_one_another_closely_share_a_reading) {
+    const Machine machine;
+    Session session(machine.host({kTwoSimulated[0]}), {3600 * kNanosPerSecond, 0.0, {}});
+    session.start();
+    const std::int64_t begin_ns = now_ns();
+    for (int i = 0; i < 20'000; ++i) const Window window(session);
+    const std::int64_t passed_ns = now_ns() - begin_ns;
+    session.stop();
+    CHECK(session.stats().front().second.edge_reads <=
+          static_cast<std::uint64_t>(passed_ns / 2'000'000) + 1);
+}
+
+TEST(a_mark_without_edge_reads_wakes_nobody) {
+    const Machine machine;
+    Session session(machine.host(kTwoSimulated), {3600 * kNanosPerSecond, 0.0, {}});
+    session.start();
+    std::array<Moment, 10> moments;
+    for (Moment& moment : moments) {
+        session.mark(moment, false);
+        sleep_ns(1'000'000);
+    }
+    session.stop();
+    CHECK(session.stats().front().second.edge_reads == 0);
+    CHECK(session.stats().front().second.reads == 2);
+    for (Moment& moment : moments) session.forget(moment);
+}
+
+TEST(a_session_that_never_started_knows_nothing_and_a_stopped_one_what_it_knew) {
+    const Machine machine;
+    Session session(machine.host({kTwoSimulated[0]}), {1'000'000, 0.0, {}});
+    {
+        Window early(session);
+        early.close();
+        CHECK(std::isnan(early.energy().total.joules));
+    }
+    session.stop();
+    session.start();
+    Window window(session);
+    CHECK(eventually([&] { return reads(session) >= 5; }));
+    window.close();
+    session.stop();
+    const double joules = window.energy().total.joules;
+    CHECK_NEAR(joules, 250.0 * window.seconds(), 1e-5);
+    sleep_ns(1'000'000);
+    CHECK(window.energy().total.joules == joules);
+    CHECK(session.cpu_ns() > 0);
+    CHECK(session.successions().empty());
 }

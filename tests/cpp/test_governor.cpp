@@ -1,0 +1,143 @@
+// The budget of sampling: what is given up first when it is exceeded.
+#include "governor.hpp"
+
+#include <algorithm>
+
+#include "check.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::int64_t kMarkNs = 2'000'000;
+
+/// A governor that is told a share of one core, second by second.
+struct Governed {
+    explicit Governed(double budget) : governor(budget) { governor.account(cpu_ns, wall_ns); }
+
+    void use(double share, int seconds = 1) {
+        for (int i = 0; i < seconds; ++i) {
+            wall_ns += kSecond;
+            cpu_ns += static_cast<std::int64_t>(share * 1e9);
+            governor.account(cpu_ns, wall_ns);
+        }
+    }
+    [[nodiscard]] bool relaxed() const {
+        return governor.others() == 1.0 && governor.useful() == 1.0 &&
+               governor.mark_spacing_ns() == kMarkNs;
+    }
+
+    std::int64_t wall_ns = 10 * kSecond; // past the time of learning
+    std::int64_t cpu_ns = 0;
+    Governor governor;
+};
+
+} // namespace
+
+TEST(within_the_budget_nothing_is_given_up) {
+    Governed one(0.005);
+    one.use(0.0049, 1000);
+    CHECK(one.relaxed());
+}
+
+TEST(the_first_seconds_are_not_judged) {
+    Governor governor(0.005);
+    for (std::int64_t second = 1; second <= 3; ++second) {
+        governor.account(second * 900'000'000, second * kSecond);
+    }
+    CHECK(governor.others() == 1.0);
+    governor.account(4 * 900'000'000L, 4 * kSecond);
+    CHECK(governor.others() == 16.0);
+}
+
+TEST(without_a_budget_nothing_is_ever_given_up) {
+    Governed one(0.0);
+    one.use(1.0, 100);
+    CHECK(one.relaxed());
+}
+
+TEST(a_governor_of_no_time_at_all_decides_nothing) {
+    Governor governor(0.005);
+    governor.account(0, 0);
+    governor.account(5 * kSecond, 0);
+    CHECK(governor.others() == 1.0);
+}
+
+TEST(the_others_are_lengthened_first_then_totals_then_marks) {
+    Governed one(0.005);
+    double others = 1.0, useful = 1.0;
+    std::int64_t marks_ns = kMarkNs;
+    int rungs = 0;
+    while (rungs < 40) { // each a little over the budget: one rung at a time
+        one.use(0.006);
+        const Governor& now = one.governor;
+        if (now.others() == others && now.useful() == useful && now.mark_spacing_ns() == marks_ns) {
+            break;
+        }
+        ++rungs;
+        if (now.useful() > useful) CHECK(now.others() == others); // one at a time
+        if (now.useful() > 1.0) CHECK(now.others() == 16.0);
+        if (now.mark_spacing_ns() > kMarkNs) CHECK(now.useful() == 32.0);
+        CHECK(now.others() >= others);
+        CHECK(now.useful() >= useful);
+        CHECK(now.mark_spacing_ns() >= marks_ns);
+        others = now.others();
+        useful = now.useful();
+        marks_ns = now.mark_spacing_ns();
+    }
+    CHECK(rungs == 18);
+    CHECK(others == 16.0);
+    CHECK(useful == 32.0);
+    CHECK(marks_ns == kMarkNs << 9);
+}
+
+TEST(far_beyond_the_budget_several_rungs_are_climbed_at_once) {
+    Governed one(0.005);
+    one.use(0.005 * 8.0);
+    CHECK(one.governor.others() == 8.0);
+    CHECK(one.governor.useful() == 1.0);
+    one.use(1.0);
+    one.use(1.0);
+    one.use(1.0);
+    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 9); // and no further
+}
+
+TEST(it_relaxes_in_the_opposite_order_and_does_not_swing) {
+    Governed one(0.005);
+    one.use(1.0, 10);
+    one.use(0.0025, 100); // half the budget: a rung lower could cost all of it
+    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 9);
+    one.use(0.001, 9);
+    CHECK(one.governor.mark_spacing_ns() == kMarkNs);
+    CHECK(one.governor.useful() == 32.0);
+    one.use(0.001, 5);
+    CHECK(one.governor.useful() == 1.0);
+    CHECK(one.governor.others() == 16.0);
+    one.use(0.001, 4);
+    CHECK(one.relaxed());
+    one.use(0.0, 100);
+    CHECK(one.relaxed());
+}
+
+TEST(only_what_was_used_since_the_last_look_counts) {
+    Governed one(0.005);
+    one.use(0.02);
+    const double others = one.governor.others();
+    one.use(0.003, 50); // the total so far is still over the budget
+    CHECK(one.governor.others() == others);
+}
+
+TEST(where_halving_the_readings_halves_the_cost_the_budget_is_kept) {
+    for (const double cost : {0.001, 0.006, 0.03, 0.2, 0.9}) {
+        Governed one(0.005);
+        double share = cost;
+        for (int second = 0; second < 100; ++second) {
+            const double others = 0.5 * cost / one.governor.others();
+            const double totals = 0.5 * cost / one.governor.useful();
+            share = others + totals;
+            one.use(share);
+        }
+        CHECK(share <= std::max(0.005, cost / 16.0));
+    }
+}

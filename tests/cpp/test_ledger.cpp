@@ -1,0 +1,233 @@
+// Who speaks for a device: failures that are found, and a million updates without a false alarm.
+#include "ledger.hpp"
+
+#include <array>
+#include <string>
+
+#include "check.hpp"
+#include "device.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr std::int64_t kUpdates = 100'000;
+#else
+constexpr std::int64_t kUpdates = 1'000'000;
+#endif
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr PowerSensor kWhole{100'000'000, 100'000'000, 1.0};
+constexpr PowerSensor kPart{100'000'000, 25'000'000, 1.0};
+constexpr PowerSensor kFast{20'000'000, 10'000'000, 1.0};
+constexpr std::array kLoads = {Load::Kind::constant, Load::Kind::square, Load::Kind::steps,
+                               Load::Kind::bursts};
+
+// The ten updates over which opinions are formed, and the one in which the failure began.
+constexpr int kTen = 11;
+
+/// Runs a healthy device for a while, whose owner must still speak then.
+bool warmed_up(Device& device, int updates = 100) {
+    for (int i = 0; i < updates; ++i) device.update();
+    return CHECK(device.ledger.takeovers().empty()) && CHECK(device.ledger.speaker() == 0);
+}
+
+/// Energy from `t0_ns` to a second ago is the truth to a hundredth. It is asked for at once: the
+/// truth is kept for a few seconds only.
+struct Account {
+    explicit Account(Device& of) : device(of), t0_ns(of.now_ns - kSecond / 2) {
+        before = device.load.joules(t0_ns);
+    }
+    bool right(double tolerance = 0.01) const {
+        const std::int64_t t1_ns = device.now_ns - kSecond;
+        const double truth = device.load.joules(t1_ns) - before;
+        return CHECK_NEAR((device.joules(t1_ns) - device.joules(t0_ns)) / truth, 1.0, tolerance);
+    }
+    Device& device;
+    std::int64_t t0_ns;
+    double before;
+};
+
+bool says(const Device& device, const std::string& words) {
+    const auto& takeovers = device.ledger.takeovers();
+    return !takeovers.empty() && takeovers.back().why.find(words) != std::string::npos;
+}
+
+} // namespace
+
+TEST(a_stuck_counter_is_found_within_ten_updates_and_power_takes_over) {
+    for (const Load::Kind kind : kLoads) {
+        for (std::uint64_t seed = 0; seed < 5; ++seed) {
+            Device device(Load(kind, seed), kWhole, seed);
+            if (!warmed_up(device)) return;
+            const Account account(device);
+            device.stuck = true;
+            CHECK(device.updates_until_takeover(30) <= kTen + 2);
+            CHECK(device.ledger.speaker() == 1);
+            CHECK(says(device, "stuck"));
+            for (int i = 0; i < 300; ++i) device.update();
+            if (!account.right()) return;
+            CHECK(device.ledger.takeovers().size() == 1);
+        }
+    }
+}
+
+TEST(a_counter_that_counts_wrongly_from_some_moment_on_is_found_within_ten_updates) {
+    for (const Load::Kind kind : kLoads) {
+        for (const double scale : {0.57, 1.8}) {
+            for (std::uint64_t seed = 0; seed < 5; ++seed) {
+                Device device(Load(kind, seed), kWhole, seed);
+                if (!warmed_up(device)) return;
+                const Account account(device);
+                device.scale = scale;
+                CHECK(device.updates_until_takeover(50) <= kTen + 1);
+                CHECK(device.ledger.speaker() == 1);
+                CHECK(says(device, "% of the power"));
+                for (int i = 0; i < 300; ++i) device.update();
+                if (!account.right()) return;
+            }
+        }
+    }
+}
+
+TEST(a_counter_that_has_never_been_right_is_replaced_from_the_beginning) {
+    for (const double scale : {0.57, 1.8}) {
+        for (std::uint64_t seed = 0; seed < 10; ++seed) {
+            Device device(Load(Load::Kind::steps, seed), kWhole, seed);
+            device.scale = scale;
+            CHECK(device.updates_until_takeover(50) <= kTen + 2);
+            CHECK(device.ledger.speaker() == 1);
+            CHECK(says(device, scale > 1.0 ? "more than this device alone" : "% of the power"));
+            CHECK(device.ledger.speaker_at(Device::kStartNs) == 1);
+            const Account account(device);
+            for (int i = 0; i < 300; ++i) device.update();
+            if (!account.right()) return;
+        }
+    }
+}
+
+TEST(a_look_at_a_part_of_the_time_is_enough_to_find_a_factor_on_a_steady_load) {
+    for (const PowerSensor& sensor : {kPart, kFast}) {
+        for (const double scale : {0.5, 1.8}) {
+            Device device(Load(Load::Kind::constant, 1), sensor, 1);
+            if (!warmed_up(device)) return;
+            const Account account(device);
+            device.scale = scale;
+            CHECK(device.updates_until_takeover(50) <= kTen + 1);
+            CHECK(device.ledger.speaker() == 1);
+            for (int i = 0; i < 300; ++i) device.update();
+            account.right();
+        }
+    }
+}
+
+TEST(a_counter_that_began_again_speaks_once_it_has_agreed_with_the_power) {
+    for (const Load::Kind kind : kLoads) {
+        for (std::uint64_t seed = 0; seed < 5; ++seed) {
+            Device device(Load(kind, seed), kWhole, seed);
+            if (!warmed_up(device)) return;
+            const Account account(device);
+            device.restart();
+            CHECK(device.updates_until_takeover(10) <= 5); // three readings agree, and one more
+            CHECK(device.ledger.speaker() == 1);
+            CHECK(says(device, "began again"));
+            CHECK(device.updates_until_takeover(60) <= 40);
+            CHECK(device.ledger.speaker() == 0);
+            CHECK(says(device, "agrees"));
+            for (int i = 0; i < 300; ++i) device.update();
+            CHECK(device.ledger.takeovers().size() == 2);
+            if (!account.right()) return;
+        }
+    }
+}
+
+TEST(when_the_owner_is_gone_its_alternate_goes_on) {
+    for (std::uint64_t seed = 0; seed < 5; ++seed) {
+        Device device(Load(Load::Kind::steps, seed), kWhole, seed);
+        if (!warmed_up(device)) return;
+        const Account account(device);
+        device.health[0].gone = true;
+        CHECK(device.updates_until_takeover(5) == 1);
+        CHECK(device.ledger.speaker() == 1);
+        CHECK(says(device, "answers no more"));
+        for (int i = 0; i < 300; ++i) device.update();
+        account.right();
+        CHECK(device.ledger.coverage(account.t0_ns, device.now_ns - kSecond, device.lines) > 0.99);
+    }
+}
+
+TEST(an_owner_that_stops_answering_is_replaced_after_seconds) {
+    Device device(Load(Load::Kind::steps, 3), kWhole, 3);
+    if (!warmed_up(device)) return;
+    const Account account(device);
+    device.silent = true;
+    const int updates = device.updates_until_takeover(100);
+    CHECK(updates >= 29 && updates <= 32);
+    CHECK(says(device, "stopped answering"));
+    for (int i = 0; i < 300; ++i) device.update();
+    account.right();
+}
+
+TEST(nobody_takes_over_when_both_have_died) {
+    Device device(Load(Load::Kind::steps, 3), kWhole, 3);
+    if (!warmed_up(device)) return;
+    device.health[0].gone = device.health[1].gone = true;
+    for (int i = 0; i < 100; ++i) device.update();
+    CHECK(device.ledger.takeovers().empty());
+}
+
+TEST(a_power_sensor_that_fails_leaves_the_counter_alone) {
+    Device device(Load(Load::Kind::steps, 3), kWhole, 3);
+    if (!warmed_up(device)) return;
+    const Account account(device);
+    device.health[1].gone = true;
+    device.scale = 0.57; // nobody is left who could tell
+    for (int i = 0; i < 100; ++i) device.update();
+    CHECK(device.ledger.takeovers().empty());
+    static_cast<void>(account);
+}
+
+TEST(energy_of_a_device_never_falls_whoever_speaks) {
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        Device device(Load(Load::Kind::steps, seed), seed % 2 == 0 ? kWhole : kFast, seed);
+        if (!warmed_up(device, 50)) return;
+        if (seed % 4 == 0) device.restart();
+        if (seed % 4 == 1) device.stuck = true;
+        if (seed % 4 == 2) device.scale = 0.5;
+        if (seed % 4 == 3) device.health[0].gone = true;
+        for (int i = 0; i < 200; ++i) device.update();
+        double before = 0.0;
+        for (std::int64_t t_ns = device.now_ns - 25 * kSecond; t_ns < device.now_ns;
+             t_ns += 13'000'000) {
+            const double joules = device.joules(t_ns);
+            if (!CHECK(joules >= before - 1e-6)) return;
+            before = joules;
+        }
+    }
+}
+
+TEST(a_healthy_counter_is_never_accused) {
+    std::int64_t updates = 0;
+    int alarms = 0;
+    std::uint64_t seed = 0;
+    while (updates < kUpdates) {
+        PowerSensor sensor = std::array{kWhole, kPart, kFast}[seed % 3];
+        sensor.gain = std::array{0.93, 0.97, 1.0, 1.03, 1.07}[seed % 5];
+        // Bursts shorter than what a sensor of 100 ms resolves are left to the fast one.
+        const bool fast = sensor.period_ns == kFast.period_ns;
+        const Load::Kind kind = kLoads[(seed / 3) % (fast ? 4 : 3)];
+        Device device(Load(kind, seed), sensor, seed, seed % 2 == 0 ? 100e3 : 1e6);
+        device.noise_watts = seed % 7 == 0 ? 0.0 : 0.2;
+        for (int i = 0; i < 2000; ++i) {
+            if (!device.update()) continue;
+            ++alarms;
+            std::printf("seed %d update %d: %s\n", static_cast<int>(seed), i,
+                        device.ledger.takeovers().back().why.c_str());
+            break;
+        }
+        updates += device.updates;
+        ++seed;
+    }
+    CHECK(alarms == 0);
+}

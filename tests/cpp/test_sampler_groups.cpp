@@ -1,0 +1,272 @@
+// Groups of one source: what one of them suffers is nothing to the others.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <string>
+#include <utility>
+
+#include "check.hpp"
+#include "scripted.hpp"
+
+namespace {
+
+// The pauses of a group that fails begin at this and grow with the outage. Readings that are due at
+// nearly the same moment are taken together, so that one may come a little early.
+constexpr std::int64_t kFirstPauseNs = 20 * kMilli;
+constexpr std::int64_t kEarlyNs = kMilli / 10;
+
+/// Two groups of one channel each, counting up by 1 mJ a reading; the first does as it is told.
+class TwoGroups : public Source {
+public:
+    [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
+        return channels_;
+    }
+    void read(std::size_t group, std::span<Reading> readings) noexcept override {
+        const std::uint64_t round = rounds[group].fetch_add(1);
+        if (group == 0 && round < 64) times_ns[round] = now_ns();
+        readings[group] = {now_ns(), 1000 * round, Status::ok, 0};
+        if (group == 0) first(round, readings[0]);
+    }
+    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return kMilli; }
+
+    virtual void first(std::uint64_t round, Reading& reading) noexcept = 0;
+
+    std::array<std::atomic<std::uint64_t>, 2> rounds{};
+    std::array<std::int64_t, 64> times_ns{}; // of the first group's readings
+
+private:
+    std::vector<Channel> channels_{channel("gpu:0", 0), channel("gpu:1", 1)};
+};
+
+/// Is lost in round 3; answers again when it has been reopened for the fifth time.
+class Lost final : public TwoGroups {
+public:
+    void first(std::uint64_t round, Reading& reading) noexcept override {
+        if (round == 3) reading.status = Status::lost;
+    }
+    bool reopen(std::size_t group) noexcept override {
+        if (group != 0) wrong = true;
+        const std::size_t attempt = attempts.fetch_add(1);
+        if (attempt < reopened_ns.size()) reopened_ns[attempt] = now_ns();
+        return attempt >= 4;
+    }
+    std::atomic<std::size_t> attempts{0};
+    std::array<std::int64_t, 8> reopened_ns{};
+    bool wrong = false;
+};
+
+class Failing final : public TwoGroups {
+public:
+    void first(std::uint64_t /*round*/, Reading& reading) noexcept override {
+        reading.status = Status::retry;
+    }
+};
+
+class Slow final : public TwoGroups {
+public:
+    void first(std::uint64_t round, Reading& /*reading*/) noexcept override {
+        if (round > 0) sleep_ns(60 * kMilli);
+    }
+};
+
+class Gone final : public TwoGroups {
+public:
+    void first(std::uint64_t round, Reading& reading) noexcept override {
+        if (round >= 2) reading.status = Status::gone;
+    }
+};
+
+/// Its driver keeps three readings of its own between any two.
+class Remembering final : public Source {
+public:
+    [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
+        return channels_;
+    }
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
+        before_ns_ = std::exchange(read_ns_, now_ns());
+        ++rounds_;
+        readings[0] = {read_ns_, 4000 * rounds_, Status::ok, 0};
+    }
+    std::size_t history(std::size_t /*channel*/, std::span<Reading> out) noexcept override {
+        if (before_ns_ == 0) return 0;
+        for (std::size_t i = 0; i < 3; ++i) {
+            const std::int64_t quarter_ns = (read_ns_ - before_ns_) / 4;
+            out[i] = {before_ns_ + static_cast<std::int64_t>(i + 1) * quarter_ns,
+                      4000 * (rounds_ - 1) + 1000 * (i + 1), Status::ok, 0};
+        }
+        return 3;
+    }
+    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return kMilli; }
+
+private:
+    std::vector<Channel> channels_{channel("gpu:0")};
+    std::int64_t before_ns_ = 0;
+    std::int64_t read_ns_ = 0;
+    std::uint64_t rounds_ = 0;
+};
+
+} // namespace
+
+TEST(a_lost_group_is_reopened_with_growing_pauses_while_the_other_is_read) {
+    for (const std::int64_t period_ns : {std::int64_t{0}, kMilli}) {
+        auto owned = std::make_unique<Lost>();
+        Lost& source = *owned;
+        Sampler sampler("lost", std::move(owned), {period_ns}, all_total(2));
+        sampler.start();
+        CHECK(eventually([&] { return sampler.channel_stats(0).lost; }));
+        const std::int64_t lost_ns = sampler.channel_stats(0).last_read_ns;
+        const std::uint64_t others = source.rounds[1].load();
+        CHECK(eventually([&] { return source.attempts.load() >= 3; }));
+        CHECK(source.rounds[0].load() == 4); // not read while it is lost
+        CHECK(eventually([&] { return source.rounds[1].load() >= others + 10; }));
+        CHECK(eventually([&] { return source.rounds[0].load() >= 8; }));
+        sampler.stop();
+        CHECK(!source.wrong);
+        CHECK(source.attempts.load() == 5);
+        for (std::size_t i = 0; i < 5; ++i) {
+            const std::int64_t before_ns = i == 0 ? source.times_ns[3] : source.reopened_ns[i - 1];
+            CHECK(source.reopened_ns[i] - before_ns >= kFirstPauseNs - kEarlyNs);
+        }
+        CHECK(!sampler.channel_stats(0).lost);
+        CHECK(!sampler.channel_stats(0).gone);
+        CHECK(sampler.channel_stats(0).last_read_ns > lost_ns);
+        CHECK(sampler.channel_stats(0).errors == 1);
+        // What it counted while it was lost is not lost, nor is any sample of the other.
+        CHECK(drained(sampler, 0).back().energy_uj ==
+              static_cast<std::int64_t>(1000 * (source.rounds[0].load() - 1)));
+        CHECK(drained(sampler, 1).size() == source.rounds[1].load());
+        CHECK(sampler.channel_stats(1).errors == 0);
+    }
+}
+
+TEST(a_group_that_only_fails_is_asked_less_and_less) {
+    auto owned = std::make_unique<Failing>();
+    Failing& source = *owned;
+    Sampler sampler("failing", std::move(owned), {kMilli}, all_total(2));
+    sampler.start();
+    CHECK(eventually([&] { return source.rounds[0].load() >= 20; }));
+    sampler.stop();
+    for (std::size_t i = 0; i < 19; ++i) {
+        CHECK(source.times_ns[i + 1] - source.times_ns[i] >=
+              std::max(kFirstPauseNs, (source.times_ns[i] - source.times_ns[0]) / 10) - kEarlyNs);
+    }
+    CHECK(sampler.channel_stats(0).errors == source.rounds[0].load());
+    CHECK(!sampler.channel_stats(0).gone);
+    CHECK(drained(sampler, 1).size() == source.rounds[1].load());
+}
+
+TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
+    auto owned = std::make_unique<Failing>();
+    Failing& source = *owned;
+    Sampler sampler("failing", std::move(owned), {kHour}, all_total(2));
+    sampler.start();
+    while (source.rounds[0].load() < 4 && source.rounds[1].load() < 20000) {
+        const std::uint64_t before = source.rounds[1].load();
+        sampler.mark(now_ns());
+        if (!CHECK(eventually([&] { return source.rounds[1].load() > before; }))) break;
+    }
+    sampler.stop();
+    const auto asked = static_cast<std::size_t>(source.rounds[0].load());
+    for (std::size_t i = 0; i + 1 < asked; ++i) {
+        CHECK(source.times_ns[i + 1] - source.times_ns[i] >= kFirstPauseNs - kEarlyNs);
+    }
+}
+
+TEST(a_group_that_takes_long_is_spared_and_the_other_goes_on) {
+    auto owned = std::make_unique<Slow>();
+    Slow& source = *owned;
+    Sampler sampler("slow", std::move(owned), {5 * kMilli}, all_total(2));
+    sampler.start();
+    CHECK(eventually([&] { return source.rounds[0].load() >= 2; }));
+    const std::uint64_t before = source.rounds[1].load();
+    CHECK(eventually([&] { return source.rounds[0].load() >= 4; }));
+    CHECK(source.rounds[1].load() >= before + 20);
+    sampler.stop();
+    for (std::size_t i = 1; i < 3; ++i) { // ten times as long as it took
+        CHECK(source.times_ns[i + 1] - source.times_ns[i] >= 11 * 60 * kMilli - kEarlyNs);
+    }
+}
+
+TEST(a_group_that_is_gone_is_never_asked_again) {
+    auto owned = std::make_unique<Gone>();
+    Gone& source = *owned;
+    Sampler sampler("gone", std::move(owned), {kMilli}, all_total(2));
+    sampler.start();
+    CHECK(eventually([&] { return sampler.channel_stats(0).gone; }));
+    CHECK(eventually([&] { return source.rounds[1].load() >= 100; }));
+    sampler.mark(now_ns());
+    sampler.stop();
+    CHECK(source.rounds[0].load() == 3);
+    CHECK(drained(sampler, 1).size() == source.rounds[1].load());
+}
+
+TEST(what_the_driver_has_kept_comes_before_the_reading) {
+    Sampler sampler("remembering", std::make_unique<Remembering>(), {kMilli}, all_total());
+    sampler.start();
+    CHECK(eventually([&] { return sampler.stats().reads >= 20; }));
+    sampler.stop();
+    const std::vector<Sample> samples = drained(sampler);
+    if (!CHECK(samples.size() == 4 * (sampler.stats().reads - 1) + 1)) return;
+    for (std::size_t i = 1; i < samples.size(); ++i) {
+        CHECK(samples[i].energy_uj == static_cast<std::int64_t>(1000 * i));
+        CHECK(samples[i].t_ns > samples[i - 1].t_ns);
+    }
+}
+
+TEST(hundreds_of_channels_lose_no_sample) {
+    std::vector<Channel> channels;
+    for (std::size_t i = 0; i < 300; ++i) {
+        channels.push_back(channel("cpu:" + std::to_string(i)));
+    }
+    Sampler sampler("many", std::make_unique<Scripted>(channels, count_up), {kMilli},
+                    all_total(channels.size()));
+    sampler.start();
+    CHECK(eventually([&] { return sampler.stats().reads >= 50; }));
+    sampler.stop();
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        CHECK(drained(sampler, i).size() == sampler.stats().reads);
+        CHECK(sampler.channel_stats(i).errors == 0);
+    }
+}
+
+TEST(what_only_stands_by_is_read_rarely_until_it_speaks) {
+    class Both final : public TwoGroups {
+    public:
+        void first(std::uint64_t /*round*/, Reading& /*reading*/) noexcept override {}
+    };
+    auto owned = std::make_unique<Both>();
+    Both& source = *owned;
+    Sampler sampler("watched", std::move(owned), {}, {Use::watch, Use::total});
+    const std::int64_t begin_ns = now_ns();
+    sampler.start();
+    CHECK(eventually([&] { return source.rounds[1].load() >= 100; }));
+    const std::uint64_t rare = source.rounds[0].load();
+    CHECK(rare <= static_cast<std::uint64_t>((now_ns() - begin_ns) / kNanosPerSecond) + 2);
+    sampler.promote(0);
+    CHECK(eventually([&] { return source.rounds[0].load() >= rare + 50; }));
+    sampler.stop();
+}
+
+TEST(a_stretched_sampler_reads_less) {
+    class Both final : public TwoGroups {
+    public:
+        void first(std::uint64_t /*round*/, Reading& /*reading*/) noexcept override {}
+    };
+    auto owned = std::make_unique<Both>();
+    Both& source = *owned;
+    Sampler sampler("stretched", std::move(owned), {}, {Use::side, Use::total});
+    sampler.stretch(1.0, 100.0);
+    const std::int64_t begin_ns = now_ns();
+    sampler.start();
+    CHECK(eventually([&] { return source.rounds[1].load() >= 300; }));
+    const std::uint64_t sides = source.rounds[0].load();
+    CHECK(sides <= static_cast<std::uint64_t>((now_ns() - begin_ns) / (100 * kMilli)) + 2);
+    sampler.stretch(200.0, 1.0);
+    CHECK(eventually([&] { return source.rounds[0].load() >= sides + 50; }));
+    const std::int64_t stretched_ns = now_ns();
+    const std::uint64_t totals = source.rounds[1].load();
+    CHECK(eventually([&] { return source.rounds[0].load() >= sides + 400; }));
+    CHECK(source.rounds[1].load() - totals <=
+          static_cast<std::uint64_t>((now_ns() - stretched_ns) / (200 * kMilli)) + 2);
+    sampler.stop();
+}
