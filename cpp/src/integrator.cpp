@@ -97,7 +97,8 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     const std::int64_t new_ns = std::clamp<std::int64_t>(every ? refresh_ns : silent_ns, 0, dt_ns);
     const double before = watts(last_.raw);
     const double now = watts(reading.raw);
-    const double mean = every && covers(window_ns(refresh_ns), refresh_ns) ? now : 0.5 * (before + now);
+    const double mean =
+        every && covers(window_ns(refresh_ns), refresh_ns) ? now : 0.5 * (before + now);
     joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
     known_to_ns_ += dt_ns;
     last_ = reading;

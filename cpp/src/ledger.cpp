@@ -11,6 +11,7 @@ constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 // Opinions are compared over two stretches of so many updates, and both must say the same.
 constexpr std::size_t kStretch = 5;
+constexpr std::size_t kLongStretch = 30;
 
 // By how much a counter and the power beside it may differ. Gains differ by up to 7 % from card to
 // card; a sensor that looks at a part of the time only can miss a good deal of a restless load.
@@ -18,8 +19,10 @@ constexpr double kToleranceWhole = 0.2;
 constexpr double kTolerancePart = 0.35;
 constexpr double kWhole = 0.8;
 
-// Standard deviations of what the power readings leave open, on top of that.
-constexpr double kSigmas = 3.0;
+// Times what the power readings leave open, on top of that: their errors are independent of each
+// other only as long as the load is not in step with the sensor.
+constexpr double kSigmas = 10.0;
+constexpr double kEnds = 2.0; // and times what is open at both ends
 
 // Whoever has not answered for so long, while others do, has died.
 constexpr std::int64_t kSilentNs = 3 * kSecondNs;
@@ -170,41 +173,62 @@ Ledger::Opinion Ledger::compare(std::int64_t from_ns, std::int64_t to_ns,
     const Level a = power.at(from_ns);
     const Level b = power.at(to_ns);
     const double drawn = b.joules - a.joules;
+    const double ends = kEnds * (a.error_joules + b.error_joules);
     const double open = std::sqrt(std::max(0.0, b.hidden_joules2 - a.hidden_joules2));
     const double most = std::max(counted, drawn);
     if (most < kLeastQuanta * counter.quantum_joules()) return Opinion::open;
-    if (std::abs(counted - drawn) <= tolerance_ * most + kSigmas * open) return Opinion::agree;
+    const double tolerance = power.is_whole() ? tolerance_ : std::max(tolerance_, kTolerancePart);
+    if (std::abs(counted - drawn) <= tolerance * most + kSigmas * open + ends) {
+        return Opinion::agree;
+    }
     return counted < drawn ? Opinion::less : Opinion::more;
 }
 
-// Both halves of the last ten updates of the counter say that it counts too little, or too much.
+// The counter says too little, or too much, in both halves of the last updates: of the last ten,
+// or, where the load is too restless for ten to tell, of the last sixty.
 bool Ledger::check_scale(std::span<const Timeline> lines) {
     const Timeline& counter = lines[owner()];
-    if (counter.size() < 2 * kStretch + 2) return false; // the first sample is no update
-    const std::size_t oldest = std::min(counter.size() - 2 - 2 * kStretch, kMostCompared);
-    for (std::size_t back = oldest + 1; back-- > 0;) {
+    const std::size_t size = counter.size();
+    if (size < 2 * kStretch + 2) return false; // the first sample is no update
+    for (std::size_t back = std::min(size - 2 - 2 * kStretch, kMostCompared) + 1; back-- > 0;) {
         const std::int64_t to_ns = counter.newest_ns(back);
         if (to_ns <= reviewed_ns_ || to_ns > lines[judge_].last_ns()) continue;
         reviewed_ns_ = to_ns;
-        const std::int64_t middle_ns = counter.newest_ns(back + kStretch);
-        const std::int64_t from_ns = counter.newest_ns(back + 2 * kStretch);
-        if (from_ns < restart_ns_) continue;
-        const Opinion late = compare(middle_ns, to_ns, lines);
-        if (late == Opinion::open || late == Opinion::agree) continue;
-        if (compare(from_ns, middle_ns, lines) != late) continue;
-        const double counted = counter.at(to_ns).joules - counter.at(from_ns).joules;
-        const double drawn = lines[judge_].at(to_ns).joules - lines[judge_].at(from_ns).joules;
-        const int percent = static_cast<int>(std::lround(100.0 * counted / std::max(drawn, 1e-9)));
-        // Wrong from the first update on: it has never been right.
-        const bool never = back + 2 * kStretch + 2 >= counter.size();
-        may_return_ = false;
-        take_over(never ? 0 : from_ns, judge_,
-                  "it counts " + std::to_string(percent) + " % of the power that is drawn" +
-                      (late == Opinion::more ? " (more than this device alone?)" : ""),
-                  lines);
-        return true;
+        for (const std::size_t stretch : {kStretch, kLongStretch}) {
+            const std::size_t oldest = back + 2 * stretch;
+            if (oldest + 2 > size || counter.newest_ns(oldest) < restart_ns_) continue;
+            const Opinion opinion = both_halves(back, stretch, lines);
+            if (opinion != Opinion::less && opinion != Opinion::more) continue;
+            disqualify(counter.newest_ns(oldest), to_ns, oldest + 2 + kStretch >= size, lines);
+            return true;
+        }
     }
     return false;
+}
+
+Ledger::Opinion Ledger::both_halves(std::size_t back, std::size_t stretch,
+                                    std::span<const Timeline> lines) const {
+    const Timeline& counter = lines[owner()];
+    const std::int64_t middle_ns = counter.newest_ns(back + stretch);
+    const Opinion late = compare(middle_ns, counter.newest_ns(back), lines);
+    if (late == Opinion::open || late == Opinion::agree) return late;
+    const Opinion early = compare(counter.newest_ns(back + 2 * stretch), middle_ns, lines);
+    return early == late ? late : Opinion::open;
+}
+
+// `never`: it has been wrong since its first update, so that the power speaks for all of the time.
+void Ledger::disqualify(std::int64_t from_ns, std::int64_t to_ns, bool never,
+                        std::span<const Timeline> lines) {
+    const Timeline& counter = lines[owner()];
+    const Timeline& power = lines[judge_];
+    const double counted = counter.at(to_ns).joules - counter.at(from_ns).joules;
+    const double drawn = std::max(power.at(to_ns).joules - power.at(from_ns).joules, 1e-9);
+    may_return_ = false;
+    take_over(never ? 0 : from_ns, judge_,
+              "it counts " + std::to_string(std::lround(100.0 * counted / drawn)) +
+                  " % of the power that is drawn" +
+                  (counted > drawn ? " (more than this device alone?)" : ""),
+              lines);
 }
 
 // A counter that began again is believed once ten updates have agreed with the power.

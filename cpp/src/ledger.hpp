@@ -68,6 +68,10 @@ private:
                                 std::span<const Timeline> lines) const noexcept;
     [[nodiscard]] Opinion compare(std::int64_t from_ns, std::int64_t to_ns,
                                   std::span<const Timeline> lines) const;
+    [[nodiscard]] Opinion both_halves(std::size_t back, std::size_t stretch,
+                                      std::span<const Timeline> lines) const;
+    void disqualify(std::int64_t from_ns, std::int64_t to_ns, bool never,
+                    std::span<const Timeline> lines);
     bool check_alive(std::span<const Timeline> lines, std::span<const Health> health,
                      std::int64_t now_ns);
     bool check_moving(std::span<const Timeline> lines);

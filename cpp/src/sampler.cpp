@@ -26,6 +26,9 @@ constexpr std::size_t kHistory = 256;
 // A channel that only watches over others is read this far apart.
 constexpr std::int64_t kWatchNs = kNanosPerSecond;
 
+// Power that has no rhythm is not read faster than this.
+constexpr std::int64_t kLeastPowerNs = 20'000'000;
+
 // Readings wanted this close to one another are taken together: less than it takes to wake up.
 constexpr std::int64_t kTogetherNs = 60'000;
 
@@ -246,7 +249,12 @@ void Sampler::plan(Track& track, std::int64_t now_ns) noexcept {
     const std::atomic<double>& stretch = use == Use::total ? stretch_total_ : stretch_others_;
     const double factor = stretch.load(std::memory_order_relaxed);
     const std::int64_t default_ns = source_->default_period_ns();
-    const std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
+    std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
+    // A counter goes on counting while nobody looks; power that nobody saw is lost.
+    const std::int64_t refresh_ns = track.lane.rhythm().refresh_ns();
+    if (track.is_power && use != Use::watch) {
+        base_ns = std::min(base_ns, std::max(refresh_ns, kLeastPowerNs));
+    }
     const auto spacing_ns = static_cast<std::int64_t>(
         std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
     const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns);

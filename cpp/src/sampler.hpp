@@ -114,9 +114,11 @@ public:
 private:
     struct Track {
         Track(const Channel& channel, std::size_t capacity, Use for_what)
-            : lane(channel), group(channel.group), ring(capacity), use(for_what) {}
+            : lane(channel), group(channel.group), is_power(channel.quantity == Quantity::power),
+              ring(capacity), use(for_what) {}
         Lane lane;
         const std::size_t group;
+        const bool is_power;
         Ring<Sample> ring;
         Sample newest;
         std::int64_t due_ns = 0;

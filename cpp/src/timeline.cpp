@@ -37,8 +37,11 @@ constexpr double kLeastSwing = 0.03; // of the power
 constexpr double kPartBeyond = 0.25; // readings of a part of each period miss some of the extremes
 constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
 constexpr double kHidden = 0.3;
-constexpr double kTickJitter = 0.05; // of a tick, where its time is told from the next one's
+constexpr double kHiddenMissed = 0.9; // where updates were missed
+constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
 constexpr double kWhole = 0.8;
+constexpr std::int64_t kClearlyApart = 10;
+constexpr double kSameSensor = 0.35; // as in integrator.cpp
 
 double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) * kNano;
@@ -118,9 +121,11 @@ double Timeline::hidden_after(const Point& point) const {
     const double before = points_.back().hidden_joules2;
     const Point& last = points_.back();
     const std::int64_t span_ns = point.t_ns - last.t_ns;
-    if (counter_ || (whole_ && point.tick_ns > 0 && span_ns <= 2 * tick_ns())) return before;
+    if (counter_ || (is_whole() && span_ns <= 2 * tick_ns())) return before;
     const double jump = static_cast<double>(point.watts) - static_cast<double>(last.watts);
-    const double hidden = kHidden * jump * seconds(std::max(span_ns, tick_ns()));
+    const bool every = span_ns <= 2 * tick_ns();
+    const double hidden =
+        (every ? kHidden : kHiddenMissed) * jump * seconds(std::max(span_ns, tick_ns()));
     return before + hidden * hidden;
 }
 
@@ -166,6 +171,12 @@ std::int64_t Timeline::newest_ns(std::size_t back) const noexcept {
 std::int64_t Timeline::tick_ns() const noexcept {
     const bool learned = !points_.empty() && points_.back().tick_ns != 0;
     return learned ? points_.back().tick_ns : usual_tick_ns_;
+}
+
+bool Timeline::is_whole() const noexcept {
+    const auto off = static_cast<double>(tick_ns() - usual_tick_ns_);
+    return whole_ && !points_.empty() && points_.back().tick_ns != 0 &&
+           std::abs(off) <= kSameSensor * static_cast<double>(usual_tick_ns_);
 }
 
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
@@ -230,7 +241,7 @@ double Timeline::shape_joules(std::size_t k, double share, const Timeline* range
     const Timeline& line = fine ? *range : *this;
     Swing swing = line.swing(a.t_ns, b.t_ns);
     const double beyond =
-        (line.counter_ || line.whole_ ? kBeyond : kPartBeyond) * (swing.most - swing.least);
+        (line.counter_ || line.is_whole() ? kBeyond : kPartBeyond) * (swing.most - swing.least);
     swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kLeastSwing * mean);
     swing.most = std::max(swing.most, mean) + beyond + kLeastSwing * mean;
     const double up = swing.most - mean;
@@ -360,10 +371,16 @@ std::pair<std::vector<std::int64_t>, std::vector<double>>
 Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     std::pair<std::vector<std::int64_t>, std::vector<double>> series;
     if (points_.size() < 2) return series;
-    for (std::size_t k = index_at(t0_ns); k + 1 < points_.size(); ++k) {
-        if (points_[k].t_ns >= t1_ns) break;
-        series.first.push_back(points_[k + 1].t_ns);
-        series.second.push_back(watts_between(k));
+    std::size_t from = index_at(t0_ns);
+    for (std::size_t k = from + 1; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
+        // Two moments that are hardly known to be apart say nothing of the power between them.
+        const std::int64_t unsure_ns = std::int64_t{points_[from].unsure_ns} + points_[k].unsure_ns;
+        const std::int64_t apart_ns = points_[k].t_ns - points_[from].t_ns;
+        if (apart_ns < kClearlyApart * unsure_ns || apart_ns <= 0) continue;
+        const auto rise_uj = static_cast<double>(points_[k].energy_uj - points_[from].energy_uj);
+        series.first.push_back(points_[k].t_ns);
+        series.second.push_back(rise_uj * kMicro / seconds(apart_ns));
+        from = k;
     }
     return series;
 }

@@ -60,6 +60,9 @@ public:
     [[nodiscard]] std::int64_t last_ns() const noexcept;
     /// The sensor's refresh period as far as known.
     [[nodiscard]] std::int64_t tick_ns() const noexcept;
+    /// Power: each reading is the mean of all of its refresh period, as far as the period confirms
+    /// it.
+    [[nodiscard]] bool is_whole() const noexcept;
     /// Time of the `back`-th newest sample, or of the first.
     [[nodiscard]] std::int64_t newest_ns(std::size_t back) const noexcept;
     [[nodiscard]] double quantum_joules() const noexcept { return quantum_uj_ * 1e-6; }
