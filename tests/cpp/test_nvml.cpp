@@ -29,7 +29,7 @@ wave parsed(const char* text) {
 } // namespace
 
 TEST(n2_a_driver_without_fields_is_read_by_its_functions) {
-    Reader reader({"power=constant:100 period_ms=20"}, "", FAKE_NVML_FUNCTIONS);
+    Reader reader({"arch=7 power=constant:100 period_ms=20"}, "", FAKE_NVML_FUNCTIONS);
     CHECK((reader.ids() == Ids{"gpu:0", "gpu:0/average"})); // usage of an unknown GA10x: 1 s
     const auto& readings = reader.read();
     CHECK(statuses(readings) == "oo");

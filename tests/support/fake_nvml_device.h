@@ -24,7 +24,9 @@
  *   samples=no sample_period_ms=20 sample_depth=120   the ring of GetSamples
  *   sample_disorder=no sample_zeros=0 sample_repeats=no   unsorted / so many empty entries
  *                           first / each call returns the newest entry twice
- *   limit_w=400 min_w=100 max_w=(limit)  limits=yes  arch=7 persistence=1 util=100
+ *   limit_w=400 min_w=100 max_w=(limit)  limits=yes  persistence=1 util=100
+ *   arch=5                  Volta: of all real kinds the one that shows nearly the moment, as
+ *                           a board does here that is given no means
  *   virtual=0               what GetVirtualizationMode says; 2 = a vGPU
  *   mig=N                   N MIG instances from slot mig_first (0); absent: no MIG at all
  *   pids=1,2:4096 gpids=…   compute and graphics processes, bytes after the colon
@@ -177,7 +179,7 @@ static inline void device_defaults(struct device* d, int index) {
     d->energy = d->usage = d->fields = d->limits = d->gpu_scope = 1;
     d->energy_type = 3;
     d->power_type = 1;
-    d->arch = 7;
+    d->arch = 5;
     d->persistence = 1;
     d->util = 100;
     d->mig = -1;
