@@ -22,7 +22,7 @@ constexpr double kWhole = 0.8;
 // Times what the power readings leave open, on top of that: their errors are independent of each
 // other only as long as the load is not in step with the sensor.
 constexpr double kSigmas = 10.0;
-constexpr double kEnds = 2.0; // and times what is open at both ends
+constexpr double kEnds = 0.6; // and times what is open at both ends
 
 // Whoever has not answered for so long, while others do, has died.
 constexpr std::int64_t kSilentNs = 3 * kSecondNs;

@@ -26,6 +26,9 @@ constexpr std::size_t kHistory = 256;
 // A channel that only watches over others is read this far apart.
 constexpr std::int64_t kWatchNs = kNanosPerSecond;
 
+// No sensor is worth more readings than this.
+constexpr std::int64_t kLeastGapNs = 20'000;
+
 // Power that has no rhythm is not read faster than this.
 constexpr std::int64_t kLeastPowerNs = 20'000'000;
 
@@ -257,8 +260,10 @@ void Sampler::plan(Track& track, std::int64_t now_ns) noexcept {
     }
     const auto spacing_ns = static_cast<std::int64_t>(
         std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
-    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns);
-    track.due_ns = std::max(next_ns, troubles_[track.group].until_ns);
+    // A reading that could not be used says nothing of when the next one is worth taking.
+    const std::int64_t next_ns =
+        track.answered ? track.lane.rhythm().next_read_ns(now_ns, spacing_ns) : now_ns + spacing_ns;
+    track.due_ns = std::max({next_ns, now_ns + kLeastGapNs, troubles_[track.group].until_ns});
     track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
 }
 
@@ -289,6 +294,7 @@ void Sampler::note_lateness(std::int64_t late_ns) noexcept {
 // ---- readings become samples ------------------------------------------------------------------
 
 void Sampler::store(Track& track, const Reading& reading) noexcept {
+    track.answered = false;
     if (reading.status == Status::gone) track.gone.store(true, std::memory_order_relaxed);
     if (reading.status != Status::ok) {
         track.errors.fetch_add(1, std::memory_order_relaxed);
@@ -300,6 +306,7 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
         track.errors.fetch_add(1, std::memory_order_relaxed);
         return;
     }
+    track.answered = true;
     track.readings.fetch_add(1, std::memory_order_relaxed);
     track.resets.store(track.lane.resets(), std::memory_order_relaxed);
     if (outcome == Outcome::sample) {

@@ -122,6 +122,7 @@ private:
         Ring<Sample> ring;
         Sample newest;
         std::int64_t due_ns = 0;
+        bool answered = false; // the newest reading could be used
         bool published = true; // false while a full ring has refused the newest
         std::atomic<Use> use;
         std::atomic<std::uint64_t> errors{0};

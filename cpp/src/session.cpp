@@ -20,6 +20,9 @@ std::uint64_t watch_forks() {
 
 constexpr std::int64_t kSuperviseNs = kNanosPerSecond;
 
+// Whoever asks hears of channels that have failed in the meantime.
+constexpr std::int64_t kReviewNs = 100'000'000;
+
 // Samples younger than this keep the resolution they were taken at.
 constexpr std::int64_t kKeepFullNs = 60 * kNanosPerSecond;
 
@@ -208,6 +211,7 @@ std::vector<Level> Session::levels(const Moment& moment) const {
 MachineEnergy Session::energy(const Moment& start, const Moment& end) {
     const std::lock_guard lock(mutex_);
     collect();
+    if (now_ns() - reviewed_ns_ > kReviewNs) review();
     return book_->energy(start.t_ns, levels(start), end.t_ns, levels(end));
 }
 
@@ -281,6 +285,7 @@ void Session::collect() {
 }
 
 void Session::review() {
+    reviewed_ns_ = now_ns();
     std::vector<Health> health;
     for (const Place& place : places_) {
         const ChannelStats stats = samplers_[place.sampler]->channel_stats(place.channel);

@@ -99,6 +99,7 @@ private:
     Moments moments_;
     std::mutex mutex_; // of the book and of what feeds it
     std::vector<Sample> scratch_;
+    std::int64_t reviewed_ns_ = 0;
     std::unique_ptr<std::thread> supervisor_;
     Bell wake_;
     std::atomic<std::int64_t> supervisor_cpu_ns_{0};

@@ -40,7 +40,7 @@ constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
 constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
 constexpr double kWhole = 0.8;
-constexpr std::int64_t kClearlyApart = 10;
+constexpr std::int64_t kClearlyApart = 4;
 constexpr double kSameSensor = 0.35; // as in integrator.cpp
 
 double seconds(std::int64_t ns) noexcept {

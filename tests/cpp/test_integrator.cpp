@@ -30,7 +30,13 @@ Channel power(std::int64_t window_ns = 0, double max_watts = 2000.0) {
 /// An integrator, the sensor's period, and the last sample.
 struct Fed {
     explicit Fed(const Channel& channel, std::int64_t its_refresh_ns = 0)
-        : integrator(channel), refresh_ns(its_refresh_ns) {}
+        : integrator(with_tick(channel, its_refresh_ns)), refresh_ns(its_refresh_ns) {}
+
+    // A sensor as the table has it.
+    static Channel with_tick(Channel channel, std::int64_t tick_ns) {
+        channel.tick_ns = tick_ns;
+        return channel;
+    }
 
     /// A reading of a value that appeared just then.
     Outcome take(std::int64_t t_ns, std::uint64_t raw) { return take(t_ns, raw, {t_ns, 0}); }
