@@ -86,6 +86,21 @@ def confidence(values: Sequence[float], resamples: int = 2000, seed: int = 1) ->
     return Spread(statistics.median(known), low, high, len(known))
 
 
+def ratio_of_means(ours: Sequence[float], theirs: Sequence[float], seed: int = 1) -> Spread:
+    """Return mean over mean of two groups, with its bootstrap 95 % confidence interval."""
+    a = [value for value in ours if not math.isnan(value)]
+    b = [value for value in theirs if not math.isnan(value)]
+    if not a or not b or not any(b):
+        return Spread(NAN, NAN, NAN, min(len(a), len(b)))
+    draw = random.Random(seed)
+    drawn = sorted(
+        statistics.fmean(draw.choices(a, k=len(a)))
+        / max(statistics.fmean(draw.choices(b, k=len(b))), 1e-300)
+        for _ in range(500)
+    )
+    return Spread(statistics.fmean(a) / statistics.fmean(b), drawn[12], drawn[487], len(a))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which so much of the values lies; NaN of none."""
     known = sorted(value for value in values if not math.isnan(value))
