@@ -49,6 +49,14 @@ class Tool(with_none.Tool):
         """End it."""
         self._tracker.epoch_end()
 
+    def resume(self) -> None:
+        """Begin an epoch: its thread takes readings only then."""
+        self.begin("training")
+
+    def pause(self) -> None:
+        """End it."""
+        self.end("training")
+
     def energies(self) -> list[dict[str, list[float]]]:
         """Return the energy of each epoch but the first."""
         by_device = {}

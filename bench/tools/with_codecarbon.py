@@ -49,12 +49,13 @@ class Tool(with_none.Tool):
         gpu.pynvml.nvmlDeviceGetMemoryInfo = lambda _: SimpleNamespace(total=1, used=0, free=1)
         for name in ("Temperature", "PowerManagementLimit", "ComputeMode"):
             setattr(gpu.pynvml, f"nvmlDeviceGet{name}", lambda *_: 0)
-        self._tracker = OfflineEmissionsTracker(
+        self._make_tracker = lambda: OfflineEmissionsTracker(
             country_iso_code="DNK",
             save_to_file=False,
             log_level="critical",
             allow_multiple_runs=True,
         )
+        self._tracker = self._make_tracker()
         self.begin("first")
         self.end("first")
         self._names = sorted(self._found.pop())
@@ -63,9 +64,14 @@ class Tool(with_none.Tool):
         """Return what the first task had energy of."""
         return self._names
 
-    def run_in_background(self) -> None:
-        """Measure as a whole training is measured: from `start` on, every 15 seconds."""
-        self._tracker.start()
+    def resume(self) -> None:
+        """Measure as a whole training is measured: a tracker of its own, every 15 seconds."""
+        self._training = self._make_tracker()
+        self._training.start()
+
+    def pause(self) -> None:
+        """Stop it."""
+        self._training.stop()
 
     def begin(self, name: str) -> None:
         """Begin a task."""

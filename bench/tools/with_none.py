@@ -21,6 +21,12 @@ class Tool:
     def end(self, _name: str) -> None:
         """End it."""
 
+    def resume(self) -> None:
+        """Measure as during a training, in the background, until `pause`."""
+
+    def pause(self) -> None:
+        """Stop all that `resume` has started."""
+
     def energies(self) -> list[dict[str, list[float]]]:
         """Return [joules, error joules] by device for each window so far."""
         return []

@@ -42,6 +42,18 @@ class Tool(with_none.Tool):
         self._open.__exit__(None, None, None)
         self._windows.append(self._open)
 
+    def resume(self) -> None:
+        """Track a training; needs no `start`, whose session would never end."""
+        from carbontracker import CarbonTracker
+
+        self._tracker = CarbonTracker(epochs=1_000_000_000, epochs_before_pred=0, verbose=0)
+        self._tracker.epoch_start()
+
+    def pause(self) -> None:
+        """End it, and with it the sampling."""
+        self._tracker.epoch_end()
+        self._tracker.stop()
+
     def energies(self) -> list[dict[str, list[float]]]:
         """Wait for each window to be final, then read it."""
         found = []
@@ -81,6 +93,17 @@ class Tool(with_none.Tool):
         except (AttributeError, TypeError):
             return []
         return [int(t) for t in times]
+
+    def spin(self, seconds: float) -> dict[str, Any]:
+        """Keep the main thread busy in pure Python; return statistics of before and after."""
+        before, start_ns = self.stats(), time.monotonic_ns()
+        end_ns = start_ns + round(seconds * 1e9)
+        number = 0
+        while time.monotonic_ns() < end_ns:
+            for _ in range(1000):
+                number += 1
+        after, end_ns = self.stats(), time.monotonic_ns()
+        return {"before": before, "after": after, "start_ns": start_ns, "end_ns": end_ns}
 
     def marks(self, count: int) -> list[int]:
         """Return how long each of `count` marks took, ns; empty where there are none."""

@@ -7,7 +7,9 @@ infers starts as the least of zero and what it finds) and which would disturb ev
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from typing import Any
 
 import with_none
@@ -44,6 +46,26 @@ class Tool(with_none.Tool):
     def end(self, name: str) -> None:
         """End it; the result is there at once."""
         self._found.append(self._monitor.end_window(name, sync_execution=False))
+
+    def resume(self) -> None:
+        """Begin a window and let the helper processes go on."""
+        self._signal_helpers(signal.SIGCONT)
+        self.begin("training")
+
+    def pause(self) -> None:
+        """End it and stop the helpers, which have no switch."""
+        self.end("training")
+        self._signal_helpers(signal.SIGSTOP)
+
+    def close(self) -> None:
+        """Let the helpers hear that they are to end."""
+        self._signal_helpers(signal.SIGCONT)
+
+    @staticmethod
+    def _signal_helpers(number: int) -> None:
+        for helper in multiprocessing.active_children():
+            if helper.pid is not None:
+                os.kill(helper.pid, number)
 
     def energies(self) -> list[dict[str, list[float]]]:
         """Return what the windows have returned."""

@@ -82,15 +82,6 @@ class Server:
         children, sampling = _children_seconds() - children, self.tool.cpu_seconds() - sampling
         return {"seconds": length_s, "cpu": cpu + children, "sampling": sampling}
 
-    def spin(self, seconds: float) -> float:
-        """Keep the main thread busy in pure Python for so long."""
-        end = time.monotonic() + seconds
-        number = 0
-        while time.monotonic() < end:
-            for _ in range(1000):
-                number += 1
-        return float(number)
-
 
 def _sleep_until(moment_ns: int) -> None:
     while (rest_ns := moment_ns - time.monotonic_ns()) > 0:
