@@ -1,0 +1,3 @@
+"""Benchmarks: every figure is a ratio against something run beside it in the same run."""
+
+from __future__ import annotations
