@@ -24,6 +24,12 @@ inline std::int64_t now_ns() noexcept {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+/// How long this machine has been suspended since it was started: CLOCK_MONOTONIC stands still
+/// then.
+inline std::int64_t suspended_ns() noexcept {
+    return clock_ns(CLOCK_BOOTTIME) - now_ns();
+}
+
 /// CPU time spent so far by the calling thread.
 inline std::int64_t thread_cpu_ns() noexcept {
     return clock_ns(CLOCK_THREAD_CPUTIME_ID);

@@ -69,9 +69,10 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
         return Outcome::sample;
     }
     const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
-    if (silent_ns > kBridgeNs) {
+    if (silent_ns > kBridgeNs || resumed_) {
         joules_ += watts(last_.raw) * seconds(std::max<std::int64_t>(0, last_.t_ns - known_to_ns_));
         known_to_ns_ = reading.t_ns;
+        resumed_ = false;
     } else if (differs(reading)) {
         return renewed(reading, edge, refresh_ns, sample);
     } else if (silent_ns <= kGapNs) {

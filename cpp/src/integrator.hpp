@@ -28,6 +28,9 @@ public:
     Outcome take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
                  Sample& sample) noexcept;
 
+    /// The machine was suspended: the power before says nothing of the time since.
+    void resume() noexcept { resumed_ = true; }
+
     /// Whether `reading` shows another power than the one before it.
     [[nodiscard]] bool differs(const Reading& reading) const noexcept;
 
@@ -48,6 +51,7 @@ private:
     const std::int64_t usual_ns_; // the refresh period that belongs to that window
 
     bool started_ = false;
+    bool resumed_ = false;
     Reading last_;
     std::int64_t known_to_ns_ = 0; // joules_ is the energy up to here, on the sensor's own time
     double joules_ = 0.0;

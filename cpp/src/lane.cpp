@@ -25,6 +25,11 @@ Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
     return outcome;
 }
 
+void Lane::resume() noexcept {
+    if (meter_) meter_->resume();
+    if (integrator_) integrator_->resume();
+}
+
 Edge Lane::edge_of(const Reading& reading, bool changed) noexcept {
     if (changed) return rhythm_.changed(last_read_ns_, reading.t_ns, reading.sensor_ns);
     rhythm_.unchanged(reading.t_ns, reading.sensor_ns);

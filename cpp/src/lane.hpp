@@ -21,6 +21,9 @@ public:
     /// Takes a reading whose status is ok; fills `sample` when the outcome says so.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
 
+    /// The machine was suspended: the next reading books nothing and is a gap.
+    void resume() noexcept;
+
     [[nodiscard]] Rhythm& rhythm() noexcept { return rhythm_; }
     [[nodiscard]] const Rhythm& rhythm() const noexcept { return rhythm_; }
     [[nodiscard]] std::uint64_t resets() const noexcept { return meter_ ? meter_->resets() : 0; }

@@ -30,7 +30,14 @@ Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
     if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
     // A value that the register cannot hold is a misreading, not a reset.
     if (modulus_ != 0 && reading.raw >= modulus_) return Outcome::unusable;
-    return started_ ? count(reading, sample) : start(reading, sample);
+    if (!started_) return start(reading, sample);
+    if (resumed_) {
+        resumed_ = false;
+        ++resets_;
+        accept(reading, 0, kGap | kRestart, sample);
+        return Outcome::sample;
+    }
+    return count(reading, sample);
 }
 
 Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {

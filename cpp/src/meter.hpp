@@ -29,6 +29,9 @@ public:
     /// Takes a reading whose status is ok; fills `sample` when the outcome says so.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
 
+    /// The machine was suspended: what the counter did meanwhile is not known.
+    void resume() noexcept { resumed_ = true; }
+
     [[nodiscard]] std::uint64_t resets() const noexcept { return resets_; }
 
 private:
@@ -48,6 +51,7 @@ private:
     const std::int64_t tick_ns_;
 
     bool started_ = false;
+    bool resumed_ = false;
     Reading last_;                // the newest good reading
     std::int64_t changed_ns_ = 0; // when a good reading last moved
     std::uint64_t counts_ = 0;    // since the start

@@ -26,6 +26,11 @@ constexpr std::size_t kHistory = 256;
 // A channel that only watches over others is read this far apart.
 constexpr std::int64_t kWatchNs = kNanosPerSecond;
 
+// How often to look whether the machine was suspended, and what is no difference of two clock
+// reads.
+constexpr std::int64_t kLookNs = 50'000'000;
+constexpr std::int64_t kSuspendNs = 20'000'000;
+
 // No sensor is worth more readings than this.
 constexpr std::int64_t kLeastGapNs = 20'000;
 
@@ -80,6 +85,7 @@ Sampler::~Sampler() {
 void Sampler::start() {
     if (stopping_.load(std::memory_order_relaxed)) return; // a sampler runs once
     counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
+    look_for_suspend(now_ns());
     read_all(); // so that no mark can come before the first reading
     const SignalsBlocked blocked;
     thread_ = std::thread(&Sampler::run, this);
@@ -164,7 +170,19 @@ bool Sampler::serve_mark() noexcept {
     return true;
 }
 
+// A suspend makes a deadline late, or falls between two looks.
+void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
+    if (now_ns - wake_.looked_ns < kLookNs) return;
+    const std::int64_t suspended = pace_.suspended_ns();
+    if (wake_.looked_ns != 0 && suspended - wake_.suspended_ns > kSuspendNs) {
+        for (const auto& track : tracks_) track->lane.resume();
+    }
+    wake_.suspended_ns = suspended;
+    wake_.looked_ns = now_ns;
+}
+
 bool Sampler::read_due(std::int64_t now_ns) noexcept {
+    look_for_suspend(now_ns);
     bool any = false;
     for (std::size_t group = 0; group < troubles_.size(); ++group) {
         std::int64_t due_ns = now_ns + kTogetherNs + 1;

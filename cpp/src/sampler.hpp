@@ -22,6 +22,8 @@ namespace carbontracker {
 
 struct Pace {
     std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them
+    /// How long the machine has been suspended so far; replaced by tests.
+    std::int64_t (*suspended_ns)() noexcept = carbontracker::suspended_ns;
 };
 
 /// What a channel is read for; the later ones are the first to be read less.
@@ -159,6 +161,7 @@ private:
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
     [[nodiscard]] std::int64_t next_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
+    void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
     void read_group(std::size_t group) noexcept;
@@ -183,6 +186,10 @@ private:
     std::atomic<double> stretch_others_{1.0};
     std::atomic<bool> wants_marks_{true};
     std::atomic<std::int64_t> mark_ns_{0};
+    struct {
+        std::int64_t suspended_ns = 0;
+        std::int64_t looked_ns = 0;
+    } wake_;                     // when the thread last looked for a suspend
     std::int64_t steady_ns_ = 0; // the next deadline of a rate that was asked for
     Bell bell_;
     std::atomic<bool> stopping_{false};
