@@ -128,7 +128,7 @@ def python_loop(host: Machine, name: str, hz: float) -> Iterator[Callable[[float
 def ours(host: Machine, name: str, hz: float | None) -> Iterator[Callable[[float], Slice]]:
     """Run our sampler on a machine at a rate without a budget, or at the default setting."""
     settings = (
-        {} if hz is None else {"CARBONTRACKER_PERIOD": repr(1 / hz), "CARBONTRACKER_BUDGET": "0"}
+        {} if hz is None else {"CARBONTRACKER_RATE_HZ": repr(hz), "CARBONTRACKER_BUDGET": "0"}
     )
     with peers.worker("ours", host.environment(name, **settings)) as one:
         peers.pin(one.pid, CORES[-1])

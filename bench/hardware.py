@@ -139,7 +139,7 @@ class Machine:
     def calls(self, name: str) -> dict[str, int]:
         """Return how often the process `name` has called each kind of NVML function."""
         data = (self.folder / f"calls-{name}").read_bytes()
-        return dict(zip(CALL_NAMES, struct.unpack_from("=12Q", data), strict=True))
+        return dict(zip(CALL_NAMES, struct.unpack_from(f"={len(CALL_NAMES)}Q", data), strict=True))
 
     def energy_files(self) -> list[str]:
         """Return the paths of the counters."""

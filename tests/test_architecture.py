@@ -89,7 +89,11 @@ CORE_KNOWS = {
     "meter": ("sample", "source", "clock"),
     "integrator": ("meter", "rhythm", "sample", "source", "clock"),
     "lane": ("integrator", "meter", "rhythm", "sample", "source"),
-    "sampler": ("clock", "integrator", "lane", "ring", "sample", "source"),
+    "signals": (),
+    "lateness": (),
+    "sampler": (
+        *("clock", "integrator", "lane", "lateness", "ring", "sample", "signals", "source"),
+    ),
     "timeline": ("sample", "source"),
     "ledger": ("source", "timeline"),
     "book": ("ledger", "sample", "source", "timeline"),

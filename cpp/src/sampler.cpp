@@ -3,11 +3,11 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <utility>
 
 #include "integrator.hpp"
+#include "signals.hpp"
 
 namespace carbontracker {
 namespace {
@@ -55,16 +55,6 @@ std::size_t ring_capacity(std::int64_t period_ns) {
 
 } // namespace
 
-SignalsBlocked::SignalsBlocked() noexcept {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-}
-
-SignalsBlocked::~SignalsBlocked() {
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-}
-
 Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
                  const std::vector<Use>& uses)
     : name_(std::move(name)), source_(std::move(source)), pace_(pace), history_(kHistory) {
@@ -73,7 +63,8 @@ Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
         const std::int64_t period_ns =
             pace_.period_ns > 0 ? pace_.period_ns : source_->default_period_ns();
         tracks_.push_back(std::make_unique<Track>(channels[i], ring_capacity(period_ns), uses[i]));
-        troubles_.resize(std::max(troubles_.size(), channels[i].group + 1));
+        groups_.resize(std::max(groups_.size(), channels[i].group + 1));
+        groups_[channels[i].group].members.push_back(i);
     }
     readings_.resize(tracks_.size());
 }
@@ -139,7 +130,7 @@ void Sampler::run() noexcept {
         if (stopping_.load(std::memory_order_acquire)) break;
         const bool marked = serve_mark();
         if (read_due(now_ns()) && marked) {
-            counters_.edge_reads.fetch_add(1, std::memory_order_relaxed);
+            add(counters_.edge_reads, std::uint64_t{1});
         }
     }
     read_all(); // stopping is a mark too
@@ -151,21 +142,22 @@ void Sampler::run() noexcept {
 }
 
 std::int64_t Sampler::next_due_ns() const noexcept {
-    std::int64_t due_ns = now_ns() + kLongestPeriodNs;
-    for (const auto& track : tracks_) due_ns = std::min(due_ns, track->due_ns);
+    std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
+    for (const Group& group : groups_) due_ns = std::min(due_ns, group.due_ns);
     return due_ns;
 }
 
 bool Sampler::serve_mark() noexcept {
     const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
     if (mark_ns == 0) return false;
-    for (const auto& track : tracks_) {
-        if (!track->lane.rhythm().wants_marks() || troubles_[track->group].until_ns > mark_ns ||
-            track->gone.load(std::memory_order_relaxed)) {
-            continue;
+    for (Group& group : groups_) {
+        if (group.spared_until_ns > mark_ns) continue;
+        for (const std::size_t i : group.members) {
+            Rhythm& rhythm = tracks_[i]->lane.rhythm();
+            if (!rhythm.wants_marks()) continue;
+            rhythm.mark(mark_ns);
+            group.due_ns = 0; // a reading at once, too
         }
-        track->lane.rhythm().mark(mark_ns);
-        track->due_ns = 0; // a reading at once, too
     }
     return true;
 }
@@ -184,18 +176,16 @@ void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
 bool Sampler::read_due(std::int64_t now_ns) noexcept {
     look_for_suspend(now_ns);
     bool any = false;
-    for (std::size_t group = 0; group < troubles_.size(); ++group) {
-        std::int64_t due_ns = now_ns + kTogetherNs + 1;
-        for (const auto& track : tracks_) {
-            if (track->group == group) due_ns = std::min(due_ns, track->due_ns);
-        }
+    std::int64_t time_ns = now_ns;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const std::int64_t due_ns = groups_[i].due_ns;
         if (due_ns > now_ns + kTogetherNs) continue;
-        if (!any && due_ns > 0 && due_ns <= now_ns) note_lateness(now_ns - due_ns);
+        if (!any && due_ns > 0 && due_ns <= now_ns) counters_.lateness.note(now_ns - due_ns);
         any = true;
-        read_group(group);
+        time_ns = read_group(i, time_ns);
     }
     if (!any) return false;
-    counters_.reads.fetch_add(1, std::memory_order_relaxed);
+    add(counters_.reads, std::uint64_t{1});
     bool wanted = false;
     for (const auto& track : tracks_) wanted = wanted || track->lane.rhythm().wants_marks();
     wants_marks_.store(wanted, std::memory_order_relaxed);
@@ -203,23 +193,28 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
 }
 
 void Sampler::read_all() noexcept {
-    for (std::size_t group = 0; group < troubles_.size(); ++group) {
-        if (troubles_[group].until_ns <= now_ns()) read_group(group);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const std::int64_t time_ns = now_ns();
+        if (groups_[i].spared_until_ns <= time_ns) read_group(i, time_ns);
     }
-    counters_.reads.fetch_add(1, std::memory_order_relaxed);
+    add(counters_.reads, std::uint64_t{1});
 }
 
-void Sampler::read_group(std::size_t group) noexcept {
-    const std::int64_t began_ns = now_ns();
-    Trouble& trouble = troubles_[group];
-    if (trouble.lost) trouble.lost = !source_->reopen(group);
-    if (!trouble.lost) source_->read(group, readings_);
-    for (std::size_t i = 0; i < tracks_.size(); ++i) {
-        if (tracks_[i]->group != group || trouble.lost) continue;
-        take_history(i);
-        store(*tracks_[i], readings_[i]);
+// Returns when it was done.
+std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexcept {
+    Group& group = groups_[index];
+    if (group.lost) group.lost = !source_->reopen(index);
+    if (!group.lost) {
+        source_->read(index, readings_);
+        for (const std::size_t i : group.members) {
+            take_history(i);
+            store(*tracks_[i], readings_[i]);
+        }
     }
-    settle(group, began_ns);
+    const std::int64_t ended_ns = now_ns();
+    settle(group, began_ns, ended_ns);
+    plan_group(group, ended_ns);
+    return ended_ns;
 }
 
 void Sampler::take_history(std::size_t channel) noexcept {
@@ -229,84 +224,77 @@ void Sampler::take_history(std::size_t channel) noexcept {
     }
 }
 
-// What the group's readings mean for when it is read again.
-void Sampler::settle(std::size_t group, std::int64_t began_ns) noexcept {
-    Trouble& trouble = troubles_[group];
+// What the group's readings mean for when it may be read again.
+void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept {
     bool any_ok = false;
     bool all_gone = true;
-    for (std::size_t i = 0; i < tracks_.size(); ++i) {
-        if (tracks_[i]->group != group) continue;
-        if (!trouble.lost && readings_[i].status == Status::lost) trouble.lost = true;
-        any_ok = any_ok || (!trouble.lost && readings_[i].status == Status::ok);
+    for (const std::size_t i : group.members) {
+        if (!group.lost && readings_[i].status == Status::lost) group.lost = true;
+        any_ok = any_ok || (!group.lost && readings_[i].status == Status::ok);
         all_gone = all_gone && tracks_[i]->gone.load(std::memory_order_relaxed);
     }
-    const std::int64_t ended_ns = now_ns();
-    const std::int64_t took_ns = ended_ns - began_ns;
     if (any_ok) {
-        trouble.since_ns = trouble.until_ns = 0;
+        group.failing_since_ns = group.spared_until_ns = 0;
     } else {
-        if (trouble.since_ns == 0) trouble.since_ns = began_ns;
-        trouble.until_ns = ended_ns + std::clamp((ended_ns - trouble.since_ns) / kPatience,
-                                                 kFirstPauseNs, kLongestPauseNs);
+        if (group.failing_since_ns == 0) group.failing_since_ns = began_ns;
+        group.spared_until_ns =
+            ended_ns + std::clamp((ended_ns - group.failing_since_ns) / kPatience, kFirstPauseNs,
+                                  kLongestPauseNs);
     }
-    if (took_ns > kSlowNs) {
-        trouble.until_ns =
-            std::max(trouble.until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPauseNs));
+    if (const std::int64_t took_ns = ended_ns - began_ns; took_ns > kSlowNs) {
+        group.spared_until_ns = std::max(
+            group.spared_until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPauseNs));
     }
-    if (all_gone) trouble.until_ns = std::numeric_limits<std::int64_t>::max();
-    for (const auto& track : tracks_) {
-        if (track->group != group) continue;
-        track->lost.store(trouble.lost, std::memory_order_relaxed);
-        if (pace_.period_ns > 0) {
-            plan_steady(*track, ended_ns);
-        } else {
-            plan(*track, ended_ns);
-        }
+    if (all_gone) group.spared_until_ns = std::numeric_limits<std::int64_t>::max();
+    for (const std::size_t i : group.members) {
+        tracks_[i]->lost.store(group.lost, std::memory_order_relaxed);
     }
 }
 
-void Sampler::plan(Track& track, std::int64_t now_ns) noexcept {
+void Sampler::plan_group(Group& group, std::int64_t now_ns) noexcept {
+    std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
+    for (const std::size_t i : group.members) {
+        Track& track = *tracks_[i];
+        std::int64_t next_ns = 0;
+        if (pace_.period_ns > 0) {
+            const std::int64_t sharp_ns = track.lane.rhythm().scan_ns();
+            next_ns = next_steady_ns(now_ns);
+            if (sharp_ns > 0) next_ns = std::min(next_ns, sharp_ns);
+        } else {
+            next_ns = next_read_ns(track, now_ns);
+        }
+        due_ns = std::min(due_ns, std::max(next_ns, now_ns + kLeastGapNs));
+        track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
+    }
+    group.due_ns = std::max(due_ns, group.spared_until_ns);
+}
+
+std::int64_t Sampler::next_read_ns(Track& track, std::int64_t now_ns) noexcept {
     const Use use = track.use.load(std::memory_order_relaxed);
     const std::atomic<double>& stretch = use == Use::total ? stretch_total_ : stretch_others_;
     const double factor = stretch.load(std::memory_order_relaxed);
     const std::int64_t default_ns = source_->default_period_ns();
     std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
     // A counter goes on counting while nobody looks; power that nobody saw is lost.
-    const std::int64_t refresh_ns = track.lane.rhythm().refresh_ns();
     if (track.is_power && use != Use::watch) {
-        base_ns = std::min(base_ns, std::max(refresh_ns, kLeastPowerNs));
+        base_ns = std::min(base_ns, std::max(track.lane.rhythm().refresh_ns(), kLeastPowerNs));
     }
     const auto spacing_ns = static_cast<std::int64_t>(
         std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
     // A reading that could not be used says nothing of when the next one is worth taking.
-    const std::int64_t next_ns =
-        track.answered ? track.lane.rhythm().next_read_ns(now_ns, spacing_ns) : now_ns + spacing_ns;
-    track.due_ns = std::max({next_ns, now_ns + kLeastGapNs, troubles_[track.group].until_ns});
-    track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
+    return track.answered ? track.lane.rhythm().next_read_ns(now_ns, spacing_ns)
+                          : now_ns + spacing_ns;
 }
 
 // A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.
-void Sampler::plan_steady(Track& track, std::int64_t now_ns) noexcept {
-    const std::int64_t period_ns = pace_.period_ns;
-    const std::int64_t origin_ns = counters_.began_ns.load(std::memory_order_relaxed);
-    const std::int64_t ticks = (now_ns + kTogetherNs - origin_ns) / period_ns;
-    const std::int64_t next_ns = origin_ns + (ticks + 1) * period_ns;
-    if (&track == tracks_.front().get() && steady_ns_ != 0 && next_ns > steady_ns_ + period_ns) {
-        counters_.late.fetch_add(static_cast<std::uint64_t>((next_ns - steady_ns_) / period_ns - 1),
-                                 std::memory_order_relaxed);
-    }
-    if (&track == tracks_.front().get()) steady_ns_ = next_ns;
-    const std::int64_t sharp_ns = track.lane.rhythm().scan_ns();
-    track.due_ns = std::max(sharp_ns > 0 ? std::min(sharp_ns, next_ns) : next_ns,
-                            troubles_[track.group].until_ns);
-    track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
-}
-
-void Sampler::note_lateness(std::int64_t late_ns) noexcept {
-    const auto width = static_cast<std::size_t>(
-        std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(late_ns, 0))));
-    counters_.lateness[std::min(width, counters_.lateness.size() - 1)].fetch_add(
-        1, std::memory_order_relaxed);
+std::int64_t Sampler::next_steady_ns(std::int64_t now_ns) noexcept {
+    const std::int64_t soon_ns = now_ns + kTogetherNs;
+    if (soon_ns < steady_ns_) return steady_ns_;
+    if (steady_ns_ == 0) steady_ns_ = now_ns;
+    const std::int64_t steps = (soon_ns - steady_ns_) / pace_.period_ns + 1;
+    if (steps > 1) add(counters_.late, static_cast<std::uint64_t>(steps - 1));
+    steady_ns_ += steps * pace_.period_ns;
+    return steady_ns_;
 }
 
 // ---- readings become samples ------------------------------------------------------------------
@@ -315,17 +303,17 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
     track.answered = false;
     if (reading.status == Status::gone) track.gone.store(true, std::memory_order_relaxed);
     if (reading.status != Status::ok) {
-        track.errors.fetch_add(1, std::memory_order_relaxed);
+        add(track.errors, std::uint64_t{1});
         return;
     }
     Sample sample;
     const Outcome outcome = track.lane.take(reading, sample);
     if (outcome == Outcome::unusable) {
-        track.errors.fetch_add(1, std::memory_order_relaxed);
+        add(track.errors, std::uint64_t{1});
         return;
     }
     track.answered = true;
-    track.readings.fetch_add(1, std::memory_order_relaxed);
+    add(track.readings, std::uint64_t{1});
     track.resets.store(track.lane.resets(), std::memory_order_relaxed);
     if (outcome == Outcome::sample) {
         publish(track, sample);
@@ -347,7 +335,7 @@ void Sampler::publish(Track& track, Sample sample) noexcept {
     }
     track.newest = sample;
     track.published = track.ring.push(sample);
-    if (!track.published) track.dropped.fetch_add(1, std::memory_order_relaxed);
+    if (!track.published) add(track.dropped, std::uint64_t{1});
 }
 
 // ---- what it says of itself -------------------------------------------------------------------
@@ -356,25 +344,6 @@ std::int64_t Sampler::cpu_ns() const noexcept {
     const clockid_t clock = cpu_clock_.load(std::memory_order_acquire); // see the end of run()
     const std::int64_t live_ns = clock == kNoClock ? 0 : clock_ns(clock);
     return std::max(live_ns, counters_.cpu_ns.load(std::memory_order_relaxed));
-}
-
-std::int64_t Sampler::lateness(double share) const noexcept {
-    std::uint64_t total = 0;
-    for (const auto& count : counters_.lateness) total += count.load(std::memory_order_relaxed);
-    const auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total));
-    std::uint64_t below = 0;
-    for (std::size_t width = 0; width < counters_.lateness.size(); ++width) {
-        const std::uint64_t here = counters_.lateness[width].load(std::memory_order_relaxed);
-        if (here > 0 && below + here > wanted) {
-            // Within a power of two, as if spread evenly.
-            const double low =
-                width == 0 ? 0.0 : static_cast<double>(std::uint64_t{1} << (width - 1));
-            const double part = static_cast<double>(wanted - below) / static_cast<double>(here);
-            return static_cast<std::int64_t>(low * (1.0 + part));
-        }
-        below += here;
-    }
-    return 0;
 }
 
 SamplerStats Sampler::stats() const noexcept {
@@ -387,8 +356,8 @@ SamplerStats Sampler::stats() const noexcept {
             counters_.late.load(std::memory_order_relaxed),
             cpu_ns(),
             wall_ns,
-            lateness(0.5),
-            lateness(0.99)};
+            counters_.lateness.quantile_ns(0.5),
+            counters_.lateness.quantile_ns(0.99)};
 }
 
 ChannelStats Sampler::channel_stats(std::size_t channel) const noexcept {

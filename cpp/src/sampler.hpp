@@ -2,9 +2,7 @@
 #pragma once
 
 #include <pthread.h>
-#include <signal.h>
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -14,6 +12,7 @@
 
 #include "clock.hpp"
 #include "lane.hpp"
+#include "lateness.hpp"
 #include "ring.hpp"
 #include "sample.hpp"
 #include "source.hpp"
@@ -31,19 +30,6 @@ enum class Use : std::uint8_t {
     total, ///< it makes the total
     side,  ///< it refines another's energy, or is shown beside it
     watch, ///< it stands by, should another fail
-};
-
-/// A thread started while this lives is born with all signals blocked: they belong to the program
-/// that is being measured.
-class SignalsBlocked {
-public:
-    SignalsBlocked() noexcept;
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-    ~SignalsBlocked();
-
-private:
-    sigset_t before_{};
 };
 
 /// What a sampling thread says about itself.
@@ -123,7 +109,6 @@ private:
         const bool is_power;
         Ring<Sample> ring;
         Sample newest;
-        std::int64_t due_ns = 0;
         bool answered = false; // the newest reading could be used
         bool published = true; // false while a full ring has refused the newest
         std::atomic<Use> use;
@@ -137,10 +122,12 @@ private:
         std::atomic<bool> lost{false};
     };
 
-    // What a group that fails, or takes long, is spared.
-    struct Trouble {
-        std::int64_t since_ns = 0; // of the failures; 0: all is well
-        std::int64_t until_ns = 0;
+    // Channels that are read by one call, and what they are spared when it fails or takes long.
+    struct Group {
+        std::vector<std::size_t> members; // tracks
+        std::int64_t due_ns = 0;
+        std::int64_t failing_since_ns = 0; // 0: all is well
+        std::int64_t spared_until_ns = 0;
         bool lost = false;
     };
 
@@ -152,7 +139,7 @@ private:
         std::atomic<std::int64_t> cpu_ns{0};
         std::atomic<std::int64_t> began_ns{0};
         std::atomic<std::int64_t> ended_ns{0};
-        std::array<std::atomic<std::uint32_t>, 40> lateness{}; // by powers of two, in ns
+        Lateness lateness;
     };
 
     static constexpr clockid_t kNoClock = -1;
@@ -164,13 +151,12 @@ private:
     void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
-    void read_group(std::size_t group) noexcept;
+    std::int64_t read_group(std::size_t group, std::int64_t began_ns) noexcept;
     void take_history(std::size_t channel) noexcept;
-    void settle(std::size_t group, std::int64_t began_ns) noexcept;
-    void plan(Track& track, std::int64_t now_ns) noexcept;
-    void plan_steady(Track& track, std::int64_t now_ns) noexcept;
-    void note_lateness(std::int64_t late_ns) noexcept;
-    [[nodiscard]] std::int64_t lateness(double share) const noexcept;
+    void settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
+    void plan_group(Group& group, std::int64_t now_ns) noexcept;
+    [[nodiscard]] std::int64_t next_read_ns(Track& track, std::int64_t now_ns) noexcept;
+    [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
     static void store(Track& track, const Reading& reading) noexcept;
     static void publish(Track& track, Sample sample) noexcept;
 
@@ -178,7 +164,7 @@ private:
     const std::unique_ptr<Source> source_;
     const Pace pace_;
     std::vector<std::unique_ptr<Track>> tracks_;
-    std::vector<Trouble> troubles_; // of each group
+    std::vector<Group> groups_;
     std::vector<Reading> readings_;
     std::vector<Reading> history_;
     Counters counters_;

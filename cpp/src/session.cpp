@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "signals.hpp"
+
 namespace carbontracker {
 namespace {
 
@@ -144,8 +146,12 @@ void Session::admit(const Sensor& sensor, Found found, const Options& options,
     for (std::size_t n = 0; n < shown.size(); ++n) of_channel[shown[n]] = &entries[first + n];
     for (std::string& kind : found.source->claimed_kinds()) claimed_.push_back(std::move(kind));
     const std::vector<Use> of_use = uses(channels, of_channel);
-    samplers_.push_back(std::make_unique<Sampler>(sensor.name, std::move(found.source),
-                                                  Pace{options.period_ns}, of_use));
+    Pace pace;
+    if (options.period_ns > 0) {
+        pace.period_ns = std::max(options.period_ns, found.source->shortest_period_ns());
+    }
+    samplers_.push_back(
+        std::make_unique<Sampler>(sensor.name, std::move(found.source), pace, of_use));
 }
 
 Session::~Session() {

@@ -79,6 +79,9 @@ public:
     /// How often it is worth reading when nobody asked for a rate.
     [[nodiscard]] virtual std::int64_t default_period_ns() const noexcept = 0;
 
+    /// Reading faster than this tells nothing new, whatever rate is asked for.
+    [[nodiscard]] virtual std::int64_t shortest_period_ns() const noexcept { return 0; }
+
     /// Tries to make a group answer again whose reading was `lost`. Called by the sampling thread
     /// with growing pauses; unlike read() it may open and allocate.
     virtual bool reopen(std::size_t group) noexcept {

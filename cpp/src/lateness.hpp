@@ -1,0 +1,49 @@
+// How long after its deadline a reading began: counted by powers of two, for ever, in a few words.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+namespace carbontracker {
+
+/// Adds to a counter that one thread writes and others read: no locked instruction is needed.
+template <typename Count> void add(std::atomic<Count>& counter, Count more) noexcept {
+    counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
+class Lateness {
+public:
+    void note(std::int64_t late_ns) noexcept {
+        const auto late = static_cast<std::uint64_t>(std::max<std::int64_t>(late_ns, 0));
+        const auto width = static_cast<std::size_t>(std::bit_width(late));
+        add(counts_[std::min(width, counts_.size() - 1)], std::uint32_t{1});
+    }
+
+    /// The lateness that `share` of the readings stay below, ns; within a power of two as if spread
+    /// evenly.
+    [[nodiscard]] std::int64_t quantile_ns(double share) const noexcept {
+        std::uint64_t total = 0;
+        for (const auto& count : counts_) total += count.load(std::memory_order_relaxed);
+        const double wanted = share * static_cast<double>(total);
+        double below = 0.0;
+        for (std::size_t width = 0; width < counts_.size(); ++width) {
+            const auto here = static_cast<double>(counts_[width].load(std::memory_order_relaxed));
+            if (here > 0.0 && below + here > wanted) {
+                const double low =
+                    width == 0 ? 0.0 : static_cast<double>(std::uint64_t{1} << (width - 1));
+                return static_cast<std::int64_t>(low * (1.0 + (wanted - below) / here));
+            }
+            below += here;
+        }
+        return 0;
+    }
+
+private:
+    std::array<std::atomic<std::uint32_t>, 40> counts_{}; // of n bits: up to nine minutes
+};
+
+} // namespace carbontracker
