@@ -111,10 +111,10 @@ class Config:
         """Return a configuration with the environment's answers where nothing else is said.
 
         ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
-        host); ``CARBONTRACKER_NVML``: path of the NVML library, ``CARBONTRACKER_PERF`` of one that stands
-        in for perf events; ``CARBONTRACKER_RATE_HZ``: a
-        fixed rate of reading; ``CARBONTRACKER_BUDGET``: share of a core;
-        ``CARBONTRACKER_EDGE_READS=0``: marks ask for no readings. A number that cannot be is said
+        host); ``CARBONTRACKER_NVML``: path of the NVML library, ``CARBONTRACKER_PERF``: of one that
+        stands in for perf events; ``CARBONTRACKER_RATE_HZ``: a fixed rate of reading;
+        ``CARBONTRACKER_BUDGET``: share of a core; ``CARBONTRACKER_EDGE_READS=0``: marks ask for
+        no readings. A number that cannot be is said
         on stderr and not used: the environment must not stop a training.
         """
         environ = os.environ

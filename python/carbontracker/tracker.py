@@ -96,7 +96,7 @@ class CarbonTracker:
         stop_and_confirm: ask after the prediction whether to go on (only in a terminal).
         ignore_errors: go on unmonitored where an impossible request would exit with code 70.
         components: ``all``, or a comma-separated choice of ``gpu`` and ``cpu`` (with memory).
-        devices_by_pid: accepted; all GPUs visible to this process are measured.
+        devices_by_pid: only the GPUs that this process or its descendants work on at the start.
         log_dir: where the log files go, and the record; None for no log files.
         log_file_prefix: in front of the names of the log files.
         verbose: 0 for a silent console.
