@@ -143,6 +143,35 @@ TEST(a_hidden_range_is_that_of_the_processor_model) {
     CHECK(dram(0x56) == 262143328851U);
 }
 
+// What can be read of another zone is better than what is known of the model: packages and their
+// parts count in one unit, memory and the platform may each have their own.
+TEST(a_hidden_range_is_that_of_a_zone_in_the_same_unit) {
+    const Machine machine;
+    cpuinfo(machine, {"GenuineIntel", 6, 0x55});
+    machine.zone("intel-rapl/intel-rapl:0", "package-0", "");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core", "");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:1", "dram", "");
+    machine.zone("intel-rapl/intel-rapl:1", "package-1", "65532610987");
+    const Found found = probe_powercap(machine.host());
+    if (!CHECK(channel_count(found) == 4)) return;
+    CHECK(find(found, "cpu:0")->modulus == 65532610988);
+    CHECK(find(found, "core:0")->modulus == 65532610988);
+    CHECK(contains(find(found, "cpu:0")->detail, "that of intel-rapl:1 is assumed"));
+    CHECK(find(found, "cpu:1")->detail == "powercap intel-rapl:1");
+    CHECK(find(found, "dram:0")->modulus == 65712999614); // no other memory: the model's
+}
+
+// R27: what a container leaves of the class folder, links whose targets are hidden.
+TEST(links_that_lead_nowhere_are_explained) {
+    const Machine machine;
+    machine.directory("sys/class/powercap");
+    std::filesystem::create_symlink("../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
+                                    machine.host().root / "sys/class/powercap/intel-rapl:0");
+    const Found found = probe_powercap(machine.host());
+    CHECK(!found.source);
+    CHECK(missing_because(found, "cpu, dram", "a container that hides it"));
+}
+
 // R8: 0 is not a value until it has moved.
 TEST(a_zone_that_stays_at_zero_is_missing) {
     const Machine machine;

@@ -90,17 +90,48 @@ std::vector<Zone> find_zones(const fs::path& root) {
     return result;
 }
 
-Channel describe(const Zone& zone, const rapl::Processor& processor) {
-    Channel channel = rapl::describe(zone.name, zone.parent_name, "other:" + zone.directory);
-    channel.units_per_raw = kMicro;
-    channel.detail = "powercap " + zone.directory;
-    // The true modulus is one unit of the register (15 to 61 uJ) above the largest value.
-    if (const auto range_uj = read_number(zone.path / "max_energy_range_uj")) {
-        channel.modulus = *range_uj + 1;
-    } else if (const auto known_uj = rapl::powercap_modulus_uj(processor, channel.kind)) {
+// The true modulus is one unit of the register (15 to 61 uJ) above the largest value.
+std::optional<std::uint64_t> shown_modulus_uj(const Zone& zone) {
+    const auto range_uj = read_number(zone.path / "max_energy_range_uj");
+    if (!range_uj) return std::nullopt;
+    return *range_uj + 1;
+}
+
+// Packages, cores and graphics of every socket count in one unit; memory and platform may have each
+// their own.
+std::string unit_of(const Zone& zone) {
+    if (zone.name == "dram") return zone.name;
+    return zone.name.starts_with("psys") ? "psys" : "package";
+}
+
+// Some systems hide the ranges. What is left to be seen of another zone comes before what is known
+// of the model.
+void find_modulus(const Zone& zone, const std::vector<Zone>& zones,
+                  const rapl::Processor& processor, Channel& channel) {
+    if (const auto own_uj = shown_modulus_uj(zone)) {
+        channel.modulus = *own_uj;
+        return;
+    }
+    for (const Zone& other : zones) {
+        const auto modulus_uj =
+            unit_of(other) == unit_of(zone) ? shown_modulus_uj(other) : std::nullopt;
+        if (!modulus_uj) continue;
+        channel.modulus = *modulus_uj;
+        channel.detail += "; range unreadable: that of " + other.directory + " is assumed";
+        return;
+    }
+    if (const auto known_uj = rapl::powercap_modulus_uj(processor, channel.kind)) {
         channel.modulus = *known_uj;
         channel.detail += "; range unreadable: that of this processor model is assumed";
     }
+}
+
+Channel describe(const Zone& zone, const std::vector<Zone>& zones,
+                 const rapl::Processor& processor) {
+    Channel channel = rapl::describe(zone.name, zone.parent_name, "other:" + zone.directory);
+    channel.units_per_raw = kMicro;
+    channel.detail = "powercap " + zone.directory;
+    find_modulus(zone, zones, processor, channel);
     if (channel.kind == "core" && processor.vendor == rapl::Vendor::amd) {
         rapl::label_single_core(channel);
     }
@@ -231,8 +262,8 @@ public:
         : processor_(rapl::read_processor(host.root)),
           source_(std::make_unique<Powercap>(host.root / kClass)) {}
 
-    void take(const Zone& zone) {
-        Channel channel = describe(zone, processor_);
+    void take(const Zone& zone, const std::vector<Zone>& zones) {
+        Channel channel = describe(zone, zones, processor_);
         if (owned_.contains(channel.domain)) {
             found_.missing.push_back({"powercap", channel.id,
                                       zone.directory + " repeats " + channel.name + ": not added",
@@ -274,7 +305,7 @@ Found probe_powercap(const Host& host) {
     const std::vector<Zone> zones = find_zones(root);
     if (zones.empty()) return nothing_there(root);
     Probing probing(host);
-    for (const Zone& zone : zones) probing.take(zone);
+    for (const Zone& zone : zones) probing.take(zone, zones);
     return probing.finish();
 }
 
