@@ -90,6 +90,35 @@ TEST(a_file_that_was_replaced_is_opened_again) {
     CHECK(run.joules("cpu:0") == 3.0);
 }
 
+// R12: the twin is another door to the same thing. It is never the first, whatever the folder's
+// order, and each of the two comes back by itself.
+TEST(the_memory_mapped_twin_stands_by) {
+    const Machine machine;
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0", "core");
+    const Found found = probe_powercap(machine.host());
+    if (!CHECK(channel_count(found) == 3)) return;
+    const std::vector<Channel>& channels = found.source->channels();
+    CHECK(channels[0].detail == "powercap intel-rapl:0");
+    CHECK(channels[2].detail == "powercap intel-rapl-mmio:0");
+    CHECK(channels[2].domain == channels[0].domain);
+    CHECK(channels[2].group != channels[0].group);
+    CHECK(missing_because(found, "core:0", "intel-rapl-mmio:0:0 repeats")); // adds nothing to see
+    std::vector<Reading> readings(3);
+    const auto read = [&] {
+        for (std::size_t group = 0; group < 3; ++group) found.source->read(group, readings);
+    };
+    read();
+    std::filesystem::remove_all(machine.host().root / kDevices / "intel-rapl");
+    read(); // a value that has not moved makes it look for the file
+    CHECK(readings[0].status == Status::lost);
+    CHECK(readings[2].status == Status::ok);
+    CHECK(!found.source->reopen(0)); // not through the twin's file, which has a channel of its own
+    CHECK(found.source->reopen(2));
+}
+
 // R17
 TEST(the_core_zone_of_amd_is_one_core_and_says_so) {
     const Machine machine;

@@ -84,7 +84,7 @@ std::vector<Zone> find_zones(const fs::path& root) {
         }
         result.push_back(zone);
     }
-    // The MSR or TPMI interface comes before the memory-mapped copy of the same counter.
+    // The MSR or TPMI interface owns its domain; the memory-mapped copy of the counter stands by.
     std::stable_sort(result.begin(), result.end(),
                      [](const Zone& a, const Zone& b) { return a.mmio < b.mmio; });
     return result;
@@ -149,6 +149,7 @@ constexpr std::int64_t kCheckNs = 100'000'000;
 struct Counter {
     std::string name; // finds the zone again: its number may change, its name does not
     std::string parent_name;
+    bool mmio = false; // the twin, which is a channel by itself
     File file;
     std::uint64_t raw = 0;       // the newest value
     std::int64_t checked_ns = 0; // when it was last made sure that the file is still there
@@ -176,9 +177,12 @@ public:
         Counter& counter = counters_[group];
         try {
             for (const Zone& zone : find_zones(root_)) {
-                if (zone.name != counter.name || zone.parent_name != counter.parent_name) continue;
+                if (zone.name != counter.name || zone.parent_name != counter.parent_name ||
+                    zone.mmio != counter.mmio) {
+                    continue;
+                }
                 File file(zone.path / "energy_uj");
-                if (file.error() != 0) continue; // the memory-mapped copy may be open
+                if (file.error() != 0) return false;
                 counter.file = std::move(file);
                 return true;
             }
@@ -264,7 +268,8 @@ public:
 
     void take(const Zone& zone, const std::vector<Zone>& zones) {
         Channel channel = describe(zone, zones, processor_);
-        if (owned_.contains(channel.domain)) {
+        const bool is_twin = owned_.contains(channel.domain);
+        if (is_twin && (!zone.mmio || channel.superset || !channel.part_of.empty())) {
             found_.missing.push_back({"powercap", channel.id,
                                       zone.directory + " repeats " + channel.name + ": not added",
                                       ""});
@@ -283,7 +288,8 @@ public:
         }
         if (channel.modulus <= *value) forget_range(channel);
         owned_.insert(channel.domain);
-        source_->add(std::move(channel), {zone.name, zone.parent_name, std::move(file), 0, 0});
+        source_->add(std::move(channel),
+                     {zone.name, zone.parent_name, zone.mmio, std::move(file), 0, 0});
     }
 
     Found finish() {
