@@ -178,6 +178,19 @@ TEST(dies_with_counters_of_their_own_are_read_each) {
     CHECK(find(found, "cpu:0.1")->domain == "rapl/package-0-die-1");
 }
 
+// A mask that names one CPU for a package of several dies: the counters are the package's, and to
+// open each die would count it as often.
+TEST(a_cpumask_with_one_cpu_a_package_does_not_multiply_it_by_its_dies) {
+    const PerfMachine machine({{0, 0}, {0, 1}, {1, 0}, {1, 1}}, {"GenuineIntel", 6, 0xAD});
+    machine.unit("0,2", {"pkg"});
+    machine.play(at(0), {event(0, "pkg", 100), event(1, "pkg", 100), event(2, "pkg", 100),
+                         event(3, "pkg", 100)});
+    const Found found = machine.probe();
+    CHECK(channel_count(found) == 2);
+    CHECK(find(found, "cpu:0") != nullptr && find(found, "cpu:0")->domain == "rapl/package-0");
+    CHECK(find(found, "cpu:1") != nullptr && find(found, "cpu:1")->domain == "rapl/package-1");
+}
+
 // P11
 TEST(the_unit_of_single_cores_is_not_read) {
     const PerfMachine machine({{0, 0}, {0, 0}}, {"AuthenticAMD", 0x1A, 0x02});

@@ -90,6 +90,35 @@ TEST(a_file_that_was_replaced_is_opened_again) {
     CHECK(run.joules("cpu:0") == 3.0);
 }
 
+// R12: the twin is another door to the same thing. It is never the first, whatever the folder's
+// order, and each of the two comes back by itself.
+TEST(the_memory_mapped_twin_stands_by) {
+    const Machine machine;
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
+    machine.zone("intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0", "core");
+    const Found found = probe_powercap(machine.host());
+    if (!CHECK(channel_count(found) == 3)) return;
+    const std::vector<Channel>& channels = found.source->channels();
+    CHECK(channels[0].detail == "powercap intel-rapl:0");
+    CHECK(channels[2].detail == "powercap intel-rapl-mmio:0");
+    CHECK(channels[2].domain == channels[0].domain);
+    CHECK(channels[2].group != channels[0].group);
+    CHECK(missing_because(found, "core:0", "intel-rapl-mmio:0:0 repeats")); // adds nothing to see
+    std::vector<Reading> readings(3);
+    const auto read = [&] {
+        for (std::size_t group = 0; group < 3; ++group) found.source->read(group, readings);
+    };
+    read();
+    std::filesystem::remove_all(machine.host().root / kDevices / "intel-rapl");
+    read(); // a value that has not moved makes it look for the file
+    CHECK(readings[0].status == Status::lost);
+    CHECK(readings[2].status == Status::ok);
+    CHECK(!found.source->reopen(0)); // not through the twin's file, which has a channel of its own
+    CHECK(found.source->reopen(2));
+}
+
 // R17
 TEST(the_core_zone_of_amd_is_one_core_and_says_so) {
     const Machine machine;
@@ -141,6 +170,35 @@ TEST(a_hidden_range_is_that_of_the_processor_model) {
         CHECK(dram(model) == 65712999614U);
     }
     CHECK(dram(0x56) == 262143328851U);
+}
+
+// What can be read of another zone is better than what is known of the model: packages and their
+// parts count in one unit, memory and the platform may each have their own.
+TEST(a_hidden_range_is_that_of_a_zone_in_the_same_unit) {
+    const Machine machine;
+    cpuinfo(machine, {"GenuineIntel", 6, 0x55});
+    machine.zone("intel-rapl/intel-rapl:0", "package-0", "");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core", "");
+    machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:1", "dram", "");
+    machine.zone("intel-rapl/intel-rapl:1", "package-1", "65532610987");
+    const Found found = probe_powercap(machine.host());
+    if (!CHECK(channel_count(found) == 4)) return;
+    CHECK(find(found, "cpu:0")->modulus == 65532610988);
+    CHECK(find(found, "core:0")->modulus == 65532610988);
+    CHECK(contains(find(found, "cpu:0")->detail, "that of intel-rapl:1 is assumed"));
+    CHECK(find(found, "cpu:1")->detail == "powercap intel-rapl:1");
+    CHECK(find(found, "dram:0")->modulus == 65712999614); // no other memory: the model's
+}
+
+// R27: what a container leaves of the class folder, links whose targets are hidden.
+TEST(links_that_lead_nowhere_are_explained) {
+    const Machine machine;
+    machine.directory("sys/class/powercap");
+    std::filesystem::create_symlink("../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
+                                    machine.host().root / "sys/class/powercap/intel-rapl:0");
+    const Found found = probe_powercap(machine.host());
+    CHECK(!found.source);
+    CHECK(missing_because(found, "cpu, dram", "a container that hides it"));
 }
 
 // R8: 0 is not a value until it has moved.

@@ -67,6 +67,11 @@ def build_powercap(cache: Path) -> Path:
     return _compile(cache / "fake_powercap", [_source("fake_powercap.c")])
 
 
+def build_perf(cache: Path) -> Path:
+    """Compile the library that stands in for the kernel's perf events."""
+    return _compile(cache / "fake_perf.so", [*SHARED, _source("fake_perf.c")])
+
+
 def build_shared(cache: Path, name: str, text: str) -> Path:
     """Compile C text into the shared library `name`; it may include the headers here."""
     cache.mkdir(parents=True, exist_ok=True)

@@ -84,23 +84,54 @@ std::vector<Zone> find_zones(const fs::path& root) {
         }
         result.push_back(zone);
     }
-    // The MSR or TPMI interface comes before the memory-mapped copy of the same counter.
+    // The MSR or TPMI interface owns its domain; the memory-mapped copy of the counter stands by.
     std::stable_sort(result.begin(), result.end(),
                      [](const Zone& a, const Zone& b) { return a.mmio < b.mmio; });
     return result;
 }
 
-Channel describe(const Zone& zone, const rapl::Processor& processor) {
-    Channel channel = rapl::describe(zone.name, zone.parent_name, "other:" + zone.directory);
-    channel.units_per_raw = kMicro;
-    channel.detail = "powercap " + zone.directory;
-    // The true modulus is one unit of the register (15 to 61 uJ) above the largest value.
-    if (const auto range_uj = read_number(zone.path / "max_energy_range_uj")) {
-        channel.modulus = *range_uj + 1;
-    } else if (const auto known_uj = rapl::powercap_modulus_uj(processor, channel.kind)) {
+// The true modulus is one unit of the register (15 to 61 uJ) above the largest value.
+std::optional<std::uint64_t> shown_modulus_uj(const Zone& zone) {
+    const auto range_uj = read_number(zone.path / "max_energy_range_uj");
+    if (!range_uj) return std::nullopt;
+    return *range_uj + 1;
+}
+
+// Packages, cores and graphics of every socket count in one unit; memory and platform may have each
+// their own.
+std::string unit_of(const Zone& zone) {
+    if (zone.name == "dram") return zone.name;
+    return zone.name.starts_with("psys") ? "psys" : "package";
+}
+
+// Some systems hide the ranges. What is left to be seen of another zone comes before what is known
+// of the model.
+void find_modulus(const Zone& zone, const std::vector<Zone>& zones,
+                  const rapl::Processor& processor, Channel& channel) {
+    if (const auto own_uj = shown_modulus_uj(zone)) {
+        channel.modulus = *own_uj;
+        return;
+    }
+    for (const Zone& other : zones) {
+        const auto modulus_uj =
+            unit_of(other) == unit_of(zone) ? shown_modulus_uj(other) : std::nullopt;
+        if (!modulus_uj) continue;
+        channel.modulus = *modulus_uj;
+        channel.detail += "; range unreadable: that of " + other.directory + " is assumed";
+        return;
+    }
+    if (const auto known_uj = rapl::powercap_modulus_uj(processor, channel.kind)) {
         channel.modulus = *known_uj;
         channel.detail += "; range unreadable: that of this processor model is assumed";
     }
+}
+
+Channel describe(const Zone& zone, const std::vector<Zone>& zones,
+                 const rapl::Processor& processor) {
+    Channel channel = rapl::describe(zone.name, zone.parent_name, "other:" + zone.directory);
+    channel.units_per_raw = kMicro;
+    channel.detail = "powercap " + zone.directory;
+    find_modulus(zone, zones, processor, channel);
     if (channel.kind == "core" && processor.vendor == rapl::Vendor::amd) {
         rapl::label_single_core(channel);
     }
@@ -118,6 +149,7 @@ constexpr std::int64_t kCheckNs = 100'000'000;
 struct Counter {
     std::string name; // finds the zone again: its number may change, its name does not
     std::string parent_name;
+    bool mmio = false; // the twin, which is a channel by itself
     File file;
     std::uint64_t raw = 0;       // the newest value
     std::int64_t checked_ns = 0; // when it was last made sure that the file is still there
@@ -145,9 +177,12 @@ public:
         Counter& counter = counters_[group];
         try {
             for (const Zone& zone : find_zones(root_)) {
-                if (zone.name != counter.name || zone.parent_name != counter.parent_name) continue;
+                if (zone.name != counter.name || zone.parent_name != counter.parent_name ||
+                    zone.mmio != counter.mmio) {
+                    continue;
+                }
                 File file(zone.path / "energy_uj");
-                if (file.error() != 0) continue; // the memory-mapped copy may be open
+                if (file.error() != 0) return false;
                 counter.file = std::move(file);
                 return true;
             }
@@ -231,9 +266,10 @@ public:
         : processor_(rapl::read_processor(host.root)),
           source_(std::make_unique<Powercap>(host.root / kClass)) {}
 
-    void take(const Zone& zone) {
-        Channel channel = describe(zone, processor_);
-        if (owned_.contains(channel.domain)) {
+    void take(const Zone& zone, const std::vector<Zone>& zones) {
+        Channel channel = describe(zone, zones, processor_);
+        const bool is_twin = owned_.contains(channel.domain);
+        if (is_twin && (!zone.mmio || channel.superset || !channel.part_of.empty())) {
             found_.missing.push_back({"powercap", channel.id,
                                       zone.directory + " repeats " + channel.name + ": not added",
                                       ""});
@@ -252,7 +288,8 @@ public:
         }
         if (channel.modulus <= *value) forget_range(channel);
         owned_.insert(channel.domain);
-        source_->add(std::move(channel), {zone.name, zone.parent_name, std::move(file), 0, 0});
+        source_->add(std::move(channel),
+                     {zone.name, zone.parent_name, zone.mmio, std::move(file), 0, 0});
     }
 
     Found finish() {
@@ -274,7 +311,7 @@ Found probe_powercap(const Host& host) {
     const std::vector<Zone> zones = find_zones(root);
     if (zones.empty()) return nothing_there(root);
     Probing probing(host);
-    for (const Zone& zone : zones) probing.take(zone);
+    for (const Zone& zone : zones) probing.take(zone, zones);
     return probing.finish();
 }
 

@@ -133,12 +133,12 @@ std::map<std::size_t, int> open_group(const rapl::PerfCalls& calls, const rapl::
     return failures;
 }
 
-// Only here does Intel have a counter for each die; a unit that lists several CPUs of one die means
-// that any CPU of the package will do.
+// Intel has a counter for each die where the unit lists one CPU of each. Any other list, one of
+// each package or every CPU, means that the counter is the package's.
 std::vector<rapl::Socket> sockets_of(const std::filesystem::path& root,
                                      const rapl::PerfUnit& unit) {
     const bool by_die = rapl::read_processor(root).vendor == rapl::Vendor::intel &&
-                        !rapl::share_a_die(root, unit.cpus);
+                        rapl::are_one_of_each_die(root, unit.cpus);
     return rapl::read_sockets(root, by_die);
 }
 

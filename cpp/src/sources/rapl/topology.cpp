@@ -29,6 +29,10 @@ Key key_of(const fs::path& root, unsigned cpu) {
             topology_number(root, cpu, "die_id")};
 }
 
+std::vector<unsigned> online_cpus(const fs::path& root) {
+    return parse_cpu_list(read_text(root / "sys/devices/system/cpu/online").value_or(""));
+}
+
 std::string_view trimmed(std::string_view text) {
     constexpr std::string_view blanks = " \t";
     const std::size_t first = text.find_first_not_of(blanks);
@@ -96,10 +100,9 @@ std::vector<unsigned> parse_cpu_list(std::string_view text) {
 }
 
 std::vector<Socket> read_sockets(const fs::path& root, bool by_die) {
-    const auto online = read_text(root / "sys/devices/system/cpu/online");
     std::map<Key, std::vector<unsigned>> found;
     bool several_dies = false;
-    for (const unsigned cpu : parse_cpu_list(online.value_or(""))) {
+    for (const unsigned cpu : online_cpus(root)) {
         Key key = key_of(root, cpu);
         if (!by_die) key.second = 0;
         several_dies = several_dies || key.second != 0;
@@ -114,10 +117,12 @@ std::vector<Socket> read_sockets(const fs::path& root, bool by_die) {
     return sockets;
 }
 
-bool share_a_die(const fs::path& root, const std::vector<unsigned>& cpus) {
-    std::set<Key> seen;
-    return std::any_of(cpus.begin(), cpus.end(),
-                       [&](unsigned cpu) { return !seen.insert(key_of(root, cpu)).second; });
+bool are_one_of_each_die(const fs::path& root, const std::vector<unsigned>& cpus) {
+    std::set<Key> dies;
+    for (const unsigned cpu : online_cpus(root)) dies.insert(key_of(root, cpu));
+    std::set<Key> named;
+    for (const unsigned cpu : cpus) named.insert(key_of(root, cpu));
+    return cpus.size() == dies.size() && named == dies;
 }
 
 } // namespace carbontracker::rapl

@@ -38,7 +38,7 @@ struct Socket {
 /// counter remains the package's.
 std::vector<Socket> read_sockets(const std::filesystem::path& root, bool by_die);
 
-/// Whether one (package, die) has several of these CPUs.
-bool share_a_die(const std::filesystem::path& root, const std::vector<unsigned>& cpus);
+/// Whether `cpus` are one of each die that is online, no more and no less.
+bool are_one_of_each_die(const std::filesystem::path& root, const std::vector<unsigned>& cpus);
 
 } // namespace carbontracker::rapl
