@@ -13,6 +13,9 @@ constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::size_t kStretch = 5;
 constexpr std::size_t kLongStretch = 30;
 
+// A sensor that looks at a part of the time only is not heard on less than this.
+constexpr std::int64_t kLeastPartNs = 800'000'000;
+
 // By how much a counter and the power beside it may differ. Gains differ by up to 7 % from card to
 // card; a sensor that looks at a part of the time only can miss a good deal of a restless load.
 constexpr double kToleranceWhole = 0.2;
@@ -197,6 +200,8 @@ bool Ledger::check_scale(std::span<const Timeline> lines) {
         for (const std::size_t stretch : {kStretch, kLongStretch}) {
             const std::size_t oldest = back + 2 * stretch;
             if (oldest + 2 > size || counter.newest_ns(oldest) < restart_ns_) continue;
+            const bool brief = to_ns - counter.newest_ns(oldest) < kLeastPartNs;
+            if (brief && !lines[judge_].is_whole()) continue;
             const Opinion opinion = both_halves(back, stretch, lines);
             if (opinion != Opinion::less && opinion != Opinion::more) continue;
             disqualify(counter.newest_ns(oldest), to_ns, oldest + 2 + kStretch >= size, lines);

@@ -71,6 +71,11 @@ std::string reason_unused(const Channel& channel, const std::string& source,
 }
 
 Entry make_entry(Channel channel, const std::string& source, const std::vector<Entry>& before) {
+    // First, so that another door to a part or to the whole is one more door and not one more part.
+    if (const Entry* owner = owner_of(channel.domain, before)) {
+        std::string why = "the same thing as " + owner->channel.id + ": stands by for it";
+        return {std::move(channel), source, false, std::move(why), owner->channel.id};
+    }
     if (channel.superset) {
         return {std::move(channel), source, false,
                 "contains other channels: shown for comparison, never added", ""};
@@ -78,10 +83,6 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
     if (!channel.part_of.empty()) {
         std::string why = "part of " + channel.part_of;
         return {std::move(channel), source, false, std::move(why), ""};
-    }
-    if (const Entry* owner = owner_of(channel.domain, before)) {
-        return {std::move(channel), source, false,
-                "the same thing as " + owner->channel.id + ": stands by for it", owner->channel.id};
     }
     return {std::move(channel), source, true, "", ""};
 }

@@ -19,6 +19,7 @@ from carbontracker.record import (
     record_wanted,
     result_dict,
     run_started_data,
+    sampling_data,
 )
 from carbontracker.report.console import Console
 from carbontracker.run import Run
@@ -297,8 +298,11 @@ class CarbonTracker:
             return  # a signal handler has done it while this one waited for the sensors
         self.result = result
         self._console.actual(self.result)
-        self._write("run_finished", **result_dict(self.result))
+        self._write("run_finished", **result_dict(self.result), **self._sampling())
         self._close()
+
+    def _sampling(self) -> dict[str, Any]:
+        return sampling_data(self._run.session) if self._run is not None else {}
 
     def _close(self) -> None:
         self.deleted = True

@@ -163,6 +163,7 @@ def _run(
         release(session)
         facts = {
             "seconds": (end.t_ns - start.t_ns) / 1e9,
+            "tracker_cpu_seconds": session.cpu_seconds,
             **sampling_data(session),
             "exit_code": code,
         }
