@@ -75,9 +75,10 @@ PyObject* mark_new(PyTypeObject* /*type*/, PyObject* args, PyObject* kwargs) {
 void mark_dealloc(PyObject* object) {
     auto* self = reinterpret_cast<Mark*>(object);
     PyTypeObject* type = Py_TYPE(object);
+    const bool here = !self->session || self->session->here();
     if (self->session) self->session->forget(self->moment);
     self->session.~SessionPointer();
-    self->moment.~Moment();
+    if (here) self->moment.~Moment(); // a child leaves alone what a thread was changing at the fork
     PyObject_Free(object);
     Py_DECREF(reinterpret_cast<PyObject*>(type));
 }

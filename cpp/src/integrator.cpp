@@ -115,12 +115,11 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
     // The next change will speak for one period before itself: up to there the power is certain.
     const std::int64_t certain_ns = reading.t_ns - refresh_ns;
     const std::int64_t enough_ns = std::max(refresh_ns, kStillNs);
-    sample.span_ns = reading.t_ns - last_.t_ns;
+    const std::int64_t span_ns = reading.t_ns - last_.t_ns;
     last_.t_ns = reading.t_ns;
     if (certain_ns - known_to_ns_ < enough_ns) return Outcome::unchanged;
     joules_ += watts(last_.raw) * seconds(certain_ns - known_to_ns_);
     known_to_ns_ = certain_ns;
-    const std::int64_t span_ns = sample.span_ns;
     publish(refresh_ns, sample);
     sample.span_ns = span_ns;
     return Outcome::sample;

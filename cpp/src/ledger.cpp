@@ -112,7 +112,10 @@ bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> hea
                     std::int64_t now_ns) {
     if (members_.size() == 1) return false;
     bool changed = check_alive(lines, health, now_ns);
-    if (judge_ == kNone || health[judge_].gone) return changed;
+    if (judge_ == kNone || health[judge_].gone || health[judge_].lost ||
+        lines[judge_].size() == 0) {
+        return changed;
+    }
     if (speaker() == owner()) {
         changed = check_restart(lines) || check_moving(lines) || check_scale(lines) || changed;
     } else if (may_return_ && !health[owner()].gone && !health[owner()].lost) {
@@ -204,7 +207,8 @@ bool Ledger::check_scale(std::span<const Timeline> lines) {
             if (brief && !lines[judge_].is_whole()) continue;
             const Opinion opinion = both_halves(back, stretch, lines);
             if (opinion != Opinion::less && opinion != Opinion::more) continue;
-            disqualify(counter.newest_ns(oldest), to_ns, oldest + 2 + kStretch >= size, lines);
+            disqualify(counter.newest_ns(oldest), to_ns,
+                       !counter.is_thinned() && oldest + 2 + kStretch >= size, lines);
             return true;
         }
     }
@@ -239,6 +243,7 @@ void Ledger::disqualify(std::int64_t from_ns, std::int64_t to_ns, bool never,
 // A counter that began again is believed once ten updates have agreed with the power.
 bool Ledger::check_return(std::span<const Timeline> lines) {
     const Timeline& counter = lines[owner()];
+    restart_ns_ = counter.restart_ns(); // it may have begun again while it was silent
     // The newest update that the power has caught up with: it tells of the time before a reading.
     std::size_t back = 0;
     while (back < kStretch && counter.newest_ns(back) > lines[judge_].last_ns()) ++back;

@@ -36,8 +36,9 @@ public:
 
     /// Calls `settle` for each that is not later than `t_ns`, and lets go of it.
     template <typename Settle> void settle_until(std::int64_t t_ns, Settle settle) {
-        const std::lock_guard lock(mutex_);
-        while (oldest_ != nullptr && oldest_->t_ns <= t_ns) {
+        while (true) {
+            const std::lock_guard lock(mutex_); // for one at a time: marks must not wait for all
+            if (oldest_ == nullptr || oldest_->t_ns > t_ns) return;
             Moment& moment = *oldest_;
             settle(moment);
             unlink(moment);

@@ -109,8 +109,7 @@ void Sampler::stretch(double total, double others) noexcept {
 }
 
 void Sampler::promote(std::size_t index) noexcept {
-    tracks_[index]->use.store(Use::total, std::memory_order_relaxed);
-    bell_.ring();
+    tracks_[index]->use.store(Use::total, std::memory_order_relaxed); // from its next reading on
 }
 
 // ---- the thread -----------------------------------------------------------------------------
@@ -218,21 +217,25 @@ std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexc
 }
 
 void Sampler::take_history(std::size_t channel) noexcept {
-    const std::size_t count = source_->history(channel, history_);
-    for (std::size_t i = 0; i < std::min(count, history_.size()); ++i) {
-        store(*tracks_[channel], history_[i]);
+    Track& track = *tracks_[channel];
+    for (std::size_t count = history_.size(); count == history_.size();) {
+        count = std::min(source_->history(channel, history_), history_.size());
+        for (std::size_t i = 0; i < count; ++i) store(track, history_[i]);
+        track.has_history = track.has_history || count > 0;
     }
 }
 
 // What the group's readings mean for when it may be read again.
 void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept {
     bool any_ok = false;
+    bool any_lost = false;
     bool all_gone = true;
     for (const std::size_t i : group.members) {
-        if (!group.lost && readings_[i].status == Status::lost) group.lost = true;
+        any_lost = any_lost || readings_[i].status == Status::lost;
         any_ok = any_ok || (!group.lost && readings_[i].status == Status::ok);
         all_gone = all_gone && tracks_[i]->gone.load(std::memory_order_relaxed);
     }
+    group.lost = group.lost || (any_lost && !any_ok); // when nothing in it answers
     if (any_ok) {
         group.failing_since_ns = group.spared_until_ns = 0;
     } else {
@@ -255,6 +258,7 @@ void Sampler::plan_group(Group& group, std::int64_t now_ns) noexcept {
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
+        if (track.gone.load(std::memory_order_relaxed)) continue;
         std::int64_t next_ns = 0;
         if (pace_.period_ns > 0) {
             const std::int64_t sharp_ns = track.lane.rhythm().scan_ns();
@@ -275,8 +279,8 @@ std::int64_t Sampler::next_read_ns(Track& track, std::int64_t now_ns) noexcept {
     const double factor = stretch.load(std::memory_order_relaxed);
     const std::int64_t default_ns = source_->default_period_ns();
     std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
-    // A counter goes on counting while nobody looks; power that nobody saw is lost.
-    if (track.is_power && use != Use::watch) {
+    // A counter goes on counting while nobody looks; power that nobody saw, or kept, is lost.
+    if (track.is_power && use != Use::watch && !track.has_history) {
         base_ns = std::min(base_ns, std::max(track.lane.rhythm().refresh_ns(), kLeastPowerNs));
     }
     const auto spacing_ns = static_cast<std::int64_t>(
@@ -306,6 +310,11 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
         add(track.errors, std::uint64_t{1});
         return;
     }
+    if (reading.t_ns == track.read_ns) { // what the driver kept last time, and nothing since
+        track.answered = true;
+        return;
+    }
+    track.read_ns = reading.t_ns;
     Sample sample;
     const Outcome outcome = track.lane.take(reading, sample);
     if (outcome == Outcome::unusable) {

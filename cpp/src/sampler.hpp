@@ -109,8 +109,10 @@ private:
         const bool is_power;
         Ring<Sample> ring;
         Sample newest;
-        bool answered = false; // the newest reading could be used
-        bool published = true; // false while a full ring has refused the newest
+        std::int64_t read_ns = 0; // time of the newest reading
+        bool has_history = false; // the driver keeps its readings
+        bool answered = false;    // the newest reading could be used
+        bool published = true;    // false while a full ring has refused the newest
         std::atomic<Use> use;
         std::atomic<std::uint64_t> errors{0};
         std::atomic<std::uint64_t> dropped{0};

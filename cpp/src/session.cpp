@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "signals.hpp"
 
@@ -118,7 +119,14 @@ Session::Session(const Host& host, const Options& options)
     : options_(options), governor_(options.period_ns > 0 ? 0.0 : options.budget),
       generation_(watch_forks()) {
     std::vector<Entry> entries;
-    for (const Sensor& sensor : registry()) admit(sensor, sensor.probe(host), options, entries);
+    for (const Sensor& sensor : registry()) {
+        try {
+            admit(sensor, sensor.probe(host), options, entries);
+        } catch (const std::filesystem::filesystem_error& error) {
+            // A tree that changes while it is walked; the other sensors are not concerned.
+            missing_.push_back({sensor.name, "all", error.what(), ""});
+        }
+    }
     book_ = std::make_unique<Book>(std::move(entries));
 }
 
@@ -168,6 +176,9 @@ Session::~Session() {
     // free them could hang, to leak them costs a few pages that exec or exit gives back.
     for (auto& sampler : samplers_) static_cast<void>(sampler.release());
     static_cast<void>(supervisor_.release());
+    // Nor what the supervisor may have been in the middle of changing.
+    static_cast<void>(book_.release());
+    static_cast<void>(new std::vector<Sample>(std::move(scratch_)));
 }
 
 bool Session::here() const noexcept {

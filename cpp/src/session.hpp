@@ -45,7 +45,8 @@ public:
     void stop();
 
     /// Notes a moment, which must be forgotten before it ends. With `edge_reads` the sensors are
-    /// read at once where that sharpens E(t). Never waits.
+    /// read at once where that sharpens E(t). Waits for nothing but, now and then, for the levels
+    /// of one old moment to be worked out.
     void mark(Moment& moment, bool edge_reads) noexcept;
     void forget(Moment& moment) noexcept;
 

@@ -13,7 +13,7 @@ namespace carbontracker {
 /// What the raw number of a channel counts.
 enum class Quantity : std::uint8_t {
     energy_counter, ///< cumulative energy, wrapping at `modulus`
-    power,          ///< power at the moment of the reading; integrated by the meter
+    power,          ///< power at the moment of the reading; summed by the integrator
 };
 
 /// How far the energy of a channel can be trusted.

@@ -97,9 +97,10 @@ void Timeline::refine_last(const Sample& next) {
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
-    if (!gaps_.empty() && start_ns <= gaps_.back().second) {
-        gaps_.back().second = std::max(gaps_.back().second, end_ns);
-        return;
+    while (!gaps_.empty() && start_ns <= gaps_.back().second) {
+        start_ns = std::min(start_ns, gaps_.back().first);
+        end_ns = std::max(end_ns, gaps_.back().second);
+        gaps_.pop_back();
     }
     if (gaps_.size() >= kMostGaps) { // of the older half the two closest become one
         const auto apart_ns = [&](std::size_t i) { return gaps_[i + 1].first - gaps_[i].second; };

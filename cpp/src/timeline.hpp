@@ -60,6 +60,7 @@ public:
     [[nodiscard]] std::int64_t last_ns() const noexcept;
     /// The sensor's refresh period as far as known.
     [[nodiscard]] std::int64_t tick_ns() const noexcept;
+    [[nodiscard]] bool is_thinned() const noexcept { return thinned_ > 0; }
     /// Power: each reading is the mean of all of its refresh period, as far as the period confirms
     /// it.
     [[nodiscard]] bool is_whole() const noexcept;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -94,8 +95,11 @@ def _look(session: Session, seconds: float) -> Sensors:
         tick_ns = stats.tick_ns if stats else 0
         part = energy.by_device.get(entry.id) if entry.counted else None
         if part is None:
-            _, watts = session.power(index, start.t_ns, end.t_ns)
-            mean = float(watts.mean()) if len(watts) else None
+            t_ns, watts = session.power(index, start.t_ns, end.t_ns)
+            ends_ns = [start.t_ns, *t_ns.tolist()]
+            lengths_ns = [max(1, b - a) for a, b in itertools.pairwise(ends_ns)]
+            joules = sum(w * length for w, length in zip(watts.tolist(), lengths_ns, strict=True))
+            mean = joules / sum(lengths_ns) if lengths_ns else None
         else:
             mean = None if math.isnan(part.joules) else part.joules / elapsed
         readable.append(

@@ -30,14 +30,16 @@ constexpr std::int64_t kDutyDivisor = 50;
 // Where all boards keep their power readings, there is no need for more calls than this.
 constexpr std::int64_t kCallsPerSecond = 10;
 constexpr std::int64_t kCallsPerRead = 2; // the fields and the ring
-constexpr std::int64_t kLongestPeriodNs = kNanosPerSecond;
+constexpr std::int64_t kRingPeriodNs = kNanosPerSecond;
 
 /// How often a ring that reaches back `span_ns` is emptied on one of so many boards: at half its
 /// length, or a second; more seldom among many boards, but always before it overflows.
 std::int64_t ring_period_ns(std::int64_t span_ns, std::size_t boards) {
-    const std::int64_t crowded_ns =
-        static_cast<std::int64_t>(boards) * kCallsPerRead * kNanosPerSecond / kCallsPerSecond;
-    return std::min(std::max(std::min(span_ns / 2, kLongestPeriodNs), crowded_ns), span_ns * 4 / 5);
+    // The core reads every source at least every two seconds.
+    const std::int64_t crowded_ns = std::min<std::int64_t>(
+        static_cast<std::int64_t>(boards) * kCallsPerRead * kNanosPerSecond / kCallsPerSecond,
+        2 * kNanosPerSecond);
+    return std::min(std::max(std::min(span_ns / 2, kRingPeriodNs), crowded_ns), span_ns * 4 / 5);
 }
 
 class Nvml final : public Source {
@@ -71,7 +73,7 @@ public:
 
     /// To be called once all GPUs are added: how often to read depends on how many there are.
     void settle_pace() {
-        std::int64_t least_ns = kLongestPeriodNs * kCallsPerSecond;
+        std::int64_t least_ns = kRingPeriodNs * kCallsPerSecond;
         bool all_keep = true;
         for (nvml::Board& board : boards_) {
             nvml::PowerBuffer* buffer = board.buffer();

@@ -278,6 +278,7 @@ public:
         descriptors_left_ -= channels.size();
         // Without those that were dropped, which a read would go on bringing.
         open_group(calls_, unit_, socket.cpus.front(), group);
+        if (group.leader < 0) return;
         source_->add(std::move(group), std::move(channels));
     }
 

@@ -48,7 +48,6 @@ std::optional<PowerBuffer> PowerBuffer::probe(const Library& library, Device dev
     const std::int64_t covered_ns = buffer.newest_.t_ns - buffer.readings_.front().t_ns;
     // What it covers now, not what it might: it may drop readings by age as well as by number.
     buffer.span_ns_ = covered_ns;
-    buffer.period_ns_ = covered_ns / static_cast<std::int64_t>(buffer.count_);
     const bool is_recent = now_ns() - buffer.newest_.t_ns <= kRecentNs;
     if (!is_recent || covered_ns < kLeastSpanNs) return std::nullopt;
     buffer.count_ = 0; // of before anybody measured

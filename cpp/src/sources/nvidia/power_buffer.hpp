@@ -22,7 +22,6 @@ public:
 
     /// How far back the driver's readings reach.
     [[nodiscard]] std::int64_t span_ns() const noexcept { return span_ns_; }
-    [[nodiscard]] std::int64_t period_ns() const noexcept { return period_ns_; }
 
     /// How long fetch() is to be left alone after it was called.
     void space_ns(std::int64_t spacing_ns) noexcept { spacing_ns_ = spacing_ns; }
@@ -63,7 +62,6 @@ private:
     std::int64_t fetched_ns_ = 0;
     std::int64_t spacing_ns_ = 0;
     std::int64_t span_ns_ = 0;
-    std::int64_t period_ns_ = 0;
     unsigned in_vain_ = 0;
 };
 
