@@ -142,6 +142,7 @@ PyObject* span_begin(PyObject* object, PyObject* /*unused*/) {
     PyObject* mark = new_mark(self->session, self->edge_reads);
     if (mark == nullptr) return nullptr;
     Py_XSETREF(self->start, mark);
+    Py_CLEAR(self->end); // begun again
     return Py_NewRef(object);
 }
 

@@ -16,6 +16,10 @@ constexpr std::size_t kLongStretch = 30;
 // A sensor that looks at a part of the time only is not heard on less than this.
 constexpr std::int64_t kLeastPartNs = 800'000'000;
 
+// Nor one that averages over long on less than so many of its windows.
+constexpr std::int64_t kLeastWindows = 4;
+constexpr std::int64_t kAlmost = 90; // percent: ticks jitter
+
 // By how much a counter and the power beside it may differ. Gains differ by up to 7 % from card to
 // card; a sensor that looks at a part of the time only can miss a good deal of a restless load.
 constexpr double kToleranceWhole = 0.2;
@@ -58,9 +62,12 @@ Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channe
         const bool whole = covers_refresh(channel);
         if (range_ == kNone && channel.window_ns <= 2 * owner.tick_ns) range_ = i;
         if (shape_ == kNone && shapes(channel, owner)) shape_ = i;
-        if (judge_ == kNone || (whole && tolerance_ > kToleranceWhole)) {
+        // A mean over many updates comes too late to be heard on a few.
+        const bool prompt = channel.window_ns <= 2 * std::max(owner.tick_ns, channel.tick_ns);
+        if (judge_ == kNone || (whole && prompt && tolerance_ > kToleranceWhole)) {
             judge_ = i;
             tolerance_ = whole ? kToleranceWhole : kTolerancePart;
+            window_ns_ = channel.window_ns;
         }
     }
 }
@@ -128,12 +135,19 @@ bool Ledger::check_alive(std::span<const Timeline> lines, std::span<const Health
                          std::int64_t now_ns) {
     const Health& now = health[speaker()];
     const bool silent = now.last_read_ns + kSilentNs < now_ns;
-    if (!now.gone && !silent) return false;
+    if (!now.gone && !silent) {
+        silent_ns_ = 0;
+        return false;
+    }
+    // A process that was stopped wakes up thread by thread: who is silent gets another second.
+    if (silent_ns_ == 0) silent_ns_ = now_ns;
+    if (!now.gone && now_ns < silent_ns_ + kSecondNs) return false;
     for (const std::size_t i : members_) {
         const Health& other = health[i];
         const bool answers = !other.gone && !other.lost && other.last_read_ns + kSilentNs > now_ns;
         if (i == speaker() || !answers || lines[i].size() == 0) continue;
         may_return_ = false;
+        silent_ns_ = 0;
         take_over(lines[speaker()].last_ns(), i,
                   now.gone ? "it answers no more" : "it has stopped answering", lines);
         return true;
@@ -203,8 +217,10 @@ bool Ledger::check_scale(std::span<const Timeline> lines) {
         for (const std::size_t stretch : {kStretch, kLongStretch}) {
             const std::size_t oldest = back + 2 * stretch;
             if (oldest + 2 > size || counter.newest_ns(oldest) < restart_ns_) continue;
-            const bool brief = to_ns - counter.newest_ns(oldest) < kLeastPartNs;
-            if (brief && !lines[judge_].is_whole()) continue;
+            const std::int64_t enough_ns =
+                std::max({static_cast<std::int64_t>(2 * kStretch) * lines[judge_].tick_ns(),
+                          kLeastWindows * window_ns_, lines[judge_].is_whole() ? 0 : kLeastPartNs});
+            if (to_ns - counter.newest_ns(oldest) < kAlmost * enough_ns / 100) continue;
             const Opinion opinion = both_halves(back, stretch, lines);
             if (opinion != Opinion::less && opinion != Opinion::more) continue;
             disqualify(counter.newest_ns(oldest), to_ns,

@@ -90,6 +90,8 @@ private:
     std::size_t range_ = kNone; // and how far the power swung
     std::size_t judge_ = kNone; // power to compare the owner's counter with
     double tolerance_ = 0.0;
+    std::int64_t window_ns_ = 0;   // of the judge
+    std::int64_t silent_ns_ = 0;   // since when the speaker has been seen to be silent
     std::int64_t reviewed_ns_ = 0; // owner's samples up to here have been compared
     std::int64_t restart_ns_ = 0;  // the newest that has been dealt with
     bool may_return_ = false;      // the owner was only set aside

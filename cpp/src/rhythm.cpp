@@ -14,7 +14,7 @@ constexpr std::int64_t kMilli = 1'000'000;
 // Steps of a search: finer costs more than it tells, coarser takes too long.
 constexpr std::int64_t kLeastStepNs = 100'000;
 constexpr std::int64_t kMostStepNs = 10 * kMilli;
-constexpr int kStillBeforeCoarser = 64;
+constexpr int kStillBeforeCoarser = 48;
 constexpr int kMovingBeforeFiner = 8;
 
 // A search wants so many edges before it looks for a grid in them, at least so many readings apart.
@@ -179,7 +179,8 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
         shortest_ns = std::min(shortest_ns, search_.edges[i] - search_.edges[i - 1]);
     }
     if (shortest_ns < kStepsPerPeriod * search_.step_ns && search_.step_ns > kLeastStepNs) {
-        search_.step_ns = std::max(kLeastStepNs, shortest_ns / 12);
+        // Not all at once: one change that came early is no period.
+        search_.step_ns = std::max({kLeastStepNs, shortest_ns / 12, search_.step_ns / 4});
         search_.count = 0;
         return;
     }

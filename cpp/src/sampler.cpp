@@ -192,9 +192,9 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
 }
 
 void Sampler::read_all() noexcept {
+    // Also what is being spared: a counter holds all that was drawn meanwhile.
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        const std::int64_t time_ns = now_ns();
-        if (groups_[i].spared_until_ns <= time_ns) read_group(i, time_ns);
+        if (!groups_[i].lost) read_group(i, now_ns());
     }
     add(counters_.reads, std::uint64_t{1});
 }
@@ -246,7 +246,7 @@ void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns)
     }
     if (const std::int64_t took_ns = ended_ns - began_ns; took_ns > kSlowNs) {
         group.spared_until_ns = std::max(
-            group.spared_until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPauseNs));
+            group.spared_until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPeriodNs));
     }
     if (all_gone) group.spared_until_ns = std::numeric_limits<std::int64_t>::max();
     for (const std::size_t i : group.members) {
@@ -286,8 +286,10 @@ std::int64_t Sampler::next_read_ns(Track& track, std::int64_t now_ns) noexcept {
     const auto spacing_ns = static_cast<std::int64_t>(
         std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
     // A reading that could not be used says nothing of when the next one is worth taking.
-    return track.answered ? track.lane.rhythm().next_read_ns(now_ns, spacing_ns)
-                          : now_ns + spacing_ns;
+    if (!track.answered) return now_ns + spacing_ns;
+    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns);
+    if (!track.lane.rhythm().searching() || next_ns <= now_ns) return next_ns;
+    return now_ns + static_cast<std::int64_t>(static_cast<double>(next_ns - now_ns) * factor);
 }
 
 // A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.

@@ -200,15 +200,18 @@ Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     const Point& to = points_[k + 1];
     std::int64_t start_ns = from.t_ns;
     const std::int64_t tick_ns = to.tick_ns;
-    if ((from.flags & kFirst) != 0 && tick_ns > 0) {
+    if ((from.flags & kFirst) != 0) {
         // Reading began somewhere within a tick, whose start lies one period before its end.
-        return {std::min(start_ns, to.t_ns - tick_ns), to.t_ns, true};
+        const std::int64_t period_ns = tick_ns > 0 ? tick_ns : usual_tick_ns_;
+        return {std::min(start_ns, to.t_ns - period_ns), to.t_ns, true};
     }
     if ((to.flags & kStoodStill) == 0) return {start_ns, to.t_ns, true};
     if (tick_ns > 0) {
         if (to.t_ns - start_ns > kMissedTicks * tick_ns) start_ns = to.t_ns - tick_ns;
         return {start_ns, to.t_ns, true};
     }
+    // What always draws does not stand still, whatever its counter does.
+    if (always_draws_) return {start_ns, to.t_ns, true};
     return {std::max(start_ns, to.before_ns), to.t_ns, false};
 }
 
@@ -278,6 +281,8 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
         const double edge_uj =
             rise_uj / length * std::hypot(share * b.unsure_ns, (1.0 - share) * a.unsure_ns);
         error_uj = std::hypot(shape_uj, edge_uj);
+        // Before the period was learned, how much of the first tick came before us is a guess.
+        if ((a.flags & kFirst) != 0 && b.tick_ns == 0) error_uj += 0.5 * rise_uj * (1.0 - share);
         if (shape != nullptr) share = shape->spread(way, t_ns, share);
     } else {
         error_uj = step_uj(k, t_ns) + step_uj(k + 1, t_ns);

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ LOWEST_RATE_HZ = 0.5
 """As the core has it: a power sensor read more rarely would leave gaps."""
 
 _LOOK_AGAIN_S = 0.002
+_NO = ("0", "no", "false", "off")
 
 
 def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str, float]:
@@ -55,6 +57,10 @@ def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str
         ValueError: a rate or a budget that cannot be.
     """
     fields: dict[str, float] = {}
+    for name, value in (("rate_hz", rate_hz), ("overhead_budget", overhead_budget)):
+        if value is not None and not isinstance(value, Real):
+            message = f"{name} must be a number, not {value!r}"
+            raise ValueError(message)
     if rate_hz is not None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             message = f"rate_hz must be from {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz"
@@ -124,7 +130,7 @@ class Config:
             "perf_library": environ.get("CARBONTRACKER_PERF") or "",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
-            "edge_reads": environ.get("CARBONTRACKER_EDGE_READS") != "0",
+            "edge_reads": environ.get("CARBONTRACKER_EDGE_READS", "").lower() not in _NO,
             **_numbers("rate_hz", "CARBONTRACKER_RATE_HZ", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
             **_numbers("budget", "CARBONTRACKER_BUDGET", 0.0, 1.0),
         }
