@@ -6,8 +6,22 @@ SOURCES := $(shell find cpp python -type f -not -name '*.so' -not -path '*/__pyc
            CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
+SOAK_SECONDS ?= 60
+SOAKS := soak-address soak-thread
+library = $(shell $(CXX) -print-file-name=$1)
+# TSan of older compilers loads only where addresses are not too random.
+fixed = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help demo test lint types python-tests native-tests $(PRESETS) bench format clean
+# The interpreter is not built for a sanitizer, and what it leaks is its own. A race, or misuse of
+# memory, in the extension ends the program with an error.
+soak-address: sanitizers := address,undefined
+soak-address: preload := $(call library,libasan.so) $(call library,libubsan.so)
+soak-address: options := ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+soak-thread: sanitizers := thread
+soak-thread: preload := $(call library,libtsan.so)
+soak-thread: options := TSAN_OPTIONS=exitcode=66:atexit_sleep_ms=0
+
+.PHONY: help demo test lint types python-tests native-tests $(PRESETS) soak $(SOAKS) bench format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -15,7 +29,8 @@ help:            ## this list
 demo: $(VENV)/demo.stamp  ## train a small network with carbontracker around it
 	$(BIN)/carbontracker $(BIN)/python examples/train_digits.py
 
-test: lint types python-tests native-tests  ## everything that CI runs
+test: SOAK_SECONDS = 20
+test: lint types python-tests native-tests soak  ## everything that CI runs
 
 lint: $(VENV)/test.stamp  ## formatters and linters
 	$(BIN)/ruff check .
@@ -34,6 +49,15 @@ native-tests: $(PRESETS)  ## C++ tests: debug, ASan+UBSan, TSan
 $(PRESETS): $(VENV)/test.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	cmake --preset $@ && cmake --build --preset $@ && ctest --preset $@
+
+soak: $(SOAKS)  ## the soak, SOAK_SECONDS under each of ASan+UBSan and TSan
+
+$(SOAKS): $(VENV)/test.stamp
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/$@/site \
+	  -C build-dir=build/$@/ext -C cmake.build-type=RelWithDebInfo -C install.strip=false \
+	  -C cmake.define.CARBONTRACKER_SANITIZE=$(sanitizers) .
+	$(fixed) env $(options) PYTHONPATH=build/$@/site LD_PRELOAD="$(preload)" \
+	  $(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
 bench: $(VENV)/test.stamp  ## costs, each as a ratio against something beside it
 	$(BIN)/python bench/import_time.py

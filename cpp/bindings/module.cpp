@@ -136,12 +136,14 @@ void bind_session(py::module_& m) {
     py::class_<ct::Session, std::shared_ptr<ct::Session>>(m, "Session")
         .def(py::init([](const ct::Host& host, std::int64_t period_ns, double budget,
                          std::vector<std::string> kinds, std::int64_t spacing_ns) {
+                 // Probing may take long. Not the whole call: pybind11 notes the new object in a
+                 // table that the interpreter's lock guards.
+                 const py::gil_scoped_release unlocked;
                  return std::make_shared<ct::Session>(
                      host, ct::Options{period_ns, budget, std::move(kinds), spacing_ns});
              }),
              py::arg("host"), py::kw_only(), py::arg("period_ns") = 0, py::arg("budget") = 0.005,
-             py::arg("kinds") = std::vector<std::string>{}, py::arg("spacing_ns") = 1'000'000'000,
-             Unlocked())
+             py::arg("kinds") = std::vector<std::string>{}, py::arg("spacing_ns") = 1'000'000'000)
         .def_property_readonly("entries", &ct::Session::entries)
         .def_property_readonly("missing", &ct::Session::missing)
         .def_property_readonly("here", &ct::Session::here)

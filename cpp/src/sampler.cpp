@@ -194,7 +194,8 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
 void Sampler::read_all() noexcept {
     // Also what is being spared: a counter holds all that was drawn meanwhile.
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        if (!groups_[i].lost) read_group(i, now_ns());
+        const bool gone = groups_[i].spared_until_ns == std::numeric_limits<std::int64_t>::max();
+        if (!groups_[i].lost && !gone) read_group(i, now_ns());
     }
     add(counters_.reads, std::uint64_t{1});
 }

@@ -139,10 +139,17 @@ void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
             points_[i].t_ns / spacing_ns != points_[i + 1].t_ns / spacing_ns;
         if (i == 0 || last_of_bucket) points_[kept++] = points_[i];
     }
-    while (kept > kMostOld) { // every other one, however old
-        std::size_t half = 1;
-        for (std::size_t i = 2; i < kept; i += 2) points_[half++] = points_[i];
-        kept = half;
+    for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMostOld;) {
+        // All of the past but its newest half alike, or the oldest would soon be one straight line.
+        const std::size_t fine = kept - kMostOld / 2;
+        std::size_t end = 0;
+        for (std::size_t i = 0; i < kept; ++i) {
+            const bool stays =
+                i >= fine || points_[i].t_ns / coarse_ns_ != points_[i + 1].t_ns / coarse_ns_;
+            if (i == 0 || stays) points_[end++] = points_[i];
+        }
+        kept = end;
+        if (kept > kMostOld - kMostOld / 8) coarse_ns_ *= 2;
     }
     for (std::size_t i = 0; i < kept; ++i) {
         points_[i].before_ns = points_[i].t_ns; // what happened in between is no longer known

@@ -49,8 +49,9 @@ public:
     [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
     power(std::int64_t t0_ns, std::int64_t t1_ns) const;
 
-    /// Keeps one sample in each `spacing_ns` of the time before `before_ns`, and fewer where even
-    /// those become many. Totals between samples that stay do not change.
+    /// Keeps one sample in each `spacing_ns` of the time before `before_ns`, and, of the older of
+    /// those, fewer where they become many: evenly, so that no part of the past is forgotten.
+    /// Totals between samples that stay do not change.
     void thin(std::int64_t before_ns, std::int64_t spacing_ns);
 
     [[nodiscard]] std::size_t size() const noexcept { return points_.size(); }
@@ -119,7 +120,8 @@ private:
     std::int64_t seen_ns_ = 0;
     std::int64_t restart_ns_ = 0;
     std::int64_t before_restart_ns_ = 0;
-    std::size_t thinned_ = 0; // leading points that are no longer every change there was
+    std::int64_t coarse_ns_ = 0; // spacing of what is older than the newest of the thinned
+    std::size_t thinned_ = 0;    // leading points that are no longer every change there was
 };
 
 } // namespace carbontracker

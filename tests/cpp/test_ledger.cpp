@@ -164,7 +164,7 @@ TEST(an_owner_that_stops_answering_is_replaced_after_seconds) {
     const Account account(device);
     device.silent = true;
     const int updates = device.updates_until_takeover(100);
-    CHECK(updates >= 29 && updates <= 32);
+    CHECK(updates >= 39 && updates <= 42);
     CHECK(says(device, "stopped answering"));
     for (int i = 0; i < 300; ++i) device.update();
     account.right();

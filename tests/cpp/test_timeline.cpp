@@ -164,7 +164,7 @@ TEST(the_first_tick_is_shared_out_where_the_counter_has_a_rhythm) {
 }
 
 TEST(a_counter_without_a_rhythm_moves_in_steps) {
-    Timeline line(counter(0));
+    Timeline line(counter(0, Quality::modelled)); // one that may stand still
     std::vector<Sample> samples(3);
     samples[0].flags = kFirst;
     samples[1] = {1000 * kMilli, 100'000'000, 10 * kMilli, 0, 0, kStoodStill};
