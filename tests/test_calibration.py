@@ -33,9 +33,21 @@ def _power(random: Random, period: float, window: float, jitter: float = 3e-4) -
     return Sensor(counter=False, period=period, window=window, phase=phase, jitter=jitter)
 
 
-def _counter(random: Random, period: float, jitter: float = 3e-4, **more: float) -> Sensor:
-    phase = random.random() * period
-    return Sensor(counter=True, period=period, phase=phase, jitter=jitter, **more)
+def _counter(
+    random: Random,
+    period: float,
+    jitter: float = 3e-4,
+    quantum: float = 1e-3,
+    usual_tick: float | None = None,
+) -> Sensor:
+    return Sensor(
+        counter=True,
+        period=period,
+        phase=random.random() * period,
+        jitter=jitter,
+        quantum=quantum,
+        usual_tick=usual_tick,
+    )
 
 
 CARDS: dict[str, Callable[[Random], list[Sensor]]] = {
@@ -77,6 +89,11 @@ def errors(card: str, load: str, seed: int) -> dict[tuple[float, float], tuple[f
     return result
 
 
+def nearest(seconds: float) -> float:
+    """Return the length of window that this one has."""
+    return min(LENGTHS_S, key=lambda length: abs(length - seconds))
+
+
 @pytest.fixture(scope="module")
 def everything() -> dict[tuple[str, str, float], list[tuple[float, float]]]:
     """Return (error, bar) by card, load and length of window."""
@@ -85,7 +102,7 @@ def everything() -> dict[tuple[str, str, float], list[tuple[float, float]]]:
         for load in LOADS:
             for seed in range(2):
                 for (start, end), pair in errors(card, load, seed).items():
-                    length = min(LENGTHS_S, key=lambda s, d=end - start: abs(s - d))
+                    length = nearest(end - start)
                     found.setdefault((card, load, length), []).append(pair)
     return found
 

@@ -10,10 +10,9 @@ namespace {
 
 constexpr double kMicro = 1e-6;
 constexpr double kNano = 1e-9;
-constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 // What has not moved for so long is not in the middle of a tick.
-constexpr std::int64_t kQuietNs = kSecondNs;
+constexpr std::int64_t kQuietNs = 1'000'000'000;
 constexpr std::int64_t kQuietTicks = 12;
 
 // Updates may be left out; a counter that paused for more ticks than this was really still.
@@ -23,8 +22,7 @@ constexpr std::int64_t kMissedTicks = 8;
 // as covered: readings are periodic, marks are not.
 constexpr std::int64_t kSlackNs = 250'000'000;
 
-// Thinning copies, so it waits until there is something to gain; and what is kept of the past does
-// not grow for ever.
+// Thinning copies, so it waits until there is something to gain; the past does not grow for ever.
 constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
 constexpr std::size_t kMostGaps = 512;
@@ -47,17 +45,15 @@ double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) * kNano;
 }
 
-bool draws_always(const Channel& channel) noexcept {
-    return channel.quality == Quality::measured && channel.part_of.empty() && !channel.superset;
-}
-
 } // namespace
 
 Timeline::Timeline(const Channel& channel)
     : counter_(channel.quantity == Quantity::energy_counter),
       whole_(static_cast<double>(channel.window_ns) >=
              kWhole * static_cast<double>(channel.tick_ns)),
-      always_draws_(draws_always(channel)), usual_tick_ns_(channel.tick_ns),
+      always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
+                    !channel.superset),
+      usual_tick_ns_(channel.tick_ns),
       quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0) {
     points_.reserve(2 * kMostOld);
 }
@@ -207,7 +203,7 @@ Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     const Point& to = points_[k + 1];
     std::int64_t start_ns = from.t_ns;
     const std::int64_t tick_ns = to.tick_ns;
-    if ((from.flags & kFirst) != 0) {
+    if ((from.flags & kFirst) != 0 && (tick_ns > 0 || always_draws_)) {
         // Reading began somewhere within a tick, whose start lies one period before its end.
         const std::int64_t period_ns = tick_ns > 0 ? tick_ns : usual_tick_ns_;
         return {std::min(start_ns, to.t_ns - period_ns), to.t_ns, true};
@@ -284,7 +280,10 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     double error_uj = 0.0;
     if (way.straight) {
         // Between two ticks the power may have had any shape; at a tick its time is unsure.
-        const double shape_uj = shape_joules(k, share, beside.range) / kMicro;
+        double shape_uj = shape_joules(k, share, beside.range) / kMicro;
+        if (b.tick_ns == 0 && (b.flags & kStoodStill) != 0) { // nor is it known when it ticks
+            shape_uj = std::max(shape_uj, rise_uj * std::min(share, 1.0 - share));
+        }
         const double edge_uj =
             rise_uj / length * std::hypot(share * b.unsure_ns, (1.0 - share) * a.unsure_ns);
         error_uj = std::hypot(shape_uj, edge_uj);

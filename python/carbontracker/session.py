@@ -57,7 +57,8 @@ def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str
         ValueError: a rate or a budget that cannot be.
     """
     fields: dict[str, float] = {}
-    for name, value in (("rate_hz", rate_hz), ("overhead_budget", overhead_budget)):
+    given: dict[str, object] = {"rate_hz": rate_hz, "overhead_budget": overhead_budget}
+    for name, value in given.items():
         if value is not None and not isinstance(value, Real):
             message = f"{name} must be a number, not {value!r}"
             raise ValueError(message)
