@@ -44,7 +44,7 @@ private:
     static constexpr double kRelax = 0.4; // a rung lower may cost twice as much
     static constexpr int kOthers = 4;
     static constexpr int kUseful = 5;
-    static constexpr int kMarks = 9;
+    static constexpr int kMarks = 4; // what windows are sharp by is given up last, and not wholly
     static constexpr int kTop = kOthers + kUseful + kMarks;
     static constexpr double kMarkNs = 2e6; // marks closer than this share one reading
 

@@ -296,6 +296,7 @@ class CarbonTracker:
         result = run.result()
         if self.deleted:
             return  # a signal handler has done it while this one waited for the sensors
+        self.deleted = True  # from here on it is this one that ends it
         self.result = result
         self._console.actual(self.result)
         self._write("run_finished", **result_dict(self.result), **self._sampling())

@@ -86,10 +86,10 @@ TEST(the_others_are_lengthened_first_then_totals_then_marks) {
         useful = now.useful();
         marks_ns = now.mark_spacing_ns();
     }
-    CHECK(rungs == 18);
+    CHECK(rungs == 13);
     CHECK(others == 16.0);
     CHECK(useful == 32.0);
-    CHECK(marks_ns == kMarkNs << 9);
+    CHECK(marks_ns == kMarkNs << 4);
 }
 
 TEST(far_beyond_the_budget_several_rungs_are_climbed_at_once) {
@@ -100,15 +100,15 @@ TEST(far_beyond_the_budget_several_rungs_are_climbed_at_once) {
     one.use(1.0);
     one.use(1.0);
     one.use(1.0);
-    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 9); // and no further
+    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 4); // and no further
 }
 
 TEST(it_relaxes_in_the_opposite_order_and_does_not_swing) {
     Governed one(0.005);
     one.use(1.0, 10);
     one.use(0.0025, 100); // half the budget: a rung lower could cost all of it
-    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 9);
-    one.use(0.001, 9);
+    CHECK(one.governor.mark_spacing_ns() == kMarkNs << 4);
+    one.use(0.001, 4);
     CHECK(one.governor.mark_spacing_ns() == kMarkNs);
     CHECK(one.governor.useful() == 32.0);
     one.use(0.001, 5);
