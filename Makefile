@@ -35,10 +35,8 @@ $(PRESETS): $(VENV)/test.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	cmake --preset $@ && cmake --build --preset $@ && ctest --preset $@
 
-bench: $(VENV)/test.stamp  ## costs, each as a ratio against something beside it
-	$(BIN)/python bench/import_time.py
-	PATH="$(CURDIR)/$(BIN):$$PATH"; cmake --preset bench && cmake --build --preset bench
-	build/bench/bench/cpp/bench_core
+bench: $(VENV)/test.stamp  ## costs and errors, each as a ratio against something beside it (BENCH=--full: an hour)
+	$(BIN)/python -m bench.all $(BENCH)
 
 format: $(VENV)/test.stamp  ## rewrite the files as lint wants them
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

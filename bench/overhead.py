@@ -41,7 +41,7 @@ def calibrate(one: peers.Worker, kind: str, slice_s: float) -> int:
     one.ask("work", kind=kind, iterations=TUNE_ITERATIONS)  # imports, caches
     iterations = TUNE_ITERATIONS
     while True:
-        took_s = one.ask("work", kind=kind, iterations=iterations)
+        took_s = float(one.ask("work", kind=kind, iterations=iterations))
         if took_s > slice_s / 4:
             return max(1, round(iterations * slice_s / took_s))
         iterations *= 4
