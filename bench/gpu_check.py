@@ -339,6 +339,8 @@ def main() -> None:
     parser.add_argument("--pretend", action="store_true", help="on a pretended GPU")
     parser.add_argument("--gpu", type=int, help="NVML index; default: the one that PyTorch uses")
     arguments = parser.parse_args()
+    for name, text in {"CARBONTRACKER_LOCATION": "DK", "CARBONTRACKER_RECORD": "0"}.items():
+        os.environ.setdefault(name, text)  # nothing to warn of, no files
     with ExitStack() as stack:
         if arguments.pretend:
             stack.enter_context(pretended())
