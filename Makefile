@@ -59,10 +59,8 @@ $(SOAKS): $(VENV)/test.stamp
 	$(fixed) env $(options) PYTHONPATH=build/$@/site LD_PRELOAD="$(preload)" \
 	  $(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
-bench: $(VENV)/test.stamp  ## costs, each as a ratio against something beside it
-	$(BIN)/python bench/import_time.py
-	PATH="$(CURDIR)/$(BIN):$$PATH"; cmake --preset bench && cmake --build --preset bench
-	build/bench/bench/cpp/bench_core
+bench: $(VENV)/test.stamp  ## costs and errors as ratios, with results (BENCH=--full: an hour)
+	$(BIN)/python -m bench.all $(BENCH)
 
 format: $(VENV)/test.stamp  ## rewrite the files as lint wants them
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -131,6 +131,7 @@ class Machine:
             "CARBONTRACKER_ROOT": str(self.root),
             "CARBONTRACKER_DIR": str(self.folder / "records"),
             "CARBONTRACKER_RECORD": "0",
+            "CARBONTRACKER_LOCATION": "DK",
             "BENCH_ROOT": str(self.root),
             "HOME": str(self.folder),
             **more,

@@ -1,36 +1,35 @@
-"""What `import carbontracker` costs beside bare Python, numpy and carbontracker 2.4.7.
+"""What `import carbontracker` costs beside bare Python, numpy and the peers.
 
 All commands run in turn, interleaved, so that a noisy machine disturbs all of them alike; what is
 reported is the median of each command's time over the bare interpreter's in the same round.
-The peer is installed in an environment of its own, because both packages have one name.
+Each peer is installed in an environment of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
-import sys
 import time
-import venv
-from pathlib import Path
 
-PEER = "carbontracker==2.4.7"
+from bench import peers
+from bench.common import Report, abba, arguments_parser, ratios, spread, table
+
+OURS = "import carbontracker"
+READY = "from carbontracker import measure"
+IMPORTS = {
+    OURS: ("ours", OURS),
+    READY: ("ours", READY),
+    "import carbontracker.tracker": ("ours", "import carbontracker.tracker"),
+    "import numpy": ("ours", "import numpy"),
+    "carbontracker 2.4.7": ("carbontracker", "import carbontracker.tracker"),
+    "CodeCarbon 3.3.2": ("codecarbon", "import codecarbon"),
+    "Zeus 0.16.0": ("zeus", "from zeus.monitor import ZeusMonitor"),
+}
 
 
-def peer_python(folder: Path) -> Path:
-    """Return an interpreter with the peer installed, made at the first use."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing {PEER} into {folder} ...", file=sys.stderr)
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
-    return python
-
-
-def seconds(command: list[str]) -> float:
-    """Return the wall time of a command."""
+def seconds(tool: str, code: str) -> float:
+    """Return the wall time of an interpreter that runs a line."""
+    command = [str(peers.python_of(tool)), "-c", code]
     start = time.perf_counter()
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": ""})
     return time.perf_counter() - start
@@ -38,39 +37,32 @@ def seconds(command: list[str]) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--peer", type=Path, default=Path("build/peer"), help="its environment")
+    parser = arguments_parser(__doc__)
+    parser.add_argument("--rounds", type=int)
     arguments = parser.parse_args()
-    peer = str(peer_python(arguments.peer))
-    here = sys.executable
-    commands = {
-        "bare python, this environment": [here, "-c", "pass"],
-        "import carbontracker": [here, "-c", "import carbontracker"],
-        "import carbontracker.tracker": [here, "-c", "import carbontracker.tracker"],
-        "import numpy": [here, "-c", "import numpy"],
-        "bare python, peer's environment": [peer, "-c", "pass"],
-        f"import carbontracker.tracker ({PEER})": [peer, "-c", "import carbontracker.tracker"],
-    }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for round_number in range(arguments.rounds + 1):
-        for name, command in commands.items():
-            took = seconds(command)
-            if round_number:  # the first round only warms the caches
-                times[name].append(took)
-    bare = {True: times["bare python, peer's environment"], False: next(iter(times.values()))}
-    numpy_extra = statistics.median(
-        a - b for a, b in zip(times["import numpy"], bare[False], strict=True)
-    )
-    print(f"{'':<52} over bare python, ms: median (quartiles)   ratio to numpy")
-    for name, took_s in times.items():
-        of_peer = PEER in name or "peer" in name
-        extra = [a - b for a, b in zip(took_s, bare[of_peer], strict=True)]
-        low, median, high = statistics.quantiles(extra, n=4)
-        print(
-            f"{name:<52} {median * 1e3:8.1f}  ({low * 1e3:.1f} to {high * 1e3:.1f})"
-            f"{median / numpy_extra:28.3f}"
-        )
+    report = Report("import_time", "Time of the import", arguments.quick)
+    tools = peers.available(sorted({tool for tool, _ in IMPORTS.values()}))
+    wanted = {name: entry for name, entry in IMPORTS.items() if entry[0] in tools}
+    extra_ms: dict[str, list[float]] = {name: [] for name in wanted}
+    for number, name in abba(
+        list(wanted), 1 + (arguments.rounds or (7 if arguments.quick else 15))
+    ):
+        tool, code = wanted[name]
+        over_bare_ms = 1e3 * (seconds(tool, code) - seconds(tool, "pass"))
+        if number:  # the first round only warms the caches
+            extra_ms[name].append(over_bare_ms)
+    numpy_ms = extra_ms["import numpy"]
+    rows = [
+        [name, str(spread(values)), str(ratios(values, numpy_ms))]
+        for name, values in extra_ms.items()
+    ]
+    report.say("Over bare Python of the same environment:")
+    report.say(table(["import", "ms (quartiles)", "ratio to numpy's"], rows))
+    report.row(OURS, ratios(extra_ms[OURS], numpy_ms), "import numpy")
+    # The package itself loads nothing: beside the peers stands what is ready for use.
+    for name in (name for name, (tool, _) in wanted.items() if tool != "ours"):
+        report.row(READY, ratios(extra_ms[READY], extra_ms[name]), name)
+    report.finish(arguments)
 
 
 if __name__ == "__main__":
