@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ BUILD = ROOT / "build" / "bench-tools"
 """Where compiled helpers are kept."""
 
 NAN = float("nan")
+MOST_STEAL = 0.01
+"""Of the run; above it no goal is judged."""
+MOST_DRIFT = 0.15
+"""How far the quartiles of a calibration may move from slice to slice; beyond, none is judged."""
 
 # ---- statistics ----------------------------------------------------------------------------
 
@@ -99,6 +104,15 @@ def ratio_of_means(ours: Sequence[float], theirs: Sequence[float], seed: int = 1
         for _ in range(500)
     )
     return Spread(statistics.fmean(a) / statistics.fmean(b), drawn[12], drawn[487], len(a))
+
+
+def unsteady(calibration: Sequence[float]) -> str:
+    """Return why a run says nothing, from the same thing measured again and again, or nothing."""
+    steps = [b / a for a, b in itertools.pairwise(calibration) if a]
+    null = spread(steps)
+    if max(abs(null.low - 1), abs(null.high - 1)) <= MOST_DRIFT:
+        return ""
+    return f"the same loop again: {null}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -182,10 +196,14 @@ class Row:
     against: str
     goal: float | None = None
     """The ratio should not be above this; None where there is no such goal."""
+    doubt: str = ""
+    """Why nothing may be concluded from this run, where that is so."""
 
     def cells(self) -> list[str]:
         """Return the row as text, with the verdict on its goal."""
-        if self.goal is None or math.isnan(self.ratio.median):
+        if self.doubt:
+            verdict = f"not judged: {self.doubt}"
+        elif self.goal is None or math.isnan(self.ratio.median):
             verdict = ""
         else:
             met = "met" if self.ratio.median <= self.goal else "missed"
@@ -223,15 +241,21 @@ class Report:
         self.parts.append(text)
         print(text, end="\n\n", flush=True)
 
-    def row(self, what: str, ratio: Spread, against: str, goal: float | None = None) -> None:
-        """Add a line to the table of ratios."""
-        self.rows.append(Row(what, ratio, against, goal))
+    def row(
+        self, what: str, ratio: Spread, against: str, goal: float | None = None, doubt: str = ""
+    ) -> None:
+        """Add a line to the table of ratios; `doubt` says why it must not be judged."""
+        self.rows.append(Row(what, ratio, against, goal, doubt))
+
+    def steal(self) -> float:
+        """Return the share of the run that the hypervisor has stolen."""
+        stolen, total = (b - a for a, b in zip(self.steal_at_start, stolen_ticks(), strict=True))
+        return stolen / max(1, total)
 
     def text(self) -> str:
         """Return the whole report as markdown."""
-        stolen, total = (b - a for a, b in zip(self.steal_at_start, stolen_ticks(), strict=True))
         mode = "quick" if self.quick else "full"
-        noise = f"{100 * stolen / max(1, total):.2f} % of the run stolen by the hypervisor"
+        noise = f"{100 * self.steal():.2f} % of the run stolen by the hypervisor"
         load = f"load average at its end {os.getloadavg()[0]:.2f}"
         machine = [*machine_lines(), f"mode: {mode}; {noise}; {load}"]
         ratio_table = [table(RATIO_HEAD, [row.cells() for row in self.rows])] if self.rows else []
@@ -240,6 +264,9 @@ class Report:
 
     def finish(self, arguments: argparse.Namespace) -> None:
         """Show the ratios; write the report and, if asked, the rows for the common table."""
+        if (share := self.steal()) > MOST_STEAL:
+            reason = f"{100 * share:.1f} % stolen by the hypervisor"
+            self.rows = [replace(row, doubt=row.doubt or reason) for row in self.rows]
         if self.rows:
             print(table(RATIO_HEAD, [row.cells() for row in self.rows]), flush=True)
         arguments.results.mkdir(parents=True, exist_ok=True)

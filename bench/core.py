@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.common import ROOT, Report, Spread, arguments_parser, table
+from bench.common import MOST_DRIFT, ROOT, Report, Spread, arguments_parser, table
 
 PROGRAM = ROOT / "build" / "bench" / "bench" / "cpp" / "bench_core"
 
@@ -33,6 +33,12 @@ def build() -> Path:
     return PROGRAM
 
 
+def doubt_of(null: Spread) -> str:
+    """Return why a ratio says nothing, from what the same thing gave twice; or nothing."""
+    steady = max(abs(null.low - 1), abs(null.high - 1)) <= MOST_DRIFT
+    return "" if steady else f"the same loop again: {null}"
+
+
 def main() -> None:
     """Print the table."""
     arguments = arguments_parser(__doc__).parse_args()
@@ -45,10 +51,16 @@ def main() -> None:
     ]
     head, rows = lines[0], lines[1:]
     report.say(table(head, rows))
+    nulls = {
+        what: Spread(float(median), float(low), float(high), int(count))
+        for what, median, low, high, unit, count in rows
+        if unit.startswith("null: ")
+    }
     for what, median, low, high, unit, count in rows:
         if unit.startswith("ratio to "):
             values = Spread(float(median), float(low), float(high), int(count))
-            report.row(what, values, unit.removeprefix("ratio to "))
+            doubt = doubt_of(nulls[what]) if what in nulls else ""
+            report.row(what, values, unit.removeprefix("ratio to "), doubt=doubt)
     report.finish(arguments)
 
 

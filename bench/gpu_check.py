@@ -48,6 +48,8 @@ Changes = dict[str, list[tuple[int, int]]]
 LENGTHS_S = {0.02: 40, 0.05: 30, 0.2: 20, 1.0: 10, 5.0: 4, 20.0: 2}
 QUICK_LENGTHS_S = {0.02: 15, 0.05: 15, 0.2: 10, 1.0: 3}
 WAIT_S = 3.0
+REST_S = 0.3
+GOAL = 1.01
 
 # ---- NVML calls ------------------------------------------------------------------------------
 
@@ -249,25 +251,34 @@ RATES: dict[str, dict[str, str]] = {
 }
 
 
-def slow_down(load: Load, pairs: int, slice_s: float, report: Report) -> None:
-    """Compare training steps with and without the tracker, in pairs."""
+def slow_down(load: Load, repeats: int, slice_s: float, report: Report) -> None:
+    """Compare training steps with and without the tracker, with a null test beside."""
     steps = max(1, round(20 * slice_s / (load.train(20) and load.train(20))))
     rows = []
     for name, settings in RATES.items():
-        values = [_pair(load, settings, steps, number) for number in range(pairs)]
-        interval = confidence(values)
-        rows.append([name, str(interval), str(pairs)])
-        report.row(f"training step under {name}", interval, "the same untracked", 1.01)
+        values = [_triple(load, settings, steps) for _ in range(repeats)]
+        interval, null = (confidence(list(column)) for column in zip(*values, strict=True))
+        rows.append([name, str(interval), str(null), str(repeats)])
+        quiet = max(abs(null.low - 1), abs(null.high - 1)) <= GOAL - 1
+        doubt = "" if quiet else f"null test {null}"
+        report.row(f"training step under {name}", interval, "the same untracked", GOAL, doubt)
     report.say(f"Training loop, {steps} steps a slice, wall time, bootstrap 95 % intervals:")
-    report.say(table(["tracker", "time with / without", "pairs"], rows))
+    head = ["tracker", "time with / without", "null: without / without", "repetitions"]
+    report.say(table(head, rows))
 
 
-def _pair(load: Load, settings: dict[str, str], steps: int, number: int) -> float:
-    took_s = {}
-    for tracked in (True, False) if number % 2 == 0 else (False, True):
-        with tracking(settings) if tracked else ExitStack():
-            took_s[tracked] = load.train(steps)
-    return took_s[True] / took_s[False]
+def _triple(load: Load, settings: dict[str, str], steps: int) -> tuple[float, float]:
+    """Train without, with and without the tracker; return with / without, and last / first."""
+    first_s = _untracked(load, steps)
+    with tracking(settings):
+        with_s = load.train(steps)
+    last_s = _untracked(load, steps)
+    return 2 * with_s / (first_s + last_s), last_s / first_s
+
+
+def _untracked(load: Load, steps: int) -> float:
+    time.sleep(REST_S)  # as long as the tracker is given to start
+    return load.train(steps)
 
 
 @contextmanager
@@ -279,7 +290,7 @@ def tracking(settings: dict[str, str]) -> Iterator[None]:
     os.environ.update(settings)
     tracker = CarbonTracker(epochs=1_000_000, epochs_before_pred=0, verbose=0)
     tracker.epoch_start()
-    time.sleep(0.3)
+    time.sleep(REST_S)
     try:
         yield
     finally:

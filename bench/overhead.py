@@ -1,11 +1,12 @@
 """By how much a tracker slows down what it measures: loops of numpy, Python and PyTorch.
 
 Each tool runs in a process of its environment, on the same pretended hardware (eight GPUs, four
-RAPL counters). Slices of the same work alternate in one process, so that they lie in the same
-memory: with the tool measuring, as it does during a training, and with it stopped. The process is
-bound, with all its threads and helpers, to one core, so all that a tool does is seen: preemption,
-caches and interpreter lock. The wall time of a slice over that of its neighbour is the slow-down.
-In full mode slices last long enough for a sampler of one reading a second.
+RAPL counters). Slices of the same work follow each other in one process, so that they lie in the
+same memory: with the tool stopped, measuring as it does during a training, and stopped again, each
+after the same rest. The two without are the null test: where they differ by more than the goal,
+nothing is judged. The process is bound, with all its threads and helpers, to one core, so all that
+a tool does is seen: preemption, caches and interpreter lock. In full mode slices last long enough
+for a sampler of one reading a second.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import time
 from typing import TYPE_CHECKING
 
 from bench import peers
-from bench.common import Report, arguments_parser, confidence, figure, table
+from bench.common import Report, Spread, arguments_parser, confidence, table
 from bench.hardware import Machine, board, machine, rapl_zones
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KINDS = ("python", "numpy", "torch")
+CONTROL = "no tool (control)"
+"""Goes through the same motions as the tools: whatever it shows is the bench's own error."""
 ARMS: dict[str, tuple[str, dict[str, str]]] = {
+    CONTROL: ("none", {}),
     "ours, default": ("ours", {}),
     "ours, 1 kHz": ("ours", {"CARBONTRACKER_PERIOD": "0.001", "CARBONTRACKER_BUDGET": "0"}),
     "carbontracker 2.4.7": ("carbontracker", {}),
@@ -49,39 +53,48 @@ def calibrate(one: peers.Worker, kind: str, slice_s: float) -> int:
 
 def slow_downs(
     host: Machine, arm: str, kinds: Sequence[str], pairs: int, slice_s: float
-) -> dict[str, list[float]]:
-    """Return, by kind of work, the time with the tool over the time without, pair by pair."""
+) -> dict[str, list[tuple[float, float]]]:
+    """Return, by kind of work, time with over without the tool, and the null test, each time."""
     tool, settings = ARMS[arm]
     name = arm.replace(" ", "-")
     environment = host.environment(name, OMP_NUM_THREADS="1", **settings)
     log = host.folder / f"{name}.log"
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     if host.powercap is not None:
         peers.pin(host.powercap.process.pid, CORES[0])
     with peers.worker(tool, environment, torch="torch" in kinds, log=log) as one:
-        if tool != "ours":  # whose windows would keep the sampling going
+        if tool not in ("ours", "none"):  # whose windows would keep the sampling going
             one.ask("start")
         for command in ("resume", "pause"):  # what is done once only is done then
             one.ask("call", name=command)
         peers.pin(one.pid, CORES[-1])
         for kind in kinds:
             iterations = calibrate(one, kind, slice_s)
-            found[kind] = [pair(one, kind, iterations, number) for number in range(pairs)]
+            found[kind] = [triple(one, kind, iterations) for _ in range(pairs)]
     return found
 
 
-def pair(one: peers.Worker, kind: str, iterations: int, number: int) -> float:
-    """Do the same work with and without the tool, in an order that alternates."""
-    took_s = {}
-    for measured in (True, False) if number % 2 == 0 else (False, True):
-        if measured:
-            one.ask("call", name="resume")
-            peers.pin(one.pid, CORES[-1])
-            time.sleep(SETTLE_S)
-        took_s[measured] = one.ask("work", kind=kind, iterations=iterations)
-        if measured:
-            one.ask("call", name="pause")
-    return float(took_s[True] / took_s[False])
+def triple(one: peers.Worker, kind: str, iterations: int) -> tuple[float, float]:
+    """Work without the tool, with it, and without; return with / without, and last / first."""
+    first_s = untracked(one, kind, iterations)
+    one.ask("call", name="resume")
+    peers.pin(one.pid, CORES[-1])
+    time.sleep(SETTLE_S)
+    with_s = float(one.ask("work", kind=kind, iterations=iterations))
+    one.ask("call", name="pause")
+    last_s = untracked(one, kind, iterations)
+    return 2 * with_s / (first_s + last_s), last_s / first_s
+
+
+def untracked(one: peers.Worker, kind: str, iterations: int) -> float:
+    """Work without the tool, after the same rest as with it."""
+    time.sleep(SETTLE_S)
+    return float(one.ask("work", kind=kind, iterations=iterations))
+
+
+def is_quiet(null: Spread) -> bool:
+    """Return whether the same work without a tool took the same time, as far as the goal asks."""
+    return abs(null.low - 1) <= GOAL - 1 and abs(null.high - 1) <= GOAL - 1
 
 
 def main() -> None:
@@ -109,13 +122,14 @@ def main() -> None:
         with machine(boards, rapl_zones(4)) as host:
             found = slow_downs(host, arm, kinds, pairs, slice_s)
         for kind, values in found.items():
-            interval = confidence(values)
-            percent = [f"{100 * (value - 1):+.2f}" for value in (interval.low, interval.high)]
-            rows.append([arm, kind, figure(interval.median), " to ".join(percent), str(pairs)])
+            interval, null = (confidence(list(column)) for column in zip(*values, strict=True))
+            verdict = "" if is_quiet(null) else "too noisy to judge"
+            rows.append([arm, kind, str(interval), str(null), verdict])
+            doubt = "" if is_quiet(null) else f"null test {null}"
             goal = GOAL if arm.startswith("ours") else None
-            report.row(f"{kind} loop under {arm}", interval, "the same without a tool", goal)
-    head = ["tool", "work", "time with / without", "slow-down, %, 95 % interval", "pairs"]
-    report.say(f"Slices of {slice_s} s; medians with bootstrap 95 % confidence intervals.")
+            report.row(f"{kind} loop under {arm}", interval, "the same without a tool", goal, doubt)
+    head = ["tool", "work", "time with / without", "null: without / without", ""]
+    report.say(f"Slices of {slice_s} s, {pairs} times; bootstrap 95 % confidence intervals.")
     report.say(table(head, rows))
     report.finish(arguments)
 

@@ -26,6 +26,7 @@ REQUIREMENTS = {
 TORCH = "torch==2.13.0"
 NAMES = {
     "ours": "ours",
+    "none": "no tool",
     "carbontracker": "carbontracker 2.4.7",
     "codecarbon": "CodeCarbon 3.3.2",
     "zeus": "Zeus 0.16.0",
@@ -43,7 +44,7 @@ def python_of(tool: str) -> Path:
     Raises:
         UnavailableError: the package index cannot be reached.
     """
-    if tool == "ours":
+    if tool in ("ours", "none"):
         return Path(sys.executable)
     folder = FOLDER / tool
     python = folder / "bin" / "python"
