@@ -71,7 +71,8 @@ double bare_slice(Files& files) {
 
 // The same for a sampler over the same files.
 double sampler_slice(const std::filesystem::path& folder) {
-    Sampler sampler("bench", std::make_unique<Files>(folder), {kPeriodNs, 0.0});
+    Sampler sampler("bench", std::make_unique<Files>(folder), {kPeriodNs},
+                    std::vector<Use>(kFiles, Use::total));
     sampler.start();
     const timespec slice{kSliceNs / kNanosPerSecond, 0};
     nanosleep(&slice, nullptr);
