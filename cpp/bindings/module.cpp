@@ -45,15 +45,6 @@ py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
     return py::make_tuple(as_tuple(machine.total), devices);
 }
 
-const char* quality_name(ct::Quality quality) {
-    switch (quality) {
-    case ct::Quality::measured: return "measured";
-    case ct::Quality::integrated: return "integrated";
-    case ct::Quality::modelled: return "modelled";
-    }
-    return "modelled";
-}
-
 void bind_host(py::module_& m) {
     py::class_<ct::SimulatedDevice>(m, "SimulatedDevice")
         .def(py::init<std::string, std::string, std::string>(), py::arg("kind"), py::arg("name"),
@@ -87,7 +78,7 @@ void bind_entry(py::module_& m) {
         .def_property_readonly("part_of", [](const ct::Entry& e) { return e.channel.part_of; })
         .def_property_readonly("detail", [](const ct::Entry& e) { return e.channel.detail; })
         .def_property_readonly("quality",
-                               [](const ct::Entry& e) { return quality_name(e.channel.quality); })
+                               [](const ct::Entry& e) { return ct::name_of(e.channel.quality); })
         .def_property_readonly(
             "is_counter",
             [](const ct::Entry& e) { return e.channel.quantity == ct::Quantity::energy_counter; })

@@ -11,15 +11,6 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr Energy kMissing{kNan, kNan, 0.0, 0.0, "missing"};
 
-const char* name_of(Quality quality) noexcept {
-    switch (quality) {
-    case Quality::measured: return "measured";
-    case Quality::integrated: return "integrated";
-    case Quality::modelled: return "modelled";
-    }
-    return "modelled";
-}
-
 const char* together(const char* a, const char* b) noexcept {
     return std::strcmp(a, b) == 0 ? a : "mixed";
 }

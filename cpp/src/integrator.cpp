@@ -1,7 +1,6 @@
 #include "integrator.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "clock.hpp"
 
@@ -18,18 +17,8 @@ constexpr std::int64_t kBridgeNs = 10 * kNanosPerSecond;
 // A steady power still makes a sample now and then, so that E(t) goes on.
 constexpr std::int64_t kStillNs = 50'000'000;
 
-// A mean over this much of the refresh period stands for all of it.
-constexpr double kWhole = 0.8;
-
-// How far a learned refresh period may be from the table's, as a share of it.
-constexpr double kSameSensor = 0.35;
-
 double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) / static_cast<double>(kNanosPerSecond);
-}
-
-bool covers(std::int64_t window_ns, std::int64_t refresh_ns) noexcept {
-    return static_cast<double>(window_ns) >= kWhole * static_cast<double>(refresh_ns);
 }
 
 } // namespace
@@ -41,8 +30,7 @@ Integrator::Integrator(const Channel& channel) noexcept
 // A sensor that refreshes at another rate than the table has it is not the sensor of the table, and
 // what it averages over is not known: then its readings are taken for those of a moment.
 std::int64_t Integrator::window_ns(std::int64_t refresh_ns) const noexcept {
-    const auto off = static_cast<double>(refresh_ns - usual_ns_);
-    return std::abs(off) <= kSameSensor * static_cast<double>(usual_ns_) ? window_ns_ : 0;
+    return is_usual_refresh(refresh_ns, usual_ns_) ? window_ns_ : 0;
 }
 
 double Integrator::watts(std::uint64_t raw) const noexcept {
@@ -99,7 +87,7 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     const double before = watts(last_.raw);
     const double now = watts(reading.raw);
     const double mean =
-        every && covers(window_ns(refresh_ns), refresh_ns) ? now : 0.5 * (before + now);
+        every && covers_refresh(window_ns(refresh_ns), refresh_ns) ? now : 0.5 * (before + now);
     joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
     known_to_ns_ += dt_ns;
     last_ = reading;
@@ -127,7 +115,8 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
 
 void Integrator::publish(std::int64_t refresh_ns, Sample& sample) const noexcept {
     const std::int64_t mean_ns = window_ns(refresh_ns);
-    const std::int64_t beyond_ns = covers(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns;
+    const std::int64_t beyond_ns =
+        covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns;
     sample = {};
     sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;
     sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);

@@ -24,7 +24,6 @@ constexpr std::int64_t kAlmost = 90; // percent: ticks jitter
 // card; a sensor that looks at a part of the time only can miss a good deal of a restless load.
 constexpr double kToleranceWhole = 0.2;
 constexpr double kTolerancePart = 0.35;
-constexpr double kWhole = 0.8;
 
 // Times what the power readings leave open, on top of that: their errors are independent of each
 // other only as long as the load is not in step with the sensor.
@@ -40,16 +39,12 @@ constexpr double kLeastQuanta = 50.0;
 // So many of the newest samples are compared one by one.
 constexpr std::size_t kMostCompared = 64;
 
-bool covers_refresh(const Channel& power) noexcept {
-    return static_cast<double>(power.window_ns) >= kWhole * static_cast<double>(power.tick_ns);
-}
-
 } // namespace
 
 bool shapes(const Channel& power, const Channel& counter) noexcept {
     return power.quantity == Quantity::power && counter.quantity == Quantity::energy_counter &&
            power.window_ns <= 2 * counter.tick_ns &&
-           (covers_refresh(power) || 2 * power.tick_ns <= counter.tick_ns);
+           (covers_refresh(power.window_ns, power.tick_ns) || 2 * power.tick_ns <= counter.tick_ns);
 }
 
 Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channels)
@@ -59,7 +54,7 @@ Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channe
     for (const std::size_t i : members_) {
         const Channel& channel = channels[i];
         if (channel.quantity != Quantity::power) continue;
-        const bool whole = covers_refresh(channel);
+        const bool whole = covers_refresh(channel.window_ns, channel.tick_ns);
         if (range_ == kNone && channel.window_ns <= 2 * owner.tick_ns) range_ = i;
         if (shape_ == kNone && shapes(channel, owner)) shape_ = i;
         // A mean over many updates comes too late to be heard on a few.

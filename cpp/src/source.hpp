@@ -46,6 +46,29 @@ struct Channel {
     std::string detail;         ///< how it is read, and every assumption made, for people
 };
 
+/// "measured", "integrated" or "modelled".
+[[nodiscard]] constexpr const char* name_of(Quality quality) noexcept {
+    switch (quality) {
+    case Quality::measured: return "measured";
+    case Quality::integrated: return "integrated";
+    case Quality::modelled: return "modelled";
+    }
+    return "modelled";
+}
+
+/// Whether a mean over `window_ns` stands for all of a refresh period.
+[[nodiscard]] constexpr bool covers_refresh(std::int64_t window_ns,
+                                            std::int64_t refresh_ns) noexcept {
+    return static_cast<double>(window_ns) >= 0.8 * static_cast<double>(refresh_ns);
+}
+
+/// Whether a learned refresh period is that of the sensor whose usual one is given.
+[[nodiscard]] constexpr bool is_usual_refresh(std::int64_t learned_ns,
+                                              std::int64_t usual_ns) noexcept {
+    const auto off = static_cast<double>(learned_ns - usual_ns);
+    return (off < 0.0 ? -off : off) <= 0.35 * static_cast<double>(usual_ns);
+}
+
 enum class Status : std::uint8_t {
     ok,
     retry, ///< this reading failed; the next one may not

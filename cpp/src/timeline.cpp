@@ -37,9 +37,7 @@ constexpr double kWorst = 1.15;      // the worst case is common: both ends of a
 constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
 constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
-constexpr double kWhole = 0.8;
 constexpr std::int64_t kClearlyApart = 4;
-constexpr double kSameSensor = 0.35; // as in integrator.cpp
 
 double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) * kNano;
@@ -49,8 +47,7 @@ double seconds(std::int64_t ns) noexcept {
 
 Timeline::Timeline(const Channel& channel)
     : counter_(channel.quantity == Quantity::energy_counter),
-      whole_(static_cast<double>(channel.window_ns) >=
-             kWhole * static_cast<double>(channel.tick_ns)),
+      whole_(covers_refresh(channel.window_ns, channel.tick_ns)),
       always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
                     !channel.superset),
       usual_tick_ns_(channel.tick_ns),
@@ -178,9 +175,8 @@ std::int64_t Timeline::tick_ns() const noexcept {
 }
 
 bool Timeline::is_whole() const noexcept {
-    const auto off = static_cast<double>(tick_ns() - usual_tick_ns_);
     return whole_ && !points_.empty() && points_.back().tick_ns != 0 &&
-           std::abs(off) <= kSameSensor * static_cast<double>(usual_tick_ns_);
+           is_usual_refresh(tick_ns(), usual_tick_ns_);
 }
 
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
