@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
+from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
@@ -27,59 +27,13 @@ from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
-
-_Method = TypeVar("_Method", bound="Callable[..., Any]")
-
-
-def _harmless(method: _Method) -> _Method:
-    """Let nothing but ``SystemExit`` out of ``method``: monitoring fails, the training goes on.
-
-    Does nothing in a forked child and after the end.
-    """
-
-    @functools.wraps(method)
-    def guarded(self: CarbonTracker, *args: Any, **kwargs: Any) -> Any:
-        if self.deleted or os.getpid() != self._owner_pid:
-            return None
-        try:
-            return method(self, *args, **kwargs)
-        except Exception:  # noqa: BLE001  # the outermost edge: see the docstring
-            if not self.deleted:  # else a signal handler has ended monitoring meanwhile
-                self._give_up(traceback.format_exc())
-            return None
-
-    return cast("_Method", guarded)
-
-
-class EpochCount(int):
-    """The number of epochs, as upstream's attribute; calling it iterates over them, marked."""
-
-    _tracker: CarbonTracker
-
-    def __new__(cls, epochs: int, tracker: CarbonTracker) -> EpochCount:
-        """Return the count, bound to its tracker."""
-        count = super().__new__(cls, epochs)
-        count._tracker = tracker
-        return count
-
-    def __call__(self) -> Iterator[int]:
-        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch."""
-        for index in range(self):
-            self._tracker.epoch_start()
-            try:
-                yield index
-            except GeneratorExit:
-                # The loop was left by break or an exception: so is the training.
-                self._tracker.stop()
-                raise
-            self._tracker.epoch_end()
 
 
 class CarbonTracker:
@@ -187,7 +141,7 @@ class CarbonTracker:
         message = f"'CarbonTracker' object has no attribute {name!r}"
         raise AttributeError(message)
 
-    @_harmless
+    @harmless
     def epoch_start(self) -> None:
         """Mark the beginning of an epoch."""
         run = self._monitored()
@@ -199,7 +153,7 @@ class CarbonTracker:
         self.epoch_counter += 1
         run.start_epoch()
 
-    @_harmless
+    @harmless
     def epoch_end(self) -> None:
         """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
         if not self._monitored().in_epoch:
@@ -207,7 +161,7 @@ class CarbonTracker:
             return
         self._finish_epoch()
 
-    @_harmless
+    @harmless
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came."""
         run = self._monitored()
@@ -218,7 +172,7 @@ class CarbonTracker:
             self._console.unfinished(epoch)
         self._end()
 
-    @_harmless
+    @harmless
     def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
         """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``.
 

@@ -1,0 +1,59 @@
+"""How the drop-in behaves inside somebody's training: harmless, and countable by epochs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carbontracker.tracker import CarbonTracker
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+def harmless(method: _Method) -> _Method:
+    """Let nothing but ``SystemExit`` out of ``method``: monitoring fails, the training goes on.
+
+    Does nothing in a forked child and after the end.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: CarbonTracker, *args: Any, **kwargs: Any) -> Any:
+        if self.deleted or os.getpid() != self._owner_pid:
+            return None
+        try:
+            return method(self, *args, **kwargs)
+        except Exception:  # noqa: BLE001  # the outermost edge: see the docstring
+            if not self.deleted:  # else a signal handler has ended monitoring meanwhile
+                self._give_up(traceback.format_exc())
+            return None
+
+    return cast("_Method", guarded)
+
+
+class EpochCount(int):
+    """The number of epochs, as upstream's attribute; calling it iterates over them, marked."""
+
+    _tracker: CarbonTracker
+
+    def __new__(cls, epochs: int, tracker: CarbonTracker) -> EpochCount:
+        """Return the count, bound to its tracker."""
+        count = super().__new__(cls, epochs)
+        count._tracker = tracker
+        return count
+
+    def __call__(self) -> Iterator[int]:
+        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch."""
+        for index in range(self):
+            self._tracker.epoch_start()
+            try:
+                yield index
+            except GeneratorExit:
+                # The loop was left by break or an exception: so is the training.
+                self._tracker.stop()
+                raise
+            self._tracker.epoch_end()
