@@ -2,34 +2,46 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <vector>
 
 namespace carbontracker {
 
-/// A ladder of thrift. Every rung doubles one distance: first between the readings of channels that
-/// only refine or watch over others, then between those of the channels that make the total, last
-/// between the marks that are given readings of their own.
+/// What a source may use of one core: what the others leave, of which none holds on to more than an
+/// equal part. So the dearest source becomes thrifty, and not the cheap one beside it.
+[[nodiscard]] inline std::vector<double> allot(double budget, const std::vector<double>& shares) {
+    const double equal = budget / static_cast<double>(std::max<std::size_t>(shares.size(), 1));
+    double held = 0.0;
+    for (const double share : shares) held += std::min(share, equal);
+    std::vector<double> result;
+    for (const double share : shares) result.push_back(budget - held + std::min(share, equal));
+    return result;
+}
+
+/// A ladder of thrift, one for each source. Every rung doubles one distance: first between the
+/// readings of channels that only refine or watch over others, then between those of the channels
+/// that make the total, last between the marks that are given readings of their own.
 class Governor {
 public:
-    explicit Governor(double budget) noexcept : budget_(budget) {}
-
-    /// What was used of one core since the last call, after `wall_ns` of sampling.
-    void account(std::int64_t cpu_ns, std::int64_t wall_ns) noexcept {
+    /// What was used of one core since the last call; NaN while that says nothing.
+    [[nodiscard]] double share(std::int64_t cpu_ns, std::int64_t wall_ns) noexcept {
         const auto used = static_cast<double>(cpu_ns - cpu_ns_);
         const auto passed = static_cast<double>(wall_ns - wall_ns_);
         cpu_ns_ = cpu_ns;
         wall_ns_ = wall_ns;
-        if (budget_ <= 0.0 || passed <= 0.0 || wall_ns < kLearningNs) return;
-        const double share = used / passed;
-        int rung = rung_.load(std::memory_order_relaxed);
-        if (share > budget_) {
-            const double doublings = std::ceil(std::log2(share / budget_));
-            rung = std::min(rung + static_cast<int>(std::min(doublings, double{kTop})), kTop);
+        if (passed <= 0.0 || wall_ns < kLearningNs) return std::numeric_limits<double>::quiet_NaN();
+        return used / passed;
+    }
+
+    /// Climbs or descends after a second in which `share` was used; neither, where that is NaN.
+    void keep(double share, double budget) noexcept {
+        if (share > budget) {
+            const double doublings = budget > 0.0 ? std::ceil(std::log2(share / budget)) : kTop;
+            rung_ = std::min(rung_ + static_cast<int>(std::min(doublings, double{kTop})), kTop);
         }
-        if (share < kRelax * budget_) rung = std::max(rung - 1, 0);
-        rung_.store(rung, std::memory_order_relaxed);
+        if (share < kRelax * budget) rung_ = std::max(rung_ - 1, 0);
     }
 
     [[nodiscard]] double others() const noexcept { return doubled(0, kOthers); }
@@ -49,14 +61,12 @@ private:
     static constexpr double kMarkNs = 2e6; // marks closer than this share one reading
 
     [[nodiscard]] double doubled(int below, int most) const noexcept {
-        const int steps = std::clamp(rung_.load(std::memory_order_relaxed) - below, 0, most);
-        return static_cast<double>(1 << steps);
+        return static_cast<double>(1 << std::clamp(rung_ - below, 0, most));
     }
 
-    const double budget_;
     std::int64_t cpu_ns_ = 0;
     std::int64_t wall_ns_ = 0;
-    std::atomic<int> rung_{0};
+    int rung_ = 0;
 };
 
 } // namespace carbontracker

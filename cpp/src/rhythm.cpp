@@ -294,7 +294,7 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     if (mode_ != Mode::locked || visit_.stage == Stage::idle) return;
     const auto read = static_cast<double>(read_ns);
     if (changed && lock_.edge_ns >= visit_.edge_ns - 0.5 * lock_.period_ns) {
-        visit_.stage = Stage::idle;
+        finish_visit();
         visit_.wanted = false;
         return;
     }
@@ -305,7 +305,7 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     const int most = always_moves_ && !visit_.moved ? kTries : 1;
     if (visit_.stage == Stage::after && read >= visit_.edge_ns + 0.9 * lock_.margin_ns &&
         ++visit_.tries > most) {
-        visit_.stage = Stage::idle; // no change: the update was left out, or showed the same value
+        finish_visit(); // no change: the update was left out, or showed the same value
         if (visit_.moved) {
             // Or the first reading had found it already, and took it for the one before.
             lock_.edge_ns -= lock_.margin_ns;
@@ -317,7 +317,13 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     }
 }
 
-std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept {
+void Rhythm::finish_visit() noexcept {
+    visit_.stage = Stage::idle;
+    visit_.last_ns = visit_.edge_ns;
+}
+
+std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
+                                   double thrift) noexcept {
     const double period = lock_.period_ns;
     const double margin = lock_.margin_ns;
     const auto now = static_cast<double>(now_ns);
@@ -330,12 +336,15 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns)
         const double later = now + margin * static_cast<double>(1 << visit_.tries);
         return to_ns(after > now ? after : std::min(later, now + 0.3 * period));
     }
+    // Who must be thrifty loses count rather than visit edges that nobody can afford.
     const double skipped =
-        std::min(lock_.reach, std::floor(static_cast<double>(spacing_ns) / period));
+        std::min(lock_.reach * thrift, std::floor(static_cast<double>(spacing_ns) / period));
     visit_.sparse = skipped >= 2.0;
     const double stride = visit_.wanted ? 1.0 : std::max(1.0, skipped);
     const double coming = std::ceil((now + kLeastMarginNs * 0.5 - lock_.edge_ns) / period);
-    const double edge = lock_.edge_ns + std::max(stride, coming) * period;
+    // From the newest visit, which may have found that the update showed the same value again.
+    const double visited = std::max(0.0, std::round((visit_.last_ns - lock_.edge_ns) / period));
+    const double edge = lock_.edge_ns + std::max(visited + stride, coming) * period;
     if (visit_.stage == Stage::idle || visit_.wanted || edge < visit_.edge_ns) {
         visit_.edge_ns = edge;
         visit_.stage = Stage::before;
@@ -358,8 +367,9 @@ std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
     return last_read_ns_ + search_.step_ns;
 }
 
-std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept {
-    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns);
+std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
+                                  double thrift) noexcept {
+    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, thrift);
     if (mode_ == Mode::searching) {
         const std::int64_t next_ns = next_search_ns(now_ns);
         if (mode_ == Mode::searching) return next_ns;

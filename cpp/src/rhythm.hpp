@@ -35,7 +35,9 @@ public:
 
     /// When to read next: at once where that is past. `spacing_ns` is how far apart edges worth a
     /// visit are; without a rhythm it is the period of a steady rate.
-    [[nodiscard]] std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept;
+    /// `thrift`: how many times further apart than usual that spacing is, to spare cost.
+    [[nodiscard]] std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
+                                            double thrift = 1.0) noexcept;
 
     /// The same where a steady rate is kept anyway: when a mark wants a reading between its
     /// deadlines, else 0.
@@ -75,7 +77,9 @@ private:
     void correct(double edge_ns, double error_ns, double edges) noexcept;
     void distrust(int how_much, std::int64_t now_ns) noexcept;
     void visited(std::int64_t read_ns, bool changed) noexcept;
-    [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns) noexcept;
+    void finish_visit() noexcept;
+    [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
+                                             double thrift) noexcept;
     [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns) noexcept;
     [[nodiscard]] bool stamped() const noexcept;
 
@@ -110,6 +114,7 @@ private:
 
     struct {
         double edge_ns = 0.0; // on the grid: the one to be visited
+        double last_ns = 0.0; // the one that was
         Stage stage = Stage::idle;
         int tries = 0;       // readings after it that found no change
         bool moved = false;  // the reading before it found a change: an earlier edge's, or its own

@@ -99,13 +99,18 @@ bool Sampler::stop() {
 }
 
 void Sampler::mark(std::int64_t t_ns) noexcept {
+    // relaxed: two marks at once may both ask for a reading, which is harmless.
+    const std::int64_t apart_ns = t_ns - marked_ns_.load(std::memory_order_relaxed);
+    if (apart_ns < mark_spacing_ns_.load(std::memory_order_relaxed)) return;
+    marked_ns_.store(t_ns, std::memory_order_relaxed);
     mark_ns_.store(t_ns, std::memory_order_relaxed); // the newest mark stands for those before it
     bell_.ring();                                    // publishes it
 }
 
-void Sampler::stretch(double total, double others) noexcept {
-    stretch_total_.store(total, std::memory_order_relaxed);
-    stretch_others_.store(others, std::memory_order_relaxed);
+void Sampler::spare(const Thrift& thrift) noexcept {
+    stretch_total_.store(thrift.total, std::memory_order_relaxed);
+    stretch_others_.store(thrift.others, std::memory_order_relaxed);
+    mark_spacing_ns_.store(thrift.mark_spacing_ns, std::memory_order_relaxed);
 }
 
 void Sampler::promote(std::size_t index) noexcept {
@@ -288,7 +293,7 @@ std::int64_t Sampler::next_read_ns(Track& track, std::int64_t now_ns) noexcept {
         std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
     // A reading that could not be used says nothing of when the next one is worth taking.
     if (!track.answered) return now_ns + spacing_ns;
-    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns);
+    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns, factor);
     if (!track.lane.rhythm().searching() || next_ns <= now_ns) return next_ns;
     return now_ns + static_cast<std::int64_t>(static_cast<double>(next_ns - now_ns) * factor);
 }

@@ -19,6 +19,13 @@
 
 namespace carbontracker {
 
+/// How much less is read than would be good, to spare cost.
+struct Thrift {
+    double total = 1.0;  ///< what makes the total is read so many times as far apart
+    double others = 1.0; ///< and so is the rest
+    std::int64_t mark_spacing_ns = 2'000'000; ///< marks closer than this share one reading
+};
+
 struct Pace {
     std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them
     /// How long the machine has been suspended so far; replaced by tests.
@@ -72,7 +79,8 @@ public:
     /// False if the thread is stuck in its sensor: it is left behind, and so must this object be.
     bool stop();
 
-    /// Somebody marked this moment: sharpen E(t) around it. Returns at once.
+    /// Somebody marked this moment: sharpen E(t) around it, unless the newest mark that was served
+    /// is too close. Returns at once.
     void mark(std::int64_t t_ns) noexcept;
 
     /// Whether marks gain anything here; else they need not wake the thread.
@@ -80,8 +88,10 @@ public:
         return wants_marks_.load(std::memory_order_relaxed);
     }
 
-    /// Reads what makes the total `total` times as far apart as it would, the rest `others` times.
-    void stretch(double total, double others) noexcept;
+    void spare(const Thrift& thrift) noexcept;
+
+    /// CPU time of the thread.
+    [[nodiscard]] std::int64_t cpu_ns() const noexcept;
 
     /// From now on channel `index` makes the total.
     void promote(std::size_t index) noexcept;
@@ -147,7 +157,6 @@ private:
     static constexpr clockid_t kNoClock = -1;
 
     void run() noexcept;
-    [[nodiscard]] std::int64_t cpu_ns() const noexcept;
     [[nodiscard]] std::int64_t next_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
@@ -172,6 +181,8 @@ private:
     Counters counters_;
     std::atomic<double> stretch_total_{1.0};
     std::atomic<double> stretch_others_{1.0};
+    std::atomic<std::int64_t> mark_spacing_ns_{Thrift{}.mark_spacing_ns};
+    std::atomic<std::int64_t> marked_ns_{0};
     std::atomic<bool> wants_marks_{true};
     std::atomic<std::int64_t> mark_ns_{0};
     struct {

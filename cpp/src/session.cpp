@@ -116,8 +116,7 @@ std::vector<Use> uses(const std::vector<Channel>& channels,
 } // namespace
 
 Session::Session(const Host& host, const Options& options)
-    : options_(options), governor_(options.period_ns > 0 ? 0.0 : options.budget),
-      generation_(watch_forks()) {
+    : options_(options), generation_(watch_forks()) {
     std::vector<Entry> entries;
     for (const Sensor& sensor : registry()) {
         try {
@@ -159,6 +158,7 @@ void Session::admit(const Sensor& sensor, Found found, const Options& options,
     if (options.period_ns > 0) {
         pace.period_ns = std::max(options.period_ns, found.source->shortest_period_ns());
     }
+    governors_.emplace_back();
     samplers_.push_back(
         std::make_unique<Sampler>(sensor.name, std::move(found.source), pace, of_use));
 }
@@ -210,9 +210,6 @@ void Session::mark(Moment& moment, bool edge_reads) noexcept {
     if (!here()) return;
     moments_.add(moment);
     if (!edge_reads || !running_.load(std::memory_order_relaxed)) return;
-    // relaxed: two marks at once may both ask for a reading, which is harmless.
-    if (now - marked_ns_.load(std::memory_order_relaxed) < governor_.mark_spacing_ns()) return;
-    marked_ns_.store(now, std::memory_order_relaxed);
     for (auto& sampler : samplers_) {
         if (sampler->wants_marks()) sampler->mark(now);
     }
@@ -285,8 +282,24 @@ void Session::supervise() noexcept {
             book_->thin(horizon_ns, options_.spacing_ns);
         }
         supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
-        governor_.account(cpu_ns(), now - began_ns);
-        for (auto& sampler : samplers_) sampler->stretch(governor_.useful(), governor_.others());
+        keep_budget(now - began_ns);
+    }
+}
+
+// A rate that was asked for is kept whatever it costs.
+void Session::keep_budget(std::int64_t wall_ns) {
+    if (options_.period_ns > 0 || options_.budget <= 0.0 || samplers_.empty()) return;
+    std::vector<double> shares;
+    for (std::size_t i = 0; i < samplers_.size(); ++i) {
+        shares.push_back(governors_[i].share(samplers_[i]->cpu_ns(), wall_ns));
+    }
+    const auto own = static_cast<double>(supervisor_cpu_ns_.load(std::memory_order_relaxed));
+    const double left = options_.budget - own / static_cast<double>(wall_ns);
+    const std::vector<double> budgets = allot(std::max(left, 0.0), shares);
+    for (std::size_t i = 0; i < samplers_.size(); ++i) {
+        Governor& governor = governors_[i];
+        governor.keep(shares[i], budgets[i]);
+        samplers_[i]->spare({governor.useful(), governor.others(), governor.mark_spacing_ns()});
     }
 }
 

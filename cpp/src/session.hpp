@@ -86,6 +86,7 @@ private:
     void admit(const Sensor& sensor, Found found, const Options& options,
                std::vector<Entry>& entries);
     void supervise() noexcept;
+    void keep_budget(std::int64_t wall_ns);
     void collect();
     void review();
     [[nodiscard]] std::vector<Level> levels(const Moment& moment) const;
@@ -96,7 +97,7 @@ private:
     std::vector<Unavailable> missing_;
     std::vector<std::string> claimed_; // kinds for which one source speaks alone
     std::vector<std::unique_ptr<Sampler>> samplers_;
-    Governor governor_;
+    std::vector<Governor> governors_; // of each sampler
     Moments moments_;
     std::mutex mutex_; // of the book and of what feeds it
     std::vector<Sample> scratch_;
@@ -104,7 +105,6 @@ private:
     std::unique_ptr<std::thread> supervisor_;
     Bell wake_;
     std::atomic<std::int64_t> supervisor_cpu_ns_{0};
-    std::atomic<std::int64_t> marked_ns_{0};
     std::atomic<bool> running_{false}; // start and stop run without the interpreter's lock
     const std::uint64_t generation_;   // of the process that made it
 };

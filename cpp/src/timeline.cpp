@@ -36,6 +36,7 @@ constexpr double kPartBeyond = 0.25; // readings of a part of each period miss s
 constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
 constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
+constexpr std::size_t kLately = 32;   // samples
 constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
 
@@ -116,8 +117,16 @@ double Timeline::hidden_after(const Point& point) const {
     const Point& last = points_.back();
     const std::int64_t span_ns = point.t_ns - last.t_ns;
     if (counter_ || (is_whole() && span_ns <= 2 * tick_ns())) return before;
-    const double jump = static_cast<double>(point.watts) - static_cast<double>(last.watts);
     const bool every = span_ns <= 2 * tick_ns();
+    // Who reads every change knows the jump; who reads now and then may have read a restless load
+    // at like moments, and goes by all that was seen of it lately.
+    double least = std::min(point.watts, last.watts);
+    double most = std::max(point.watts, last.watts);
+    for (std::size_t i = n - std::min(n, every ? 1 : kLately); i < n; ++i) {
+        least = std::min(least, static_cast<double>(points_[i].watts));
+        most = std::max(most, static_cast<double>(points_[i].watts));
+    }
+    const double jump = most - least;
     const double hidden =
         (every ? kHidden : kHiddenMissed) * jump * seconds(std::max(span_ns, tick_ns()));
     return before + hidden * hidden;

@@ -63,8 +63,8 @@ private:
 /// Follows a sensor's updates as a sampling thread does, which wakes up a little late.
 class Follower {
 public:
-    Follower(std::int64_t usual_ns, Updates updates, std::uint64_t seed)
-        : rhythm(usual_ns), sensor(std::move(updates)), random_(seed) {}
+    Follower(std::int64_t usual_ns, Updates updates, std::uint64_t seed, bool always_moves = true)
+        : rhythm(usual_ns, always_moves), sensor(std::move(updates)), random_(seed) {}
 
     /// Runs until `end_ns`; calls `found` with each edge and its truth.
     void run_until(std::int64_t end_ns,
@@ -86,7 +86,7 @@ public:
         }
         seen_ = count;
         last_ns_ = now_ns;
-        const std::int64_t next_ns = rhythm.next_read_ns(now_ns, spacing_ns);
+        const std::int64_t next_ns = rhythm.next_read_ns(now_ns, spacing_ns, thrift);
         const std::int64_t late_ns =
             std::uniform_int_distribution<std::int64_t>(least_late_ns, most_late_ns)(random_);
         now_ns = std::max(next_ns, now_ns + 1'000) + late_ns;
@@ -96,6 +96,7 @@ public:
     Updates sensor;
     std::int64_t now_ns = 1'000'000'000;
     std::int64_t spacing_ns = 20'000'000;
+    double thrift = 1.0;
     std::int64_t least_late_ns = 20'000;
     std::int64_t most_late_ns = 200'000;
     std::uint64_t readings = 0;

@@ -2,6 +2,8 @@
 #include "governor.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "check.hpp"
 
@@ -14,13 +16,15 @@ constexpr std::int64_t kMarkNs = 2'000'000;
 
 /// A governor that is told a share of one core, second by second.
 struct Governed {
-    explicit Governed(double budget) : governor(budget) { governor.account(cpu_ns, wall_ns); }
+    explicit Governed(double most) : budget(most) { tell(); }
+
+    void tell() { governor.keep(governor.share(cpu_ns, wall_ns), budget); }
 
     void use(double share, int seconds = 1) {
         for (int i = 0; i < seconds; ++i) {
             wall_ns += kSecond;
             cpu_ns += static_cast<std::int64_t>(share * 1e9);
-            governor.account(cpu_ns, wall_ns);
+            tell();
         }
     }
     [[nodiscard]] bool relaxed() const {
@@ -28,6 +32,7 @@ struct Governed {
                governor.mark_spacing_ns() == kMarkNs;
     }
 
+    const double budget;
     std::int64_t wall_ns = 10 * kSecond; // past the time of learning
     std::int64_t cpu_ns = 0;
     Governor governor;
@@ -42,26 +47,33 @@ TEST(within_the_budget_nothing_is_given_up) {
 }
 
 TEST(the_first_seconds_are_not_judged) {
-    Governor governor(0.005);
-    for (std::int64_t second = 1; second <= 3; ++second) {
-        governor.account(second * 900'000'000, second * kSecond);
-    }
-    CHECK(governor.others() == 1.0);
-    governor.account(4 * 900'000'000L, 4 * kSecond);
-    CHECK(governor.others() == 16.0);
-}
-
-TEST(without_a_budget_nothing_is_ever_given_up) {
-    Governed one(0.0);
-    one.use(1.0, 100);
+    Governed one(0.005);
+    one.wall_ns = 0;
+    one.use(0.9, 3);
     CHECK(one.relaxed());
+    one.use(0.9);
+    CHECK(one.governor.others() == 16.0);
 }
 
 TEST(a_governor_of_no_time_at_all_decides_nothing) {
-    Governor governor(0.005);
-    governor.account(0, 0);
-    governor.account(5 * kSecond, 0);
-    CHECK(governor.others() == 1.0);
+    Governed one(0.005);
+    one.cpu_ns = 5 * kSecond;
+    one.tell();
+    CHECK(one.relaxed());
+}
+
+TEST(the_dearest_source_becomes_thrifty_and_not_the_cheap_one_beside_it) {
+    const std::vector<double> alone = allot(0.005, {0.2});
+    CHECK(alone[0] == 0.005);
+    const std::vector<double> two = allot(0.005, {0.03, 0.001});
+    CHECK(std::abs(two[0] - 0.004) < 1e-12);
+    CHECK(two[1] >= 0.001); // and may grow as far as an equal part
+    const std::vector<double> both = allot(0.005, {0.03, 0.01});
+    CHECK(std::abs(both[0] - 0.0025) < 1e-12);
+    CHECK(std::abs(both[1] - 0.0025) < 1e-12);
+    const std::vector<double> spare = allot(0.005, {0.001, 0.0005, 0.0});
+    for (std::size_t i = 0; i < spare.size(); ++i) CHECK(spare[i] >= 0.0035);
+    CHECK(allot(0.005, {}).empty());
 }
 
 TEST(the_others_are_lengthened_first_then_totals_then_marks) {

@@ -221,6 +221,25 @@ TEST(a_sensor_without_a_rhythm_ends_at_the_steady_rate_for_longer_and_longer) {
     CHECK(!rhythm.locked());
 }
 
+TEST(thrift_is_kept_by_what_stands_still_and_by_what_never_comes_when_expected) {
+    const std::int64_t period_ns = 20'000'000;
+    const Beat beats[] = {{.period_ns = 1e15}, {.period_ns = 20e6, .jitter_ns = 2e6}};
+    for (const Beat& later : beats) {
+        Follower one(period_ns, Updates({.period_ns = 20e6}, 1), 2, false);
+        one.run_until(3 * kSecond, ignore);
+        CHECK(one.rhythm.locked());
+        one.sensor.become(later, one.now_ns); // as power does that does not change, or jumps about
+        one.spacing_ns = 16 * period_ns;
+        one.thrift = 16.0;
+        one.run_until(5 * kSecond, ignore);
+        const std::uint64_t readings = one.readings;
+        one.run_until(15 * kSecond, ignore);
+        // Not at every edge.
+        CHECK(static_cast<std::int64_t>(one.readings - readings) <=
+              10 * kSecond / one.spacing_ns * 3);
+    }
+}
+
 TEST(a_mark_makes_the_next_edge_known_where_most_are_skipped) {
     for (int seed = 0; seed < 10; ++seed) {
         Follower one = follower(1.0, 1.0, seed);

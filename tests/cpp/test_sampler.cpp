@@ -91,6 +91,7 @@ TEST(stop_is_never_missed) {
 
 TEST(a_mark_reads_before_the_period_is_over) {
     Sampler sampler("scripted", one_channel(count_up), {10 * kNanosPerSecond}, all_total());
+    sampler.spare(kEveryMark);
     sampler.start();
     CHECK(eventually([&] { return sampler.stats().reads == 1; }));
     for (std::uint64_t marks = 1; marks <= 3; ++marks) {

@@ -159,6 +159,7 @@ TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
     auto owned = std::make_unique<Failing>();
     Failing& source = *owned;
     Sampler sampler("failing", std::move(owned), {kHour}, all_total(2));
+    sampler.spare(kEveryMark);
     sampler.start();
     while (source.rounds[0].load() < 4 && source.rounds[1].load() < 20000) {
         const std::uint64_t before = source.rounds[1].load();
@@ -170,6 +171,17 @@ TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
     for (std::size_t i = 0; i + 2 < asked; ++i) { // the last reading is that of the end
         CHECK(source.times_ns[i + 1] - source.times_ns[i] >= kFirstPauseNs - kEarlyNs);
     }
+}
+
+TEST(marks_that_are_close_together_share_one_reading) {
+    Sampler sampler("marked", one_channel(count_up), {kHour}, all_total());
+    sampler.spare({1.0, 1.0, kHour});
+    sampler.start();
+    sampler.mark(now_ns());
+    CHECK(eventually([&] { return sampler.stats().edge_reads == 1; }));
+    for (int i = 0; i < 1000; ++i) sampler.mark(now_ns());
+    sampler.stop();
+    CHECK(sampler.stats().edge_reads == 1);
 }
 
 TEST(a_group_that_takes_long_is_spared_and_the_other_goes_on) {
@@ -255,13 +267,13 @@ TEST(a_stretched_sampler_reads_less) {
     auto owned = std::make_unique<Both>();
     Both& source = *owned;
     Sampler sampler("stretched", std::move(owned), {}, {Use::side, Use::total});
-    sampler.stretch(1.0, 100.0);
+    sampler.spare({1.0, 100.0});
     const std::int64_t begin_ns = now_ns();
     sampler.start();
     CHECK(eventually([&] { return source.rounds[1].load() >= 300; }));
     const std::uint64_t sides = source.rounds[0].load();
     CHECK(sides <= static_cast<std::uint64_t>((now_ns() - begin_ns) / (100 * kMilli)) + 2);
-    sampler.stretch(200.0, 1.0);
+    sampler.spare({200.0, 1.0});
     CHECK(eventually([&] { return source.rounds[0].load() >= sides + 50; }));
     const std::int64_t stretched_ns = now_ns();
     const std::uint64_t totals = source.rounds[1].load();
