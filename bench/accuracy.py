@@ -56,8 +56,7 @@ LOADS: dict[str, Callable[[int], str]] = {
     "square": lambda i: f"square:60,{260 + 10 * i},{0.91 + 0.23 * i},0.5",
     "bursts of 20 ms": lambda i: f"burst:60,{300 + 10 * i},{0.137 + 0.019 * i},0.020",
     "ramps": lambda i: f"sine:{200 + 5 * i},140,{2.9 + 0.7 * i}",
-    # The double has no random load (yet): steps of odd lengths under windows at random phases.
-    "steps": lambda i: f"square:90,{290 + 10 * i},{0.2617 + 0.0533 * i},{0.31 + 0.04 * i}",
+    "random steps": lambda i: f"random:60,{290 + 10 * i},{0.1617 + 0.0333 * i},{i}",
     "epochs with gaps": lambda i: f"burst:{70 + i},{250 + 20 * i},{EPOCH_PERIOD_S},{EPOCH_S}",
 }
 COUNTER_MODELS = ("V100", "A100", "H100")

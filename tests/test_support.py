@@ -43,6 +43,7 @@ WAVES: st.SearchStrategy[Wave] = st.one_of(
     st.builds(lambda m, a, p: waveforms.Sine(m, a * m, p), WATTS, PARTS, PERIODS),
     st.builds(waveforms.Ramp, WATTS, WATTS, PERIODS),
     st.builds(waveforms.Step, WATTS, WATTS, PERIODS),
+    st.builds(waveforms.Random, WATTS, WATTS, PERIODS, st.integers(0, 2**32 - 1)),
 )
 
 # ---- waves ---------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def test_text_form_keeps_every_bit(wave: Wave) -> None:
 @settings(deadline=None)
 @given(wave=WAVES, start=st.floats(0, 300), length=st.floats(0.01, 10))
 def test_energy_is_the_integral_of_power(wave: Wave, start: float, length: float) -> None:
-    length = min(length, 4 * getattr(wave, "period_s", math.inf))
+    length = min(length, 4 * getattr(wave, "period_s", getattr(wave, "dwell_s", math.inf)))
     steps = 2000
     width = length / steps
     power = [wave.watts(start + (i + 0.5) * width) for i in range(steps)]
@@ -119,6 +120,9 @@ def test_energy_adds_up_and_never_falls(wave: Wave, times: tuple[float, float, f
         ("step:10,90,3", 3.0, 90, 30),
         ("step:10,90,3", 4.0, 90, 120),
         ("burst:20,220,10,1", 10.5, 220, 400 + 110),
+        # Two steps of half a second hold 100 + 300 W between them, whatever each has.
+        ("random:100,300,0.5,7", 4.0, waveforms.parse("random:100,300,0.5,7").watts(4.2), 800),
+        ("random:100,100,0.5,7", 0.7, 100, 70),
     ],
 )
 def test_known_values(text: str, t: float, watts: float, joules: float) -> None:
@@ -142,6 +146,8 @@ def test_known_values(text: str, t: float, watts: float, joules: float) -> None:
         "square:1,2,0,0.5",
         "square:1,2,1,1.5",
         "burst:1,2,1,2",
+        "random:1,2,0,1",
+        "random:1,2,1,0.5",
         "ramp:1,2,0",
         "step:1,2",
     ],

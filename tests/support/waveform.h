@@ -10,6 +10,8 @@
  *   ramp:START,END,SECONDS            linear, then holds END
  *   step:BEFORE,AFTER,AT_S            AFTER from AT_S on
  *   burst:IDLE,PEAK,PERIOD_S,LENGTH_S PEAK in the first LENGTH_S of each period
+ *   random:LOW,HIGH,DWELL_S,SEED      another level every DWELL_S, by chance; the second of each
+ *                                     two mirrors the first, so that the integral stays closed
  *
  * Nothing happens before t = 0: the power there is that at 0, the energy 0.
  * wave_parse uses strtod, so the caller sees to it that the locale is "C".
@@ -18,6 +20,7 @@
 #define TESTS_SUPPORT_WAVEFORM_H
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +33,7 @@ enum wave_kind {
     WAVE_RAMP,
     WAVE_STEP,
     WAVE_BURST,
+    WAVE_RANDOM,
     WAVE_KINDS
 };
 
@@ -56,6 +60,8 @@ static inline int wave_is_sound(const struct wave* w) {
     case WAVE_SINE: /* a larger amplitude would mean negative power */
         return w->p[2] > 0.0 && w->p[1] <= w->p[0];
     case WAVE_RAMP: return w->p[2] > 0.0;
+    case WAVE_RANDOM: /* larger seeds would lose bits in a double */
+        return w->p[2] > 0.0 && w->p[3] < 4294967296.0 && floor(w->p[3]) == w->p[3];
     case WAVE_BURST: return w->p[2] > 0.0 && w->p[3] <= w->p[2];
     default: return 1;
     }
@@ -68,6 +74,7 @@ static inline int wave_parse(struct wave* w, const char* text) {
         int count;
     } forms[WAVE_KINDS] = {
         {"constant:", 1}, {"square:", 4}, {"sine:", 3}, {"ramp:", 3}, {"step:", 3}, {"burst:", 4},
+        {"random:", 4},
     };
     for (int kind = 0; kind < WAVE_KINDS; ++kind) {
         size_t length = strlen(forms[kind].prefix);
@@ -85,6 +92,36 @@ static inline double wave_on_seconds(const struct wave* w) {
     return w->kind == WAVE_SQUARE ? w->p[3] * w->p[2] : w->p[3];
 }
 
+/* 0..1, the same for the same pair of steps: the finaliser of splitmix64 (Steele et al. 2014). */
+static inline double wave_chance(const struct wave* w, double pair) {
+    uint64_t x = ((uint64_t)w->p[3] << 32) ^ (uint64_t)pair;
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    x ^= x >> 31;
+    return (double)(x >> 11) / 9007199254740992.0;
+}
+
+/* The level of the first step of a pair; the second has what is left of LOW + HIGH. */
+static inline double wave_level(const struct wave* w, double pair) {
+    return w->p[0] + (w->p[1] - w->p[0]) * wave_chance(w, pair);
+}
+
+static inline double wave_watts_random(const struct wave* w, double t) {
+    double rest = fmod(t, 2.0 * w->p[2]);
+    double level = wave_level(w, round((t - rest) / (2.0 * w->p[2])));
+    return rest < w->p[2] ? level : w->p[0] + w->p[1] - level;
+}
+
+static inline double wave_joules_random(const struct wave* w, double t) {
+    double rest = fmod(t, 2.0 * w->p[2]);
+    double pairs = round((t - rest) / (2.0 * w->p[2]));
+    double level = wave_level(w, pairs);
+    double first = rest < w->p[2] ? rest : w->p[2];
+    return pairs * (w->p[0] + w->p[1]) * w->p[2] + level * first +
+           (w->p[0] + w->p[1] - level) * (rest - first);
+}
+
 static inline double wave_watts(const struct wave* w, double t) {
     const double* p = w->p;
     if (t < 0.0) t = 0.0;
@@ -95,6 +132,7 @@ static inline double wave_watts(const struct wave* w, double t) {
     case WAVE_SINE: return p[0] + p[1] * sin(2.0 * WAVE_PI * fmod(t, p[2]) / p[2]);
     case WAVE_RAMP: return t < p[2] ? p[0] + (p[1] - p[0]) * (t / p[2]) : p[1];
     case WAVE_STEP: return t < p[2] ? p[0] : p[1];
+    case WAVE_RANDOM: return wave_watts_random(w, t);
     default: return p[0];
     }
 }
@@ -126,6 +164,7 @@ static inline double wave_joules(const struct wave* w, double t) {
     }
     case WAVE_RAMP: return wave_joules_ramp(w, t);
     case WAVE_STEP: return t < p[2] ? p[0] * t : p[0] * p[2] + p[1] * (t - p[2]);
+    case WAVE_RANDOM: return wave_joules_random(w, t);
     default: return p[0] * t;
     }
 }

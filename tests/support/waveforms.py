@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass
 
+_64_BITS = 2**64 - 1
+
 
 @dataclass(frozen=True)
 class Wave:
@@ -165,8 +167,42 @@ class Step(Wave):
         return self.before * self.at_s + self.after * (t - self.at_s)
 
 
+@dataclass(frozen=True)
+class Random(Wave):
+    """Another level every `dwell_s`, by chance; the second of each two mirrors the first."""
+
+    low: float
+    high: float
+    dwell_s: float
+    seed: float
+
+    def _is_sound(self) -> bool:
+        return self.dwell_s > 0 and self.seed < 2**32 and float(self.seed).is_integer()
+
+    def _level(self, pair: int) -> float:
+        """Return the level of the first step of a pair, from the finaliser of splitmix64."""
+        x = ((int(self.seed) << 32) ^ pair) + 0x9E3779B97F4A7C15 & _64_BITS
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _64_BITS
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _64_BITS
+        x ^= x >> 31
+        return self.low + (self.high - self.low) * ((x >> 11) / 2**53)
+
+    def _watts(self, t: float) -> float:
+        rest = math.fmod(t, 2 * self.dwell_s)
+        level = self._level(round((t - rest) / (2 * self.dwell_s)))
+        return level if rest < self.dwell_s else self.low + self.high - level
+
+    def _joules(self, t: float) -> float:
+        rest = math.fmod(t, 2 * self.dwell_s)
+        pairs = round((t - rest) / (2 * self.dwell_s))
+        level = self._level(pairs)
+        first = min(rest, self.dwell_s)
+        both = self.low + self.high
+        return pairs * both * self.dwell_s + level * first + (both - level) * (rest - first)
+
+
 KINDS: dict[str, type[Wave]] = {
-    kind.__name__.lower(): kind for kind in (Constant, Square, Sine, Ramp, Step, Burst)
+    kind.__name__.lower(): kind for kind in (Constant, Square, Sine, Ramp, Step, Burst, Random)
 }
 
 
