@@ -25,6 +25,9 @@ constexpr std::int64_t kAlmost = 90; // percent: ticks jitter
 constexpr double kToleranceWhole = 0.2;
 constexpr double kTolerancePart = 0.35;
 
+// Who sees a part of a restless load only is heard where the two differ by more than this factor.
+constexpr double kGrossly = 4.0;
+
 // Times what the power readings leave open, on top of that: their errors are independent of each
 // other only as long as the load is not in step with the sensor.
 constexpr double kSigmas = 10.0;
@@ -196,6 +199,10 @@ Ledger::Opinion Ledger::compare(std::int64_t from_ns, std::int64_t to_ns,
     if (std::abs(counted - drawn) <= tolerance * most + kSigmas * open + ends) {
         return Opinion::agree;
     }
+    // Who looks now and then may have missed every burst there was, or seen nothing else.
+    const bool grossly = most > kGrossly * std::min(counted, drawn);
+    const bool partly = !power.is_whole() || power.skips(from_ns, to_ns);
+    if (partly && !grossly && counter.is_restless(from_ns, to_ns)) return Opinion::open;
     return counted < drawn ? Opinion::less : Opinion::more;
 }
 

@@ -22,6 +22,9 @@ constexpr std::int64_t kMissedTicks = 8;
 // as covered: readings are periodic, marks are not.
 constexpr std::int64_t kSlackNs = 250'000'000;
 
+// What stands still makes a sample so often all the same.
+constexpr std::int64_t kStillNs = 50'000'000;
+
 // Thinning copies, so it waits until there is something to gain; the past does not grow for ever.
 constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
@@ -37,6 +40,7 @@ constexpr double kWorst = 1.15;      // the worst case is common: both ends of a
 constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
 constexpr std::size_t kLately = 32;   // samples
+constexpr double kRestless = 1.3;     // the largest power over the least
 constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
 
@@ -186,6 +190,26 @@ std::int64_t Timeline::tick_ns() const noexcept {
 bool Timeline::is_whole() const noexcept {
     return whole_ && !points_.empty() && points_.back().tick_ns != 0 &&
            is_usual_refresh(tick_ns(), usual_tick_ns_);
+}
+
+bool Timeline::skips(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    const std::int64_t usual_ns = std::max(tick_ns(), kStillNs);
+    const std::size_t last = index_at(to_ns);
+    for (std::size_t i = index_at(from_ns); i < last; ++i) {
+        if (2 * (points_[i + 1].t_ns - points_[i].t_ns) > 3 * usual_ns) return true;
+    }
+    return false;
+}
+
+bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    double least = std::numeric_limits<double>::infinity();
+    double most = 0.0;
+    const std::size_t last = index_at(to_ns);
+    for (std::size_t i = index_at(from_ns); i < last; ++i) {
+        least = std::min(least, watts_between(i));
+        most = std::max(most, watts_between(i));
+    }
+    return most > kRestless * least;
 }
 
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {

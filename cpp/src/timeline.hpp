@@ -65,6 +65,13 @@ public:
     /// Power: each reading is the mean of all of its refresh period, as far as the period confirms
     /// it.
     [[nodiscard]] bool is_whole() const noexcept;
+
+    /// Whether the power of a counter, from update to update, was not the same between these
+    /// moments.
+    [[nodiscard]] bool is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
+
+    /// Whether updates between these moments went by unread.
+    [[nodiscard]] bool skips(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     /// Time of the `back`-th newest sample, or of the first.
     [[nodiscard]] std::int64_t newest_ns(std::size_t back) const noexcept;
     [[nodiscard]] double quantum_joules() const noexcept { return quantum_uj_ * 1e-6; }

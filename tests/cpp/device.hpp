@@ -106,7 +106,8 @@ public:
         if (!stuck) {
             shown_ = static_cast<std::uint64_t>(std::max(0.0, (counted_ - base_) * 1e3));
         }
-        if (!health[0].gone && !silent) read(0, t_ns, shown_);
+        const bool spared = updates > kLearned && updates % counter_every != 0;
+        if (!health[0].gone && !silent && !spared) read(0, t_ns, shown_);
         now_ns = t_ns + kLateNs;
         const bool changed = ledger.review(lines, health, now_ns);
         if (updates % 50 == 0) {
@@ -135,6 +136,8 @@ public:
     bool silent = false;
     double scale = 1.0;
     double noise_watts = 0.2;
+    std::int64_t counter_every = 1; ///< once the rhythm is known, only one in so many is read
+    std::int64_t power_every = 1;
     std::int64_t updates = 0;
     std::int64_t now_ns = 0;
     std::vector<carbontracker::Timeline> lines;
@@ -143,6 +146,7 @@ public:
 private:
     static constexpr std::int64_t kEarlyNs = 120'000;
     static constexpr std::int64_t kLateNs = 150'000;
+    static constexpr std::int64_t kLearned = 100;
 
     static carbontracker::Channel counter() {
         carbontracker::Channel channel;
@@ -175,7 +179,7 @@ private:
         const double watts =
             sensor_.gain * joules * 1e9 / static_cast<double>(sensor_.window_ns) + noise;
         const auto raw = static_cast<std::uint64_t>(std::max(0.0, watts * 1e3));
-        read(1, t_ns, raw);
+        if (updates <= kLearned || ++shows_ % power_every == 0) read(1, t_ns, raw);
     }
 
     // A reading just before the update and one just after it, as a locked rhythm has them.
@@ -207,6 +211,7 @@ private:
     std::vector<carbontracker::Lane> lanes_;
     std::int64_t phase_ns_ = 0;
     std::int64_t power_ns_ = 0;
+    std::int64_t shows_ = 0;
     double counted_ = 5000.0; // joules of the register
     double base_ = 0.0;
     double drawn_ = 0.0;
