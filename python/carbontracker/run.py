@@ -90,6 +90,16 @@ class Run:
         """Return when monitoring began, UTC."""
         return wall_time(self._began.t_ns)
 
+    @property
+    def began_mark(self) -> Mark:
+        """Return the mark at which monitoring began."""
+        return self._began
+
+    def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
+        """Return the marks at the beginning and end of an epoch."""
+        start, end, _ = self._bounds[epoch.index - 1]
+        return start, end
+
     def start_epoch(self) -> None:
         """Mark the beginning of an epoch."""
         self._open = self.session.mark()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from carbontracker.record import (
     sampling_data,
 )
 from carbontracker.report import text
+from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
+    from carbontracker.session import Session
     from carbontracker.window import Energy
 
 USAGE_ERROR = 2
@@ -150,32 +152,52 @@ def _run(
     out: TextIO | None,
 ) -> int:
     session = acquire(config)
-    record = None
-    if not given.no_record and record_wanted(None):
-        record = Record(record_directory(given.log_dir))
-        record.write("run_started", **run_started_data(session), command=command)
+    record = _begin_record(command, given, session, pricing)
     start = session.mark()
-    with executed(command, record.run_id if record else None) as code:
-        end = session.mark()
-        session.await_final(end)
-        energy = session.energy(start, end)
-        footprint = footprint_between(session, pricing, (start, end), energy)
-        release(session)
-        facts = {
-            "seconds": (end.t_ns - start.t_ns) / 1e9,
-            "tracker_cpu_seconds": session.cpu_seconds,
-            **sampling_data(session),
-            "exit_code": code,
-        }
+    with ExitStack() as writing:
         if record is not None:
-            parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
-            record.write("run_finished", **facts, **parts)
-            record.close()
-        if not given.quiet:
-            _show_summary(facts["seconds"], energy, footprint, simulated=bool(config.simulated))
-        if out is not None:
-            _write_json(_result(energy, footprint) | facts | {"command": command}, out)
+            record.follow(session, start, session.config.spacing_s)
+            writing.enter_context(written_now_and_then(record, session))
+        with executed(command, record.run_id if record else None) as code:
+            end = session.mark()
+            writing.close()
+            session.await_final(end)
+            energy = session.energy(start, end)
+            footprint = footprint_between(session, pricing, (start, end), energy)
+            release(session)
+            facts = {
+                "seconds": (end.t_ns - start.t_ns) / 1e9,
+                "tracker_cpu_seconds": session.cpu_seconds,
+                **sampling_data(session),
+                "exit_code": code,
+            }
+            if record is not None:
+                parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
+                record.write_series(end)
+                record.write("run_finished", **facts, **parts)
+                record.close()
+            if not given.quiet:
+                simulated = bool(config.simulated)
+                _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
+            if out is not None:
+                _write_json(_result(energy, footprint) | facts | {"command": command}, out)
     return code
+
+
+def _begin_record(
+    command: list[str], given: argparse.Namespace, session: Session, pricing: Pricing
+) -> Record | None:
+    if given.no_record or not record_wanted(None):
+        return None
+    record = Record(record_directory(given.log_dir))
+    record.write(
+        "run_started",
+        **run_started_data(session),
+        command=command,
+        pricing=footprint_dict(pricing.of_nothing()),
+        pue_source=pricing.pue_how,
+    )
+    return record
 
 
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
