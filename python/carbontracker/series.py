@@ -1,4 +1,4 @@
-"""Energy over time in the record: E(t) by device on a thinned grid, exact where it is asked to be."""
+"""Energy over time in the record: E(t) by device on a thinned grid, exact where asked."""
 
 from __future__ import annotations
 

@@ -1,0 +1,322 @@
+"""The one reader of records: what every view of them is made from.
+
+Streams: one run at a time, one file at a time. Whatever a record lacks (the end of a killed run, a
+torn last line, fields that an older version did not write) is missing from what is returned, and
+said there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.record import SCHEMA, record_directory
+from carbontracker.recorded import (
+    RecordedEpoch,
+    RecordedFootprint,
+    Origin,
+    Outcome,
+    RecordedPrediction,
+    RunRecord,
+    Sensor,
+    Series,
+    energy_from,
+    number,
+)
+from carbontracker.window import MISSING, add_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Event = Mapping[str, Any]
+
+SUFFIX = ".jsonl"
+_HEAD = 64
+"""Bytes of a line in which the name of its event is found: it is written first."""
+
+
+class NoSuchRun(LookupError):
+    """There is no record of that name."""
+
+
+def read_runs(path: str | os.PathLike[str], *, series: bool = True) -> Iterator[RunRecord]:
+    """Yield every run below ``path``, in the order of the files' names and of the runs' starts.
+
+    Args:
+        path: a file, a directory with all below it, or the id (or its beginning) of a run in the
+            default directory.
+        series: False to pass over energy over time, which is most of a record.
+
+    Raises:
+        NoSuchRun: there is neither such a file nor such a run.
+    """
+    wanted = None
+    where = Path(path)
+    if not where.exists():
+        wanted, where = str(path), record_directory(None)
+        if os.sep in wanted or len(wanted) < 4 or not where.is_dir():
+            raise NoSuchRun(_no_such_run(path))
+    found = False
+    for file in files_in(where):
+        if wanted is not None and not _mentions(file, wanted):
+            continue
+        for run in _runs_of(file, series=series):
+            if wanted is None or run.id.startswith(wanted):
+                found = True
+                yield run
+    if wanted is not None and not found:
+        raise NoSuchRun(_no_such_run(path))
+
+
+def read_run(path: str | os.PathLike[str]) -> RunRecord:
+    """Return the one run that is meant, the last one where a path has several.
+
+    Raises:
+        NoSuchRun: there is none.
+    """
+    last = None
+    for last in read_runs(path):
+        pass
+    if last is None:
+        raise NoSuchRun(_no_such_run(path))
+    return last
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """Yield a file itself, or the records in a directory and all below it, sorted by name."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names) if name.endswith(SUFFIX))
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield number, bytes and wholeness of each line; only the last can be torn."""
+    with path.open("rb") as file:
+        for index, line in enumerate(file, 1):
+            yield index, line, line.endswith(b"\n")
+
+
+def parse_line(line: bytes) -> Event | None:
+    """Return the event in a line; None if there is none."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(event, dict) and isinstance(event.get("event"), str)
+    return event if whole and isinstance(event.get("run_id"), str) else None
+
+
+def _no_such_run(path: object) -> str:
+    return (
+        f"no record is called {str(path)!r}: give a file, a directory, or the first characters of "
+        f"a run's id (`carbontracker runs` lists those in {record_directory(None)})"
+    )
+
+
+def _mentions(file: Path, run_id: str) -> bool:
+    needle = f'"run_id":"{run_id}'.encode()
+    with file.open("rb") as lines:
+        return any(needle in line for line in lines)
+
+
+def _runs_of(file: Path, *, series: bool) -> Iterator[RunRecord]:
+    """Yield the runs of one file as they end; those without an end last."""
+    open_runs: dict[str, _Gathered] = {}
+    ended: set[str] = set()
+    damaged: list[str] = []
+    for number_of_line, line, whole in lines_of(file):
+        if not series and b'"event":"series"' in line[:_HEAD]:
+            continue
+        event = parse_line(line)
+        if event is None:
+            where = "its last line is torn" if not whole else f"line {number_of_line} is damaged"
+            damaged.append(where)
+            continue
+        run_id = event["run_id"]
+        if run_id in ended:
+            continue
+        if run_id not in open_runs:
+            open_runs[run_id] = _Gathered()
+        open_runs[run_id].add(event)
+        if event["event"] == "run_finished":
+            ended.add(run_id)
+            yield open_runs.pop(run_id).record(file, damaged)
+    for gathered in open_runs.values():
+        yield gathered.record(file, damaged)
+
+
+class _Gathered:
+    """What has been read of one run so far."""
+
+    def __init__(self) -> None:
+        self.started: Event = {}
+        self.finished: Event | None = None
+        self.last = ""
+        self.epochs: list[Event] = []
+        self.series = Series()
+        self.others: list[Event] = []
+
+    def add(self, event: Event) -> None:
+        kind = event["event"]
+        self.last = str(event.get("time", self.last))
+        if kind == "run_started" and not self.started:
+            self.started = event
+        elif kind == "run_finished":
+            self.finished = event
+        elif kind == "epoch":
+            self.epochs.append(event)
+        elif kind == "series":
+            self.series.extend(event)
+        else:
+            self.others.append(event)
+
+    def record(self, file: Path, damaged: list[str]) -> RunRecord:
+        """Return the run, as far as it is known."""
+        started, finished = self.started, self.finished
+        last = _moment(self.last)
+        began = _moment(started.get("began") or started.get("time")) or last
+        first = began or datetime.fromtimestamp(0, timezone.utc)
+        epochs = tuple(_epoch(event, first) for event in self.epochs)
+        return RunRecord(
+            id=str((started or self._any()).get("run_id", "")),
+            path=file,
+            started=first,
+            finished=_moment(finished.get("time")) if finished else None,
+            last_seen=last or first,
+            origin=_origin(started),
+            epochs=epochs,
+            series=self.series,
+            outcome=self._outcome(epochs),
+            predictions=tuple(map(_prediction, self._of("prediction"))),
+            warnings=tuple(self._warnings()),
+            events=tuple(self.others),
+            notes=tuple(self._notes(damaged)),
+        )
+
+    def _any(self) -> Event:
+        return next(iter([*self.epochs, *self.others, self.finished or {}]), {})
+
+    def _of(self, kind: str) -> Iterator[Event]:
+        return (event for event in self.others if event["event"] == kind)
+
+    def _warnings(self) -> Iterator[str]:
+        for event in self._of("warning"):
+            yield f"{event.get('level', 'WARNING')}: {event.get('message', '')}"
+
+    def _notes(self, damaged: list[str]) -> Iterator[str]:
+        schema = self.started.get("schema")
+        if not self.started:
+            yield "its beginning (run_started) is missing"
+        elif isinstance(schema, int) and schema > SCHEMA:
+            yield f"it was written by a newer version (schema {schema}); some may not be understood"
+        yield from dict.fromkeys(damaged)
+
+    def _outcome(self, epochs: tuple[RecordedEpoch, ...]) -> Outcome:
+        if self.finished is not None:
+            event = self.finished
+            return Outcome(
+                seconds=number(event.get("seconds")),
+                energy=energy_from(event.get("energy")),
+                footprint=RecordedFootprint.of(event.get("footprint")),
+                between_epochs=energy_from(event.get("between_epochs")),
+                tracker_cpu_seconds=number(event.get("tracker_cpu_seconds")),
+                exit_code=event.get("exit_code"),
+                data=event,
+            )
+        return _outcome_so_far(epochs, self.series, self.started)
+
+
+def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: Event) -> Outcome:
+    """Return what a run without an end has cost: its epochs, or a command's series."""
+    if epochs:
+        return Outcome(
+            seconds=math.fsum(epoch.seconds for epoch in epochs),
+            energy=add_windows([epoch.energy for epoch in epochs]),
+            footprint=RecordedFootprint.sum([epoch.footprint for epoch in epochs]),
+        )
+    qualities = {sensor.id: sensor.quality for sensor in map(_sensor, started.get("sensors") or ())}
+    energy = series.energy(qualities) if "command" in started else MISSING
+    footprint = RecordedFootprint.of(started.get("pricing")).priced(energy.joules, energy.error_joules)
+    return Outcome(seconds=series.seconds, energy=energy, footprint=footprint)
+
+
+def _epoch(event: Event, began: datetime) -> RecordedEpoch:
+    seconds = number(event.get("seconds"))
+    end = _moment(event.get("time"))
+    end_s = number(event.get("end_s"))
+    if math.isnan(end_s) and end is not None:
+        end_s = (end - began).total_seconds()  # the first writers told no more than when it ended
+    start_s = number(event.get("start_s"))
+    return RecordedEpoch(
+        index=int(number(event.get("index"), 0)),
+        seconds=seconds,
+        start_s=end_s - seconds if math.isnan(start_s) else start_s,
+        energy=energy_from(event.get("energy")),
+        footprint=RecordedFootprint.of(event.get("footprint")),
+        finished=bool(event.get("finished", True)),
+        final=bool(event.get("final", True)),
+    )
+
+
+def _prediction(event: Event) -> RecordedPrediction:
+    return RecordedPrediction(
+        epochs=int(number(event.get("epochs"), 0)),
+        after_epochs=int(number(event.get("after_epochs"), 0)),
+        seconds=number(event.get("seconds")),
+        joules=number(event.get("joules")),
+        footprint=RecordedFootprint.of(event.get("footprint")),
+        data=event,
+    )
+
+
+def _sensor(data: Event) -> Sensor:
+    text: Callable[[str], str] = lambda name: str(data.get(name) or "")  # noqa: E731
+    return Sensor(
+        id=text("id"),
+        kind=text("kind"),
+        name=text("name"),
+        source=text("source"),
+        quality=text("quality"),
+        counted=bool(data.get("counted", True)),
+        domain=text("domain"),
+        detail=text("detail"),
+    )
+
+
+def _origin(started: Event) -> Origin:
+    host = started.get("host") or {}
+    command: Iterable[object] = started.get("command") or ()
+    return Origin(
+        schema=int(number(started.get("schema"), 0)),
+        version=str(started.get("version") or ""),
+        host=host,
+        pid=started.get("pid"),
+        parent_id=started.get("parent_run_id"),
+        job=started.get("job") or {},
+        command=tuple(map(str, command)),
+        sensors=tuple(map(_sensor, started.get("sensors") or ())),
+        missing=tuple(started.get("missing") or ()),
+        data=started,
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def moment_at(run: RunRecord, seconds: float) -> datetime:
+    """Return the wall-clock time, UTC, so many seconds after a run began."""
+    return run.started + timedelta(seconds=seconds)
