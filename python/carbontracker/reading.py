@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import deque
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.record import SCHEMA, record_directory
 from carbontracker.recorded import (
-    RecordedEpoch,
-    RecordedFootprint,
     Origin,
     Outcome,
+    RecordedEpoch,
+    RecordedFootprint,
     RecordedPrediction,
     RunRecord,
     Sensor,
@@ -43,19 +44,25 @@ class NoSuchRun(LookupError):
     """There is no record of that name."""
 
 
-def read_runs(path: str | os.PathLike[str], *, series: bool = True) -> Iterator[RunRecord]:
+def read_runs(
+    path: str | os.PathLike[str] | None = None, *, series: bool = True, epochs: bool = True
+) -> Iterator[RunRecord]:
     """Yield every run below ``path``, in the order of the files' names and of the runs' starts.
 
     Args:
         path: a file, a directory with all below it, or the id (or its beginning) of a run in the
-            default directory.
-        series: False to pass over energy over time, which is most of a record.
+            default directory; that directory, which may not be there yet, if None.
+        series: False to pass over energy over time, which is most of a record. Of a command
+            without an end it is all there is, and read anyway.
+        epochs: False to pass over the epochs of runs that have their totals.
 
     Raises:
         NoSuchRun: there is neither such a file nor such a run.
     """
     wanted = None
-    where = Path(path)
+    where = record_directory(None) if path is None else Path(path)
+    if path is None and not where.exists():
+        return
     if not where.exists():
         wanted, where = str(path), record_directory(None)
         if os.sep in wanted or len(wanted) < 4 or not where.is_dir():
@@ -64,7 +71,7 @@ def read_runs(path: str | os.PathLike[str], *, series: bool = True) -> Iterator[
     for file in files_in(where):
         if wanted is not None and not _mentions(file, wanted):
             continue
-        for run in _runs_of(file, series=series):
+        for run in _runs_of(file, _passed_over(series, epochs)):
             if wanted is None or run.id.startswith(wanted):
                 found = True
                 yield run
@@ -78,12 +85,10 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     Raises:
         NoSuchRun: there is none.
     """
-    last = None
-    for last in read_runs(path):
-        pass
-    if last is None:
+    newest = deque(read_runs(path), maxlen=1)
+    if not newest:
         raise NoSuchRun(_no_such_run(path))
-    return last
+    return newest[0]
 
 
 def files_in(path: Path) -> Iterator[Path]:
@@ -126,14 +131,24 @@ def _mentions(file: Path, run_id: str) -> bool:
         return any(needle in line for line in lines)
 
 
-def _runs_of(file: Path, *, series: bool) -> Iterator[RunRecord]:
+def _passed_over(series: bool, epochs: bool) -> tuple[bytes, ...]:
+    wanted = {b'"event":"series"': series, b'"event":"epoch"': epochs}
+    return tuple(name for name, is_wanted in wanted.items() if not is_wanted)
+
+
+def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
     """Yield the runs of one file as they end; those without an end last."""
-    open_runs: dict[str, _Gathered] = {}
+    runs: dict[str, _Gathered] = {}
     ended: set[str] = set()
     damaged: list[str] = []
     for number_of_line, line, whole in lines_of(file):
-        if not series and b'"event":"series"' in line[:_HEAD]:
-            continue
+        head = line[:_HEAD]
+        if any(name in head for name in passed_over):
+            run_id = _run_id_in(head)
+            if run_id in runs:
+                # Needed only if the run has no end. The newest series would not do alone.
+                runs[run_id].put_by.append(line)
+                continue
         event = parse_line(line)
         if event is None:
             where = "its last line is torn" if not whole else f"line {number_of_line} is damaged"
@@ -142,14 +157,19 @@ def _runs_of(file: Path, *, series: bool) -> Iterator[RunRecord]:
         run_id = event["run_id"]
         if run_id in ended:
             continue
-        if run_id not in open_runs:
-            open_runs[run_id] = _Gathered()
-        open_runs[run_id].add(event)
+        run = runs.setdefault(run_id, _Gathered())
+        run.add(event)
         if event["event"] == "run_finished":
             ended.add(run_id)
-            yield open_runs.pop(run_id).record(file, damaged)
-    for gathered in open_runs.values():
-        yield gathered.record(file, damaged)
+            yield runs.pop(run_id).record(file, damaged)
+    for run in runs.values():
+        run.take_up(damaged)
+        yield run.record(file, damaged)
+
+
+def _run_id_in(head: bytes) -> str:
+    """Return the id of the run in the beginning of a line, as the writer puts it."""
+    return head.partition(b'"run_id":"')[2].partition(b'"')[0].decode("ascii", "replace")
 
 
 class _Gathered:
@@ -162,10 +182,22 @@ class _Gathered:
         self.epochs: list[Event] = []
         self.series = Series()
         self.others: list[Event] = []
+        self.put_by: list[bytes] = []
+        """Lines that are only read if the run has no end."""
+
+    def take_up(self, damaged: list[str]) -> None:
+        """Read what was put by, of a run that has no end."""
+        for line in self.put_by:
+            event = parse_line(line)
+            if event is None:
+                damaged.append("its last line is torn")
+            else:
+                self.add(event)
+        self.put_by.clear()
 
     def add(self, event: Event) -> None:
         kind = event["event"]
-        self.last = str(event.get("time", self.last))
+        self.last = max(self.last, str(event.get("time", "")))  # ISO 8601, all in UTC
         if kind == "run_started" and not self.started:
             self.started = event
         elif kind == "run_finished":
@@ -243,7 +275,9 @@ def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: 
         )
     qualities = {sensor.id: sensor.quality for sensor in map(_sensor, started.get("sensors") or ())}
     energy = series.energy(qualities) if "command" in started else MISSING
-    footprint = RecordedFootprint.of(started.get("pricing")).priced(energy.joules, energy.error_joules)
+    footprint = RecordedFootprint.of(started.get("pricing")).priced(
+        energy.joules, energy.error_joules
+    )
     return Outcome(seconds=series.seconds, energy=energy, footprint=footprint)
 
 

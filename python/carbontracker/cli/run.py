@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.cli import parse
 from carbontracker.cli.child import executed
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
@@ -48,7 +49,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands: carbontracker sensors --help
+alone: the result goes to standard error. Other commands, each with --help: sensors; runs, compare,
+aggregate and check for what was recorded.
 """
 
 
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="most of one core that sampling may use (default 0.005; 0: no limit)",
     )
+    parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
@@ -92,6 +95,8 @@ def main(arguments: list[str]) -> int:
     parser = _parser()
     options, command = _split(parser, arguments)
     given = parser.parse_args(options)
+    if given.parse is not None:
+        return parse.main(given.parse)
     if not command:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
