@@ -13,12 +13,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from carbontracker.window import Energy
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.recorded import RunRecord, Sensor
+    from carbontracker.window import Energy
 
 
 class Seen(NamedTuple):
@@ -52,7 +51,7 @@ class Total:
     """With PUE."""
     gco2eq: float = 0.0
     error_kwh: float = 0.0
-    """95 % half-width from measuring alone; the errors of runs are added, as if all were one way."""
+    """95 % half-width from measuring alone; errors of runs are added, as if all were one way."""
     joules: float = 0.0
     """Without PUE."""
     modelled_joules: float = 0.0
@@ -80,9 +79,7 @@ def counted(run: RunRecord) -> Counted:
     energy, footprint = run.energy, run.footprint
     host = run.origin.host
     machine = str(host.get("boot_id") or host.get("name") or run.id)
-    domains = {
-        sensor.id: sensor.domain or f"{sensor.id} {sensor.name}" for sensor in run.origin.sensors
-    }
+    things = {sensor.id: _thing(sensor) for sensor in run.origin.sensors}
     parts: Iterable[tuple[str, Energy]] = energy.by_device.items() or [("", energy)]
     return Counted(
         run.id,
@@ -90,7 +87,7 @@ def counted(run: RunRecord) -> Counted:
         run.end.timestamp(),
         run.complete,
         tuple(
-            Seen(machine, domains.get(name, name), part.joules)
+            Seen(machine, things.get(name, name), part.joules)
             for name, part in parts
             if not math.isnan(part.joules)
         ),
@@ -99,6 +96,13 @@ def counted(run: RunRecord) -> Counted:
         footprint.error_kwh,
         energy.modelled_joules,
     )
+
+
+def _thing(sensor: Sensor) -> str:
+    """Return what names the physical thing; simulated ones are told apart by their names only."""
+    if sensor.domain and sensor.source != "simulated":
+        return sensor.domain
+    return f"{sensor.id} {sensor.name}"
 
 
 def add_runs(runs: Iterable[RunRecord]) -> Total:

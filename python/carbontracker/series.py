@@ -91,12 +91,20 @@ class SeriesWriter:
 
 
 @contextmanager
-def written_now_and_then(record: Record, session: Session) -> Iterator[None]:
-    """Write the series of a record while the block runs: what waits for a command marks nothing."""
+def written_now_and_then(
+    record: Record, session: Session, first_s: float = FIRST_WRITE_S
+) -> Iterator[None]:
+    """Write the series of a record while the block runs: what waits for a command marks nothing.
+
+    Args:
+        record: that follows the session.
+        session: which is measuring.
+        first_s: when to write for the first time; the waits double from there on.
+    """
     done = threading.Event()
 
     def write() -> None:
-        wait_s = FIRST_WRITE_S
+        wait_s = first_s
         while not done.wait(wait_s):
             record.write_series(session.mark())
             wait_s = min(2 * wait_s, LONGEST_SILENCE_S)
