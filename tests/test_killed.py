@@ -1,4 +1,4 @@
-"""Records of runs that were killed, or that a full disk stopped: what is left is whole, and says."""
+"""Records of runs that were killed, or stopped by a full disk: what is left is whole."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ from carbontracker.pricing import make_pricing
 from carbontracker.record import Record, footprint_dict, run_started_data
 from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, Simulated, acquire
-config = Config.from_environment(simulated=(Simulated("gpu", "A100", "constant:100"),), spacing_s=0.01)
+config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=0.01)
 session = acquire(config)
 record = Record(Path(sys.argv[1]))
 record.write("run_started", **run_started_data(session), command=["train"],

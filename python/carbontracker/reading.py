@@ -26,12 +26,15 @@ from carbontracker.recorded import (
     Sensor,
     Series,
     energy_from,
+    mapping,
+    mappings,
     number,
+    whole,
 )
 from carbontracker.window import MISSING, add_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Event = Mapping[str, Any]
 
@@ -114,8 +117,8 @@ def parse_line(line: bytes) -> Event | None:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(event, dict) and isinstance(event.get("event"), str)
-    return event if whole and isinstance(event.get("run_id"), str) else None
+    named = isinstance(event, dict) and isinstance(event.get("event"), str)
+    return event if named and isinstance(event.get("run_id"), str) else None
 
 
 def _no_such_run(path: object) -> str:
@@ -141,7 +144,7 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
     runs: dict[str, _Gathered] = {}
     ended: set[str] = set()
     damaged: list[str] = []
-    for number_of_line, line, whole in lines_of(file):
+    for number_of_line, line, ended_well in lines_of(file):
         head = line[:_HEAD]
         if any(name in head for name in passed_over):
             run_id = _run_id_in(head)
@@ -151,7 +154,9 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
                 continue
         event = parse_line(line)
         if event is None:
-            where = "its last line is torn" if not whole else f"line {number_of_line} is damaged"
+            where = (
+                "its last line is torn" if not ended_well else f"line {number_of_line} is damaged"
+            )
             damaged.append(where)
             continue
         run_id = event["run_id"]
@@ -259,7 +264,7 @@ class _Gathered:
                 footprint=RecordedFootprint.of(event.get("footprint")),
                 between_epochs=energy_from(event.get("between_epochs")),
                 tracker_cpu_seconds=number(event.get("tracker_cpu_seconds")),
-                exit_code=event.get("exit_code"),
+                exit_code=code if isinstance(code := event.get("exit_code"), int) else None,
                 data=event,
             )
         return _outcome_so_far(epochs, self.series, self.started)
@@ -273,7 +278,9 @@ def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: 
             energy=add_windows([epoch.energy for epoch in epochs]),
             footprint=RecordedFootprint.sum([epoch.footprint for epoch in epochs]),
         )
-    qualities = {sensor.id: sensor.quality for sensor in map(_sensor, started.get("sensors") or ())}
+    qualities = {
+        sensor.id: sensor.quality for sensor in map(_sensor, mappings(started.get("sensors")))
+    }
     energy = series.energy(qualities) if "command" in started else MISSING
     footprint = RecordedFootprint.of(started.get("pricing")).priced(
         energy.joules, energy.error_joules
@@ -289,7 +296,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
         end_s = (end - began).total_seconds()  # the first writers told no more than when it ended
     start_s = number(event.get("start_s"))
     return RecordedEpoch(
-        index=int(number(event.get("index"), 0)),
+        index=whole(event.get("index")),
         seconds=seconds,
         start_s=end_s - seconds if math.isnan(start_s) else start_s,
         energy=energy_from(event.get("energy")),
@@ -301,8 +308,8 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
 
 def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
-        epochs=int(number(event.get("epochs"), 0)),
-        after_epochs=int(number(event.get("after_epochs"), 0)),
+        epochs=whole(event.get("epochs")),
+        after_epochs=whole(event.get("after_epochs")),
         seconds=number(event.get("seconds")),
         joules=number(event.get("joules")),
         footprint=RecordedFootprint.of(event.get("footprint")),
@@ -325,18 +332,18 @@ def _sensor(data: Event) -> Sensor:
 
 
 def _origin(started: Event) -> Origin:
-    host = started.get("host") or {}
-    command: Iterable[object] = started.get("command") or ()
+    command = started.get("command")
+    pid, parent = started.get("pid"), started.get("parent_run_id")
     return Origin(
-        schema=int(number(started.get("schema"), 0)),
+        schema=whole(started.get("schema")),
         version=str(started.get("version") or ""),
-        host=host,
-        pid=started.get("pid"),
-        parent_id=started.get("parent_run_id"),
-        job=started.get("job") or {},
-        command=tuple(map(str, command)),
-        sensors=tuple(map(_sensor, started.get("sensors") or ())),
-        missing=tuple(started.get("missing") or ()),
+        host=mapping(started.get("host")),
+        pid=pid if isinstance(pid, int) else None,
+        parent_id=parent if isinstance(parent, str) else None,
+        job={name: mapping(one) for name, one in mapping(started.get("job")).items()},
+        command=tuple(map(str, command)) if isinstance(command, list) else (),
+        sensors=tuple(map(_sensor, mappings(started.get("sensors")))),
+        missing=tuple(mappings(started.get("missing"))),
         data=started,
     )
 

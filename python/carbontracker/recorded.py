@@ -27,6 +27,22 @@ def number(value: object, default: float = math.nan) -> float:
     return float(value)
 
 
+def whole(value: object) -> int:
+    """Return a whole number of a record; 0 where there is none."""
+    given = number(value)
+    return int(given) if math.isfinite(given) else 0
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return an object of a record; an empty one where there is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """Return the objects in a list of a record; an empty one where there is none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def energy_from(data: object) -> Energy:
     """Return the energy that a record holds, with its devices and kinds; missing if it has none."""
     if not isinstance(data, dict):
@@ -39,7 +55,7 @@ def energy_from(data: object) -> Energy:
         number(data.get("coverage"), 0.0),
     )
     parts = [
-        {str(key): energy_from(part) for key, part in (data.get(name) or {}).items()}
+        {str(key): energy_from(part) for key, part in mapping(data.get(name)).items()}
         for name in ("by_device", "by_kind")
     ]
     return Energy.of(total, parts[0], parts[1])
@@ -68,8 +84,8 @@ class RecordedFootprint:
             number(data.get("gco2eq")),
             number(data.get("error_kwh")),
             number(data.get("pue")),
-            data.get("intensity") or {},
-            data.get("location") or {},
+            mapping(data.get("intensity")),
+            mapping(data.get("location")),
             data,
         )
 
@@ -152,7 +168,7 @@ class RecordedEpoch:
     @property
     def end_s(self) -> float:
         """Return the end, s after the run began."""
-        return self.start_s + self.seconds
+        return round(self.start_s + self.seconds, 9)  # marks are whole nanoseconds
 
 
 @dataclass(frozen=True)
@@ -209,12 +225,12 @@ class Series:
         if not isinstance(times, list) or not isinstance(columns, dict):
             return
         start_s = number(event.get("start_s"), 0.0)
-        moments = [start_s + number(t_s) for t_s in times]
+        # Marks are whole nanoseconds; so is their sum, once it is rounded to them.
+        moments = [round(start_s + number(t_s), 9) for t_s in times]
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
-        # Marks are whole nanoseconds, and doubles tell those apart for a hundred days.
-        keep = bisect_left(self.t_s, moments[0] - 1e-9) if moments else len(self.t_s)
+        keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
         del self.t_s[keep:]
         self.t_s.extend(moments)
         for name in {**self.joules, **known}:
@@ -329,7 +345,7 @@ class RunRecord:
     def planned_epochs(self) -> int | None:
         """Return how many epochs there were to be; None for a command."""
         epochs = number(self.origin.data.get("epochs"))
-        return None if math.isnan(epochs) else int(epochs)
+        return int(epochs) if math.isfinite(epochs) else None
 
     @property
     def end(self) -> datetime:

@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from tests.support.programs import DEVICES
@@ -55,8 +56,7 @@ def killed_after(seconds: float, directory: Path) -> int:
 
 def main(directory: str, count: str, seed: str) -> None:
     """Kill so many trainings."""
-    import carbontracker.tracker  # loaded once, before the forks; nothing is measured here
-
+    import_module("carbontracker.tracker")  # once, before the forks; nothing is measured here
     draw = random.Random(int(seed))
     epochs = [
         killed_after(draw.uniform(0.0, LONGEST_S), Path(directory) / str(number))
