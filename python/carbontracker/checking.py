@@ -188,7 +188,7 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
     if event["event"] == "series":
         yield from _series_findings(event)
     schema = event.get("schema")
-    if _is_count(schema) and schema > SCHEMA:
+    if isinstance(schema, int) and schema > SCHEMA:
         yield WARNING, f"schema {schema} is newer than this version, which knows {SCHEMA}"
 
 

@@ -149,7 +149,7 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
         if any(name in head for name in passed_over):
             run_id = _run_id_in(head)
             if run_id in runs:
-                # Needed only if the run has no end. The newest series would not do alone.
+                # Needed only if the run has no end.
                 runs[run_id].put_by.append(line)
                 continue
         event = parse_line(line)
@@ -191,8 +191,11 @@ class _Gathered:
         """Lines that are only read if the run has no end."""
 
     def take_up(self, damaged: list[str]) -> None:
-        """Read what was put by, of a run that has no end."""
+        """Read what was put by, of a run that has no end: its epochs, or a command's series."""
+        needed = b'"event":"epoch"' if "command" not in self.started else b'"event":"'
         for line in self.put_by:
+            if needed not in line[:_HEAD]:
+                continue
             event = parse_line(line)
             if event is None:
                 damaged.append("its last line is torn")

@@ -123,7 +123,8 @@ def _sort_key(text: str | None) -> Callable[[Iterable[Row]], Iterator[Row]] | No
     name = _field(text.removeprefix("-"))
 
     def sort(rows: Iterable[Row]) -> Iterator[Row]:
-        known, unknown = [], []
+        known: list[Row] = []
+        unknown: list[Row] = []
         for row in rows:
             (unknown if row[name] is None else known).append(row)
         known.sort(key=lambda row: row[name], reverse=text.startswith("-"))
