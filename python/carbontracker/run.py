@@ -12,6 +12,7 @@ from carbontracker.footprint import footprint
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.predict import Prediction, predict_mean
 from carbontracker.window import add_windows
+from carbontracker.windowlog import WindowLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ class Run:
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
+        self.windows = WindowLog(session, self._began)
 
     @property
     def in_epoch(self) -> bool:

@@ -25,10 +25,12 @@ from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
+from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
 
@@ -161,6 +163,20 @@ class CarbonTracker:
             return
         self._finish_epoch()
 
+    def window(self, name: str = "") -> Window:
+        """Return a window to put around a part of the training, which the record keeps.
+
+        As ``carbontracker.measure``, but on the devices of this tracker. The record has, for each
+        epoch and name, the sums of all windows and a selection of at most 120 single ones.
+        """
+        made: Window | None = self._noted_window(name)
+        return unmeasured(name, self._settings.pricing()) if made is None else made
+
+    @harmless
+    def _noted_window(self, name: str) -> Window:
+        run = self._monitored()
+        return run.windows.window(name, run.pricing)
+
     @harmless
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came."""
@@ -248,6 +264,12 @@ class CarbonTracker:
             footprint=footprint_dict(epoch.footprint),
         )
         self._record.write_series(end, start)
+        self._write_windows(epoch.index)
+
+    def _write_windows(self, epoch: int | None) -> None:
+        windows = self._monitored().windows.take()
+        if windows:
+            self._write("windows", epoch=epoch, windows=windows)
 
     def _write(self, event: str, **data: Any) -> None:
         if self._record is not None:
@@ -264,6 +286,7 @@ class CarbonTracker:
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark())
+            self._write_windows(None)
         self._write("run_finished", **result_dict(self.result), **self._sampling())
         self._close()
 
