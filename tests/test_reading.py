@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -164,6 +165,41 @@ def test_what_the_console_warned_of_is_kept(
     tracker.stop()
     (warning,) = read_run(tmp_path / "logs").warnings
     assert warning == "WARNING: epoch_end() without epoch_start(): nothing to report"
+
+
+def test_writers_at_once_do_not_mix(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        record = Record(tmp_path)
+        record.write("run_started", schema=1, epochs=0)
+        for index in range(100):
+            record.write("note", index=index, text=str(number) * (index * 97 % 20_000))
+        record.close()
+
+    def write_in_threads() -> None:
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                write_in_threads()
+            finally:
+                os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+    assert len(list(tmp_path.iterdir())) == 3
+    runs = list(read_runs(tmp_path))
+    assert len(runs) == 12
+    for run in runs:
+        assert run.notes == ()
+        assert [event["index"] for event in run.events] == list(range(100))
+        assert len({event["text"][:1] for event in run.events if event["text"]}) == 1
 
 
 # ---- damage --------------------------------------------------------------------------------
