@@ -28,15 +28,14 @@ def only_simulated_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def kill(directory: Path, count: int, seed: int) -> list[int]:
     """Kill so many trainings; return how many epochs of each had returned."""
-    done = subprocess.run(
+    subprocess.run(
         [sys.executable, "-m", "tests.support.killing", str(directory), str(count), str(seed)],
         capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
+        timeout=5 * TIMEOUT_S,
         check=True,
         cwd=ROOT,
     )
-    counts: list[int] = json.loads(done.stdout.splitlines()[-1])
+    counts: list[int] = json.loads((directory / "returned.json").read_text())
     return counts
 
 
@@ -62,8 +61,8 @@ def assert_nothing_lost(directory: Path, returned: int) -> str:
         joules = math.fsum(epoch.energy.joules for epoch in run.epochs)
         assert run.energy.joules == pytest.approx(joules, rel=1e-12)
         assert run.footprint.kwh == pytest.approx(joules * 1.58 / 3.6e6, rel=1e-9)
-        # The series of the last epoch may not have been written any more.
-        assert run.series.seconds >= (run.epochs[-2].end_s if len(run.epochs) > 1 else 0)
+    if len(run.epochs) > 1:  # the series of the last one may not have been written any more
+        assert run.series.seconds >= run.epochs[-2].end_s
     return "incomplete"
 
 
@@ -73,7 +72,7 @@ def assert_all_load(tmp_path: Path, count: int, seed: int) -> None:
         assert_nothing_lost(tmp_path / "killed" / str(number), epochs)
         for number, epochs in enumerate(returned)
     ]
-    assert states.count("incomplete") > count // 4  # the moments were well chosen
+    assert states.count("incomplete") > count // 3  # the moments were well chosen
 
 
 def test_killed_at_forty_random_moments(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     python -m tests.support.killing DIRECTORY COUNT SEED
 
 Each training is a process of its own with a record in ``DIRECTORY/<number>``. It notes in shared
-memory how many epochs had returned when it was killed, which is printed as one JSON list.
+memory how many epochs had returned when it was killed: ``DIRECTORY/returned.json`` has them all.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from tests.support.programs import DEVICES
+from tests.support.programs import DEVICES, TIMEOUT_S
 
 EPOCHS = 12
-LONGEST_S = 0.2
-"""A training takes about so long: some are killed while they begin, some not before they end."""
+LONGEST_S = 0.012
+"""After an epoch; about two of them: the moment may be anywhere in an epoch or at its end."""
 
 
 def train(directory: Path, returned: mmap.mmap) -> None:
@@ -38,8 +38,8 @@ def train(directory: Path, returned: mmap.mmap) -> None:
         returned[:4] = struct.pack("=i", epoch)
 
 
-def killed_after(seconds: float, directory: Path) -> int:
-    """Kill a training after so long; return how many of its epochs had returned."""
+def killed(directory: Path, after_epochs: int, seconds: float) -> int:
+    """Kill a training so long after so many epochs; return how many had returned by then."""
     returned = mmap.mmap(-1, 4)
     pid = os.fork()
     if pid == 0:
@@ -47,9 +47,16 @@ def killed_after(seconds: float, directory: Path) -> int:
             train(directory, returned)
         finally:
             os._exit(0)
+    deadline = time.monotonic() + TIMEOUT_S
+    while _count(returned) < after_epochs and time.monotonic() < deadline:
+        time.sleep(0.0005)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+    return _count(returned)
+
+
+def _count(returned: mmap.mmap) -> int:
     (count,) = struct.unpack("=i", returned[:4])
     return int(count)
 
@@ -59,10 +66,14 @@ def main(directory: str, count: str, seed: str) -> None:
     import_module("carbontracker.tracker")  # once, before the forks; nothing is measured here
     draw = random.Random(int(seed))
     epochs = [
-        killed_after(draw.uniform(0.0, LONGEST_S), Path(directory) / str(number))
+        killed(
+            Path(directory) / str(number),
+            draw.randrange(EPOCHS + 1),
+            draw.uniform(0.0, LONGEST_S),
+        )
         for number in range(int(count))
     ]
-    print(json.dumps(epochs))
+    (Path(directory) / "returned.json").write_text(json.dumps(epochs))
 
 
 if __name__ == "__main__":
