@@ -33,7 +33,7 @@ def total_of(directory: Path, *runs: Made) -> Total:
 
 
 def noted(total: Total) -> dict[str, int]:
-    return dict(total.left_out)
+    return total.left_out
 
 
 # ---- totals --------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from carbontracker.adding import add_runs
 from carbontracker.checking import ERROR, check_file
+from carbontracker.cli import main
 from carbontracker.reading import NoSuchRun, moment_at, read_run, read_runs
 from carbontracker.record import Record
 from carbontracker.recorded import Series
 from carbontracker.report.manyruns import row_of
+from carbontracker.series import rising
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import (
     CPU_WATTS,
@@ -34,7 +36,7 @@ from tests.support.programs import (
 from tests.support.records import GRAMS, PUE, Made
 
 OLD = Path(__file__).parent / "data" / "records"
-SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def lose(path: Path, size: int) -> Path:
@@ -202,6 +204,32 @@ def test_writers_at_once_do_not_mix(tmp_path: Path) -> None:
         assert len({event["text"][:1] for event in run.events if event["text"]}) == 1
 
 
+def test_a_command_has_its_energy_over_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    words = ["--sim-gpu", "A", "--sim-gpu-watts", "200", "--location", "DK", "-q", "sleep", "0.1"]
+    assert main(["--log-dir", str(tmp_path / "logs"), *words]) == 0
+    run = read_run(tmp_path / "logs")
+    assert (run.complete, run.planned_epochs, run.origin.command) == (True, None, ("sleep", "0.1"))
+    assert run.series.seconds == pytest.approx(run.outcome.seconds, abs=1e-9)
+    assert run.series.joules["gpu:0"][-1] == pytest.approx(run.energy.joules, abs=1e-5)
+    assert levels(run.path) == []
+
+
+@given(st.lists(st.floats(0, 1e6) | st.just(math.nan), max_size=30))
+def test_cumulative_joules_never_fall(column: list[float]) -> None:
+    result = rising(column)
+    assert [math.isnan(joules) for joules in result] == [math.isnan(joules) for joules in column]
+    known = [joules for joules in result if not math.isnan(joules)]
+    assert known == sorted(known)
+    if known:
+        assert known[-1] == next(joules for joules in reversed(column) if not math.isnan(joules))
+    rose = [joules for joules in column if not math.isnan(joules)]
+    if rose == sorted(rose):
+        assert known == rose
+
+
 # ---- damage --------------------------------------------------------------------------------
 
 MADE = Made("a1b2c3d4e5f60718", (1000.0, 2000.0, 3000.0))
@@ -258,7 +286,7 @@ JSON = st.recursive(
 )
 
 
-@settings(parent=SAME_FOLDER, max_examples=60, deadline=None)
+@settings(parent=SAME_FOLDER, max_examples=60)
 @given(st.sampled_from(MADE.events()), st.data())
 def test_fields_of_any_other_kind_are_complained_of_not_tripped_over(
     tmp_path: Path, event: dict[str, Any], data: st.DataObject
@@ -363,6 +391,7 @@ def test_views_of_totals_read_no_more_than_they_need(tmp_path: Path) -> None:
 # ---- energy over time ----------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.01, 100), st.floats(0, 1e5)), min_size=2, max_size=30),
     st.data(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,8 +57,12 @@ class Total:
     device_seconds: float = 0.0
     runs: int = 0
     """With energy in the total."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, int] = field(default_factory=dict)
     """Runs that are not, or not wholly, in it: how many, by the reason."""
+
+    def leave_out(self, reason: str) -> None:
+        """Note a run that is not, or not wholly, in it."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
     @property
     def modelled_share(self) -> float:
@@ -112,7 +115,7 @@ def add_runs(runs: Iterable[RunRecord]) -> Total:
     for run in runs:
         one, before = counted(run), known.get(run.id)
         if before is not None:
-            total.left_out[COPY] += 1
+            total.leave_out(COPY)
         if before is None or (one.complete, one.end_s) > (before.complete, before.end_s):
             known[run.id] = one
     timetable = _Timetable()
@@ -124,7 +127,7 @@ def add_runs(runs: Iterable[RunRecord]) -> Total:
 
 def _add(total: Total, run: Counted, timetable: _Timetable) -> None:
     if not run.seen or math.isnan(run.kwh):
-        total.left_out[UNKNOWN] += 1
+        total.leave_out(UNKNOWN)
         return
     all_joules = math.fsum(part.joules for part in run.seen)
     length_s = max(run.end_s - run.start_s, 1e-3)
@@ -135,12 +138,12 @@ def _add(total: Total, run: Counted, timetable: _Timetable) -> None:
         new_joules += part.joules * (free_s / length_s if run.end_s > run.start_s else 1.0)
     share = new_joules / all_joules if all_joules > 0 else float(bool(new_joules))
     if not run.complete:
-        total.left_out[INCOMPLETE] += 1
+        total.leave_out(INCOMPLETE)
     if share < 1e-9 < all_joules:
-        total.left_out[OVERLAP] += 1
+        total.leave_out(OVERLAP)
         return
     if share < 1.0 - 1e-9 and all_joules > 0:
-        total.left_out[PARTLY] += 1
+        total.leave_out(PARTLY)
     total.runs += 1
     total.joules += new_joules
     total.kwh += run.kwh * share

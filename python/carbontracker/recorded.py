@@ -226,7 +226,7 @@ class Series:
             return
         start_s = number(event.get("start_s"), 0.0)
         # Marks are whole nanoseconds; so is their sum, once it is rounded to them.
-        moments = [round(start_s + number(t_s), 9) for t_s in times]
+        moments = [round(start_s + t_s, 9) for t_s in _column(times)]
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
@@ -236,7 +236,7 @@ class Series:
         for name in {**self.joules, **known}:
             column = self.joules.setdefault(name, array("d", [math.nan] * keep))
             del column[keep:]
-            column.extend(map(number, known.get(name) or [None] * len(moments)))
+            column.extend(_column(known.get(name) or [None] * len(moments)))
 
     def at(self, device: str, t_s: float) -> float:
         """Return E(t) of a device, J; NaN outside of what is known."""
@@ -280,6 +280,14 @@ class Series:
     def within(self, start_s: float, end_s: float) -> range:
         """Return the indices of the moments in a window, ends included."""
         return range(bisect_left(self.t_s, start_s), bisect_right(self.t_s, end_s))
+
+
+def _column(values: Sequence[object]) -> array[float]:
+    """Return the values of a record as numbers; null and what is none are NaN."""
+    try:
+        return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
+    except TypeError:
+        return array("d", map(number, values))
 
 
 @dataclass(frozen=True)

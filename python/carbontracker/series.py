@@ -68,7 +68,7 @@ class SeriesWriter:
         for name in ids:
             column = [0.0 if at_start else _joules(before, name)]
             column += [_joules(energy, name) for energy in energies]
-            columns[name] = column
+            columns[name] = rising(column)
         return {
             "t0": wall_time(first.t_ns).isoformat(timespec="milliseconds"),
             "start_s": self.seconds(first),
@@ -116,6 +116,20 @@ def written_now_and_then(
     finally:
         done.set()
         thread.join()
+
+
+def rising(column: Sequence[float]) -> list[float]:
+    """Return cumulative joules that never fall: no value is above a later one.
+
+    The sensors go on being read while the column is put together, so that a later value may know
+    better than an earlier, provisional one.
+    """
+    lowest = math.inf
+    result = []
+    for joules in reversed(column):
+        lowest = min(lowest, joules) if not math.isnan(joules) else lowest
+        result.append(math.nan if math.isnan(joules) else lowest)
+    return result[::-1]
 
 
 def _joules(energy: Any, device: str) -> float:
