@@ -81,7 +81,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.6f}" if name == "kwh" else f"{value:.3f}"
+        return f"{value:.4g}"
     text = str(value)
     if name == "started":
         return text[:19].replace("T", " ")
@@ -92,7 +92,7 @@ def total_lines(total: Total) -> list[str]:
     """Return the sentence for a paper on a total, and what has to be said of it."""
     compared = equivalents(total.gco2eq, total.kwh)[:1]
     lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
-    error = f"+/- {total.error_kwh:.6f} kWh from measuring"
+    error = f"+/- {total.error_kwh:.3g} kWh from measuring"
     if total.modelled_joules > 0:
         error += f"; {100 * total.modelled_share:.0f} % of the energy is modelled, not measured"
     lines.append(f"{total.runs} run(s), {error}.")
