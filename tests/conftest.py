@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OFF_BY_DEFAULT = ("hardware", "network")
+OFF_BY_DEFAULT = ("hardware", "network", "slow")
 """Markers whose tests run only where ``-m`` names them."""
 
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")

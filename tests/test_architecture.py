@@ -35,6 +35,7 @@ MOST_BINDING_LINES = 220
 MANY_ATTRIBUTES = {
     "carbontracker.intensity:Intensity": "one figure with the whole of its provenance; frozen",
     "carbontracker.inventory:Readable": "a row of the table of sensors; frozen",
+    "carbontracker.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
     "carbontracker.session:Config": "all that decides what is sampled; frozen, and the sharing key",
     "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
 }

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +150,52 @@ def test_anything_becomes_json_and_stays_what_it_is(value: Any) -> None:
 
 def test_things_json_has_no_word_for_are_written_out() -> None:
     assert jsonable({1: Path("a"), "b": (math.nan, True)}) == {"1": "a", "b": [None, True]}
+
+
+def test_windows_of_a_training_are_kept_by_name(tmp_path: Path) -> None:
+    tracker = CarbonTracker(2, verbose=0, log_dir=tmp_path, **DEVICES)
+    for _ in tracker.epochs():
+        for step in range(500):
+            with tracker.window("step") as window:
+                pass
+            if step == 0:
+                with tracker.window("first"):
+                    time.sleep(0.02)
+    windows = [event for event in read_record(tmp_path) if event["event"] == "windows"]
+    assert [event["epoch"] for event in windows] == [1, 2]
+    epochs = [event for event in read_record(tmp_path) if event["event"] == "epoch"]
+    for event, epoch in zip(windows, epochs, strict=True):
+        steps, first = event["windows"]
+        assert (steps["name"], steps["count"], steps["unknown"]) == ("step", 500, 0)
+        assert (steps["every"], len(steps["joules_each"])) == (8, 63)
+        assert len(steps["start_s"]) == len(steps["length_s"]) == 63
+        assert steps["start_s"] == sorted(steps["start_s"])
+        assert epoch["start_s"] <= steps["start_s"][0]
+        assert first["joules_each"] == [first["joules"]]
+        true = (GPU_WATTS + CPU_WATTS) * first["seconds"]
+        assert first["joules"] == pytest.approx(true, abs=first["error_joules"] + 0.01 * true)
+    assert window.final
+
+
+def test_a_window_that_is_open_at_the_end_of_an_epoch_is_kept_with_the_next(
+    tmp_path: Path,
+) -> None:
+    tracker = CarbonTracker(2, verbose=0, log_dir=tmp_path, **DEVICES)
+    tracker.epoch_start()
+    with tracker.window("across"):
+        tracker.epoch_end()
+        tracker.epoch_start()
+    tracker.epoch_end()
+    (event,) = [event for event in read_record(tmp_path) if event["event"] == "windows"]
+    assert (event["epoch"], event["windows"][0]["count"]) == (2, 1)
+
+
+def test_windows_of_a_tracker_that_has_ended_hurt_nobody(tmp_path: Path) -> None:
+    tracker = train(1, log_dir=tmp_path)
+    with tracker.window("late") as window:
+        pass
+    assert math.isnan(window.energy.joules)
+    assert math.isnan(window.footprint.kwh)
 
 
 # ---- files ---------------------------------------------------------------------------------

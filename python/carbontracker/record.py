@@ -11,18 +11,20 @@ import json
 import logging
 import math
 import os
-import sys
+import time
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.surroundings import host_data, job_data, process_start_ticks, software_data
 
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.run import Forecast, Result
-    from carbontracker.session import Session
+    from carbontracker.series import SeriesWriter
+    from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
 SCHEMA = 1
@@ -61,6 +63,7 @@ class Record:
         self.path: Path | None = None
         self._owner_pid = os.getpid()
         self._fd = -1
+        self._series: SeriesWriter | None = None
         self._open(directory)
 
     def write(self, event: str, **data: Any) -> None:
@@ -80,6 +83,34 @@ class Record:
                 return  # a signal handler has ended the run meanwhile
             logger.warning("carbontracker: the record %s ends here: %s", self.path, error)
             self.close()
+
+    def write_warning(self, level: str, message: str) -> None:
+        """Append what was said on the console of something that is not as it should be."""
+        self.write("warning", level=level, message=message)
+
+    def follow(self, session: Session, began: Mark, spacing_s: float) -> None:
+        """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
+        from carbontracker.series import SeriesWriter  # needs the core, which readers do not
+
+        self._series = SeriesWriter(session, began, spacing_s)
+
+    def write_series(self, end: Mark, *exact: Mark) -> None:
+        """Append the energy over time since the last time, up to ``end``.
+
+        ``exact`` are moments on the way, such as the beginning of an epoch, that get their own
+        point.
+        """
+        if self._fd < 0 or self._series is None or os.getpid() != self._owner_pid:
+            return
+        data = self._series.until(end, *exact)
+        if data is not None:
+            self.write("series", **data)
+
+    def span(self, start: Mark, end: Mark) -> dict[str, float]:
+        """Return where two marks lie, in seconds after the beginning of the run."""
+        if self._series is None:
+            return {}
+        return {"start_s": self._series.seconds(start), "end_s": self._series.seconds(end)}
 
     def _append(self, line: bytes) -> None:
         written = os.write(self._fd, line)
@@ -136,18 +167,16 @@ def jsonable(value: Any) -> Any:
 
 def run_started_data(session: Session) -> dict[str, Any]:
     """Return what the first event of every run says of the process and the machine."""
-    kernel = os.uname()
     return {
         "schema": SCHEMA,
         "version": carbontracker.__version__,
         "pid": os.getpid(),
+        "pid_start_ticks": process_start_ticks(os.getpid()),
         "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
-        "host": {
-            "name": kernel.nodename,
-            "system": f"{kernel.sysname} {kernel.release} {kernel.machine}",
-            "python": sys.version.split()[0],
-            "logical_cpus": os.cpu_count(),
-        },
+        "host": host_data(),
+        "software": software_data(),
+        "job": job_data(os.environ),
+        "clock": {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()},
         "sensors": [
             {
                 "id": entry.id,
@@ -157,6 +186,8 @@ def run_started_data(session: Session) -> dict[str, Any]:
                 "quality": entry.quality,
                 "counted": entry.counted,
                 "alternate_of": entry.alternate_of or None,
+                "domain": entry.domain or None,
+                "part_of": entry.part_of or None,
                 "detail": entry.detail,
             }
             for entry in session.entries

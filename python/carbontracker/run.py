@@ -12,6 +12,7 @@ from carbontracker.footprint import footprint
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.predict import Prediction, predict_mean
 from carbontracker.window import add_windows
+from carbontracker.windowlog import WindowLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ class Run:
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
+        self.windows = WindowLog(session, self._began)
 
     @property
     def in_epoch(self) -> bool:
@@ -89,6 +91,16 @@ class Run:
     def began(self) -> datetime:
         """Return when monitoring began, UTC."""
         return wall_time(self._began.t_ns)
+
+    @property
+    def began_mark(self) -> Mark:
+        """Return the mark at which monitoring began."""
+        return self._began
+
+    def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
+        """Return the marks at the beginning and end of an epoch."""
+        start, end, _ = self._bounds[epoch.index - 1]
+        return start, end
 
     def start_epoch(self) -> None:
         """Mark the beginning of an epoch."""

@@ -25,10 +25,12 @@ from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
+from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
 
@@ -161,6 +163,20 @@ class CarbonTracker:
             return
         self._finish_epoch()
 
+    def window(self, name: str = "") -> Window:
+        """Return a window to put around a part of the training, which the record keeps.
+
+        As ``carbontracker.measure``, but on the devices of this tracker. The record has, for each
+        epoch and name, the sums of all windows and a selection of at most 120 single ones.
+        """
+        made: Window | None = self._noted_window(name)
+        return unmeasured(name, self._settings.pricing()) if made is None else made
+
+    @harmless
+    def _noted_window(self, name: str) -> Window:
+        run = self._monitored()
+        return run.windows.window(name, run.pricing)
+
     @harmless
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came."""
@@ -195,17 +211,20 @@ class CarbonTracker:
         if settings.api_keys:
             pricing = pricing.with_keys(settings.api_keys)
         self._run = Run(session, pricing)
-        self._console.begin(session, pricing)
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
             self._record.write(
                 "run_started",
                 **run_started_data(session),
+                began=self._run.began.isoformat(timespec="milliseconds"),
                 epochs=settings.epochs,
                 components=settings.chosen_components,
                 pricing=footprint_dict(pricing.of_nothing()),
                 pue_source=pricing.pue_how,
             )
+            self._record.follow(session, self._run.began_mark, session.config.spacing_s)
+            self._console.listener = self._record.write_warning
+        self._console.begin(session, pricing)
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
 
@@ -231,15 +250,26 @@ class CarbonTracker:
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
-        self._write(
+        if self._record is None:
+            return
+        start, end = self._monitored().ends_of(epoch)
+        self._record.write(
             "epoch",
             index=epoch.index,
             finished=epoch.finished,
             final=epoch.final,
             seconds=epoch.seconds,
+            **self._record.span(start, end),
             energy=energy_dict(epoch.energy),
             footprint=footprint_dict(epoch.footprint),
         )
+        self._record.write_series(end, start)
+        self._write_windows(epoch.index)
+
+    def _write_windows(self, epoch: int | None) -> None:
+        windows = self._monitored().windows.take()
+        if windows:
+            self._write("windows", epoch=epoch, windows=windows)
 
     def _write(self, event: str, **data: Any) -> None:
         if self._record is not None:
@@ -253,6 +283,10 @@ class CarbonTracker:
         self.deleted = True  # from here on it is this one that ends it
         self.result = result
         self._console.actual(self.result)
+        if self._record is not None:
+            # Also what the last epoch's series could not know yet, and what came after it.
+            self._record.write_series(run.session.mark())
+            self._write_windows(None)
         self._write("run_finished", **result_dict(self.result), **self._sampling())
         self._close()
 

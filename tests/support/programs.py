@@ -79,8 +79,12 @@ def record_file(directory: Path) -> Path:
     return path
 
 
-def read_record(directory: Path) -> list[dict[str, Any]]:
-    """Return the events of the one record in a directory, whose every line must be whole."""
+def read_record(directory: Path, *, series: bool = False) -> list[dict[str, Any]]:
+    """Return the events of the one record in a directory, whose every line must be whole.
+
+    Energy over time is left out unless it is asked for.
+    """
     text = record_file(directory).read_text()
     assert text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
+    events = [json.loads(line) for line in text.splitlines()]
+    return [event for event in events if series or event["event"] != "series"]

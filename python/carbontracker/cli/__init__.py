@@ -1,4 +1,4 @@
-"""The command line: ``carbontracker CMD``, ``carbontracker run`` and ``carbontracker sensors``."""
+"""The command line: ``carbontracker CMD``, and the commands listed here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS = {
+    "aggregate": "carbontracker.cli.aggregate",
+    "check": "carbontracker.cli.check",
+    "compare": "carbontracker.cli.compare",
     "run": "carbontracker.cli.run",
+    "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
 }
 """Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.cli import parse
 from carbontracker.cli.child import executed
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
@@ -27,6 +28,7 @@ from carbontracker.record import (
     sampling_data,
 )
 from carbontracker.report import text
+from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
+    from carbontracker.session import Session
     from carbontracker.window import Energy
 
 USAGE_ERROR = 2
@@ -46,7 +49,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands: carbontracker sensors --help
+alone: the result goes to standard error. Other commands, each with --help: sensors; runs, compare,
+aggregate and check for what was recorded.
 """
 
 
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="most of one core that sampling may use (default 0.005; 0: no limit)",
     )
+    parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
@@ -90,6 +95,8 @@ def main(arguments: list[str]) -> int:
     parser = _parser()
     options, command = _split(parser, arguments)
     given = parser.parse_args(options)
+    if given.parse is not None:
+        return parse.main(given.parse)
     if not command:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
@@ -150,32 +157,52 @@ def _run(
     out: TextIO | None,
 ) -> int:
     session = acquire(config)
-    record = None
-    if not given.no_record and record_wanted(None):
-        record = Record(record_directory(given.log_dir))
-        record.write("run_started", **run_started_data(session), command=command)
+    record = _begin_record(command, given, session, pricing)
     start = session.mark()
-    with executed(command, record.run_id if record else None) as code:
-        end = session.mark()
-        session.await_final(end)
-        energy = session.energy(start, end)
-        footprint = footprint_between(session, pricing, (start, end), energy)
-        release(session)
-        facts = {
-            "seconds": (end.t_ns - start.t_ns) / 1e9,
-            "tracker_cpu_seconds": session.cpu_seconds,
-            **sampling_data(session),
-            "exit_code": code,
-        }
+    with ExitStack() as writing:
         if record is not None:
-            parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
-            record.write("run_finished", **facts, **parts)
-            record.close()
-        if not given.quiet:
-            _show_summary(facts["seconds"], energy, footprint, simulated=bool(config.simulated))
-        if out is not None:
-            _write_json(_result(energy, footprint) | facts | {"command": command}, out)
+            record.follow(session, start, session.config.spacing_s)
+            writing.enter_context(written_now_and_then(record, session))
+        with executed(command, record.run_id if record else None) as code:
+            end = session.mark()
+            writing.close()
+            session.await_final(end)
+            energy = session.energy(start, end)
+            footprint = footprint_between(session, pricing, (start, end), energy)
+            release(session)
+            facts = {
+                "seconds": (end.t_ns - start.t_ns) / 1e9,
+                "tracker_cpu_seconds": session.cpu_seconds,
+                **sampling_data(session),
+                "exit_code": code,
+            }
+            if record is not None:
+                parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
+                record.write_series(end)
+                record.write("run_finished", **facts, **parts)
+                record.close()
+            if not given.quiet:
+                simulated = bool(config.simulated)
+                _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
+            if out is not None:
+                _write_json(_result(energy, footprint) | facts | {"command": command}, out)
     return code
+
+
+def _begin_record(
+    command: list[str], given: argparse.Namespace, session: Session, pricing: Pricing
+) -> Record | None:
+    if given.no_record or not record_wanted(None):
+        return None
+    record = Record(record_directory(given.log_dir))
+    record.write(
+        "run_started",
+        **run_started_data(session),
+        command=command,
+        pricing=footprint_dict(pricing.of_nothing()),
+        pue_source=pricing.pue_how,
+    )
+    return record
 
 
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:

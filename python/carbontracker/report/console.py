@@ -14,6 +14,7 @@ from carbontracker.oldlogs import OldLogs
 from carbontracker.report import oldformat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
     from carbontracker.footprint import Footprint
@@ -31,6 +32,8 @@ class Console:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
+        self.listener: Callable[[str, str], None] | None = None
+        """Told the level and text of every diagnostic."""
 
     def begin(self, session: Session, pricing: Pricing) -> None:
         """Say what is measured, with which PUE and intensity."""
@@ -193,6 +196,8 @@ class Console:
 
     def _diagnose(self, level: str, message: str) -> None:
         self._logs.error(level, message)
+        if self.listener is not None:
+            self.listener(level, message)
         if sys.stderr is not None:
             _print(f"{oldformat.PREFIX}{level} - {message}", sys.stderr)
 

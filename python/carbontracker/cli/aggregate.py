@@ -1,0 +1,53 @@
+"""``carbontracker aggregate DIR``: one total of all runs, and the sentence for a paper."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker aggregate
+  carbontracker aggregate project/logs other/logs
+  carbontracker aggregate logs --json
+
+All runs count, those that came to nothing included. What several runs saw of one device at the same
+time (ranks of a job, a training inside a measured command, copies of a file) counts once. Log files
+of versions before 3: carbontracker --parse DIR.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the total."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker aggregate",
+        description="Add up all runs below the given directories.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="*", metavar="DIR", help="directories, files or ids")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(arguments)
+
+    from carbontracker.adding import add_runs
+    from carbontracker.reading import NoSuchRun, read_runs
+    from carbontracker.record import jsonable
+    from carbontracker.report.manyruns import total_lines
+
+    paths = given.paths or [None]
+    try:
+        total = add_runs(
+            run for path in paths for run in read_runs(path, series=False, epochs=False)
+        )
+    except (NoSuchRun, OSError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    if given.json:
+        print(json.dumps(jsonable(asdict(total)), indent=2))
+    else:
+        print("\n".join(total_lines(total)))
+    return 0

@@ -1,0 +1,67 @@
+"""``carbontracker compare A B``: two runs, or two groups of them, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker compare 3f2a 9bc1           ids, or their first characters
+  carbontracker compare before.jsonl after.jsonl
+  carbontracker compare runs-fp32 runs-bf16   directories: several runs a side
+
+Two single runs are compared by their epochs, two groups by their runs. The exit code is 0 whether
+they differ or not.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker compare",
+        description="Show how two runs differ, and whether that is more than chance.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", metavar="A", help="file, directory or id")
+    parser.add_argument("b", metavar="B", help="file, directory or id")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(arguments)
+
+    from carbontracker.comparing import Side, compare
+    from carbontracker.reading import NoSuchRun, read_runs
+    from carbontracker.record import jsonable
+    from carbontracker.report.manyruns import comparison
+
+    try:
+        a, b = (
+            Side(
+                path,
+                tuple(read_runs(path, series=False)),
+            )
+            for path in (given.a, given.b)
+        )
+    except (NoSuchRun, OSError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    for side in (a, b):
+        if not side.runs:
+            print(f"carbontracker: there are no runs in {side.label}", file=sys.stderr)
+            return USAGE_ERROR
+    differences = compare(a, b)
+    if given.json:
+        rows = [
+            asdict(one)
+            | {"change": one.change, "percent": one.percent, "significant": one.significant}
+            for one in differences
+        ]
+        ids = {name: [run.id for run in side.runs] for name, side in (("a", a), ("b", b))}
+        print(json.dumps(jsonable(ids | {"differences": rows}), indent=2))
+    else:
+        print(comparison(a, b, differences))
+    return 0

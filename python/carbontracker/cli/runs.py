@@ -1,0 +1,133 @@
+"""``carbontracker runs [DIR]``: a table of all runs, chosen and sorted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Row = Mapping[str, Any]
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker runs
+  carbontracker runs logs --filter state=incomplete
+  carbontracker runs --filter host=node7 --filter 'kwh>0.5' --sort -kwh
+  carbontracker runs --filter what~train.py --json | python -m json.tool --json-lines
+
+Fields: id started host what epochs planned_epochs seconds joules error_joules kwh gco2eq quality
+zone job parent version state why file. Comparisons: = != < <= > >= and ~ for "contains". What is
+not known meets no comparison. DIR is the default directory of records if it is not given.
+"""
+_CONDITION = re.compile(r"([a-z_0-9]+)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
+_FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker runs",
+        description="List the runs that were recorded.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", nargs="?", metavar="DIR", help="directory, file or id")
+    parser.add_argument("--filter", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument(
+        "--sort", metavar="FIELD", help="by a field; with - in front: largest first"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    given = parser.parse_intermixed_args(_with_value_joined(arguments))
+
+    from carbontracker.reading import NoSuchRun, read_runs
+    from carbontracker.report.manyruns import row_of, runs_table
+
+    try:
+        conditions = [_condition(text) for text in given.filter]
+        sort = _sort_key(given.sort)
+        found = read_runs(given.path, series=False, epochs=False)
+        rows: Iterable[Row] = (row_of(run) for run in found)
+        rows = (row for row in rows if all(condition(row) for condition in conditions))
+        if sort is not None:
+            rows = sort(rows)
+        if given.json:
+            for row in rows:
+                print(json.dumps(row))
+        else:
+            print(runs_table(list(rows)))
+    except (NoSuchRun, ValueError, OSError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+def _with_value_joined(arguments: list[str]) -> list[str]:
+    """Return ``--sort -kwh`` as ``--sort=-kwh``, which is not taken for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--sort":
+            joined[-1] = f"--sort={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _field(name: str) -> str:
+    if name not in _FIELDS:
+        message = f"no field is called {name!r}: choose from {', '.join(_FIELDS)}"
+        raise ValueError(message)
+    return name
+
+
+def _condition(text: str) -> Callable[[Row], bool]:
+    """Return the test that a filter asks for.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        message = f"--filter {text!r} is not FIELD=VALUE (or !=, <, <=, >, >=, ~)"
+        raise ValueError(message)
+    name, comparison, wanted = _field(found[1]), found[2], found[3]
+    compare: dict[str, Callable[[Any, Any], bool]] = {
+        "=": lambda a, b: a == b,
+        "!=": lambda a, b: a != b,
+        "<": lambda a, b: a < b,
+        "<=": lambda a, b: a <= b,
+        ">": lambda a, b: a > b,
+        ">=": lambda a, b: a >= b,
+        "~": lambda a, b: str(b).lower() in str(a).lower(),
+    }
+
+    def meets(row: Row) -> bool:
+        value = row[name]
+        if value is None:
+            return False
+        is_number = isinstance(value, (int, float)) and comparison != "~"
+        return compare[comparison](value, float(wanted) if is_number else wanted)
+
+    return meets
+
+
+def _sort_key(text: str | None) -> Callable[[Iterable[Row]], Iterator[Row]] | None:
+    if text is None:
+        return None
+    name = _field(text.removeprefix("-"))
+
+    def sort(rows: Iterable[Row]) -> Iterator[Row]:
+        known: list[Row] = []
+        unknown: list[Row] = []
+        for row in rows:
+            (unknown if row[name] is None else known).append(row)
+        known.sort(key=lambda row: row[name], reverse=text.startswith("-"))
+        return iter([*known, *unknown])
+
+    return sort

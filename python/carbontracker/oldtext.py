@@ -1,0 +1,171 @@
+"""The text of old log files (carbontracker 1.1 to 2.4.7, and what is written beside a record).
+
+A log is a list of entries: each begins with a time stamp and may go on over several lines. What
+is documented of the formats stands in ``docs/old-logs.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? - ", re.MULTILINE)
+_VERSION = re.compile(r"carbontracker version (\d+(?:\.\w+)*)")
+_PUE = re.compile(r"PUE coefficient of (\d+(?:\.\d+)?)")
+_COMPONENTS = re.compile(r"The following components were found: (.*)", re.DOTALL)
+_COMPONENT = re.compile(
+    r"(\w+) with device\(s\) (.*?)\.(?=\s+\w+ with device\(s\)|\s*$)", re.DOTALL
+)
+_POWER = re.compile(r"Average power usage \(W\) for (\w+): (.*)", re.DOTALL)
+_DURATION = re.compile(r"Duration: (\S+)")
+_INTENSITY = re.compile(r"Average carbon intensity during training was\s+(\S+) gCO2(?:eq)?/kWh")
+_BLOCK = re.compile(
+    r"(?P<kind>Actual|Predicted) consumption(?: for (?P<epochs>-?\d+(?:\.\d+)?) epoch\(s\))?:"
+    r"[ \t]*\r?\n\s*Time:\s*(?P<time>\S+)[ \t]*"
+    r"\r?\n\s*Energy:\s*(?P<energy>.*?) *kWh[ \t]*"
+    r"\r?\n\s*CO2eq:\s*(?P<co2eq>.*?) *g[ \t]*(?=\r?\n|$)"
+    r"(?:\r?\n\s*This is equivalent to:(?P<equivalents>(?:\r?\n[ \t]+\S+[ \t]+\S[^\r\n]*)*))?"
+)
+_TIME = re.compile(r"(-?)(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_DAYS = re.compile(r"(-?\d+) days?, (.*)")
+
+_REPRS = re.compile(r"\b(?:np|numpy)\.|\b(?:float|int|uint)\d+\b|\barray\b|\bdtype\s*=\s*\S+")
+"""How numpy writes numbers and arrays, apart from the figures themselves."""
+_FIGURE = re.compile(
+    r"(?<![\w.])(?:None|nan|[-+]?inf|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\w)"
+)
+
+INTERRUPTED = "Training was interrupted"
+ENDED = "Monitoring thread ended"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block that the console showed, of a prediction or of a measurement."""
+
+    actual: bool
+    epochs: int | None
+    """None where the command line left the count out."""
+    seconds: float
+    kwh: float
+    """With PUE; NaN where the block says no number."""
+    gco2eq: float
+    equivalents: dict[str, float] | None
+
+
+def entries(text: str) -> list[str]:
+    """Return what follows each time stamp, up to the next one, without the white space around."""
+    starts = list(_STAMP.finditer(text))
+    ends = [*(start.start() for start in starts[1:]), len(text)]
+    return [
+        text[start.end() : end].strip() for start, end in zip(starts, ends, strict=True) if starts
+    ]
+
+
+def version_of(text: str) -> tuple[int, ...] | None:
+    """Return the version that a standard log names, as numbers; None if it names none."""
+    found = _VERSION.search(text)
+    if found is None:
+        return None
+    return tuple(int(part) for part in found[1].split(".") if part.isdecimal())
+
+
+def pue_of(text: str) -> float:
+    """Return the PUE that a standard log states; NaN if it states none."""
+    found = _PUE.search(text)
+    return float(found[1]) if found else math.nan
+
+
+def mean_intensity_of(text: str) -> float:
+    """Return the mean intensity that a standard log states, gCO2eq/kWh; NaN if none."""
+    found = _INTENSITY.search(text)
+    return figure(found[1]) if found else math.nan
+
+
+def devices_of(text: str) -> dict[str, list[str]]:
+    """Return the devices of each component, in lower case, as a standard log lists them.
+
+    A name may hold dots (``E5-2680 v4 @ 2.40GHz``): it ends where the next component or the line
+    begins.
+    """
+    devices: dict[str, list[str]] = {}
+    for entry in entries(text):
+        found = _COMPONENTS.match(entry)
+        for component, names in _COMPONENT.findall(found[1]) if found else ():
+            here = devices.setdefault(component.lower(), [])
+            listed = [name.strip() for name in names.split(",")]
+            here += [name for name in listed if name] if not here else []
+    return devices
+
+
+def powers_of(text: str) -> dict[str, list[list[float]]]:
+    """Return, by component and epoch, the watts that the lines hold; None and nan are NaN.
+
+    Versions up to 1.2.5 wrote a numpy vector, one entry a device, over as many lines as numpy
+    saw fit.
+    """
+    powers: dict[str, list[list[float]]] = {}
+    for entry in entries(text):
+        found = _POWER.match(entry)
+        if found:
+            powers.setdefault(found[1].lower(), []).append(figures(found[2]) or [math.nan])
+    return powers
+
+
+def durations_of(text: str) -> list[float]:
+    """Return the duration of each epoch, s; NaN where it cannot be read."""
+    found = [_DURATION.match(entry) for entry in entries(text)]
+    seconds = [seconds_of(match[1]) for match in found if match]
+    return [math.nan if value is None else value for value in seconds]
+
+
+def blocks_of(text: str) -> Iterator[Block]:
+    """Yield the blocks of an output log in their order."""
+    for found in _BLOCK.finditer(text):
+        seconds = seconds_of(found["time"])
+        yield Block(
+            actual=found["kind"] == "Actual",
+            epochs=None if found["epochs"] is None else int(float(found["epochs"])),
+            seconds=math.nan if seconds is None else seconds,
+            kwh=figure(found["energy"]),
+            gco2eq=figure(found["co2eq"]),
+            equivalents=equivalents_of((found["equivalents"] or "").splitlines()),
+        )
+
+
+def equivalents_of(lines: list[str]) -> dict[str, float] | None:
+    """Return number by words, of lines such as ``0.005 km travelled by car``; None if none."""
+    found = {}
+    for line in lines:
+        value, _, words = line.strip().partition(" ")
+        if words:
+            found[words.strip()] = figure(value)
+    return found or None
+
+
+def figure(text: str) -> float:
+    """Return the number that ``text`` is; NaN if it is none."""
+    values = figures(text)
+    return values[0] if len(values) == 1 else math.nan
+
+
+def figures(text: str) -> list[float]:
+    """Return all numbers in ``text``, however numpy wrote them; None is NaN."""
+    bare = _REPRS.sub(" ", text)
+    return [math.nan if word == "None" else float(word) for word in _FIGURE.findall(bare)]
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of ``H:MM:SS`` or ``H:MM:SS.ss``, with a sign; None if it is neither."""
+    days = _DAYS.fullmatch(text.strip())
+    found = _TIME.fullmatch(days[2] if days else text.strip())
+    if found is None:
+        return None
+    sign, hours, minutes, seconds = found.groups()
+    value = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return (86_400 * int(days[1]) if days else 0) + (-value if sign else value)

@@ -1,0 +1,375 @@
+"""What a record says, as values: one run, its epochs, its energy over time, and how it ended."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.surroundings import is_running
+from carbontracker.window import MISSING, Energy, add_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    Data = Mapping[str, Any]
+
+
+def number(value: object, default: float = math.nan) -> float:
+    """Return a number of a record; null and what is none are NaN, or the default."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    return float(value)
+
+
+def whole(value: object) -> int:
+    """Return a whole number of a record; 0 where there is none."""
+    given = number(value)
+    return int(given) if math.isfinite(given) else 0
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return an object of a record; an empty one where there is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """Return the objects in a list of a record; an empty one where there is none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def energy_from(data: object) -> Energy:
+    """Return the energy that a record holds, with its devices and kinds; missing if it has none."""
+    if not isinstance(data, dict):
+        return MISSING
+    total = Energy(
+        number(data.get("joules")),
+        number(data.get("error_joules")),
+        number(data.get("modelled_joules"), 0.0),
+        str(data.get("quality") or "missing"),
+        number(data.get("coverage"), 0.0),
+    )
+    parts = [
+        {str(key): energy_from(part) for key, part in mapping(data.get(name)).items()}
+        for name in ("by_device", "by_kind")
+    ]
+    return Energy.of(total, parts[0], parts[1])
+
+
+@dataclass(frozen=True)
+class RecordedFootprint:
+    """Electricity with PUE and its emissions, as recorded."""
+
+    kwh: float = math.nan
+    gco2eq: float = math.nan
+    error_kwh: float = math.nan
+    pue: float = math.nan
+    intensity: Mapping[str, Any] = field(default_factory=dict)
+    location: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All that the record has on it."""
+
+    @classmethod
+    def of(cls, data: object) -> RecordedFootprint:
+        """Return the footprint in a record's data; one of nothing known if there is none."""
+        if not isinstance(data, dict):
+            return cls()
+        return cls(
+            number(data.get("kwh")),
+            number(data.get("gco2eq")),
+            number(data.get("error_kwh")),
+            number(data.get("pue")),
+            mapping(data.get("intensity")),
+            mapping(data.get("location")),
+            data,
+        )
+
+    @classmethod
+    def sum(cls, parts: Sequence[RecordedFootprint]) -> RecordedFootprint:
+        """Return several footprints together; those not known are left out, unless all are."""
+        known = [part for part in parts if not math.isnan(part.kwh)]
+        if not known:
+            return parts[0] if parts else cls()
+        return replace(
+            known[-1],
+            kwh=math.fsum(part.kwh for part in known),
+            gco2eq=math.fsum(part.gco2eq for part in known),
+            error_kwh=math.fsum(part.error_kwh for part in known),
+            data={},
+        )
+
+    def priced(self, joules: float, error_joules: float) -> RecordedFootprint:
+        """Return what other joules would be at the same PUE and intensity."""
+        kwh_per_joule = self.pue / JOULES_PER_KWH
+        grams_per_kwh = number(self.intensity.get("gco2eq_per_kwh"))
+        return replace(
+            self,
+            kwh=joules * kwh_per_joule,
+            gco2eq=joules * kwh_per_joule * grams_per_kwh,
+            error_kwh=error_joules * kwh_per_joule,
+            data={},
+        )
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A channel as the run found it."""
+
+    id: str
+    kind: str
+    name: str
+    source: str
+    quality: str
+    counted: bool
+    domain: str
+    """Names the physical thing: what two sensors of one domain measure must not be added."""
+    detail: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from."""
+
+    schema: int
+    version: str
+    host: Mapping[str, Any]
+    pid: int | None
+    parent_id: str | None
+    """The run of the command that this one was started by."""
+    job: Mapping[str, Mapping[str, str]]
+    """Identifiers by scheduler: ``slurm``, ``torchrun``, ``kubernetes``, ``mpi``."""
+    command: tuple[str, ...]
+    sensors: tuple[Sensor, ...]
+    missing: tuple[Mapping[str, Any], ...]
+    data: Mapping[str, Any] = field(repr=False)
+    """The whole event ``run_started``."""
+
+
+@dataclass(frozen=True)
+class RecordedEpoch:
+    """One epoch."""
+
+    index: int
+    """From 1."""
+    seconds: float
+    start_s: float
+    """Seconds after the run began."""
+    energy: Energy
+    footprint: RecordedFootprint
+    finished: bool
+    final: bool
+    """The energy was final when it was written."""
+
+    @property
+    def end_s(self) -> float:
+        """Return the end, s after the run began."""
+        return round(self.start_s + self.seconds, 9)  # marks are whole nanoseconds
+
+
+@dataclass(frozen=True)
+class RecordedPrediction:
+    """A prediction that was made on the way."""
+
+    epochs: int
+    after_epochs: int
+    seconds: float
+    joules: float
+    footprint: RecordedFootprint
+    data: Mapping[str, Any] = field(repr=False)
+    """The whole event: intervals and the like where the version wrote any."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has cost; of a run without an end, as far as the record goes."""
+
+    seconds: float
+    energy: Energy
+    footprint: RecordedFootprint
+    between_epochs: Energy = MISSING
+    tracker_cpu_seconds: float = math.nan
+    exit_code: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The whole event ``run_finished``; empty if there is none."""
+
+
+class Series:
+    """Energy over time by device: cumulative joules E(t) since the run began, at moments t.
+
+    Between two moments power is taken as constant, so any window's energy adds up to the whole.
+    """
+
+    def __init__(self) -> None:
+        self.t_s: array[float] = array("d")
+        """Seconds after the run began (n,), increasing."""
+        self.joules: dict[str, array[float]] = {}
+        """By device: J (n,), NaN where nothing is known."""
+
+    def __len__(self) -> int:
+        """Return the number of moments."""
+        return len(self.t_s)
+
+    @property
+    def seconds(self) -> float:
+        """Return how far it goes, s; NaN if it has no moments."""
+        return self.t_s[-1] if self.t_s else math.nan
+
+    def extend(self, event: Data) -> None:
+        """Add the moments of an event; what it says again it knows better."""
+        times, columns = event.get("t_s"), event.get("joules")
+        if not isinstance(times, list) or not isinstance(columns, dict):
+            return
+        start_s = number(event.get("start_s"), 0.0)
+        # Marks are whole nanoseconds; so is their sum, once it is rounded to them.
+        moments = [round(start_s + t_s, 9) for t_s in _column(times)]
+        known = {name: values for name, values in columns.items() if isinstance(values, list)}
+        if any(len(values) != len(moments) for values in known.values()):
+            return
+        keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
+        del self.t_s[keep:]
+        self.t_s.extend(moments)
+        for name in {**self.joules, **known}:
+            column = self.joules.setdefault(name, array("d", [math.nan] * keep))
+            del column[keep:]
+            column.extend(_column(known.get(name) or [None] * len(moments)))
+
+    def at(self, device: str, t_s: float) -> float:
+        """Return E(t) of a device, J; NaN outside of what is known."""
+        times, column = self.t_s, self.joules[device]
+        after = bisect_left(times, t_s)
+        if after < len(times) and times[after] == t_s:
+            return column[after]
+        if after in (0, len(times)):
+            return math.nan
+        t0, t1 = times[after - 1], times[after]
+        share = (t_s - t0) / (t1 - t0)
+        return column[after - 1] + share * (column[after] - column[after - 1])
+
+    def between(self, device: str, start_s: float, end_s: float) -> float:
+        """Return the energy of a device in a window, J."""
+        return self.at(device, end_s) - self.at(device, start_s)
+
+    def power(self, device: str) -> tuple[list[float], list[float]]:
+        """Return times (n,), the ends of intervals in s, and mean watts (n,) in them."""
+        times, column = self.t_s, self.joules[device]
+        steps = range(1, len(times))
+        watts = [(column[i] - column[i - 1]) / (times[i] - times[i - 1]) for i in steps]
+        return list(times[1:]), watts
+
+    def energy(self, qualities: Mapping[str, str]) -> Energy:
+        """Return the energy of the whole series; its error is not known.
+
+        Args:
+            qualities: of the devices, ``measured``, ``integrated`` or ``modelled``.
+        """
+        devices = {}
+        for name, column in self.joules.items():
+            joules = column[-1] if column else math.nan
+            quality = qualities.get(name, "missing") if not math.isnan(joules) else "missing"
+            modelled = joules if quality == "modelled" else 0.0
+            devices[name] = Energy(joules, math.nan, modelled, quality, 1.0)
+        if not devices:
+            return MISSING
+        return Energy.of(add_windows(list(devices.values())), devices, {})
+
+    def within(self, start_s: float, end_s: float) -> range:
+        """Return the indices of the moments in a window, ends included."""
+        return range(bisect_left(self.t_s, start_s), bisect_right(self.t_s, end_s))
+
+
+def _column(values: Sequence[object]) -> array[float]:
+    """Return the values of a record as numbers; null and what is none are NaN."""
+    try:
+        return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
+    except TypeError:
+        return array("d", map(number, values))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as its record tells it."""
+
+    id: str
+    path: Path
+    started: datetime
+    """When monitoring began, UTC."""
+    finished: datetime | None
+    """When it ended; None if the record does not say so."""
+    last_seen: datetime
+    """When the last thing was written."""
+    origin: Origin
+    epochs: tuple[RecordedEpoch, ...]
+    series: Series
+    outcome: Outcome
+    predictions: tuple[RecordedPrediction, ...]
+    warnings: tuple[str, ...]
+    """What was said on the console of what is not as it should be."""
+    events: tuple[Mapping[str, Any], ...]
+    """All other events as they are: predictions, warnings, windows, budgets, later inventions."""
+    notes: tuple[str, ...]
+    """What is wrong with the record itself."""
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the record has its end."""
+        return self.finished is not None
+
+    @property
+    def running(self) -> bool:
+        """Return whether the process is still at it, on this machine."""
+        if self.complete:
+            return False
+        origin = self.origin
+        return is_running(origin.host, origin.pid, origin.data.get("pid_start_ticks"))
+
+    @property
+    def state(self) -> str:
+        """Return ``finished``, ``running`` or ``incomplete``."""
+        return "finished" if self.complete else "running" if self.running else "incomplete"
+
+    @property
+    def why_incomplete(self) -> str:
+        """Return what is missing, and what there is; nothing if it is complete."""
+        if self.complete:
+            return ""
+        if self.running:
+            cause = "the run goes on"
+        else:
+            cause = "it ends without run_finished: the process was killed, or could not write"
+        if self.origin.command:
+            known = self.series.seconds
+            there = "nothing" if math.isnan(known) else f"the first {known:.1f} s"
+        else:
+            there = f"{len(self.epochs)} of {self.planned_epochs or '?'} epochs"
+        lost = "" if self.running else "; what came after them is not known"
+        return "; ".join([f"{cause}; it has {there}{lost}", *self.notes])
+
+    @property
+    def planned_epochs(self) -> int | None:
+        """Return how many epochs there were to be; None for a command."""
+        epochs = number(self.origin.data.get("epochs"))
+        return int(epochs) if math.isfinite(epochs) else None
+
+    @property
+    def end(self) -> datetime:
+        """Return when it ended, or was last heard of."""
+        return self.finished or self.last_seen
+
+    @property
+    def energy(self) -> Energy:
+        """Return the energy, without PUE."""
+        return self.outcome.energy
+
+    @property
+    def footprint(self) -> RecordedFootprint:
+        """Return kWh with PUE, and emissions."""
+        return self.outcome.footprint
+
+    def of(self, event: str) -> Iterable[Mapping[str, Any]]:
+        """Return the events of one name, such as ``window`` or ``budget``, in their order."""
+        return (one for one in self.events if one["event"] == event)

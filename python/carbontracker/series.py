@@ -1,0 +1,137 @@
+"""Energy over time in the record: E(t) by device on a thinned grid, exact where asked."""
+
+from __future__ import annotations
+
+import math
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.measurement import wall_time
+from carbontracker.session import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.record import Record
+    from carbontracker.session import Session
+
+MOST_POINTS = 120
+"""Of one event, apart from the moments that are asked for."""
+DIGITS = 6
+"""Decimals of joules: a microjoule is less than any sensor tells apart."""
+FIRST_WRITE_S = 5.0
+LONGEST_SILENCE_S = 600.0
+"""The series of a command is written after 5, 10, 20, ... seconds, at last every ten minutes: what
+a killed parent loses at most."""
+_GROWTH = 2000
+"""A run of unknown length gets a point at least every 1/2000 of its age, so that its series grows
+with the logarithm of its length."""
+
+
+class SeriesWriter:
+    """Makes the ``series`` events of one run, each beginning where the last one ended.
+
+    Joules are cumulative since the run began, not since the event: the first point of an event
+    says again, with more readings, what the last point of the one before said. So nothing is lost
+    between two events, nor by what was provisional when it was written.
+    """
+
+    def __init__(self, session: Session, began: Mark, spacing_s: float) -> None:
+        self._session = session
+        self._began = began
+        self._last = began
+        self._spacing_s = max(spacing_s, 1e-3)
+
+    def seconds(self, mark: Mark) -> float:
+        """Return how long after the beginning of the run a mark was set, s."""
+        return (mark.t_ns - self._began.t_ns) / 1e9
+
+    def until(self, end: Mark, *exact: Mark) -> dict[str, Any] | None:
+        """Return the data of an event up to ``end``; None if there is nothing to say.
+
+        Args:
+            end: the last point, and the first one of the next event.
+            exact: further moments that get a point of their own.
+        """
+        if end.t_ns <= self._last.t_ns or not self._session.here:
+            return None
+        marks = self._grid(end, exact)
+        energies = self._session.energies([(self._began, mark) for mark in marks[1:]])
+        before = self._session.energy(self._began, marks[0])
+        first, self._last = self._last, end
+        ids = [channel.id for channel in self._session.channels if channel.counted]
+        if not ids:
+            return None
+        at_start = first is self._began
+        columns: dict[str, list[float]] = {}
+        for name in ids:
+            column = [0.0 if at_start else _joules(before, name)]
+            column += [_joules(energy, name) for energy in energies]
+            columns[name] = rising(column)
+        return {
+            "t0": wall_time(first.t_ns).isoformat(timespec="milliseconds"),
+            "start_s": self.seconds(first),
+            "t_s": [(mark.t_ns - first.t_ns) / 1e9 for mark in marks],
+            "joules": columns,
+        }
+
+    def _grid(self, end: Mark, exact: Sequence[Mark]) -> list[Mark]:
+        """Return the moments from the last end to ``end``, in order, each once."""
+        first_ns, last_ns = self._last.t_ns, end.t_ns
+        length_s = (last_ns - first_ns) / 1e9
+        spacing_s = max(self._spacing_s, self.seconds(end) / _GROWTH, length_s / MOST_POINTS)
+        steps = max(1, int(length_s / spacing_s))
+        at: dict[int, Mark] = {
+            (t_ns := first_ns + (last_ns - first_ns) * step // steps): Mark(None, False, t_ns)
+            for step in range(1, steps)
+        }
+        at |= {mark.t_ns: mark for mark in exact if first_ns < mark.t_ns < last_ns}
+        return [self._last, *(at[t_ns] for t_ns in sorted(at)), end]
+
+
+@contextmanager
+def written_now_and_then(
+    record: Record, session: Session, first_s: float = FIRST_WRITE_S
+) -> Iterator[None]:
+    """Write the series of a record while the block runs: what waits for a command marks nothing.
+
+    Args:
+        record: that follows the session.
+        session: which is measuring.
+        first_s: when to write for the first time; the waits double from there on.
+    """
+    done = threading.Event()
+
+    def write() -> None:
+        wait_s = first_s
+        while not done.wait(wait_s):
+            record.write_series(session.mark())
+            wait_s = min(2 * wait_s, LONGEST_SILENCE_S)
+
+    thread = threading.Thread(target=write, name="carbontracker-series", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def rising(column: Sequence[float]) -> list[float]:
+    """Return cumulative joules that never fall: no value is above a later one.
+
+    The sensors go on being read while the column is put together, so that a later value may know
+    better than an earlier, provisional one.
+    """
+    lowest = math.inf
+    result = []
+    for joules in reversed(column):
+        lowest = min(lowest, joules) if not math.isnan(joules) else lowest
+        result.append(math.nan if math.isnan(joules) else lowest)
+    return result[::-1]
+
+
+def _joules(energy: Any, device: str) -> float:
+    part = energy.by_device.get(device)
+    return round(part.joules, DIGITS) if part is not None else math.nan

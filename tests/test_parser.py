@@ -1,0 +1,313 @@
+"""Old logs: a corpus of every documented variant, parsed to exact values in upstream's shapes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carbontracker import parser
+from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
+from carbontracker.oldtext import figures
+from carbontracker.report.oldformat import timestring
+from carbontracker.tracker import CarbonTracker
+from tests.data.oldlogs.make import CASES, corpus
+from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors
+
+CORPUS = Path(__file__).parent / "data" / "oldlogs"
+EXPECTED: dict[str, Any] = json.loads((CORPUS / "expected.json").read_text())
+LOGS = {
+    Path(log["standard_filename"]).name.removesuffix("_carbontracker.log"): log
+    for log in parser.parse_all_logs(CORPUS)
+}
+
+
+def plain(value: Any) -> Any:
+    """Return arrays as lists, and NaN as None."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def nulls(value: Any) -> Any:
+    """Return NaN as None in what JSON gave."""
+    return plain(value)
+
+
+# ---- the corpus ----------------------------------------------------------------------------
+
+
+def test_the_corpus_is_what_its_script_makes() -> None:
+    texts = corpus()
+    names = {path.name for path in CORPUS.iterdir() if path.suffix in (".log", ".json")}
+    assert names == set(texts)
+    assert len(names) - 1 >= 40
+    for name, text in texts.items():
+        assert (CORPUS / name).read_bytes() == text.encode()
+    versions = {case.version for case in CASES if case.version}
+    assert {"1.1.0", "1.1.2", "1.2.5", "2.0.0", "2.3.1", "2.4.7"} - {"1.1.0"} <= versions
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_log_is_parsed_to_its_values(name: str) -> None:
+    log, expected = LOGS[name], EXPECTED[name]
+    assert log["early_stop"] is expected["early_stop"]
+    assert plain(log["actual"]) == nulls(expected["actual"])
+    assert plain(log["pred"]) == nulls(expected["pred"])
+    assert list(log["components"]) == list(expected["components"])
+    for component, found in log["components"].items():
+        known = expected["components"][component]
+        assert found["devices"] == known["devices"]
+        assert plain(found["avg_power_usages (W)"]) == known["watts"]
+        assert plain(found["avg_energy_usages (J)"]) == known["joules"]
+        assert plain(found["epoch_durations (s)"]) == known["durations"]
+
+
+def test_the_shapes_are_upstreams() -> None:
+    log = LOGS["v2.4.7-plain"]
+    assert list(log) == [
+        "output_filename",
+        "standard_filename",
+        "components",
+        "early_stop",
+        "actual",
+        "pred",
+    ]
+    gpu = log["components"]["gpu"]
+    assert gpu["avg_power_usages (W)"].shape == (3, 1)
+    assert gpu["avg_energy_usages (J)"].shape == (3, 1)
+    assert gpu["epoch_durations (s)"].shape == (3,)
+    assert list(log["actual"]) == [
+        "epochs",
+        "duration (s)",
+        "energy (kWh)",
+        "co2eq (g)",
+        "equivalents",
+    ]
+    many = LOGS["v1.2.5-sixteen-gpus"]["components"]["gpu"]["avg_power_usages (W)"]
+    assert many.shape == (1, 16)
+    assert many.sum() == sum(100.5 + i for i in range(16))
+
+
+def test_versions_that_averaged_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        parser.parse_all_logs(CORPUS)
+    warned = {
+        Path(message.split(": ")[1]).name.removesuffix("_carbontracker.log")
+        for message in caplog.messages
+        if "averaged" in message
+    }
+    assert warned == {
+        "v2.0.0-four-gpus-averaged",
+        "v2.1.2-dram-averaged",
+        "v2.3.0-names-and-more",
+    }
+
+
+# ---- totals --------------------------------------------------------------------------------
+
+
+def only(tmp_path: Path, *names: str) -> Path:
+    for name in names:
+        for kind in ("", "_output"):
+            shutil.copy(CORPUS / f"{name}_carbontracker{kind}.log", tmp_path)
+    return tmp_path
+
+
+def test_a_measurement_counts_before_a_prediction(tmp_path: Path) -> None:
+    kwh, grams, equivalents = parser.aggregate_consumption(
+        only(tmp_path, "v2.4.7-measured-beats-predicted")
+    )
+    assert (kwh, grams) == (0.00009218, 0.0410201)
+    assert equivalents == {"km travelled by car": 0.000384083333}
+
+
+def test_a_prediction_counts_where_monitoring_ended_before_the_training(tmp_path: Path) -> None:
+    assert parser.aggregate_consumption(only(tmp_path, "v2.4.7-monitored-in-part"))[0] == 0.0395
+
+
+def test_what_was_interrupted_counts_as_measured(tmp_path: Path) -> None:
+    assert parser.aggregate_consumption(only(tmp_path, "v2.4.7-ended-by-user"))[0] == 0.000395
+
+
+def test_a_killed_training_counts_its_finished_epochs(tmp_path: Path) -> None:
+    kwh, grams, _ = parser.aggregate_consumption(only(tmp_path, "v2.4.7-killed"))
+    assert kwh == pytest.approx(360 * (2.50 + 2.51) * 1.58 / 3.6e6)
+    assert grams == pytest.approx(kwh * 445)
+
+
+def test_logs_without_equivalents_count(tmp_path: Path) -> None:
+    assert parser.aggregate_consumption(only(tmp_path, "v2.3.1-not-interpretable")) == (
+        0.001185072779,
+        0.570020006556,
+        {},
+    )
+
+
+def test_what_a_log_does_not_tell_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert parser.aggregate_consumption(only(tmp_path, "v3.0.0-not-measured")) == (0, 0, {})
+    assert "does not tell its energy (kWh) and co2eq (g)" in caplog.text
+
+
+SENTENCE = (
+    "The training of models in this work is estimated to use 0.0011850727790000 kWh of "
+    "electricity contributing to 0.0005273573866550 kg of CO2eq. This is equivalent to "
+    "0.0049378032460000 km travelled by car. Measured by carbontracker "
+    "(https://github.com/lfwa/carbontracker).\n"
+)
+
+
+def test_the_sentence_is_the_old_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser.print_aggregate(only(tmp_path, "v2.4.7-plain"))
+    assert capsys.readouterr().out == SENTENCE
+
+
+@pytest.mark.parametrize(
+    "words", [["--parse", "{}"], ["--parse={}"], ["--log_dir", "x", "--parse", "{}"]]
+)
+def test_the_command_line_says_it_too(tmp_path: Path, words: list[str]) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    command = [sys.executable, "-m", "carbontracker", *(word.format(tmp_path) for word in words)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True, cwd=tmp_path
+    )
+    assert done.stdout == SENTENCE
+
+
+def test_several_equivalents_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser.print_aggregate(only(tmp_path, "v3.0.0-more-equivalents"))
+    assert "0.0016460000000000 km travelled by car or 0.0215000000000000 smartphone charges." in (
+        capsys.readouterr().out
+    )
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+def test_an_empty_directory_has_nothing(tmp_path: Path) -> None:
+    assert parser.parse_all_logs(tmp_path) == []
+    assert parser.get_all_logs(tmp_path) == ([], [])
+    assert parser.aggregate_consumption(tmp_path) == (0, 0, {})
+    with pytest.raises(IndexError):
+        parser.parse_logs(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        parser.parse_all_logs(tmp_path / "nowhere")
+
+
+def test_files_belong_together_by_their_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    (tmp_path / "a_carbontracker.log").write_text("2023-01-01 00:00:00 - Epoch 1:\n")
+    (tmp_path / "z_carbontracker_output.log").write_text("x")
+    (tmp_path / "b_carbontracker.log").touch()  # both empty: passed over
+    (tmp_path / "b_carbontracker_output.log").touch()
+    (log,) = parser.parse_all_logs(tmp_path)
+    assert Path(log["standard_filename"]).name == "v2.4.7-plain_carbontracker.log"
+    assert "without a companion: a_carbontracker.log, z_carbontracker_output.log" in caplog.text
+
+
+def test_files_of_which_none_belong_together_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a_carbontracker.log").write_text("x")
+    with pytest.raises(MismatchedLogFilesError, match="1 standard and 0 output logs"):
+        parser.parse_all_logs(tmp_path)
+
+
+def test_the_newest_pair_is_read(tmp_path: Path) -> None:
+    only(tmp_path, "v2.4.7-plain", "v1.2.5-four-gpus")
+    os.utime(tmp_path / "v2.4.7-plain_carbontracker.log", (1, 1))
+    assert parser.parse_logs(tmp_path)["gpu"]["avg_power_usages (W)"].shape == (2, 4)
+    chosen = tmp_path / "v2.4.7-plain_carbontracker.log"
+    assert parser.parse_logs(tmp_path, std_log_file=chosen)["gpu"]["devices"] == ["NVIDIA A100"]
+
+
+def test_lines_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    path = tmp_path / "v2.4.7-plain_carbontracker.log"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "gpu: 241.5" not in line))
+    message = "Found 2 power measurements and 3 duration measurements. Expected equal number of"
+    with pytest.raises(MismatchedEpochsError, match=re.escape(message)):
+        parser.parse_all_logs(tmp_path)
+
+
+def test_names_in_another_encoding_are_read(tmp_path: Path) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    path = tmp_path / "v2.4.7-plain_carbontracker.log"
+    path.write_bytes(path.read_bytes().replace(b"NVIDIA A100", b"NVIDIA\xae A100"))
+    assert parser.parse_logs(tmp_path)["gpu"]["devices"] == ["NVIDIA\ufffd A100"]
+
+
+# ---- parts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0:00:02.50", 2.5),
+        ("1:00:00", 3600.0),
+        ("123:04:05.67", 443045.67),
+        ("-0:00:05", -5.0),
+        ("1:2", None),
+        ("soon", None),
+    ],
+)
+def test_times(text: str, seconds: float | None) -> None:
+    assert parser.get_time(text) == seconds
+
+
+@given(st.integers(0, 10**9))
+def test_every_time_that_was_written_is_read(hundredths: int) -> None:
+    seconds = hundredths / 100
+    assert parser.get_time(timestring(seconds, with_fraction=True)) == pytest.approx(seconds)
+
+
+VECTORS = st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=40)
+
+
+@settings(deadline=None)  # numpy's first formatting is slow
+@given(VECTORS, st.sampled_from(["array", "list", "repr"]))
+def test_every_way_numpy_writes_a_vector_is_read(values: list[float], way: str) -> None:
+    array = np.array(values)
+    written = {
+        "array": str(array),
+        "list": str([np.float64(value) for value in values]),
+        "repr": repr(array),
+    }[way]
+    # numpy rounds to eight digits in an array, and shortens none under a thousand entries.
+    assert figures(written) == pytest.approx(values, rel=1e-3, abs=1e-4)
+    line = f"2023-01-01 00:00:00 - Average power usage (W) for gpu: {written}\n"
+    (row,) = parser.get_avg_power_usages(line)["gpu"]
+    assert len(row) == len(values)
+
+
+def test_none_is_the_zero_that_it_always_was() -> None:
+    line = "2023-01-01 00:00:00 - Average power usage (W) for cpu: None\n"
+    assert parser.get_avg_power_usages(line) == {"cpu": [[0.0]]}
+
+
+def test_what_this_version_writes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    tracker = CarbonTracker(2, verbose=0, log_dir=tmp_path / "logs", location="DK", **DEVICES)
+    for _ in tracker.epochs():
+        pass
+    (log,) = parser.parse_all_logs(tmp_path / "logs")
+    assert tracker.result is not None
+    assert log["actual"]["epochs"] == 2
+    assert log["actual"]["energy (kWh)"] == pytest.approx(tracker.result.footprint.kwh, abs=1e-12)
+    assert log["components"]["gpu"]["devices"] == ["NVIDIA A100"]
+    assert len(log["components"]["cpu"]["epoch_durations (s)"]) == 2
