@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.foresight import against_actual
 
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
@@ -222,4 +223,5 @@ def result_dict(result: Result) -> dict[str, Any]:
         "between_epochs": energy_dict(result.between_epochs),
         "footprint": footprint_dict(result.footprint),
         "tracker_cpu_seconds": result.tracker_cpu_seconds,
+        "predicted_against_actual": [one.as_dict() for one in against_actual(result)],
     }

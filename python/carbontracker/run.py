@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from carbontracker.footprint import footprint
+from carbontracker.foresight import predict_epochs, predict_steps
 from carbontracker.measurement import footprint_between, wall_time
-from carbontracker.predict import Prediction, predict_mean
+from carbontracker.session import Mark
 from carbontracker.window import add_windows
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from carbontracker.footprint import Footprint
+    from carbontracker.predict import Prediction
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Mark, Session
+    from carbontracker.session import Session
+    from carbontracker.steps import Steps
     from carbontracker.window import Energy
 
 
@@ -58,10 +61,15 @@ class Result:
     """The same with PUE, and its emissions."""
     between_epochs: Energy
     """Energy spent between epochs, from the first to the last; not in ``energy``."""
-    forecast: Forecast | None
-    """What had been predicted."""
+    forecasts: tuple[Forecast, ...]
+    """What had been predicted, in the order of the predictions."""
     tracker_cpu_seconds: float
     """CPU time of the sampling threads, s."""
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Return what was predicted last."""
+        return self.forecasts[-1] if self.forecasts else None
 
     @property
     def finished_epochs(self) -> int:
@@ -75,7 +83,9 @@ class Run:
     def __init__(self, session: Session, pricing: Pricing) -> None:
         self.session = session
         self.pricing = pricing
-        self.forecast: Forecast | None = None
+        self.outlook: Forecast | None = None
+        """The newest prediction, shown or not."""
+        self._forecasts: list[Forecast] = []
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
@@ -113,20 +123,45 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
+        self._forecasts.append(self.foresee(epochs))
+        return self._forecasts[-1]
+
+    def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
+        """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
+        blocks = steps.blocks()
+        if steps.per_epoch is None or not any(block.steps for block in blocks):
+            return None
+        prediction = predict_steps(epochs, steps.per_epoch, blocks, self.session)
+        self.outlook = self._priced(prediction)
+        self._forecasts.append(self.outlook)
+        return self.outlook
+
+    def foresee(self, epochs: int) -> Forecast:
+        """Return the same as ``predict``, as an outlook for budgets that nobody is shown.
+
+        Raises:
+            ValueError: no epoch is finished.
+        """
         done = [epoch for epoch in self._epochs() if epoch.finished]
-        # Epochs that could not be measured tell of time only.
-        known = [epoch for epoch in done if not math.isnan(epoch.energy.joules)] or done
-        prediction = predict_mean(
-            epochs, [epoch.seconds for epoch in done], [epoch.energy.joules for epoch in known]
-        )
+        self.outlook = self._priced(predict_epochs(epochs, done))
+        return self.outlook
+
+    def spent(self) -> tuple[float, Footprint]:
+        """Return seconds and footprint since the first epoch began, as far as known now."""
+        start = self._bounds[0][0] if self._bounds else self._open or self._began
+        now = Mark(None, False)
+        energy = self.session.energy(start, now)
+        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        return (now.t_ns - start.t_ns) / 1e9, price
+
+    def _priced(self, prediction: Prediction) -> Forecast:
         start = self.began
         end = start + timedelta(seconds=prediction.seconds)
 
         def joules_between(a: datetime, b: datetime) -> float:
             return prediction.joules * ((b - a) / (end - start) if end > start else 1.0)
 
-        self.forecast = Forecast(prediction, self.pricing.footprint(joules_between, start, end))
-        return self.forecast
+        return Forecast(prediction, self.pricing.footprint(joules_between, start, end))
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
@@ -143,7 +178,7 @@ class Run:
             energy=energy,
             footprint=self._footprint(epochs, energy.error_joules),
             between_epochs=add_windows(between),
-            forecast=self.forecast,
+            forecasts=tuple(self._forecasts),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 

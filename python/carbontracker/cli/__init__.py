@@ -1,4 +1,4 @@
-"""The command line: ``carbontracker CMD``, ``carbontracker run`` and ``carbontracker sensors``."""
+"""The command line: ``carbontracker CMD``, and the commands ``run``, ``sensors``, ``estimate``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS = {
+    "estimate": "carbontracker.cli.estimate",
     "run": "carbontracker.cli.run",
     "sensors": "carbontracker.cli.sensors",
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import carbontracker
 from carbontracker.cli.child import executed
+from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.location import UnknownLocation
@@ -42,6 +43,7 @@ EXAMPLES = """\
 examples:
   carbontracker python train.py --its --own --flags
   carbontracker run --location DK --json result.json -- python train.py
+  carbontracker run --max-kwh 2.5 --max-seconds 86400 --grace 60 -- python train.py
   carbontracker --sim-gpu "NVIDIA A100" --sim-gpu-watts 400 python train.py
   carbontracker sensors
 
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
+    add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
         parser.add_argument(f"--sim-{device}", metavar="NAME", help=f"simulate a {name}")
@@ -95,6 +98,7 @@ def main(arguments: list[str]) -> int:
         return USAGE_ERROR
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
+        limits_of(given)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
@@ -155,7 +159,11 @@ def _run(
         record = Record(record_directory(given.log_dir))
         record.write("run_started", **run_started_data(session), command=command)
     start = session.mark()
-    with executed(command, record.run_id if record else None) as code:
+    limits = limits_of(given)
+    watch = Watch(limits, given.grace, session, pricing, start)
+    run_id = record.run_id if record else None
+    with executed(command, run_id, watch if limits else None) as ended:
+        code = OVER_BUDGET if watch.over else ended
         end = session.mark()
         session.await_final(end)
         energy = session.energy(start, end)
@@ -166,11 +174,15 @@ def _run(
             "tracker_cpu_seconds": session.cpu_seconds,
             **sampling_data(session),
             "exit_code": code,
+            **watch.facts(),
         }
         if record is not None:
             parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
             record.write("run_finished", **facts, **parts)
             record.close()
+        if watch.over and sys.stderr is not None:
+            with suppress(OSError):
+                print(f"carbontracker: ended the program: {watch.over}", file=sys.stderr)
         if not given.quiet:
             _show_summary(facts["seconds"], energy, footprint, simulated=bool(config.simulated))
         if out is not None:
