@@ -121,18 +121,12 @@ def _no_match(name: str, alike: list[dict[str, str]]) -> str:
 def _holding(name: str) -> list[dict[str, str]]:
     """Return the rows with a word that begins so for every word of the name."""
     asked = name.casefold().split()
-    return [
-        row
-        for row in rows("gpu_tdp")
-        if asked
-        and all(
-            any(
-                word.startswith(part)
-                for word in f"{row['vendor']} {row['model']}".casefold().split()
-            )
-            for part in asked
-        )
-    ]
+
+    def holds(row: dict[str, str]) -> bool:
+        words = f"{row['vendor']} {row['model']}".casefold().split()
+        return all(any(word.startswith(part) for word in words) for part in asked)
+
+    return [row for row in rows("gpu_tdp") if asked and holds(row)]
 
 
 def _bare(name: str) -> str:

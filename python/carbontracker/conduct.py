@@ -21,7 +21,8 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 def harmless(method: _Method) -> _Method:
     """Let nothing but ``SystemExit`` out of ``method``: monitoring fails, the training goes on.
 
-    ``BudgetExceeded`` is the exception to it: raised only where the user asked to be stopped. Does nothing in a forked child and after the end.
+    ``BudgetExceeded`` is the other exception: raised only where the user asked to be stopped. Does
+    nothing in a forked child and after the end.
     """
 
     @functools.wraps(method)

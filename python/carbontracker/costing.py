@@ -1,9 +1,9 @@
 """What a training will cost before it has begun: operations or GPU-hours x hardware x place.
 
-The accelerators' time comes from the work (``operations / (peak x utilisation)``, or is given), their
-energy from board power (``time x TDP x power share x (1 + node overhead)``), everything behind that
-from the same arithmetic as a measurement. Where an assumption is not given, its usual value is
-taken and its range gives the ends of the result.
+The accelerators' time comes from the work (``operations / (peak x utilisation)``, or is given),
+their energy from board power (``time x TDP x power share x (1 + node overhead)``), everything
+behind that from the same arithmetic as a measurement. Where an assumption is not given, its usual
+value is taken and its range gives the ends of the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMPARED = (
 
 
 class Range(NamedTuple):
-    """A figure with its ends: ``low`` and ``high`` hold where every assumption is at its own end."""
+    """A figure with its ends, where every assumption is at its own end."""
 
     value: float
     low: float
@@ -152,7 +152,7 @@ class Estimate:
         }
 
 
-def estimate(
+def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the place
     *,
     gpu: str,
     flops: float | None = None,

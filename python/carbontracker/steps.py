@@ -1,7 +1,7 @@
 """Marks of steps inside an epoch: times only, in a bounded number of blocks.
 
-A mark counts, and now and then notes the time. Energies are looked up when a prediction is due, from
-the blocks' ends, so that a training with short steps pays for counting and no more.
+A mark counts, and now and then notes the time. Energies are looked up when a prediction is due,
+from the blocks' ends, so that a training with short steps pays for counting and no more.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def estimate_text(found: Estimate) -> str:
         *(f"  {_value(each)} {each.unit}, {each.name}" for each in found.further_equivalents),
         "Assumed:",
         *(f"  {_assumption(each)}" for each in found.assumptions),
-        "Brackets: every assumption at its own end. Board power and peak: "
-        f"{one.source}; {one.evidence}.",
+        "Brackets: every assumption at its own end.",
+        f"Board power and peak: {one.source}; {one.evidence}.",
     ]
     return "\n".join(lines)
 
