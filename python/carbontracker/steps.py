@@ -84,16 +84,17 @@ class Steps:
 
     @contextmanager
     def phase(self, kind: str) -> Iterator[None]:
-        """Keep what happens inside apart from the steps."""
+        """Keep what happens inside apart from the steps; steps marked inside are none of ours."""
         start_ns = time.monotonic_ns()
         self._close(start_ns)
+        block, self._block = self._block, math.inf
         try:
             yield
         finally:
-            end_ns = time.monotonic_ns()
-            if self._block != math.inf:
-                self._keep(Block(0, start_ns, end_ns, kind))
-            self._since_ns = end_ns
+            self._pending, self._since_ns = 0, time.monotonic_ns()
+            if block != math.inf and self._look_ns != math.inf:  # neither before nor after it all
+                self._block = block
+                self._keep(Block(0, start_ns, self._since_ns, kind))
 
     def begin(self, *, early: bool = False) -> None:
         """Begin an epoch, with an early prediction or without."""

@@ -226,7 +226,7 @@ def _somebody_there() -> bool:
         # A job in the background of a terminal would be stopped for reading from it.
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):
-        return False
+        return True  # a terminal that controls no jobs stops nobody
 
 
 def _mean_watts(energy: Energy, component: str, seconds: float) -> float:

@@ -24,7 +24,7 @@ def estimate_text(found: Estimate) -> str:
         _row("GPU-hours", _ranged(found.gpu_hours, 1)),
         _row("Time", f"{_ranged(found.seconds.times(1 / 86_400.0), 2)} days"),
         _row("Energy", f"{_ranged(found.kwh, 2)} kWh, PUE {found.footprint.pue:g} included"),
-        _row("CO2eq", f"{_ranged(found.gco2eq.times(1e-3), 2)} kg, {_price(found)}"),
+        _row("CO2eq", f"{_ranged(found.gco2eq.times(1e-3), 3)} kg, {_price(found)}"),
         "Equivalent to:",
         *(f"  {_value(each)} {each.name}" for each in found.footprint.equivalents),
         *(f"  {_value(each)} {each.unit}, {each.name}" for each in found.further_equivalents),
