@@ -111,6 +111,7 @@ def _no_match(name: str, alike: list[dict[str, str]]) -> str:
     for row in rows("gpu_tdp"):
         for each in (row["model"], *row["device_names"].split(";"), *row["aliases"].split(";")):
             keys.setdefault(_bare(each), []).append(row["model"])
+    keys.pop("", None)  # of those that have no alias
     near = get_close_matches(_bare(name), keys, n=3, cutoff=0.6)
     models = dict.fromkeys(model for key in near for model in keys[key])
     guess = " or ".join(list(models)[:3])

@@ -147,9 +147,10 @@ class Run:
         return self.outlook
 
     def spent(self) -> tuple[float, Footprint]:
-        """Return seconds and footprint since the first epoch began, as far as known now."""
-        start = self._bounds[0][0] if self._bounds else self._open or self._began
+        """Return seconds and footprint since the first epoch began, as far as known now; asks no
+        sensor."""
         now = Mark(None, False)
+        start = self._bounds[0][0] if self._bounds else self._open or now
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.pricing, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price

@@ -92,7 +92,7 @@ class Steps:
             yield
         finally:
             self._pending, self._since_ns = 0, time.monotonic_ns()
-            if block != math.inf and self._look_ns != math.inf:  # neither before nor after it all
+            if math.inf not in (block, self._look_ns):  # neither before nor after it all
                 self._block = block
                 self._keep(Block(0, start_ns, self._since_ns, kind))
 
