@@ -137,7 +137,7 @@ def test_known_processors() -> None:
 def test_gpu_rows_are_plausible_and_sourced() -> None:
     for row in rows("gpu_tdp"):
         assert re.fullmatch("[a-z0-9]+", row["match_key"]), row
-        assert 10 <= float(row["tdp_watts"]) <= 23_000, row
+        assert 5 <= float(row["tdp_watts"]) <= 23_000, row
         assert row["idle_watts"] == "" or 5 <= float(row["idle_watts"]) < float(row["tdp_watts"])
         # No board does more than 5e12 operations a second and watt, nor a training chip less than
         # one for a thousand times that.

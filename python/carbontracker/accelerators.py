@@ -113,8 +113,8 @@ def _no_match(name: str, alike: list[dict[str, str]]) -> str:
             keys.setdefault(_bare(each), []).append(row["model"])
     keys.pop("", None)  # of those that have no alias
     near = get_close_matches(_bare(name), keys, n=3, cutoff=0.6)
-    models = dict.fromkeys(model for key in near for model in keys[key])
-    guess = " or ".join(list(models)[:3])
+    nearest = dict.fromkeys(model for key in near for model in keys[key])
+    guess = " or ".join(list(nearest)[:3])
     hint = f"did you mean {guess}?" if guess else "give a model such as A100, H100 SXM5 or L4"
     return f"unknown accelerator {name!r}; {hint}"
 

@@ -43,7 +43,7 @@ class Limits:
             given: object = most
             if given is None:
                 continue
-            if not isinstance(given, Real) or not (math.isfinite(given) and given > 0):
+            if not isinstance(given, Real) or not 0.0 < float(given) < math.inf:
                 message = f"{name} must be a finite number of {UNITS[name]} above 0, not {given!r}"
                 raise ValueError(message)
 

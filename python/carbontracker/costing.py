@@ -192,7 +192,8 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         ValueError: the work is given in no way or in more than one, or a figure cannot be.
     """
     accelerator = find_accelerator(gpu)
-    if not (isinstance(count, int) and count >= 1):
+    whole: object = count
+    if not (isinstance(whole, int) and whole >= 1):
         message = f"count must be a whole number of at least 1, not {count!r}"
         raise ValueError(message)
     operations = _operations(flops, params, tokens, gpu_hours)

@@ -42,21 +42,18 @@ def predict_steps(
         ValueError: no block of steps.
     """
     energies = session.energies([(_at(block.start_ns), _at(block.end_ns)) for block in blocks])
-    known = [
-        (block, (block.end_ns - block.start_ns) / 1e9, energy.joules)
-        for block, energy in zip(blocks, energies, strict=True)
-    ]
-    warm_up = int(WARM_UP_SHARE * len(known))
-    steady = [one for one in known[warm_up:] if one[0].kind == STEP]
+    seconds_of = [(block.end_ns - block.start_ns) / 1e9 for block in blocks]
+    joules_of = [energy.joules for energy in energies]
+    warm_up = int(WARM_UP_SHARE * len(blocks))
+    steady = [i for i in range(warm_up, len(blocks)) if blocks[i].kind == STEP]
     if not steady:
         message = "a prediction needs at least one block of steps"
         raise ValueError(message)
-    steps = sum(block.steps for block, _, _ in steady)
+    steps = sum(blocks[i].steps for i in steady)
     left = max(0, per_epoch - sum(block.steps for block in blocks))
     seconds, joules = (
-        math.fsum(one[place] for one in known)
-        + left * math.fsum(one[place] for one in steady) / steps
-        for place in (1, 2)
+        math.fsum(costs) + left * math.fsum(costs[i] for i in steady) / steps
+        for costs in (seconds_of, joules_of)
     )
     mean = predict_mean(epochs, [seconds], [joules])
     return replace(mean, after_epochs=0, method="mean step")
