@@ -9,7 +9,10 @@ from pathlib import Path
 
 from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_json, table
 
-BENCHES = ("core", "import_time", "memory", "latency", "cost", "jitter", "overhead", "accuracy")
+BENCHES = (
+    *("core", "import_time", "memory", "latency", "steps", "cost", "jitter", "overhead"),
+    "accuracy",
+)
 
 
 def main() -> None:

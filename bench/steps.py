@@ -76,8 +76,7 @@ def main() -> None:
     report.row(
         "step() over an empty method",
         ratios(batches["step()"], batches["empty method"]),
-        "empty",
-        1,
+        "an empty method",
     )
     report.say(_memory(tracker, 2 if arguments.quick else 10))
     tracker.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from carbontracker.session import Session
     from carbontracker.steps import Steps
     from carbontracker.window import Energy
+
+
+RENEW_NS = 1_000_000_000
+"""A prediction costs milliseconds: one for budgets only is made no more often, ns."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Run:
         self.outlook: Forecast | None = None
         """The newest prediction, shown or not."""
         self._forecasts: list[Forecast] = []
+        self._renewed_ns = 0
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
@@ -123,8 +129,11 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
-        self._forecasts.append(self.foresee(epochs))
-        return self._forecasts[-1]
+        self._renewed_ns = time.monotonic_ns()
+        done = [epoch for epoch in self._epochs() if epoch.finished]
+        self.outlook = self._priced(predict_epochs(epochs, done))
+        self._forecasts.append(self.outlook)
+        return self.outlook
 
     def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
         """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
@@ -136,15 +145,16 @@ class Run:
         self._forecasts.append(self.outlook)
         return self.outlook
 
-    def foresee(self, epochs: int) -> Forecast:
-        """Return the same as ``predict``, as an outlook for budgets that nobody is shown.
+    def renew_outlook(self, epochs: int) -> None:
+        """Predict for budgets what nobody is shown; at most once a second.
 
         Raises:
             ValueError: no epoch is finished.
         """
-        done = [epoch for epoch in self._epochs() if epoch.finished]
-        self.outlook = self._priced(predict_epochs(epochs, done))
-        return self.outlook
+        if self.outlook is None or time.monotonic_ns() - self._renewed_ns >= RENEW_NS:
+            shown = len(self._forecasts)
+            self.predict(epochs)
+            del self._forecasts[shown:]
 
     def spent(self) -> tuple[float, Footprint]:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no

@@ -240,8 +240,8 @@ class CarbonTracker(StepMarks):
 
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
-        epoch = run.end_epoch()
         self._steps.end()
+        epoch = run.end_epoch()
         self._write_epoch(epoch)
         if epoch.index == settings.predict_after and settings.epochs > 0:
             self._predicted(run.predict(int(settings.epochs)))
@@ -249,7 +249,7 @@ class CarbonTracker(StepMarks):
                 self._end()
                 sys.exit(0)
         elif self._budget.needs_outlook and settings.epochs > 0:
-            run.foresee(int(settings.epochs))
+            run.renew_outlook(int(settings.epochs))
         for name in self._budget.blind(epoch.footprint):
             self._console.warn(f"{name} cannot be watched, because no energy is measured")
         self._check_budget(trained=epoch.index >= settings.epochs)
