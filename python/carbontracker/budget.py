@@ -84,8 +84,13 @@ class Limits:
 class Budget:
     """Limits being watched: each is reported once."""
 
-    def __init__(self, limits: Limits, basis: str, action: OnBudget) -> None:
-        self.limits = limits
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        basis: str = BASES[0],
+        action: OnBudget = ACTIONS[0],
+    ) -> None:
+        self.limits = limits or Limits()
         self._basis = basis
         self._action = action
         self._said: set[str] = set()
@@ -114,9 +119,9 @@ class Budget:
         if not self.limits:
             return
         found = list(self.limits.exceeded(*run.spent(), "measured"))
-        if run.outlook is not None and self._basis == "predicted":
-            seconds = run.outlook.prediction.seconds
-            found += self.limits.exceeded(seconds, run.outlook.footprint, "predicted")
+        if run.ahead.newest is not None and self._basis == "predicted":
+            seconds = run.ahead.newest.prediction.seconds
+            found += self.limits.exceeded(seconds, run.ahead.newest.footprint, "predicted")
         for over in found:
             if over.limit in self._said:
                 continue

@@ -1,10 +1,10 @@
-"""What is to come, from what has been: the one place that asks for predictions, and judges them."""
+"""What is to come, from what has been: the one place that asks for predictions."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from carbontracker.predict import Prediction, predict_mean
 from carbontracker.session import Mark
@@ -13,8 +13,22 @@ from carbontracker.steps import STEP, Block
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.run import Epoch, Forecast, Result
+    from carbontracker.budget import Budget
+    from carbontracker.run import Epoch, Forecast
     from carbontracker.session import Session
+
+
+@dataclass
+class Outlook:
+    """What was predicted of a training, and how much it may cost."""
+
+    budget: Budget
+    newest: Forecast | None = None
+    """Shown or not."""
+    shown: list[Forecast] = field(default_factory=list)
+    renewed_ns: int = 0
+    """When the newest was made, on CLOCK_MONOTONIC."""
+
 
 WARM_UP_SHARE = 0.1
 """Share of the blocks at the beginning of the first epoch that tell nothing of the rest."""
@@ -61,54 +75,3 @@ def predict_steps(
 
 def _at(t_ns: int) -> Mark:
     return Mark(None, False, t_ns)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A prediction of all epochs, beside what they have cost."""
-
-    forecast: Forecast
-    seconds: tuple[float, float]
-    """Predicted and actual, s."""
-    kwh: tuple[float, float]
-    gco2eq: tuple[float, float]
-
-    def errors(self) -> dict[str, float]:
-        """Return predicted over actual minus one, for ``seconds``, ``kwh`` and ``gco2eq``."""
-        pairs = {"seconds": self.seconds, "kwh": self.kwh, "gco2eq": self.gco2eq}
-        return {
-            name: predicted / actual - 1.0 if actual > 0 else math.nan
-            for name, (predicted, actual) in pairs.items()
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready values."""
-        errors = self.errors()
-        prediction = self.forecast.prediction
-        return {
-            "after_epochs": prediction.after_epochs,
-            "method": prediction.method,
-            **{
-                name: {"predicted": pair[0], "actual": pair[1], "relative_error": errors[name]}
-                for name, pair in (
-                    ("seconds", self.seconds),
-                    ("kwh", self.kwh),
-                    ("gco2eq", self.gco2eq),
-                )
-            },
-        }
-
-
-def against_actual(result: Result) -> list[Comparison]:
-    """Return every prediction that was made beside the result; none where the training was cut."""
-    actual = result.footprint
-    return [
-        Comparison(
-            forecast,
-            (forecast.prediction.seconds, result.seconds),
-            (forecast.footprint.kwh, actual.kwh),
-            (forecast.footprint.gco2eq, actual.gco2eq),
-        )
-        for forecast in result.forecasts
-        if forecast.prediction.epochs == result.finished_epochs == len(result.epochs)
-    ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.foresight import against_actual
+from carbontracker.outcome import against_actual
 
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint

@@ -9,8 +9,9 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from carbontracker.budget import Budget
 from carbontracker.footprint import footprint
-from carbontracker.foresight import predict_epochs, predict_steps
+from carbontracker.foresight import Outlook, predict_epochs, predict_steps
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.session import Mark
 from carbontracker.window import add_windows
@@ -85,13 +86,10 @@ class Result:
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
 
-    def __init__(self, session: Session, pricing: Pricing) -> None:
+    def __init__(self, session: Session, pricing: Pricing, budget: Budget | None = None) -> None:
         self.session = session
         self.pricing = pricing
-        self.outlook: Forecast | None = None
-        """The newest prediction, shown or not."""
-        self._forecasts: list[Forecast] = []
-        self._renewed_ns = 0
+        self.ahead = Outlook(budget or Budget())
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
@@ -129,11 +127,9 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
-        self._renewed_ns = time.monotonic_ns()
-        done = [epoch for epoch in self._epochs() if epoch.finished]
-        self.outlook = self._priced(predict_epochs(epochs, done))
-        self._forecasts.append(self.outlook)
-        return self.outlook
+        forecast = self._foresee(epochs)
+        self.ahead.shown.append(forecast)
+        return forecast
 
     def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
         """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
@@ -141,9 +137,9 @@ class Run:
         if steps.per_epoch is None or not any(block.steps for block in blocks):
             return None
         prediction = predict_steps(epochs, steps.per_epoch, blocks, self.session)
-        self.outlook = self._priced(prediction)
-        self._forecasts.append(self.outlook)
-        return self.outlook
+        self.ahead.newest = self._priced(prediction)
+        self.ahead.shown.append(self.ahead.newest)
+        return self.ahead.newest
 
     def renew_outlook(self, epochs: int) -> None:
         """Predict for budgets what nobody is shown; at most once a second.
@@ -151,10 +147,9 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
-        if self.outlook is None or time.monotonic_ns() - self._renewed_ns >= RENEW_NS:
-            shown = len(self._forecasts)
-            self.predict(epochs)
-            del self._forecasts[shown:]
+        ahead = self.ahead
+        if ahead.newest is None or time.monotonic_ns() - ahead.renewed_ns >= RENEW_NS:
+            self._foresee(epochs)
 
     def spent(self) -> tuple[float, Footprint]:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no
@@ -164,6 +159,12 @@ class Run:
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.pricing, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
+
+    def _foresee(self, epochs: int) -> Forecast:
+        self.ahead.renewed_ns = time.monotonic_ns()
+        done = [epoch for epoch in self._epochs() if epoch.finished]
+        self.ahead.newest = self._priced(predict_epochs(epochs, done))
+        return self.ahead.newest
 
     def _priced(self, prediction: Prediction) -> Forecast:
         start = self.began
@@ -189,7 +190,7 @@ class Run:
             energy=energy,
             footprint=self._footprint(epochs, energy.error_joules),
             between_epochs=add_windows(between),
-            forecasts=tuple(self._forecasts),
+            forecasts=tuple(self.ahead.shown),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 

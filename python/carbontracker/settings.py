@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.budget import Limits, check_action
+from carbontracker.budget import Budget, Limits, check_action
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import WITH_KEY
@@ -104,6 +104,10 @@ class Settings:
     def limits(self) -> Limits:
         """Return what the training may cost."""
         return Limits(self.max_kwh, self.max_gco2eq, self.max_seconds)
+
+    def budget(self) -> Budget:
+        """Return the limits, how they are looked at and what happens where one is passed."""
+        return Budget(self.limits, self.budget_on, self.on_budget)
 
     @property
     def unattended_answer(self) -> str:

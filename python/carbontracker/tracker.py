@@ -8,14 +8,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.budget import Budget, overrun_dict
+from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
     energy_dict,
     footprint_dict,
-    forecast_dict,
     record_directory,
     record_wanted,
     result_dict,
@@ -26,20 +25,21 @@ from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
-from carbontracker.steps import StepMarks, Steps
+from carbontracker.steps import Steps
+from carbontracker.watchful import Watchful
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from carbontracker.budget import OnBudget
     from carbontracker.pricing import Pricing
-    from carbontracker.run import Epoch, Forecast, Result
+    from carbontracker.run import Epoch, Result
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
 
 
-class CarbonTracker(StepMarks):
+class CarbonTracker(Watchful):
     """Measures the epochs of a training, predicts all of them, prints and records the footprint.
 
     The first twenty arguments are those of carbontracker 2.4.x in their order; all are readable as
@@ -75,9 +75,8 @@ class CarbonTracker(StepMarks):
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
         steps_per_epoch: how many ``step()`` an epoch has; else the length of what ``epochs`` or
             ``steps`` is given. Known, a first prediction is made within the first epoch.
-        max_kwh: budget of electricity with PUE, kWh; see ``docs/budgets.md``.
-        max_gco2eq: budget of emissions, gCO2eq.
-        max_seconds: budget of time since the first epoch began, s.
+        max_kwh: budget of electricity with PUE, kWh; ``max_gco2eq`` of emissions, gCO2eq;
+            ``max_seconds`` of time since the first epoch began, s. See ``docs/budgets.md``.
         budget_on: ``measured``, or ``predicted`` to look at the whole training.
         on_budget: ``warn``, ``raise`` (``BudgetExceeded`` at the next mark, the record written), or
             a function that is called with the ``BudgetExceeded``.
@@ -139,7 +138,6 @@ class CarbonTracker(StepMarks):
         self._record: Record | None = None
         self._steps = Steps(self._look)
         self._steps.per_epoch = self._settings.steps_per_epoch
-        self._budget = Budget(self._settings.limits, budget_on, on_budget)
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -213,7 +211,7 @@ class CarbonTracker(StepMarks):
         session = acquire(settings.config())
         if settings.api_keys:
             pricing = pricing.with_keys(settings.api_keys)
-        self._run = Run(session, pricing)
+        self._run = Run(session, pricing, settings.budget())
         self._console.begin(session, pricing)
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
@@ -234,10 +232,6 @@ class CarbonTracker(StepMarks):
             raise RuntimeError(message)
         return self._run
 
-    @property
-    def _predicting(self) -> bool:
-        return self._settings.predict_after > 0 and self._settings.epochs > 0
-
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
         self._steps.end()
@@ -248,38 +242,9 @@ class CarbonTracker(StepMarks):
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
-        elif self._budget.needs_outlook and settings.epochs > 0:
-            run.renew_outlook(int(settings.epochs))
-        for name in self._budget.blind(epoch.footprint):
-            self._console.warn(f"{name} cannot be watched, because no energy is measured")
-        self._check_budget(trained=epoch.index >= settings.epochs)
+        self._watch(epoch)
         if epoch.index == settings.monitor_until:
             self._end()
-
-    def _predicted(self, forecast: Forecast) -> None:
-        self._console.predicted(forecast)
-        self._write("prediction", **forecast_dict(forecast))
-
-    @harmless
-    def _look(self) -> None:
-        """Do what a mark of a step does once a second: predict if it is time to, and look up."""
-        if self._steps.early:
-            early = self._monitored().predict_early(int(self._settings.epochs), self._steps)
-            if early is not None:
-                self._predicted(early)
-        self._check_budget()
-
-    def _check_budget(self, *, trained: bool = False) -> None:
-        """Act on limits that were passed; one passed by the last epoch is only said."""
-        try:
-            self._budget.look(self._monitored(), self._over_budget, only_say=trained)
-        except BudgetExceeded as over:
-            self._interrupt(over)
-            raise
-
-    def _over_budget(self, over: BudgetExceeded) -> None:
-        self._write("budget_exceeded", **overrun_dict(over))
-        self._console.warn(str(over))
 
     def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None:
         """End monitoring before its time."""

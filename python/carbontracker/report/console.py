@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import carbontracker
 from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
-from carbontracker.foresight import against_actual
 from carbontracker.oldlogs import OldLogs
+from carbontracker.outcome import against_actual
 from carbontracker.report import oldformat
 from carbontracker.report.preview import comparison_line
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from carbontracker.costing import Assumption, Estimate, Range
     from carbontracker.equivalents import Equivalent
-    from carbontracker.foresight import Comparison
+    from carbontracker.outcome import Comparison
 
 _LABEL_WIDTH = 14
 
