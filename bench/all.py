@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_json, table
 
 BENCHES = (
-    *("core", "import_time", "memory", "latency", "cost", "jitter", "overhead", "accuracy"),
-    "records",
+    *("core", "import_time", "memory", "latency", "steps", "cost", "jitter", "overhead"),
+    *("accuracy", "records"),
 )
 
 

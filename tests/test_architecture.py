@@ -40,6 +40,7 @@ MANY_ATTRIBUTES = {
     "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
 }
 MANY_PARAMETERS = {
+    "carbontracker.costing:estimate": "one call for the work, the hardware and the place",
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {

@@ -376,6 +376,10 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         (["--rate-hz", "0.1"], "rate_hz must be from 0.5 to 10000 Hz"),
         (["--rate-hz", "1e300"], "rate_hz must be from 0.5 to 10000 Hz"),
         (["--overhead-budget", "2"], "overhead_budget is a fraction of one core"),
+        (["--max-kwh", "0"], "max_kwh must be a finite number of kWh above 0, not 0.0"),
+        (["--max-gco2eq", "nan"], "max_gco2eq must be a finite number of gCO2eq above 0"),
+        (["--max-seconds", "-1"], "max_seconds must be a finite number of s above 0"),
+        (["--grace", "-1"], "--grace must be from 0 to 86400 s, not -1.0"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
         (["--loc", "DK"], "unrecognized arguments: --loc"),
     ],
@@ -446,7 +450,7 @@ def test_no_program_at_all(capfd: pytest.CaptureFixture[str]) -> None:
 # ---- help and sensors ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["sensors"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["sensors"], ["estimate"]])
 def test_help_has_examples(capfd: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert exit_code([*command, "--help"]) == 0
     out, err = capfd.readouterr()

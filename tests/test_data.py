@@ -22,9 +22,10 @@ ZONES = {row["zone"] for row in GRID}
 TABLES = {
     "cpu_tdp": (5201, ("match_key",)),
     "equivalents": (52, ("key",)),
+    "gpu_tdp": (226, ("match_key",)),
     "grid_intensity": (376, ("zone", "scope")),
     "pue": (85, ("scope", "year")),
-    "sources": (21, ("id",)),
+    "sources": (26, ("id",)),
     "timezone_zones": (499, ("timezone",)),
     "zone_aliases": (190, ("alias",)),
 }
@@ -116,7 +117,8 @@ def test_cpu_table_can_be_read_by_splitting_at_commas() -> None:
 def test_cpu_rows_are_plausible_and_sourced() -> None:
     sources = {row["id"]: row for row in rows("sources")}
     assert all(row["source"] and row["licence"] for row in sources.values())
-    assert {row["source"] for row in rows("cpu_tdp")} == set(sources)
+    named = {each for row in rows("gpu_tdp") for each in row["source"].split(";")}
+    assert {row["source"] for row in rows("cpu_tdp")} | named == set(sources)
     for row in rows("cpu_tdp"):
         assert re.fullmatch("[a-z0-9+]+", row["match_key"]), row
         assert 1 <= float(row["tdp_watts"]) <= 500, row
@@ -130,6 +132,32 @@ def test_known_processors() -> None:
     assert watts["intelxeongold6226r"] == 150
     assert watts["intelxeonplatinum8480+"] == 350
     assert watts["amdepyc9654"] == 360
+
+
+def test_gpu_rows_are_plausible_and_sourced() -> None:
+    for row in rows("gpu_tdp"):
+        assert re.fullmatch("[a-z0-9]+", row["match_key"]), row
+        assert 5 <= float(row["tdp_watts"]) <= 23_000, row
+        assert row["idle_watts"] == "" or 5 <= float(row["idle_watts"]) < float(row["tdp_watts"])
+        # No board does more than 5e12 operations a second and watt, nor a training chip less than
+        # one for a thousand times that.
+        for column in ("fp32_tflops", "fp16_tflops"):
+            assert row[column] == "" or 0.005 < float(row[column]) / float(row["tdp_watts"]) < 5, (
+                row
+            )
+        assert 2010 <= int(row["launch_year"]) <= 2026, row
+        assert row["evidence"] in {"secondary", "recalled", "estimate"}, row
+        assert row["model"], row
+        assert row["vendor"], row
+        assert row["device_names"], row
+
+
+def test_a_short_name_of_an_accelerator_stands_for_one() -> None:
+    aliases = [each for row in rows("gpu_tdp") for each in row["aliases"].split(";") if each]
+    assert len(aliases) == len(set(aliases))
+    (row,) = [row for row in rows("gpu_tdp") if "V100" in row["aliases"].split(";")]
+    figures = row["model"], row["tdp_watts"], row["fp16_tflops"]
+    assert figures == ("Tesla V100S PCIe", "250", "130")  # those of the GPT-3 estimate
 
 
 def test_equivalents_have_a_figure_year_and_source() -> None:

@@ -107,6 +107,10 @@ def say(*messages: str) -> list[str]:
     return [re.escape(f"CarbonTracker: {message}") for message in messages]
 
 
+OUTCOME = (
+    r"CarbonTracker: Predicted after \d epoch\(s\), beside the actual: "
+    r"time [+-]\d+\.\d %, energy [+-]\d+\.\d %, CO2eq [+-]\d+\.\d %\."
+)
 FINISHED = say("This energy is simulated, not measured.", "Finished monitoring.")
 
 
@@ -178,6 +182,13 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "steps_per_epoch": 12,
+        "max_kwh": 1.0,
+        "max_gco2eq": 500.0,
+        "max_seconds": 3600.0,
+        "budget_on": "predicted",
+        "on_budget": "raise",
+        "default_answer": "n",
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()
@@ -407,6 +418,7 @@ def test_the_console_is_that_of_the_original(capsys: pytest.CaptureFixture[str])
             *block("Predicted consumption for 3 epoch(s):"),
             *say(AVERAGE),
             *block("Actual consumption for 3 epoch(s):"),
+            OUTCOME,
             *FINISHED,
         ],
     )
@@ -929,6 +941,93 @@ def in_a_terminal(answers: Sequence[str], verbose: int = 1) -> tuple[str, int]:
                     os.write(terminal, left.pop(0).encode())
         os.close(terminal)
     return shown.replace("\r\n", "\n"), process.returncode
+
+
+def confirming(*, log_dir: Path, answer: str | None = None, **variables: str) -> list[str]:
+    """Run a training that asks without a terminal; return what was printed and the last event."""
+    program = (
+        PRELUDE
+        + """
+answer = sys.argv[2] or None
+tracker = CarbonTracker(
+    3, stop_and_confirm=True, log_dir=sys.argv[1], default_answer=answer, **DEVICES
+)
+for _ in tracker.epochs():
+    pass
+print("trained")
+"""
+    )
+    done = python(program, str(log_dir), answer or "", **variables)
+    assert done.returncode == 0
+    last = read_record(log_dir)[-1]
+    assert last["event"] == "run_finished"
+    return [str(last["epochs"]), done.stdout.splitlines()[-1], done.stderr]
+
+
+@pytest.mark.parametrize(
+    ("answer", "variable", "goes_on"),
+    [
+        (None, None, True),
+        ("y", None, True),
+        ("n", None, False),
+        (None, "n", False),
+        (None, "No", False),
+        ("y", "n", True),
+        (None, "perhaps", True),
+    ],
+)
+def test_without_a_terminal_the_configured_answer_is_taken(
+    tmp_path: Path, answer: str | None, variable: str | None, goes_on: bool
+) -> None:
+    variables = {"CARBONTRACKER_ANSWER": variable} if variable else {}
+    epochs, last_line, err = confirming(log_dir=tmp_path, answer=answer, **variables)
+    expected = ("3", "trained") if goes_on else ("1", "CarbonTracker: Finished monitoring.")
+    assert (epochs, last_line) == expected
+    ending = "going on" if goes_on else "quitting"
+    assert f"stop_and_confirm: nobody to ask without a terminal, {ending}\n" in err
+
+
+def test_an_answer_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^default_answer must be y or n, not 'maybe'$"):
+        make(default_answer="maybe")
+
+
+def test_a_job_in_the_background_of_a_terminal_is_not_stopped() -> None:
+    program = (
+        """
+import fcntl, os, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # our terminal, as a shell has one
+job = os.fork()
+if job:
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os._exit(99 if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status))
+os.setpgid(0, 0)  # in the background: to read from the terminal would stop it
+"""
+        + PRELUDE
+        + """
+tracker = CarbonTracker(2, stop_and_confirm=True, **DEVICES)
+for _ in tracker.epochs():
+    pass
+print("trained")
+"""
+    )
+    terminal, end = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdin=end,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            start_new_session=True,
+        )
+    finally:
+        os.close(end)
+        os.close(terminal)
+    assert done.returncode == 0
+    assert done.stdout.endswith("trained\n")
+    assert "nobody to ask without a terminal, going on" in done.stderr
 
 
 def test_no_ends_the_program_with_its_result() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # the name type checkers know; typing itself would cost ten milliseconds
 if TYPE_CHECKING:
+    from carbontracker.costing import Estimate, estimate
+    from carbontracker.exceptions import BudgetExceeded
     from carbontracker.footprint import Footprint
     from carbontracker.intensity import Intensity
     from carbontracker.inventory import sensors
@@ -17,23 +19,29 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "BudgetExceeded",
     "CarbonTracker",
     "Energy",
+    "Estimate",
     "Footprint",
     "Intensity",
     "Window",
     "__version__",
+    "estimate",
     "measure",
     "sensors",
     "track",
 ]
 
 _HOME = {
+    "BudgetExceeded": "carbontracker.exceptions",
     "CarbonTracker": "carbontracker.tracker",
     "Energy": "carbontracker.window",
+    "Estimate": "carbontracker.costing",
     "Footprint": "carbontracker.footprint",
     "Intensity": "carbontracker.intensity",
     "Window": "carbontracker.measurement",
+    "estimate": "carbontracker.costing",
     "measure": "carbontracker.measurement",
     "sensors": "carbontracker.inventory",
     "track": "carbontracker.measurement",

@@ -7,6 +7,9 @@ import os
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from carbontracker.exceptions import BudgetExceeded
+from carbontracker.steps import length_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,7 +21,8 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 def harmless(method: _Method) -> _Method:
     """Let nothing but ``SystemExit`` out of ``method``: monitoring fails, the training goes on.
 
-    Does nothing in a forked child and after the end.
+    ``BudgetExceeded`` is the other exception: raised only where the user asked to be stopped. Does
+    nothing in a forked child and after the end.
     """
 
     @functools.wraps(method)
@@ -27,6 +31,8 @@ def harmless(method: _Method) -> _Method:
             return None
         try:
             return method(self, *args, **kwargs)
+        except BudgetExceeded:
+            raise
         except Exception:  # noqa: BLE001  # the outermost edge: see the docstring
             if not self.deleted:  # else a signal handler has ended monitoring meanwhile
                 self._give_up(traceback.format_exc())
@@ -46,8 +52,13 @@ class EpochCount(int):
         count._tracker = tracker
         return count
 
-    def __call__(self) -> Iterator[int]:
-        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch."""
+    def __call__(self, batches: object = None) -> Iterator[int]:
+        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch.
+
+        Args:
+            batches: what every epoch goes through; its length tells the steps of an epoch.
+        """
+        self._tracker.expect_steps(length_of(batches))
         for index in range(self):
             self._tracker.epoch_start()
             try:

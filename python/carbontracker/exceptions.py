@@ -14,6 +14,9 @@ The names are those of carbontracker 2.4.x, so that existing ``except`` clauses 
     ├── FetcherNameError             no such intensity provider
     ├── MismatchedLogFilesError      log files that do not belong together
     └── MismatchedEpochsError        log lines that do not add up
+
+New here, and no error of monitoring: ``BudgetExceeded``, raised only where ``on_budget="raise"``
+asks for it.
 """
 
 from __future__ import annotations
@@ -83,3 +86,22 @@ class MismatchedLogFilesError(Exception):
 
 class MismatchedEpochsError(Exception):
     """Log lines that do not add up."""
+
+
+class BudgetExceeded(Exception):
+    """A training has cost, or will cost, more than it may; the record is written."""
+
+    def __init__(self, limit: str, most: float, value: float, basis: str) -> None:
+        super().__init__(f"{limit}={most:g} is exceeded: {value:.6g} {basis}")
+        self.limit = limit
+        """``max_kwh``, ``max_gco2eq`` or ``max_seconds``."""
+        self.most = most
+        """What was allowed."""
+        self.value = value
+        """What it is, in the same unit."""
+        self.basis = basis
+        """``measured`` so far, or ``predicted`` for the whole training."""
+
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, float, float, str]]:
+        """Let it cross from one process to another, as those of data loaders do."""
+        return type(self), (self.limit, self.most, self.value, self.basis)

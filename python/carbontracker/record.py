@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.outcome import against_actual
 from carbontracker.surroundings import host_data, job_data, process_start_ticks, software_data
 
 if TYPE_CHECKING:
@@ -253,4 +254,5 @@ def result_dict(result: Result) -> dict[str, Any]:
         "between_epochs": energy_dict(result.between_epochs),
         "footprint": footprint_dict(result.footprint),
         "tracker_cpu_seconds": result.tracker_cpu_seconds,
+        "predicted_against_actual": [one.as_dict() for one in against_actual(result)],
     }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from carbontracker.budget import Budget
 from carbontracker.footprint import footprint
+from carbontracker.foresight import Outlook, predict_epochs, predict_steps
 from carbontracker.measurement import footprint_between, wall_time
-from carbontracker.predict import Prediction, predict_mean
+from carbontracker.session import Mark
 from carbontracker.window import add_windows
 from carbontracker.windowlog import WindowLog
 
@@ -19,9 +22,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from carbontracker.footprint import Footprint
+    from carbontracker.predict import Prediction
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Mark, Session
+    from carbontracker.session import Session
+    from carbontracker.steps import Steps
     from carbontracker.window import Energy
+
+
+RENEW_NS = 1_000_000_000
+"""A prediction costs milliseconds: one for budgets only is made no more often, ns."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +68,15 @@ class Result:
     """The same with PUE, and its emissions."""
     between_epochs: Energy
     """Energy spent between epochs, from the first to the last; not in ``energy``."""
-    forecast: Forecast | None
-    """What had been predicted."""
+    forecasts: tuple[Forecast, ...]
+    """What had been predicted, in the order of the predictions."""
     tracker_cpu_seconds: float
     """CPU time of the sampling threads, s."""
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Return what was predicted last."""
+        return self.forecasts[-1] if self.forecasts else None
 
     @property
     def finished_epochs(self) -> int:
@@ -73,10 +87,10 @@ class Result:
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
 
-    def __init__(self, session: Session, pricing: Pricing) -> None:
+    def __init__(self, session: Session, pricing: Pricing, budget: Budget | None = None) -> None:
         self.session = session
         self.pricing = pricing
-        self.forecast: Forecast | None = None
+        self.ahead = Outlook(budget or Budget())
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
@@ -125,20 +139,53 @@ class Run:
         Raises:
             ValueError: no epoch is finished.
         """
+        forecast = self._foresee(epochs)
+        self.ahead.shown.append(forecast)
+        return forecast
+
+    def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
+        """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
+        blocks = steps.blocks()
+        if steps.per_epoch is None or not any(block.steps for block in blocks):
+            return None
+        prediction = predict_steps(epochs, steps.per_epoch, blocks, self.session)
+        self.ahead.newest = self._priced(prediction)
+        self.ahead.shown.append(self.ahead.newest)
+        return self.ahead.newest
+
+    def renew_outlook(self, epochs: int) -> None:
+        """Predict for budgets what nobody is shown; at most once a second.
+
+        Raises:
+            ValueError: no epoch is finished.
+        """
+        ahead = self.ahead
+        if ahead.newest is None or time.monotonic_ns() - ahead.renewed_ns >= RENEW_NS:
+            self._foresee(epochs)
+
+    def spent(self) -> tuple[float, Footprint]:
+        """Return seconds and footprint since the first epoch began, as far as known now; asks no
+        sensor."""
+        now = Mark(None, False)
+        start = self._bounds[0][0] if self._bounds else self._open or now
+        energy = self.session.energy(start, now)
+        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        return (now.t_ns - start.t_ns) / 1e9, price
+
+    def _foresee(self, epochs: int) -> Forecast:
+        self.ahead.renewed_ns = time.monotonic_ns()
         done = [epoch for epoch in self._epochs() if epoch.finished]
-        # Epochs that could not be measured tell of time only.
-        known = [epoch for epoch in done if not math.isnan(epoch.energy.joules)] or done
-        prediction = predict_mean(
-            epochs, [epoch.seconds for epoch in done], [epoch.energy.joules for epoch in known]
-        )
+        self.ahead.newest = self._priced(predict_epochs(epochs, done))
+        return self.ahead.newest
+
+    def _priced(self, prediction: Prediction) -> Forecast:
         start = self.began
         end = start + timedelta(seconds=prediction.seconds)
 
         def joules_between(a: datetime, b: datetime) -> float:
             return prediction.joules * ((b - a) / (end - start) if end > start else 1.0)
 
-        self.forecast = Forecast(prediction, self.pricing.footprint(joules_between, start, end))
-        return self.forecast
+        return Forecast(prediction, self.pricing.footprint(joules_between, start, end))
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
@@ -155,7 +202,7 @@ class Run:
             energy=energy,
             footprint=self._footprint(epochs, energy.error_joules),
             between_epochs=add_windows(between),
-            forecast=self.forecast,
+            forecasts=tuple(self.ahead.shown),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.budget import Budget, Limits, check_action
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import WITH_KEY
@@ -13,8 +15,11 @@ from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
+
+    from carbontracker.budget import OnBudget
+
+ANSWERS = ("y", "n")
 
 _LONGEST_SPACING_S = 86_400.0
 
@@ -49,6 +54,13 @@ class Settings:
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
+    steps_per_epoch: int | None
+    max_kwh: float | None
+    max_gco2eq: float | None
+    max_seconds: float | None
+    budget_on: str
+    on_budget: OnBudget
+    default_answer: str | None
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -63,6 +75,7 @@ class Settings:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
+        self._check_extras()
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "
@@ -75,6 +88,35 @@ class Settings:
                 "consumption (sim_gpu_watts)"
             )
             raise ValueError(message)
+
+    def _check_extras(self) -> None:
+        self.limits.check()
+        check_action(self.budget_on, self.on_budget)
+        steps: object = self.steps_per_epoch
+        if steps is not None and not (isinstance(steps, int) and steps >= 1):
+            message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
+            raise ValueError(message)
+        if self.default_answer is not None and self.default_answer not in ANSWERS:
+            message = f"default_answer must be {' or '.join(ANSWERS)}, not {self.default_answer!r}"
+            raise ValueError(message)
+
+    @property
+    def limits(self) -> Limits:
+        """Return what the training may cost."""
+        return Limits(self.max_kwh, self.max_gco2eq, self.max_seconds)
+
+    def budget(self) -> Budget:
+        """Return the limits, how they are looked at and what happens where one is passed."""
+        return Budget(self.limits, self.budget_on, self.on_budget)
+
+    @property
+    def unattended_answer(self) -> str:
+        """Return what ``stop_and_confirm`` is answered where nobody can be asked, ``y`` or ``n``.
+
+        The argument, else ``CARBONTRACKER_ANSWER``, else ``y``: a job does not end unasked.
+        """
+        given = self.default_answer or os.environ.get("CARBONTRACKER_ANSWER", "").strip().lower()
+        return given[:1] if given in (*ANSWERS, "yes", "no") else ANSWERS[0]
 
     def check_names(self) -> None:
         """Refuse what there is not.

@@ -8,13 +8,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, harmless
-from carbontracker.exceptions import ComponentNameError, FetcherNameError
+from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
     energy_dict,
     footprint_dict,
-    forecast_dict,
     record_directory,
     record_wanted,
     result_dict,
@@ -25,11 +25,14 @@ from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
+from carbontracker.steps import Steps
+from carbontracker.watchful import Watchful
 from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.budget import OnBudget
     from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
@@ -38,7 +41,7 @@ EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
 
 
-class CarbonTracker:
+class CarbonTracker(Watchful):
     """Measures the epochs of a training, predicts all of them, prints and records the footprint.
 
     The first twenty arguments are those of carbontracker 2.4.x in their order; all are readable as
@@ -72,6 +75,15 @@ class CarbonTracker:
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        steps_per_epoch: how many ``step()`` an epoch has; else the length of what ``epochs`` or
+            ``steps`` is given. Known, a first prediction is made within the first epoch.
+        max_kwh: budget of electricity with PUE, kWh; ``max_gco2eq`` of emissions, gCO2eq;
+            ``max_seconds`` of time since the first epoch began, s. See ``docs/budgets.md``.
+        budget_on: ``measured``, or ``predicted`` to look at the whole training.
+        on_budget: ``warn``, ``raise`` (``BudgetExceeded`` at the next mark, the record written), or
+            a function that is called with the ``BudgetExceeded``.
+        default_answer: to ``stop_and_confirm`` without a terminal, ``y`` or ``n``; else
+            ``CARBONTRACKER_ANSWER``, else ``y``.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -109,6 +121,13 @@ class CarbonTracker:
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        steps_per_epoch: int | None = None,
+        max_kwh: float | None = None,
+        max_gco2eq: float | None = None,
+        max_seconds: float | None = None,
+        budget_on: str = "measured",
+        on_budget: OnBudget = "warn",
+        default_answer: str | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -119,6 +138,8 @@ class CarbonTracker:
         self.result: Result | None = None
         self._run: Run | None = None
         self._record: Record | None = None
+        self._steps = Steps(self._look)
+        self._steps.per_epoch = self._settings.steps_per_epoch
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -152,8 +173,10 @@ class CarbonTracker:
             self._finish_epoch()
             if self.deleted:
                 return
+        self._check_budget()
         self.epoch_counter += 1
         run.start_epoch()
+        self._steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
     @harmless
     def epoch_end(self) -> None:
@@ -180,13 +203,7 @@ class CarbonTracker:
     @harmless
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came."""
-        run = self._monitored()
-        self._console.interrupted(self._settings.epochs)
-        if run.in_epoch:
-            epoch = run.end_epoch(finished=False)
-            self._write_epoch(epoch)
-            self._console.unfinished(epoch)
-        self._end()
+        self._interrupt()
 
     @harmless
     def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
@@ -210,7 +227,7 @@ class CarbonTracker:
         session = acquire(settings.config())
         if settings.api_keys:
             pricing = pricing.with_keys(settings.api_keys)
-        self._run = Run(session, pricing)
+        self._run = Run(session, pricing, settings.budget())
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
             self._record.write(
@@ -236,17 +253,27 @@ class CarbonTracker:
 
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
+        self._steps.end()
         epoch = run.end_epoch()
         self._write_epoch(epoch)
         if epoch.index == settings.predict_after and settings.epochs > 0:
-            forecast = run.predict(int(settings.epochs))
-            self._console.predicted(forecast)
-            self._write("prediction", **forecast_dict(forecast))
+            self._predicted(run.predict(int(settings.epochs)))
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
+        self._watch(epoch)
         if epoch.index == settings.monitor_until:
             self._end()
+
+    def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None:
+        """End monitoring before its time."""
+        run = self._monitored()
+        self._console.interrupted(self._settings.epochs)
+        if run.in_epoch:
+            epoch = run.end_epoch(finished=False)
+            self._write_epoch(epoch)
+            self._console.unfinished(epoch)
+        self._end(stopped_by)
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
@@ -275,7 +302,7 @@ class CarbonTracker:
         if self._record is not None:
             self._record.write(event, **data)
 
-    def _end(self) -> None:
+    def _end(self, stopped_by: BudgetExceeded | None = None) -> None:
         run = self._monitored()
         result = run.result()
         if self.deleted:
@@ -287,7 +314,8 @@ class CarbonTracker:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark())
             self._write_windows(None)
-        self._write("run_finished", **result_dict(self.result), **self._sampling())
+        why = overrun_dict(stopped_by) if stopped_by else None
+        self._write("run_finished", **result_dict(self.result), **self._sampling(), stopped_by=why)
         self._close()
 
     def _sampling(self) -> dict[str, Any]:
@@ -295,6 +323,7 @@ class CarbonTracker:
 
     def _close(self) -> None:
         self.deleted = True
+        self._steps.stop()
         atexit.unregister(self.stop)
         if self._record is not None:
             self._record.close()

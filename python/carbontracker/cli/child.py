@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from carbontracker.cli.family import family, running, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +24,25 @@ KILLED_BY_SIGNAL = 128
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+LOOK_S = 0.5
+"""How often a program that has a limit is looked at, s."""
+
+
+class Overseer(Protocol):
+    """Somebody who may have the program ended."""
+
+    grace_s: float
+    """Time between asking it to end (SIGTERM) and ending it (SIGKILL), s."""
+
+    def enough(self) -> bool:
+        """Return whether it has to end now."""
+        ...
+
+
 @contextmanager
-def executed(command: list[str], run_id: str | None) -> Iterator[int]:
+def executed(
+    command: list[str], run_id: str | None, overseer: Overseer | None = None
+) -> Iterator[int]:
     """Run ``command`` to its end, without a shell, and give its exit code.
 
     Signals meant for the program are passed on to it. Inside the block it has ended and they stop
@@ -31,6 +51,7 @@ def executed(command: list[str], run_id: str | None) -> Iterator[int]:
     Args:
         command: the program and its arguments, passed on untouched.
         run_id: told to the child, so that a record of its own can name the run it is part of.
+        overseer: asked twice a second whether the program, and all that it started, has to end.
     """
     environment = dict(os.environ)
     if run_id is not None:
@@ -49,7 +70,7 @@ def executed(command: list[str], run_id: str | None) -> Iterator[int]:
         else:
             for number in early:
                 started[0].send_signal(number)
-            code = started[0].wait()
+            code = started[0].wait() if overseer is None else _oversee(started[0], overseer)
         yield code if code >= 0 else KILLED_BY_SIGNAL - code
 
 
@@ -73,6 +94,35 @@ def _signals_forwarded(started: list[subprocess.Popen[bytes]], early: list[int])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _oversee(process: subprocess.Popen[bytes], overseer: Overseer) -> int:
+    while (code := _ended(process, LOOK_S)) is None:
+        if overseer.enough():
+            return _stop(process, overseer.grace_s)
+    return code
+
+
+def _stop(process: subprocess.Popen[bytes], grace_s: float) -> int:
+    """Ask the program and its descendants to end, then end those that have not."""
+    members = family(process.pid)
+    tell(members, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while process.poll() is None or running(members):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            later = family(process.pid) if process.poll() is None else []
+            tell([*members, *later], signal.SIGKILL)
+            break
+        time.sleep(min(0.05, left_s))
+    return process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _say(message: str) -> None:

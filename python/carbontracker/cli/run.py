@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import carbontracker
 from carbontracker.cli import parse
 from carbontracker.cli.child import executed
+from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.location import UnknownLocation
@@ -45,6 +46,7 @@ EXAMPLES = """\
 examples:
   carbontracker python train.py --its --own --flags
   carbontracker run --location DK --json result.json -- python train.py
+  carbontracker run --max-kwh 2.5 --max-seconds 86400 --grace 60 -- python train.py
   carbontracker --sim-gpu "NVIDIA A100" --sim-gpu-watts 400 python train.py
   carbontracker sensors
 
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
+    add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
         parser.add_argument(f"--sim-{device}", metavar="NAME", help=f"simulate a {name}")
@@ -102,6 +105,7 @@ def main(arguments: list[str]) -> int:
         return USAGE_ERROR
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
+        limits_of(given)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
@@ -159,11 +163,15 @@ def _run(
     session = acquire(config)
     record = _begin_record(command, given, session, pricing)
     start = session.mark()
+    limits = limits_of(given)
+    watch = Watch(limits, given.grace, session, pricing, start)
     with ExitStack() as writing:
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
             writing.enter_context(written_now_and_then(record, session))
-        with executed(command, record.run_id if record else None) as code:
+        run_id = record.run_id if record else None
+        with executed(command, run_id, watch if limits else None) as ended:
+            code = OVER_BUDGET if watch.over else ended
             end = session.mark()
             writing.close()
             session.await_final(end)
@@ -175,12 +183,14 @@ def _run(
                 "tracker_cpu_seconds": session.cpu_seconds,
                 **sampling_data(session),
                 "exit_code": code,
+                **watch.facts(),
             }
             if record is not None:
                 parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
                 record.write_series(end)
                 record.write("run_finished", **facts, **parts)
                 record.close()
+            _show_end(watch)
             if not given.quiet:
                 simulated = bool(config.simulated)
                 _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
@@ -203,6 +213,12 @@ def _begin_record(
         pue_source=pricing.pue_how,
     )
     return record
+
+
+def _show_end(watch: Watch) -> None:
+    if watch.over and sys.stderr is not None:
+        with suppress(OSError):
+            print(f"carbontracker: ended the program: {watch.over}", file=sys.stderr)
 
 
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ import carbontracker
 from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
 from carbontracker.oldlogs import OldLogs
+from carbontracker.outcome import against_actual
 from carbontracker.report import oldformat
+from carbontracker.report.preview import comparison_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +95,9 @@ class Console:
         predicting = self._settings.epochs_before_pred != 0
         heading = oldformat.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
+        for compared in against_actual(result):
+            if compared.forecast.prediction.after_epochs < result.finished_epochs:
+                self._show(comparison_line(compared), logged=False)
         simulated = bool(self._settings.simulated)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
@@ -99,17 +105,15 @@ class Console:
         self._logs.info("Monitoring thread ended.")
 
     def confirmed(self) -> bool:
-        """Ask in a terminal whether to go on; without one, go on."""
+        """Ask in a terminal whether to go on; without one, the configured answer is taken."""
         if not _somebody_there():
-            self.warn("stop_and_confirm: nobody to ask without a terminal, going on")
-            return True
+            return self._unattended("nobody to ask without a terminal")
         self._ask("Continue training (y/n)?")
         while True:
             try:
                 answer = input().strip().lower()
             except EOFError:
-                self.warn("stop_and_confirm: no answer, going on")
-                return True
+                return self._unattended("no answer")
             if answer == "y":
                 self._show("Continuing...", logged=False)
                 return True
@@ -118,6 +122,13 @@ class Console:
                 self._show("Quitting...", logged=False)
                 return False
             self._ask("Input not recognized. Try again (y/n):")
+
+    def _unattended(self, why: str) -> bool:
+        going_on = self._settings.unattended_answer == "y"
+        self.warn(f"stop_and_confirm: {why}, {'going on' if going_on else 'quitting'}")
+        if not going_on:
+            self._logs.info("Session ended by user.")
+        return going_on
 
     def warn(self, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
@@ -214,7 +225,13 @@ def _print(text: str, file: TextIO | None = None) -> None:
 
 
 def _somebody_there() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
+        return False
+    try:
+        # A job in the background of a terminal would be stopped for reading from it.
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True  # a terminal that controls no jobs stops nobody
 
 
 def _mean_watts(energy: Energy, component: str, seconds: float) -> float:

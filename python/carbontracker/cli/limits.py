@@ -1,0 +1,80 @@
+"""The budget of a wrapped program: watched while it runs, and ended when it is spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.budget import Limits, overrun_dict
+from carbontracker.measurement import footprint_between
+from carbontracker.session import Mark
+
+if TYPE_CHECKING:
+    import argparse
+
+    from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.pricing import Pricing
+    from carbontracker.session import Session
+
+OVER_BUDGET = 124
+"""Exit code where a budget was spent and the program was ended, as ``timeout`` has it."""
+
+GRACE_S = 10.0
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a budget."""
+    group = parser.add_argument_group(
+        "budget", f"spent, the program is ended and the exit code is {OVER_BUDGET}"
+    )
+    group.add_argument("--max-kwh", type=float, metavar="X", help="electricity with PUE, kWh")
+    group.add_argument("--max-gco2eq", type=float, metavar="X", help="emissions, gCO2eq")
+    group.add_argument("--max-seconds", type=float, metavar="X", help="time, s")
+    group.add_argument(
+        "--grace",
+        type=float,
+        metavar="S",
+        default=GRACE_S,
+        help=f"seconds from SIGTERM to SIGKILL (default {GRACE_S:g})",
+    )
+
+
+def limits_of(given: argparse.Namespace) -> Limits:
+    """Return the limits that were given.
+
+    Raises:
+        ValueError: one that cannot be, or an impossible grace.
+    """
+    limits = Limits(given.max_kwh, given.max_gco2eq, given.max_seconds)
+    limits.check()
+    if not 0.0 <= given.grace <= 86_400.0:
+        message = f"--grace must be from 0 to 86400 s, not {given.grace!r}"
+        raise ValueError(message)
+    return limits
+
+
+class Watch:
+    """Limits, watched over what a session measures from a mark on."""
+
+    def __init__(
+        self, limits: Limits, grace_s: float, session: Session, pricing: Pricing, start: Mark
+    ) -> None:
+        self.grace_s = grace_s
+        self.over: BudgetExceeded | None = None
+        """The limit that was passed."""
+        self._limits = limits
+        self._session = session
+        self._pricing = pricing
+        self._start = start
+
+    def enough(self) -> bool:
+        """Return whether a limit is passed."""
+        marks = self._start, Mark(None, False)
+        energy = self._session.energy(*marks)
+        footprint = footprint_between(self._session, self._pricing, marks, energy)
+        seconds = (marks[1].t_ns - marks[0].t_ns) / 1e9
+        self.over = next(self._limits.exceeded(seconds, footprint, "measured"), None)
+        return self.over is not None
+
+    def facts(self) -> dict[str, Any]:
+        """Return why the program was ended, for the record; None if it was not."""
+        return {"stopped_by": overrun_dict(self.over) if self.over else None}

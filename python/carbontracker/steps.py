@@ -1,0 +1,225 @@
+"""Marks of steps inside an epoch: times only, in a bounded number of blocks.
+
+A mark counts, and now and then notes the time. Energies are looked up when a prediction is due,
+from the blocks' ends, so that a training with short steps pays for counting and no more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+_Item = TypeVar("_Item")
+
+MOST_BLOCKS = 256
+"""Blocks kept of an epoch. When they are full, neighbours are joined and new ones are twice as
+long, so that there are never fewer than half as many in a long epoch."""
+
+EARLY_SHARE = 0.10
+"""Share of the first epoch after which a first prediction is made, if its length is known: late
+enough for some steps beyond the warm-up, six minutes into an hour. Never within ``LOOK_NS``."""
+
+LOOK_NS = 1_000_000_000
+"""At most once in so long a mark does more than count: budgets are looked at."""
+
+STEP = "step"
+
+
+class Block(NamedTuple):
+    """Some consecutive steps, or a phase between steps."""
+
+    steps: int
+    start_ns: int
+    """Moment on CLOCK_MONOTONIC, ns."""
+    end_ns: int
+    kind: str
+    """``step``, or what the phase was called: ``validation``, ``checkpoint``."""
+
+
+class Steps:
+    """The steps of the epoch that is open.
+
+    Args:
+        look: called from a mark, in its thread, once a second at most.
+        look_every_ns: how seldom, ns.
+    """
+
+    __slots__ = (
+        "_block",
+        "_blocks",
+        "_done",
+        "_due",
+        "_look",
+        "_look_every_ns",
+        "_look_ns",
+        "_pending",
+        "_since_ns",
+        "per_epoch",
+    )
+
+    def __init__(self, look: Callable[[], object], look_every_ns: int = LOOK_NS) -> None:
+        self._look = look
+        self._look_every_ns = look_every_ns
+        self._look_ns: float = 0
+        self._due: float = math.inf
+        self._block: float = math.inf
+        self._blocks: list[Block] = []
+        self._pending = 0
+        self._done = 0
+        self._since_ns = 0
+        self.per_epoch: int | None = None
+        """How many steps an epoch has, if that is known."""
+
+    def mark(self, n: int = 1) -> None:
+        """Mark the end of ``n`` steps."""
+        self._pending += n
+        if self._pending >= self._block or time.monotonic_ns() >= self._look_ns:
+            self._turn()
+
+    @contextmanager
+    def phase(self, kind: str) -> Iterator[None]:
+        """Keep what happens inside apart from the steps; steps marked inside are none of ours."""
+        start_ns = time.monotonic_ns()
+        self._close(start_ns)
+        block, self._block = self._block, math.inf
+        try:
+            yield
+        finally:
+            self._pending, self._since_ns = 0, time.monotonic_ns()
+            if math.inf not in (block, self._look_ns):  # neither before nor after it all
+                self._block = block
+                self._keep(Block(0, start_ns, self._since_ns, kind))
+
+    def begin(self, *, early: bool = False) -> None:
+        """Begin an epoch, with an early prediction or without."""
+        self._blocks = []
+        self._block, self._pending, self._done = 1, 0, 0
+        self._since_ns = time.monotonic_ns()
+        self._look_ns = self._since_ns + self._look_every_ns
+        self._due = EARLY_SHARE if early else math.inf
+
+    def end(self) -> None:
+        """End the epoch: what is marked from here on belongs to no block."""
+        self._close(time.monotonic_ns())
+        self._block = self._due = math.inf
+
+    def stop(self) -> None:
+        """Do nothing any more but count."""
+        self._block = self._look_ns = self._due = math.inf
+
+    @property
+    def done(self) -> int:
+        """Return how many steps of the epoch are done."""
+        return self._done + self._pending
+
+    @property
+    def early(self) -> bool:
+        """Return whether the early prediction is due, and have it due no more."""
+        if self.per_epoch is None or self.done < self._due * self.per_epoch:
+            return False
+        self._due = math.inf
+        return True
+
+    def blocks(self) -> list[Block]:
+        """Return the blocks of the epoch so far; at most ``MOST_BLOCKS``."""
+        return list(self._blocks)
+
+    def _turn(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._pending >= self._block:
+            self._close(now_ns)
+        if now_ns >= self._look_ns:
+            self._look_ns = now_ns + self._look_every_ns
+            self._look()
+
+    def _close(self, now_ns: int) -> None:
+        if self._pending and self._block != math.inf:
+            self._keep(Block(self._pending, self._since_ns, now_ns, STEP))
+            self._done += self._pending
+        self._pending = 0
+        self._since_ns = now_ns
+
+    def _keep(self, block: Block) -> None:
+        self._blocks.append(block)
+        if len(self._blocks) < MOST_BLOCKS:
+            return
+        joined = _joined(self._blocks)
+        if len(joined) > 3 * MOST_BLOCKS // 4:
+            # Phases between nearly all of them: every other tells the same.
+            joined = _every_other(joined)
+        self._blocks = joined
+        self._block *= 2
+
+
+def _joined(blocks: list[Block]) -> list[Block]:
+    """Return the blocks with neighbouring steps joined in pairs."""
+    joined: list[Block] = []
+    free = False
+    for block in blocks:
+        last = joined[-1] if joined else None
+        if free and last is not None and last.kind == block.kind == STEP:
+            joined[-1] = Block(last.steps + block.steps, last.start_ns, block.end_ns, STEP)
+            free = False
+        else:
+            joined.append(block)
+            free = True
+    return joined
+
+
+def _every_other(blocks: list[Block]) -> list[Block]:
+    """Return every other block of each kind, in order."""
+    seen: dict[str, int] = {}
+    kept = []
+    for block in blocks:
+        seen[block.kind] = seen.get(block.kind, 0) + 1
+        if seen[block.kind] % 2:
+            kept.append(block)
+    return kept
+
+
+def length_of(items: object) -> int | None:
+    """Return how many items there are, where that can be told without taking them."""
+    try:
+        count = len(items)  # type: ignore[arg-type]  # what has none says so
+    except (TypeError, NotImplementedError):
+        return None  # loaders of streams have a __len__ that refuses
+    return count if count > 0 else None
+
+
+class StepMarks:
+    """What a tracker has for those who mark steps."""
+
+    _steps: Steps
+
+    def step(self, n: int = 1) -> None:
+        """Mark the end of ``n`` steps; costs a fraction of a microsecond.
+
+        Raises:
+            BudgetExceeded: a budget is spent and ``on_budget="raise"``.
+        """
+        self._steps.mark(n)
+
+    def steps(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield the items of an epoch, with the mark of a step after each."""
+        self.expect_steps(length_of(items))
+        return self._marked(items)
+
+    def phase(self, kind: str) -> AbstractContextManager[None]:
+        """Keep a ``validation`` or ``checkpoint`` inside an epoch apart from its steps."""
+        return self._steps.phase(kind)
+
+    def expect_steps(self, count: int | None) -> None:
+        """Take ``count`` for the steps of an epoch, unless it is known already."""
+        if self._steps.per_epoch is None:
+            self._steps.per_epoch = count
+
+    def _marked(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            yield item
+            self.step()

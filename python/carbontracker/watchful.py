@@ -1,0 +1,68 @@
+"""What a tracker does at marks beside marking: early predictions, and budgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.budget import overrun_dict
+from carbontracker.conduct import harmless
+from carbontracker.exceptions import BudgetExceeded
+from carbontracker.record import forecast_dict
+from carbontracker.steps import StepMarks
+
+if TYPE_CHECKING:
+    from carbontracker.report.console import Console
+    from carbontracker.run import Epoch, Forecast, Run
+    from carbontracker.settings import Settings
+
+
+class Watchful(StepMarks):
+    """The watching part of the tracker, which has the rest."""
+
+    _settings: Settings
+    _console: Console
+
+    if TYPE_CHECKING:
+
+        def _monitored(self) -> Run: ...
+        def _write(self, event: str, **data: Any) -> None: ...
+        def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None: ...
+
+    @property
+    def _predicting(self) -> bool:
+        return self._settings.predict_after > 0 and self._settings.epochs > 0
+
+    def _predicted(self, forecast: Forecast) -> None:
+        self._console.predicted(forecast)
+        self._write("prediction", **forecast_dict(forecast))
+
+    @harmless
+    def _look(self) -> None:
+        """Do what the mark of a step does once a second: predict if it is time to, and watch."""
+        if self._steps.early:
+            early = self._monitored().predict_early(int(self._settings.epochs), self._steps)
+            if early is not None:
+                self._predicted(early)
+        self._check_budget()
+
+    def _watch(self, epoch: Epoch) -> None:
+        """Look at the budget after an epoch; one that the last has passed is only said."""
+        run, epochs = self._monitored(), self._settings.epochs
+        budget = run.ahead.budget
+        if budget.needs_outlook and epochs > 0:
+            run.renew_outlook(int(epochs))
+        for name in budget.blind(epoch.footprint):
+            self._console.warn(f"{name} cannot be watched, because no energy is measured")
+        self._check_budget(trained=epoch.index >= epochs)
+
+    def _check_budget(self, *, trained: bool = False) -> None:
+        run = self._monitored()
+        try:
+            run.ahead.budget.look(run, self._over_budget, only_say=trained)
+        except BudgetExceeded as over:
+            self._interrupt(over)
+            raise
+
+    def _over_budget(self, over: BudgetExceeded) -> None:
+        self._write("budget_exceeded", **overrun_dict(over))
+        self._console.warn(str(over))

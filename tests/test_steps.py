@@ -1,0 +1,251 @@
+"""Marks of steps: exact counts, bounded blocks, and a prediction within the first epoch."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Steps, length_of
+from carbontracker.tracker import CarbonTracker
+from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def only_simulated_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    monkeypatch.setenv("CARBONTRACKER_LOCATION", "DK")
+
+
+def never() -> None:
+    raise AssertionError("looked up before it was time")
+
+
+NEVER_NS = 10**18
+
+
+# ---- blocks --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST_BLOCKS - 1, MOST_BLOCKS, 10_007])
+def test_every_step_is_in_one_block_and_blocks_are_few(count: int) -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(count):
+        steps.mark()
+    assert steps.done == count
+    steps.end()
+    blocks = steps.blocks()
+    assert sum(block.steps for block in blocks) == count
+    assert len(blocks) < MOST_BLOCKS or count == 0
+    assert {block.kind for block in blocks} <= {STEP}
+    for before, after in pairwise(blocks):
+        assert before.end_ns == after.start_ns
+    assert all(block.start_ns <= block.end_ns for block in blocks)
+
+
+def test_a_long_epoch_keeps_at_least_half_as_many() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(20_000):
+        steps.mark()
+    assert MOST_BLOCKS // 2 <= len(steps.blocks()) < MOST_BLOCKS
+
+
+def test_steps_may_come_in_numbers() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(1000):
+        steps.mark(64)
+    steps.end()
+    assert sum(block.steps for block in steps.blocks()) == 64_000
+
+
+def test_phases_are_kept_apart() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(3):
+        steps.mark()
+    with steps.phase("validation"):
+        steps.mark(5)  # of something else: it does not count
+    steps.mark()
+    steps.end()
+    kinds = [(block.kind, block.steps) for block in steps.blocks()]
+    assert kinds == [(STEP, 1)] * 3 + [("validation", 0), (STEP, 1)]
+    blocks = steps.blocks()
+    assert all(a.end_ns <= b.start_ns for a, b in pairwise(blocks))
+
+
+def test_a_phase_after_every_step_takes_no_more_room() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(20_000):
+        steps.mark()
+        with steps.phase("checkpoint"):
+            pass
+    assert steps.done == 20_000
+    kinds = [block.kind for block in steps.blocks()]
+    assert len(kinds) < MOST_BLOCKS
+    assert min(kinds.count(STEP), kinds.count("checkpoint")) > MOST_BLOCKS // 8
+
+
+def test_memory_does_not_grow() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    for _ in range(10 * MOST_BLOCKS):
+        steps.mark()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(50_000):
+            steps.mark()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100 * MOST_BLOCKS  # bytes: the blocks themselves, made anew
+
+
+def test_outside_an_epoch_nothing_is_kept() -> None:
+    steps = Steps(never, NEVER_NS)
+    steps.begin()
+    steps.end()
+    steps.mark(7)
+    with steps.phase("validation"):
+        pass
+    assert steps.blocks() == []
+    steps.begin()
+    assert steps.done == 0
+
+
+def test_looking_up_is_rare_and_the_early_prediction_comes_once() -> None:
+    early: list[int] = []
+    steps = Steps(lambda: early.append(steps.done) if steps.early else None, 0)
+    steps.per_epoch = 200
+    steps.begin(early=True)
+    for _ in range(200):
+        steps.mark()
+    assert early == [EARLY_SHARE * 200]
+
+    looks: list[int] = []
+    steps = Steps(lambda: looks.append(steps.done), NEVER_NS)
+    steps.mark()  # before any epoch: the first one looks
+    for _ in range(1000):
+        steps.mark()
+    assert len(looks) == 1
+
+
+class Refusing:
+    def __len__(self) -> int:
+        raise TypeError("a stream has no length")
+
+
+@pytest.mark.parametrize(
+    ("items", "length"),
+    [([1, 2], 2), (range(7), 7), ([], None), (iter([1]), None), (None, None), (Refusing(), None)],
+)
+def test_how_many_there_are_if_that_can_be_told(items: object, length: int | None) -> None:
+    assert length_of(items) == length
+
+
+# ---- in a training -------------------------------------------------------------------------
+
+
+def make(epochs: int, **arguments: Any) -> CarbonTracker:
+    return CarbonTracker(epochs, **{"verbose": 0, **DEVICES, **arguments})
+
+
+def lasting(items: int, seconds: float) -> Iterator[int]:
+    for item in range(items):
+        time.sleep(seconds)
+        yield item
+
+
+def test_items_pass_through_and_their_number_is_learnt() -> None:
+    tracker = make(2)
+    seen = [list(tracker.steps("abc")) for _ in tracker.epochs()]
+    assert seen == [["a", "b", "c"]] * 2
+    assert tracker._steps.per_epoch == 3
+
+    tracker = make(1)
+    batches = [10, 20]
+    assert [list(tracker.steps(batches)) for _ in tracker.epochs(batches)] == [batches]
+    assert tracker._steps.per_epoch == 2
+
+    tracker = make(1, steps_per_epoch=5)
+    list(tracker.steps(batches))
+    assert tracker._steps.per_epoch == 5  # what was said counts
+    tracker.stop()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "many"])
+def test_an_impossible_number_of_steps_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch must be a whole number of at least 1"):
+        make(1, steps_per_epoch=wrong)
+
+
+def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
+    tracker = make(2, steps_per_epoch=30, log_dir=tmp_path)
+    for epoch in tracker.epochs():
+        for _ in tracker.steps(lasting(30, 0.05 if epoch == 0 else 0.0)):
+            pass
+    assert tracker.result is not None
+    early, after_one = tracker.result.forecasts
+    prediction = early.prediction
+    assert (prediction.after_epochs, prediction.method) == (0, "mean step")
+    assert prediction.epochs == 2
+    # Power is constant, so that energy is to time as it is.
+    assert prediction.joules / prediction.seconds == pytest.approx(WATTS, rel=0.1)
+    # Sleeps are never shorter than asked for: 2 epochs of 30 steps of 50 ms.
+    assert prediction.seconds > 0.95 * 3.0
+    assert after_one.prediction.after_epochs == 1
+
+    events = read_record(tmp_path)
+    made = [event["after_epochs"] for event in events if event["event"] == "prediction"]
+    assert made == [0, 1]
+    compared = events[-1]["predicted_against_actual"]
+    assert [one["after_epochs"] for one in compared] == [0, 1]
+    for one, forecast in zip(compared, tracker.result.forecasts, strict=True):
+        assert one["kwh"]["predicted"] == forecast.footprint.kwh
+        assert one["kwh"]["actual"] == tracker.result.footprint.kwh
+        assert one["kwh"]["relative_error"] == pytest.approx(
+            forecast.footprint.kwh / tracker.result.footprint.kwh - 1.0
+        )
+        assert one["seconds"]["predicted"] == forecast.prediction.seconds
+
+
+def test_no_early_prediction_where_none_was_wanted(tmp_path: Path) -> None:
+    tracker = make(2, steps_per_epoch=3, epochs_before_pred=0, log_dir=tmp_path)
+    for _ in tracker.epochs():
+        for _ in tracker.steps(lasting(3, 0.4)):
+            pass
+    assert tracker.result is not None
+    assert tracker.result.forecasts == ()
+    assert read_record(tmp_path)[-1]["predicted_against_actual"] == []
+
+
+def test_a_training_that_was_cut_short_is_compared_with_nothing(tmp_path: Path) -> None:
+    tracker = make(5, log_dir=tmp_path)
+    tracker.epoch_start()
+    tracker.epoch_end()
+    tracker.stop()
+    assert read_record(tmp_path)[-1]["predicted_against_actual"] == []
+
+
+def test_marks_after_the_end_and_of_a_refused_tracker_do_nothing() -> None:
+    tracker = make(1, components="tpu", ignore_errors=True)
+    tracker.step()
+    with tracker.phase("validation"):
+        tracker.step(3)
+    assert list(tracker.steps([1, 2])) == [1, 2]
+    tracker = make(1)
+    tracker.stop()
+    for _ in range(1000):
+        tracker.step()
+    assert tracker.deleted
