@@ -22,26 +22,12 @@ constexpr std::int64_t kMissedTicks = 8;
 // as covered: readings are periodic, marks are not.
 constexpr std::int64_t kSlackNs = 250'000'000;
 
-// What stands still makes a sample so often all the same.
-constexpr std::int64_t kStillNs = 50'000'000;
-
 // Thinning copies, so it waits until there is something to gain; the past does not grow for ever.
 constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
 constexpr std::size_t kMostGaps = 512;
 
-// How the powers around an interval bear on how the power ran within it, and what part readings
-// are taken for the whole: calibrated by bench/accuracy.py, see docs/accuracy.md.
-constexpr std::int64_t kNeighbours = 2;
-constexpr double kBeyond = 1.0;      // mean powers hide swings as large as those they show
-constexpr double kLeastSwing = 0.03; // of the power
-constexpr double kPartBeyond = 0.25; // readings of a part of each period miss some of the extremes
-constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
-constexpr double kHidden = 0.3;
-constexpr double kHiddenMissed = 0.9; // where updates were missed
-constexpr std::size_t kLately = 32;   // samples
-constexpr double kRestless = 1.3;     // the largest power over the least
-constexpr double kTickJitter = 0.05;  // of a tick, where its time is told from the next one's
+constexpr double kTickJitter = 0.05; // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
 
 double seconds(std::int64_t ns) noexcept {
@@ -112,30 +98,6 @@ void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
     gaps_.emplace_back(start_ns, end_ns);
 }
 
-// Power that was read to change did so at some moment of the refresh period, or since the reading
-// before if that is longer ago. Such errors are independent, so their squares add.
-double Timeline::hidden_after(const Point& point) const {
-    const std::size_t n = points_.size();
-    if (n == 0) return 0.0;
-    const double before = points_.back().hidden_joules2;
-    const Point& last = points_.back();
-    const std::int64_t span_ns = point.t_ns - last.t_ns;
-    if (counter_ || (is_whole() && span_ns <= 2 * tick_ns())) return before;
-    const bool every = span_ns <= 2 * tick_ns();
-    // Who reads every change knows the jump; who reads now and then may have read a restless load
-    // at like moments, and goes by all that was seen of it lately.
-    double least = std::min(point.watts, last.watts);
-    double most = std::max(point.watts, last.watts);
-    for (std::size_t i = n - std::min(n, every ? 1 : kLately); i < n; ++i) {
-        least = std::min(least, static_cast<double>(points_[i].watts));
-        most = std::max(most, static_cast<double>(points_[i].watts));
-    }
-    const double jump = most - least;
-    const double hidden =
-        (every ? kHidden : kHiddenMissed) * jump * seconds(std::max(span_ns, tick_ns()));
-    return before + hidden * hidden;
-}
-
 void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
     const std::size_t old = index_at(before_ns); // the newest of the old ones stays as it is
     if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
@@ -192,26 +154,6 @@ bool Timeline::is_whole() const noexcept {
            is_usual_refresh(tick_ns(), usual_tick_ns_);
 }
 
-bool Timeline::skips(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
-    const std::int64_t usual_ns = std::max(tick_ns(), kStillNs);
-    const std::size_t last = index_at(to_ns);
-    for (std::size_t i = index_at(from_ns); i < last; ++i) {
-        if (2 * (points_[i + 1].t_ns - points_[i].t_ns) > 3 * usual_ns) return true;
-    }
-    return false;
-}
-
-bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
-    double least = std::numeric_limits<double>::infinity();
-    double most = 0.0;
-    const std::size_t last = index_at(to_ns);
-    for (std::size_t i = index_at(from_ns); i < last; ++i) {
-        least = std::min(least, watts_between(i));
-        most = std::max(most, watts_between(i));
-    }
-    return most > kRestless * least;
-}
-
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
     const auto later =
         std::upper_bound(points_.begin(), points_.end(), t_ns,
@@ -252,40 +194,6 @@ double Timeline::watts_between(std::size_t k) const noexcept {
     const Point& b = points_[k + 1];
     const double span_s = seconds(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
     return static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / span_s;
-}
-
-// Between which powers the readings around a stretch of time lie.
-Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
-    Swing swing{std::numeric_limits<double>::infinity(), 0.0};
-    const std::size_t last = index_at(to_ns + kNeighbours * tick_ns());
-    for (std::size_t i = index_at(from_ns - kNeighbours * tick_ns()); i <= last; ++i) {
-        if (counter_ && i + 1 == points_.size()) break;
-        const double watts = counter_ ? watts_between(i) : static_cast<double>(points_[i].watts);
-        swing.least = std::min(swing.least, watts);
-        swing.most = std::max(swing.most, watts);
-    }
-    return swing;
-}
-
-// How far a straight line from point k to the next may be off after `share` of the way: all of the
-// high power may have come first, or all of the low.
-double Timeline::shape_joules(std::size_t k, double share, const Timeline* range) const {
-    const Point& a = points_[k];
-    const Point& b = points_[k + 1];
-    const double mean = watts_between(k);
-    const bool fine = range != nullptr && range->last_ns() > a.t_ns && range->first_ns() < b.t_ns;
-    const Timeline& line = fine ? *range : *this;
-    Swing swing = line.swing(a.t_ns, b.t_ns);
-    const double beyond =
-        (line.counter_ || line.is_whole() ? kBeyond : kPartBeyond) * (swing.most - swing.least);
-    swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kLeastSwing * mean);
-    swing.most = std::max(swing.most, mean) + beyond + kLeastSwing * mean;
-    const double up = swing.most - mean;
-    const double down = mean - swing.least;
-    const double rest = 1.0 - share;
-    const double watts =
-        std::max(std::min(up * share, down * rest), std::min(down * share, up * rest));
-    return kWorst * watts * seconds(b.t_ns - a.t_ns);
 }
 
 // The share of a rise that was drawn by t, as the power channel saw it.

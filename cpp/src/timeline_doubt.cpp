@@ -1,0 +1,111 @@
+// What readings leave open: the swings between them, and what was missed.
+#include <algorithm>
+#include <limits>
+
+#include "timeline.hpp"
+
+namespace carbontracker {
+namespace {
+
+constexpr double kNano = 1e-9;
+
+// What stands still makes a sample so often all the same.
+constexpr std::int64_t kStillNs = 50'000'000;
+
+// How the powers around an interval bear on how the power ran within it, and what part readings
+// are taken for the whole: calibrated by bench/accuracy.py, see docs/accuracy.md.
+constexpr std::int64_t kNeighbours = 2;
+constexpr double kBeyond = 1.0;      // mean powers hide swings as large as those they show
+constexpr double kLeastSwing = 0.03; // of the power
+constexpr double kPartBeyond = 0.25; // readings of a part of each period miss some of the extremes
+constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
+constexpr double kHidden = 0.3;
+constexpr double kHiddenMissed = 0.9; // where updates were missed
+constexpr std::size_t kLately = 32;   // samples
+constexpr double kRestless = 1.3;     // the largest power over the least
+
+double seconds(std::int64_t ns) noexcept {
+    return static_cast<double>(ns) * kNano;
+}
+
+} // namespace
+
+// Power that was read to change did so at some moment of the refresh period, or since the reading
+// before if that is longer ago. Such errors are independent, so their squares add.
+double Timeline::hidden_after(const Point& point) const {
+    const std::size_t n = points_.size();
+    if (n == 0) return 0.0;
+    const double before = points_.back().hidden_joules2;
+    const Point& last = points_.back();
+    const std::int64_t span_ns = point.t_ns - last.t_ns;
+    if (counter_ || (is_whole() && span_ns <= 2 * tick_ns())) return before;
+    const bool every = span_ns <= 2 * tick_ns();
+    // Who reads every change knows the jump; who reads now and then may have read a restless load
+    // at like moments, and goes by all that was seen of it lately.
+    double least = std::min(point.watts, last.watts);
+    double most = std::max(point.watts, last.watts);
+    for (std::size_t i = n - std::min(n, every ? 1 : kLately); i < n; ++i) {
+        least = std::min(least, static_cast<double>(points_[i].watts));
+        most = std::max(most, static_cast<double>(points_[i].watts));
+    }
+    const double jump = most - least;
+    const double hidden =
+        (every ? kHidden : kHiddenMissed) * jump * seconds(std::max(span_ns, tick_ns()));
+    return before + hidden * hidden;
+}
+
+bool Timeline::skips(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    const std::int64_t usual_ns = std::max(tick_ns(), kStillNs);
+    const std::size_t last = index_at(to_ns);
+    for (std::size_t i = index_at(from_ns); i < last; ++i) {
+        if (2 * (points_[i + 1].t_ns - points_[i].t_ns) > 3 * usual_ns) return true;
+    }
+    return false;
+}
+
+bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    double least = std::numeric_limits<double>::infinity();
+    double most = 0.0;
+    const std::size_t last = index_at(to_ns);
+    for (std::size_t i = index_at(from_ns); i < last; ++i) {
+        least = std::min(least, watts_between(i));
+        most = std::max(most, watts_between(i));
+    }
+    return most > kRestless * least;
+}
+
+// Between which powers the readings around a stretch of time lie.
+Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    Swing swing{std::numeric_limits<double>::infinity(), 0.0};
+    const std::size_t last = index_at(to_ns + kNeighbours * tick_ns());
+    for (std::size_t i = index_at(from_ns - kNeighbours * tick_ns()); i <= last; ++i) {
+        if (counter_ && i + 1 == points_.size()) break;
+        const double watts = counter_ ? watts_between(i) : static_cast<double>(points_[i].watts);
+        swing.least = std::min(swing.least, watts);
+        swing.most = std::max(swing.most, watts);
+    }
+    return swing;
+}
+
+// How far a straight line from point k to the next may be off after `share` of the way: all of the
+// high power may have come first, or all of the low.
+double Timeline::shape_joules(std::size_t k, double share, const Timeline* range) const {
+    const Point& a = points_[k];
+    const Point& b = points_[k + 1];
+    const double mean = watts_between(k);
+    const bool fine = range != nullptr && range->last_ns() > a.t_ns && range->first_ns() < b.t_ns;
+    const Timeline& line = fine ? *range : *this;
+    Swing swing = line.swing(a.t_ns, b.t_ns);
+    const double beyond =
+        (line.counter_ || line.is_whole() ? kBeyond : kPartBeyond) * (swing.most - swing.least);
+    swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kLeastSwing * mean);
+    swing.most = std::max(swing.most, mean) + beyond + kLeastSwing * mean;
+    const double up = swing.most - mean;
+    const double down = mean - swing.least;
+    const double rest = 1.0 - share;
+    const double watts =
+        std::max(std::min(up * share, down * rest), std::min(down * share, up * rest));
+    return kWorst * watts * seconds(b.t_ns - a.t_ns);
+}
+
+} // namespace carbontracker
