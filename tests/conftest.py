@@ -32,11 +32,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the user's settings and GPUs' visibility, and keep records out of the user's home."""
+    """Hide the user's settings and GPUs' visibility, keep files out of the user's home, and ask no
+    network where this machine stands."""
     for name in list(os.environ):
         if name.startswith("CARBONTRACKER_") or name in CUDA_VARIABLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path / "records"))
+    monkeypatch.setenv("CARBONTRACKER_LOCATE", "never")
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Modules that may know only so much of the package.
 KNOWS = {
+    "carbontracker.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
     "carbontracker.intensity": (
         "carbontracker.intensity",
@@ -58,7 +59,7 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.window",)
+TIMELESS = ("carbontracker.advice", "carbontracker.window")
 CLOCKS = ("time", "datetime")
 
 NETWORK = (
@@ -68,8 +69,8 @@ NETWORK = (
 OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
-    # Exporters of live data and a location from the network would be further lines here.
-    NETWORK: ("carbontracker.intensity",),
+    # Exporters of live data would be further lines here.
+    NETWORK: ("carbontracker.intensity", "carbontracker.whereabouts"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }
@@ -471,6 +472,7 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
         ("carbontracker.window", "import math\nfrom carbontracker.constants import JOULES_PER_KWH"),
         ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
         ("carbontracker.location", "from urllib.parse import quote"),
+        ("carbontracker.whereabouts", "from urllib.request import build_opener"),
         ("carbontracker.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

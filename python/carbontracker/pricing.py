@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker import cloud
 from carbontracker.constants import PUE_2023
 from carbontracker.data import WORLD
 from carbontracker.footprint import Footprint, footprint
 from carbontracker.intensity import IntensityUnavailable, provider
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
-from carbontracker.location import VARIABLE, Place, locate
+from carbontracker.location import Place, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,9 +113,11 @@ def make_pricing(
     """Return the pricing for a run.
 
     Args:
-        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
-        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else the
-            world average of data centres, 1.58 (Uptime Institute 2023), as upstream has it.
+        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
+            what `carbontracker.location.locate` finds.
+        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else that of the
+            cloud region, else the world average of data centres, 1.58 (Uptime Institute 2023),
+            as upstream has it.
         intensity: a carbon intensity of your own, gCO2eq/kWh.
 
     Raises:
@@ -122,16 +125,16 @@ def make_pricing(
         ValueError: a PUE or intensity argument out of range.
     """
     place = locate(location, os.environ)
-    if place.how == "unknown" and os.environ.get(VARIABLE, "").strip():
-        logger.warning("carbontracker: %s", place.note)  # the environment names no known place
-    value, how = _pue(pue)
+    if place.how == "unknown" and not place.guess:
+        logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
+    value, how = _pue(pue, place)
     chosen = (
         provider("table") if intensity is None else provider("constant", gco2eq_per_kwh=intensity)
     )
     return Pricing(place, chosen, value, how)
 
 
-def _pue(argument: float | None) -> tuple[float, str]:
+def _pue(argument: float | None, place: Place) -> tuple[float, str]:
     if argument is not None:
         if not (math.isfinite(argument) and argument >= 1.0):
             message = f"pue must be a finite ratio of at least 1, got {argument!r}"
@@ -151,4 +154,4 @@ def _pue(argument: float | None) -> tuple[float, str]:
             text,
             PUE_2023,
         )
-    return PUE_2023, PUE_SOURCE
+    return cloud.pue(place.region) or (PUE_2023, PUE_SOURCE)

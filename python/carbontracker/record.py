@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import carbontracker
 
 if TYPE_CHECKING:
+    from carbontracker.aside import Advice
     from carbontracker.footprint import Footprint
     from carbontracker.run import Forecast, Result
     from carbontracker.session import Session
@@ -211,6 +212,13 @@ def forecast_dict(forecast: Forecast) -> dict[str, Any]:
     """Return a prediction as JSON-ready values."""
     prediction = forecast.prediction
     return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint)}
+
+
+def advice_dict(advice: Advice) -> dict[str, Any]:
+    """Return an advice as JSON-ready values."""
+    found = asdict(advice)
+    times = {key: found[key] and found[key].isoformat() for key in ("now", "start")}
+    return found | times
 
 
 def result_dict(result: Result) -> dict[str, Any]:

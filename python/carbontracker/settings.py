@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST_SPACING_S = 86_400.0
+LOCATE = ("auto", "never")
+"""Whether the network may be asked where the machine stands."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Settings:
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
+    locate: str
+    advise: bool
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -63,6 +67,9 @@ class Settings:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
+        if self.locate not in LOCATE:
+            message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
+            raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

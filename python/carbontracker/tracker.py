@@ -8,10 +8,12 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.aside import Aside
 from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
+    advice_dict,
     energy_dict,
     footprint_dict,
     forecast_dict,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from carbontracker.pricing import Pricing
-    from carbontracker.run import Epoch, Result
+    from carbontracker.run import Epoch, Forecast, Result
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
@@ -64,12 +66,18 @@ class CarbonTracker:
         sim_gpu: the same for a GPU, with ``sim_gpu_watts`` and ``sim_gpu_util``.
         sim_gpu_watts: see ``sim_gpu``.
         sim_gpu_util: see ``sim_gpu``.
-        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
-        pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else 1.58.
+        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
+            what can be found out: see ``locate`` and ``docs/location.md``.
+        pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else the cloud
+            region's, else 1.58.
         intensity: a carbon intensity of your own, gCO2eq/kWh.
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        locate: ``auto``: where nobody says where this is, a thread of its own asks the cloud's
+            metadata and, where the time zone says nothing either, a service that knows the
+            country of our address; ``never``: nobody is asked.
+        advise: after the prediction say what the greenest hour or region would save.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -107,6 +115,8 @@ class CarbonTracker:
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        locate: str = "auto",
+        advise: bool = False,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -117,6 +127,7 @@ class CarbonTracker:
         self.result: Result | None = None
         self._run: Run | None = None
         self._record: Record | None = None
+        self._aside: Aside | None = None
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -151,6 +162,8 @@ class CarbonTracker:
             if self.deleted:
                 return
         self.epoch_counter += 1
+        if self._aside is not None:
+            self._aside.start()  # not earlier: who only constructs a tracker asks no network
         run.start_epoch()
 
     @harmless
@@ -192,6 +205,8 @@ class CarbonTracker:
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
         session = acquire(settings.config())
+        self._aside = Aside(pricing, settings.locate, advise=settings.advise)
+        pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
         if settings.api_keys:
             pricing = pricing.with_keys(settings.api_keys)
         self._run = Run(session, pricing)
@@ -217,17 +232,38 @@ class CarbonTracker:
 
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
+        self._relocate(run)
         epoch = run.end_epoch()
         self._write_epoch(epoch)
         if epoch.index == settings.predict_after and settings.epochs > 0:
             forecast = run.predict(int(settings.epochs))
             self._console.predicted(forecast)
             self._write("prediction", **forecast_dict(forecast))
+            self._advise(run, forecast)
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
         if epoch.index == settings.monitor_until:
             self._end()
+
+    def _relocate(self, run: Run) -> None:
+        """Reprice everything for the place, if it has been found out meanwhile."""
+        pricing = self._aside.repriced(run.pricing) if self._aside is not None else None
+        if pricing is None:
+            return
+        run.pricing = pricing
+        if self._settings.api_keys:
+            run.pricing = pricing.with_keys(self._settings.api_keys)
+        self._console.located(run.pricing)
+        free = run.pricing.of_nothing()
+        self._write("located", pricing=footprint_dict(free), pue_source=run.pricing.pue_how)
+
+    def _advise(self, run: Run, forecast: Forecast) -> None:
+        if self._aside is None or not self._settings.advise:
+            return
+        advice = self._aside.advice(run.pricing, forecast.prediction.seconds / 3600)
+        self._console.advised(advice, forecast, run.pricing)
+        self._write("advice", **advice_dict(advice))
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
@@ -247,6 +283,7 @@ class CarbonTracker:
 
     def _end(self) -> None:
         run = self._monitored()
+        self._relocate(run)
         result = run.result()
         if self.deleted:
             return  # a signal handler has done it while this one waited for the sensors

@@ -1,4 +1,4 @@
-"""The command line: ``carbontracker CMD``, ``carbontracker run`` and ``carbontracker sensors``."""
+"""The command line: ``carbontracker CMD``, and the commands of ``COMMANDS``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "carbontracker.cli.run",
     "sensors": "carbontracker.cli.sensors",
+    "when": "carbontracker.cli.when",
+    "where": "carbontracker.cli.where",
 }
 """Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
 

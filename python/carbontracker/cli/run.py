@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.aside import Aside
 from carbontracker.cli.child import executed
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
@@ -28,6 +29,7 @@ from carbontracker.record import (
 )
 from carbontracker.report import text
 from carbontracker.session import Config, acquire, check_pace, release
+from carbontracker.settings import LOCATE
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -61,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=carbontracker.__version__)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
-    parser.add_argument("--location", metavar="PLACE", help="country, ISO code or zone: DK, US-CA")
+    parser.add_argument(
+        "--location", metavar="PLACE", help="country, ISO code, zone or region: DK, aws:eu-north-1"
+    )
+    parser.add_argument(
+        "--locate", choices=LOCATE, default="auto", help="never: ask no network where this is"
+    )
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
     parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
@@ -154,11 +161,14 @@ def _run(
     if not given.no_record and record_wanted(None):
         record = Record(record_directory(given.log_dir))
         record.write("run_started", **run_started_data(session), command=command)
+    aside = Aside(pricing, given.locate)
+    aside.start()
     start = session.mark()
     with executed(command, record.run_id if record else None) as code:
         end = session.mark()
         session.await_final(end)
         energy = session.energy(start, end)
+        pricing = aside.repriced(pricing) or pricing
         footprint = footprint_between(session, pricing, (start, end), energy)
         release(session)
         facts = {
