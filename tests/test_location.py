@@ -89,7 +89,7 @@ def test_only_georgia_has_two_meanings() -> None:
         ("Danmark", r"unknown location 'Danmark'; did you mean Denmark \(DK\)"),
         ("Untied States", r"United States \(US\)"),
         ("Estonai", r"Estonia \(EE\)"),
-        ("qqqq", r"give a country, an ISO 3166 code such as DK or US-CA, or WORLD"),
+        ("qqqq", r"give a country, an ISO 3166 code such as DK or US-CA, a cloud region"),
         ("", "unknown location ''"),
         ("-", "unknown location '-'"),
         ("CF", "no figure for CF; give WORLD"),

@@ -262,9 +262,7 @@ def test_an_unknown_place_is_said(
 @pytest.mark.parametrize(
     "arguments", [["--provider", "nimbus"], ["--top", "0"], ["--kwh", "0"], ["--scope", "all"]]
 )
-def test_wrong_arguments_of_where(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_of_where(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["where", *arguments])
     assert stopped.value.code == 2

@@ -6,6 +6,7 @@ One thread that nobody waits for; what has not arrived is not there.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from dataclasses import dataclass, replace
@@ -96,8 +97,8 @@ def best_of(
     if best is None:
         return None
     covered = [t for t in sorted({0.0, *map(float, forecast.begins_s)}) if 0.0 <= t <= best.t_s]
-    means = ((t, forecast.mean(t, duration_s)) for t in covered)
-    first = next((Start(t, mean) for t, mean in means if mean == mean), best)
+    starts = (Start(t, forecast.mean(t, duration_s)) for t in covered)
+    first = next((one for one in starts if not math.isnan(one.gco2eq_per_kwh)), best)
     return first, best
 
 

@@ -93,7 +93,8 @@ def locate(
     if argument is not None:
         return named(argument, "argument")
     top = root_of(environ) if root is None else root
-    for text, how in _stated(environ, top):
+    text, how = _stated(environ, top)
+    if text:
         try:
             return named(text, how)
         except UnknownLocation as error:
@@ -160,24 +161,14 @@ def root_of(environ: Mapping[str, str]) -> str:
     return environ.get(ROOT_VARIABLE) or "/"
 
 
-def setting(name: str, environ: Mapping[str, str], root: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return a value of the configuration files and the file it is from; empty if there is none.
-
-    The user's file is asked before the site's. An unreadable file is like none.
-    """
+def _stated(environ: Mapping[str, str], root: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return what the user stated, and where: the environment's value, else the file's."""
+    if given := environ.get(VARIABLE, "").strip():
+        return given, VARIABLE
     for path in _config_files(environ, root):
-        if value := _read_config(path).get(name, "").strip():
+        if value := _read_config(path).get("location", "").strip():
             return value, path
     return "", ""
-
-
-def _stated(environ: Mapping[str, str], root: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Yield what the user stated, with where: the environment's value, then the file's."""
-    if given := environ.get(VARIABLE, "").strip():
-        yield given, VARIABLE
-    value, path = setting("location", environ, root)
-    if value:
-        yield value, path
 
 
 def _config_files(environ: Mapping[str, str], root: str | os.PathLike[str]) -> Iterator[str]:
@@ -193,6 +184,7 @@ def _read_config(path: str) -> Mapping[str, str]:
         return {}  # the usual case: without configparser, which takes milliseconds to load
     import configparser
 
+    # An unreadable file is like none: it must not stop a job.
     parser = configparser.ConfigParser(interpolation=None)
     with suppress(OSError, UnicodeDecodeError, configparser.Error):
         parser.read(path, encoding="utf-8")

@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
@@ -22,6 +21,7 @@ from carbontracker.location import Place, place_in, place_of_country, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 logger = logging.getLogger("carbontracker")
 

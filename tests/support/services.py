@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as its test wants, and remembers what it was asked."""
+"""A real HTTP server on loopback: answers as its test wants, remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply.body.encode() if isinstance(reply.body, str) else reply.body)
 
-    do_GET = do_PUT = _serve
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
 
     def log_message(self, *_: Any) -> None:
         """Stay silent."""

@@ -177,9 +177,9 @@ def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> 
     local = plan.now.astimezone(plan.now.tzinfo if plan.now.tzinfo != timezone.utc else None)
     start = local + timedelta(seconds=best.t_s)
     end = start + timedelta(hours=plan.hours)
-    one = slots[0]
+    one, name = slots[0], "Now" if first.t_s == 0 else "At first"
     lines = [
-        f"{one.name or one.zone}: gCO2eq/kWh by the hour, {one.scope}, {one.signal}, "
+        f"{one.name or one.zone}: gCO2eq/kWh by the hour, {one.scope}, {one.signal}",
         f"from {one.source or 'a forecast'}",
         "",
         chart(
@@ -191,8 +191,7 @@ def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> 
         "",
         f"Best start   {start:%a %d %b %H:%M}, in {_ahead(best.t_s)}, until {end:%a %H:%M}",
         f"Then         {best.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(best, plan)}",
-        f"{'Now' if first.t_s == 0 else 'At first':<12} "
-        f"{first.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(first, plan)}",
+        f"{name:<12} {first.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(first, plan)}",
         _saves(first, best, plan),
     ]
     return "\n".join(lines)
