@@ -93,7 +93,7 @@ def look_around(guess: Place, environ: Mapping[str, str]) -> Place | None:
         return found
     if guess.how != "unknown":
         return None
-    return by_address(services.lookup_url, cache_file())
+    return by_address(services.lookup_url, cache_file(environ))
 
 
 def ask_cloud(environ: Mapping[str, str], base_url: str = METADATA_URL) -> Place | None:
@@ -139,16 +139,19 @@ def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Plac
 def kept_place(environ: Mapping[str, str]) -> Place | None:
     """Return the place of the last look-up if it is still good: reads a file, asks nobody."""
     url = Services.from_environment(environ).lookup_url
-    if _kept(cache_file(), url, time.time()) is None:
-        return None
-    return by_address(url, cache_file())
+    cache = cache_file(environ)
+    return by_address(url, cache) if _kept(cache, url, time.time()) is not None else None
 
 
-def cache_file() -> Path | None:
-    """Return the file that keeps a look-up, in the user's cache directory."""
+def cache_file(environ: Mapping[str, str]) -> Path:
+    """Return the file that keeps a look-up: in ``CARBONTRACKER_CACHE_DIR``, else the user's own."""
+    from pathlib import Path
+
     from platformdirs import user_cache_path
 
-    return user_cache_path("carbontracker", appauthor=False) / "whereabouts.json"
+    given = environ.get("CARBONTRACKER_CACHE_DIR", "").strip()
+    folder = Path(given) if given else user_cache_path("carbontracker", appauthor=False)
+    return folder / "whereabouts.json"
 
 
 # ---- metadata ------------------------------------------------------------------------------
