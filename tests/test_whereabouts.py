@@ -418,8 +418,8 @@ def test_nobody_waits_for_a_service_that_hangs(monkeypatch: pytest.MonkeyPatch) 
             tracker.epoch_end()
         assert tracker.result is not None
         assert tracker.result.footprint.intensity.zone == "WORLD"
-        assert tracker._aside is not None
-        tracker._aside.wait(30)  # for the thread to have ended before the server does
+    assert tracker._aside is not None
+    tracker._aside.wait(30)  # the server has gone, and so does the thread
 
 
 @pytest.mark.usefixtures("_bare")
@@ -478,7 +478,9 @@ def test_advice_without_a_forecast_names_a_region(
     time.sleep(0.05)
     tracker.epoch_end()
     tracker.stop()
-    (line,) = [one for one in capsys.readouterr().out.splitlines() if "Advice" in one]
+    said = capsys.readouterr()
+    assert said.err == ""
+    (line,) = [one for one in said.out.splitlines() if "Advice" in one]
     assert line.startswith("CarbonTracker: Advice: Oslo (azure:norwayeast) would save 96 %")
     (advice,) = [event for event in read_record(tmp_path / "records") if event["event"] == "advice"]
     assert advice["region"]["key"] == "azure:norwayeast"

@@ -41,11 +41,11 @@ class Forecast:
     """
 
     def __init__(self, slots: Iterable[tuple[float, float, float]]) -> None:
-        known = sorted(slot for slot in slots if not math.isnan(slot[2]))
-        nexts = [begin for begin, _, _ in known[1:]] + [math.inf]
+        known = sorted(slot for slot in slots if slot[1] > slot[0] and not math.isnan(slot[2]))
+        nexts = (*(begin for begin, _, _ in known[1:]), math.inf)
         cut = [
             (begin, min(end, follows), figure)
-            for (begin, end, figure), follows in zip(known, nexts, strict=True)
+            for (begin, end, figure), follows in zip(known, nexts, strict=False)
         ]
         table = np.array([slot for slot in cut if slot[1] > slot[0]], dtype=np.float64)
         self.begins_s, self.ends_s, figures = table.reshape(-1, 3).T
