@@ -178,6 +178,8 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "locate": "never",
+        "advise": True,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()
@@ -207,6 +209,7 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
                 "consumption (sim_gpu_watts)"
             ),
         ),
+        ({"locate": "ip"}, "locate must be auto or never, got 'ip'"),
         ({"pue": 0.9}, "pue must be a finite ratio of at least 1, got 0.9"),
     ],
 )

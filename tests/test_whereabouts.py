@@ -464,11 +464,6 @@ def test_construction_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker.stop()
 
 
-def test_a_wrong_locate_is_refused() -> None:
-    with pytest.raises(ValueError, match="locate must be auto or never, got 'ip'"):
-        train(locate="ip")
-
-
 @pytest.mark.usefixtures("_bare")
 def test_advice_without_a_forecast_names_a_region(
     capsys: pytest.CaptureFixture[str], tmp_path: Path

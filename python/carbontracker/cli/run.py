@@ -48,7 +48,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands: carbontracker sensors --help
+alone: the result goes to standard error. Other commands (each with --help): sensors; when and where
+to run.
 """
 
 
