@@ -335,7 +335,7 @@ def test_what_is_found_reprices_with_the_regions_pue(
         before = make_pricing()
         assert (before.place.zone, before.pue_how) == ("EE", PUE_SOURCE)
         assert aside.repriced(before) is None
-        aside.start()
+        aside.start(before)
         aside.wait(30)
     after = aside.repriced(before)
     assert after is not None
@@ -353,11 +353,11 @@ def test_last_weeks_look_up_is_known_at_once(
     root = machine(tmp_path / "root", {})
     with serving(everything) as (server, url):
         first = make_aside(surroundings(root, url), monkeypatch)
-        first.start()
+        first.start(make_pricing())
         first.wait(30)
         second = Aside(make_pricing())
         known = second.repriced(make_pricing())
-        second.start()
+        second.start(make_pricing())
         assert len(server.asked) == 1
     assert known is not None
     assert known.place.zone == "DK"

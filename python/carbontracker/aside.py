@@ -121,7 +121,6 @@ class Aside:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._pricing = pricing
         self._asks = may_ask(pricing.place, locate, self._environ)
         self._advise = advise
         self._found: Place | None = None
@@ -131,12 +130,16 @@ class Aside:
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin asking, once, if there is anything to ask. Returns at once."""
+    def start(self, pricing: Pricing) -> None:
+        """Begin asking, once, if there is anything to ask. Returns at once.
+
+        Args:
+            pricing: what is used now; whose place is looked for, and whose forecast is asked for.
+        """
         wanted = self._asks or (self._advise and not offline(self._environ))
         if wanted and self._thread is None:
             self._thread = threading.Thread(
-                target=self._find_out, name="carbontracker-aside", daemon=True
+                target=self._find_out, args=(pricing,), name="carbontracker-aside", daemon=True
             )
             self._thread.start()
 
@@ -167,12 +170,12 @@ class Aside:
         saves = region.saves(ours) if ours is not None else float("nan")
         return Advice(now, start, start_saves, region, saves)
 
-    def _find_out(self) -> None:
+    def _find_out(self, pricing: Pricing) -> None:
         if self._asks:
-            self._found = look_around(self._pricing.place, self._environ)
+            self._found = look_around(pricing.place, self._environ)
         if not self._advise or offline(self._environ):
             return
-        pricing = self.repriced(self._pricing) or self._pricing
+        pricing = self.repriced(pricing) or pricing
         now = datetime.now(timezone.utc)
         try:
             self._slots = forecast_of(pricing, now, now + HORIZON)

@@ -163,7 +163,9 @@ class CarbonTracker:
                 return
         self.epoch_counter += 1
         if self._aside is not None:
-            self._aside.start()  # not earlier: who only constructs a tracker asks no network
+            self._aside.start(
+                run.pricing
+            )  # not earlier: who only constructs a tracker asks no network
         run.start_epoch()
 
     @harmless

@@ -39,7 +39,7 @@ def pricing_here(given: argparse.Namespace, pue: float | None = None) -> Pricing
     """
     pricing = make_pricing(given.location, pue)
     aside = Aside(pricing, given.locate)
-    aside.start()
+    aside.start(pricing)
     aside.wait(_PATIENCE_S)
     return aside.repriced(pricing) or pricing
 

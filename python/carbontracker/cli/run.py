@@ -163,7 +163,7 @@ def _run(
         record = Record(record_directory(given.log_dir))
         record.write("run_started", **run_started_data(session), command=command)
     aside = Aside(pricing, given.locate)
-    aside.start()
+    aside.start(pricing)
     start = session.mark()
     with executed(command, record.run_id if record else None) as code:
         end = session.mark()
