@@ -54,7 +54,10 @@ def test_best_starts_by_hand(duration: float, latest: float, best: Start) -> Non
 
 def test_a_run_that_ends_with_a_cheap_hour_begins_inside_a_dear_one() -> None:
     steep = Forecast([(0, 10, 500), (10, 11, 400), (11, 12, 10), (12, 22, 450)])
-    assert best_start(steep, 0, 20, 1.5) == Start(10.5, pytest.approx((200 + 10) / 1.5))
+    found = best_start(steep, 0, 20, 1.5)
+    assert found is not None
+    assert found.t_s == 10.5
+    assert found.gco2eq_per_kwh == pytest.approx((200 + 10) / 1.5)
 
 
 def test_of_equally_good_starts_the_earliest() -> None:

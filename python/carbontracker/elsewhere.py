@@ -76,22 +76,21 @@ def here(pricing: Pricing, scope: str = "lifecycle") -> Option | None:
     region = cloud.regions().get(place.region)
     if region is not None:
         found = _option(region, scope)
-    else:
-        figure = _annual(place.zone, scope)
-        found = figure and Option(
-            place.zone,
-            place.name,
-            figure.zone,
-            figure.gco2eq_per_kwh,
-            figure.year,
-            scope,
-            pricing.pue,
-            pricing.pue_how,
-            place.note or figure.note,
-        )
-    if found is None:
+        return found and replace(found, pue=pricing.pue, pue_how=pricing.pue_how)
+    figure = _annual(place.zone, scope)
+    if figure is None:
         return None
-    return replace(found, pue=pricing.pue, pue_how=pricing.pue_how)
+    return Option(
+        key=place.zone,
+        name=place.name,
+        zone=figure.zone,
+        gco2eq_per_kwh=figure.gco2eq_per_kwh,
+        year=figure.year,
+        scope=scope,
+        pue=pricing.pue,
+        pue_how=pricing.pue_how,
+        note=place.note or figure.note,
+    )
 
 
 def _option(region: cloud.Region, scope: str) -> Option | None:
