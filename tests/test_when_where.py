@@ -187,6 +187,7 @@ def test_the_chart_draws_heights_and_marks_the_window() -> None:
     assert [line[7:] for line in drawn[:8]] == ["#", "#", "#", "#", "##", "##", "##", "## #"]
     assert [line[:5].strip() for line in drawn[:8]] == ["80", "", "60", "", "40", "", "20", ""]
     assert drawn[8:] == ["    0 +----", "        ^", "       09"]
+    assert chart([80] * 99, (90, 96), NOW, plain=True).splitlines()[9] == ""  # out of the picture
     eighths = chart([80, 5, 0], (0, 1), NOW, plain=False).splitlines()
     assert eighths[7][7:] == "█▄"
 

@@ -216,6 +216,7 @@ def test_zones_of_answers(answer: dict[str, str | None], zone: str) -> None:
         place = by_address(url, None)
     assert place is not None
     assert place.zone == zone
+    assert not place.guess
     assert (zone == "WORLD") == place.note.startswith("world average")
 
 

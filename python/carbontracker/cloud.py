@@ -115,7 +115,7 @@ def near(text: str) -> list[str]:
 
 def pue(key: str) -> tuple[float, str] | None:
     """Return a region's PUE (ratio) and where it comes from, or None if it has none."""
-    one = regions().get(key)
+    one = regions().get(key) if key else None  # the table is read only where it may help
     return None if one is None or math.isnan(one.pue) else (one.pue, one.pue_how)
 
 

@@ -153,7 +153,7 @@ def place_of_country(country: str, subdivision: str, how: str) -> Place:
     try:
         return named(code, how)
     except UnknownLocation:
-        return _nowhere(f"no figure for {code}", how)
+        return _nowhere(f"no figure for {code}", how, guess=False)
 
 
 def root_of(environ: Mapping[str, str]) -> str:

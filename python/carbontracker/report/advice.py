@@ -61,9 +61,8 @@ def chart(hours: Sequence[float], best: tuple[float, float], now: datetime, *, p
         label = f"{top * row / _CHART_ROWS:5.0f}" if row % 2 == 0 else " " * 5
         lines.append(f"{label} {'|' if plain else '┤'}{cells}".rstrip())
     lines.append(f"    0 {'+' if plain else '└'}" + ("-" if plain else "─") * len(shown))
-    first, last = math.floor(best[0]), math.ceil(best[1])
-    mark = "^" if plain else "▲"
-    lines.append(" " * (7 + first) + mark * max(min(last, len(shown)) - first, 1))
+    first, last = math.floor(best[0]), min(math.ceil(best[1]), len(shown))
+    lines.append((" " * (7 + first) + ("^" if plain else "▲") * (last - first)).rstrip())
     lines.append(" " * 7 + _hour_labels(now, len(shown)))
     return "\n".join(lines)
 
