@@ -70,7 +70,7 @@ OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
     # Exporters of live data would be further lines here.
-    NETWORK: ("carbontracker.intensity", "carbontracker.whereabouts"),
+    NETWORK: ("carbontracker.intensity", "carbontracker.fetch"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }
@@ -472,7 +472,7 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
         ("carbontracker.window", "import math\nfrom carbontracker.constants import JOULES_PER_KWH"),
         ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
         ("carbontracker.location", "from urllib.parse import quote"),
-        ("carbontracker.whereabouts", "from urllib.request import build_opener"),
+        ("carbontracker.fetch", "from urllib.request import build_opener"),
         ("carbontracker.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

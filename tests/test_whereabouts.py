@@ -22,7 +22,7 @@ from carbontracker.whereabouts import (
     look_around,
     may_ask,
 )
-from tests.support.programs import hide_sensors, read_record
+from tests.support.programs import hide_sensors, python, read_record
 from tests.support.services import Reply, Request, serving
 
 if TYPE_CHECKING:
@@ -451,6 +451,14 @@ def test_no_socket_when_nobody_may_be_asked(
         tracker.epoch_start()
         tracker.epoch_end()
     assert tracker.result is not None
+
+
+def test_a_tracker_loads_no_network_before_it_asks() -> None:
+    done = python(
+        "import sys, carbontracker.tracker\n"
+        "print(*sorted({'socket', 'ssl', 'http.client', 'urllib.request'} & set(sys.modules)))"
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 @pytest.mark.usefixtures("_bare")

@@ -12,9 +12,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from carbontracker import cloud
 from carbontracker.location import Place, place_in, place_of_country, root_of
@@ -31,7 +29,6 @@ LOOKUP_S = 5.0
 """All that the look-up of an IP address gets, s."""
 KEPT_S = 7 * 86_400.0
 """How long the answer of a look-up is kept, s."""
-MOST_BYTES = 65_536
 
 METADATA_URL = "http://169.254.169.254"
 """Of all three clouds; an address and no name, so that no name service is waited for."""
@@ -64,9 +61,18 @@ class NoAnswer(Exception):
     """A service was not there, was too slow, or said something else than asked."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a service said."""
+
+    text: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+
+
 def offline(environ: Mapping[str, str]) -> bool:
     """Return whether the user has switched the network off."""
-    return environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true", "yes"}
+    return environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def may_ask(place: Place, locate: str, environ: Mapping[str, str]) -> bool:
@@ -126,8 +132,10 @@ def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Plac
     now = time.time() if now_s is None else now_s
     kept = _kept(cache, url, now)
     if kept is None:
+        from carbontracker.fetch import fetch
+
         try:
-            kept = _country(_json(_get(url, {}, time.monotonic() + LOOKUP_S)))
+            kept = _country(_json(fetch(url, {}, time.monotonic() + LOOKUP_S)))
         except NoAnswer as error:
             logger.info("carbontracker: the location was not looked up: %s", error)
             return None
@@ -164,15 +172,11 @@ class _Asker:
         self._base_url = base_url
         self._deadline_s = deadline_s
 
-    def __call__(self, path: str, headers: Mapping[str, str], method: str = "GET") -> _Answer:
-        return _get(self._base_url + path, headers, self._deadline_s, method, proxies=False)
+    def __call__(self, path: str, headers: Mapping[str, str], method: str = "GET") -> Answer:
+        # Here, so that who is not asked costs no import of the network.
+        from carbontracker.fetch import fetch
 
-
-@dataclass(frozen=True)
-class _Answer:
-    text: str
-    headers: Mapping[str, str]
-    """By lower-case name."""
+        return fetch(self._base_url + path, headers, self._deadline_s, method, proxies=False)
 
 
 def _ask_aws(ask: _Asker) -> str:
@@ -207,46 +211,10 @@ _METADATA: dict[str, Callable[[_Asker], str]] = {
 """Of every cloud, the function that returns the region's name from its metadata service."""
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _get(
-    url: str,
-    headers: Mapping[str, str],
-    deadline_s: float,
-    method: str = "GET",
-    *,
-    proxies: bool = True,
-) -> _Answer:
-    """Return the answer, of at most 64 kB and before ``deadline_s`` of the monotonic clock.
-
-    Raises:
-        NoAnswer: for whatever reason.
-    """
-    left = deadline_s - time.monotonic()
-    if left <= 0:
-        raise NoAnswer("no time left")
-    handlers = [_NoRedirect] if proxies else [_NoRedirect, ProxyHandler({})]
-    try:
-        request = Request(url, headers={"User-Agent": "carbontracker", **headers}, method=method)
-        with build_opener(*handlers).open(request, timeout=left) as answer:
-            body = b""
-            while chunk := answer.read1(4096):
-                body += chunk
-                if len(body) > MOST_BYTES or time.monotonic() > deadline_s:
-                    raise NoAnswer("too long, or too slow")
-            found = {name.lower(): value for name, value in answer.headers.items()}
-    except (OSError, HTTPException, ValueError) as error:  # OSError: also URLError and timeouts
-        raise NoAnswer(str(error)) from None
-    return _Answer(body.decode("utf-8", errors="replace"), found)
-
-
 # ---- the address, and what is kept of it -----------------------------------------------------
 
 
-def _json(answer: _Answer) -> Any:
+def _json(answer: Answer) -> Any:
     try:
         return json.loads(answer.text)
     except (ValueError, RecursionError):
