@@ -29,6 +29,7 @@ from carbontracker.settings import Settings, check_api_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.intensity.choice import Wanted
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
 
@@ -56,7 +57,7 @@ class CarbonTracker:
         log_file_prefix: in front of the names of the log files.
         verbose: 0 for a silent console.
         decimal_precision: decimals of energy, emissions and equivalents.
-        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``.
+        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``; names one to ask.
         sim_cpu: name of a simulated processor, with ``sim_cpu_tdp`` (W) and ``sim_cpu_util``
             (0 to 1, default 0.5); replaces the real one.
         sim_cpu_tdp: see ``sim_cpu``.
@@ -66,7 +67,8 @@ class CarbonTracker:
         sim_gpu_util: see ``sim_gpu``.
         location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
         pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else 1.58.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a live provider or
+            ``auto``; or a provider of your own. Else ``CARBONTRACKER_INTENSITY``, else the table.
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
@@ -103,7 +105,7 @@ class CarbonTracker:
         *,
         location: str | None = None,
         pue: float | None = None,
-        intensity: float | None = None,
+        intensity: Wanted = None,
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
@@ -192,8 +194,7 @@ class CarbonTracker:
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
         session = acquire(settings.config())
-        if settings.api_keys:
-            pricing = pricing.with_keys(settings.api_keys)
+        pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing)
         self._console.begin(session, pricing)
         if record_wanted(settings.record):

@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
     parser.add_argument("--location", metavar="PLACE", help="country, ISO code or zone: DK, US-CA")
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
-    parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
+    parser.add_argument(
+        "--intensity", metavar="G|NAME", help="your own gCO2eq/kWh, a live provider, or auto"
+    )
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
     parser.add_argument(
         "--rate-hz", type=float, metavar="HZ", help="read every sensor so often, whatever it costs"
@@ -150,6 +152,7 @@ def _run(
     out: TextIO | None,
 ) -> int:
     session = acquire(config)
+    pricing.watch()
     record = None
     if not given.no_record and record_wanted(None):
         record = Record(record_directory(given.log_dir))
@@ -157,9 +160,11 @@ def _run(
     start = session.mark()
     with executed(command, record.run_id if record else None) as code:
         end = session.mark()
+        pricing.hurry()
         session.await_final(end)
         energy = session.energy(start, end)
-        footprint = footprint_between(session, pricing, (start, end), energy)
+        footprint = footprint_between(session, pricing.settled(), (start, end), energy)
+        pricing.close()
         release(session)
         facts = {
             "seconds": (end.t_ns - start.t_ns) / 1e9,
