@@ -101,7 +101,10 @@ class Client:
                 must not be followed, a body that is too long, or a host that is being left alone.
                 The reason names the host, never a query, a header or a secret.
         """
-        host = urlsplit(ask.url).netloc.rpartition("@")[2]
+        try:
+            host = urlsplit(ask.url).netloc.rpartition("@")[2]
+        except ValueError:
+            raise IntensityUnavailable("the address of the service is none") from None
         self._check_open(host)
         try:
             body = self._get_with_retries(ask, host)
@@ -137,10 +140,14 @@ class Client:
             reply = self._once(url, headers, deadline)
             if isinstance(reply, bytes):
                 return reply
-            target = urljoin(url, reply)
-            if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            try:
+                target = urljoin(url, reply)
+                here, there = urlsplit(url), urlsplit(target)
+            except ValueError:
+                raise _Failed("sends on to what is no address") from None
+            if here.scheme == "https" and there.scheme != "https":
                 raise _Failed("sends on to an unprotected address")
-            if urlsplit(target).netloc != urlsplit(url).netloc:
+            if there.netloc != here.netloc:
                 headers = {k: v for k, v in headers.items() if k in PUBLIC_HEADERS}
             url = target
         raise _Failed(f"sends on more than {MOST_REDIRECTS} times")
