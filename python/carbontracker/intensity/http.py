@@ -244,8 +244,10 @@ class _Failed(Exception):
 class _NoRedirect(HTTPRedirectHandler):
     """Redirects are followed by ``Client._follow``, which knows what must not be sent along."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    def http_error_302(self, *_: Any, **__: Any) -> None:
+        """Leave it to the error that follows."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _opener(limits: Limits) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from carbontracker.intensity import KINDS, IntensityUnavailable
@@ -83,7 +84,7 @@ class Series:
     def _held(self, longest: timedelta, now: datetime) -> list[Piece]:
         """Return each slot once more for the gap after it, up to ``longest`` and to now."""
         pieces = []
-        for slot, following in zip(self.past, (*self.past[1:], None), strict=True):
+        for slot, following in zip_longest(self.past, self.past[1:]):
             begin = _end(slot)
             finish = min(now, begin + longest)
             if following is not None:
@@ -155,7 +156,7 @@ def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensit
     ordered = [by_start[key] for key in sorted(by_start)]
     return tuple(
         replace(slot, end=_start(after)) if after and _end(slot) > _start(after) else slot
-        for slot, after in zip(ordered, (*ordered[1:], None), strict=True)
+        for slot, after in zip_longest(ordered, ordered[1:])
     )
 
 
