@@ -139,7 +139,9 @@ class Live:
         reason = ""
         for asked in self._asked:
             every_s = asked.every_s if fresh_s is None else min(fresh_s, asked.every_s)
-            past, foreseen = asked.past(now, every_s), asked.foreseen(now)
+            past = asked.past(now, every_s)
+            there = bool(past.slots) or past.status is not None
+            foreseen = asked.foreseen(now) if there else Answer(now.timestamp())
             reason = "" if past.slots else reason or past.reason
             self._take(past.slots, foreseen.slots, reason)
             if past.slots:
@@ -244,8 +246,9 @@ class Asked:
         try:
             slots = self.provider.between(self._zone, now - BACK, now)
         except IntensityUnavailable as error:
-            if error.status in FOR_THE_RUN or not hasattr(self.provider, "now"):
-                raise
+            answers = self._own or error.status not in (None, 401)
+            if not answers or not hasattr(self.provider, "now"):
+                raise  # the newest figure alone is not to be had there either
             slots = []
         if slots or not hasattr(self.provider, "now"):
             return [_slotted(slot, now) for slot in slots]

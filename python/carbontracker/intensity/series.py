@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 FORESEEN = ("forecast", "extrapolated")
+MINUTE = timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)
 
 
@@ -61,6 +62,8 @@ class Series:
         if not (self.past or self.foreseen or self.fallback):
             raise IntensityUnavailable(self.reason or "no figure has arrived yet")
         end = max(end, start + INSTANT)
+        if now < end <= now + MINUTE:
+            now = end  # a clock read a moment earlier makes no future
         gaps, pieces = [(start, end)], []
         for layer in self._layers(start, end, now):
             if not gaps:
