@@ -22,6 +22,7 @@ ZONES = {row["zone"] for row in GRID}
 TABLES = {
     "cpu_tdp": (5201, ("match_key",)),
     "equivalents": (52, ("key",)),
+    "fuel_factors": (27, ("fuel",)),
     "grid_intensity": (376, ("zone", "scope")),
     "pue": (85, ("scope", "year")),
     "sources": (21, ("id",)),

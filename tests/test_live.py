@@ -513,11 +513,12 @@ def test_a_provider_of_ones_own_in_tracker_and_window() -> None:
 
 
 NO_SOCKET = """
-import sys
+import os, sys, time
 
 def watch(event, arguments):
     if event.startswith("socket."):
-        raise SystemExit(f"a socket: {event} {arguments}")
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(3)  # from whichever thread
 
 sys.addaudithook(watch)
 import carbontracker
@@ -533,24 +534,33 @@ tracker = CarbonTracker(1, sim_cpu="x", sim_cpu_tdp=10, verbose=0, **ARGUMENTS)
 tracker.epoch_start(); tracker.epoch_end()
 with measure() as window:
     pass
+time.sleep(WAIT_S)
 assert window.footprint.intensity.kind == "annual", window.footprint
 print("none")
 """
 
 
-@pytest.mark.parametrize("offline", [False, True], ids=["by default", "offline"])
-def test_no_socket_at_import_at_construction_or_offline(offline: bool) -> None:
+@pytest.mark.parametrize("case", ["by default", "offline", "wanted"])
+def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
     environment = dict(os.environ) | {"CARBONTRACKER_LOCATION": "DK"}
     arguments: dict[str, Any] = {}
-    if offline:
-        environment |= {"CARBONTRACKER_OFFLINE": "1", "CARBONTRACKER_INTENSITY": "auto"}
+    if case != "by default":
+        environment |= {"CARBONTRACKER_INTENSITY": "auto"}
+    if case == "offline":
+        environment |= {"CARBONTRACKER_OFFLINE": "1"}
         arguments = {"api_keys": {"electricitymaps": "k"}}
     package = str(Path(__file__).parents[1] / "python")
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (package, environment.get("PYTHONPATH")))
     )
-    code = f"ARGUMENTS = {arguments!r}\n{NO_SOCKET}"
+    environment["CARBONTRACKER_ENERGIDATASERVICE_URL"] = "http://127.0.0.1:9"
+    wait_s = 60.0 if case == "wanted" else 0.0
+    code = f"ARGUMENTS, WAIT_S = {arguments!r}, {wait_s}\n{NO_SOCKET}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
-    assert (done.stdout, done.returncode) == ("none\n", 0), done.stderr
+    if case == "wanted":  # the watch can see one
+        assert (done.returncode, "socket." in done.stderr) == (3, True)
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("none\n")
