@@ -16,6 +16,7 @@ import pytest
 
 from carbontracker.intensity import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
+from carbontracker.intensity.service import Service
 from tests.support.intensity_server import Asked, Reply, serving
 from tests.support.intensity_services import KEY
 
@@ -247,5 +248,6 @@ def test_eight_processes_make_one_request_per_refresh(
 
 def test_two_accounts_do_not_share() -> None:
     settings = ({"api_key": "a"}, {"api_key": "b"}, {"api_key": "a", "scope": "direct"})
-    marks = {provider("electricitymaps", **one).fingerprint for one in settings}
-    assert len(marks) == 3
+    built = [provider("electricitymaps", **one) for one in settings]
+    assert all(isinstance(one, Service) for one in built)
+    assert len({one.fingerprint for one in built if isinstance(one, Service)}) == 3

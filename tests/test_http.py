@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,19 +17,22 @@ from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import KEY, quick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
 OK = Reply({"fine": True})
 
 
-def get(url: str, client: Client | None = None, **headers: str) -> bytes:
-    return (client or quick()).get(Ask(url, headers, (KEY,)))
+def get(url: str, client: Client | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+    return (client or quick()).get(Ask(url, headers or {}, (KEY,)))
 
 
-def reason(ask: Callable[[], Any]) -> str:
-    with pytest.raises(IntensityUnavailable) as refusal:
-        ask()
-    return refusal.value.reason
+def refusal(
+    url: str, client: Client | None = None, headers: Mapping[str, str] | None = None
+) -> str:
+    """Return the reason why nothing comes from ``url``."""
+    with pytest.raises(IntensityUnavailable) as caught:
+        get(url, client, headers)
+    return caught.value.reason
 
 
 def test_who_asks_and_for_what() -> None:
@@ -43,7 +47,7 @@ def test_who_asks_and_for_what() -> None:
 def test_what_may_pass_is_asked_twice_more_with_growing_pauses(status: int) -> None:
     slept: list[float] = []
     with serving(Reply(b"", status)) as server:
-        assert f"answered {status}" in reason(lambda: get(server.url, quick(slept)))
+        assert f"answered {status}" in refusal(server.url, quick(slept))
     assert len(server.asked) == 3
     assert slept == [1.0, 2.0]  # spread 0.5 is the middle of the jitter
 
@@ -51,9 +55,9 @@ def test_what_may_pass_is_asked_twice_more_with_growing_pauses(status: int) -> N
 def test_jitter_is_half_to_one_and_a_half() -> None:
     for spread, expected in ((0.0, [0.5, 1.0]), (1.0, [1.5, 3.0])):
         slept: list[float] = []
-        client = Client(sleep=slept.append, spread=lambda spread=spread: spread)
+        client = Client(sleep=slept.append, spread=partial(float, spread))
         with serving(Reply(b"", 500)) as server:
-            reason(lambda client=client, server=server: get(server.url, client))
+            refusal(server.url, client)
         assert slept == expected
 
 
@@ -62,9 +66,9 @@ def test_what_is_final_is_asked_once(status: int) -> None:
     client = quick()
     with serving(Reply(b"", status)) as server:
         for _ in range(5):
-            with pytest.raises(IntensityUnavailable) as refusal:
+            with pytest.raises(IntensityUnavailable) as caught:
                 get(server.url, client)
-            assert refusal.value.status == status
+            assert caught.value.status == status
     assert len(server.asked) == 5  # it answers, so it is not left alone either
 
 
@@ -86,8 +90,8 @@ def test_a_longer_retry_after_is_a_cool_down() -> None:
     times, slept = [1000.0], list[float]()
     client = quick(slept, clock=lambda: times[0])
     with serving([Reply(b"", 429, {"Retry-After": "61"}), OK]) as server:
-        assert "answered 429" in reason(lambda: get(server.url, client))
-        assert "is left alone for 61 s: it answered 429" in reason(lambda: get(server.url, client))
+        assert "answered 429" in refusal(server.url, client)
+        assert "is left alone for 61 s: it answered 429" in refusal(server.url, client)
         assert len(server.asked) == 1
         times[0] += 61.5
         assert get(server.url, client)
@@ -99,46 +103,46 @@ def test_a_host_that_keeps_failing_is_left_alone_longer_and_longer() -> None:
     client = quick(clock=lambda: times[0])
     with serving(Reply(b"", 500)) as server:
         for _ in range(3):
-            assert "answered 500" in reason(lambda: get(server.url, client))
+            assert "answered 500" in refusal(server.url, client)
         pauses = []
         for _ in range(6):
-            told = reason(lambda: get(server.url, client))
+            told = refusal(server.url, client)
             pauses.append(float(told.split(" for ")[1].split(" s")[0]))
             times[0] += pauses[-1] + 0.5
-            reason(lambda: get(server.url, client))
+            refusal(server.url, client)
         assert pauses == [300, 600, 1200, 2400, 3600, 3600]
         assert len(server.asked) == 3 * (3 + 6)
         server.script = lambda _: OK
         times[0] += 3601
         assert get(server.url, client)
         server.script = lambda _: Reply(b"", 500)
-        assert "answered 500" in reason(lambda: get(server.url, client))  # counted anew
-        assert "answered 500" in reason(lambda: get(server.url, client))
+        assert "answered 500" in refusal(server.url, client)  # counted anew
+        assert "answered 500" in refusal(server.url, client)
 
 
 def test_hosts_are_left_alone_one_by_one() -> None:
     client = quick()
     with serving(Reply(b"", 500)) as bad, serving(OK) as good:
         for _ in range(3):
-            reason(lambda: get(bad.url, client))
-        assert "left alone" in reason(lambda: get(bad.url, client))
+            refusal(bad.url, client)
+        assert "left alone" in refusal(bad.url, client)
         assert get(good.url, client)
 
 
 def test_nobody_there_and_no_such_address() -> None:
-    assert "cannot be reached" in reason(lambda: get(refused()))
+    assert "cannot be reached" in refusal(refused())
     for address in ("ftp://127.0.0.1/x", "file:///etc/passwd", "no address", ""):
-        assert "is no http or https address" in reason(lambda address=address: get(address))
-    assert "cannot be asked" in reason(lambda: get("http://127.0.0.1:port"))
-    assert "the address of the service is none" in reason(lambda: get("http://["))
-    assert "cannot be asked" in reason(lambda: get("http://127.0.0.1:9", x=f"a\n{KEY}\n"))
+        assert "is no http or https address" in refusal(address)
+    assert "cannot be asked" in refusal("http://127.0.0.1:port")
+    assert "the address of the service is none" in refusal("http://[")
+    assert "cannot be asked" in refusal("http://127.0.0.1:9", headers={"x": f"a\n{KEY}\n"})
 
 
 @pytest.mark.parametrize("where", ["until", "body_until"])
 def test_silence_ends_with_the_read_time_out_and_is_not_tried_again(where: str) -> None:
     never = threading.Event()
     with serving(Reply(b"late", **{where: never})) as server:  # type: ignore[arg-type]
-        assert "does not answer" in reason(lambda: get(server.url))
+        assert "does not answer" in refusal(server.url)
         never.set()
     assert len(server.asked) == 1
 
@@ -162,7 +166,7 @@ def test_a_body_that_trickles_ends_with_the_total() -> None:
     thread.start()
     client = Client(Limits(connect_s=1, read_s=1, total_s=0.2))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    assert "took too long" in reason(lambda: get(url, client))
+    assert "took too long" in refusal(url, client)
     thread.join()
     listener.close()
 
@@ -170,12 +174,12 @@ def test_a_body_that_trickles_ends_with_the_total() -> None:
 def test_five_megabytes_and_no_more() -> None:
     with serving([Reply(b" " * 5_000_000), Reply(b" " * 5_000_001)]) as server:
         assert len(get(server.url)) == 5_000_000
-        assert "sent more than 5000000 bytes" in reason(lambda: get(server.url))
+        assert "sent more than 5000000 bytes" in refusal(server.url)
 
 
 def test_an_answer_cut_short_is_none() -> None:
     with serving(Reply(b"[1]", cut=True)) as server:
-        assert "cut its answer short" in reason(lambda: get(server.url))
+        assert "cut its answer short" in refusal(server.url)
 
 
 def test_an_answer_that_is_no_http_at_all() -> None:
@@ -189,7 +193,7 @@ def test_an_answer_that_is_no_http_at_all() -> None:
 
     thread = threading.Thread(target=babble)
     thread.start()
-    told = reason(lambda: get(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+    told = refusal(f"http://127.0.0.1:{listener.getsockname()[1]}")
     thread.join()
     listener.close()
     assert "cannot be asked: BadStatusLine" in told
@@ -203,10 +207,10 @@ def test_redirects_three_and_no_more() -> None:
         return OK if asked.path == "/3" else Reply({}, 302, {"Location": f"/{hop + 1}"})
 
     with serving(script) as server:
-        assert get(server.url, **{"auth-token": KEY})
+        assert get(server.url, headers={"auth-token": KEY})
         assert {one.headers["auth-token"] for one in server.asked} == {KEY}  # the same host
     with serving(lambda _: Reply({}, 307, {"Location": "/again"})) as server:
-        assert "more than 3 times" in reason(lambda: get(server.url))
+        assert "more than 3 times" in refusal(server.url)
         assert len(server.asked) == 4
 
 
@@ -216,14 +220,14 @@ def test_another_host_gets_no_key_and_no_way_leads_out_of_https() -> None:
         serving(Reply({}, 302, {"Location": f"{elsewhere.url}/x"})) as server,
     ):
         headers = {"auth-token": KEY, "Authorization": f"Bearer {KEY}", "X-Api-Key": KEY}
-        assert get(server.url, **headers)
+        assert get(server.url, headers=headers)
     (asked,) = elsewhere.asked
     assert set(asked.headers) <= {"accept", "user-agent", "host", "connection", "accept-encoding"}
     for target in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
         with serving(Reply({}, 302, {"Location": target})) as server:
-            assert "is no http or https address" in reason(lambda server=server: get(server.url))
+            assert "is no http or https address" in refusal(server.url)
     with serving(Reply({}, 302, {"Location": "http://["})) as server:
-        assert "sends on to what is no address" in reason(lambda: get(server.url))
+        assert "sends on to what is no address" in refusal(server.url)
 
 
 def test_an_ipv6_only_host() -> None:
@@ -265,4 +269,4 @@ def test_an_error_says_what_the_service_says_without_the_key() -> None:
         (b"<html>", "answered 401"),
     ):
         with serving(Reply(body, 401)) as server:
-            assert reason(lambda server=server: get(server.url)).endswith(told)
+            assert refusal(server.url).endswith(told)

@@ -143,9 +143,10 @@ class Settings:
         Raises:
             ValueError: an unknown location, or an impossible PUE or intensity.
         """
-        keys = self.api_keys if isinstance(self.api_keys, Mapping) else {}
-        text = {n: k for n, k in keys.items() if isinstance(n, str) and isinstance(k, str)}
-        return make_pricing(self.location, self.pue, self.intensity, text)
+        given: Any = self.api_keys  # not checked yet, and refused later if it is anything else
+        keys = dict(given) if isinstance(given, Mapping) else {}
+        keys = {n: k for n, k in keys.items() if isinstance(n, str) and isinstance(k, str)}
+        return make_pricing(self.location, self.pue, self.intensity, keys)
 
 
 def check_api_names(api_keys: Mapping[Any, Any]) -> None:

@@ -267,7 +267,7 @@ class Case:
 
 
 _QUARTER, _HALF, _FIVE = (timedelta(minutes=m) for m in (15, 30, 5))
-_NOTHING = {"unix_seconds": [], "co2eq": [], "co2eq_forecast": []}
+_NOTHING: dict[str, list[float]] = {"unix_seconds": [], "co2eq": [], "co2eq_forecast": []}
 
 CASES = [
     Case("energycharts", energycharts, "DE", "unknown", _QUARTER, empty=_NOTHING),

@@ -113,7 +113,10 @@ class Provider(Protocol):
     where the provider cannot answer such a question at all.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return what it is called in records and notes."""
+        ...
 
     def now(self, zone: str) -> Intensity:
         """Return the newest figure that is not in the future."""

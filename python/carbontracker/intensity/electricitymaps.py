@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from carbontracker.intensity import Intensity
     from carbontracker.intensity.http import Client
 
+RECENT = timedelta(hours=24, minutes=30)
+"""What ``history`` covers, and a little more: who asks for a day is answered a moment later."""
 LONGEST = timedelta(hours=240)
 """Hours that ``past-range`` answers at once."""
 HORIZONS_H = (6, 24, 48, 72)
@@ -68,7 +70,7 @@ class ElectricityMaps(Service):
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
         """Return the hours: the last 24 of any key, earlier ones where the key covers them."""
         slots: list[Intensity] = []
-        if start >= self._clock() - 24 * HOUR:
+        if start >= self._clock() - RECENT:
             slots = self._listed(self._asked("history", zone), zone)
         else:
             for first, last in windows(start, end, LONGEST):

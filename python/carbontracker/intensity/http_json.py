@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from carbontracker.intensity import KINDS, SCOPES, SIGNALS, IntensityUnavailable
+from carbontracker.intensity import SCOPES, SIGNALS, IntensityUnavailable
 from carbontracker.intensity.service import Service, iso, moment, number, overlapping
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Shape:
     """Length of a slot, s."""
     scope: str = "unknown"
     signal: str = "average"
-    kind: str = "measured"
 
 
 class HttpJson(Service):
@@ -90,7 +89,7 @@ class HttpJson(Service):
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
         """Return the slots that the address gives and that touch the time asked for."""
-        slots = self._slots(self._url, zone, (start, end), self.shape.kind)
+        slots = self._slots(self._url, zone, (start, end), "measured")
         return overlapping(slots, start, end, f"{self.source} has nothing for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
@@ -140,8 +139,7 @@ def _shape(given: Mapping[str, Any] | None) -> Shape:
         wrong += [f"an unknown {name!r}" for name in sorted(unknown)]
         raise ValueError(f"the configuration of http_json has {' and '.join(wrong)}")
     shape = Shape(**values)
-    choices = ((shape.scope, SCOPES), (shape.signal, SIGNALS), (shape.kind, KINDS))
-    for value, known in choices:
+    for value, known in ((shape.scope, SCOPES), (shape.signal, SIGNALS)):
         if value not in known:
             raise ValueError(f"http_json: {value!r} is not one of {', '.join(known)}")
     if not (number(shape.multiplier) > 0 and number(shape.slot_s) > 0):

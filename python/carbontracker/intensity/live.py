@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from carbontracker.intensity.series import FORESEEN, Series, merged
 from carbontracker.intensity.service import overlapping, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from carbontracker.intensity import Provider
 
@@ -59,10 +60,10 @@ class Live:
         cache: Cache | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        several = list(providers) if isinstance(providers, (list, tuple)) else [providers]
+        several = list(providers) if isinstance(providers, Sequence) else [providers]
         first = several[0]
-        alike = [p for p in several if nature(p) == nature(first)]
-        self._asked = [Asked(p, zone, cache, clock) for p in alike]  # type: ignore[arg-type]
+        alike = [one for one in several if nature(one) == nature(first)]
+        self._asked = [Asked(one, zone, cache, clock) for one in alike]
         self._clock = clock
         self._known = Series(
             fallback=fallback,

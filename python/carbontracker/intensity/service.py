@@ -191,7 +191,7 @@ class Service:
         """Turn an answer of another shape into a reason."""
         try:
             yield
-        except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise IntensityUnavailable(f"{self.title} sent an answer of another shape") from None
 
     def tell_once(self, message: str) -> None:
