@@ -43,6 +43,7 @@ MANY_PARAMETERS = {
 }
 BROAD_HANDLERS = {
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
+    "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",
     "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",
     "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
 }

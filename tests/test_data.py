@@ -23,6 +23,7 @@ TABLES = {
     "cloud_regions": (260, ("provider", "region")),
     "cpu_tdp": (5201, ("match_key",)),
     "equivalents": (52, ("key",)),
+    "fuel_factors": (27, ("fuel",)),
     "grid_intensity": (376, ("zone", "scope")),
     "pue": (85, ("scope", "year")),
     "sources": (21, ("id",)),

@@ -342,9 +342,8 @@ def test_what_is_found_reprices_with_the_regions_pue(
     assert after is not None
     assert (after.place.zone, after.pue, after.pue_how) == ("SE", 1.1, "aws:eu-north-1, 2024")
     assert aside.repriced(after) is None
-    given = aside.repriced(make_pricing(pue=1.3))
-    assert given is not None
-    assert (given.place.zone, given.pue) == ("SE", 1.3)
+    given = make_pricing(pue=1.3).at(after.place, {})
+    assert (given.place.zone, given.pue, given.pue_how) == ("SE", 1.3, "given")
     assert aside.repriced(make_pricing("DK")) is None
 
 

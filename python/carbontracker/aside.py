@@ -9,15 +9,13 @@ import logging
 import math
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker import cloud
 from carbontracker.advice import Forecast, Start, best_start
 from carbontracker.elsewhere import Option, here, options
 from carbontracker.intensity import IntensityUnavailable
-from carbontracker.pricing import PUE_SOURCE
 from carbontracker.whereabouts import (
     kept_place,
     look_around,
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carbontracker.intensity import Intensity
-    from carbontracker.location import Place
     from carbontracker.pricing import Pricing
 
 logger = logging.getLogger("carbontracker")
@@ -54,25 +51,13 @@ class Advice:
     """Which share of the emissions that saves; NaN if not known."""
 
 
-def moved(pricing: Pricing, place: Place) -> Pricing:
-    """Return the pricing for another place, with the PUE of its region unless one was given."""
-    known = cloud.pue(place.region)
-    if known is None or pricing.pue_how != PUE_SOURCE:
-        return replace(pricing, place=place)
-    return replace(pricing, place=place, pue=known[0], pue_how=known[1])
-
-
 def forecast_of(pricing: Pricing, start: datetime, end: datetime) -> list[Intensity]:
     """Return the forecast for the place of ``pricing``; asks the network, so it may take time.
 
     Raises:
         IntensityUnavailable: there is none; the reason says why.
     """
-    ask = getattr(pricing, "forecast", None)
-    if ask is None:
-        raise IntensityUnavailable("no intensity provider with a forecast is set up")
-    slots: list[Intensity] = ask(start, end)
-    return slots
+    return pricing.forecast(start, end)
 
 
 def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
@@ -109,6 +94,7 @@ class Aside:
         pricing: of the place as it is known without the network.
         locate: ``auto``, or ``never`` to ask nobody where this is.
         advise: also ask for the forecast of the place.
+        api_keys: of live providers, for the place that is found.
         environ: the environment; else the process's.
     """
 
@@ -118,15 +104,18 @@ class Aside:
         locate: str = "auto",
         *,
         advise: bool = False,
+        api_keys: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = dict(os.environ if environ is None else environ)
         self._asks = may_ask(pricing.place, locate, self._environ)
         self._advise = advise
-        self._found: Place | None = None
+        self._keys = dict(api_keys or {})
+        self._found: Pricing | None = None
         if self._asks and pricing.place.how == "unknown" and not looks_like_cloud(self._environ):
-            self._found = kept_place(self._environ)
-            self._asks = self._found is None
+            place = kept_place(self._environ)
+            self._asks = place is None
+            self._found = None if place is None else pricing.at(place, self._keys)
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
 
@@ -149,11 +138,21 @@ class Aside:
             self._thread.join(seconds)
 
     def repriced(self, pricing: Pricing) -> Pricing | None:
-        """Return the pricing for the place that was found; None if there is nothing new."""
+        """Return the pricing for the place that was found, whose provider is being asked already.
+
+        None if there is nothing new. What it replaces asks no more.
+        """
         found = self._found
-        if found is None or not pricing.place.guess or found == pricing.place:
+        if found is None or not pricing.place.guess:
             return None
-        return moved(pricing, found)
+        pricing.close()
+        return found
+
+    def with_keys(self, api_keys: Mapping[str, str]) -> None:
+        """Take keys that came later, for the place that may be found yet."""
+        self._keys = dict(api_keys)
+        if self._found is not None:
+            self._found = self._found.with_keys(api_keys)
 
     def advice(self, pricing: Pricing, hours: float) -> Advice:
         """Return what is known by now of better times and places for a run of ``hours``."""
@@ -171,11 +170,13 @@ class Aside:
         return Advice(now, start, start_saves, region, saves)
 
     def _find_out(self, pricing: Pricing) -> None:
-        if self._asks:
-            self._found = look_around(pricing.place, self._environ)
+        place = look_around(pricing.place, self._environ) if self._asks else None
+        if place is not None and place != pricing.place:
+            # Asked from now on: somebody who looks at the end finds more than the annual figure.
+            pricing = pricing.at(place, self._keys).watch()
+            self._found = pricing
         if not self._advise or offline(self._environ):
             return
-        pricing = self.repriced(pricing) or pricing
         now = datetime.now(timezone.utc)
         try:
             self._slots = forecast_of(pricing, now, now + HORIZON)

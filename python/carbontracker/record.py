@@ -21,7 +21,7 @@ import carbontracker
 
 if TYPE_CHECKING:
     from carbontracker.aside import Advice
-    from carbontracker.footprint import Footprint
+    from carbontracker.footprint import Footprint, Slot
     from carbontracker.run import Forecast, Result
     from carbontracker.session import Session
     from carbontracker.window import Energy
@@ -196,7 +196,10 @@ def energy_dict(energy: Energy) -> dict[str, Any]:
 
 
 def footprint_dict(footprint: Footprint) -> dict[str, Any]:
-    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from."""
+    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from.
+
+    ``slots`` has the energy by the slots of the intensity, so that it can be priced anew.
+    """
     place = footprint.place
     return {
         "kwh": footprint.kwh,
@@ -205,7 +208,18 @@ def footprint_dict(footprint: Footprint) -> dict[str, Any]:
         "pue": footprint.pue,
         "intensity": footprint.intensity.as_dict(),
         "location": asdict(place) if place else None,
+        "mean_gco2eq_per_kwh": footprint.mean_gco2eq_per_kwh,
+        "shares": footprint.shares,
+        "slots": [_slot_dict(slot) for slot in footprint.slots],
     }
+
+
+def _slot_dict(slot: Slot) -> dict[str, Any]:
+    told = {
+        key: value for key, value in slot.intensity.as_dict().items() if value not in ("", None)
+    }
+    times = {"start": slot.start.isoformat(), "end": slot.end.isoformat()}
+    return told | times | {"joules": slot.joules}
 
 
 def forecast_dict(forecast: Forecast) -> dict[str, Any]:

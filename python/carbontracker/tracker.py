@@ -31,6 +31,7 @@ from carbontracker.settings import Settings, check_api_names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.intensity.choice import Wanted
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
 
@@ -58,7 +59,7 @@ class CarbonTracker:
         log_file_prefix: in front of the names of the log files.
         verbose: 0 for a silent console.
         decimal_precision: decimals of energy, emissions and equivalents.
-        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``.
+        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``; names one to ask.
         sim_cpu: name of a simulated processor, with ``sim_cpu_tdp`` (W) and ``sim_cpu_util``
             (0 to 1, default 0.5); replaces the real one.
         sim_cpu_tdp: see ``sim_cpu``.
@@ -70,7 +71,8 @@ class CarbonTracker:
             what can be found out: see ``locate`` and ``docs/location.md``.
         pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else the cloud
             region's, else 1.58.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a live provider or
+            ``auto``; or a provider of your own. Else ``CARBONTRACKER_INTENSITY``, else the table.
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
@@ -111,7 +113,7 @@ class CarbonTracker:
         *,
         location: str | None = None,
         pue: float | None = None,
-        intensity: float | None = None,
+        intensity: Wanted = None,
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
@@ -201,16 +203,19 @@ class CarbonTracker:
             self._refuse(traceback.format_exc())
             return
         if api_keys:
+            if self._aside is not None:
+                self._aside.with_keys(api_keys)
             run.pricing = run.pricing.with_keys(api_keys)
             self._console.intensity(run.pricing, keys_given=True)
 
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
         session = acquire(settings.config())
-        self._aside = Aside(pricing, settings.locate, advise=settings.advise)
+        self._aside = Aside(
+            pricing, settings.locate, advise=settings.advise, api_keys=settings.api_keys
+        )
         pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
-        if settings.api_keys:
-            pricing = pricing.with_keys(settings.api_keys)
+        pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing)
         self._console.begin(session, pricing)
         if record_wanted(settings.record):
@@ -254,8 +259,6 @@ class CarbonTracker:
         if pricing is None:
             return
         run.pricing = pricing
-        if self._settings.api_keys:
-            run.pricing = pricing.with_keys(self._settings.api_keys)
         self._console.located(run.pricing)
         free = run.pricing.of_nothing()
         self._write("located", pricing=footprint_dict(free), pue_source=run.pricing.pue_how)

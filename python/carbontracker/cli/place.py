@@ -30,14 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def pricing_here(given: argparse.Namespace, pue: float | None = None) -> Pricing:
+def pricing_here(
+    given: argparse.Namespace, pue: float | None = None, intensity: str | None = None
+) -> Pricing:
     """Return the pricing of the place, asked for as long as somebody at a terminal would wait.
 
     Raises:
         UnknownLocation: ``--location`` names no place.
-        ValueError: an impossible PUE.
+        ValueError: an impossible PUE, or no such provider.
     """
-    pricing = make_pricing(given.location, pue)
+    pricing = make_pricing(given.location, pue, intensity)
     aside = Aside(pricing, given.locate)
     aside.start(pricing)
     aside.wait(_PATIENCE_S)

@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--locate", choices=LOCATE, default="auto", help="never: ask no network where this is"
     )
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
-    parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
+    parser.add_argument(
+        "--intensity", metavar="G|NAME", help="your own gCO2eq/kWh, a live provider, or auto"
+    )
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
     parser.add_argument(
         "--rate-hz", type=float, metavar="HZ", help="read every sensor so often, whatever it costs"
@@ -158,6 +160,7 @@ def _run(
     out: TextIO | None,
 ) -> int:
     session = acquire(config)
+    pricing.watch()
     record = None
     if not given.no_record and record_wanted(None):
         record = Record(record_directory(given.log_dir))
@@ -167,10 +170,12 @@ def _run(
     start = session.mark()
     with executed(command, record.run_id if record else None) as code:
         end = session.mark()
+        pricing.hurry()
         session.await_final(end)
         energy = session.energy(start, end)
         pricing = aside.repriced(pricing) or pricing
-        footprint = footprint_between(session, pricing, (start, end), energy)
+        footprint = footprint_between(session, pricing.settled(), (start, end), energy)
+        pricing.close()
         release(session)
         facts = {
             "seconds": (end.t_ns - start.t_ns) / 1e9,

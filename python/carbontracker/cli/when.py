@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from carbontracker.cli.place import (
     say,
 )
 from carbontracker.intensity import Intensity, IntensityUnavailable
+from carbontracker.intensity.choice import INTENSITY
 from carbontracker.record import jsonable
 from carbontracker.report.advice import chart
 
@@ -99,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the run must have ended by then: 48h, 90m, 2d (default 48h)",
     )
     parser.add_argument("--kwh", type=float, help="what the run takes, kWh, PUE included")
+    parser.add_argument(
+        "--intensity",
+        default=os.environ.get(INTENSITY, "").strip() or "auto",
+        metavar="NAME",
+        help=f"the live provider to ask, or auto (default {INTENSITY}, else auto)",
+    )
     parser.add_argument("--forecast", metavar="FILE", help="a forecast kept by --json; - for stdin")
     parser.add_argument("--now", type=_moment, metavar="TIME", help="as if it were this ISO time")
     add_arguments(parser)
@@ -137,7 +145,9 @@ def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
         IntensityUnavailable: there is none.
         UnknownLocation: ``--location`` names no place.
     """
-    return forecast_of(pricing_here(given), plan.now, plan.now + plan.within)
+    return forecast_of(
+        pricing_here(given, intensity=given.intensity), plan.now, plan.now + plan.within
+    )
 
 
 def _recorded(path: str) -> list[Intensity]:
