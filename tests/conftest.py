@@ -32,11 +32,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the user's settings and GPUs' visibility, and keep records out of the user's home."""
+    """Hide the user's settings and GPUs' visibility, keep files out of the user's home, and ask no
+    network where this machine stands."""
     for name in list(os.environ):
         if name.startswith("CARBONTRACKER_") or name in CUDA_VARIABLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path / "records"))
+    monkeypatch.setenv("CARBONTRACKER_LOCATE", "never")
+    monkeypatch.setenv("CARBONTRACKER_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,9 @@ def no_session_left_over() -> Iterator[None]:
             session.release(measurement._held.pop())
         measurement._default_config.cache_clear()
         measurement._default_pricing.cache_clear()
+        for pricing in measurement._watched.values():
+            pricing.close()
+        measurement._watched.clear()
     left_over = dict(session._shared.users)
     for one, users in left_over.items():
         for _ in range(users):

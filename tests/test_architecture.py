@@ -45,6 +45,7 @@ MANY_PARAMETERS = {
 }
 BROAD_HANDLERS = {
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
+    "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",
     "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",
     "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
 }
@@ -52,6 +53,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Modules that may know only so much of the package.
 KNOWS = {
+    "carbontracker.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
     "carbontracker.intensity": (
         "carbontracker.intensity",
@@ -60,7 +62,7 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.window",)
+TIMELESS = ("carbontracker.advice", "carbontracker.window")
 CLOCKS = ("time", "datetime")
 
 NETWORK = (
@@ -70,8 +72,8 @@ NETWORK = (
 OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
-    # Exporters of live data and a location from the network would be further lines here.
-    NETWORK: ("carbontracker.intensity",),
+    # Exporters of live data would be further lines here.
+    NETWORK: ("carbontracker.intensity", "carbontracker.fetch"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }
@@ -473,6 +475,7 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
         ("carbontracker.window", "import math\nfrom carbontracker.constants import JOULES_PER_KWH"),
         ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
         ("carbontracker.location", "from urllib.parse import quote"),
+        ("carbontracker.fetch", "from urllib.request import build_opener"),
         ("carbontracker.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

@@ -450,7 +450,7 @@ def test_no_program_at_all(capfd: pytest.CaptureFixture[str]) -> None:
 # ---- help and sensors ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["sensors"], ["estimate"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["sensors"], ["estimate"], ["when"], ["where"]])
 def test_help_has_examples(capfd: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert exit_code([*command, "--help"]) == 0
     out, err = capfd.readouterr()

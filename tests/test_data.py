@@ -20,8 +20,10 @@ GRID = rows("grid_intensity")
 ZONES = {row["zone"] for row in GRID}
 
 TABLES = {
+    "cloud_regions": (260, ("provider", "region")),
     "cpu_tdp": (5201, ("match_key",)),
     "equivalents": (52, ("key",)),
+    "fuel_factors": (27, ("fuel",)),
     "gpu_tdp": (226, ("match_key",)),
     "grid_intensity": (376, ("zone", "scope")),
     "pue": (85, ("scope", "year")),
@@ -173,6 +175,41 @@ def test_pue_rows_are_ratios_of_at_least_one() -> None:
     for row in rows("pue"):
         assert 1 <= float(row["value"]) <= 2.5, row
         assert row["source"], row
+
+
+def test_cloud_regions_are_of_ten_providers_and_lead_to_zones() -> None:
+    regions = rows("cloud_regions")
+    assert len({row["provider"] for row in regions}) == 10
+    for row in regions:
+        assert row["zone"] in ZONES, row
+        assert row["grid_zone"].partition("-")[0] == row["zone"].partition("-")[0], row
+        assert row["name"], row
+        assert row["source"], row
+        assert row["licence"] in {"Apache-2.0", "facts"}, row
+        assert row["evidence"] in {"seen", "recalled"}, row
+
+
+def test_cloud_figures_are_plausible_dated_and_in_agreement_with_the_pue_table() -> None:
+    known = {(row["scope"], row["year"]): row["value"] for row in rows("pue")}
+    figures = Counter[str]()
+    for row in rows("cloud_regions"):
+        if row["pue"]:
+            figures["pue"] += 1
+            assert 1.0 < float(row["pue"]) < 2.0, row
+            assert known[f"{row['provider']}:{row['region']}", row["pue_year"]] == row["pue"]
+        if row["gco2eq_per_kwh"]:
+            figures[row["provider"]] += 1
+            assert 5 <= float(row["gco2eq_per_kwh"]) <= 1000, row
+            assert (row["scope"], row["year"]) == ("direct", "2025"), row
+        assert bool(row["pue"]) == bool(row["pue_year"]), row
+        assert bool(row["gco2eq_per_kwh"]) == bool(row["scope"]) == bool(row["year"]), row
+    assert figures == {"pue": 47, "gcp": 47}
+
+
+def test_cloud_credits() -> None:
+    text = " ".join((DATA / "CREDITS.md").read_text(encoding="utf-8").split())
+    for credit in ("region-carbon-info", "botocore", "real-time-cloud", "Apache License"):
+        assert credit in text
 
 
 def test_constants_equal_their_rows() -> None:

@@ -1,259 +1,566 @@
-"""A live provider: right figures when it answers, no harm and a reason when it does not."""
+"""Live carbon intensity in a training: right figures when they come, no harm when they do not."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import carbontracker
 from carbontracker.intensity import Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.choice import fallback, parsed
 from carbontracker.intensity.live import Live
+from carbontracker.pricing import make_pricing
 from carbontracker.tracker import CarbonTracker
+from tests.support.intensity_server import Asked, Reply, refused, serving
+from tests.support.intensity_services import KEY, quick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-KEY = "k-7f3a-secret"
-NOW = datetime(2026, 11, 23, 9, 30, tzinfo=timezone.utc)
-GOOD = {
-    "zone": "DK",
-    "carbonIntensity": 77,
-    "datetime": "2026-11-23T09:00:00.000Z",
-    "isEstimated": True,
-    "estimationMethod": "TIME_SLICER_AVERAGE",
-}
+    from carbontracker.intensity.cache import Cache
+
+NOW = datetime(2026, 11, 23, 9, 40, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+SIMULATED: dict[str, Any] = {"sim_cpu": "x", "sim_cpu_tdp": 100, "location": "DK"}
 
 
-class _Service(ThreadingHTTPServer):
-    """A service on loopback that gives one answer and remembers what it was asked."""
-
-    daemon_threads = True
-    status = 200
-    body = b""
-    headers: dict[str, str]
-    asked: list[tuple[str, str | None]]
-    hang = False
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.005)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Service
-
-    def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("auth-token")))
-        if self.server.hang:
-            time.sleep(30)
-        self.send_response(self.server.status)
-        for name, value in self.server.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *_: Any) -> None:
-        """Stay silent."""
+def hours(now: datetime, count: int, grams: float = 77, first: int = 0) -> list[dict[str, Any]]:
+    """Return rows of Electricity Maps: ``count`` hours, of which the last contains ``now``."""
+    top = now.replace(minute=0, second=0, microsecond=0)
+    return [
+        {
+            "zone": "DK",
+            "carbonIntensity": grams,
+            "datetime": (top - (count - 1 - i) * HOUR).isoformat(),
+            "isEstimated": i == count - 1,
+        }
+        for i in range(first, count)
+    ]
 
 
-@contextmanager
-def service(
-    answer: Any = None, status: int = 200, headers: dict[str, str] | None = None
-) -> Iterator[tuple[_Service, str]]:
-    server = _Service(("127.0.0.1", 0), _Handler)
-    server.body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    server.status, server.headers, server.asked = status, headers or {}, []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server, f"http://127.0.0.1:{server.server_address[1]}/v4"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def electricity_maps(asked: Asked) -> Reply:
+    """Answer as the service does, at the time it really is."""
+    now = datetime.now(timezone.utc)
+    if asked.path.endswith("/forecast"):
+        return Reply({"zone": "DK", "forecast": hours(now + 24 * HOUR, 25, 99)})
+    return Reply({"zone": "DK", "history": hours(now, 24)})
 
 
-def test_the_latest_hour_with_its_provenance() -> None:
-    with service(GOOD) as (server, url):
-        (figure,) = provider("electricitymaps", api_key=KEY, url=url).between("DK", NOW, NOW)
-    assert figure.gco2eq_per_kwh == 77.0
-    assert (figure.zone, figure.kind, figure.scope) == ("DK", "estimated", "lifecycle")
-    assert figure.start == datetime(2026, 11, 23, 9, tzinfo=timezone.utc)
-    path, key = server.asked[0]
-    assert key == KEY
-    assert KEY not in path
-    assert "shouldUseFallbackCallerLookup=false" in path
+class Own:
+    """A provider of the user's own, that says what it is told to."""
 
+    name = "own"
+    scope = "lifecycle"
+    every_s = 900.0
 
-@pytest.mark.parametrize(
-    ("answer", "status"),
-    [
-        ({"error": 'No recent data for zone "DK"'}, 404),
-        ({"error": "Token unauthorized"}, 401),
-        ({"error": "No recent data"}, 200),
-        ({}, 429),
-        ({}, 500),
-        (b"<html>", 200),
-        (b'{"zone": "DK", "carbonInt', 200),
-        (GOOD | {"carbonIntensity": None}, 200),
-        (GOOD | {"carbonIntensity": True}, 200),
-        (GOOD | {"carbonIntensity": -3}, 200),
-        (GOOD | {"carbonIntensity": 9000}, 200),
-        (GOOD | {"zone": "SE"}, 200),
-        (GOOD | {"datetime": "yesterday"}, 200),
-        (GOOD | {"datetime": "2026-11-23T09:00:00"}, 200),
-        (GOOD | {"estimationMethod": "SANDBOX_MODE_DATA"}, 200),
-        (GOOD | {"_disclaimer": "Sandbox mode: figures are random"}, 200),
-        ([1, 2], 200),
-        (b" " * 5_000_001, 200),
-    ],
-)
-def test_what_cannot_be_trusted_is_refused(answer: Any, status: int) -> None:
-    with service(answer, status) as (_, url):
-        asked = provider("electricitymaps", api_key=KEY, url=url)
-        with pytest.raises(IntensityUnavailable) as refusal:
-            asked.between("DK", NOW, NOW)
-    assert KEY not in str(refusal.value)
-
-
-def test_a_redirect_is_not_followed_with_the_key() -> None:
-    with service(GOOD) as (elsewhere, target):  # noqa: SIM117  # the order matters
-        with service({}, 302, {"Location": target}) as (_, url):
-            asked = provider("electricitymaps", api_key=KEY, url=url)
-            with pytest.raises(IntensityUnavailable, match="302"):
-                asked.between("DK", NOW, NOW)
-    assert elsewhere.asked == []
-
-
-@pytest.mark.parametrize(
-    ("key", "url"),
-    [(KEY + "\n\n" + KEY, "http://127.0.0.1:9/v4"), (KEY, "no address at all"), ("é€", "http://[")],
-)
-def test_what_cannot_be_sent_is_a_reason_too(key: str, url: str) -> None:
-    with pytest.raises(IntensityUnavailable) as refusal:
-        provider("electricitymaps", api_key=key, url=url).between("DK", NOW, NOW)
-    assert KEY not in str(refusal.value)
-
-
-def test_nobody_there() -> None:
-    asked = provider("electricitymaps", api_key=KEY, url="http://127.0.0.1:9/v4")
-    with pytest.raises(IntensityUnavailable, match=r"127\.0\.0\.1:9"):
-        asked.between("DK", NOW, NOW)
-
-
-class _Scripted:
-    """A provider that gives the next figure of a list each time."""
-
-    name = "scripted"
-
-    def __init__(self, figures: list[float | None]) -> None:
-        self.figures = figures
-        self.asked = threading.Event()
+    def __init__(self, *answers: list[Intensity] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        value = self.figures.pop(0) if self.figures else None
-        if not self.figures:
-            self.asked.set()
-        if value is None:
-            raise IntensityUnavailable("scripted: no more")
-        return [Intensity(value, zone, zone, None, "lifecycle", "measured", start=None, end=None)]
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def test_each_figure_holds_until_the_next_arrives() -> None:
-    scripted = _Scripted([100.0, 300.0])
-    begin = datetime.now(timezone.utc)
-    live = Live(scripted, "DK", provider("table"), every_s=0.05)
-    assert scripted.asked.wait(10)
-    deadline = time.monotonic() + 10
-    while len(live.between("DK", begin, begin + timedelta(hours=1))) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    live.close()
-    first, second = live.between("DK", begin, begin + timedelta(hours=1))
-    assert (first.gco2eq_per_kwh, second.gco2eq_per_kwh) == (100.0, 300.0)
-    assert first.start is None
-    assert first.end == second.start
-    assert second.end is None
+def slot(hour: int, grams: float, **more: Any) -> Intensity:
+    start = NOW.replace(hour=hour, minute=0)
+    labels = {"scope": "lifecycle", "kind": "measured"} | more
+    return Intensity(grams, "DK", "DK", None, **labels, start=start, end=start + HOUR)
 
 
-def test_without_an_answer_the_table_stands_in_and_says_why(
+def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live:
+    return Live(own, "DK", fallback("DK", "lifecycle"), cache=cache, clock=lambda: times[0])
+
+
+# ---- Live ------------------------------------------------------------------------------------
+
+
+def test_hours_are_revised_as_they_are_asked_for_again() -> None:
+    times = [NOW]
+    own = Own([slot(8, 100), slot(9, 200, kind="estimated")], [slot(8, 110), slot(9, 190)])
+    live = live_of(own, times)
+    assert live.refresh() == 900.0
+    assert [s.gco2eq_per_kwh for s in live.between("DK", NOW - HOUR, NOW)] == [100, 200]
+    times[0] += timedelta(seconds=600)
+    assert live.refresh() == 300.0  # what is fresh enough is not asked for again
+    assert own.asked == 1
+    times[0] += timedelta(seconds=300)
+    live.refresh()
+    revised = live.between("DK", NOW - HOUR, NOW)
+    assert [(s.gco2eq_per_kwh, s.kind) for s in revised] == [(110, "measured"), (190, "measured")]
+    assert revised[0].fetched_at == times[0]
+
+
+def test_the_end_of_a_run_asks_for_revised_hours_but_not_within_a_minute() -> None:
+    times = [NOW]
+    own = Own([slot(9, 200)])
+    live = live_of(own, times)
+    live.refresh()
+    times[0] += timedelta(seconds=59)
+    live.refresh(60.0)
+    assert own.asked == 1
+    times[0] += timedelta(seconds=2)
+    live.refresh(60.0)
+    assert own.asked == 2
+
+
+def test_what_is_settled_does_not_change() -> None:
+    times = [NOW]
+    live = live_of(Own([slot(9, 200)], [slot(9, 190)]), times)
+    live.refresh()
+    settled = live.settled()
+    times[0] += HOUR / 2
+    live.refresh()
+    assert live.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 190
+    assert settled.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 200
+    assert settled.now("DK").gco2eq_per_kwh == 200
+
+
+def test_a_failure_leaves_what_there_was_and_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    scripted = _Scripted([None])
+    times = [NOW]
+    own = Own([slot(9, 200)], IntensityUnavailable("it is down"))
+    live = live_of(own, times)
+    live.refresh()
     with caplog.at_level(logging.WARNING):
-        live = Live(scripted, "DK", provider("table"), every_s=60)
-        assert scripted.asked.wait(10)
-        deadline = time.monotonic() + 10
-        while "scripted: no more" not in live.between("DK", NOW, NOW)[0].note:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        for _ in range(3):
+            times[0] += HOUR
+            assert live.refresh() == 300.0
+    assert [r.getMessage() for r in caplog.records] == ["carbontracker: it is down"]
+    held = live.now("DK")
+    assert (held.gco2eq_per_kwh, held.kind) == (200, "estimated")
+    times[0] += 48 * HOUR
+    table = live.now("DK")
+    assert (table.gco2eq_per_kwh, table.kind) == (114.41, "annual")
+    assert table.note == "it is down: annual figure of the table"
+
+
+def test_before_anything_is_said_the_table_answers() -> None:
+    live = live_of(Own([slot(9, 200)]), [NOW])
+    figure = live.now("DK")
+    assert (figure.gco2eq_per_kwh, figure.start) == (114.41, None)
+    assert figure.note == "own has not answered yet: annual figure of the table"
+
+
+@pytest.mark.parametrize("status", [401, 403, 410])
+def test_a_refusal_ends_the_asking_for_this_run_only_of_what_was_refused(status: int) -> None:
+    times = [NOW]
+    own = Own(IntensityUnavailable("no", status))
+    live = live_of(own, times)
+    for _ in range(4):
+        live.refresh()
+        times[0] += 3 * HOUR
+    assert own.asked == 1
+
+
+def test_a_forecast_that_the_key_does_not_cover_leaves_the_rest(tmp_path: Path) -> None:
+    def script(asked: Asked) -> Reply:
+        if asked.path.endswith("/forecast"):
+            return Reply({"error": "Endpoint not available"}, 403)
+        return Reply({"zone": "DK", "history": hours(NOW, 24)})
+
+    with serving(script) as server:
+        times = [NOW]
+        em = provider("electricitymaps", api_key=KEY, url=server.url, clock=lambda: times[0])
+        live = live_of(em, times)
+        for _ in range(3):
+            live.refresh()
+            times[0] += HOUR / 2
+        assert live.now("DK").gco2eq_per_kwh == 77
+        paths = [asked.path.rpartition("/")[2] for asked in server.asked]
+        assert (paths.count("forecast"), paths.count("history")) == (1, 3)
+        with pytest.raises(IntensityUnavailable, match="Endpoint not available"):
+            live.forecast("DK", NOW, NOW + HOUR)
+
+
+def test_an_old_answer_on_disk_stands_in_for_a_service_that_is_down(tmp_path: Path) -> None:
+    with serving(Reply({"zone": "DK", "history": hours(NOW, 24)})) as server:
+        url = server.url
+        times = [NOW]
+        settings: dict[str, Any] = {"url": url, "clock": lambda: times[0], "client": quick()}
+        em = provider("electricitymaps", api_key=KEY, **settings)
+        live_of(em, times).refresh()
+    times[0] += 5 * HOUR
+    later = live_of(em, times)
+    later.refresh()
+    figure = later.now("DK")
+    assert (figure.gco2eq_per_kwh, figure.kind) == (77, "estimated")
+    assert figure.note == "held from 2026-11-23 09:00 UTC"
+
+
+def test_the_next_provider_steps_in_only_with_the_same_scope_and_signal() -> None:
+    down = Own(IntensityUnavailable("down"))
+    direct, alike = Own([slot(9, 1, scope="direct")]), Own([slot(9, 222)])
+    direct.scope = "direct"
+    live = live_of([down, direct, alike], [NOW])
+    live.refresh()
+    assert live.now("DK").gco2eq_per_kwh == 222
+    assert (down.asked, direct.asked, alike.asked) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (KeyError("x"), "own: KeyError: 'x'"),
+        (["no figure"], "own: AttributeError"),
+        ([slot(9, 1, scope="direct")], "give it scope = 'direct'"),
+        ([slot(9, 1, signal="marginal")], "give it scope = 'lifecycle' and signal = 'marginal'"),
+    ],
+)
+def test_whatever_a_provider_of_the_users_own_does_is_a_reason(answer: Any, told: str) -> None:
+    live = live_of(Own(answer), [NOW])
+    live.refresh()
+    assert told in live.now("DK").note
+
+
+def test_closing_does_not_wait_for_a_request_under_way() -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Own):
+        def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+            asked.set()
+            answer.wait(30)
+            return super().between(zone, start, end)
+
+    live = live_of(Slow([slot(9, 1)]), [NOW])
+    live.start()
+    live.start()
+    assert asked.wait(10)
     live.close()
-    assert live.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 114.41
+    assert not answer.is_set()
+    answer.set()
 
 
-@pytest.mark.parametrize("how", ["argument", "method"])
-def test_keys_work_both_ways(
-    how: str,
-    tmp_path: Path,
+# ---- what is asked for -----------------------------------------------------------------------
+
+
+def test_words_for_an_intensity() -> None:
+    assert parsed(" 449.06 ") == 449.06
+    assert parsed("Auto") == "auto"
+    assert parsed("ElectricityMaps:US-CAL-CISO") == "electricitymaps:US-CAL-CISO"
+    for wrong in ("", "oracle", "constant", "auto mobile"):
+        with pytest.raises(ValueError, match="is a number of gCO2eq/kWh, auto, or one of"):
+            parsed(wrong)
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("GB", "carbonintensity_gb"),
+        ("DK", "energidataservice"),
+        ("FR", "odre"),
+        ("DE", "energycharts"),
+    ],
+)
+def test_auto_takes_the_nearest_service_that_needs_no_key(location: str, name: str) -> None:
+    pricing = make_pricing(location, intensity="auto")
+    assert pricing.live is not None
+    assert pricing.live[1] == name
+
+
+def test_auto_takes_a_key_before_that_and_nothing_where_nobody_knows(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert make_pricing("US", intensity="auto").live is None
+    monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+    monkeypatch.setenv("CARBONTRACKER_WATTTIME_KEY", KEY)
+    for location in ("US", "DK"):
+        live = make_pricing(location, intensity="auto").live
+        assert live is not None
+        assert live[1] == "electricitymaps"
+    # A key alone asks nobody.
+    assert make_pricing("DK").live is None
+
+
+def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_pricing("DK").live is None
+    assert make_pricing("DK", intensity="table").live is None
+    assert make_pricing("DK", intensity=100.0).live is None
+    assert make_pricing("WORLD", intensity="auto").live is None
+    monkeypatch.setenv("CARBONTRACKER_INTENSITY", "auto")
+    assert make_pricing("DK").live is not None
+    assert make_pricing("DK", intensity=100.0).live is None
+    for word in ("1", "true", "yes"):
+        monkeypatch.setenv("CARBONTRACKER_OFFLINE", word)
+        assert make_pricing("DK").live is None
+        assert make_pricing("DK", intensity=Own([slot(9, 1)])).live is None  # type: ignore[arg-type]
+        with pytest.raises(IntensityUnavailable, match="CARBONTRACKER_OFFLINE=1"):
+            make_pricing("DK").forecast(NOW, NOW + HOUR)
+
+
+@pytest.mark.parametrize("word", ["oracle", "-3", "electricitymaps", "nan", "http_json"])
+def test_a_wrong_word_in_the_environment_is_a_warning_and_as_argument_an_error(
+    word: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        make_pricing("DK", intensity=word)
+    monkeypatch.setenv("CARBONTRACKER_INTENSITY", word)
+    with caplog.at_level(logging.WARNING):
+        pricing = make_pricing("DK")
+    assert pricing.intensities(NOW, NOW)[0].gco2eq_per_kwh == 114.41
+    assert "CARBONTRACKER_INTENSITY" in caplog.text
+
+
+def test_what_is_no_provider_is_refused() -> None:
+    with pytest.raises(ValueError, match="not dict"):
+        make_pricing("DK", intensity={})  # type: ignore[arg-type]
+
+
+def test_a_marginal_provider_advises_and_prices_nothing() -> None:
+    own = Own([slot(9, 500, signal="marginal")])
+    own.signal = "marginal"  # type: ignore[attr-defined]
+    pricing = make_pricing("DK", intensity=own)  # type: ignore[arg-type]
+    assert pricing.live is None
+    assert pricing.intensities(NOW, NOW)[0].kind == "annual"
+    assert pricing.adviser is not None
+    with pytest.raises(IntensityUnavailable, match="own has no forecast"):
+        pricing.forecast(NOW, NOW + HOUR)
+    watttime = make_pricing("DK", intensity="watttime", api_keys={"watttime": KEY})
+    assert (watttime.live, watttime.adviser is None) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "no live provider is asked for DK"),
+        ({"intensity": 100.0}, "a fixed figure tells no hour from another"),
+        ({"intensity": "table"}, "no live provider is asked for DK"),
+    ],
+)
+def test_why_there_is_no_forecast(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(IntensityUnavailable, match=told):
+        make_pricing("DK", **arguments).forecast(NOW, NOW + HOUR)
+
+
+def test_a_zone_of_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda _: Reply({"zone": "DK-DK1", "history": []})) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        pricing = make_pricing(
+            "DK", intensity="electricitymaps:DK-DK1", api_keys={"ElectricityMaps": KEY}
+        )
+        with pytest.raises(IntensityUnavailable):
+            pricing.forecast(NOW, NOW + HOUR)
+    assert server.asked[0].query["zone"] == "DK-DK1"
+
+
+def test_a_figure_without_a_stated_scope_is_never_called_lifecycle() -> None:
+    stand_in = fallback("DK", "unknown")
+    assert stand_in is not None
+    assert (stand_in.gco2eq_per_kwh, stand_in.scope) == (114.41, "unknown")
+    assert "scope is not stated" in stand_in.note
+    assert fallback("JP", "direct") is None
+
+
+# ---- in a training ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["keys", "method", "name", "environment"])
+def test_live_figures_in_console_record_and_result(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = {"ElectricityMaps": KEY}
-    with service(GOOD) as (server, url):
-        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", url)
+    with serving(electricity_maps) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        if how == "environment":
+            monkeypatch.setenv("CARBONTRACKER_INTENSITY", "electricitymaps")
+            monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
         tracker = CarbonTracker(
             1,
-            sim_cpu="x",
-            sim_cpu_tdp=100,
-            location="DK",
+            **SIMULATED,
             log_dir=tmp_path,
-            api_keys=keys if how == "argument" else None,
+            api_keys=keys if how in ("keys", "name") else None,
+            intensity="electricitymaps" if how == "name" else None,
         )
         if how == "method":
             tracker.set_api_keys(keys)
+        assert tracker._run is not None
+        pricing = tracker._run.pricing
         tracker.epoch_start()
-        deadline = time.monotonic() + 10
-        while not server.asked and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.1)  # for the answer to be read
+        until(lambda: pricing.intensities(NOW, datetime.now(timezone.utc))[-1].kind != "annual")
         tracker.epoch_end()
     assert tracker.result is not None
-    assert tracker.result.footprint.intensity.gco2eq_per_kwh == 77.0
+    footprint = tracker.result.footprint
+    assert footprint.intensity.gco2eq_per_kwh == 77.0
+    assert footprint.intensity.provider == "electricitymaps"
     shown = capsys.readouterr()
     assert "Using intensity provider: Electricity Maps API ('electricitymaps')." in shown.out
-    written = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert '"gco2eq_per_kwh":77.0' in written
-    assert KEY not in written + shown.out + shown.err
+    written = "".join(path.read_text() for path in tmp_path.glob("*.*"))
+    (record,) = tmp_path.glob("*.jsonl")
+    events = [json.loads(line) for line in record.read_text().splitlines()]
+    (finished,) = [event for event in events if event["event"] == "run_finished"]
+    told = finished["footprint"]
+    assert told["slots"][0]["gco2eq_per_kwh"] == 77.0
+    assert sum(s["joules"] for s in told["slots"]) == pytest.approx(finished["energy"]["joules"])
+    assert sum(told["shares"].values()) == pytest.approx(1)
+    cached = "".join(
+        p.name + p.read_text() for p in Path(os.environ["CARBONTRACKER_CACHE_DIR"]).iterdir()
+    )
+    assert KEY not in written + shown.out + shown.err + cached
+
+
+BROKEN = {
+    "garbage": Reply(b"\x00\xff<html>" + KEY.encode()),
+    "an error": Reply({"error": f"bad key {KEY}"}, 401),
+    "far too much": Reply(b" " * 6_000_000),
+    "another zone": Reply({"zone": "SE", "history": hours(NOW, 24)}),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
+def test_a_service_that_answers_nonsense_changes_nothing(
+    reply: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(reply) as server, caplog.at_level(logging.DEBUG):
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        tracker = CarbonTracker(
+            1, **SIMULATED, log_dir=tmp_path, api_keys={"electricitymaps": KEY}, verbose=0
+        )
+        assert tracker._run is not None
+        pricing = tracker._run.pricing
+        tracker.epoch_start()
+        until(lambda: "not answered" not in pricing.intensities(NOW, NOW)[0].note)
+        tracker.epoch_end()
+    assert tracker.result is not None
+    figure = tracker.result.footprint.intensity
+    assert (figure.gco2eq_per_kwh, figure.kind) == (114.41, "annual")
+    assert figure.note.endswith(": annual figure of the table")
+    written = "".join(path.read_text() for path in tmp_path.glob("*.*"))
+    assert KEY not in written + caplog.text
+
+
+@pytest.mark.parametrize("where", ["before the head", "before the body"])
+def test_a_service_that_hangs_holds_nothing_up(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    reply = Reply({}, until=never) if where == "before the head" else Reply({}, body_until=never)
+    with serving(reply) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        tracker = CarbonTracker(1, **SIMULATED, api_keys={"electricitymaps": KEY}, verbose=0)
+        until(lambda: server.asked)
+        tracker.epoch_start()
+        tracker.epoch_end()
+        # It is over and reported while the one request there ever was still waits for its answer.
+        assert tracker.result is not None
+        assert len(server.asked) == 1
+        never.set()
+    assert "has not answered yet" in tracker.result.footprint.intensity.note
+
+
+def test_nobody_there_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", refused())
+    tracker = CarbonTracker(1, **SIMULATED, intensity="auto", verbose=0)
+    tracker.epoch_start()
+    tracker.epoch_end()
+    assert tracker.result is not None
+    figure = tracker.result.footprint.intensity
+    # The provider's figures are direct ones: so is the table's that stands in.
+    assert (figure.gco2eq_per_kwh, figure.scope) == (64, "direct")
 
 
 def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    with service(GOOD) as (server, url):
-        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", url)
+    with serving(electricity_maps) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
         monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
-        tracker = CarbonTracker(
-            1, sim_cpu="x", sim_cpu_tdp=100, location="DK", api_keys={"electricitymaps": KEY}
-        )
+        before = {t for t in threading.enumerate() if t.name == "carbontracker-live"}
+        tracker = CarbonTracker(1, **SIMULATED, api_keys={"electricitymaps": KEY}, verbose=0)
+        assert {t for t in threading.enumerate() if t.name == "carbontracker-live"} <= before
         tracker.epoch_start()
-        time.sleep(0.1)
         tracker.epoch_end()
     assert server.asked == []
     assert tracker.result is not None
     assert tracker.result.footprint.intensity.gco2eq_per_kwh == 114.41
 
 
-def test_a_service_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    with service(GOOD) as (server, url):
-        server.hang = True
-        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", url)
-        tracker = CarbonTracker(
-            1, sim_cpu="x", sim_cpu_tdp=100, location="DK", api_keys={"electricitymaps": KEY}
-        )
-        tracker.epoch_start()
-        tracker.epoch_end()  # would take 30 s if it waited
-        assert not [t for t in threading.enumerate() if t.name == "carbontracker-collect"]
-    assert tracker.result is not None
-    assert "has not answered yet" in tracker.result.footprint.intensity.note
+def test_a_provider_of_ones_own_in_tracker_and_window() -> None:
+    now = datetime.now(timezone.utc)
+    figure = Intensity(
+        33, "DK", "DK", None, "lifecycle", "measured", start=now - HOUR, end=now + HOUR
+    )
+    own = Own([figure])
+    tracker = CarbonTracker(1, **SIMULATED, intensity=own, verbose=0)  # type: ignore[arg-type]
+    tracker.epoch_start()
+    until(lambda: own.asked)
+    tracker.epoch_end()
+    window = carbontracker.measure(intensity=own, location="DK")  # type: ignore[arg-type]
+    with window:
+        until(lambda: own.asked > 1)
+    until(lambda: window.footprint.intensity.gco2eq_per_kwh == 33)
+    # The same provider again is not asked anew for each window.
+    for _ in range(5):
+        with carbontracker.measure(intensity=own, location="DK"):  # type: ignore[arg-type]
+            pass
+    assert own.asked == 2
+
+
+NO_SOCKET = """
+import os, sys, time
+
+def watch(event, arguments):
+    if event.startswith("socket."):
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(3)  # from whichever thread
+
+sys.addaudithook(watch)
+import carbontracker
+from carbontracker import CarbonTracker, measure
+import carbontracker.intensity.live, carbontracker.intensity.http, carbontracker.repricing
+from carbontracker.intensity import PROVIDERS, provider
+
+settings = {"constant": {"gco2eq_per_kwh": 1.0}, "http_json": {"shape": {
+    "url": "http://127.0.0.1/", "value": "v", "time": "t"}}}
+for name, listed in PROVIDERS.items():
+    provider(name, **settings.get(name, {"api_key": "a:b"} if listed.key else {}))
+tracker = CarbonTracker(1, sim_cpu="x", sim_cpu_tdp=10, verbose=0, **ARGUMENTS)
+tracker.epoch_start(); tracker.epoch_end()
+with measure() as window:
+    pass
+time.sleep(WAIT_S)
+assert window.footprint.intensity.kind == "annual", window.footprint
+print("none")
+"""
+
+
+@pytest.mark.parametrize("case", ["by default", "offline", "wanted"])
+def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
+    environment = dict(os.environ) | {"CARBONTRACKER_LOCATION": "DK"}
+    arguments: dict[str, Any] = {}
+    if case != "by default":
+        environment |= {"CARBONTRACKER_INTENSITY": "auto"}
+    if case == "offline":
+        environment |= {"CARBONTRACKER_OFFLINE": "1"}
+        arguments = {"api_keys": {"electricitymaps": "k"}}
+    package = str(Path(__file__).parents[1] / "python")
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (package, environment.get("PYTHONPATH")))
+    )
+    environment["CARBONTRACKER_ENERGIDATASERVICE_URL"] = "http://127.0.0.1:9"
+    wait_s = 60.0 if case == "wanted" else 0.0
+    code = f"ARGUMENTS, WAIT_S = {arguments!r}, {wait_s}\n{NO_SOCKET}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    if case == "wanted":  # the watch can see one
+        assert (done.returncode, "socket." in done.stderr) == (3, True)
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("none\n")

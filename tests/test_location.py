@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 
+from carbontracker.constants import PUE_2023
 from carbontracker.data import rows
-from carbontracker.location import VARIABLE, Place, UnknownLocation, _index, locate, resolve
+from carbontracker.intensity import provider
+from carbontracker.location import (
+    CONFIG,
+    VARIABLE,
+    Place,
+    UnknownLocation,
+    _index,
+    locate,
+    resolve,
+)
+from carbontracker.pricing import PUE_SOURCE, make_pricing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +52,15 @@ ZONES = {row["zone"] for row in rows("grid_intensity")}
         ("european union", "EU"),
         ("world", "WORLD"),
         ("global", "WORLD"),
+        ("eu-north-1", "SE"),
+        ("EU-WEST-1", "IE"),
+        ("alibaba:eu-west-1", "GB"),
+        ("amazon:eu-north-1", "SE"),
+        ("google:us-central1", "US-EGRID-MROW"),
+        ("us-central1-a", "US-EGRID-MROW"),
+        ("eu-north-1b", "SE"),
+        ("westeurope", "NL"),
+        ("scaleway:fr-par", "FR"),
     ],
 )
 def test_resolve(text: str, zone: str) -> None:
@@ -68,10 +89,14 @@ def test_only_georgia_has_two_meanings() -> None:
         ("Danmark", r"unknown location 'Danmark'; did you mean Denmark \(DK\)"),
         ("Untied States", r"United States \(US\)"),
         ("Estonai", r"Estonia \(EE\)"),
-        ("qqqq", r"give a country, an ISO 3166 code such as DK or US-CA, or WORLD"),
+        ("qqqq", r"give a country, an ISO 3166 code such as DK or US-CA, a cloud region"),
         ("", "unknown location ''"),
         ("-", "unknown location '-'"),
         ("CF", "no figure for CF; give WORLD"),
+        ("eu-west-9", "did you mean aws:eu-west-3 or aws:eu-west-2 or aws:eu-west-1"),
+        ("aws:eu-nort-1", "did you mean aws:eu-north-1"),
+        ("nocloud:eu-north-1", "did you mean aws:eu-north-1"),
+        ("westeurop", "did you mean azure:westeurope"),
     ],
 )
 def test_an_unknown_place_is_refused_with_help(text: str, hint: str) -> None:
@@ -185,3 +210,119 @@ def test_every_time_zone_gives_a_place_and_the_world_is_always_marked(tmp_path: 
         assert place.zone in ZONES
         assert place.name
         assert (place.zone == "WORLD") == place.note.startswith("world average")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "grid_zone"),
+    [
+        ("DK", "DK", "DK"),
+        ("Denmark", "DK", "DK"),
+        ("UK", "GB", "GB"),
+        ("DK-DK1", "DK", "DK-DK1"),
+        ("dk-dk9", "DK", "DK-DK9"),
+        ("US-CAL-CISO", "US-CA", "US-CAL-CISO"),
+        ("AD", "ES", "AD"),
+        ("aws:eu-north-1", "SE", "SE-SE3"),
+        ("gcp:us-west2", "US-EGRID-CAMX", "US-CAL-LDWP"),
+    ],
+)
+def test_the_finer_zone_is_kept_for_live_services(text: str, zone: str, grid_zone: str) -> None:
+    place = locate(text, {})
+    assert (place.zone, place.grid_zone) == (zone, grid_zone)
+
+
+def test_a_region_says_which_one_and_whose(tmp_path: Path) -> None:
+    place = locate("eu-west-1", {})
+    assert place == Place(
+        "IE",
+        "Dublin (aws eu-west-1)",
+        "argument",
+        "eu-west-1 is taken as aws:eu-west-1, not alibaba:eu-west-1 (London)",
+        "IE",
+        "aws:eu-west-1",
+    )
+    assert locate("aws:eu-west-1", {}).note == ""
+    now = datetime.now(timezone.utc)
+    (figure,) = provider("table").between(locate("us-east-1", {}).zone, now, now)
+    assert (figure.zone, figure.scope) == ("US", "lifecycle")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_then_the_users_file_then_the_sites(tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "user"), "TZ": "Europe/Tallinn"}
+    site, user = tmp_path / "etc" / CONFIG, tmp_path / "user" / CONFIG
+    write(site, "[carbontracker]\nlocation = FI\n")
+    assert locate(None, environ, tmp_path) == Place("FI", "Finland", str(site))
+    write(user, "[carbontracker]\nlocation = DK-DK2\n")
+    assert locate(None, environ, tmp_path).grid_zone == "DK-DK2"
+    at_home = {"HOME": str(tmp_path / "home")}
+    write(tmp_path / "home" / ".config" / CONFIG, "[carbontracker]\nlocation = NO\n")
+    assert locate(None, at_home, tmp_path).zone == "NO"
+    assert locate(None, environ | {VARIABLE: "SE"}, tmp_path).zone == "SE"
+    assert locate("IS", environ, tmp_path).zone == "IS"
+
+
+def test_a_wrong_place_in_a_file_is_the_world_and_says_so(tmp_path: Path) -> None:
+    site = tmp_path / "etc" / CONFIG
+    write(site, "[carbontracker]\nlocation = Danmark\n")
+    place = locate(None, {"TZ": "Europe/Tallinn"}, tmp_path)
+    assert (place.zone, place.how, place.guess) == ("WORLD", "unknown", False)
+    assert place.note.startswith(f"world average used: {site}: unknown location 'Danmark'")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "location = DK", "[carbontracker]\n", "[other]\nlocation=DK\n", "\0[", "[a\n]]="]
+)
+def test_a_file_without_a_place_is_like_none(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "etc" / CONFIG, text)
+    assert locate(None, {"TZ": "Europe/Tallinn"}, tmp_path).zone == "EE"
+
+
+@pytest.mark.parametrize(
+    ("environ", "region"),
+    [
+        ({"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "eu-north-1"}, "aws:eu-north-1"),
+        ({"SM_CURRENT_HOST": "algo-1", "AWS_DEFAULT_REGION": "us-west-2"}, "aws:us-west-2"),
+        ({"AWS_REGION": "eu-north-1"}, ""),  # as well a laptop's
+        ({"SM_CURRENT_HOST": "algo-1", "AWS_REGION": "moon-1"}, ""),
+    ],
+)
+def test_then_a_clouds_own_environment(
+    tmp_path: Path, environ: dict[str, str], region: str
+) -> None:
+    place = locate(None, environ | {"TZ": "Europe/Tallinn"}, tmp_path)
+    assert place.region == region
+    assert place.guess is (not region)
+    assert (place.how == "AWS_REGION") is bool(region)
+
+
+def test_the_root_is_the_measured_machines(tmp_path: Path) -> None:
+    root = machine(tmp_path, "Europe/Paris\n")
+    assert locate(None, {"CARBONTRACKER_ROOT": str(root)}).zone == "FR"
+
+
+@pytest.mark.parametrize(
+    ("location", "pue", "how"),
+    [
+        ("aws:eu-north-1", 1.10, "aws:eu-north-1, 2024"),
+        ("azure:eastus", 1.14, "azure:eastus, 2023"),
+        ("gcp:europe-west3", 1.09, "average of gcp, the region has no figure of its own"),
+        ("ovh:gra", 1.26, "average of ovh, the region has no figure of its own"),
+        ("hetzner:fsn1", PUE_2023, PUE_SOURCE),
+        ("SE", PUE_2023, PUE_SOURCE),
+    ],
+)
+def test_a_regions_pue(location: str, pue: float, how: str) -> None:
+    pricing = make_pricing(location)
+    assert pricing.pue == pue
+    assert pricing.pue_how.endswith(how)
+    assert make_pricing(location, 1.2).pue == 1.2
+
+
+def test_a_stated_pue_goes_before_the_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACKER_PUE", "1.25")
+    assert make_pricing("aws:eu-north-1").pue == 1.25

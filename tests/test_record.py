@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ENERGY = {"joules", "error_joules", "modelled_joules", "quality", "coverage"}
 FOOTPRINT = {"kwh", "error_kwh", "gco2eq", "pue", "intensity", "location"}
+FOOTPRINT |= {"mean_gco2eq_per_kwh", "shares", "slots"}
 
 
 @pytest.fixture(autouse=True)

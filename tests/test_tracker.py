@@ -182,6 +182,8 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "locate": "never",
+        "advise": True,
         "steps_per_epoch": 12,
         "max_kwh": 1.0,
         "max_gco2eq": 500.0,
@@ -218,6 +220,7 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
                 "consumption (sim_gpu_watts)"
             ),
         ),
+        ({"locate": "ip"}, "locate must be auto or never, got 'ip'"),
         ({"pue": 0.9}, "pue must be a finite ratio of at least 1, got 0.9"),
     ],
 )

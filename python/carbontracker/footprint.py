@@ -9,11 +9,26 @@ from typing import TYPE_CHECKING
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.equivalents import Equivalent, equivalents
 from carbontracker.intensity import KINDS, Intensity
+from carbontracker.intensity.series import shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from carbontracker.location import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The energy that was spent while one figure held."""
+
+    start: datetime
+    """First instant, aware, UTC."""
+    end: datetime
+    """First instant after it."""
+    joules: float
+    """Energy of the machine, without PUE, J; NaN if not measured."""
+    intensity: Intensity
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,17 @@ class Footprint:
     error_kwh: float = math.nan
     """95 % half-width of ``kwh`` from measuring alone (PUE and intensity taken as exact), kWh;
     NaN if not known."""
+    slots: tuple[Slot, ...] = ()
+    """The energy by the slots of the intensity, in time order; empty where times are not known."""
+    mean_gco2eq_per_kwh: float = math.nan
+    """Mean of the figures over time, gCO2eq/kWh; ``intensity`` is their mean over energy. NaN
+    without slots."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return which share of the energy, 0..1, met which kind of figure; ``world`` is one."""
+        known = [(slot.joules, slot.intensity) for slot in self.slots] or [(1.0, self.intensity)]
+        return shares([part for part in known if not math.isnan(part[0])] or known)
 
     @property
     def equivalents(self) -> list[Equivalent]:
@@ -80,6 +106,46 @@ def footprint(
     )
 
 
+def footprint_of_slots(
+    slots: Sequence[Slot],
+    pue: float,
+    *,
+    place: Place | None = None,
+    error_joules: float = math.nan,
+) -> Footprint:
+    """Return the footprint of energy spent in slots of time; see ``footprint``."""
+    seconds = [(slot.end - slot.start).total_seconds() for slot in slots]
+    total_s = math.fsum(seconds)
+    weights = [s / total_s if total_s > 0 else 1 / len(slots) for s in seconds]
+    parts = [(slot.joules, slot.intensity) for slot in slots]
+    return replace(
+        footprint(parts, pue, place=place, error_joules=error_joules),
+        slots=tuple(slots),
+        mean_gco2eq_per_kwh=math.fsum(
+            weight * slot.intensity.gco2eq_per_kwh
+            for weight, slot in zip(weights, slots, strict=True)
+        ),
+    )
+
+
+def together(slots: Iterable[Slot]) -> list[Slot]:
+    """Return the slots with the energy under one and the same figure added up, in time order."""
+    found: dict[Intensity, Slot] = {}
+    for slot in slots:
+        known = found.get(slot.intensity)
+        found[slot.intensity] = (
+            slot
+            if known is None
+            else Slot(
+                min(known.start, slot.start),
+                max(known.end, slot.end),
+                known.joules + slot.joules,
+                slot.intensity,
+            )
+        )
+    return sorted(found.values(), key=lambda slot: slot.start)
+
+
 def _mean(parts: Sequence[tuple[float, Intensity]]) -> Intensity:
     """Return the energy-weighted mean figure, or the one figure if there is only one."""
     used = list(dict.fromkeys(intensity for _, intensity in parts))
@@ -106,6 +172,7 @@ def _mean(parts: Sequence[tuple[float, Intensity]]) -> Intensity:
         kind=max((intensity.kind for intensity in used), key=KINDS.index),
         source=_joined(intensity.source for intensity in used),
         licence=_joined(intensity.licence for intensity in used),
+        provider=_joined(intensity.provider for intensity in used),
         start=min(starts) if len(starts) == len(used) else None,
         end=max(ends) if len(ends) == len(used) else None,
         note=_joined(notes),

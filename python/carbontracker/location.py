@@ -1,22 +1,31 @@
-"""Where the machine stands: what the user says, else what its time zone says. Never the network."""
+"""Where the machine stands, without the network: what the user says, else a cloud's own
+environment, else what the time zone says. What the network knows is `whereabouts`."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
+from carbontracker import cloud
 from carbontracker.data import WORLD, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 VARIABLE = "CARBONTRACKER_LOCATION"
 """The environment variable that names the location."""
 
-_HINT = "a country, an ISO 3166 code such as DK or US-CA, or WORLD"
+CONFIG = "carbontracker.ini"
+"""The user's (``$XDG_CONFIG_HOME/carbontracker.ini``) and the site's (``/etc/carbontracker.ini``)
+settings: a section ``[carbontracker]`` with ``location = DK``."""
+
+ROOT_VARIABLE = "CARBONTRACKER_ROOT"
+"""The folder above ``etc`` and ``sys``: a container's mount of the host."""
+
+_HINT = "a country, an ISO 3166 code such as DK or US-CA, a cloud region, or WORLD"
 
 
 class UnknownLocation(ValueError):
@@ -30,61 +39,160 @@ class Place:
     zone: str
     """A zone of ``grid_intensity.csv``: ISO 3166-1, ISO 3166-2, ``US-EGRID-xxxx``, EU or WORLD."""
     name: str
-    """The zone's name for people."""
+    """The place's name for people."""
     how: str
-    """``argument``, ``CARBONTRACKER_LOCATION``, ``time zone <name>`` or ``unknown``."""
+    """``argument``, ``CARBONTRACKER_LOCATION``, the configuration file, ``AWS_REGION``,
+    ``<cloud> metadata``, ``IP address (<service>)``, ``time zone <name>`` or ``unknown``."""
     note: str = ""
     """Why this zone, when it is not simply the place itself; worth a warning if ``how`` is
     ``unknown``."""
+    grid_zone: str = ""
+    """The zone to ask live services for, as fine as it was named (``DK-DK1``) while ``zone`` is
+    what the table has figures for; the same as ``zone`` if nothing finer was named."""
+    region: str = ""
+    """The cloud region (``aws:eu-north-1``), if it is one."""
+    guess: bool = field(default=False, compare=False)
+    """From the time zone, or from nothing: what the cloud or the network say may replace it."""
+
+    def __post_init__(self) -> None:
+        if not self.grid_zone:
+            object.__setattr__(self, "grid_zone", self.zone)
 
 
 def resolve(text: str) -> str:
-    """Return the zone that ``text`` names: a code, a name or an alias, in any case.
+    """Return the zone that ``text`` names: a code, a name, an alias or a cloud region, any case.
 
     A finer zone than the table knows (``DK-DK1``) gives the one that contains it.
 
     Raises:
         UnknownLocation: no zone, or more than one, goes by that name.
     """
-    return _match(text)[0]
+    return named(text, "").zone
 
 
 def locate(
-    argument: str | None, environ: Mapping[str, str], root: str | os.PathLike[str] = "/"
+    argument: str | None,
+    environ: Mapping[str, str],
+    root: str | os.PathLike[str] | None = None,
 ) -> Place:
-    """Find the place: the argument, else the environment, else the time zone, else the world.
+    """Find the place: the argument, else the environment, else the configuration file, else what
+    a cloud's service put into the environment, else the time zone, else the world.
 
     Args:
         argument: what the user passed, or None.
-        environ: the environment; ``CARBONTRACKER_LOCATION`` and ``TZ`` are read.
-        root: the directory that holds ``etc/timezone`` and ``etc/localtime``.
+        environ: the environment; ``CARBONTRACKER_LOCATION``, ``XDG_CONFIG_HOME``, ``HOME``, ``TZ``
+            and what clouds set are read.
+        root: the directory that holds ``etc``; else ``CARBONTRACKER_ROOT``, else ``/``.
 
-    A wrong environment value must not stop a job, and must not become another guess either: it
-    gives the world average, ``how="unknown"`` and a note for the caller to warn with.
+    A wrong value in environment or file must not stop a job, and must not become another guess
+    either: it gives the world average, ``how="unknown"`` and a note for the caller to warn with.
 
     Raises:
         UnknownLocation: the argument names no zone.
     """
     if argument is not None:
-        return _place(argument, "argument")
-    if given := environ.get(VARIABLE, "").strip():
+        return named(argument, "argument")
+    top = root_of(environ) if root is None else root
+    text, how = _stated(environ, top)
+    if text:
         try:
-            return _place(given, VARIABLE)
+            return named(text, how)
         except UnknownLocation as error:
-            return _nowhere(f"{VARIABLE}: {error}")
-    for name in _time_zones(environ, root):
+            return _nowhere(f"{how}: {error}", guess=False)
+    if found := cloud.from_environment(environ):
+        return place_in(found, "AWS_REGION")
+    for name in _time_zones(environ, top):
         if row := _time_zone_rows().get(name):
             return _place_of_time_zone(row)
     return _nowhere(f"location unknown; name it with location= or {VARIABLE}")
 
 
-def _place(text: str, how: str) -> Place:
-    zone, note = _match(text)
-    return Place(zone, _names()[zone], how, note)
+def named(text: str, how: str) -> Place:
+    """Return the place that ``text`` names; ``how`` says who named it.
+
+    Raises:
+        UnknownLocation: no place, or more than one, goes by that name.
+    """
+    found = _index().get(_fold(text), {})
+    if len(found) > 1:
+        raise UnknownLocation(f"{text!r} may be {' or '.join(found)}: give the code")
+    code = text.strip().upper()
+    if found:
+        zone, note = next(iter(found.items()))
+        # An alias with a note is a grid of its own, for which the table has only a stand-in.
+        return Place(zone, _names()[zone], how, note, grid_zone=code if note else zone)
+    if inside := cloud.find(text):
+        return place_in(inside[0], how, inside[1:])
+    wider = "" if cloud.near(text) else code  # a mistyped eu-west-9 is not a part of the EU
+    while "-" in wider:
+        wider = wider.rpartition("-")[0]
+        if wider in _names():
+            note = _stands_in(text.strip(), wider, "subzone")
+            return Place(wider, _names()[wider], how, note, grid_zone=code)
+    raise UnknownLocation(_no_match(text))
 
 
-def _nowhere(reason: str, how: str = "unknown") -> Place:
-    return Place(WORLD, _names()[WORLD], how, f"world average used: {reason}")
+def place_in(region: cloud.Region, how: str, others: Sequence[cloud.Region] = ()) -> Place:
+    """Return the place of a cloud region; ``others`` have the same name and were not meant."""
+    name = f"{region.name} ({region.provider} {region.region})"
+    note = f"{region.region} is taken as {region.key}" if others else ""
+    note += "".join(f", not {other.key} ({other.name})" for other in others)
+    return Place(region.zone, name, how, note, region.grid_zone, region.key)
+
+
+def place_of_country(country: str, subdivision: str, how: str) -> Place:
+    """Return the place of an ISO country code and the name of a part of it, from a look-up.
+
+    A country without a figure is the world, said so.
+    """
+    code = country.strip().upper()
+    parts = _index().get(_fold(subdivision), {}) if subdivision else {}
+    for zone in parts:
+        if zone.startswith(f"{code}-"):
+            return Place(zone, _names()[zone], how)
+    try:
+        return named(code, how)
+    except UnknownLocation:
+        return _nowhere(f"no figure for {code}", how, guess=False)
+
+
+def root_of(environ: Mapping[str, str]) -> str:
+    """Return the folder above ``etc`` and ``sys`` of the machine that is measured."""
+    return environ.get(ROOT_VARIABLE) or "/"
+
+
+def _stated(environ: Mapping[str, str], root: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return what the user stated, and where: the environment's value, else the file's."""
+    if given := environ.get(VARIABLE, "").strip():
+        return given, VARIABLE
+    for path in _config_files(environ, root):
+        if value := _read_config(path).get("location", "").strip():
+            return value, path
+    return "", ""
+
+
+def _config_files(environ: Mapping[str, str], root: str | os.PathLike[str]) -> Iterator[str]:
+    home = environ.get("HOME", "")
+    folder = environ.get("XDG_CONFIG_HOME") or (os.path.join(home, ".config") if home else "")
+    if folder:
+        yield os.path.join(folder, CONFIG)
+    yield os.path.join(root, "etc", CONFIG)
+
+
+def _read_config(path: str) -> Mapping[str, str]:
+    if not os.path.exists(path):
+        return {}  # the usual case: without configparser, which takes milliseconds to load
+    import configparser
+
+    # An unreadable file is like none: it must not stop a job.
+    parser = configparser.ConfigParser(interpolation=None)
+    with suppress(OSError, UnicodeDecodeError, configparser.Error):
+        parser.read(path, encoding="utf-8")
+    return parser["carbontracker"] if parser.has_section("carbontracker") else {}
+
+
+def _nowhere(reason: str, how: str = "unknown", *, guess: bool = True) -> Place:
+    return Place(WORLD, _names()[WORLD], how, f"world average used: {reason}", guess=guess)
 
 
 def _place_of_time_zone(row: dict[str, str]) -> Place:
@@ -92,22 +200,8 @@ def _place_of_time_zone(row: dict[str, str]) -> Place:
     if not zone:
         return _nowhere(f"no figure for {country}", how)
     note = _stands_in(country, zone, "proxy") if row["basis"] == "proxy" else ""
-    return Place(zone, _names()[zone], how, note)
-
-
-def _match(text: str) -> tuple[str, str]:
-    """Return the zone and, if it is not the very place named, why it stands in."""
-    found = _index().get(_fold(text), {})
-    if len(found) == 1:
-        return next(iter(found.items()))
-    if found:
-        raise UnknownLocation(f"{text!r} may be {' or '.join(found)}: give the code")
-    code = text.strip().upper()
-    while "-" in code:
-        code = code.rpartition("-")[0]
-        if code in _names():
-            return code, _stands_in(text.strip(), code, "subzone")
-    raise UnknownLocation(_no_match(text))
+    asked = country if note else zone
+    return Place(zone, _names()[zone], how, note, grid_zone=asked, guess=True)
 
 
 def _no_match(text: str) -> str:
@@ -118,7 +212,8 @@ def _no_match(text: str) -> str:
         return f"the table has no figure for {code}; give WORLD for the world average"
     near = get_close_matches(_fold(text), _index(), n=3, cutoff=0.75)
     zones = dict.fromkeys(zone for key in near for zone in _index()[key])
-    guess = " or ".join(f"{_names()[zone]} ({zone})" for zone in zones)
+    known = [f"{_names()[zone]} ({zone})" for zone in zones] or cloud.near(text)
+    guess = " or ".join(known)
     return f"unknown location {text!r}; " + (f"did you mean {guess}?" if guess else f"give {_HINT}")
 
 

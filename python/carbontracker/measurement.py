@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.footprint import Footprint
+    from carbontracker.intensity.choice import Wanted
     from carbontracker.session import Floats, Int64s
     from carbontracker.window import Energy
 
@@ -140,7 +141,26 @@ def footprint_between(
 
 @functools.cache
 def _default_pricing() -> Pricing:
-    return make_pricing()
+    return make_pricing().watch()
+
+
+_watched: dict[tuple[Any, ...], Pricing] = {}
+"""Pricings with a live provider, each made once: every window would ask for itself otherwise."""
+
+
+def _pricing_for(location: str | None, pue: float | None, intensity: Wanted) -> Pricing:
+    wanted = (
+        intensity
+        if intensity is None or isinstance(intensity, (int, float, str))
+        else id(intensity)
+    )  # whose provider the pricing keeps alive
+    key = (location, pue, type(intensity), wanted)
+    if key in _watched:
+        return _watched[key]
+    pricing = make_pricing(location, pue, intensity)
+    if pricing.live:
+        _watched[key] = pricing.watch()
+    return pricing
 
 
 @functools.cache
@@ -186,7 +206,7 @@ def measure(
     edge_reads: bool | None = None,
     location: str | None = None,
     pue: float | None = None,
-    intensity: float | None = None,
+    intensity: Wanted = None,
 ) -> Window:
     """Return a window to put around code: ``with measure("forward") as window: ...``.
 
@@ -201,7 +221,8 @@ def measure(
         edge_reads: False to ask for no readings at the ends of the window.
         location: where the electricity is drawn: country, ISO code or zone.
         pue: power usage effectiveness, ratio >= 1.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; a live provider's name, ``auto``, or
+            a provider of your own, asked in the background until the process ends.
 
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
@@ -211,7 +232,7 @@ def measure(
         core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
-    pricing = make_pricing(location, pue, intensity) if given else _default_pricing()
+    pricing = _pricing_for(location, pue, intensity) if given else _default_pricing()
     config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]
     if edge_reads is not None:
         config = replace(config, edge_reads=edge_reads)

@@ -9,18 +9,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker import cloud
 from carbontracker.constants import PUE_2023
-from carbontracker.data import WORLD
-from carbontracker.footprint import Footprint, footprint
-from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.footprint import Footprint, Slot, footprint_of_slots
+from carbontracker.intensity import PROVIDERS, IntensityUnavailable, provider
+from carbontracker.intensity.choice import INTENSITY, OFFLINE, choose, offline, wished
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
-from carbontracker.location import VARIABLE, Place, locate
+from carbontracker.location import Place, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from carbontracker.intensity import Intensity, Provider
+    from carbontracker.intensity.choice import Wanted
 
     EnergyBetween = Callable[[datetime, datetime], float]
 
@@ -39,17 +41,42 @@ class Pricing:
     pue: float
     pue_how: str
     """Where the PUE comes from, in words."""
+    wanted: Wanted = None
+    """What was asked for as ``intensity``."""
+    adviser: Provider | None = None
+    """A marginal provider: it advises when to train, and is never part of a footprint."""
 
     def intensities(self, start: datetime, end: datetime) -> list[Intensity]:
         """Return the carbon intensities that cover ``start`` to ``end``, aware times.
 
-        A provider that has none is replaced by the table, which says so in the figure's note.
+        The times may be to come: then these are the forecast's, beyond its horizon the same hours
+        of its last day. A provider that has none is replaced by the table, which says so in the
+        figure's note.
         """
         try:
             return self.provider.between(self.place.zone, start, end)
         except IntensityUnavailable as error:
-            logger.warning("carbontracker: %s; the table's world average is used", error.reason)
-            return provider("table").between(WORLD, start, end)
+            (figure,) = provider("table").between(self.place.zone, start, end)
+            return [replace(figure, note=f"{error.reason}: annual figure of the table")]
+
+    def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the forecast for ``start`` to ``end`` as its provider has it; may ask and wait.
+
+        Raises:
+            IntensityUnavailable: there is none; the reason says why.
+        """
+        if self.adviser is not None:
+            return self.adviser.forecast(self.place.zone, start, end)
+        if isinstance(self.provider, Live):
+            return self.provider.forecast(self.place.zone, start, end)
+        if self.wanted is not None and offline():
+            raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+        if isinstance(self.provider, Constant):
+            raise IntensityUnavailable("a fixed figure tells no hour from another")
+        raise IntensityUnavailable(
+            f"no live provider is asked for {self.place.zone}: name one with intensity= or "
+            f"{INTENSITY} (auto, {', '.join(name for name, it in PROVIDERS.items() if it.live)})"
+        )
 
     def of_nothing(self) -> Footprint:
         """Return the footprint of no energy: what is said of a run before it begins."""
@@ -71,12 +98,11 @@ class Pricing:
             end: its end.
             error_joules: 95 % half-width of the energy, J.
         """
-        slots = self.intensities(start, end)
-        parts = [
-            (joules_between(max(start, slot.start or start), min(end, slot.end or end)), slot)
-            for slot in slots
-        ]
-        return footprint(parts, self.pue, place=self.place, error_joules=error_joules)
+        slots = []
+        for figure in self.intensities(start, end):
+            begin, finish = max(start, figure.start or start), min(end, figure.end or end)
+            slots.append(Slot(begin, finish, joules_between(begin, finish), figure))
+        return footprint_of_slots(slots, self.pue, place=self.place, error_joules=error_joules)
 
     @property
     def live(self) -> tuple[str, str] | None:
@@ -85,18 +111,53 @@ class Pricing:
         return (asked.title, asked.name) if isinstance(asked, Live) else None
 
     def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
-        """Return this pricing with live figures by the first of these keys, in the background.
+        """Return this pricing with live figures by these keys, asked in the background.
 
         The table answers where the location is unknown, the network is switched off by
-        ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure of their own.
+        ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure or a provider of their own.
         """
-        self.close()
-        offline = os.environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true"}
-        if offline or self.place.zone == WORLD or isinstance(self.provider, Constant):
+        if not (self.wanted is None or isinstance(self.wanted, str)) or self.wanted == "table":
             return self
-        name, key = next(iter(api_keys.items()))
-        asked = provider(name.lower(), api_key=key)
-        return replace(self, provider=Live(asked, self.place.zone, provider("table")))
+        self.close()
+        wanted = self.wanted
+        if wanted is None:
+            wanted = next(iter(api_keys))
+        chosen, adviser = choose(wanted, self.place, api_keys)
+        return replace(self, provider=chosen, adviser=adviser).watch()
+
+    def at(self, place: Place, api_keys: Mapping[str, str]) -> Pricing:
+        """Return the pricing of the same wishes for another place; nothing is asked yet.
+
+        The PUE is the place's, unless one was given.
+
+        Raises:
+            ValueError: the provider that was wished for lacks a key.
+        """
+        wanted = self.wanted
+        if wanted is None and api_keys:
+            wanted = next(iter(api_keys))
+        chosen, adviser = choose(wanted, place, api_keys)
+        value, how = self.pue, self.pue_how
+        if how == PUE_SOURCE:
+            value, how = cloud.pue(place.region) or (value, how)
+        return replace(self, place=place, provider=chosen, adviser=adviser, pue=value, pue_how=how)
+
+    def watch(self) -> Pricing:
+        """Begin to ask the live provider, if there is one; return this pricing."""
+        if isinstance(self.provider, Live):
+            self.provider.start()
+        return self
+
+    def hurry(self) -> None:
+        """Have the live provider asked for revised figures; does not wait for them."""
+        if isinstance(self.provider, Live):
+            self.provider.hurry()
+
+    def settled(self) -> Pricing:
+        """Return this pricing with what is known now, so that all that is priced is of one mind."""
+        if not isinstance(self.provider, Live):
+            return self
+        return replace(self, provider=self.provider.settled())
 
     def close(self) -> None:
         """Ask no network any more."""
@@ -107,31 +168,35 @@ class Pricing:
 def make_pricing(
     location: str | None = None,
     pue: float | None = None,
-    intensity: float | None = None,
+    intensity: Wanted = None,
+    api_keys: Mapping[str, str] | None = None,
 ) -> Pricing:
-    """Return the pricing for a run.
+    """Return the pricing for a run. Nothing is asked before its ``watch``.
 
     Args:
-        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
-        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else the
-            world average of data centres, 1.58 (Uptime Institute 2023), as upstream has it.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
+            what `carbontracker.location.locate` finds.
+        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else that of the
+            cloud region, else the world average of data centres, 1.58 (Uptime Institute 2023),
+            as upstream has it.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a provider, with
+            ``:zone`` where its zone is another than the location; ``auto``; or a provider of your
+            own. Else ``CARBONTRACKER_INTENSITY``, else the table.
+        api_keys: of providers that take one, by name.
 
     Raises:
         UnknownLocation: the location argument names no place; the message has the nearest.
-        ValueError: a PUE or intensity argument out of range.
+        ValueError: a PUE or intensity argument that cannot be.
     """
     place = locate(location, os.environ)
-    if place.how == "unknown" and os.environ.get(VARIABLE, "").strip():
-        logger.warning("carbontracker: %s", place.note)  # the environment names no known place
-    value, how = _pue(pue)
-    chosen = (
-        provider("table") if intensity is None else provider("constant", gco2eq_per_kwh=intensity)
-    )
-    return Pricing(place, chosen, value, how)
+    if place.how == "unknown" and not place.guess:
+        logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
+    value, how = _pue(pue, place)
+    wanted, chosen, adviser = wished(intensity, place, api_keys or {})
+    return Pricing(place, chosen, value, how, wanted, adviser)
 
 
-def _pue(argument: float | None) -> tuple[float, str]:
+def _pue(argument: float | None, place: Place) -> tuple[float, str]:
     if argument is not None:
         if not (math.isfinite(argument) and argument >= 1.0):
             message = f"pue must be a finite ratio of at least 1, got {argument!r}"
@@ -151,4 +216,4 @@ def _pue(argument: float | None) -> tuple[float, str]:
             text,
             PUE_2023,
         )
-    return PUE_2023, PUE_SOURCE
+    return cloud.pue(place.region) or (PUE_2023, PUE_SOURCE)

@@ -22,7 +22,8 @@ from carbontracker.outcome import against_actual
 from carbontracker.surroundings import host_data, job_data, process_start_ticks, software_data
 
 if TYPE_CHECKING:
-    from carbontracker.footprint import Footprint
+    from carbontracker.aside import Advice
+    from carbontracker.footprint import Footprint, Slot
     from carbontracker.run import Forecast, Result
     from carbontracker.series import SeriesWriter
     from carbontracker.session import Mark, Session
@@ -227,7 +228,10 @@ def energy_dict(energy: Energy) -> dict[str, Any]:
 
 
 def footprint_dict(footprint: Footprint) -> dict[str, Any]:
-    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from."""
+    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from.
+
+    ``slots`` has the energy by the slots of the intensity, so that it can be priced anew.
+    """
     place = footprint.place
     return {
         "kwh": footprint.kwh,
@@ -236,13 +240,31 @@ def footprint_dict(footprint: Footprint) -> dict[str, Any]:
         "pue": footprint.pue,
         "intensity": footprint.intensity.as_dict(),
         "location": asdict(place) if place else None,
+        "mean_gco2eq_per_kwh": footprint.mean_gco2eq_per_kwh,
+        "shares": footprint.shares,
+        "slots": [_slot_dict(slot) for slot in footprint.slots],
     }
+
+
+def _slot_dict(slot: Slot) -> dict[str, Any]:
+    told = {
+        key: value for key, value in slot.intensity.as_dict().items() if value not in ("", None)
+    }
+    times = {"start": slot.start.isoformat(), "end": slot.end.isoformat()}
+    return told | times | {"joules": slot.joules}
 
 
 def forecast_dict(forecast: Forecast) -> dict[str, Any]:
     """Return a prediction as JSON-ready values."""
     prediction = forecast.prediction
     return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint)}
+
+
+def advice_dict(advice: Advice) -> dict[str, Any]:
+    """Return an advice as JSON-ready values."""
+    found = asdict(advice)
+    times = {key: found[key] and found[key].isoformat() for key in ("now", "start")}
+    return found | times
 
 
 def result_dict(result: Result) -> dict[str, Any]:

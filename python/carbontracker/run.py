@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from carbontracker.budget import Budget
-from carbontracker.footprint import footprint
+from carbontracker.footprint import footprint_of_slots, together
 from carbontracker.foresight import Outlook, predict_epochs, predict_steps
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.session import Mark
@@ -189,9 +189,11 @@ class Run:
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
+        self.pricing.hurry()
         if self._bounds:
             self.session.await_final(self._bounds[-1][1])
-        epochs = self._epochs()
+        pricing = self.pricing.settled()  # all epochs by what is known at one moment
+        epochs = self._epochs(pricing=pricing)
         between = self.session.energies(
             [(end, start) for (_, end, _), (start, _, _) in pairwise(self._bounds)]
         )
@@ -200,14 +202,15 @@ class Run:
             epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=energy,
-            footprint=self._footprint(epochs, energy.error_joules),
+            footprint=self._footprint(pricing, epochs, energy.error_joules),
             between_epochs=add_windows(between),
             forecasts=tuple(self.ahead.shown),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 
-    def _epochs(self, first: int = 0) -> tuple[Epoch, ...]:
+    def _epochs(self, first: int = 0, pricing: Pricing | None = None) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""
+        pricing = pricing or self.pricing
         bounds = self._bounds[first:]  # a copy: a signal handler may end one more meanwhile
         energies = self.session.energies([(start, end) for start, end, _ in bounds])
         return tuple(
@@ -215,7 +218,7 @@ class Run:
                 index=index,
                 seconds=(end.t_ns - start.t_ns) / 1e9,
                 energy=energy,
-                footprint=footprint_between(self.session, self.pricing, (start, end), energy),
+                footprint=footprint_between(self.session, pricing, (start, end), energy),
                 finished=finished,
                 final=self.session.is_final(start, end),
             )
@@ -224,13 +227,14 @@ class Run:
             )
         )
 
-    def _footprint(self, epochs: Sequence[Epoch], error_joules: float) -> Footprint:
+    @staticmethod
+    def _footprint(pricing: Pricing, epochs: Sequence[Epoch], error_joules: float) -> Footprint:
         """Return the footprint of all epochs, each with the intensity of its own time."""
         if not epochs:
-            return self.pricing.of_nothing()
+            return pricing.of_nothing()
         # As with devices, what is missing widens the error and does not undo the rest.
         known = [epoch for epoch in epochs if not math.isnan(epoch.energy.joules)] or epochs
-        parts = [(epoch.energy.joules, epoch.footprint.intensity) for epoch in known]
-        return footprint(
-            parts, self.pricing.pue, place=self.pricing.place, error_joules=error_joules
+        slots = together(slot for epoch in known for slot in epoch.footprint.slots)
+        return footprint_of_slots(
+            slots, pricing.pue, place=pricing.place, error_joules=error_joules
         )

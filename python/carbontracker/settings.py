@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.budget import Budget, Limits, check_action
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import FetcherNameError
-from carbontracker.intensity import WITH_KEY
+from carbontracker.intensity import with_key
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from carbontracker.budget import OnBudget
+    from carbontracker.intensity.choice import Wanted
 
 ANSWERS = ("y", "n")
 
 _LONGEST_SPACING_S = 86_400.0
+LOCATE = ("auto", "never")
+"""Whether the network may be asked where the machine stands."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Settings:
     sim_gpu_util: float | None
     location: str | None
     pue: float | None
-    intensity: float | None
+    intensity: Wanted
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
+    locate: str
+    advise: bool
     steps_per_epoch: int | None
     max_kwh: float | None
     max_gco2eq: float | None
@@ -76,6 +80,9 @@ class Settings:
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
         self._check_extras()
+        if self.locate not in LOCATE:
+            message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
+            raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "
@@ -183,7 +190,10 @@ class Settings:
         Raises:
             ValueError: an unknown location, or an impossible PUE or intensity.
         """
-        return make_pricing(self.location, self.pue, self.intensity)
+        given: Any = self.api_keys  # not checked yet, and refused later if it is anything else
+        keys = dict(given) if isinstance(given, Mapping) else {}
+        keys = {n: k for n, k in keys.items() if isinstance(n, str) and isinstance(k, str)}
+        return make_pricing(self.location, self.pue, self.intensity, keys)
 
 
 def check_api_names(api_keys: Mapping[Any, Any]) -> None:
@@ -194,7 +204,7 @@ def check_api_names(api_keys: Mapping[Any, Any]) -> None:
             repeat what was given: it may be the key.
     """
     for name, key in api_keys.items():
-        known = isinstance(name, str) and name.lower() in WITH_KEY
+        known = isinstance(name, str) and name.lower() in with_key()
         if not known or not isinstance(key, str) or not key.strip():
-            message = f"api_keys must name a provider ({', '.join(WITH_KEY)}) and hold its key"
+            message = f"api_keys must name a provider ({', '.join(with_key())}) and hold its key"
             raise FetcherNameError(message)

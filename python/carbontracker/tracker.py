@@ -8,11 +8,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.aside import Aside
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
 from carbontracker.record import (
     Record,
+    advice_dict,
     energy_dict,
     footprint_dict,
     record_directory,
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from carbontracker.budget import OnBudget
+    from carbontracker.intensity.choice import Wanted
     from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
-    from carbontracker.run import Epoch, Result
+    from carbontracker.run import Epoch, Forecast, Result
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
@@ -61,7 +64,7 @@ class CarbonTracker(Watchful):
         log_file_prefix: in front of the names of the log files.
         verbose: 0 for a silent console.
         decimal_precision: decimals of energy, emissions and equivalents.
-        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``.
+        api_keys: of live intensity providers, ``{"electricitymaps": "..."}``; names one to ask.
         sim_cpu: name of a simulated processor, with ``sim_cpu_tdp`` (W) and ``sim_cpu_util``
             (0 to 1, default 0.5); replaces the real one.
         sim_cpu_tdp: see ``sim_cpu``.
@@ -69,12 +72,19 @@ class CarbonTracker(Watchful):
         sim_gpu: the same for a GPU, with ``sim_gpu_watts`` and ``sim_gpu_util``.
         sim_gpu_watts: see ``sim_gpu``.
         sim_gpu_util: see ``sim_gpu``.
-        location: country, ISO code or zone; else ``CARBONTRACKER_LOCATION``, else the time zone.
-        pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else 1.58.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
+            what can be found out: see ``locate`` and ``docs/location.md``.
+        pue: power usage effectiveness, ratio; else ``CARBONTRACKER_PUE``, else the cloud
+            region's, else 1.58.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a live provider or
+            ``auto``; or a provider of your own. Else ``CARBONTRACKER_INTENSITY``, else the table.
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        locate: ``auto``: where nobody says where this is, a thread of its own asks the cloud's
+            metadata and, where the time zone says nothing either, a service that knows the
+            country of our address; ``never``: nobody is asked.
+        advise: after the prediction say what the greenest hour or region would save.
         steps_per_epoch: how many ``step()`` an epoch has; else the length of what ``epochs`` or
             ``steps`` is given. Known, a first prediction is made within the first epoch.
         max_kwh: budget of electricity with PUE, kWh; ``max_gco2eq`` of emissions, gCO2eq;
@@ -117,10 +127,12 @@ class CarbonTracker(Watchful):
         *,
         location: str | None = None,
         pue: float | None = None,
-        intensity: float | None = None,
+        intensity: Wanted = None,
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        locate: str = "auto",
+        advise: bool = False,
         steps_per_epoch: int | None = None,
         max_kwh: float | None = None,
         max_gco2eq: float | None = None,
@@ -140,6 +152,7 @@ class CarbonTracker(Watchful):
         self._record: Record | None = None
         self._steps = Steps(self._look)
         self._steps.per_epoch = self._settings.steps_per_epoch
+        self._aside: Aside | None = None
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -175,6 +188,10 @@ class CarbonTracker(Watchful):
                 return
         self._check_budget()
         self.epoch_counter += 1
+        if self._aside is not None:
+            self._aside.start(
+                run.pricing
+            )  # not earlier: who only constructs a tracker asks no network
         run.start_epoch()
         self._steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
@@ -219,14 +236,19 @@ class CarbonTracker(Watchful):
             self._refuse(traceback.format_exc())
             return
         if api_keys:
+            if self._aside is not None:
+                self._aside.with_keys(api_keys)
             run.pricing = run.pricing.with_keys(api_keys)
             self._console.intensity(run.pricing, keys_given=True)
 
     def _begin(self, pricing: Pricing) -> None:
         settings = self._settings
         session = acquire(settings.config())
-        if settings.api_keys:
-            pricing = pricing.with_keys(settings.api_keys)
+        self._aside = Aside(
+            pricing, settings.locate, advise=settings.advise, api_keys=settings.api_keys
+        )
+        pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
+        pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing, settings.budget())
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
@@ -253,17 +275,37 @@ class CarbonTracker(Watchful):
 
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
+        self._relocate(run)
         self._steps.end()
         epoch = run.end_epoch()
         self._write_epoch(epoch)
         if epoch.index == settings.predict_after and settings.epochs > 0:
-            self._predicted(run.predict(int(settings.epochs)))
+            forecast = run.predict(int(settings.epochs))
+            self._predicted(forecast)
+            self._advise(run, forecast)
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
         self._watch(epoch)
         if epoch.index == settings.monitor_until:
             self._end()
+
+    def _relocate(self, run: Run) -> None:
+        """Reprice everything for the place, if it has been found out meanwhile."""
+        pricing = self._aside.repriced(run.pricing) if self._aside is not None else None
+        if pricing is None:
+            return
+        run.pricing = pricing
+        self._console.located(run.pricing)
+        free = run.pricing.of_nothing()
+        self._write("located", pricing=footprint_dict(free), pue_source=run.pricing.pue_how)
+
+    def _advise(self, run: Run, forecast: Forecast) -> None:
+        if self._aside is None or not self._settings.advise:
+            return
+        advice = self._aside.advice(run.pricing, forecast.prediction.seconds / 3600)
+        self._console.advised(advice, forecast, run.pricing)
+        self._write("advice", **advice_dict(advice))
 
     def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None:
         """End monitoring before its time."""
@@ -304,6 +346,7 @@ class CarbonTracker(Watchful):
 
     def _end(self, stopped_by: BudgetExceeded | None = None) -> None:
         run = self._monitored()
+        self._relocate(run)
         result = run.result()
         if self.deleted:
             return  # a signal handler has done it while this one waited for the sensors

@@ -17,6 +17,8 @@ COMMANDS = {
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
+    "when": "carbontracker.cli.when",
+    "where": "carbontracker.cli.where",
 }
 """Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.aside import Aside
 from carbontracker.cli import parse
 from carbontracker.cli.child import executed
 from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
@@ -31,6 +32,7 @@ from carbontracker.record import (
 from carbontracker.report import text
 from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
+from carbontracker.settings import LOCATE
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -51,8 +53,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands, each with --help: sensors; runs, compare,
-aggregate and check for what was recorded.
+alone: the result goes to standard error. Other commands, each with --help: sensors; estimate, when
+and where before a training; runs, compare, aggregate and check for what was recorded.
 """
 
 
@@ -67,9 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=carbontracker.__version__)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
-    parser.add_argument("--location", metavar="PLACE", help="country, ISO code or zone: DK, US-CA")
+    parser.add_argument(
+        "--location", metavar="PLACE", help="country, ISO code, zone or region: DK, aws:eu-north-1"
+    )
+    parser.add_argument(
+        "--locate", choices=LOCATE, default="auto", help="never: ask no network where this is"
+    )
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
-    parser.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
+    parser.add_argument(
+        "--intensity", metavar="G|NAME", help="your own gCO2eq/kWh, a live provider, or auto"
+    )
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
     parser.add_argument(
         "--rate-hz", type=float, metavar="HZ", help="read every sensor so often, whatever it costs"
@@ -161,7 +170,10 @@ def _run(
     out: TextIO | None,
 ) -> int:
     session = acquire(config)
+    pricing.watch()
     record = _begin_record(command, given, session, pricing)
+    aside = Aside(pricing, given.locate)
+    aside.start(pricing)
     start = session.mark()
     limits = limits_of(given)
     watch = Watch(limits, given.grace, session, pricing, start)
@@ -174,9 +186,12 @@ def _run(
             code = OVER_BUDGET if watch.over else ended
             end = session.mark()
             writing.close()
+            pricing.hurry()
             session.await_final(end)
             energy = session.energy(start, end)
-            footprint = footprint_between(session, pricing, (start, end), energy)
+            pricing = aside.repriced(pricing) or pricing
+            footprint = footprint_between(session, pricing.settled(), (start, end), energy)
+            pricing.close()
             release(session)
             facts = {
                 "seconds": (end.t_ns - start.t_ns) / 1e9,

@@ -1,12 +1,13 @@
 """Carbon intensity: zone and time in, gCO2eq per kWh with its provenance out.
 
-A new provider is one file with one class and one line in ``PROVIDERS``.
+A new provider is one file with one class and one line in ``PROVIDERS``; see
+``docs/adding-a-provider.md``.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,9 @@ SCOPES = ("lifecycle", "direct", "consumption", "unknown")
 combustion only; ``consumption``: direct, with imports; ``unknown``: not stated. One run uses one
 scope."""
 
-KINDS = ("measured", "estimated", "forecast", "annual", "constant")
-"""How a figure came about, from the closest to the moment of use to the furthest from it."""
+KINDS = ("measured", "estimated", "forecast", "extrapolated", "annual", "constant")
+"""How a figure came about, from the closest to the moment of use to the furthest from it.
+``extrapolated``: the same hour of another day's forecast, beyond the horizon."""
 
 SIGNALS = ("average", "marginal")
 """``average`` figures make a footprint; a ``marginal`` one answers what a change would cause."""
@@ -31,9 +33,11 @@ than this is a wrong unit rather than a grid."""
 class IntensityUnavailable(RuntimeError):
     """A provider has no figure to give; ``reason`` says why, for the person running the job."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.status = status
+        """The HTTP status that said so, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,10 @@ class Intensity:
     """First instant it no longer holds for, aware, UTC; None if open."""
     note: str = ""
     """Why this figure, when it is not simply the zone's own."""
+    provider: str = ""
+    """Name of the live provider that gave the figure; empty for the table and a fixed one."""
+    fetched_at: datetime | None = None
+    """When it was asked for, aware, UTC; None for what was not asked for."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.gco2eq_per_kwh <= MAX_GCO2EQ_PER_KWH:  # NaN fails this as well
@@ -79,7 +87,7 @@ class Intensity:
         for value, known in ((self.scope, SCOPES), (self.kind, KINDS), (self.signal, SIGNALS)):
             if value not in known:
                 raise ValueError(f"{value!r} is not one of {', '.join(known)}")
-        for moment in (self.start, self.end):
+        for moment in (self.start, self.end, self.fetched_at):
             if moment is not None and moment.utcoffset() is None:
                 raise ValueError(f"a slot needs aware times, got {moment!r}")
         if self.start is not None and self.end is not None and self.end <= self.start:
@@ -89,34 +97,72 @@ class Intensity:
         """Return the fields as JSON-ready values, times as ISO 8601 text."""
         times = {
             key: None if moment is None else moment.isoformat()
-            for key, moment in (("start", self.start), ("end", self.end))
+            for key, moment in (
+                ("start", self.start),
+                ("end", self.end),
+                ("fetched_at", self.fetched_at),
+            )
         }
         return asdict(self) | times
 
 
 class Provider(Protocol):
-    """A source of carbon-intensity figures."""
+    """A source of carbon-intensity figures. Zones are those of the package or of the provider.
 
-    name: str
+    Each method raises ``IntensityUnavailable`` where there is no figure for the zone and time, and
+    where the provider cannot answer such a question at all.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in records and notes."""
+        ...
+
+    def now(self, zone: str) -> Intensity:
+        """Return the newest figure that is not in the future."""
+        ...
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the slots that cover ``start`` to ``end`` (aware times), in time order.
+        """Return the slots known for ``start`` to ``end`` (aware times), in time order.
 
-        Raises:
-            IntensityUnavailable: there is no figure for this zone and time.
+        They may be estimated, and may leave gaps.
         """
         ...
 
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the slots foreseen for ``start`` to ``end`` (aware times), in time order."""
+        ...
+
+
+class Listed(NamedTuple):
+    """A provider of the package: where it is and what asking it takes."""
+
+    where: str
+    """``module:class``, the module below ``carbontracker.intensity``."""
+    key: str = ""
+    """What its key is, in words; empty if it takes none."""
+    countries: str = ""
+    """ISO codes of the countries where ``auto`` asks it without a key, separated by spaces."""
+    live: bool = True
+    """Whether it is asked over the network."""
+
+
+_EUROPE = "AT BE BG CH CZ DE DK EE ES FI FR GR HR HU IT LT LV NL NO PL PT RO RS SE SI SK"
 
 PROVIDERS = {
-    "constant": "carbontracker.intensity.constant:Constant",
-    "electricitymaps": "carbontracker.intensity.electricitymaps:ElectricityMaps",
-    "table": "carbontracker.intensity.table:Table",
+    "carbonintensity_gb": Listed("carbonintensity_gb:CarbonIntensityGB", countries="GB"),
+    "constant": Listed("constant:Constant", live=False),
+    "eia930": Listed("eia930:EIA930", key="an API key"),
+    "electricitymaps": Listed("electricitymaps:ElectricityMaps", key="a token"),
+    "energidataservice": Listed("energidataservice:EnergiDataService", countries="DK"),
+    "energycharts": Listed("energycharts:EnergyCharts", countries=_EUROPE),
+    "entsoe": Listed("entsoe:Entsoe", key="a security token"),
+    "http_json": Listed("http_json:HttpJson"),
+    "odre": Listed("odre:Odre", countries="FR"),
+    "table": Listed("table:Table", live=False),
+    "watttime": Listed("watttime:WattTime", key="user:password"),
 }
-"""Every provider by name, as ``module:class``; a module is imported when it is asked for."""
-
-WITH_KEY = ("electricitymaps",)
-"""The live providers among them, which are asked with a key of the user's."""
+"""Every provider by name; its module is imported when it is asked for."""
 
 
 def provider(name: str, **settings: Any) -> Provider:
@@ -130,6 +176,11 @@ def provider(name: str, **settings: Any) -> Provider:
 
     if name not in PROVIDERS:
         raise ValueError(f"no intensity provider {name!r}; there are {', '.join(PROVIDERS)}")
-    module, _, attribute = PROVIDERS[name].partition(":")
-    build = cast("Callable[..., Provider]", getattr(import_module(module), attribute))
-    return build(**settings)
+    module, _, attribute = PROVIDERS[name].where.partition(":")
+    found = getattr(import_module(f"carbontracker.intensity.{module}"), attribute)
+    return cast("Callable[..., Provider]", found)(**settings)
+
+
+def with_key() -> tuple[str, ...]:
+    """Return the names of the providers that are asked with a key of the user's."""
+    return tuple(name for name, listed in PROVIDERS.items() if listed.key)

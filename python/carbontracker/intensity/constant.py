@@ -41,3 +41,11 @@ class Constant:
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
         """Return the figure as one open slot."""
         return [self._figure]
+
+    def now(self, zone: str) -> Intensity:
+        """Return the figure."""
+        return self._figure
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the figure as one open slot: it is the user's word for any time."""
+        return [self._figure]

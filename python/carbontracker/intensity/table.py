@@ -43,11 +43,22 @@ class Table:
             IntensityUnavailable: neither the zone, its country nor the world has a figure of
                 this scope.
         """
+        return [self._figure(zone)]
+
+    def now(self, zone: str) -> Intensity:
+        """Return the zone's annual figure; raises as ``between`` does."""
+        return self._figure(zone)
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Raise IntensityUnavailable: a year's mean tells no hour from another."""
+        raise IntensityUnavailable("the table has annual figures only, and no forecast")
+
+    def _figure(self, zone: str) -> Intensity:
         wanted = zone.strip().upper()
         figures = _figures()
         for candidate in _widening(wanted):
             if row := figures.get((candidate, self.scope)):
-                return [_intensity(row, self._why(wanted, candidate))]
+                return _intensity(row, self._why(wanted, candidate))
         raise IntensityUnavailable(f"the table has no {self.scope} figure for {wanted!r}")
 
     def _why(self, wanted: str, used: str) -> str:

@@ -14,12 +14,14 @@ from carbontracker.data import WORLD
 from carbontracker.oldlogs import OldLogs
 from carbontracker.outcome import against_actual
 from carbontracker.report import oldformat
+from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
+    from carbontracker.aside import Advice
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
@@ -66,6 +68,16 @@ class Console:
             self.warn(chosen)
         else:
             self._show(chosen, logged=False)
+
+    def located(self, pricing: Pricing) -> None:
+        """Say where the machine was found to be, and what is now used."""
+        place = pricing.place
+        self._show(f"Location by {place.how}: {place.name}.", logged=True)
+        self.intensity(pricing, keys_given=False)
+
+    def advised(self, advice: Advice, forecast: Forecast, pricing: Pricing) -> None:
+        """Say in one line what the greenest hour or region would save."""
+        self._show(advice_line(advice, forecast.footprint, pricing.place), logged=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch."""

@@ -1,0 +1,263 @@
+"""``carbontracker when``: the greenest hours to run in, from a forecast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from carbontracker.advice import Forecast, saved_share
+from carbontracker.aside import best_of, forecast_of, timed
+from carbontracker.cli.place import (
+    NOTHING_KNOWN,
+    USAGE_ERROR,
+    add_arguments,
+    pricing_here,
+    say,
+)
+from carbontracker.intensity import Intensity, IntensityUnavailable
+from carbontracker.intensity.choice import INTENSITY
+from carbontracker.record import jsonable
+from carbontracker.report.advice import chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carbontracker.advice import Start
+
+EXAMPLES = """\
+examples:
+  carbontracker when --hours 6
+  carbontracker when --hours 6 --within 24h --kwh 12 --location DK-DK1
+  carbontracker when --hours 6 --json > forecast.json
+  carbontracker when --hours 2 --forecast forecast.json       the same forecast again
+
+Exit code 0: a start was found, 2: wrong arguments, 3: there is no forecast, and why.
+"""
+
+_LONGEST_H = 24 * 14
+
+
+class Plan(NamedTuple):
+    """What was asked."""
+
+    now: datetime
+    hours: float
+    within: timedelta
+    kwh: float | None
+
+
+def main(arguments: list[str]) -> int:
+    """Find the best start and print it; return the exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not 0 < given.hours <= _LONGEST_H:
+        parser.error(f"--hours must be more than 0 and at most {_LONGEST_H}")
+    if given.within < timedelta(hours=given.hours):
+        parser.error("--within must leave room for --hours")
+    if given.kwh is not None and not 0 < given.kwh < 1e12:
+        parser.error("--kwh must be more than 0")
+    plan = Plan(given.now or datetime.now(timezone.utc), given.hours, given.within, given.kwh)
+    try:
+        slots = _recorded(given.forecast) if given.forecast else _asked(given, plan)
+        both = best_of(slots, plan.now, plan.hours, plan.within)
+        if both is None:
+            raise IntensityUnavailable(_why_not(slots, plan))
+    except IntensityUnavailable as error:
+        say(f"no forecast to choose by: {error.reason}")
+        if given.json:
+            print(json.dumps({"best": None, "reason": error.reason}, indent=2))
+        return NOTHING_KNOWN
+    except (ValueError, OSError) as error:
+        say(str(error))
+        return USAGE_ERROR
+    if given.json:
+        print(json.dumps(jsonable(_result(slots, plan, *both)), indent=2))
+    else:
+        print(_text(slots, plan, *both))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="carbontracker when",
+        description="Find the hours with the cleanest electricity to run in.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--hours", type=float, required=True, help="how long the run takes")
+    parser.add_argument(
+        "--within",
+        type=_duration,
+        default=timedelta(hours=48),
+        metavar="48h",
+        help="the run must have ended by then: 48h, 90m, 2d (default 48h)",
+    )
+    parser.add_argument("--kwh", type=float, help="what the run takes, kWh, PUE included")
+    parser.add_argument(
+        "--intensity",
+        default=os.environ.get(INTENSITY, "").strip() or "auto",
+        metavar="NAME",
+        help=f"the live provider to ask, or auto (default {INTENSITY}, else auto)",
+    )
+    parser.add_argument("--forecast", metavar="FILE", help="a forecast kept by --json; - for stdin")
+    parser.add_argument("--now", type=_moment, metavar="TIME", help="as if it were this ISO time")
+    add_arguments(parser)
+    return parser
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hmd]?)", text.strip().lower())
+    if found is None:
+        message = f"{text!r} is no duration like 48h, 90m or 2d"
+        raise argparse.ArgumentTypeError(message)
+    unit = {"m": 1 / 60, "d": 24.0}.get(found[2], 1.0)
+    return timedelta(hours=min(float(found[1]) * unit, _LONGEST_H))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return _time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _time(text: str) -> datetime:
+    """Return an aware time; Python 3.10 does not know the Z."""
+    found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    if found.utcoffset() is None:
+        message = f"{text!r} needs its time zone, as in 2026-11-23T09:00Z"
+        raise ValueError(message)
+    return found
+
+
+def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
+    """Return the forecast for the place.
+
+    Raises:
+        IntensityUnavailable: there is none.
+        UnknownLocation: ``--location`` names no place.
+    """
+    return forecast_of(
+        pricing_here(given, intensity=given.intensity), plan.now, plan.now + plan.within
+    )
+
+
+def _recorded(path: str) -> list[Intensity]:
+    """Return the slots of a forecast that was kept: the output of ``--json``, or its slots alone.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such thing.
+    """
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    found = json.loads(text)
+    slots = found.get("slots") if isinstance(found, dict) else found
+    if not isinstance(slots, list):
+        message = f"{path} holds no forecast: a list, or an object with slots, was expected"
+        raise ValueError(message)
+    return [_slot(slot, path) for slot in slots]
+
+
+def _slot(slot: Any, path: str) -> Intensity:
+    try:
+        times = {name: _time(slot[name]) for name in ("start", "end")}
+        return Intensity(**(slot | times))
+    except (KeyError, TypeError) as error:
+        message = f"{path} holds no forecast: {error}"
+        raise ValueError(message) from None
+
+
+def _why_not(slots: Sequence[Intensity], plan: Plan) -> str:
+    ends = [slot.end for slot in slots if slot.end is not None and slot.end > plan.now]
+    if not ends:
+        return "it holds nothing that is still to come"
+    ahead = (max(ends) - plan.now).total_seconds() / 3600
+    return f"it reaches {ahead:.1f} h ahead, and no {plan.hours:g} h of that are without a gap"
+
+
+def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> str:
+    local = plan.now.astimezone(plan.now.tzinfo if plan.now.tzinfo != timezone.utc else None)
+    start = local + timedelta(seconds=best.t_s)
+    end = start + timedelta(hours=plan.hours)
+    one, name = slots[0], "Now" if first.t_s == 0 else "At first"
+    lines = [
+        f"{one.name or one.zone}: gCO2eq/kWh by the hour, {one.scope}, {one.signal}",
+        f"from {one.source or 'a forecast'}",
+        "",
+        chart(
+            _by_the_hour(slots, plan),
+            (best.t_s / 3600, best.t_s / 3600 + plan.hours),
+            local,
+            plain=not _draws(),
+        ),
+        "",
+        f"Best start   {start:%a %d %b %H:%M}, in {_ahead(best.t_s)}, until {end:%a %H:%M}",
+        f"Then         {best.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(best, plan)}",
+        f"{name:<12} {first.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(first, plan)}",
+        _saves(first, best, plan),
+    ]
+    return "\n".join(lines)
+
+
+def _by_the_hour(slots: Sequence[Intensity], plan: Plan) -> list[float]:
+    """Return the mean of each hour as far as something is forecast."""
+    known = timed(slots, plan.now)
+    last_s = min(max(end for _, end, _ in known), plan.within.total_seconds())
+    forecast = Forecast(known)
+    return [forecast.mean(3600.0 * hour, 3600.0) for hour in range(math.floor(last_s / 3600))]
+
+
+def _draws() -> bool:
+    try:
+        "┤▁█▲".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _ahead(seconds: float) -> str:
+    return "no time: now" if seconds == 0 else f"{seconds / 3600:.1f} h"
+
+
+def _cost(start: Start, plan: Plan) -> str:
+    if plan.kwh is None:
+        return ""
+    return f"   {plan.kwh * start.gco2eq_per_kwh / 1000:.3f} kg for {plan.kwh:g} kWh"
+
+
+def _saves(first: Start, best: Start, plan: Plan) -> str:
+    share = saved_share(first.gco2eq_per_kwh, best.gco2eq_per_kwh)
+    if not share > 0:
+        return "Saves        nothing: no later start is better"
+    amount = ""
+    if plan.kwh is not None:
+        grams = plan.kwh * (first.gco2eq_per_kwh - best.gco2eq_per_kwh)
+        amount = f", {grams / 1000:.3f} kg"
+    return f"Saves        {100 * share:.0f} %{amount}"
+
+
+def _result(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> dict[str, Any]:
+    return {
+        "now": plan.now.isoformat(),
+        "hours": plan.hours,
+        "within_hours": plan.within.total_seconds() / 3600,
+        "kwh": plan.kwh,
+        "best": _start(best, plan),
+        "first": _start(first, plan),
+        "saved_share": saved_share(first.gco2eq_per_kwh, best.gco2eq_per_kwh),
+        "slots": [slot.as_dict() for slot in slots],
+    }
+
+
+def _start(start: Start, plan: Plan) -> dict[str, Any]:
+    begins = plan.now + timedelta(seconds=start.t_s)
+    grams = None if plan.kwh is None else plan.kwh * start.gco2eq_per_kwh
+    return asdict(start) | {"start": begins.isoformat(), "gco2eq": grams}

@@ -1,0 +1,113 @@
+"""``carbontracker where``: cloud regions by the emissions that the same energy causes there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from carbontracker import cloud
+from carbontracker.cli.place import (
+    NOTHING_KNOWN,
+    USAGE_ERROR,
+    add_arguments,
+    pricing_here,
+    say,
+)
+from carbontracker.elsewhere import here, options
+from carbontracker.record import jsonable
+from carbontracker.report.advice import where_table
+
+if TYPE_CHECKING:
+    from carbontracker.elsewhere import Option
+    from carbontracker.pricing import Pricing
+
+SCOPES = ("lifecycle", "direct")
+
+EXAMPLES = """\
+examples:
+  carbontracker where
+  carbontracker where --kwh 12 --provider aws --top 5
+  carbontracker where --scope direct --location US-CA --json
+
+Annual figures of one scope, times PUE. lifecycle knows countries; direct counts combustion only and
+tells the grids of the United States apart. Never compare figures of two scopes.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Rank the regions and print them; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker where",
+        description="Rank cloud regions by carbon intensity x PUE, against here.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kwh", type=float, help="what the run takes here, kWh, PUE included")
+    parser.add_argument("--provider", metavar="CLOUD", help="only this cloud: aws, gcp, azure, ...")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="how many (default 10)")
+    parser.add_argument("--pue", type=float, help="power usage effectiveness of here")
+    parser.add_argument("--scope", choices=SCOPES, default="lifecycle", help="what is counted")
+    add_arguments(parser)
+    given = parser.parse_args(arguments)
+    if given.top < 1:
+        parser.error("--top must be at least 1")
+    if given.kwh is not None and not 0 < given.kwh < 1e12:
+        parser.error("--kwh must be more than 0")
+    only = None if given.provider is None else cloud.provider_named(given.provider)
+    if given.provider is not None and only is None:
+        parser.error(f"no cloud {given.provider!r}; there are {', '.join(cloud.providers())}")
+    try:
+        pricing = pricing_here(given, given.pue)
+    except ValueError as error:
+        say(str(error))
+        return USAGE_ERROR
+    ranked, ours = options(only, given.scope)[: given.top], here(pricing, given.scope)
+    if not ranked:
+        say(f"no region of {only} has a {given.scope} figure; try another --scope")
+        return NOTHING_KNOWN
+    if given.json:
+        print(json.dumps(jsonable(_result(ranked, ours, pricing, given.kwh)), indent=2))
+    else:
+        print(_text(ranked, ours, pricing, given))
+    return 0
+
+
+def _text(
+    ranked: list[Option], ours: Option | None, pricing: Pricing, given: argparse.Namespace
+) -> str:
+    year = datetime.now(timezone.utc).year
+    lines = [where_table(ranked, ours, kwh=given.kwh, year_now=year), ""]
+    if any("stands in" in option.note for option in ranked) or (ours and "stands in" in ours.note):
+        lines.append("* figure of the whole country, or of a wider grid")
+    lines.append("~ PUE is an average, not the place's own figure")
+    lines.append(f"Annual figures, {given.scope}. Where they come from: --json")
+    place = pricing.place
+    if place.how == "unknown":
+        lines.append("Here is unknown, so the world average stands in: name it with --location")
+    elif ours is None:
+        lines.append(f"{place.name} has no {given.scope} figure: nothing to compare with")
+    else:
+        lines.append(f"Here is {place.name}, by {place.how}; its PUE: {pricing.pue_how}")
+    return "\n".join(lines)
+
+
+def _result(
+    ranked: list[Option], ours: Option | None, pricing: Pricing, kwh: float | None
+) -> dict[str, Any]:
+    return {
+        "here": None if ours is None else _option(ours, ours, kwh),
+        "location": asdict(pricing.place),
+        "kwh": kwh,
+        "regions": [_option(option, ours, kwh) for option in ranked],
+    }
+
+
+def _option(option: Option, ours: Option | None, kwh: float | None) -> dict[str, Any]:
+    return asdict(option) | {
+        "gco2eq_per_machine_kwh": option.gco2eq_per_machine_kwh,
+        "gco2eq": None if kwh is None or ours is None else option.grams(kwh, ours),
+        "saved_share": None if ours is None else option.saves(ours),
+    }

@@ -1,0 +1,223 @@
+"""Answers of services on disk, shared by the processes of a user: one request for all of them.
+
+A file holds figures and when they were asked for, or why there are none; never a key, never an
+address. Whatever is wrong with the disk, the answers stay in memory and nobody is told twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.intensity import Intensity, IntensityUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger("carbontracker")
+
+VARIABLE = "CARBONTRACKER_CACHE_DIR"
+FORMAT = 1
+REFUSED_S = 3600.0
+"""How long a refusal (403, 404, 410) is believed by those who come later, s."""
+REFUSALS = (401, 403, 404, 410)
+LOCK_WAIT_S = 20.0
+"""Longest wait for the process that is asking, s: longer than asking takes."""
+_LOCK_STEP_S = 0.05
+
+
+def cache_directory() -> Path:
+    """Return where answers are kept: ``CARBONTRACKER_CACHE_DIR``, else the user's cache."""
+    if given := os.environ.get(VARIABLE, "").strip():
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("carbontracker", appauthor=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service said, and when."""
+
+    at: float
+    """Seconds since 1970 at which it was asked."""
+    slots: tuple[Intensity, ...] = ()
+    reason: str = ""
+    """Why there are no slots."""
+    status: int | None = None
+    """The HTTP status that said so, if one did."""
+
+
+class Cache:
+    """Answers by name, in memory and, where that works, in a directory.
+
+    Args:
+        directory: where, made if it is not there; None for memory only.
+        wall: seconds since 1970.
+    """
+
+    def __init__(self, directory: Path | None, *, wall: Callable[[], float] = time.time) -> None:
+        self._directory = directory
+        self._wall = wall
+        self._memory: dict[str, Answer] = {}
+        self._told = False
+
+    def get(self, name: str, fresh_s: float, fetch: Callable[[], list[Intensity]]) -> Answer:
+        """Return the answer called ``name``, asking with ``fetch`` if it is older than ``fresh_s``.
+
+        Of several processes one asks and the others take what it was told. A failure that is no
+        refusal is not kept: the next one tries for itself.
+        """
+        if found := self._fresh(name, fresh_s):
+            return found
+        with self._locked(name):
+            if found := self._fresh(name, fresh_s):
+                return found
+            answer = self._fetch(fetch)
+            if answer.slots or answer.status in REFUSALS:
+                self._memory[name] = answer
+                self._write(name, answer)
+            return answer
+
+    def newest(self, name: str) -> Answer | None:
+        """Return the answer called ``name`` however old it is, if there is one with slots."""
+        known = [a for a in (self._memory.get(name), self._read(name)) if a and a.slots]
+        return max(known, key=lambda answer: answer.at, default=None)
+
+    def _fetch(self, fetch: Callable[[], list[Intensity]]) -> Answer:
+        at = self._wall()
+        try:
+            slots = fetch()
+        except IntensityUnavailable as error:
+            return Answer(at, reason=error.reason, status=error.status)
+        stamp = datetime.fromtimestamp(at, tz=timezone.utc)
+        return Answer(at, tuple(replace(slot, fetched_at=stamp) for slot in slots))
+
+    def _fresh(self, name: str, fresh_s: float) -> Answer | None:
+        for answer in (self._memory.get(name), self._read(name)):
+            if answer is None:
+                continue
+            lasts_s = fresh_s if answer.slots else REFUSED_S
+            if 0 <= self._wall() - answer.at < lasts_s:  # a time to come is a clock gone wrong
+                self._memory[name] = answer
+                return answer
+        return None
+
+    def _read(self, name: str) -> Answer | None:
+        if self._directory is None:
+            return None
+        try:
+            return _loaded(json.loads((self._directory / f"{name}.json").read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None  # not there yet, or of no use: asked again
+
+    def _write(self, name: str, answer: Answer) -> None:
+        if self._directory is None:
+            return
+        path = self._directory / f"{name}.json"
+        fresh = path.with_suffix(f".{os.getpid()}.{os.urandom(3).hex()}")
+        try:
+            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                with os.fdopen(fd, "w", encoding="utf-8") as file:
+                    json.dump(_dumped(answer), file, allow_nan=False)
+                fresh.replace(path)
+            except OSError:
+                with suppress(OSError):
+                    fresh.unlink()
+                raise
+        except OSError as error:
+            self._tell(error)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Hold the lock of ``name`` if it is to be had; without a lock the last writer wins."""
+        fd = self._lock_file(name)
+        if fd is None:
+            yield
+            return
+        import fcntl
+
+        try:
+            deadline = time.monotonic() + LOCK_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(_LOCK_STEP_S)
+                except OSError:  # a file system without locks
+                    break
+            yield
+        finally:
+            with suppress(OSError):
+                # Not by closing alone: a child forked meanwhile would go on holding it.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+
+    def _lock_file(self, name: str) -> int | None:
+        if self._directory is None:
+            return None
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(
+                self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            self._tell(error)
+            return None
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "carbontracker: carbon intensities are kept in memory only: %s; name another "
+                "directory with %s",
+                error,
+                VARIABLE,
+            )
+
+
+def _dumped(answer: Answer) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "at": answer.at,
+        "reason": answer.reason,
+        "status": answer.status,
+        "slots": [slot.as_dict() for slot in answer.slots],
+    }
+
+
+def _loaded(document: Any) -> Answer | None:
+    """Return the answer in a file.
+
+    Raises:
+        ValueError, TypeError, KeyError: the file holds something else.
+    """
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None
+    slots = tuple(intensity_from(slot) for slot in document["slots"])
+    return Answer(float(document["at"]), slots, str(document["reason"]), document["status"])
+
+
+def intensity_from(record: dict[str, Any]) -> Intensity:
+    """Return the figure whose ``as_dict`` this is; fields it lacks get their defaults.
+
+    Raises:
+        ValueError, TypeError: it is no such thing.
+    """
+    known = {f.name for f in fields(Intensity)}
+    values = {key: value for key, value in record.items() if key in known}
+    for key in ("start", "end", "fetched_at"):
+        if isinstance(values.get(key), str):
+            values[key] = datetime.fromisoformat(values[key])
+    return Intensity(**values)

@@ -1,0 +1,181 @@
+"""Which provider is asked: what the user wants, where, and with which keys. Off unless wanted.
+
+Nothing is asked of a service unless ``intensity=``, ``CARBONTRACKER_INTENSITY`` or ``api_keys``
+names one: the table is the default, and ``CARBONTRACKER_OFFLINE=1`` has the last word.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, cast
+
+from carbontracker.data import WORLD
+from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.live import Live, nature
+from carbontracker.intensity.service import named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
+
+    from carbontracker.intensity import Provider
+
+    Wanted: TypeAlias = "float | str | Provider | None"
+
+logger = logging.getLogger("carbontracker")
+
+INTENSITY = "CARBONTRACKER_INTENSITY"
+OFFLINE = "CARBONTRACKER_OFFLINE"
+AUTO = "auto"
+
+
+class Somewhere(Protocol):
+    """A place, as far as it matters here."""
+
+    @property
+    def zone(self) -> str:
+        """Return the zone of the table."""
+        ...
+
+    @property
+    def grid_zone(self) -> str:
+        """Return the zone to ask live services for, which may be finer."""
+        ...
+
+
+def offline() -> bool:
+    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network."""
+    return os.environ.get(OFFLINE, "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def parsed(text: str) -> Wanted:
+    """Return what a text asks for: a number, ``auto``, or a provider's name with its zone.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = text.strip()
+    try:
+        return float(text)
+    except ValueError:
+        name = text.partition(":")[0].lower()
+    if name not in (AUTO, *PROVIDERS) or name == "constant":
+        raise ValueError(
+            f"intensity is a number of gCO2eq/kWh, {AUTO}, or one of "
+            f"{', '.join(name for name in PROVIDERS if name != 'constant')}; got {text!r}"
+        )
+    return name + text[len(name) :]
+
+
+def wished(
+    intensity: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+) -> tuple[Wanted, Provider, Provider | None]:
+    """Return what is wanted, the provider for footprints, and the one for advice if there is one.
+
+    The argument goes before ``CARBONTRACKER_INTENSITY``, which cannot stop a job: what it says
+    wrongly is warned of, and the table is used.
+
+    Raises:
+        ValueError: the argument is no intensity, or its provider lacks a key.
+    """
+    if intensity is None and (text := os.environ.get(INTENSITY, "").strip()):
+        try:
+            wanted = parsed(text)
+            return wanted, *choose(wanted, place, api_keys)
+        except ValueError as error:
+            logger.warning("carbontracker: %s: %s; the table is used", INTENSITY, error)
+    wanted = parsed(intensity) if isinstance(intensity, str) else intensity
+    return wanted, *choose(wanted, place, api_keys)
+
+
+def choose(
+    wanted: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+) -> tuple[Provider, Provider | None]:
+    """Return the provider for footprints, and the one for advice if it is a marginal one.
+
+    Raises:
+        ValueError: there is no such provider, it lacks a key, or the figure is impossible.
+    """
+    if wanted is None or wanted == "table":
+        return provider("table"), None
+    if isinstance(wanted, (int, float)):
+        return provider("constant", gco2eq_per_kwh=wanted), None
+    keys = {name.lower(): key for name, key in api_keys.items()}
+    if isinstance(wanted, str):
+        name, _, zone = wanted.partition(":")
+        asked = _automatic(place.grid_zone, keys) if name == AUTO else [built(name.lower(), keys)]
+    else:
+        zone, asked = "", [_adopted(wanted)]
+    zone = zone or place.grid_zone
+    unknown = zone == WORLD and isinstance(wanted, str)
+    if not asked or offline() or unknown:
+        why = (
+            f"{OFFLINE} is set"
+            if offline()
+            else "the location is unknown"
+            if unknown
+            else (f"none without a key knows {zone}")
+        )
+        logger.info("carbontracker: no live carbon intensity: %s", why)
+        return provider("table"), None
+    first = asked[0]
+    if nature(first)[1] == "marginal":
+        return provider("table"), Live(first, zone, None)
+    return Live(asked, zone, fallback(place.zone, nature(first)[0])), None
+
+
+def built(name: str, keys: Mapping[str, str]) -> Provider:
+    """Return the provider called ``name``, with its key if there is one.
+
+    Raises:
+        ValueError: there is no such provider, or it lacks a key.
+    """
+    return provider(name, **({"api_key": keys[name]} if name in keys else {}))
+
+
+def fallback(zone: str, scope: str) -> Intensity | None:
+    """Return the table's figure that stands in for a provider's of this scope, if there is one.
+
+    A provider that does not state its scope is stood in for by the lifecycle figure, which then
+    goes without a scope too, and says so.
+    """
+    try:
+        figure = provider("table", scope="lifecycle" if scope == "unknown" else scope).now(zone)
+    except (IntensityUnavailable, ValueError):
+        return None
+    if scope != "unknown":
+        return figure
+    note = "a lifecycle figure beside figures whose scope is not stated"
+    return replace(figure, scope=scope, note=f"{note}; {figure.note}" if figure.note else note)
+
+
+def _automatic(zone: str, keys: Mapping[str, str]) -> list[Provider]:
+    """Return who is asked of a zone: those with a key, then who needs none, the nearest first."""
+    country = zone.partition("-")[0]
+    with_keys = [
+        name
+        for name, listed in PROVIDERS.items()
+        if listed.key and (name in keys or os.environ.get(named(name, "KEY"), "").strip())
+    ]
+    without = sorted(
+        (name for name, listed in PROVIDERS.items() if country in listed.countries.split()),
+        key=lambda name: len(PROVIDERS[name].countries),
+    )
+    found = [built(name, keys) for name in (*with_keys, *without)]
+    return [one for one in found if nature(one)[1] == "average"]
+
+
+def _adopted(given: object) -> Provider:
+    """Return a provider of the user's own.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not callable(getattr(given, "between", None)) or not getattr(given, "name", ""):
+        raise ValueError(
+            "intensity is a number, a provider's name, or an object with a name and a method "
+            f"between(zone, start, end), not {type(given).__name__}"
+        )
+    return cast("Provider", given)

@@ -1,0 +1,241 @@
+"""Which figure holds when: what a provider has said so far, laid over time. Pure arithmetic.
+
+For each moment the first of these that there is, in this order:
+
+1. the slot that contains it, measured or estimated;
+2. the slot before it, while that is fresh;
+3. the forecast's slot;
+4. the slot before it, as long as the provider's figures may be used at all;
+5. after the forecast's horizon the same hour of its last day; without a forecast the newest slot;
+6. the year's figure of the table, of the same scope, or, if the table has none, the nearest slot.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from carbontracker.intensity import KINDS, IntensityUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from carbontracker.intensity import Intensity
+
+    Piece = tuple[datetime, datetime, Intensity]
+
+DAY = timedelta(days=1)
+FORESEEN = ("forecast", "extrapolated")
+MINUTE = timedelta(minutes=1)
+INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """What a provider has said by ``now``."""
+
+    past: tuple[Intensity, ...] = ()
+    """Slots measured or estimated, in time order, none overlapping another."""
+    foreseen: tuple[Intensity, ...] = ()
+    """Slots of the forecast, likewise."""
+    fallback: Intensity | None = None
+    """The year's figure of the same scope, if the table has one."""
+    reason: str = ""
+    """Why the newest slots are not there, if they are not."""
+    fresh: timedelta = timedelta(hours=3)
+    """How long after its end a slot is as good as one of now."""
+    last_resort: timedelta = timedelta(hours=24)
+    """How long after its end a slot may still be used."""
+
+    def cover(self, start: datetime, end: datetime, now: datetime) -> list[Intensity]:
+        """Return slots that cover ``start`` to ``end`` without gap, in time order.
+
+        Where several sources meet, a slot ends where the next begins; the first and the last may
+        reach beyond the ends. A single figure for all of it is an open slot, as the table's is.
+
+        Raises:
+            IntensityUnavailable: there is no figure at all.
+        """
+        if not (self.past or self.foreseen or self.fallback):
+            raise IntensityUnavailable(self.reason or "no figure has arrived yet")
+        end = max(end, start + INSTANT)
+        if now < end <= now + MINUTE:
+            now = end  # a clock read a moment earlier makes no future
+        gaps, pieces = [(start, end)], []
+        for layer in self._layers(start, end, now):
+            if not gaps:
+                break
+            found, gaps = _fill(gaps, layer)
+            pieces += found
+        pieces += [(a, b, self._last(a, b)) for a, b in gaps]
+        pieces.sort(key=lambda piece: piece[0])
+        return [_bounded(piece, start, end) for piece in pieces]
+
+    def _layers(self, start: datetime, end: datetime, now: datetime) -> Iterable[list[Piece]]:
+        yield _pieces(self.past)
+        yield self._held(self.fresh, now)
+        yield self._first_held_back()
+        yield _pieces(self.foreseen)
+        yield self._held(self.last_resort, now)
+        if end > now:
+            yield _pieces(self._extrapolated(end))
+            yield self._newest_held(now, end)
+
+    def _held(self, longest: timedelta, now: datetime) -> list[Piece]:
+        """Return each slot once more for the gap after it, up to ``longest`` and to now."""
+        pieces = []
+        for slot, following in zip_longest(self.past, self.past[1:]):
+            begin = _end(slot)
+            finish = min(now, begin + longest)
+            if following is not None:
+                finish = min(finish, _start(following))
+            if finish > begin:
+                pieces.append((begin, finish, _standing_in(slot, f"held from {_clock(slot)}")))
+        return pieces
+
+    def _first_held_back(self) -> list[Piece]:
+        if not self.past:
+            return []
+        first = self.past[0]
+        figure = _standing_in(first, f"the first there is, of {_clock(first)}")
+        return [(_start(first) - self.fresh, _start(first), figure)]
+
+    def _extrapolated(self, end: datetime) -> list[Intensity]:
+        """Return the last day that is foreseen, again and again from the horizon to ``end``."""
+        if not self.foreseen:
+            return []
+        horizon = _end(self.foreseen[-1])
+        known = [*(s for s in self.past if _end(s) <= _start(self.foreseen[0])), *self.foreseen]
+        day = [slot for slot in known if _start(slot) >= horizon - DAY]
+        note = "the same hour of the last day foreseen: extrapolated"
+        slots = []
+        for repeat in range(1, (end - horizon) // DAY + 2):
+            slots += [
+                replace(
+                    slot,
+                    start=_start(slot) + repeat * DAY,
+                    end=_end(slot) + repeat * DAY,
+                    kind="extrapolated",
+                    note=_noted(note, slot.note),
+                )
+                for slot in day
+                if _start(slot) + repeat * DAY < end
+            ]
+        return slots
+
+    def _newest_held(self, now: datetime, end: datetime) -> list[Piece]:
+        newest = self.past[-1] if self.past else None
+        if newest is None or now - _end(newest) > self.last_resort:
+            return []
+        figure = _standing_in(newest, f"the newest there is, of {_clock(newest)}")
+        return [(now, end, replace(figure, kind="extrapolated"))]
+
+    def _last(self, start: datetime, end: datetime) -> Intensity:
+        """Return what stands in for a gap that nothing fills."""
+        if self.fallback is not None:
+            note = f"{self.reason or 'no figure for that time'}: annual figure of the table"
+            return replace(self.fallback, note=_noted(note, self.fallback.note))
+        nearest = min(
+            (*self.past, *self.foreseen), key=lambda s: max(_start(s) - end, start - _end(s))
+        )
+        note = f"the nearest there is, of {_clock(nearest)}: no {nearest.scope} figure in the table"
+        return _standing_in(nearest, note)
+
+
+def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensity, ...]:
+    """Return both in time order; of two slots that begin together the better, else the newer.
+
+    A forecast never takes the place of what was measured; a slot that reaches into the one after it
+    is cut.
+    """
+    by_start: dict[datetime, Intensity] = {}
+    for slot in (*old, *new):
+        known = by_start.get(_start(slot))
+        if known is None or not (slot.kind in FORESEEN and known.kind not in FORESEEN):
+            by_start[_start(slot)] = slot
+    ordered = [by_start[key] for key in sorted(by_start)]
+    return tuple(
+        replace(slot, end=_start(after)) if after and _end(slot) > _start(after) else slot
+        for slot, after in zip_longest(ordered, ordered[1:])
+    )
+
+
+def shares(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:
+    """Return which share of the energy met which kind of figure; they add up to 1.
+
+    The world's average is a kind of its own, ``world``. Without energy each slot counts the same.
+    """
+    from carbontracker.data import WORLD
+
+    total = sum(joules for joules, _ in parts)
+    weights = [joules / total if total > 0 else 1 / len(parts) for joules, _ in parts]
+    found = dict.fromkeys((*KINDS, "world"), 0.0)
+    for weight, (_, used) in zip(weights, parts, strict=True):
+        found["world" if used.zone == WORLD and used.kind == "annual" else used.kind] += weight
+    return {kind: share for kind, share in found.items() if share}
+
+
+def _start(slot: Intensity) -> datetime:
+    if slot.start is None:
+        raise ValueError("a slot of a series has a beginning")
+    return slot.start
+
+
+def _end(slot: Intensity) -> datetime:
+    if slot.end is None:
+        raise ValueError("a slot of a series has an end")
+    return slot.end
+
+
+def _pieces(slots: Iterable[Intensity]) -> list[Piece]:
+    return [(_start(slot), _end(slot), slot) for slot in slots]
+
+
+def _fill(
+    gaps: Sequence[tuple[datetime, datetime]], layer: Sequence[Piece]
+) -> tuple[list[Piece], list[tuple[datetime, datetime]]]:
+    """Return the parts of the layer that lie in the gaps, and the gaps that are left."""
+    ends = [end for _, end, _ in layer]
+    pieces: list[Piece] = []
+    left: list[tuple[datetime, datetime]] = []
+    for start, end in gaps:
+        at = start
+        for begin, finish, figure in layer[bisect_right(ends, start) :]:
+            if begin >= end:
+                break
+            if begin > at:
+                left.append((at, begin))
+            pieces.append((max(begin, at), min(finish, end), figure))
+            at = min(finish, end)
+        if at < end:
+            left.append((at, end))
+    return pieces, left
+
+
+def _bounded(piece: Piece, start: datetime, end: datetime) -> Intensity:
+    """Return the figure as a slot that ends where its neighbours begin."""
+    begin, finish, figure = piece
+    if (begin, finish) == (start, end) and figure.start is None:
+        return figure
+    inner_start, inner_end = figure.start, figure.end
+    if inner_start is None or begin > start or inner_start > begin:
+        inner_start = begin
+    if inner_end is None or finish < end or inner_end < finish:
+        inner_end = finish
+    return replace(figure, start=inner_start, end=inner_end)
+
+
+def _standing_in(slot: Intensity, note: str) -> Intensity:
+    """Return the figure for another time than its own: an estimate, however it was found."""
+    return replace(slot, start=None, end=None, kind="estimated", note=_noted(note, slot.note))
+
+
+def _clock(slot: Intensity) -> str:
+    return f"{_start(slot):%Y-%m-%d %H:%M} UTC"
+
+
+def _noted(note: str, further: str) -> str:
+    return f"{note}; {further}" if further else note

@@ -1,0 +1,278 @@
+"""What the live providers have in common: address, key, questions, and figures from answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlencode
+
+from carbontracker.intensity import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from carbontracker.intensity.http import Client
+
+logger = logging.getLogger("carbontracker")
+
+HOUR = timedelta(hours=1)
+
+
+def utc_now() -> datetime:
+    """Return the time, aware, UTC."""
+    return datetime.now(timezone.utc)
+
+
+def named(name: str, what: str) -> str:
+    """Return the environment variable of a provider's setting: ``CARBONTRACKER_<NAME>_<WHAT>``."""
+    return f"CARBONTRACKER_{name.upper()}_{what}"
+
+
+class Service:
+    """A provider that is asked over HTTP; a subclass says what its answers mean.
+
+    Args:
+        api_key: what lets us in; never shown, logged, cached or recorded. Else
+            ``CARBONTRACKER_<NAME>_KEY``.
+        url: base of the service; else ``CARBONTRACKER_<NAME>_URL``, else the public one.
+        client: asks; gives tests a clock of their own.
+        clock: the time, aware, UTC.
+
+    Raises:
+        ValueError: the service takes a key and none is given.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    URL: ClassVar[str]
+    needs_key: ClassVar[bool] = False
+    source: ClassVar[str]
+    licence: ClassVar[str]
+    signal: ClassVar[str] = "average"
+    scope: str = "unknown"
+
+    every_s: ClassVar[float] = 900.0
+    """Seconds between two questions: the service's own cadence."""
+    fresh_s: ClassVar[float] = 3 * 3600.0
+    """How long after its slot a figure is as good as one of now, s."""
+    last_resort_s: ClassVar[float] = 24 * 3600.0
+    """How long after its slot a figure may still be used, s."""
+    has_history: ClassVar[bool] = True
+    has_forecast: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        api_key: str = "",
+        url: str | None = None,
+        client: Client | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        # Files end in newlines.
+        self._key = (api_key or os.environ.get(named(self.name, "KEY"), "")).strip()
+        if self.needs_key and not self._key:
+            raise ValueError(
+                f"{self.title} takes a key: give api_keys={{{self.name!r}: ...}} or "
+                f"{named(self.name, 'KEY')}"
+            )
+        base = url or os.environ.get(named(self.name, "URL"), "").strip() or self.URL
+        self._url = base.rstrip("/")
+        self._client = client
+        self._clock = clock
+        self._told: set[str] = set()
+
+    def __repr__(self) -> str:
+        """Return the name; a key is nobody's business."""
+        return f"<{type(self).__name__}>"
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a text that differs where address, key or scope do, and tells none of them."""
+        import hashlib  # loads OpenSSL, which a run without live figures can do without
+
+        told = "\0".join((self._url, self.scope, *self._secrets()))
+        return hashlib.sha256(told.encode()).hexdigest()[:10]
+
+    def now(self, zone: str) -> Intensity:
+        """Return the newest figure that is not in the future.
+
+        Raises:
+            IntensityUnavailable: there is none that is fresh.
+        """
+        now = self._clock()
+        slots = self.between(zone, now - timedelta(seconds=self.fresh_s), now)
+        past = [slot for slot in slots if slot.start is not None and slot.start <= now]
+        if past:
+            return past[-1]
+        raise IntensityUnavailable(f"{self.title} has no recent figure for {zone}")
+
+    def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the slots known for ``start`` to ``end``.
+
+        Raises:
+            IntensityUnavailable: there are none, or the service has no history.
+        """
+        raise IntensityUnavailable(f"{self.title} has no history")
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the slots foreseen for ``start`` to ``end``.
+
+        Raises:
+            IntensityUnavailable: there are none, or the service has no forecast.
+        """
+        raise IntensityUnavailable(f"{self.title} has no forecast")
+
+    def ask(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Return the JSON document at ``path``.
+
+        Raises:
+            IntensityUnavailable: there is none; the reason holds no secret.
+        """
+        from carbontracker.intensity.http import redacted, words_of_error
+
+        body = self.ask_bytes(path, query, headers)
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            raise IntensityUnavailable(f"{self.title} sent no JSON") from None
+        if isinstance(answer, dict) and answer.get("error"):
+            # Some gateways say 200 to everything: this is their "there is none".
+            said = redacted(words_of_error(answer), self._secrets())
+            raise IntensityUnavailable(f"{self.title} has no figure: {said}", status=404)
+        return answer
+
+    def ask_bytes(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Return what is at ``path``, or at a whole address; raises as ``ask`` does."""
+        from carbontracker.intensity.http import Ask, Client
+
+        if self._client is None:
+            self._client = Client()
+        text = urlencode(query or {}, quote_via=quote)  # a space is %20, which all understand
+        url = path if "://" in path else f"{self._url}{path}"
+        url += f"?{text}" if text else ""
+        return self._client.get(Ask(url, headers or {}, self._secrets()))
+
+    def slot(
+        self, value: Any, zone: str, start: datetime, end: datetime, kind: str
+    ) -> list[Intensity]:
+        """Return the figure as a list of one, or of none where ``value`` (gCO2eq/kWh) is no figure.
+
+        A missing value is common and passes in silence; an impossible one is said once.
+        """
+        if value is None:
+            return []
+        grams = number(value)
+        if not 0 <= grams <= MAX_GCO2EQ_PER_KWH:
+            self.tell_once(f"{self.title} sent {value!r:.40} as gCO2eq/kWh, which is left out")
+            return []
+        return [
+            Intensity(
+                grams, zone, zone, None, self.scope, kind, self.signal, self.source, self.licence,
+                start, end, provider=self.name,
+            )
+        ]  # fmt: skip
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Turn an answer of another shape into a reason."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            raise IntensityUnavailable(f"{self.title} sent an answer of another shape") from None
+
+    def tell_once(self, message: str) -> None:
+        """Warn, unless the same was said before."""
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("carbontracker: %s", message)
+
+    def _secrets(self) -> tuple[str, ...]:
+        return (self._key,) if self._key else ()
+
+
+def number(value: Any, *, text: bool = False) -> float:
+    """Return ``value`` as a float, NaN if it is none; a bool is none, and a text only if asked."""
+    if text and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def moment(text: Any, *, naive: timezone | None = None) -> datetime:
+    """Return an ISO 8601 time, aware, UTC.
+
+    Args:
+        text: the time, with ``Z`` or an offset.
+        naive: the zone of a time that names none; by default such a time is refused.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    # Python 3.10 does not know the Z of ISO 8601.
+    found = datetime.fromisoformat(str(text).strip().replace("Z", "+00:00"))
+    if found.utcoffset() is None:
+        if naive is None:
+            raise ValueError(f"a time without a zone: {str(text)!r:.40}")
+        found = found.replace(tzinfo=naive)
+    return found.astimezone(timezone.utc)
+
+
+def iso(when: datetime) -> str:
+    """Return a moment as ``2026-11-23T09:30:00Z``."""
+    return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def overlapping(
+    slots: Iterable[Intensity], start: datetime, end: datetime, nothing: str
+) -> list[Intensity]:
+    """Return the slots that touch ``start`` to ``end``, in time order, each moment once.
+
+    Raises:
+        IntensityUnavailable: no slot does; ``nothing`` is the reason.
+    """
+    by_start = {s.start: s for s in slots if s.start and s.end and s.end > start and s.start <= end}
+    if not by_start:
+        raise IntensityUnavailable(nothing)
+    return [by_start[key] for key in sorted(by_start)]
+
+
+def windows(start: datetime, end: datetime, longest: timedelta) -> list[tuple[datetime, datetime]]:
+    """Return ``start`` to ``end`` cut into pieces no longer than a service answers at once."""
+    pieces = []
+    while start < end:
+        pieces.append((start, min(end, start + longest)))
+        start += longest
+    return pieces or [(start, end)]
+
+
+def table(answer: Any, key: str, title: str) -> list[dict[str, Any]]:
+    """Return the list of objects under ``key`` of an answer.
+
+    Raises:
+        IntensityUnavailable: the answer has another shape.
+    """
+    found = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(found, list):
+        raise IntensityUnavailable(f"{title} sent an answer of another shape")
+    return [row for row in found if isinstance(row, dict)]

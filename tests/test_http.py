@@ -1,0 +1,272 @@
+"""How a service is asked: bounded in time and size, politely, and without telling a secret."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from email.utils import formatdate
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from carbontracker.intensity import IntensityUnavailable
+from carbontracker.intensity.http import Ask, Client, Limits, redacted, retry_after_s
+from tests.support.intensity_server import Asked, Reply, refused, serving
+from tests.support.intensity_services import KEY, quick
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OK = Reply({"fine": True})
+
+
+def get(url: str, client: Client | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+    return (client or quick()).get(Ask(url, headers or {}, (KEY,)))
+
+
+def refusal(
+    url: str, client: Client | None = None, headers: Mapping[str, str] | None = None
+) -> str:
+    """Return the reason why nothing comes from ``url``."""
+    with pytest.raises(IntensityUnavailable) as caught:
+        get(url, client, headers)
+    return caught.value.reason
+
+
+def test_who_asks_and_for_what() -> None:
+    with serving(OK) as server:
+        assert get(server.url) == b'{"fine": true}'
+    (asked,) = server.asked
+    assert asked.headers["accept"] == "application/json"
+    assert asked.headers["user-agent"].startswith("carbontracker/")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_what_may_pass_is_asked_twice_more_with_growing_pauses(status: int) -> None:
+    slept: list[float] = []
+    with serving(Reply(b"", status)) as server:
+        assert f"answered {status}" in refusal(server.url, quick(slept))
+    assert len(server.asked) == 3
+    assert slept == [1.0, 2.0]  # spread 0.5 is the middle of the jitter
+
+
+def test_jitter_is_half_to_one_and_a_half() -> None:
+    for spread, expected in ((0.0, [0.5, 1.0]), (1.0, [1.5, 3.0])):
+        slept: list[float] = []
+        client = Client(sleep=slept.append, spread=partial(float, spread))
+        with serving(Reply(b"", 500)) as server:
+            refusal(server.url, client)
+        assert slept == expected
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418, 501])
+def test_what_is_final_is_asked_once(status: int) -> None:
+    client = quick()
+    with serving(Reply(b"", status)) as server:
+        for _ in range(5):
+            with pytest.raises(IntensityUnavailable) as caught:
+                get(server.url, client)
+            assert caught.value.status == status
+    assert len(server.asked) == 5  # it answers, so it is not left alone either
+
+
+def test_retry_after_in_seconds_and_as_a_date() -> None:
+    now = 1_800_000_000.0
+    assert retry_after_s("7", now) == 7.0
+    assert retry_after_s(formatdate(now + 42, usegmt=True), now) == 42.0
+    assert retry_after_s(formatdate(now - 42, usegmt=True), now) == 0.0
+    for nonsense in (None, "", "soon", "-3", "1.5"):
+        assert retry_after_s(nonsense, now) is None
+    slept: list[float] = []
+    replies = [Reply(b"", 429, {"Retry-After": "60"}), OK]
+    with serving(replies) as server:
+        assert get(server.url, quick(slept))
+    assert slept == [60.0]
+
+
+def test_a_longer_retry_after_is_a_cool_down() -> None:
+    times, slept = [1000.0], list[float]()
+    client = quick(slept, clock=lambda: times[0])
+    with serving([Reply(b"", 429, {"Retry-After": "61"}), OK]) as server:
+        assert "answered 429" in refusal(server.url, client)
+        assert "is left alone for 61 s: it answered 429" in refusal(server.url, client)
+        assert len(server.asked) == 1
+        times[0] += 61.5
+        assert get(server.url, client)
+    assert slept == []
+
+
+def test_a_host_that_keeps_failing_is_left_alone_longer_and_longer() -> None:
+    times = [0.0]
+    client = quick(clock=lambda: times[0])
+    with serving(Reply(b"", 500)) as server:
+        for _ in range(3):
+            assert "answered 500" in refusal(server.url, client)
+        pauses = []
+        for _ in range(6):
+            told = refusal(server.url, client)
+            pauses.append(float(told.split(" for ")[1].split(" s")[0]))
+            times[0] += pauses[-1] + 0.5
+            refusal(server.url, client)
+        assert pauses == [300, 600, 1200, 2400, 3600, 3600]
+        assert len(server.asked) == 3 * (3 + 6)
+        server.script = lambda _: OK
+        times[0] += 3601
+        assert get(server.url, client)
+        server.script = lambda _: Reply(b"", 500)
+        assert "answered 500" in refusal(server.url, client)  # counted anew
+        assert "answered 500" in refusal(server.url, client)
+
+
+def test_hosts_are_left_alone_one_by_one() -> None:
+    client = quick()
+    with serving(Reply(b"", 500)) as bad, serving(OK) as good:
+        for _ in range(3):
+            refusal(bad.url, client)
+        assert "left alone" in refusal(bad.url, client)
+        assert get(good.url, client)
+
+
+def test_nobody_there_and_no_such_address() -> None:
+    assert "cannot be reached" in refusal(refused())
+    for address in ("ftp://127.0.0.1/x", "file:///etc/passwd", "no address", ""):
+        assert "is no http or https address" in refusal(address)
+    assert "cannot be asked" in refusal("http://127.0.0.1:port")
+    assert "the address of the service is none" in refusal("http://[")
+    assert "cannot be asked" in refusal("http://127.0.0.1:9", headers={"x": f"a\n{KEY}\n"})
+
+
+@pytest.mark.parametrize("where", ["until", "body_until"])
+def test_silence_ends_with_the_read_time_out_and_is_not_tried_again(where: str) -> None:
+    never = threading.Event()
+    with serving(Reply(b"late", **{where: never})) as server:  # type: ignore[arg-type]
+        assert "does not answer" in refusal(server.url)
+        never.set()
+    assert len(server.asked) == 1
+
+
+def test_a_body_that_trickles_ends_with_the_total() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            try:
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.02)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    client = Client(Limits(connect_s=1, read_s=1, total_s=0.2))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert "took too long" in refusal(url, client)
+    thread.join()
+    listener.close()
+
+
+def test_five_megabytes_and_no_more() -> None:
+    with serving([Reply(b" " * 5_000_000), Reply(b" " * 5_000_001)]) as server:
+        assert len(get(server.url)) == 5_000_000
+        assert "sent more than 5000000 bytes" in refusal(server.url)
+
+
+def test_an_answer_cut_short_is_none() -> None:
+    with serving(Reply(b"[1]", cut=True)) as server:
+        assert "cut its answer short" in refusal(server.url)
+
+
+def test_an_answer_that_is_no_http_at_all() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def babble() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"220 smtp.example ESMTP " + KEY.encode() + b"\r\n")
+
+    thread = threading.Thread(target=babble)
+    thread.start()
+    told = refusal(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    thread.join()
+    listener.close()
+    assert "cannot be asked: BadStatusLine" in told
+
+
+def test_redirects_three_and_no_more() -> None:
+    hops = iter(range(100))
+
+    def script(asked: Asked) -> Reply:
+        hop = next(hops)
+        return OK if asked.path == "/3" else Reply({}, 302, {"Location": f"/{hop + 1}"})
+
+    with serving(script) as server:
+        assert get(server.url, headers={"auth-token": KEY})
+        assert {one.headers["auth-token"] for one in server.asked} == {KEY}  # the same host
+    with serving(lambda _: Reply({}, 307, {"Location": "/again"})) as server:
+        assert "more than 3 times" in refusal(server.url)
+        assert len(server.asked) == 4
+
+
+def test_another_host_gets_no_key_and_no_way_leads_out_of_https() -> None:
+    with (
+        serving(OK) as elsewhere,
+        serving(Reply({}, 302, {"Location": f"{elsewhere.url}/x"})) as server,
+    ):
+        headers = {"auth-token": KEY, "Authorization": f"Bearer {KEY}", "X-Api-Key": KEY}
+        assert get(server.url, headers=headers)
+    (asked,) = elsewhere.asked
+    assert set(asked.headers) <= {"accept", "user-agent", "host", "connection", "accept-encoding"}
+    for target in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
+        with serving(Reply({}, 302, {"Location": target})) as server:
+            assert "is no http or https address" in refusal(server.url)
+    with serving(Reply({}, 302, {"Location": "http://["})) as server:
+        assert "sends on to what is no address" in refusal(server.url)
+
+
+def test_an_ipv6_only_host() -> None:
+    try:
+        with serving(OK, host="::1") as server:
+            assert "[::1]" in server.url
+            assert get(server.url)
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+
+
+def test_proxies_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(OK) as proxy, serving(OK) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        assert get("http://carbon.example/latest")
+        assert proxy.asked[0].headers["host"] == "carbon.example"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert get(server.url)
+        assert len(server.asked) == 1
+
+
+def test_secrets_are_taken_out_in_every_form() -> None:
+    from urllib.parse import quote
+
+    text = f"one {KEY}, two {quote(KEY)}, three {quote(KEY, safe='')}\r\nfour"
+    assert redacted(text, (KEY,)) == "one ***, two ***, three *** four"
+    assert redacted("nothing", ("",)) == "nothing"
+
+
+def test_an_error_says_what_the_service_says_without_the_key() -> None:
+    long = "x" * 1000
+    for body, told in (
+        ({"error": f"Token {KEY} unauthorized"}, "answered 401: Token *** unauthorized"),
+        ({"message": "no\nsuch\x1b[31m zone"}, "answered 401: no such [31m zone"),
+        ({"error": {"code": "API_KEY_INVALID", "message": "bad key"}}, "answered 401: bad key"),
+        ({"error": long}, f"answered 401: {long[:160]}"),
+        ([1], "answered 401"),
+        (b"<html>", "answered 401"),
+    ):
+        with serving(Reply(body, 401)) as server:
+            assert refusal(server.url).endswith(told)

@@ -1,0 +1,104 @@
+"""From a live service on loopback to ``when``, ``advise=True`` and a price that comes late."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from carbontracker.cli import main
+from carbontracker.tracker import CarbonTracker
+from tests.support.programs import hide_sensors, read_record
+from tests.support.services import Reply, Request, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.services import Server
+
+CHEAP_FROM, CHEAP_UNTIL = timedelta(hours=20), timedelta(hours=26)
+"""After the full hour in which the test runs: 50 instead of 200 gCO2eq/kWh."""
+HOUR = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+
+
+def danish(request: Request) -> Reply:
+    """Answer as Energi Data Service: naive UTC, five minutes, two areas."""
+    if request.path.startswith("/json"):
+        return Reply('{"country": "DK", "region": "Central Jutland"}')
+    dataset = urlsplit(request.path).path.rpartition("/")[2]
+    begin, count = (HOUR, 12 * 48) if dataset == "CO2EmisProg" else (HOUR - timedelta(days=1), 288)
+    records = []
+    for i in range(count + 12):
+        moment = begin + timedelta(minutes=5 * i)
+        cheap = CHEAP_FROM <= moment - HOUR < CHEAP_UNTIL
+        records += [
+            {
+                "Minutes5UTC": moment.strftime("%Y-%m-%dT%H:%M:%S"),
+                "PriceArea": area,
+                "CO2Emission": 50.0 if cheap else 200.0,
+            }
+            for area in ("DK1", "DK2")
+        ]
+    return Reply(json.dumps({"total": len(records), "dataset": dataset, "records": records}))
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    hide_sensors(monkeypatch, tmp_path)
+    monkeypatch.delenv("TZ", raising=False)
+    with serving(danish) as (server, url):
+        monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", url)
+        monkeypatch.setenv("CARBONTRACKER_LOOKUP_URL", f"{url}/json")
+        yield server
+
+
+def test_when_asks_the_finer_zone(service: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--hours", "6", "--intensity", "energidataservice", "--json"]
+    assert main(["when", *arguments, "--location", "DK-DK1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert datetime.fromisoformat(found["best"]["start"]) == HOUR + CHEAP_FROM
+    assert found["best"]["gco2eq_per_kwh"] == pytest.approx(50)
+    assert found["saved_share"] == pytest.approx(0.75)
+    assert {slot["zone"] for slot in found["slots"]} == {"DK-DK1"}
+    areas = [parse_qs(urlsplit(request.path).query)["filter"] for request in service.asked]
+    assert areas
+    assert all("DK1" in area[0] and "DK2" not in area[0] for area in areas)
+
+
+def test_when_the_service_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
+    assert main(["when", "--hours", "6", "--location", "DK"]) == 3
+    assert "CARBONTRACKER_OFFLINE" in capsys.readouterr().err
+
+
+def test_advice_and_a_live_price_for_a_place_that_is_found_late(
+    service: Server,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.delenv("CARBONTRACKER_LOCATE")
+    tracker = CarbonTracker(
+        epochs=1, sim_cpu="A", sim_cpu_tdp=100.0, components="cpu", advise=True, intensity="auto"
+    )
+    assert service.asked == []
+    tracker.epoch_start()
+    assert tracker._aside is not None
+    tracker._aside.wait(30)
+    tracker.epoch_end()
+    assert tracker.result is not None
+    used = tracker.result.footprint.intensity
+    assert used.scope == "direct"
+    assert used.gco2eq_per_kwh == pytest.approx(200)
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "Advice" in one]
+    assert " would save 75 %" in line
+    events = {event["event"]: event for event in read_record(tmp_path / "records")}
+    assert events["run_started"]["pricing"]["location"]["zone"] == "WORLD"
+    assert events["located"]["pricing"]["location"]["zone"] == "DK"
+    assert events["advice"]["start_saves"] == pytest.approx(0.75)
