@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -118,6 +119,14 @@ def test_a_host_that_keeps_failing_is_left_alone_longer_and_longer() -> None:
         server.script = lambda _: Reply(b"", 500)
         assert "answered 500" in refusal(server.url, client)  # counted anew
         assert "answered 500" in refusal(server.url, client)
+
+
+def test_the_generator_of_a_training_is_left_alone() -> None:
+    random.seed(7)
+    before = random.getstate()
+    with serving([Reply(b"", 500), OK]) as server:
+        assert get(server.url, Client(sleep=lambda _: None))
+    assert random.getstate() == before
 
 
 def test_hosts_are_left_alone_one_by_one() -> None:

@@ -343,14 +343,53 @@ def test_a_marginal_provider_advises_and_prices_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, "no live provider is asked for DK"),
+        ({}, "nobody foresees US without a key"),
+        ({"intensity": "auto"}, "nobody foresees US without a key"),
+        ({"location": "WORLD"}, "the location is unknown"),
         ({"intensity": 100.0}, "a fixed figure tells no hour from another"),
-        ({"intensity": "table"}, "no live provider is asked for DK"),
+        ({"intensity": "table"}, "annual figures only"),
+        ({"location": "FR", "intensity": "odre"}, "éCO2mix has no forecast"),
     ],
 )
 def test_why_there_is_no_forecast(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(IntensityUnavailable, match=told):
-        make_pricing("DK", **arguments).forecast(NOW, NOW + HOUR)
+        make_pricing(**{"location": "US"} | arguments).forecast(NOW, NOW + HOUR)
+
+
+def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def maps(asked: Asked) -> Reply:
+        return Reply({"error": "Endpoint not available"}, 403)
+
+    now = datetime.now(timezone.utc)
+    top = int(now.timestamp()) // 3600 * 3600
+
+    def charts(asked: Asked) -> Reply:
+        stamps = [top + 900 * i for i in range(96)]
+        foreseen = [float(i) for i in range(96)]
+        return Reply({"unix_seconds": stamps, "co2eq": [None] * 96, "co2eq_forecast": foreseen})
+
+    with serving(maps) as first, serving(charts) as second:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", first.url)
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+        monkeypatch.setenv("CARBONTRACKER_ENERGYCHARTS_URL", second.url)
+        for _ in range(2):  # the second time from the cache, the refusal as well
+            start = datetime.fromtimestamp(top + 7200, tz=timezone.utc)
+            slots = make_pricing("DE").forecast(start + HOUR / 8, start + HOUR)
+            assert [s.gco2eq_per_kwh for s in slots] == [8, 9, 10, 11, 12]
+            assert {s.provider for s in slots} == {"energycharts"}
+            assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+def test_a_place_found_out_later_is_asked_for_from_then_on() -> None:
+    pricing = make_pricing("WORLD", intensity="auto")
+    assert pricing.live is None
+    denmark = make_pricing("DK").place
+    moved = pricing.moved(denmark)
+    assert (moved.place, moved.pue) == (denmark, pricing.pue)
+    assert moved.live is not None
+    assert KEY not in repr(make_pricing("DK", api_keys={"electricitymaps": KEY}))
 
 
 def test_a_zone_of_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:

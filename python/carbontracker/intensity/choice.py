@@ -18,6 +18,7 @@ from carbontracker.intensity.service import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import TypeAlias
 
     from carbontracker.intensity import Provider
@@ -97,13 +98,13 @@ def choose(
         return provider("table"), None
     if isinstance(wanted, (int, float)):
         return provider("constant", gco2eq_per_kwh=wanted), None
-    keys = {name.lower(): key for name, key in api_keys.items()}
+    keys = _lower(api_keys)
     if isinstance(wanted, str):
         name, _, zone = wanted.partition(":")
-        asked = _automatic(place.zone, keys) if name == AUTO else [built(name.lower(), keys)]
+        asked = _automatic(_zone(place), keys) if name == AUTO else [built(name.lower(), keys)]
     else:
         zone, asked = "", [_adopted(wanted)]
-    zone = zone or place.zone
+    zone = zone or _zone(place)
     unknown = zone == WORLD and isinstance(wanted, str)
     if not asked or offline() or unknown:
         why = (
@@ -119,6 +120,41 @@ def choose(
     if nature(first)[1] == "marginal":
         return provider("table"), Live(first, zone, None)
     return Live(asked, zone, fallback(place.zone, nature(first)[0])), None
+
+
+def foreseen(
+    place: Somewhere, api_keys: Mapping[str, str], start: datetime, end: datetime
+) -> list[Intensity]:
+    """Return a forecast by the first of those whom ``auto`` asks; waits for the answer.
+
+    Raises:
+        IntensityUnavailable: nobody has one; the reason has everybody's.
+    """
+    zone = _zone(place)
+    if offline():
+        raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+    if zone == WORLD:
+        raise IntensityUnavailable("the location is unknown: name it with location=")
+    lives = [Live(one, zone, None) for one in _automatic(zone, _lower(api_keys))]
+    reasons = []
+    for live in lives:
+        found = live.ahead()
+        if found.slots:
+            return live.forecast(zone, start, end)
+        reasons.append(found.reason)
+    raise IntensityUnavailable(
+        "; ".join(reasons)
+        or f"nobody foresees {zone} without a key: name a provider with intensity=, or give a key"
+    )
+
+
+def _lower(api_keys: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): key for name, key in api_keys.items()}
+
+
+def _zone(place: Somewhere) -> str:
+    """Return the zone to ask for: as fine as it was named, where the place tells."""
+    return getattr(place, "grid_zone", "") or place.zone
 
 
 def built(name: str, keys: Mapping[str, str]) -> Provider:

@@ -45,6 +45,8 @@ LONGEST_PAUSE_S = 3600.0
 PUBLIC_HEADERS = ("Accept", "User-Agent")
 """All that another host may see after a redirect."""
 
+_CHANCE = random.SystemRandom()
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -75,7 +77,8 @@ class Client:
         clock: seconds that only grow.
         sleep: waits some seconds.
         wall: seconds since 1970, to understand a ``Retry-After`` that is a date.
-        spread: a number from 0 to 1, anew each time, so that many clients do not retry in step.
+        spread: a number from 0 to 1, anew each time, so that many clients do not retry in step;
+            not from the generator that a training may have seeded.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Any] = time.sleep,
         wall: Callable[[], float] = time.time,
-        spread: Callable[[], float] = random.random,
+        spread: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self.limits = limits
         self._clock, self._sleep, self._wall, self._spread = clock, sleep, wall, spread

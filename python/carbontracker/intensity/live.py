@@ -116,10 +116,14 @@ class Live:
         Raises:
             IntensityUnavailable: there is no forecast.
         """
-        answer = self._asked[0].foreseen(self._clock())
+        answer = self.ahead()
         if not answer.slots:
             raise IntensityUnavailable(answer.reason, answer.status)
         return overlapping(answer.slots, start, end, f"{self.title} foresees nothing for that time")
+
+    def ahead(self) -> Answer:
+        """Return the forecast, or why there is none; asks, unless it is known, and waits."""
+        return self._asked[0].foreseen(self._clock())
 
     def hurry(self) -> None:
         """Ask once more soon, for the revised values of the run that ends; does not wait."""
