@@ -293,6 +293,34 @@ def test_auto_takes_a_key_before_that_and_nothing_where_nobody_knows(
     assert make_pricing("DK").live is None
 
 
+def test_auto_keeps_to_where_a_key_is_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(location: str) -> list[str]:
+        provider_ = make_pricing(location, intensity="auto").provider
+        return [one.provider.name for one in getattr(provider_, "_asked", [])]
+
+    for name in ("EIA930", "ENTSOE"):
+        monkeypatch.setenv(f"CARBONTRACKER_{name}_KEY", KEY)
+    assert asked("US") == ["eia930"]
+    assert asked("JP") == []
+    # Those of another scope than the first are left out.
+    assert asked("DE") == ["energycharts"]
+    monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+    assert asked("US") == ["electricitymaps", "eia930"]
+    assert asked("DE") == ["electricitymaps", "entsoe"]
+    assert asked("JP") == ["electricitymaps"]
+
+
+@pytest.mark.parametrize(
+    ("location", "why"), [("JP", "nobody knows JP"), ("WORLD", "the location is unknown")]
+)
+def test_when_nobody_is_asked_it_is_said(
+    location: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_pricing(location, intensity="auto")
+    assert why in caplog.text
+
+
 def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_pricing("DK").live is None
     assert make_pricing("DK", intensity="table").live is None
@@ -603,3 +631,43 @@ def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
     else:
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("none\n")
+
+
+# ---- at the command line ---------------------------------------------------------------------
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    package = str(Path(__file__).parents[1] / "python")
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (package, environment.get("PYTHONPATH")))
+    )
+    simulated = ["--sim-cpu", "x", "--sim-cpu-tdp", "100", "--location", "DK"]
+    return subprocess.run(
+        [sys.executable, "-m", "carbontracker", *simulated, *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("oracle", "is a number of gCO2eq/kWh, auto, or one of"), ("entsoe", "takes a key")],
+)
+def test_a_wrong_intensity_is_an_error_before_anything_starts(word: str, told: str) -> None:
+    done = command("--intensity", word, "--", "echo", "started")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_command_with_live_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(electricity_maps) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+        done = command("--intensity", "electricitymaps", "--json", "-", "-q", "--", "sleep", "0.5")
+    told = json.loads(done.stdout)
+    assert (told["gco2eq"] / told["kwh"], done.returncode) == (pytest.approx(77), 0)
+    assert told["slots"][0]["provider"] == "electricitymaps"
+    assert KEY not in done.stdout + done.stderr

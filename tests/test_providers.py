@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,18 @@ from carbontracker.intensity.entsoe import AREAS
 from carbontracker.intensity.entsoe import FUELS as ENTSOE_FUELS
 from carbontracker.intensity.mix import Mix, factor, intensities
 from tests.support.intensity_server import Asked, Reply, refused, serving
-from tests.support.intensity_services import CASES, HOUR, KEY, NOW, Case, quick, truth, z
+from tests.support.intensity_services import (
+    CASES,
+    HOUR,
+    KEY,
+    NOW,
+    Case,
+    parse,
+    quick,
+    steps,
+    truth,
+    z,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -709,6 +721,30 @@ def test_a_configuration_in_the_environment_as_text_and_as_file(
         monkeypatch.setenv("CARBONTRACKER_HTTP_JSON", wrong)
         with pytest.raises(ValueError, match="CARBONTRACKER_HTTP_JSON"):
             provider("http_json")
+
+
+# ---- as the documentation has it -------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation_is_a_provider() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "adding-a-provider.md").read_text("utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, "adding-a-provider.md", "exec"), space)
+
+    def service(asked: Asked, figure: Callable[[datetime], Any]) -> Reply:
+        start = parse(asked.query["from"])
+        hours = steps(start, parse(asked.query["to"]), HOUR)
+        return Reply([{"hour": t.isoformat(), "g": figure(t)} for t in hours])
+
+    case = Case("example", service, "AT", "direct", HOUR, ahead=False)
+    with serving(answering(case)) as server:
+        built = space["ExampleGrid"](url=server.url, client=quick(), clock=lambda: NOW)
+        check(case, built.between("AT", NOW - 3 * HOUR, NOW), NOW - 3 * HOUR, NOW)
+        check(case, [built.now("AT")], NOW - HOUR, NOW)
+    for reply in REFUSALS.values():
+        with serving(reply) as server, pytest.raises(IntensityUnavailable):
+            space["ExampleGrid"](url=server.url, client=quick()).between("AT", NOW - HOUR, NOW)
 
 
 # ---- the real ones ---------------------------------------------------------------------------

@@ -79,11 +79,24 @@ def wished(
     if intensity is None and (text := os.environ.get(INTENSITY, "").strip()):
         try:
             wanted = parsed(text)
-            return wanted, *choose(wanted, place, api_keys)
+            return wanted, *_chosen(wanted, place, api_keys)
         except ValueError as error:
             logger.warning("carbontracker: %s: %s; the table is used", INTENSITY, error)
     wanted = parsed(intensity) if isinstance(intensity, str) else intensity
-    return wanted, *choose(wanted, place, api_keys)
+    return wanted, *_chosen(wanted, place, api_keys)
+
+
+def _chosen(
+    wanted: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+) -> tuple[Provider, Provider | None]:
+    chosen = choose(wanted, place, api_keys)
+    live = chosen[1] is not None or isinstance(chosen[0], Live)
+    if isinstance(wanted, str) and wanted != "table" and not live and not offline():
+        why = f"nobody knows {_zone(place)} without a key"
+        if _zone(place) == WORLD:
+            why = "the location is unknown"
+        logger.warning("carbontracker: no live carbon intensity: %s; the table is used", why)
+    return chosen
 
 
 def choose(
@@ -105,16 +118,7 @@ def choose(
     else:
         zone, asked = "", [_adopted(wanted)]
     zone = zone or _zone(place)
-    unknown = zone == WORLD and isinstance(wanted, str)
-    if not asked or offline() or unknown:
-        why = (
-            f"{OFFLINE} is set"
-            if offline()
-            else "the location is unknown"
-            if unknown
-            else (f"none without a key knows {zone}")
-        )
-        logger.info("carbontracker: no live carbon intensity: %s", why)
+    if not asked or offline() or (zone == WORLD and isinstance(wanted, str)):
         return provider("table"), None
     first = asked[0]
     if nature(first)[1] == "marginal":
@@ -183,18 +187,24 @@ def fallback(zone: str, scope: str) -> Intensity | None:
 
 
 def _automatic(zone: str, keys: Mapping[str, str]) -> list[Provider]:
-    """Return who is asked of a zone: those with a key, then who needs none, the nearest first."""
+    """Return who is asked of a zone, the best first.
+
+    Who traces flows everywhere and has a key goes before the country's own service, that before
+    Europe's, and all of them before those with only a mix.
+    """
     country = zone.partition("-")[0]
-    with_keys = [
+
+    def rank(name: str) -> tuple[bool, int]:
+        countries = PROVIDERS[name].countries
+        return bool(PROVIDERS[name].key and countries), len(countries)
+
+    there = [
         name
         for name, listed in PROVIDERS.items()
-        if listed.key and (name in keys or os.environ.get(named(name, "KEY"), "").strip())
+        if (not listed.key or name in keys or os.environ.get(named(name, "KEY"), "").strip())
+        and (country in listed.countries.split() or (listed.key and not listed.countries))
     ]
-    without = sorted(
-        (name for name, listed in PROVIDERS.items() if country in listed.countries.split()),
-        key=lambda name: len(PROVIDERS[name].countries),
-    )
-    found = [built(name, keys) for name in (*with_keys, *without)]
+    found = [built(name, keys) for name in sorted(there, key=rank)]
     return [one for one in found if nature(one)[1] == "average"]
 
 

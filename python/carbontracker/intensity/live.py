@@ -222,7 +222,7 @@ class Asked:
             folder = None if self._own else cache_directory()
             cache = Cache(folder, wall=lambda: clock().timestamp())
         self._cache = cache
-        place = re.sub(r"[^A-Za-z0-9-]+", "_", zone)
+        place = re.sub(r"[^A-Za-z0-9-]+", "_", zone)[:60]
         self._file = f"{provider.name}_{place}_{getattr(provider, 'fingerprint', 'own')}"
         self._refused: dict[str, Answer] = {}
 
