@@ -472,6 +472,7 @@ def test_live_figures_in_console_record_and_result(
     assert footprint.intensity.provider == "electricitymaps"
     shown = capsys.readouterr()
     assert "Using intensity provider: Electricity Maps API ('electricitymaps')." in shown.out
+    assert "intensity by Electricity Maps for DK (lifecycle): 100 % estimated" in shown.out
     written = "".join(path.read_text() for path in tmp_path.glob("*.*"))
     (record,) = tmp_path.glob("*.jsonl")
     events = [json.loads(line) for line in record.read_text().splitlines()]

@@ -12,6 +12,7 @@ from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
 from carbontracker.oldlogs import OldLogs
 from carbontracker.report import oldformat
+from carbontracker.report.text import live_lines
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -90,6 +91,8 @@ class Console:
         heading = oldformat.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
         simulated = bool(self._settings.simulated)
+        for line in live_lines(footprint):
+            self._show(line, logged=False)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
