@@ -11,11 +11,14 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from carbontracker.data import rows
-from carbontracker.intensity import PROVIDERS, IntensityUnavailable, provider
+from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.eia930 import FUELS as EIA_FUELS
 from carbontracker.intensity.entsoe import AREAS
 from carbontracker.intensity.entsoe import FUELS as ENTSOE_FUELS
@@ -37,7 +40,7 @@ from tests.support.intensity_services import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.intensity import Intensity, Provider
+    from carbontracker.intensity import Provider
     from tests.support.intensity_server import Server
 
 BY_NAME = {case.name: case for case in CASES}
@@ -338,8 +341,8 @@ def test_a_place_is_named_in_one_way_and_never_guessed(zone: str, sent: dict[str
 
 def test_the_scope_is_asked_for_and_said() -> None:
     with serving(answering(EM)) as server:
-        settings: dict[str, Any] = {"url": server.url, "client": quick(), "clock": lambda: NOW}
-        asked = provider("electricitymaps", api_key=KEY, scope="direct", **settings)
+        given_: dict[str, Any] = {"url": server.url, "client": quick(), "clock": lambda: NOW}
+        asked = provider("electricitymaps", api_key=KEY, scope="direct", **given_)
         assert asked.now("DE").scope == "direct"
     assert server.asked[0].query["emissionFactorType"] == "direct"
     with pytest.raises(ValueError, match="lifecycle or direct"):
@@ -721,6 +724,74 @@ def test_a_configuration_in_the_environment_as_text_and_as_file(
         monkeypatch.setenv("CARBONTRACKER_HTTP_JSON", wrong)
         with pytest.raises(ValueError, match="CARBONTRACKER_HTTP_JSON"):
             provider("http_json")
+
+
+# ---- anything at all -------------------------------------------------------------------------
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+def spots(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of everything in a document; of a long list only the first two."""
+    yield path
+    if isinstance(document, dict):
+        for key, inner in document.items():
+            yield from spots(inner, (*path, key))
+    if isinstance(document, list):
+        for index, inner in enumerate(document[:2]):
+            yield from spots(inner, (*path, index))
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of the document with one thing in it replaced."""
+    if not path:
+        return value
+    copy = list(document) if isinstance(document, list) else dict(document)
+    copy[path[0]] = put(document[path[0]], path[1:], value)
+    return copy
+
+
+class Canned:
+    """In the place of a client: the service's own answer, spoilt in one spot."""
+
+    def __init__(self, case: Case, spoil: Callable[[bytes], bytes]) -> None:
+        self.case, self.spoil = case, spoil
+
+    def get(self, ask: Any) -> bytes:
+        parts = urlsplit(ask.url)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        headers = {name.lower(): value for name, value in ask.headers.items()}
+        body = self.case.service(Asked(parts.path, query, headers), truth).encoded
+        return body if parts.path == "/login" else self.spoil(body)
+
+
+@every_case
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_an_answer_that_is_wrong_in_one_spot_gives_figures_or_a_reason(
+    case: Case, data: st.DataObject
+) -> None:
+    def spoil(body: bytes) -> bytes:
+        if case.name == "entsoe":
+            at = data.draw(st.integers(0, len(body) - 1))
+            return body[:at] + data.draw(st.binary(max_size=4)) + body[at + 1 :]
+        document = json.loads(body)
+        spot = data.draw(st.sampled_from(list(spots(document))))
+        return json.dumps(put(document, spot, data.draw(ANYTHING))).encode()
+
+    asked = case.build("http://grid.example", Canned(case, spoil), lambda: NOW)  # type: ignore[arg-type]
+    for method, span in (
+        (asked.between, (NOW - 3 * HOUR, NOW)),
+        (asked.forecast, (NOW, NOW + HOUR)),
+    ):
+        with suppress(IntensityUnavailable):
+            assert all(isinstance(slot, Intensity) for slot in method(case.zone, *span))
+    with suppress(IntensityUnavailable):
+        assert isinstance(asked.now(case.zone), Intensity)
 
 
 # ---- as the documentation has it -------------------------------------------------------------
