@@ -663,6 +663,14 @@ def test_a_wrong_intensity_is_an_error_before_anything_starts(word: str, told: s
     assert told in done.stderr
 
 
+def test_a_command_says_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", refused())
+    done = command("--intensity", "auto", "--", "true")
+    assert done.returncode == 0
+    assert "no live intensity, because " in done.stderr
+    assert "no live intensity" not in command("--", "true").stderr
+
+
 def test_a_command_with_live_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(electricity_maps) as server:
         monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)

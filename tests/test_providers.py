@@ -118,7 +118,7 @@ def test_a_week_back_is_asked_in_pieces_and_joined(case: Case) -> None:
     assert all(a.end == b.start for a, b in pairwise(past))
 
 
-BAD_VALUES: list[Any] = [None, "dirty", True, math.nan, 1e9, -3, [1], {"a": 1}]
+BAD_VALUES: list[Any] = [None, "dirty", KEY, True, math.nan, 1e9, -3, [1], {"a": 1}]
 
 
 @every_case
@@ -135,6 +135,8 @@ def test_what_is_no_figure_is_no_figure(
         with pytest.raises(IntensityUnavailable):
             asked.now(case.zone)
     assert len(caplog.records) <= 1  # said once
+    if case.key:
+        assert KEY not in caplog.text
 
 
 def _wrong(server_says: Reply) -> Callable[[Asked], Reply]:

@@ -15,6 +15,7 @@ from carbontracker.intensity import IntensityUnavailable, provider
 from carbontracker.intensity.choice import AUTO, OFFLINE, choose, foreseen, offline, wished
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
+from carbontracker.intensity.series import STAND_IN
 from carbontracker.location import VARIABLE, Place, locate
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Pricing:
             return self.provider.between(self.place.zone, start, end)
         except IntensityUnavailable as error:
             (figure,) = provider("table").between(self.place.zone, start, end)
-            return [replace(figure, note=f"{error.reason}: annual figure of the table")]
+            return [replace(figure, note=f"{error.reason}: {STAND_IN}")]
 
     def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
         """Return the forecast for ``start`` to ``end`` as its provider has it; asks and waits.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 FORESEEN = ("forecast", "extrapolated")
 DAYS_BY_SLOT = 7
+STAND_IN = "annual figure of the table"
+"""Ends the reason in the note of a figure that is used because no live one is to be had."""
 MINUTE = timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)
 
@@ -168,7 +170,7 @@ class Series:
     def _last(self, start: datetime, end: datetime) -> Intensity:
         """Return what stands in for a gap that nothing fills."""
         if self.fallback is not None:
-            note = f"{self.reason or 'no figure for that time'}: annual figure of the table"
+            note = f"{self.reason or 'no figure for that time'}: {STAND_IN}"
             return replace(self.fallback, note=_noted(note, self.fallback.note))
         nearest = min(
             (*self.past, *self.foreseen), key=lambda s: max(_start(s) - end, start - _end(s))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from carbontracker.intensity.series import STAND_IN
 from carbontracker.report import oldformat
 
 if TYPE_CHECKING:
@@ -60,10 +61,14 @@ def price_line(footprint: Footprint) -> str:
 
 
 def live_lines(footprint: Footprint) -> list[str]:
-    """Return who gave live intensities, and which share of the energy met which kind of figure."""
+    """Return who gave live intensities, and which share of the energy met which kind of figure.
+
+    Or why nobody did who was asked; nothing if nobody was.
+    """
     live = [slot.intensity for slot in footprint.slots if slot.intensity.provider]
     if not live:
-        return []
+        why, stands_in, _ = footprint.intensity.note.partition(f": {STAND_IN}")
+        return [f"no live intensity, because {why}"] if stands_in else []
     sources = " and ".join(sorted({intensity.source for intensity in live}))
     zones = " and ".join(sorted({intensity.zone for intensity in live}))
     kinds = ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in footprint.shares.items())
