@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from email.utils import formatdate
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,6 +124,14 @@ def test_a_host_that_keeps_failing_is_left_alone_longer_and_longer() -> None:
         assert "answered 500" in refusal(server.url, client)
 
 
+def test_the_generator_of_a_training_is_left_alone() -> None:
+    random.seed(7)
+    before = random.getstate()
+    with serving([Reply(b"", 500), OK]) as server:
+        assert get(server.url, Client(sleep=lambda _: None))
+    assert random.getstate() == before
+
+
 def test_hosts_are_left_alone_one_by_one() -> None:
     client = quick()
     with serving(Reply(b"", 500)) as bad, serving(OK) as good:
@@ -228,6 +240,39 @@ def test_another_host_gets_no_key_and_no_way_leads_out_of_https() -> None:
             assert "is no http or https address" in refusal(server.url)
     with serving(Reply({}, 302, {"Location": "http://["})) as server:
         assert "sends on to what is no address" in refusal(server.url)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a certificate for this machine, signed by itself, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", *subject, "-keyout", str(path), "-out", f"{path}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def test_certificates_are_checked_and_https_is_not_left(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(OK, certificate=certificate) as server:
+        slept: list[float] = []
+        assert "certificate" in refusal(server.url, quick(slept)).lower()
+        assert slept == []  # what is not trusted is not asked again
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(OK) as plain, serving(OK, certificate=certificate) as server:
+        assert get(server.url)
+        server.script = lambda asked: (
+            Reply({}, 302, {"Location": "/there"}) if asked.path != "/there" else OK
+        )
+        assert get(server.url)
+        server.script = lambda _: Reply({}, 302, {"Location": plain.url})
+        assert "sends on to an unprotected address" in refusal(server.url)
+        assert plain.asked == []
 
 
 def test_an_ipv6_only_host() -> None:

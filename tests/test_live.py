@@ -293,6 +293,34 @@ def test_auto_takes_a_key_before_that_and_nothing_where_nobody_knows(
     assert make_pricing("DK").live is None
 
 
+def test_auto_keeps_to_where_a_key_is_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(location: str) -> list[str]:
+        provider_ = make_pricing(location, intensity="auto").provider
+        return [one.provider.name for one in getattr(provider_, "_asked", [])]
+
+    for name in ("EIA930", "ENTSOE"):
+        monkeypatch.setenv(f"CARBONTRACKER_{name}_KEY", KEY)
+    assert asked("US") == ["eia930"]
+    assert asked("JP") == []
+    # Those of another scope than the first are left out.
+    assert asked("DE") == ["energycharts"]
+    monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+    assert asked("US") == ["electricitymaps", "eia930"]
+    assert asked("DE") == ["electricitymaps", "entsoe"]
+    assert asked("JP") == ["electricitymaps"]
+
+
+@pytest.mark.parametrize(
+    ("location", "why"), [("JP", "nobody knows JP"), ("WORLD", "the location is unknown")]
+)
+def test_when_nobody_is_asked_it_is_said(
+    location: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_pricing(location, intensity="auto")
+    assert why in caplog.text
+
+
 def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_pricing("DK").live is None
     assert make_pricing("DK", intensity="table").live is None
@@ -343,14 +371,53 @@ def test_a_marginal_provider_advises_and_prices_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, "no live provider is asked for DK"),
+        ({}, "nobody foresees US without a key"),
+        ({"intensity": "auto"}, "nobody foresees US without a key"),
+        ({"location": "WORLD"}, "the location is unknown"),
         ({"intensity": 100.0}, "a fixed figure tells no hour from another"),
-        ({"intensity": "table"}, "no live provider is asked for DK"),
+        ({"intensity": "table"}, "annual figures only"),
+        ({"location": "FR", "intensity": "odre"}, "éCO2mix has no forecast"),
     ],
 )
 def test_why_there_is_no_forecast(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(IntensityUnavailable, match=told):
-        make_pricing("DK", **arguments).forecast(NOW, NOW + HOUR)
+        make_pricing(**{"location": "US"} | arguments).forecast(NOW, NOW + HOUR)
+
+
+def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def maps(asked: Asked) -> Reply:
+        return Reply({"error": "Endpoint not available"}, 403)
+
+    now = datetime.now(timezone.utc)
+    top = int(now.timestamp()) // 3600 * 3600
+
+    def charts(asked: Asked) -> Reply:
+        stamps = [top + 900 * i for i in range(96)]
+        foreseen = [float(i) for i in range(96)]
+        return Reply({"unix_seconds": stamps, "co2eq": [None] * 96, "co2eq_forecast": foreseen})
+
+    with serving(maps) as first, serving(charts) as second:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", first.url)
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+        monkeypatch.setenv("CARBONTRACKER_ENERGYCHARTS_URL", second.url)
+        for _ in range(2):  # the second time from the cache, the refusal as well
+            start = datetime.fromtimestamp(top + 7200, tz=timezone.utc)
+            slots = make_pricing("DE").forecast(start + HOUR / 8, start + HOUR)
+            assert [s.gco2eq_per_kwh for s in slots] == [8, 9, 10, 11, 12]
+            assert {s.provider for s in slots} == {"energycharts"}
+            assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+def test_a_place_found_out_later_is_asked_for_from_then_on() -> None:
+    pricing = make_pricing("WORLD", intensity="auto")
+    assert pricing.live is None
+    denmark = make_pricing("DK").place
+    moved = pricing.at(denmark, {})
+    assert (moved.place, moved.pue) == (denmark, pricing.pue)
+    assert moved.live is not None
+    assert KEY not in repr(make_pricing("DK", api_keys={"electricitymaps": KEY}))
 
 
 def test_a_zone_of_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,6 +472,7 @@ def test_live_figures_in_console_record_and_result(
     assert footprint.intensity.provider == "electricitymaps"
     shown = capsys.readouterr()
     assert "Using intensity provider: Electricity Maps API ('electricitymaps')." in shown.out
+    assert "intensity by Electricity Maps for DK (lifecycle): 100 % estimated" in shown.out
     written = "".join(path.read_text() for path in tmp_path.glob("*.*"))
     (record,) = tmp_path.glob("*.jsonl")
     events = [json.loads(line) for line in record.read_text().splitlines()]
@@ -564,3 +632,51 @@ def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
     else:
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("none\n")
+
+
+# ---- at the command line ---------------------------------------------------------------------
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    package = str(Path(__file__).parents[1] / "python")
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (package, environment.get("PYTHONPATH")))
+    )
+    simulated = ["--sim-cpu", "x", "--sim-cpu-tdp", "100", "--location", "DK"]
+    return subprocess.run(
+        [sys.executable, "-m", "carbontracker", *simulated, *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("oracle", "is a number of gCO2eq/kWh, auto, or one of"), ("entsoe", "takes a key")],
+)
+def test_a_wrong_intensity_is_an_error_before_anything_starts(word: str, told: str) -> None:
+    done = command("--intensity", word, "--", "echo", "started")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_command_says_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", refused())
+    done = command("--intensity", "auto", "--", "true")
+    assert done.returncode == 0
+    assert "no live intensity, because " in done.stderr
+    assert "no live intensity" not in command("--", "true").stderr
+
+
+def test_a_command_with_live_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(electricity_maps) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
+        done = command("--intensity", "electricitymaps", "--json", "-", "-q", "--", "sleep", "0.5")
+    told = json.loads(done.stdout)
+    assert (told["gco2eq"] / told["kwh"], done.returncode) == (pytest.approx(77), 0)
+    assert told["slots"][0]["provider"] == "electricitymaps"
+    assert KEY not in done.stdout + done.stderr

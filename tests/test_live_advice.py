@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -91,6 +92,10 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     tracker.epoch_start()
     assert tracker._aside is not None
     tracker._aside.wait(30)
+    found = tracker._aside._found
+    assert found is not None
+    while found.of_nothing().intensity.kind == "annual":  # asked since the place is known
+        time.sleep(0.01)
     tracker.epoch_end()
     assert tracker.result is not None
     used = tracker.result.footprint.intensity

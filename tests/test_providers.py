@@ -9,23 +9,38 @@ import threading
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from carbontracker.data import rows
-from carbontracker.intensity import PROVIDERS, IntensityUnavailable, provider
+from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.eia930 import FUELS as EIA_FUELS
 from carbontracker.intensity.entsoe import AREAS
 from carbontracker.intensity.entsoe import FUELS as ENTSOE_FUELS
 from carbontracker.intensity.mix import Mix, factor, intensities
 from tests.support.intensity_server import Asked, Reply, refused, serving
-from tests.support.intensity_services import CASES, HOUR, KEY, NOW, Case, quick, truth, z
+from tests.support.intensity_services import (
+    CASES,
+    HOUR,
+    KEY,
+    NOW,
+    Case,
+    parse,
+    quick,
+    steps,
+    truth,
+    z,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.intensity import Intensity, Provider
+    from carbontracker.intensity import Provider
     from tests.support.intensity_server import Server
 
 BY_NAME = {case.name: case for case in CASES}
@@ -103,7 +118,7 @@ def test_a_week_back_is_asked_in_pieces_and_joined(case: Case) -> None:
     assert all(a.end == b.start for a, b in pairwise(past))
 
 
-BAD_VALUES: list[Any] = [None, "dirty", True, math.nan, 1e9, -3, [1], {"a": 1}]
+BAD_VALUES: list[Any] = [None, "dirty", KEY, True, math.nan, 1e9, -3, [1], {"a": 1}]
 
 
 @every_case
@@ -120,6 +135,8 @@ def test_what_is_no_figure_is_no_figure(
         with pytest.raises(IntensityUnavailable):
             asked.now(case.zone)
     assert len(caplog.records) <= 1  # said once
+    if case.key:
+        assert KEY not in caplog.text
 
 
 def _wrong(server_says: Reply) -> Callable[[Asked], Reply]:
@@ -326,8 +343,8 @@ def test_a_place_is_named_in_one_way_and_never_guessed(zone: str, sent: dict[str
 
 def test_the_scope_is_asked_for_and_said() -> None:
     with serving(answering(EM)) as server:
-        settings: dict[str, Any] = {"url": server.url, "client": quick(), "clock": lambda: NOW}
-        asked = provider("electricitymaps", api_key=KEY, scope="direct", **settings)
+        given_: dict[str, Any] = {"url": server.url, "client": quick(), "clock": lambda: NOW}
+        asked = provider("electricitymaps", api_key=KEY, scope="direct", **given_)
         assert asked.now("DE").scope == "direct"
     assert server.asked[0].query["emissionFactorType"] == "direct"
     with pytest.raises(ValueError, match="lifecycle or direct"):
@@ -709,6 +726,98 @@ def test_a_configuration_in_the_environment_as_text_and_as_file(
         monkeypatch.setenv("CARBONTRACKER_HTTP_JSON", wrong)
         with pytest.raises(ValueError, match="CARBONTRACKER_HTTP_JSON"):
             provider("http_json")
+
+
+# ---- anything at all -------------------------------------------------------------------------
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+def spots(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of everything in a document; of a long list only the first two."""
+    yield path
+    if isinstance(document, dict):
+        for key, inner in document.items():
+            yield from spots(inner, (*path, key))
+    if isinstance(document, list):
+        for index, inner in enumerate(document[:2]):
+            yield from spots(inner, (*path, index))
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of the document with one thing in it replaced."""
+    if not path:
+        return value
+    copy = list(document) if isinstance(document, list) else dict(document)
+    copy[path[0]] = put(document[path[0]], path[1:], value)
+    return copy
+
+
+class Canned:
+    """In the place of a client: the service's own answer, spoilt in one spot."""
+
+    def __init__(self, case: Case, spoil: Callable[[bytes], bytes]) -> None:
+        self.case, self.spoil = case, spoil
+
+    def get(self, ask: Any) -> bytes:
+        parts = urlsplit(ask.url)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        headers = {name.lower(): value for name, value in ask.headers.items()}
+        body = self.case.service(Asked(parts.path, query, headers), truth).encoded
+        return body if parts.path == "/login" else self.spoil(body)
+
+
+@every_case
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_an_answer_that_is_wrong_in_one_spot_gives_figures_or_a_reason(
+    case: Case, data: st.DataObject
+) -> None:
+    def spoil(body: bytes) -> bytes:
+        if case.name == "entsoe":
+            at = data.draw(st.integers(0, len(body) - 1))
+            return body[:at] + data.draw(st.binary(max_size=4)) + body[at + 1 :]
+        document = json.loads(body)
+        spot = data.draw(st.sampled_from(list(spots(document))))
+        return json.dumps(put(document, spot, data.draw(ANYTHING))).encode()
+
+    asked = case.build("http://grid.example", Canned(case, spoil), lambda: NOW)  # type: ignore[arg-type]
+    for method, span in (
+        (asked.between, (NOW - 3 * HOUR, NOW)),
+        (asked.forecast, (NOW, NOW + HOUR)),
+    ):
+        with suppress(IntensityUnavailable):
+            assert all(isinstance(slot, Intensity) for slot in method(case.zone, *span))
+    with suppress(IntensityUnavailable):
+        assert isinstance(asked.now(case.zone), Intensity)
+
+
+# ---- as the documentation has it -------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation_is_a_provider() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "adding-a-provider.md").read_text("utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, "adding-a-provider.md", "exec"), space)
+
+    def service(asked: Asked, figure: Callable[[datetime], Any]) -> Reply:
+        start = parse(asked.query["from"])
+        hours = steps(start, parse(asked.query["to"]), HOUR)
+        return Reply([{"hour": t.isoformat(), "g": figure(t)} for t in hours])
+
+    case = Case("example", service, "AT", "direct", HOUR, ahead=False)
+    with serving(answering(case)) as server:
+        built = space["ExampleGrid"](url=server.url, client=quick(), clock=lambda: NOW)
+        check(case, built.between("AT", NOW - 3 * HOUR, NOW), NOW - 3 * HOUR, NOW)
+        check(case, [built.now("AT")], NOW - HOUR, NOW)
+    for reply in REFUSALS.values():
+        with serving(reply) as server, pytest.raises(IntensityUnavailable):
+            space["ExampleGrid"](url=server.url, client=quick()).between("AT", NOW - HOUR, NOW)
 
 
 # ---- the real ones ---------------------------------------------------------------------------

@@ -142,6 +142,15 @@ def test_beyond_the_horizon_the_same_hours_come_again_and_are_marked() -> None:
     assert {kind for *_, kind in far} == {"extrapolated"}
 
 
+def test_after_a_week_of_that_its_mean_is_enough() -> None:
+    ahead = tuple(slot(hour, 100 + hour, "forecast") for hour in range(10, 40))
+    year = Series((slot(9, 99),), ahead, ANNUAL).cover(at(9), at(24 * 365), at(9.5))
+    assert len(year) == 1 + 30 + 7 * 24 + 1
+    assert year[-1].gco2eq_per_kwh == pytest.approx(100 + sum(range(16, 40)) / 24)
+    assert year[-1].end == at(24 * 365)
+    assert all(a.end == b.start for a, b in pairwise(year))
+
+
 def test_a_short_forecast_is_completed_by_the_past_and_the_newest() -> None:
     ahead = tuple(slot(hour, 100 + hour, "forecast") for hour in range(12, 15))
     series = Series(PAST, ahead, ANNUAL)

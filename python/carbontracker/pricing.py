@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from carbontracker import cloud
 from carbontracker.constants import PUE_2023
 from carbontracker.footprint import Footprint, Slot, footprint_of_slots
-from carbontracker.intensity import PROVIDERS, IntensityUnavailable, provider
-from carbontracker.intensity.choice import INTENSITY, OFFLINE, choose, offline, wished
+from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.intensity.choice import AUTO, OFFLINE, choose, foreseen, offline, wished
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
+from carbontracker.intensity.series import STAND_IN
 from carbontracker.location import Place, locate
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Pricing:
     """Where the PUE comes from, in words."""
     wanted: Wanted = None
     """What was asked for as ``intensity``."""
+    api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of providers, by name."""
     adviser: Provider | None = None
     """A marginal provider: it advises when to train, and is never part of a footprint."""
 
@@ -57,26 +60,26 @@ class Pricing:
             return self.provider.between(self.place.zone, start, end)
         except IntensityUnavailable as error:
             (figure,) = provider("table").between(self.place.zone, start, end)
-            return [replace(figure, note=f"{error.reason}: annual figure of the table")]
+            return [replace(figure, note=f"{error.reason}: {STAND_IN}")]
 
     def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the forecast for ``start`` to ``end`` as its provider has it; may ask and wait.
+        """Return the forecast for ``start`` to ``end`` as its provider has it; asks and waits.
+
+        For those who want advice: unless a provider was named, whoever ``auto`` finds is asked.
 
         Raises:
             IntensityUnavailable: there is none; the reason says why.
         """
-        if self.adviser is not None:
-            return self.adviser.forecast(self.place.zone, start, end)
-        if isinstance(self.provider, Live):
-            return self.provider.forecast(self.place.zone, start, end)
-        if self.wanted is not None and offline():
-            raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
-        if isinstance(self.provider, Constant):
+        asked = self.adviser or self.provider
+        if isinstance(asked, Live) and self.wanted != AUTO:
+            return asked.forecast(self.place.zone, start, end)
+        if self.wanted in (None, AUTO):
+            return foreseen(self.place, self.api_keys, start, end)
+        if isinstance(asked, Constant):
             raise IntensityUnavailable("a fixed figure tells no hour from another")
-        raise IntensityUnavailable(
-            f"no live provider is asked for {self.place.zone}: name one with intensity= or "
-            f"{INTENSITY} (auto, {', '.join(name for name, it in PROVIDERS.items() if it.live)})"
-        )
+        if offline():
+            raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+        raise IntensityUnavailable("the table has annual figures only, and no forecast")
 
     def of_nothing(self) -> Footprint:
         """Return the footprint of no energy: what is said of a run before it begins."""
@@ -119,11 +122,10 @@ class Pricing:
         if not (self.wanted is None or isinstance(self.wanted, str)) or self.wanted == "table":
             return self
         self.close()
-        wanted = self.wanted
-        if wanted is None:
-            wanted = next(iter(api_keys))
-        chosen, adviser = choose(wanted, self.place, api_keys)
-        return replace(self, provider=chosen, adviser=adviser).watch()
+        wanted = next(iter(api_keys)) if self.wanted is None else self.wanted
+        keys = {**self.api_keys, **api_keys}
+        chosen, adviser = choose(wanted, self.place, keys)
+        return replace(self, provider=chosen, adviser=adviser, api_keys=keys, wanted=wanted).watch()
 
     def at(self, place: Place, api_keys: Mapping[str, str]) -> Pricing:
         """Return the pricing of the same wishes for another place; nothing is asked yet.
@@ -133,14 +135,14 @@ class Pricing:
         Raises:
             ValueError: the provider that was wished for lacks a key.
         """
-        wanted = self.wanted
-        if wanted is None and api_keys:
-            wanted = next(iter(api_keys))
-        chosen, adviser = choose(wanted, place, api_keys)
+        keys = {**self.api_keys, **api_keys}
+        wanted = next(iter(api_keys)) if self.wanted is None and api_keys else self.wanted
+        chosen, adviser = choose(wanted, place, keys)
         value, how = self.pue, self.pue_how
         if how == PUE_SOURCE:
             value, how = cloud.pue(place.region) or (value, how)
-        return replace(self, place=place, provider=chosen, adviser=adviser, pue=value, pue_how=how)
+        there = replace(self, place=place, pue=value, pue_how=how)
+        return replace(there, provider=chosen, adviser=adviser, api_keys=keys)
 
     def watch(self) -> Pricing:
         """Begin to ask the live provider, if there is one; return this pricing."""
@@ -193,7 +195,7 @@ def make_pricing(
         logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
     value, how = _pue(pue, place)
     wanted, chosen, adviser = wished(intensity, place, api_keys or {})
-    return Pricing(place, chosen, value, how, wanted, adviser)
+    return Pricing(place, chosen, value, how, wanted, dict(api_keys or {}), adviser)
 
 
 def _pue(argument: float | None, place: Place) -> tuple[float, str]:

@@ -255,9 +255,9 @@ def _slot_dict(slot: Slot) -> dict[str, Any]:
 
 
 def forecast_dict(forecast: Forecast) -> dict[str, Any]:
-    """Return a prediction as JSON-ready values."""
+    """Return a prediction as JSON-ready values; the forecast's slots are too many to keep."""
     prediction = forecast.prediction
-    return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint)}
+    return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint) | {"slots": []}}
 
 
 def advice_dict(advice: Advice) -> dict[str, Any]:

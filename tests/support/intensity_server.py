@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,6 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-Script = "Callable[[Asked], Reply]"
-
-
 class Server(ThreadingHTTPServer):
     """Answers with ``script``, anew for each request."""
 
@@ -54,13 +53,14 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     script: Callable[[Asked], Reply]
     asked: list[Asked]
+    secure = False
 
     @property
     def url(self) -> str:
         """Return the base address."""
         host, port = self.server_address[:2]
         name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else str(host)
-        return f"http://{name}:{port}"
+        return f"{'https' if self.secure else 'http'}://{name}:{port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent: a client that gives up is a test's business."""
@@ -98,15 +98,25 @@ class _Six(Server):
 
 @contextmanager
 def serving(
-    script: Callable[[Asked], Reply] | Reply | list[Reply], *, host: str = "127.0.0.1"
+    script: Callable[[Asked], Reply] | Reply | list[Reply],
+    *,
+    host: str = "127.0.0.1",
+    certificate: Path | None = None,
 ) -> Iterator[Server]:
     """Yield a server that runs a script, gives one reply always, or several and the last for good.
+
+    With a certificate (and its key in the same file) it speaks TLS.
 
     Raises:
         OSError: the host's address family is not there.
     """
     server = (_Six if ":" in host else Server)((host, 0), _Handler)
     server.asked = []
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.secure = True
     if callable(script):
         server.script = script
     else:

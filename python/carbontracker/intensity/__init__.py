@@ -142,7 +142,8 @@ class Listed(NamedTuple):
     key: str = ""
     """What its key is, in words; empty if it takes none."""
     countries: str = ""
-    """ISO codes of the countries where ``auto`` asks it without a key, separated by spaces."""
+    """ISO codes of the countries where ``auto`` asks it, separated by spaces; if empty, everywhere
+    of one that takes a key, and nowhere of one that takes none."""
     live: bool = True
     """Whether it is asked over the network."""
 
@@ -152,11 +153,11 @@ _EUROPE = "AT BE BG CH CZ DE DK EE ES FI FR GR HR HU IT LT LV NL NO PL PT RO RS 
 PROVIDERS = {
     "carbonintensity_gb": Listed("carbonintensity_gb:CarbonIntensityGB", countries="GB"),
     "constant": Listed("constant:Constant", live=False),
-    "eia930": Listed("eia930:EIA930", key="an API key"),
+    "eia930": Listed("eia930:EIA930", key="an API key", countries="US"),
     "electricitymaps": Listed("electricitymaps:ElectricityMaps", key="a token"),
     "energidataservice": Listed("energidataservice:EnergiDataService", countries="DK"),
     "energycharts": Listed("energycharts:EnergyCharts", countries=_EUROPE),
-    "entsoe": Listed("entsoe:Entsoe", key="a security token"),
+    "entsoe": Listed("entsoe:Entsoe", key="a security token", countries=_EUROPE),
     "http_json": Listed("http_json:HttpJson"),
     "odre": Listed("odre:Odre", countries="FR"),
     "table": Listed("table:Table", live=False),

@@ -18,6 +18,7 @@ from carbontracker.intensity.service import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import TypeAlias
 
     from carbontracker.intensity import Provider
@@ -83,11 +84,24 @@ def wished(
     if intensity is None and (text := os.environ.get(INTENSITY, "").strip()):
         try:
             wanted = parsed(text)
-            return wanted, *choose(wanted, place, api_keys)
+            return wanted, *_chosen(wanted, place, api_keys)
         except ValueError as error:
             logger.warning("carbontracker: %s: %s; the table is used", INTENSITY, error)
     wanted = parsed(intensity) if isinstance(intensity, str) else intensity
-    return wanted, *choose(wanted, place, api_keys)
+    return wanted, *_chosen(wanted, place, api_keys)
+
+
+def _chosen(
+    wanted: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+) -> tuple[Provider, Provider | None]:
+    chosen = choose(wanted, place, api_keys)
+    live = chosen[1] is not None or isinstance(chosen[0], Live)
+    if isinstance(wanted, str) and wanted != "table" and not live and not offline():
+        why = f"nobody knows {place.grid_zone} without a key"
+        if place.grid_zone == WORLD:
+            why = "the location is unknown"
+        logger.warning("carbontracker: no live carbon intensity: %s; the table is used", why)
+    return chosen
 
 
 def choose(
@@ -102,28 +116,54 @@ def choose(
         return provider("table"), None
     if isinstance(wanted, (int, float)):
         return provider("constant", gco2eq_per_kwh=wanted), None
-    keys = {name.lower(): key for name, key in api_keys.items()}
+    keys = _lower(api_keys)
     if isinstance(wanted, str):
         name, _, zone = wanted.partition(":")
         asked = _automatic(place.grid_zone, keys) if name == AUTO else [built(name.lower(), keys)]
     else:
         zone, asked = "", [_adopted(wanted)]
     zone = zone or place.grid_zone
-    unknown = zone == WORLD and isinstance(wanted, str)
-    if not asked or offline() or unknown:
-        why = (
-            f"{OFFLINE} is set"
-            if offline()
-            else "the location is unknown"
-            if unknown
-            else (f"none without a key knows {zone}")
-        )
-        logger.info("carbontracker: no live carbon intensity: %s", why)
+    if not asked or offline() or (zone == WORLD and isinstance(wanted, str)):
         return provider("table"), None
     first = asked[0]
     if nature(first)[1] == "marginal":
         return provider("table"), Live(first, zone, None)
     return Live(asked, zone, fallback(place.zone, nature(first)[0])), None
+
+
+def foreseen(
+    place: Somewhere, api_keys: Mapping[str, str], start: datetime, end: datetime
+) -> list[Intensity]:
+    """Return a forecast by the first of those whom ``auto`` asks; waits for the answer.
+
+    Raises:
+        IntensityUnavailable: nobody has one; the reason has everybody's.
+    """
+    zone = place.grid_zone
+    if offline():
+        raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+    if zone == WORLD:
+        raise IntensityUnavailable("the location is unknown: name it with location=")
+    lives = [Live(one, zone, None) for one in _automatic(zone, _lower(api_keys))]
+    reasons = []
+    for live in lives:
+        found = live.ahead()
+        if found.slots:
+            return live.forecast(zone, start, end)
+        reasons.append(found.reason)
+    raise IntensityUnavailable(
+        "; ".join(reasons)
+        or f"nobody foresees {zone} without a key: name a provider with intensity=, or give a key"
+    )
+
+
+def _lower(api_keys: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): key for name, key in api_keys.items()}
+
+
+def _zone(place: Somewhere) -> str:
+    """Return the zone to ask for: as fine as it was named, where the place tells."""
+    return getattr(place, "grid_zone", "") or place.zone
 
 
 def built(name: str, keys: Mapping[str, str]) -> Provider:
@@ -152,18 +192,24 @@ def fallback(zone: str, scope: str) -> Intensity | None:
 
 
 def _automatic(zone: str, keys: Mapping[str, str]) -> list[Provider]:
-    """Return who is asked of a zone: those with a key, then who needs none, the nearest first."""
+    """Return who is asked of a zone, the best first.
+
+    Who traces flows everywhere and has a key goes before the country's own service, that before
+    Europe's, and all of them before those with only a mix.
+    """
     country = zone.partition("-")[0]
-    with_keys = [
+
+    def rank(name: str) -> tuple[bool, int]:
+        countries = PROVIDERS[name].countries
+        return bool(PROVIDERS[name].key and countries), len(countries)
+
+    there = [
         name
         for name, listed in PROVIDERS.items()
-        if listed.key and (name in keys or os.environ.get(named(name, "KEY"), "").strip())
+        if (not listed.key or name in keys or os.environ.get(named(name, "KEY"), "").strip())
+        and (country in listed.countries.split() or (listed.key and not listed.countries))
     ]
-    without = sorted(
-        (name for name, listed in PROVIDERS.items() if country in listed.countries.split()),
-        key=lambda name: len(PROVIDERS[name].countries),
-    )
-    found = [built(name, keys) for name in (*with_keys, *without)]
+    found = [built(name, keys) for name in sorted(there, key=rank)]
     return [one for one in found if nature(one)[1] == "average"]
 
 

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
     HTTPHandler,
     HTTPRedirectHandler,
     HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
     Request,
-    build_opener,
+    UnknownHandler,
 )
 
 from carbontracker.intensity import IntensityUnavailable
@@ -44,6 +48,8 @@ LONGEST_PAUSE_S = 3600.0
 
 PUBLIC_HEADERS = ("Accept", "User-Agent")
 """All that another host may see after a redirect."""
+
+_CHANCE = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class Client:
         clock: seconds that only grow.
         sleep: waits some seconds.
         wall: seconds since 1970, to understand a ``Retry-After`` that is a date.
-        spread: a number from 0 to 1, anew each time, so that many clients do not retry in step.
+        spread: a number from 0 to 1, anew each time, so that many clients do not retry in step;
+            not from the generator that a training may have seeded.
     """
 
     def __init__(
@@ -85,11 +92,12 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Any] = time.sleep,
         wall: Callable[[], float] = time.time,
-        spread: Callable[[], float] = random.random,
+        spread: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self.limits = limits
         self._clock, self._sleep, self._wall, self._spread = clock, sleep, wall, spread
         self._lock = threading.Lock()
+        self._openers: dict[str, OpenerDirector] = {}
         self._failures: dict[str, int] = {}
         self._closed_until: dict[str, tuple[float, str]] = {}
 
@@ -161,9 +169,8 @@ class Client:
             raise _Failed("took too long")
         try:
             request = Request(url, headers=dict(headers))
-            with _opener(self.limits).open(
-                request, timeout=min(left_s, self.limits.read_s)
-            ) as reply:
+            opener = self._opener_for(urlsplit(url).scheme)
+            with opener.open(request, timeout=min(left_s, self.limits.read_s)) as reply:
                 return self._read(reply, deadline)
         except HTTPError as error:
             with error:
@@ -178,6 +185,11 @@ class Client:
         except (HTTPException, ValueError) as error:
             # A malformed reply, address or key; the message may quote the key, so only its kind.
             raise _Failed(f"cannot be asked: {type(error).__name__}") from None
+
+    def _opener_for(self, scheme: str) -> OpenerDirector:
+        if scheme not in self._openers:
+            self._openers[scheme] = _opener(self.limits, scheme)
+        return self._openers[scheme]
 
     def _read(self, reply: http.client.HTTPResponse, deadline: float) -> bytes:
         pieces, size = [], 0
@@ -250,8 +262,10 @@ class _NoRedirect(HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener(limits: Limits) -> Any:
+def _opener(limits: Limits, scheme: str) -> OpenerDirector:
     """Return an opener whose connections have a time-out of their own for connecting.
+
+    Certificates take a while to load, so only where they are wanted.
 
     Proxies are urllib's: ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``.
     """
@@ -276,7 +290,12 @@ def _opener(limits: Limits) -> Any:
         def https_open(self, req: Request) -> Any:
             return self.do_open(Secure, req)
 
-    return build_opener(_NoRedirect, PlainHandler, SecureHandler)
+    opener = OpenerDirector()
+    for handler in (ProxyHandler, UnknownHandler, HTTPDefaultErrorHandler, _NoRedirect):
+        opener.add_handler(handler())
+    opener.add_handler(HTTPErrorProcessor())
+    opener.add_handler(SecureHandler() if scheme == "https" else PlainHandler())
+    return opener
 
 
 def agent() -> str:

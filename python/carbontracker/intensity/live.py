@@ -116,10 +116,14 @@ class Live:
         Raises:
             IntensityUnavailable: there is no forecast.
         """
-        answer = self._asked[0].foreseen(self._clock())
+        answer = self.ahead()
         if not answer.slots:
             raise IntensityUnavailable(answer.reason, answer.status)
         return overlapping(answer.slots, start, end, f"{self.title} foresees nothing for that time")
+
+    def ahead(self) -> Answer:
+        """Return the forecast, or why there is none; asks, unless it is known, and waits."""
+        return self._asked[0].foreseen(self._clock())
 
     def hurry(self) -> None:
         """Ask once more soon, for the revised values of the run that ends; does not wait."""
@@ -218,7 +222,7 @@ class Asked:
             folder = None if self._own else cache_directory()
             cache = Cache(folder, wall=lambda: clock().timestamp())
         self._cache = cache
-        place = re.sub(r"[^A-Za-z0-9-]+", "_", zone)
+        place = re.sub(r"[^A-Za-z0-9-]+", "_", zone)[:60]
         self._file = f"{provider.name}_{place}_{getattr(provider, 'fingerprint', 'own')}"
         self._refused: dict[str, Answer] = {}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 FORESEEN = ("forecast", "extrapolated")
+DAYS_BY_SLOT = 7
+STAND_IN = "annual figure of the table"
+"""Ends the reason in the note of a figure that is used because no live one is to be had."""
 MINUTE = timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)
 
@@ -62,19 +66,39 @@ class Series:
         if not (self.past or self.foreseen or self.fallback):
             raise IntensityUnavailable(self.reason or "no figure has arrived yet")
         end = max(end, start + INSTANT)
+        if inside := self._inside(start, end):
+            return [inside]  # most epochs: thousands of them are priced when a run ends
         if now < end <= now + MINUTE:
             now = end  # a clock read a moment earlier makes no future
         gaps, pieces = [(start, end)], []
-        for layer in self._layers(start, end, now):
+        near = self if end > now else self._around(start, end)
+        for layer in near._layers(end, now):
             if not gaps:
                 break
             found, gaps = _fill(gaps, layer)
             pieces += found
-        pieces += [(a, b, self._last(a, b)) for a, b in gaps]
+        pieces += [(a, b, near._last(a, b)) for a, b in gaps]
         pieces.sort(key=lambda piece: piece[0])
         return [_bounded(piece, start, end) for piece in pieces]
 
-    def _layers(self, start: datetime, end: datetime, now: datetime) -> Iterable[list[Piece]]:
+    @cached_property
+    def _starts(self) -> tuple[list[datetime], list[datetime]]:
+        return [_start(slot) for slot in self.past], [_start(slot) for slot in self.foreseen]
+
+    def _inside(self, start: datetime, end: datetime) -> Intensity | None:
+        index = bisect_right(self._starts[0], start) - 1
+        found = self.past[index] if index >= 0 else None
+        return found if found is not None and _end(found) >= end else None
+
+    def _around(self, start: datetime, end: datetime) -> Series:
+        """Return what matters for a past time: its slots, the one before and the one after."""
+        kept = [
+            slots[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end) + 1]
+            for slots, starts in zip((self.past, self.foreseen), self._starts, strict=True)
+        ]
+        return replace(self, past=kept[0], foreseen=kept[1])
+
+    def _layers(self, end: datetime, now: datetime) -> Iterable[list[Piece]]:
         yield _pieces(self.past)
         yield self._held(self.fresh, now)
         yield self._first_held_back()
@@ -104,7 +128,10 @@ class Series:
         return [(_start(first) - self.fresh, _start(first), figure)]
 
     def _extrapolated(self, end: datetime) -> list[Intensity]:
-        """Return the last day that is foreseen, again and again from the horizon to ``end``."""
+        """Return the last day that is foreseen, again and again from the horizon to ``end``.
+
+        After a week of that its mean is enough: a year of quarter hours would hold up who asks.
+        """
         if not self.foreseen:
             return []
         horizon = _end(self.foreseen[-1])
@@ -112,7 +139,7 @@ class Series:
         day = [slot for slot in known if _start(slot) >= horizon - DAY]
         note = "the same hour of the last day foreseen: extrapolated"
         slots = []
-        for repeat in range(1, (end - horizon) // DAY + 2):
+        for repeat in range(1, min((end - horizon) // DAY + 1, DAYS_BY_SLOT) + 1):
             slots += [
                 replace(
                     slot,
@@ -124,6 +151,13 @@ class Series:
                 for slot in day
                 if _start(slot) + repeat * DAY < end
             ]
+        far = horizon + DAYS_BY_SLOT * DAY
+        if end > far:
+            hours = [(_end(slot) - _start(slot)) / timedelta(hours=1) for slot in day]
+            grams = sum(h * slot.gco2eq_per_kwh for h, slot in zip(hours, day, strict=True))
+            grams /= sum(hours)
+            mean = replace(day[-1], gco2eq_per_kwh=grams, start=far, end=end, kind="extrapolated")
+            slots.append(replace(mean, note="the mean of the last day foreseen: extrapolated"))
         return slots
 
     def _newest_held(self, now: datetime, end: datetime) -> list[Piece]:
@@ -136,7 +170,7 @@ class Series:
     def _last(self, start: datetime, end: datetime) -> Intensity:
         """Return what stands in for a gap that nothing fills."""
         if self.fallback is not None:
-            note = f"{self.reason or 'no figure for that time'}: annual figure of the table"
+            note = f"{self.reason or 'no figure for that time'}: {STAND_IN}"
             return replace(self.fallback, note=_noted(note, self.fallback.note))
         nearest = min(
             (*self.past, *self.foreseen), key=lambda s: max(_start(s) - end, start - _end(s))

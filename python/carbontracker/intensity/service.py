@@ -196,9 +196,11 @@ class Service:
 
     def tell_once(self, message: str) -> None:
         """Warn, unless the same was said before."""
+        from carbontracker.intensity.http import redacted
+
         if message not in self._told:
             self._told.add(message)
-            logger.warning("carbontracker: %s", message)
+            logger.warning("carbontracker: %s", redacted(message, self._secrets()))
 
     def _secrets(self) -> tuple[str, ...]:
         return (self._key,) if self._key else ()

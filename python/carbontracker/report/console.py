@@ -16,6 +16,7 @@ from carbontracker.outcome import against_actual
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line
+from carbontracker.report.text import live_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +112,8 @@ class Console:
             if compared.forecast.prediction.after_epochs < result.finished_epochs:
                 self._show(comparison_line(compared), logged=False)
         simulated = bool(self._settings.simulated)
+        for line in live_lines(footprint):
+            self._show(line, logged=False)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)

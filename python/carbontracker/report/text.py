@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from carbontracker.intensity.series import STAND_IN
 from carbontracker.report import oldformat
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def command_summary(
         block,
         *device_lines(energy),
         price_line(footprint),
+        *live_lines(footprint),
         *oldformat.quality_lines(energy, simulated=simulated),
     ]
     return "\n".join(oldformat.PREFIX + line for line in lines)
@@ -56,6 +58,21 @@ def price_line(footprint: Footprint) -> str:
     return (
         f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh ({where}{how}), PUE {footprint.pue:g} included"
     )
+
+
+def live_lines(footprint: Footprint) -> list[str]:
+    """Return who gave live intensities, and which share of the energy met which kind of figure.
+
+    Or why nobody did who was asked; nothing if nobody was.
+    """
+    live = [slot.intensity for slot in footprint.slots if slot.intensity.provider]
+    if not live:
+        why, stands_in, _ = footprint.intensity.note.partition(f": {STAND_IN}")
+        return [f"no live intensity, because {why}"] if stands_in else []
+    sources = " and ".join(sorted({intensity.source for intensity in live}))
+    zones = " and ".join(sorted({intensity.zone for intensity in live}))
+    kinds = ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in footprint.shares.items())
+    return [f"intensity by {sources} for {zones} ({live[0].scope}): {kinds}"]
 
 
 def sensors_table(found: Sensors) -> str:
