@@ -1,0 +1,254 @@
+"""One quantity of a training, seconds or joules: what is done and what remains."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontracker.prediction import level
+from carbontracker.prediction.cells import Cell, Cells, cell_of, joined, limit_of
+from carbontracker.prediction.interval import LEAST_SIGMA
+from carbontracker.prediction.level import ColdPrior, Point, level_ahead
+from carbontracker.prediction.shape import Extras, extras_of, warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carbontracker.prediction.prior import Shape
+
+MOST_EPOCHS = 256
+"""Newest epochs that are looked at."""
+ALLOWANCE = 0.065
+"""What is expected beside the steps of an epoch before one has ended, as a share of its steps."""
+ALLOWANCE_SIGMA = 0.05
+COLD_WITH_STEPS = 0.4
+"""Probability that the first epoch is unlike the others also after its warm-up."""
+COLD_WITHOUT_STEPS = 0.7
+PRIOR_SIGMA = 0.03
+"""How far runs of the same training differ in shape, log."""
+EXCESS_EVENTS = 3
+"""Outliers fewer than this are not expected to come again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the training stands and how long it will be."""
+
+    epochs: float
+    steps_per_epoch: int
+    """0 if no steps are marked."""
+    finished: int
+    """Epochs."""
+    in_epoch: int
+    """Steps of the epoch that is open."""
+
+    @property
+    def steps_left(self) -> float:
+        """Return steps to come, the rest of the open epoch included."""
+        rest = max(0, self.steps_per_epoch - self.in_epoch)
+        return max(0.0, (self.epochs - self.finished - 1) * self.steps_per_epoch + rest)
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What is to come."""
+
+    value: float
+    sigma: float
+    """Standard deviation of its log."""
+    drift: float = 0.0
+    every: int = 0
+    """Something comes every so many epochs; 0 if not."""
+
+
+class Track:
+    """Sums and cells of one quantity."""
+
+    def __init__(self, shape: Shape | None) -> None:
+        self.cells = Cells()
+        self.done = 0.0
+        """Of finished epochs and folded steps."""
+        self.open = 0.0
+        """Part of ``done`` in the epoch that is open."""
+        self._steps = 0.0
+        """Part of ``open`` in steps."""
+        self.unknown = 0
+        """Steps or epochs whose value is not known."""
+        self._totals: deque[float] = deque(maxlen=MOST_EPOCHS)
+        self._extras: deque[float] = deque(maxlen=MOST_EPOCHS)
+        self._first_total = math.nan
+        self._shape = shape
+
+    def fold(self, values: list[float], first: float, length: float) -> None:
+        """Add steps, of which the first begins at ``first`` and each lasts ``length`` epochs."""
+        known = math.fsum(value for value in values if value == value)
+        self.cells.fold(values, first, length)
+        self.unknown += sum(value != value for value in values)
+        self._steps += known
+        self.open += known
+        self.done += known
+
+    def add_extra(self, value: float) -> None:
+        """Add what is no step, in the epoch that is open."""
+        if value == value:
+            self.open += value
+            self.done += value
+        else:
+            self.unknown += 1
+
+    def end_epoch(self, total: float) -> None:
+        """End the epoch that is open; NaN if its total is not known."""
+        if math.isnan(total):
+            total = self.open if self.open > 0 else math.nan
+            self.unknown += math.isnan(total)
+        if total == total:
+            self.done += total - self.open
+            self._extras.append(max(0.0, total - self._steps))
+        if not self._totals:
+            self._first_total = total
+        self._totals.append(total)
+        self.open = self._steps = 0.0
+
+    def remainder(self, plan: Plan, tail: list[float], begin: float) -> Remainder:
+        """Return what is to come; ``tail`` are steps not folded yet, from time ``begin``.
+
+        Raises:
+            ValueError: nothing is known of this quantity.
+        """
+        length = 1 / plan.steps_per_epoch if plan.steps_per_epoch else 1.0
+        cells = self.cells.with_tail(tail, begin, length)
+        if cells and plan.steps_per_epoch:
+            return self._of_steps(plan, cells)
+        known = any(total == total for total in self._totals)
+        if known:
+            return self._of_epochs(plan)
+        message = "a prediction needs at least one finished epoch, or steps and their number"
+        raise ValueError(message)
+
+    # ---- with steps ------------------------------------------------------------------------
+
+    def _of_steps(self, plan: Plan, cells: list[Cell]) -> Remainder:
+        cut = warm_up([_log(cell) for cell in cells], [cell.count for cell in cells])
+        cut = min(cut, sum(cell.at < 1.0 for cell in cells) - 1) if cells[0].at < 1.0 else 0
+        settled = cells[max(0, cut) :]
+        here = plan.finished + plan.in_epoch / plan.steps_per_epoch
+        ahead = (here, max(here, float(plan.epochs)))
+        found = level_ahead(_points(settled), ahead, self._cold(COLD_WITH_STEPS), single=False)
+        step = math.exp(found.log)
+        steps = plan.steps_left * step
+        more, more_error, every = self._extras_ahead(plan, step)
+        rate, rate_error = _excess(settled)
+        burst = plan.steps_left * rate
+        value = steps + more + burst
+        variance = (steps * found.sigma) ** 2 + more_error**2 + (plan.steps_left * rate_error) ** 2
+        sigma = math.sqrt(variance) / value if value > 0 else 0.0
+        return Remainder(value, math.hypot(sigma, LEAST_SIGMA), found.drift, every)
+
+    def _extras_ahead(self, plan: Plan, step: float) -> tuple[float, float, int]:
+        """Return what is to come beside steps, its standard error, and its period in epochs."""
+        epoch = step * plan.steps_per_epoch
+        opened = self.open - self._steps
+        if not self._extras:
+            share, error = ALLOWANCE, ALLOWANCE_SIGMA
+            if self._shape is not None and self._shape.extra_share == self._shape.extra_share:
+                share, error = self._shape.extra_share, PRIOR_SIGMA
+            left = max(0.0, plan.epochs - plan.finished)
+            return max(0.0, share * epoch * left - opened), error * epoch * left, 0
+        first = plan.finished - len(self._extras) + 1
+        seen = extras_of(list(self._extras), epoch, first)
+        current = max(0.0, seen.of(plan.finished + 1) - opened) if plan.in_epoch else None
+        begun = plan.finished + (1 if current is None else 2)
+        value = seen.between(begun, math.ceil(plan.epochs)) + (current or 0.0)
+        left = max(0.0, plan.epochs - plan.finished)
+        unseen = 0.3 * seen.base / len(self._extras)  # a few epochs do not show everything
+        return value, left * math.hypot(seen.error, unseen), seen.every
+
+    def _cold(self, probability: float) -> ColdPrior:
+        if self._shape is None or math.isnan(self._shape.log_first):
+            return ColdPrior(probability)
+        return ColdPrior(1.0, self._shape.log_first, PRIOR_SIGMA)
+
+    # ---- with epochs only ------------------------------------------------------------------
+
+    def _of_epochs(self, plan: Plan) -> Remainder:
+        totals = list(self._totals)
+        first = plan.finished - len(totals)
+        numbers = [first + index for index, value in enumerate(totals) if value == value]
+        values = [value for value in totals if value == value]
+        seen = _bumps(values, numbers)
+        if seen.every:
+            bumps = [seen.of(number + 1) - seen.base for number in numbers]
+            values = [value - bump for value, bump in zip(values, bumps, strict=True)]
+        limit = limit_of(values[1:], math.inf)
+        cells = [
+            cell_of([value], number + 0.5, limit)
+            for number, value in zip(numbers, values, strict=True)
+        ]
+        left = max(0.0, plan.epochs - plan.finished)
+        ahead = (float(plan.finished), float(max(plan.finished, plan.epochs)))
+        points = _points(cells, single=True)
+        found = level_ahead(points, ahead, self._cold(COLD_WITHOUT_STEPS), single=True)
+        epoch = math.exp(found.log)
+        more = seen.between(plan.finished + 1, math.ceil(plan.epochs)) if seen.every else 0.0
+        more -= seen.base * left if seen.every else 0.0
+        rate, rate_error = _excess(cells)
+        value = max(0.0, left * (epoch + rate) + more)
+        error = left * math.hypot(epoch * found.sigma, rate_error)
+        sigma = error / value if value > 0 else 0.0
+        return Remainder(value, math.hypot(sigma, LEAST_SIGMA), found.drift, seen.every)
+
+
+def _bumps(values: Sequence[float], numbers: Sequence[int]) -> Extras:
+    """Return what comes every k epochs, if three or more came so without a gap in the epochs."""
+    whole = numbers[-1] - numbers[0] + 1 == len(numbers)
+    later = 1 if numbers[0] == 0 and len(values) > 1 else 0  # the first is unlike the others
+    if not whole or len(values) - later < 4:
+        return Extras(0.0)
+    seen = extras_of(values[later:], min(values), numbers[later] + 1)
+    return seen if seen.every and numbers[-1] + 1 >= seen.first + seen.every else Extras(0.0)
+
+
+def _log(cell: Cell) -> float:
+    return math.log(max(cell.bulk / cell.count, 1e-12))
+
+
+def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
+    """Return at most ``MOST_POINTS`` points of about equally many steps, with their white noise."""
+    logs = [_log(cell) for cell in cells]
+    apart = sorted((b - a) ** 2 * c.count for a, b, c in zip(logs, logs[1:], cells, strict=False))
+    # Median of a squared normal difference is 0.455 * 2 variances; of one step.
+    white = apart[len(apart) // 2] / 0.91 if apart and not single else 0.0
+    while len(cells) > level.MOST_POINTS:
+        half = []
+        index = 0
+        while index < len(cells):
+            pair = cells[index : index + 2]
+            if len(pair) == 2 and (pair[0].at < 1.0) == (pair[1].at < 1.0):
+                half.append(joined(pair[0], pair[1]))
+                index += 2
+            else:
+                half.append(pair[0])
+                index += 1
+        cells = half
+    return [
+        Point(cell.at, _log(cell), white / cell.count + 1e-6, float(cell.at < 1.0))
+        for cell in cells
+    ]
+
+
+def _excess(cells: list[Cell]) -> tuple[float, float]:
+    """Return the mean excess of a step by outliers and its standard error.
+
+    The largest counts like the second largest, and few are taken for accidents.
+    """
+    events = sum(cell.outliers for cell in cells)
+    count = sum(cell.count for cell in cells)
+    total = sum(cell.excess for cell in cells)
+    if not events:
+        return 0.0, 0.0
+    largest = sorted(cell.largest for cell in cells)[-2:]
+    typical = (total - largest[-1] + (largest[0] if len(largest) > 1 else 0.0)) / count
+    rate = typical if events >= EXCESS_EVENTS else 0.0
+    return rate, total / count / math.sqrt(events)
