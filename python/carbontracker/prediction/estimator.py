@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.predict import Prediction
 from carbontracker.prediction.cells import BUFFER
-from carbontracker.prediction.interval import intervals
+from carbontracker.prediction.interval import intervals, stage
 from carbontracker.prediction.prior import Prior, Shape
 from carbontracker.prediction.track import Plan, Remainder, Track
 
@@ -111,10 +111,9 @@ class Estimator:
             joules = Remainder(math.nan, math.nan)
         done_joules = self._joules.done + _known_sum(tails[1])
         done_joules += self._missing(plan, joules)
-        seconds_80, seconds_95 = intervals(
-            done_seconds, seconds.value, seconds.sigma, plan.finished
-        )
-        joules_80, joules_95 = intervals(done_joules, joules.value, joules.sigma, plan.finished)
+        row = stage(plan.finished, with_steps=plan.steps_per_epoch > 0)
+        seconds_80, seconds_95 = intervals(done_seconds, seconds.value, seconds.sigma, row)
+        joules_80, joules_95 = intervals(done_joules, joules.value, joules.sigma, row)
         steps = plan.steps_per_epoch
         return Prediction(
             epochs=self.epochs,
@@ -155,8 +154,9 @@ class Estimator:
             return shape.first + max(0, self.epochs - 1) * shape.later
 
         seconds, joules = whole(prior.seconds), whole(prior.joules)
-        seconds_80, seconds_95 = intervals(0.0, seconds, BEFORE_SIGMA, 1)
-        joules_80, joules_95 = intervals(0.0, joules, BEFORE_SIGMA, 1)
+        row = stage(1, with_steps=False)
+        seconds_80, seconds_95 = intervals(0.0, seconds, BEFORE_SIGMA, row)
+        joules_80, joules_95 = intervals(0.0, joules, BEFORE_SIGMA, row)
         return Prediction(
             epochs=self.epochs,
             after_epochs=0,

@@ -22,24 +22,28 @@ class Factors(NamedTuple):
 
 
 FACTORS = {
-    "in epoch 1": Factors(2.0, 1.3, 1.3, 2.0),
-    "after 1": Factors(2.0, 1.3, 1.3, 2.0),
-    "after 2": Factors(2.0, 1.3, 1.3, 2.0),
-    "after 5": Factors(2.0, 1.3, 1.3, 2.0),
+    "steps, in epoch 1": Factors(2.0, 1.3, 1.3, 2.0),
+    "steps, after 1": Factors(2.0, 1.3, 1.3, 2.0),
+    "steps, after 2": Factors(2.0, 1.3, 1.3, 2.0),
+    "steps, after 5": Factors(2.0, 1.3, 1.3, 2.0),
+    "epochs, after 1": Factors(2.0, 1.3, 1.3, 2.0),
+    "epochs, after 2": Factors(2.0, 1.3, 1.3, 2.0),
+    "epochs, after 5": Factors(2.0, 1.3, 1.3, 2.0),
 }
 LEAST_SIGMA = 1e-3
 """Of the remainder, relative: no prediction is surer than this."""
 
 
-def stage(finished: int) -> str:
+def stage(finished: int, *, with_steps: bool) -> str:
     """Return the row of ``FACTORS`` after so many finished epochs."""
-    if finished >= 5:
-        return "after 5"
-    return f"after {min(finished, 2)}" if finished else "in epoch 1"
+    what = "steps" if with_steps else "epochs"
+    if not finished:
+        return "steps, in epoch 1"
+    return f"{what}, after {5 if finished >= 5 else min(finished, 2)}"
 
 
 def intervals(
-    done: float, rest: float, sigma: float, finished: int
+    done: float, rest: float, sigma: float, row: str
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the 80 % and the 95 % interval of ``done + rest``.
 
@@ -47,9 +51,9 @@ def intervals(
         done: what is spent already.
         rest: what is predicted to come.
         sigma: standard deviation of the log of ``rest``.
-        finished: epochs finished.
+        row: of ``FACTORS``.
     """
-    factors = FACTORS[stage(finished)]
+    factors = FACTORS[row]
     below_95, below_80, above_80, above_95 = (
         done + rest * math.exp(sign * factor * sigma)
         for sign, factor in zip((-1, -1, 1, 1), factors, strict=True)
