@@ -1,8 +1,8 @@
 """Errors and intervals of predictions beside the mean-epoch rule and an exponential average.
 
-Every training is replayed up to each point; the estimator sees its steps and epochs, a second one its
-epochs only, and the two rules its finished epochs. Factors of the intervals are found on seed A by
-``--tune``; the tables are of seed B, which nothing was tuned on.
+Every training is replayed up to each point; the estimator sees its steps and epochs, a second one
+its epochs only, and the two rules its finished epochs. Factors of the intervals are found on seed A
+by ``--tune``; the tables are of seed B, which nothing was tuned on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from bench.common import Report, Spread, arguments_parser, percentile, table
 from bench.training_traces import REGIMES, Trace, recorded_set, simulated_set
-
 from carbontracker.prediction import Estimator
 from carbontracker.prediction.interval import stage
 
@@ -273,8 +272,10 @@ def goals(report: Report, found: Sequence[Outcome]) -> None:
     )
     lines = [
         f"Clean, at 25 % of the first epoch: {early:.1f} % (goal: 7 %).",
-        f"Where ours is worst beside the mean epoch: {worst[0]:+.1f} points ({worst[1]}, at "
-        f"{worst[2]}; goal: +1.0).",
+        (
+            f"Where ours is worst beside the mean epoch: {worst[0]:+.1f} points ({worst[1]}, at "
+            f"{worst[2]}; goal: +1.0)."
+        ),
     ]
     for label, index, low, high in (("80 %", 2, 76, 86), ("95 %", 3, 91, 99)):
         share = held_share(found, index)
@@ -330,8 +331,8 @@ def cost(report: Report, steps: int) -> None:
     report.say(
         f"`step()`: p50 {taken[0]:.0f} ns, p99 {taken[1]:.0f} ns, p99.9 {taken[2]:.0f} ns, less "
         f"the clock's own {percentile(empty, 0.5):.0f} ns; one in 128 folds the last 128. "
-        f"{steps:,} steps took {spent:.1f} s of CPU under `tracemalloc`; memory allocated since its "
-        f"start {marks[1]:.0f} KiB after a twentieth, {marks[-1]:.0f} KiB at the end, at most "
+        f"{steps:,} steps took {spent:.1f} s of CPU under `tracemalloc`; memory allocated since "
+        f"its start {marks[1]:.0f} KiB after a twentieth, {marks[-1]:.0f} KiB at the end, at most "
         f"{max(marks):.0f} KiB. `predict()`: {predict_ms:.1f} ms."
     )
 

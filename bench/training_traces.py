@@ -1,9 +1,10 @@
 """Seeded simulated trainings, and recorded ones, for the bench of predictions.
 
 A simulated training has 10 to 100 epochs of 40 to 400 steps. Common to all regimes: white noise of
-0.5 to 5 % a step; noise of epochs AR(1) with 0.5 and 1.7 %; power noise 0.5 %; a warm-up that costs 0
-to 13 % of an epoch and passes within its first tenth; slow heating of 1.5 % (sd); validation at each
-epoch's end, 2 to 12 % of it, marked in half of the trainings; checkpoints every 1 to 10 epochs.
+0.5 to 5 % a step; noise of epochs AR(1) with 0.5 and 1.7 %; power noise 0.5 %; a warm-up that costs
+0 to 13 % of an epoch and passes within its first tenth; slow heating of 1.5 % (sd); validation at
+each epoch's end, 2 to 12 % of it, marked in half of the trainings; checkpoints every 1 to 10
+epochs.
 
 What a regime adds:
 clean         nothing
@@ -209,4 +210,6 @@ def recorded_set(folder: Path = RECORDED) -> Iterator[Trace]:
                     epoch.marked.append((len(steps), row["kind"], *cost))
         for steps, epoch in epochs.values():
             epoch.steps = np.array(steps)
-        yield Trace(path.name.removesuffix(".csv.gz"), [epochs[number][1] for number in sorted(epochs)])
+        yield Trace(
+            path.name.removesuffix(".csv.gz"), [epochs[number][1] for number in sorted(epochs)]
+        )

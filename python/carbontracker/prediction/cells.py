@@ -1,13 +1,18 @@
 """Steps in bounded memory: sums over cells that grow in length, without their outliers.
 
-A cell keeps the sum of its steps with every outlier cut to a limit (the bulk), and apart from it
+A cell keeps the sum of its steps with every outlier cut to the median (the bulk), and apart from it
 what was cut off (the excess). So pauses and bursts neither spoil the level nor are they forgotten.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BUFFER = 128
 """Steps that are folded at once."""
@@ -33,7 +38,7 @@ class Cell:
     count: int
     """Steps whose value is known."""
     bulk: float
-    """Sum of the values, outliers cut to the limit."""
+    """Sum of the values, outliers cut to the median."""
     excess: float = 0.0
     """What was cut off."""
     outliers: int = 0
@@ -41,18 +46,30 @@ class Cell:
     """The largest single excess."""
 
 
-def limit_of(values: list[float], usual: float) -> float:
-    """Return the value above which one of ``values`` is an outlier; ``usual`` if they are few."""
+class Bounds(NamedTuple):
+    """What a usual step costs, and from where on one is an outlier."""
+
+    middle: float = math.inf
+    limit: float = math.inf
+
+
+def known_of(values: Iterable[float]) -> list[float]:
+    """Return the values that are not NaN."""
+    return [value for value in values if not math.isnan(value)]
+
+
+def bounds_of(values: list[float], usual: Bounds) -> Bounds:
+    """Return the bounds that ``values`` give themselves; ``usual`` if they are few."""
     if len(values) < FEW:
         return usual
     middle = statistics.median(values)
     spread = SIGMA_OF_MAD * statistics.median([abs(value - middle) for value in values])
-    return middle + max(MADS * spread, SHARE * middle)
+    return Bounds(middle, middle + max(MADS * spread, SHARE * middle))
 
 
-def cell_of(values: list[float], at: float, limit: float) -> Cell:
+def cell_of(values: list[float], at: float, bounds: Bounds) -> Cell:
     """Return the cell of these known values."""
-    over = [value - limit for value in values if value > limit]
+    over = [value - bounds.middle for value in values if value > bounds.limit]
     excess = sum(over)
     return Cell(at, len(values), sum(values) - excess, excess, len(over), max(over, default=0.0))
 
@@ -76,12 +93,12 @@ class Cells:
     def __init__(self) -> None:
         self.cells: list[Cell] = []
         self._size = FIRST_SIZE
-        self._limit = float("inf")
+        self._bounds = Bounds()
 
     def fold(self, values: list[float], first: float, length: float) -> None:
         """Add steps, the first of which begins at ``first``, each ``length`` epochs long."""
-        known = [value for value in values if value == value]  # NaN is not itself
-        self._limit = limit_of(known, self._limit)
+        known = known_of(values)
+        self._bounds = bounds_of(known, self._bounds)
         self.cells += self._cut(values, first, length)
         while len(self.cells) > MOST_CELLS:
             self._size *= 2
@@ -89,21 +106,21 @@ class Cells:
 
     def with_tail(self, values: list[float], first: float, length: float) -> list[Cell]:
         """Return the cells as they would be with these steps as well."""
-        usual = self._limit
-        self._limit = limit_of([value for value in values if value == value], usual)
+        usual = self._bounds
+        self._bounds = bounds_of(known_of(values), usual)
         try:
             return self.cells + self._cut(values, first, length)
         finally:
-            self._limit = usual
+            self._bounds = usual
 
     def _cut(self, values: list[float], first: float, length: float) -> list[Cell]:
         cells = []
         for index in range(0, len(values), self._size):
             part = values[index : index + self._size]
-            known = [value for value in part if value == value]
+            known = known_of(part)
             if known:
                 at = first + (index + len(part) / 2) * length
-                cells.append(cell_of(known, at, self._limit))
+                cells.append(cell_of(known, at, self._bounds))
         return cells
 
 

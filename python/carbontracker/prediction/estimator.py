@@ -6,13 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from carbontracker.predict import Prediction
-from carbontracker.prediction.cells import BUFFER
+from carbontracker.prediction.cells import BUFFER, known_of
 from carbontracker.prediction.interval import intervals, stage
-from carbontracker.prediction.prior import Prior, Shape
 from carbontracker.prediction.track import Plan, Remainder, Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from carbontracker.prediction.prior import Prior, Shape
 
 STEP = "step"
 """The kind of an ordinary training step; every other kind is something beside the steps."""
@@ -94,7 +95,8 @@ class Estimator:
         """
         plan = Plan(
             self.epochs,
-            self._steps_per_epoch if self._in_epoch or self._buffer or self._seconds.cells.cells
+            self._steps_per_epoch
+            if self._in_epoch or self._buffer or self._seconds.cells.cells
             else 0,
             self._finished,
             self._in_epoch + len(self._buffer),
@@ -185,4 +187,4 @@ class Estimator:
 
 
 def _known_sum(values: Iterable[float]) -> float:
-    return math.fsum(value for value in values if value == value)
+    return math.fsum(known_of(values))

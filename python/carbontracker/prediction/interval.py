@@ -2,8 +2,8 @@
 
 The model's own standard deviation knows the noise it has seen, not what it has no idea of. So it is
 multiplied by factors found on simulated trainings: the quantiles of (truth - prediction) / sigma
-there (split conformal prediction; Papadopoulos et al. 2002, doi:10.1007/3-540-36755-1_29), below and
-above apart, by how much has been seen. ``bench/prediction.py --tune`` prints this table.
+there (split conformal prediction; Papadopoulos et al. 2002, doi:10.1007/3-540-36755-1_29), below
+and above apart, by how much has been seen. ``bench/prediction.py --tune`` prints this table.
 """
 
 from __future__ import annotations

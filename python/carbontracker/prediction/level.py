@@ -10,6 +10,7 @@ evidence; where they disagree, that is in its error.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 NOISE = 0.017
-"""Standard deviation of the noise of an epoch, relative: what trainings show when they run alone."""
+"""Standard deviation of the noise of an epoch, relative."""
 NOISE_SCALES = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Multiples of it that are considered."""
 NOISE_PRIOR = (0.1, 0.2, 0.4, 0.2, 0.1)
@@ -104,7 +105,7 @@ def level_ahead(
     marks = np.array([point.cold for point in points])
     later = np.linspace(*ahead, POINTS_AHEAD)
     taus = [tau for tau in TAUS if not single or tau >= 1.0]
-    changes = [(a.at + b.at) / 2 for a, b in zip(points, points[1:], strict=False)][1:]
+    changes = [(a.at + b.at) / 2 for a, b in itertools.pairwise(points)][1:]
     seen = _basis(at, marks, taus, changes)
     expected = _basis(later, np.zeros(len(later)), taus, changes).mean(axis=0)
     models, variances, weights = _models(len(taus), len(changes), cold)
@@ -134,9 +135,7 @@ def _basis(at: Floats, cold: Floats, taus: Sequence[float], changes: Sequence[fl
     return np.stack(columns, axis=1)
 
 
-def _models(
-    taus: int, changes: int, cold: ColdPrior
-) -> tuple[NDArray[np.int_], Floats, Floats]:
+def _models(taus: int, changes: int, cold: ColdPrior) -> tuple[NDArray[np.int_], Floats, Floats]:
     """Return which columns each model has, their prior variances, and its log prior."""
     import numpy as np
 
@@ -144,11 +143,7 @@ def _models(
     change = [(0, 1.0), *((3 + taus + i, CHANGE_PRIOR) for i in range(changes))]
     first = [(0, 1 - cold.probability), (2, cold.probability)]
     rows = [
-        (1, c, a, s, p * q * r)
-        for c, p in first
-        for a, q in approach
-        for s, r in change
-        if p > 0
+        (1, c, a, s, p * q * r) for c, p in first for a, q in approach for s, r in change if p > 0
     ]
     columns = np.array([row[:4] for row in rows])
     sigmas = np.full(3 + taus + changes, CHANGE)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def warm_up(values: Sequence[float], counts: Sequence[int]) -> int:
     """Return how many of the first values to leave out, at most half of them.
 
-    The marginal standard error rule (MSER; White 1997, doi:10.1177/003754979706900601): the cut that
-    makes the squared standard error of the mean of the rest the smallest.
+    The marginal standard error rule (MSER; White 1997, doi:10.1177/003754979706900601): the cut
+    that makes the squared standard error of the mean of the rest the smallest.
     """
     weight = total = square = 0.0
     best, best_cut = float("inf"), 0

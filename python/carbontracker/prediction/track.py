@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontracker.prediction import level
-from carbontracker.prediction.cells import Cell, Cells, cell_of, joined, limit_of
+from carbontracker.prediction.cells import Bounds, Cell, Cells, bounds_of, cell_of, joined, known_of
 from carbontracker.prediction.interval import LEAST_SIGMA
 from carbontracker.prediction.level import ColdPrior, Point, level_ahead
 from carbontracker.prediction.shape import Extras, extras_of, warm_up
@@ -83,27 +83,28 @@ class Track:
 
     def fold(self, values: list[float], first: float, length: float) -> None:
         """Add steps, of which the first begins at ``first`` and each lasts ``length`` epochs."""
-        known = math.fsum(value for value in values if value == value)
+        known = known_of(values)
         self.cells.fold(values, first, length)
-        self.unknown += sum(value != value for value in values)
-        self._steps += known
-        self.open += known
-        self.done += known
+        self.unknown += len(values) - len(known)
+        total = math.fsum(known)
+        self._steps += total
+        self.open += total
+        self.done += total
 
     def add_extra(self, value: float) -> None:
         """Add what is no step, in the epoch that is open."""
-        if value == value:
+        if math.isnan(value):
+            self.unknown += 1
+        else:
             self.open += value
             self.done += value
-        else:
-            self.unknown += 1
 
     def end_epoch(self, total: float) -> None:
         """End the epoch that is open; NaN if its total is not known."""
         if math.isnan(total):
             total = self.open if self.open > 0 else math.nan
             self.unknown += math.isnan(total)
-        if total == total:
+        if not math.isnan(total):
             self.done += total - self.open
             self._extras.append(max(0.0, total - self._steps))
         if not self._totals:
@@ -121,8 +122,7 @@ class Track:
         cells = self.cells.with_tail(tail, begin, length)
         if cells and plan.steps_per_epoch:
             return self._of_steps(plan, cells)
-        known = any(total == total for total in self._totals)
-        if known:
+        if known_of(self._totals):
             return self._of_epochs(plan)
         message = "a prediction needs at least one finished epoch, or steps and their number"
         raise ValueError(message)
@@ -131,8 +131,8 @@ class Track:
 
     def _of_steps(self, plan: Plan, cells: list[Cell]) -> Remainder:
         cut = warm_up([_log(cell) for cell in cells], [cell.count for cell in cells])
-        cut = min(cut, sum(cell.at < 1.0 for cell in cells) - 1) if cells[0].at < 1.0 else 0
-        settled = cells[max(0, cut) :]
+        cut = max(cut, _leading_outliers(cells))
+        settled = cells[max(0, min(cut, sum(cell.at < 1.0 for cell in cells) - 1)) :]
         here = plan.finished + plan.in_epoch / plan.steps_per_epoch
         ahead = (here, max(here, float(plan.epochs)))
         found = level_ahead(_points(settled), ahead, self._cold(COLD_WITH_STEPS), single=False)
@@ -175,15 +175,15 @@ class Track:
     def _of_epochs(self, plan: Plan) -> Remainder:
         totals = list(self._totals)
         first = plan.finished - len(totals)
-        numbers = [first + index for index, value in enumerate(totals) if value == value]
-        values = [value for value in totals if value == value]
+        numbers = [first + index for index, value in enumerate(totals) if not math.isnan(value)]
+        values = known_of(totals)
         seen = _bumps(values, numbers)
         if seen.every:
             bumps = [seen.of(number + 1) - seen.base for number in numbers]
             values = [value - bump for value, bump in zip(values, bumps, strict=True)]
-        limit = limit_of(values[1:], math.inf)
+        bounds = bounds_of(values[1:], Bounds())
         cells = [
-            cell_of([value], number + 0.5, limit)
+            cell_of([value], number + 0.5, bounds)
             for number, value in zip(numbers, values, strict=True)
         ]
         left = max(0.0, plan.epochs - plan.finished)
@@ -212,6 +212,14 @@ def _bumps(values: Sequence[float], numbers: Sequence[int]) -> Extras:
 
 def _log(cell: Cell) -> float:
     return math.log(max(cell.bulk / cell.count, 1e-12))
+
+
+def _leading_outliers(cells: Sequence[Cell]) -> int:
+    """Return how many of the first cells hold outliers that belong to the warm-up."""
+    for index, cell in enumerate(cells):
+        if 2 * cell.outliers < cell.count and (index or not cell.outliers):
+            return index
+    return 0
 
 
 def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
