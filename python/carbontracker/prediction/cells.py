@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BUFFER = 128
 """Steps that are folded at once."""
 MOST_CELLS = 128
-FIRST_SIZE = 4
+FIRST_SIZE = 2
 """Steps of a cell to begin with."""
 MADS = 6.0
 """Scaled median absolute deviations from the median at which a step becomes an outlier."""
@@ -100,9 +100,9 @@ class Cells:
         known = known_of(values)
         self._bounds = bounds_of(known, self._bounds)
         self.cells += self._cut(values, first, length)
-        while len(self.cells) > MOST_CELLS:
+        if len(self.cells) > MOST_CELLS:
             self._size *= 2
-            self.cells = _halved(self.cells)
+            self.cells = fewer(self.cells, MOST_CELLS)
 
     def with_tail(self, values: list[float], first: float, length: float) -> list[Cell]:
         """Return the cells as they would be with these steps as well."""
@@ -124,15 +124,32 @@ class Cells:
         return cells
 
 
-def _halved(cells: list[Cell]) -> list[Cell]:
-    """Join neighbours, but never the first epoch's with later ones: it may be unlike them."""
+def fewer(cells: list[Cell], most: int) -> list[Cell]:
+    """Join neighbours until at most so many are left: within epochs as far as that goes.
+
+    The first epoch's are never joined with later ones, because it may be unlike them.
+    """
+    while len(cells) > most:
+        halves = _halved(cells, across=False)
+        cells = halves if len(halves) < len(cells) else _halved(cells, across=True)
+    return cells
+
+
+def _halved(cells: list[Cell], *, across: bool) -> list[Cell]:
+    """Join each second cell with the one before it, where that is allowed."""
     halves: list[Cell] = []
-    alone = True
+    alone = False
     for cell in cells:
-        if alone or (halves[-1].at < 1.0 <= cell.at):
-            halves.append(cell)
+        if alone and _may_join(halves[-1], cell, across=across):
+            halves[-1] = joined(halves[-1], cell)
             alone = False
         else:
-            halves[-1] = joined(halves[-1], cell)
+            halves.append(cell)
             alone = True
     return halves
+
+
+def _may_join(a: Cell, b: Cell, *, across: bool) -> bool:
+    if across:
+        return (a.at < 1.0) == (b.at < 1.0)
+    return int(a.at) == int(b.at)

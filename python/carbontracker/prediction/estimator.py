@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from carbontracker.predict import Prediction
-from carbontracker.prediction.cells import BUFFER, known_of
+from carbontracker.prediction.cells import BUFFER, FEW, known_of
 from carbontracker.prediction.interval import intervals, stage
 from carbontracker.prediction.track import Plan, Remainder, Track
 
@@ -47,6 +47,7 @@ class Estimator:
         self._steps_per_epoch = steps_per_epoch or 0
         self._finished = 0
         self._in_epoch = 0
+        self._dearer = 1.0
         self._buffer: list[tuple[float, float]] = []
         self._seconds = Track(prior.seconds if prior else None)
         self._joules = Track(prior.joules if prior else None)
@@ -71,8 +72,10 @@ class Estimator:
 
     def epoch_started(self, steps: int | None = None) -> None:
         """Begin an epoch; ``steps`` if it has another number of them than those before."""
-        if steps is not None:
+        if steps is not None and steps != self._steps_per_epoch:
             self._fold()
+            # Half as many steps are half as many of twice the size, until the first of them tell.
+            self._dearer = self._steps_per_epoch / steps if self._steps_per_epoch and steps else 1.0
             self._steps_per_epoch = steps
 
     def epoch_ended(self, seconds: float, joules: float) -> None:
@@ -84,6 +87,7 @@ class Estimator:
         self._joules.end_epoch(joules)
         self._finished += 1
         self._in_epoch = 0
+        self._dearer = 1.0
 
     def predict(self) -> Prediction:
         """Return the cost of all epochs: what is done and what remains.
@@ -100,6 +104,7 @@ class Estimator:
             else 0,
             self._finished,
             self._in_epoch + len(self._buffer),
+            self._dearer if self._in_epoch + len(self._buffer) < FEW else 1.0,
         )
         if self.prior and not plan.finished and not plan.steps_per_epoch:
             return self._beforehand(self.prior)

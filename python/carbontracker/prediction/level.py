@@ -25,14 +25,20 @@ if TYPE_CHECKING:
 
 NOISE = 0.017
 """Standard deviation of the noise of an epoch, relative."""
-NOISE_SCALES = (0.1, 0.4, 1.0, 2.0, 4.0)
-"""Multiples of it that are considered."""
-NOISE_PRIOR = (0.1, 0.2, 0.4, 0.2, 0.1)
+NOISES = (
+    (0.1, 0.0, 0.0, 0.1),
+    (0.4, 0.0, 0.0, 0.2),
+    (1.0, 0.0, 0.0, 0.3),
+    (2.0, 0.0, 0.0, 0.2),
+    (4.0, 0.0, 0.0, 0.1),
+    (1.0, 0.006, 0.0, 0.1),
+)
+"""What is considered: a multiple of it, a slow wandering of the level (relative, in the time of an
+epoch), white noise of points, and the probability of all this."""
+SINGLE_NOISES = (*NOISES, (1.0, 0.0, 0.1, 0.2))
+"""The same where a point is an epoch and holds what comes every few of them."""
 MEMORY_EPOCHS = 1.5
 """Time over which that noise is forgotten, epochs."""
-WALKS = (0.0, 0.006)
-"""Slow wandering of the level, relative, in the first epoch's time."""
-WALK_PRIOR = (0.8, 0.2)
 TAUS = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Time constants of an approach, epochs."""
 APPROACH = 0.15
@@ -48,7 +54,7 @@ CHANGE_PRIOR = 0.02
 CONSTANT = 10.0
 """Standard deviation of the log of the level: nothing is known of it."""
 POINTS_AHEAD = 12
-MOST_POINTS = 40
+MOST_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -111,11 +117,10 @@ def level_ahead(
     models, variances, weights = _models(len(taus), len(changes), cold)
     logs = logs - cold.offset * marks * cold.probability
     found = []
-    for scale, scale_prior in zip(NOISE_SCALES, NOISE_PRIOR, strict=True):
-        for walk, walk_prior in zip(WALKS, WALK_PRIOR, strict=True):
-            noise = _Noise(NOISE * scale, walk)
-            fit = _fit(noise, (at, logs, white), (seen, expected, later), (models, variances))
-            found.append((weights + math.log(scale_prior * walk_prior) + fit[0], fit[1], fit[2]))
+    for scale, walk, more, probability in SINGLE_NOISES if single else NOISES:
+        noise = _Noise(NOISE * scale, walk)
+        fit = _fit(noise, (at, logs, white + more**2), (seen, expected, later), (models, variances))
+        found.append((weights + math.log(probability) + fit[0], fit[1], fit[2]))
     evidence, means, spreads = (np.concatenate(part) for part in zip(*found, strict=True))
     share = np.exp(evidence - evidence.max())
     share /= share.sum()

@@ -7,10 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carbontracker.prediction import level
-from carbontracker.prediction.cells import Bounds, Cell, Cells, bounds_of, cell_of, joined, known_of
+from carbontracker.prediction.cells import Bounds, Cell, Cells, bounds_of, cell_of, fewer, known_of
 from carbontracker.prediction.interval import LEAST_SIGMA
-from carbontracker.prediction.level import ColdPrior, Point, level_ahead
+from carbontracker.prediction.level import MOST_POINTS, ColdPrior, Point, level_ahead
 from carbontracker.prediction.shape import Extras, extras_of, warm_up
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ COLD_WITH_STEPS = 0.4
 COLD_WITHOUT_STEPS = 0.7
 PRIOR_SIGMA = 0.03
 """How far runs of the same training differ in shape, log."""
-EXCESS_EVENTS = 3
-"""Outliers fewer than this are not expected to come again."""
+RECURS = 0.25
+"""Probability that what the first epoch's beginning cost more comes with every epoch, until the
+second one shows."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Plan:
     """Epochs."""
     in_epoch: int
     """Steps of the epoch that is open."""
+    dearer: float = 1.0
+    """How many times as much a step is expected to cost as those seen."""
 
     @property
     def steps_left(self) -> float:
@@ -132,13 +134,18 @@ class Track:
     def _of_steps(self, plan: Plan, cells: list[Cell]) -> Remainder:
         cut = warm_up([_log(cell) for cell in cells], [cell.count for cell in cells])
         cut = max(cut, _leading_outliers(cells))
-        settled = cells[max(0, min(cut, sum(cell.at < 1.0 for cell in cells) - 1)) :]
+        cut = max(0, min(cut, sum(cell.at < 1.0 for cell in cells) - 1))
+        settled = cells[cut:]
         here = plan.finished + plan.in_epoch / plan.steps_per_epoch
         ahead = (here, max(here, float(plan.epochs)))
         found = level_ahead(_points(settled), ahead, self._cold(COLD_WITH_STEPS), single=False)
-        step = math.exp(found.log)
+        step = math.exp(found.log) * plan.dearer
         steps = plan.steps_left * step
         more, more_error, every = self._extras_ahead(plan, step)
+        if plan.in_epoch + plan.finished * plan.steps_per_epoch < 1.25 * plan.steps_per_epoch:
+            again = (plan.epochs - max(1, plan.finished)) * _above(cells, settled, step)
+            more += RECURS * again
+            more_error = math.hypot(more_error, math.sqrt(RECURS * (1 - RECURS)) * again)
         rate, rate_error = _excess(settled)
         burst = plan.steps_left * rate
         value = steps + more + burst
@@ -214,6 +221,12 @@ def _log(cell: Cell) -> float:
     return math.log(max(cell.bulk / cell.count, 1e-12))
 
 
+def _above(cells: Sequence[Cell], settled: Sequence[Cell], step: float) -> float:
+    """Return what the cells that are not settled cost more than as many steps would."""
+    warm = cells[: len(cells) - len(settled)]
+    return max(0.0, sum(cell.bulk + cell.excess - cell.count * step for cell in warm))
+
+
 def _leading_outliers(cells: Sequence[Cell]) -> int:
     """Return how many of the first cells hold outliers that belong to the warm-up."""
     for index, cell in enumerate(cells):
@@ -228,18 +241,7 @@ def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
     apart = sorted((b - a) ** 2 * c.count for a, b, c in zip(logs, logs[1:], cells, strict=False))
     # Median of a squared normal difference is 0.455 * 2 variances; of one step.
     white = apart[len(apart) // 2] / 0.91 if apart and not single else 0.0
-    while len(cells) > level.MOST_POINTS:
-        half = []
-        index = 0
-        while index < len(cells):
-            pair = cells[index : index + 2]
-            if len(pair) == 2 and (pair[0].at < 1.0) == (pair[1].at < 1.0):
-                half.append(joined(pair[0], pair[1]))
-                index += 2
-            else:
-                half.append(pair[0])
-                index += 1
-        cells = half
+    cells = fewer(cells, MOST_POINTS)
     return [
         Point(cell.at, _log(cell), white / cell.count + 1e-6, float(cell.at < 1.0))
         for cell in cells
@@ -249,14 +251,15 @@ def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
 def _excess(cells: list[Cell]) -> tuple[float, float]:
     """Return the mean excess of a step by outliers and its standard error.
 
-    The largest counts like the second largest, and few are taken for accidents.
+    One is taken for an accident, and the largest counts at most twice the second largest. So many
+    as ``n`` stand for ``n / (n + 1)`` of what they say.
     """
     events = sum(cell.outliers for cell in cells)
     count = sum(cell.count for cell in cells)
     total = sum(cell.excess for cell in cells)
     if not events:
         return 0.0, 0.0
-    largest = sorted(cell.largest for cell in cells)[-2:]
-    typical = (total - largest[-1] + (largest[0] if len(largest) > 1 else 0.0)) / count
-    rate = typical if events >= EXCESS_EVENTS else 0.0
+    second, largest = sorted([0.0, *(cell.largest for cell in cells)])[-2:]
+    trimmed = total - max(0.0, largest - 2 * second)
+    rate = trimmed / count * events / (events + 1) if events > 1 else 0.0
     return rate, total / count / math.sqrt(events)
