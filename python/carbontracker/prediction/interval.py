@@ -30,8 +30,8 @@ FACTORS = {
     "epochs, after 2": Factors(2.0, 1.3, 1.3, 2.0),
     "epochs, after 5": Factors(2.0, 1.3, 1.3, 2.0),
 }
-LEAST_SIGMA = 1e-3
-"""Of the remainder, relative: no prediction is surer than this."""
+LEAST_SIGMA = 0.01
+"""Of the remainder, relative: so much may come that nothing has announced."""
 
 
 def stage(finished: int, *, with_steps: bool) -> str:

@@ -80,7 +80,6 @@ class Track:
         """Steps or epochs whose value is not known."""
         self._totals: deque[float] = deque(maxlen=MOST_EPOCHS)
         self._extras: deque[float] = deque(maxlen=MOST_EPOCHS)
-        self._first_total = math.nan
         self._shape = shape
 
     def fold(self, values: list[float], first: float, length: float) -> None:
@@ -109,8 +108,6 @@ class Track:
         if not math.isnan(total):
             self.done += total - self.open
             self._extras.append(max(0.0, total - self._steps))
-        if not self._totals:
-            self._first_total = total
         self._totals.append(total)
         self.open = self._steps = 0.0
 
