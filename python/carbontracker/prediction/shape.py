@@ -75,7 +75,10 @@ def extras_of(values: Sequence[float], scale: float, first: int = 1) -> Extras:
         first: number of the first of them.
     """
     middle = statistics.median_low(values)
-    spread = SIGMA_OF_MAD * statistics.median([abs(value - middle) for value in values])
+    # Of the lower half: the upper one holds what comes every second epoch.
+    spread = SIGMA_OF_MAD * statistics.median(
+        [middle - value for value in values if value <= middle]
+    )
     limit = middle + max(4.0 * spread, 0.1 * middle, 0.015 * scale)
     due = [first + index for index, value in enumerate(values) if value > limit]
     usual = [value for value in values if value <= limit]
