@@ -107,7 +107,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 def cnn(recorder: Recorder, epochs: int) -> None:
     """Train a convolutional network, nothing else."""
     images, labels = digits()
-    network = small_cnn(32)
+    network = small_cnn(64)
     rule = torch.optim.Adam(network.parameters())
     for _ in range(epochs):
         with recorder.epoch():
@@ -119,7 +119,7 @@ def cnn(recorder: Recorder, epochs: int) -> None:
 def loop(recorder: Recorder, epochs: int) -> None:
     """Train with validation after every epoch and a checkpoint every third, all on a real disk."""
     images, labels = digits()
-    network = small_cnn(24)
+    network = small_cnn(48)
     rule = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
     with tempfile.TemporaryDirectory() as folder:
         for epoch in range(1, epochs + 1):
@@ -184,8 +184,8 @@ def boosting(recorder: Recorder, epochs: int) -> None:
 
 
 KINDS: dict[str, tuple[Callable[[Recorder, int], None], int]] = {
-    "cnn": (cnn, 30),
-    "boosting": (boosting, 16),
+    "cnn": (cnn, 40),
+    "boosting": (boosting, 24),
     "loop": (loop, 30),
     "transformer": (transformer, 20),
 }

@@ -118,8 +118,10 @@ class Estimator:
             joules = Remainder(math.nan, math.nan)
         done_joules = self._joules.done + _known_sum(tails[1])
         done_joules += self._missing(plan, joules)
-        row = stage(plan.finished, with_steps=plan.steps_per_epoch > 0)
+        with_steps = plan.steps_per_epoch > 0
+        row = stage("seconds", plan.finished, with_steps=with_steps)
         seconds_80, seconds_95 = intervals(done_seconds, seconds.value, seconds.sigma, row)
+        row = stage("joules", plan.finished, with_steps=with_steps)
         joules_80, joules_95 = intervals(done_joules, joules.value, joules.sigma, row)
         steps = plan.steps_per_epoch
         return Prediction(
@@ -161,7 +163,7 @@ class Estimator:
             return shape.first + max(0, self.epochs - 1) * shape.later
 
         seconds, joules = whole(prior.seconds), whole(prior.joules)
-        row = stage(1, with_steps=False)
+        row = stage("joules", 1, with_steps=False)
         seconds_80, seconds_95 = intervals(0.0, seconds, BEFORE_SIGMA, row)
         joules_80, joules_95 = intervals(0.0, joules, BEFORE_SIGMA, row)
         return Prediction(

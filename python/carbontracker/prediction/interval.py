@@ -3,7 +3,8 @@
 The model's own standard deviation knows the noise it has seen, not what it has no idea of. So it is
 multiplied by factors found on simulated trainings: the quantiles of (truth - prediction) / sigma
 there (split conformal prediction; Papadopoulos et al. 2002, doi:10.1007/3-540-36755-1_29), below
-and above apart, by how much has been seen. ``bench/prediction.py --tune`` prints this table.
+and above apart, by how much has been seen, and at least half of those of a normal distribution.
+``bench/prediction.py --tune`` prints this table.
 """
 
 from __future__ import annotations
@@ -22,24 +23,31 @@ class Factors(NamedTuple):
 
 
 FACTORS = {
-    "steps, in epoch 1": Factors(2.0, 1.3, 1.3, 2.0),
-    "steps, after 1": Factors(2.0, 1.3, 1.3, 2.0),
-    "steps, after 2": Factors(2.0, 1.3, 1.3, 2.0),
-    "steps, after 5": Factors(2.0, 1.3, 1.3, 2.0),
-    "epochs, after 1": Factors(2.0, 1.3, 1.3, 2.0),
-    "epochs, after 2": Factors(2.0, 1.3, 1.3, 2.0),
-    "epochs, after 5": Factors(2.0, 1.3, 1.3, 2.0),
+    "seconds, steps, in epoch 1": Factors(2.66, 1.51, 0.64, 0.98),
+    "seconds, steps, after 1": Factors(6.36, 1.93, 1.08, 4.94),
+    "seconds, steps, after 2": Factors(12.10, 3.24, 4.11, 7.90),
+    "seconds, steps, after 5": Factors(12.65, 1.61, 1.77, 5.54),
+    "seconds, epochs, after 1": Factors(2.13, 1.28, 0.64, 0.98),
+    "seconds, epochs, after 2": Factors(6.35, 2.04, 1.64, 2.79),
+    "seconds, epochs, after 5": Factors(9.83, 1.85, 1.31, 4.93),
+    "joules, steps, in epoch 1": Factors(1.82, 1.30, 0.64, 0.98),
+    "joules, steps, after 1": Factors(6.42, 1.49, 0.73, 2.76),
+    "joules, steps, after 2": Factors(12.83, 4.05, 2.62, 4.82),
+    "joules, steps, after 5": Factors(12.78, 1.89, 1.43, 2.82),
+    "joules, epochs, after 1": Factors(1.39, 1.04, 0.64, 0.98),
+    "joules, epochs, after 2": Factors(4.84, 2.01, 1.03, 1.77),
+    "joules, epochs, after 5": Factors(8.65, 1.65, 1.03, 2.07),
 }
 LEAST_SIGMA = 0.01
 """Of the remainder, relative: so much may come that nothing has announced."""
 
 
-def stage(finished: int, *, with_steps: bool) -> str:
-    """Return the row of ``FACTORS`` after so many finished epochs."""
-    what = "steps" if with_steps else "epochs"
+def stage(quantity: str, finished: int, *, with_steps: bool) -> str:
+    """Return the row of ``FACTORS`` of seconds or joules after so many finished epochs."""
     if not finished:
-        return "steps, in epoch 1"
-    return f"{what}, after {5 if finished >= 5 else min(finished, 2)}"
+        return f"{quantity}, steps, in epoch 1"
+    what = "steps" if with_steps else "epochs"
+    return f"{quantity}, {what}, after {5 if finished >= 5 else min(finished, 2)}"
 
 
 def intervals(

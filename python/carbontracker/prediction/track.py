@@ -27,7 +27,7 @@ COLD_WITH_STEPS = 0.4
 COLD_WITHOUT_STEPS = 0.7
 PRIOR_SIGMA = 0.03
 """How far runs of the same training differ in shape, log."""
-RECURS = 0.25
+RECURS = 1 / 3
 """Probability that what the first epoch's beginning cost more comes with every epoch, until the
 second one shows."""
 
