@@ -14,6 +14,7 @@ throttling    an approach over 0.3 to 5 epochs to steps that cost 25 % less to 2
 growing batch two or three times half the steps at 1.6 to 1.95 times the cost
 pauses        one to four of 0.1 to 2 epochs at a third of the power
 outliers      0.3 to 2 % of the steps take 4 to 20 times as long
+shared        neighbours slow it down by 10 to 80 % for 0.05 to 2 epochs (mean), again and again
 early stop    the plan is cut to 50 to 95 % three epochs before that end; the truth is the cost of
               the plan that holds when the prediction is made
 """
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 REGIMES = (
     *("clean", "cold cache", "periodic", "throttling", "growing batch"),
-    *("pauses", "outliers", "early stop"),
+    *("pauses", "outliers", "shared", "early stop"),
 )
 RECORDED = Path(__file__).parent / "traces"
 EPOCH_NOISE = 0.017
@@ -151,12 +152,29 @@ def _levels(rng: np.random.Generator, regime: str, counts: list[int]) -> tuple[F
         more = rng.uniform(0.05, 0.40)
         times[:first] *= 1 + 2 * more
         powers[:first] *= (1 + more) / (1 + 2 * more)
+    if regime == "shared":
+        times *= _neighbours(rng, total, first)
     if regime == "throttling":
         change = rng.uniform(-0.25, 0.25)
         approach = 1 - np.exp(-at / log_uniform(rng, 0.3, 5))
         times *= 1 + abs(change) * approach
         powers *= (1 + change * approach) / (1 + abs(change) * approach)
     return times, powers
+
+
+def _neighbours(rng: np.random.Generator, total: int, first: int) -> Floats:
+    """Return how much slower each step is for others on the machine: two states in turn."""
+    slower = log_uniform(rng, 1.1, 1.8)
+    means = log_uniform(rng, 0.05, 2) * first, log_uniform(rng, 0.1, 4) * first
+    busy = int(rng.integers(2))
+    parts: list[Floats] = []
+    length = 0
+    while length < total:
+        part = 1 + int(rng.exponential(means[1 - busy]))
+        parts.append(np.full(part, slower if busy else 1.0))
+        length += part
+        busy = 1 - busy
+    return np.concatenate(parts)[:total]
 
 
 def _add_extras(rng: np.random.Generator, regime: str, epochs: list[Epoch]) -> None:

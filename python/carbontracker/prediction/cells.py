@@ -1,7 +1,8 @@
 """Steps in bounded memory: sums over cells that grow in length, without their outliers.
 
-A cell keeps the sum of its steps with every outlier cut to the median (the bulk), and apart from it
-what was cut off (the excess). So pauses and bursts neither spoil the level nor are they forgotten.
+A cell keeps the sum of its steps with every outlier set to the median (the bulk), and apart from it
+what that took away (the excess). So pauses and bursts, and the smaller last batch of an epoch,
+neither spoil the level nor are they forgotten.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FIRST_SIZE = 2
 MADS = 6.0
 """Scaled median absolute deviations from the median at which a step becomes an outlier."""
 SHARE = 0.5
-"""It is one only if it is also so far above the median, as a share of it."""
+"""It is one only if it is also so far from the median, as a share of it."""
 SIGMA_OF_MAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 FEW = 8
@@ -40,17 +41,17 @@ class Cell:
     bulk: float
     """Sum of the values, outliers cut to the median."""
     excess: float = 0.0
-    """What was cut off."""
+    """What was cut off; less than nothing where outliers are cheap, like an incomplete batch."""
     outliers: int = 0
     largest: float = 0.0
     """The largest single excess."""
 
 
 class Bounds(NamedTuple):
-    """What a usual step costs, and from where on one is an outlier."""
+    """What a usual step costs, and how far from it one is an outlier."""
 
     middle: float = math.inf
-    limit: float = math.inf
+    reach: float = math.inf
 
 
 def known_of(values: Iterable[float]) -> list[float]:
@@ -64,14 +65,16 @@ def bounds_of(values: list[float], usual: Bounds) -> Bounds:
         return usual
     middle = statistics.median(values)
     spread = SIGMA_OF_MAD * statistics.median([abs(value - middle) for value in values])
-    return Bounds(middle, middle + max(MADS * spread, SHARE * middle))
+    return Bounds(middle, max(MADS * spread, SHARE * middle))
 
 
 def cell_of(values: list[float], at: float, bounds: Bounds) -> Cell:
     """Return the cell of these known values."""
-    over = [value - bounds.middle for value in values if value > bounds.limit]
-    excess = sum(over)
-    return Cell(at, len(values), sum(values) - excess, excess, len(over), max(over, default=0.0))
+    if math.isinf(bounds.reach):
+        return Cell(at, len(values), sum(values))
+    apart = [value - bounds.middle for value in values if abs(value - bounds.middle) > bounds.reach]
+    excess = sum(apart)
+    return Cell(at, len(values), sum(values) - excess, excess, len(apart), max([0.0, *apart]))
 
 
 def joined(a: Cell, b: Cell) -> Cell:

@@ -23,20 +23,20 @@ class Factors(NamedTuple):
 
 
 FACTORS = {
-    "seconds, steps, in epoch 1": Factors(2.66, 1.51, 0.64, 0.98),
-    "seconds, steps, after 1": Factors(6.36, 1.93, 1.08, 4.94),
-    "seconds, steps, after 2": Factors(12.10, 3.24, 4.11, 7.90),
-    "seconds, steps, after 5": Factors(12.65, 1.61, 1.77, 5.54),
-    "seconds, epochs, after 1": Factors(2.13, 1.28, 0.64, 0.98),
-    "seconds, epochs, after 2": Factors(6.35, 2.04, 1.64, 2.79),
-    "seconds, epochs, after 5": Factors(9.83, 1.85, 1.31, 4.93),
-    "joules, steps, in epoch 1": Factors(1.82, 1.30, 0.64, 0.98),
-    "joules, steps, after 1": Factors(6.42, 1.49, 0.73, 2.76),
-    "joules, steps, after 2": Factors(12.83, 4.05, 2.62, 4.82),
-    "joules, steps, after 5": Factors(12.78, 1.89, 1.43, 2.82),
-    "joules, epochs, after 1": Factors(1.39, 1.04, 0.64, 0.98),
-    "joules, epochs, after 2": Factors(4.84, 2.01, 1.03, 1.77),
-    "joules, epochs, after 5": Factors(8.65, 1.65, 1.03, 2.07),
+    "seconds, steps, in epoch 1": Factors(2.51, 1.39, 0.66, 1.12),
+    "seconds, steps, after 1": Factors(4.91, 1.66, 1.04, 4.23),
+    "seconds, steps, after 2": Factors(11.67, 3.56, 3.33, 6.52),
+    "seconds, steps, after 5": Factors(12.04, 1.56, 1.65, 4.90),
+    "seconds, epochs, after 1": Factors(2.08, 1.21, 0.64, 0.98),
+    "seconds, epochs, after 2": Factors(3.74, 1.71, 1.42, 2.64),
+    "seconds, epochs, after 5": Factors(8.48, 1.39, 1.20, 3.73),
+    "joules, steps, in epoch 1": Factors(1.79, 1.20, 0.64, 0.98),
+    "joules, steps, after 1": Factors(5.57, 1.39, 0.70, 2.55),
+    "joules, steps, after 2": Factors(11.69, 4.13, 2.28, 4.52),
+    "joules, steps, after 5": Factors(12.06, 1.57, 1.36, 2.72),
+    "joules, epochs, after 1": Factors(1.35, 0.98, 0.64, 0.98),
+    "joules, epochs, after 2": Factors(3.87, 1.67, 1.05, 1.91),
+    "joules, epochs, after 5": Factors(8.60, 1.38, 1.02, 1.93),
 }
 LEAST_SIGMA = 0.01
 """Of the remainder, relative: so much may come that nothing has announced."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,22 +23,44 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-NOISE = 0.017
-"""Standard deviation of the noise of an epoch, relative."""
+
+class Noise(NamedTuple):
+    """One idea of the noise; relative figures."""
+
+    probability: float
+    sigma: float
+    """Standard deviation of what is alike for ``memory`` epochs."""
+    memory: float = 1.5
+    walk: float = 0.0
+    """Standard deviation of a slow wandering, in the time of an epoch."""
+    white: float = 0.0
+    """Standard deviation of noise that is new at every point."""
+
+    def between(self, a: Floats, b: Floats) -> Floats:
+        """Return covariances of each of ``a`` with each of ``b``, without the white noise."""
+        import numpy as np
+
+        apart = np.abs(a[:, None] - b[None, :])
+        common = np.minimum(a[:, None], b[None, :])
+        return self.sigma**2 * np.exp(-apart / self.memory) + self.walk**2 * common
+
+
 NOISES = (
-    (0.1, 0.0, 0.0, 0.1),
-    (0.4, 0.0, 0.0, 0.2),
-    (1.0, 0.0, 0.0, 0.3),
-    (2.0, 0.0, 0.0, 0.2),
-    (4.0, 0.0, 0.0, 0.1),
-    (1.0, 0.006, 0.0, 0.1),
+    Noise(0.08, 0.002),
+    Noise(0.15, 0.007),
+    Noise(0.25, 0.017),
+    Noise(0.15, 0.034),
+    Noise(0.07, 0.07),
+    Noise(0.08, 0.017, walk=0.006),
+    Noise(0.07, 0.04, memory=0.15),
+    Noise(0.06, 0.12, memory=0.15),
+    Noise(0.04, 0.30, memory=0.15),
+    Noise(0.05, 0.20, memory=0.7),
+    Noise(0.05, 0.20),
 )
-"""What is considered: a multiple of it, a slow wandering of the level (relative, in the time of an
-epoch), white noise of points, and the probability of all this."""
-SINGLE_NOISES = (*NOISES, (1.0, 0.0, 0.1, 0.2))
-"""The same where a point is an epoch and holds what comes every few of them."""
-MEMORY_EPOCHS = 1.5
-"""Time over which that noise is forgotten, epochs."""
+"""Quiet machines, restless ones, and those shared with others, whose noise is short."""
+SINGLE_NOISES = (*NOISES[:6], *NOISES[-2:], Noise(0.2, 0.017, white=0.1))
+"""Where a point is an epoch, which may hold what comes every few of them."""
 TAUS = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Time constants of an approach, epochs."""
 APPROACH = 0.15
@@ -49,8 +71,12 @@ COLD = 0.3
 """Standard deviation of an offset of the first epoch, relative."""
 CHANGE = 0.4
 """Standard deviation of a change of level, relative."""
-CHANGE_PRIOR = 0.02
+CHANGE_PRIOR = 0.001
 """Probability of a change at any one point."""
+UNREST = 0.06
+"""Noise from which on a machine counts as shared."""
+TREND_IN_UNREST = -4.0
+"""Log of how much less likely a trend or a first epoch apart is there."""
 CONSTANT = 10.0
 """Standard deviation of the log of the level: nothing is known of it."""
 POINTS_AHEAD = 12
@@ -111,23 +137,26 @@ def level_ahead(
     marks = np.array([point.cold for point in points])
     later = np.linspace(*ahead, POINTS_AHEAD)
     taus = [tau for tau in TAUS if not single or tau >= 1.0]
-    changes = [(a.at + b.at) / 2 for a, b in itertools.pairwise(points)][1:]
+    changes = [(a.at + b.at) / 2 for a, b in itertools.pairwise(points)][1:-1]
     seen = _basis(at, marks, taus, changes)
     expected = _basis(later, np.zeros(len(later)), taus, changes).mean(axis=0)
     models, variances, weights = _models(len(taus), len(changes), cold)
     logs = logs - cold.offset * marks * cold.probability
+    trends = (models[:, 2] > 0) | (models[:, 3] > 0)
+    rare = trends | (models[:, 1] > 0) if cold.probability < 1 else trends
     found = []
-    for scale, walk, more, probability in SINGLE_NOISES if single else NOISES:
-        noise = _Noise(NOISE * scale, walk)
-        fit = _fit(noise, (at, logs, white + more**2), (seen, expected, later), (models, variances))
-        found.append((weights + math.log(probability) + fit[0], fit[1], fit[2]))
+    for noise in SINGLE_NOISES if single else NOISES:
+        fit = _fit(noise, (at, logs, white), (seen, expected, later), (models, variances))
+        # Where the noise itself wanders that far, a trend is rarely one.
+        doubt = TREND_IN_UNREST * rare if noise.sigma >= UNREST else 0.0
+        found.append((weights + math.log(noise.probability) + doubt + fit[0], fit[1], fit[2]))
     evidence, means, spreads = (np.concatenate(part) for part in zip(*found, strict=True))
     share = np.exp(evidence - evidence.max())
     share /= share.sum()
     mean = float(share @ means)
     variance = float(share @ (spreads + (means - mean) ** 2))
-    plain = np.tile((models[:, 2] == 0) & (models[:, 3] == 0), len(found))
-    return Level(origin + mean, math.sqrt(max(0.0, variance)), float(share[~plain].sum()))
+    drift = float(share[np.tile(trends, len(found))].sum())
+    return Level(origin + mean, math.sqrt(max(0.0, variance)), drift)
 
 
 def _basis(at: Floats, cold: Floats, taus: Sequence[float], changes: Sequence[float]) -> Floats:
@@ -157,24 +186,8 @@ def _models(taus: int, changes: int, cold: ColdPrior) -> tuple[NDArray[np.int_],
     return columns, sigmas[columns] ** 2, np.log([row[4] for row in rows])
 
 
-@dataclass(frozen=True)
-class _Noise:
-    """Noise with a memory, and a walk."""
-
-    sigma: float
-    walk: float
-
-    def between(self, a: Floats, b: Floats) -> Floats:
-        """Return covariances of each of ``a`` with each of ``b``."""
-        import numpy as np
-
-        apart = np.abs(a[:, None] - b[None, :])
-        common = np.minimum(a[:, None], b[None, :])
-        return self.sigma**2 * np.exp(-apart / MEMORY_EPOCHS) + self.walk**2 * common
-
-
 def _fit(
-    noise: _Noise,
+    noise: Noise,
     observed: tuple[Floats, Floats, Floats],
     bases: tuple[Floats, Floats, Floats],
     models: tuple[NDArray[np.int_], Floats],
@@ -185,7 +198,7 @@ def _fit(
     at, logs, white = observed
     seen, expected, later = bases
     columns, variances = models
-    lower = np.linalg.cholesky(noise.between(at, at) + np.diag(white))
+    lower = np.linalg.cholesky(noise.between(at, at) + np.diag(white + noise.white**2))
     cross = noise.between(at, later).mean(axis=1)
     rest = np.linalg.solve(lower, np.column_stack([logs, cross, seen]))
     y, k, h = rest[:, 0], rest[:, 1], rest[:, 2:]

@@ -30,8 +30,8 @@ def warm_up(values: Sequence[float], counts: Sequence[int]) -> int:
         if cut > len(values) // 2:
             continue
         error = max(0.0, square - total * total / weight) / (weight * weight)
-        if error <= best:
-            best, best_cut = error, cut
+        if error <= best * (1 + 1e-6) + 1e-15:  # of equals, beyond rounding, the earliest
+            best, best_cut = min(best, error), cut
     return best_cut
 
 

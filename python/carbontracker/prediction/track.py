@@ -22,6 +22,14 @@ MOST_EPOCHS = 256
 ALLOWANCE = 0.065
 """What is expected beside the steps of an epoch before one has ended, as a share of its steps."""
 ALLOWANCE_SIGMA = 0.05
+WARM_UP_EPOCHS = 0.25
+"""No warm-up lasts longer; what does is an approach."""
+LITTLE = 0.015
+"""Epochs that hold something beside their steps, but less than this, may hold more later."""
+UNSEEN = 0.03
+"""What is expected of it at first, as a share of the steps."""
+UNSEEN_EPOCHS = 5
+"""After so many epochs it is expected no more."""
 COLD_WITH_STEPS = 0.4
 """Probability that the first epoch is unlike the others also after its warm-up."""
 COLD_WITHOUT_STEPS = 0.7
@@ -131,7 +139,7 @@ class Track:
     def _of_steps(self, plan: Plan, cells: list[Cell]) -> Remainder:
         cut = warm_up([_log(cell) for cell in cells], [cell.count for cell in cells])
         cut = max(cut, _leading_outliers(cells))
-        cut = max(0, min(cut, sum(cell.at < 1.0 for cell in cells) - 1))
+        cut = max(0, min(cut, sum(cell.at < WARM_UP_EPOCHS for cell in cells), len(cells) - 1))
         settled = cells[cut:]
         here = plan.finished + plan.in_epoch / plan.steps_per_epoch
         ahead = (here, max(here, float(plan.epochs)))
@@ -166,8 +174,11 @@ class Track:
         begun = plan.finished + (1 if current is None else 2)
         value = seen.between(begun, math.ceil(plan.epochs)) + (current or 0.0)
         left = max(0.0, plan.epochs - plan.finished)
-        unseen = 0.3 * seen.base / len(self._extras)  # a few epochs do not show everything
-        return value, left * math.hypot(seen.error, unseen), seen.every
+        unseen = UNSEEN * epoch * max(0.0, 1 - len(self._extras) / UNSEEN_EPOCHS)
+        if not 0 < seen.base + seen.bump < LITTLE * epoch:
+            unseen = 0.0
+        error = math.hypot(seen.error, unseen, 0.3 * seen.base / len(self._extras))
+        return value + left * unseen, left * error, seen.every
 
     def _cold(self, probability: float) -> ColdPrior:
         if self._shape is None or math.isnan(self._shape.log_first):
@@ -236,8 +247,9 @@ def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
     """Return at most ``MOST_POINTS`` points of about equally many steps, with their white noise."""
     logs = [_log(cell) for cell in cells]
     apart = sorted((b - a) ** 2 * c.count for a, b, c in zip(logs, logs[1:], cells, strict=False))
-    # Median of a squared normal difference is 0.455 * 2 variances; of one step.
-    white = apart[len(apart) // 2] / 0.91 if apart and not single else 0.0
+    # Of one step: the smaller nine tenths of squared normal differences are 0.61 * 2 variances.
+    usual = apart[: max(1, len(apart) * 9 // 10)]
+    white = math.fsum(usual) / len(usual) / 1.22 if usual and not single else 0.0
     cells = fewer(cells, MOST_POINTS)
     return [
         Point(cell.at, _log(cell), white / cell.count + 1e-6, float(cell.at < 1.0))
