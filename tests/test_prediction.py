@@ -398,3 +398,11 @@ def test_recorded_trainings_can_be_read() -> None:
         assert seconds > 0
         assert joules > 0
         assert all(len(epoch.steps) for epoch in trace.epochs)
+
+
+def test_the_number_of_steps_may_be_learned_from_the_first_epoch() -> None:
+    told, learned = Estimator(6, steps_per_epoch=300), Estimator(6)
+    steps = [2.0 - 0.5 * math.exp(-step / 80) for step in range(300)]
+    for estimator in (told, learned):
+        training(estimator, 2, steps)
+    assert learned.predict().seconds == pytest.approx(told.predict().seconds, rel=1e-3)

@@ -107,6 +107,11 @@ class Cells:
             self._size *= 2
             self.cells = fewer(self.cells, MOST_CELLS)
 
+    def stretch(self, factor: float) -> None:
+        """Multiply all times: the length of the first epoch has become known."""
+        for cell in self.cells:
+            cell.at *= factor
+
     def with_tail(self, values: list[float], first: float, length: float) -> list[Cell]:
         """Return the cells as they would be with these steps as well."""
         usual = self._bounds

@@ -81,7 +81,10 @@ class Estimator:
     def epoch_ended(self, seconds: float, joules: float) -> None:
         """End an epoch with its totals, which may hold more than its steps; NaN if not known."""
         self._fold()
-        if self._in_epoch and self._steps_per_epoch != self._in_epoch:
+        if self._in_epoch:
+            if not self._steps_per_epoch:
+                for track in (self._seconds, self._joules):
+                    track.cells.stretch(BUFFER / self._in_epoch)
             self._steps_per_epoch = self._in_epoch
         self._seconds.end_epoch(seconds)
         self._joules.end_epoch(joules)
@@ -149,8 +152,10 @@ class Estimator:
         self._buffer = []
 
     def _now(self) -> float:
-        """Return the time of the last folded step, in epochs."""
-        return self._finished + min(0.999, self._in_epoch / (self._steps_per_epoch or 10**9))
+        """Return the time of the last folded step, in epochs, or buffers while those are unknown."""
+        if not self._steps_per_epoch:
+            return self._finished + self._in_epoch / BUFFER
+        return self._finished + min(0.999, self._in_epoch / self._steps_per_epoch)
 
     def _missing(self, plan: Plan, rest: Remainder) -> float:
         """Return what was spent while nothing was measured, by the rate of what remains."""

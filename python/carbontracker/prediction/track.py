@@ -26,6 +26,8 @@ WARM_UP_EPOCHS = 0.25
 """No warm-up lasts longer; what does is an approach."""
 LITTLE = 0.015
 """Epochs that hold something beside their steps, but less than this, may hold more later."""
+ROUNDING = 1e-6
+"""A smaller share is none."""
 UNSEEN = 0.03
 """What is expected of it at first, as a share of the steps."""
 UNSEEN_EPOCHS = 5
@@ -175,7 +177,7 @@ class Track:
         value = seen.between(begun, math.ceil(plan.epochs)) + (current or 0.0)
         left = max(0.0, plan.epochs - plan.finished)
         unseen = UNSEEN * epoch * max(0.0, 1 - len(self._extras) / UNSEEN_EPOCHS)
-        if not 0 < seen.base + seen.bump < LITTLE * epoch:
+        if not ROUNDING < (seen.base + seen.bump) / epoch < LITTLE:
             unseen = 0.0
         error = math.hypot(seen.error, unseen, 0.3 * seen.base / len(self._extras))
         return value + left * unseen, left * error, seen.every
