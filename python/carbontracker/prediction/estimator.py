@@ -100,15 +100,7 @@ class Estimator:
         Raises:
             ValueError: nothing is finished that a prediction could be made from.
         """
-        plan = Plan(
-            self.epochs,
-            self._steps_per_epoch
-            if self._in_epoch or self._buffer or self._seconds.cells.cells
-            else 0,
-            self._finished,
-            self._in_epoch + len(self._buffer),
-            self._dearer if self._in_epoch + len(self._buffer) < FEW else 1.0,
-        )
+        plan = self._plan()
         if self.prior and not plan.finished and not plan.steps_per_epoch:
             return self._beforehand(self.prior)
         begin = self._now()
@@ -141,6 +133,17 @@ class Estimator:
             done_joules=done_joules,
         )
 
+    def _plan(self) -> Plan:
+        in_epoch = self._in_epoch + len(self._buffer)
+        marked = in_epoch or self._seconds.cells.cells
+        return Plan(
+            self.epochs,
+            self._steps_per_epoch if marked else 0,
+            self._finished,
+            in_epoch,
+            self._dearer if in_epoch < FEW else 1.0,
+        )
+
     def _fold(self) -> None:
         if not self._buffer:
             return
@@ -152,7 +155,7 @@ class Estimator:
         self._buffer = []
 
     def _now(self) -> float:
-        """Return the time of the last folded step, in epochs, or buffers while those are unknown."""
+        """Return the time of the last folded step, in epochs, or in buffers if those are unknown."""
         if not self._steps_per_epoch:
             return self._finished + self._in_epoch / BUFFER
         return self._finished + min(0.999, self._in_epoch / self._steps_per_epoch)
