@@ -35,6 +35,7 @@ MOST_BINDING_LINES = 220
 MANY_ATTRIBUTES = {
     "carbontracker.intensity:Intensity": "one figure with the whole of its provenance; frozen",
     "carbontracker.inventory:Readable": "a row of the table of sensors; frozen",
+    "carbontracker.predict:Prediction": "one result with its intervals; frozen",
     "carbontracker.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
     "carbontracker.session:Config": "all that decides what is sampled; frozen, and the sharing key",
     "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
@@ -55,6 +56,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 KNOWS = {
     "carbontracker.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
+    "carbontracker.prediction": ("carbontracker.prediction", "carbontracker.predict"),
     "carbontracker.intensity": (
         "carbontracker.intensity",
         "carbontracker.data",

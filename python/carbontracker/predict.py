@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Interval = tuple[float, float]
+"""Lowest and highest value."""
+UNKNOWN: Interval = (math.nan, math.nan)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -16,13 +20,22 @@ class Prediction:
 
     epochs: int
     """Epochs the prediction is for."""
-    after_epochs: int
-    """Epochs it was made from."""
+    after_epochs: float
+    """Epochs it was made from; a fraction within one."""
     seconds: float
     joules: float
     """The machine's energy, J, without PUE; NaN if nothing was measured."""
     method: str
     """How it was made, in words."""
+    seconds_80: Interval = UNKNOWN
+    """The seconds lie within with a probability of 80 %; NaN if that is not known."""
+    seconds_95: Interval = UNKNOWN
+    joules_80: Interval = UNKNOWN
+    joules_95: Interval = UNKNOWN
+    done_seconds: float = 0.0
+    """Part of ``seconds`` that is spent already."""
+    done_joules: float = 0.0
+    """Part of ``joules`` that is spent already."""
 
 
 def predict_mean(

@@ -1,0 +1,402 @@
+"""Errors and intervals of predictions beside the mean-epoch rule and an exponential average.
+
+Every training is replayed up to each point; the estimator sees its steps and epochs, a second one
+its epochs only, and the two rules its finished epochs. Factors of the intervals are found on seed A
+by ``--tune``; the tables are of seed B, which nothing was tuned on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.common import Report, Spread, arguments_parser, percentile, table
+from bench.training_traces import REGIMES, Trace, recorded_set, simulated_set
+from carbontracker.prediction import Estimator
+from carbontracker.prediction.interval import stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from carbontracker.predict import Prediction
+
+SEED_A, SEED_B = 2007, 6174
+TRACES = 576
+QUICK_TRACES = 90
+POINTS = ("25 % of epoch 1", "1 %", "5 %", "10 %", "25 %", "epoch 1", "epoch 2", "epoch 5")
+SHARES = {"1 %": 0.01, "5 %": 0.05, "10 %": 0.10, "25 %": 0.25}
+SMOOTHING = 0.3
+"""Weight of the newest epoch in the exponential average."""
+NAMES = ("ours", "ours, epochs only", "mean epoch", "exponential", "linear")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One predictor at one point of one training; logs of predicted over true."""
+
+    regime: str
+    point: str
+    who: str
+    seconds: float
+    """Relative error."""
+    joules: float
+    held: tuple[bool, bool, bool, bool] | None = None
+    """Whether the truth lay in the intervals: seconds 80, 95, joules 80, 95."""
+    width: float = math.nan
+    """Of the 95 % interval of joules over the truth."""
+    alone: bool = False
+    """No epoch has ended yet, so that the rules say nothing."""
+    scores: tuple[tuple[str, float], ...] = ()
+    """Stage, and standardised error of the log of the remainder, for tuning."""
+
+
+# ---- replay --------------------------------------------------------------------------------
+
+
+def stops(trace: Trace) -> dict[tuple[int, int], list[str]]:
+    """Return the points by (finished epochs, steps of the next)."""
+    found: dict[tuple[int, int], list[str]] = defaultdict(list)
+    found[0, max(1, round(0.25 * len(trace.epochs[0].steps)))].append(POINTS[0])
+    counts = [len(epoch.steps) for epoch in trace.epochs]
+    for name, share in SHARES.items():
+        left = max(1, round(share * sum(counts)))
+        epoch = 0
+        while left >= counts[epoch]:
+            left -= counts[epoch]
+            epoch += 1
+        found[epoch, left].append(name)
+    for epoch in (1, 2, 5):
+        if epoch < len(trace.epochs):
+            found[epoch, 0].append(f"epoch {epoch}")
+    return found
+
+
+def outcomes(trace: Trace) -> Iterator[Outcome]:
+    """Yield what every predictor says at every point."""
+    wanted = stops(trace)
+    ours = Estimator(len(trace.epochs))
+    plain = Estimator(len(trace.epochs))
+    ended: list[tuple[float, float]] = []
+    for index in range(max(epoch for epoch, _ in wanted) + 1):
+        epoch = trace.epochs[index]
+        plan = trace.planned(index)
+        ours.epochs = plain.epochs = plan
+        ours.epoch_started(len(epoch.steps))
+        for step in range(len(epoch.steps) + 1):
+            for name in wanted.get((index, step), ()) if step < len(epoch.steps) else ():
+                truth = trace.truth(plan)
+                yield replace(judged(trace, name, "ours", ours, truth), alone=not ended)
+                if ended:
+                    yield judged(trace, name, "ours, epochs only", plain, truth)
+                yield from rules(trace, name, plan, ended, truth)
+                if not ended:
+                    yield linear(trace, name, plan, step, truth)
+            for at, kind, seconds, joules in epoch.marked:
+                if at == step:
+                    ours.step(seconds, joules, kind)
+            if step < len(epoch.steps):
+                ours.step(*epoch.steps[step].tolist())
+        ours.epoch_ended(*epoch.total)
+        plain.epoch_ended(*epoch.total)
+        ended.append(epoch.total)
+
+
+def judged(
+    trace: Trace, point: str, who: str, estimator: Estimator, truth: tuple[float, float]
+) -> Outcome:
+    """Return how good a prediction is."""
+    prediction = estimator.predict()
+    seconds, joules = truth
+    held = tuple(
+        low <= true <= high
+        for true, (low, high) in (
+            (seconds, prediction.seconds_80),
+            (seconds, prediction.seconds_95),
+            (joules, prediction.joules_80),
+            (joules, prediction.joules_95),
+        )
+    )
+    low, high = prediction.joules_95
+    return Outcome(
+        trace.regime,
+        point,
+        who,
+        prediction.seconds / seconds - 1,
+        prediction.joules / joules - 1,
+        (held[0], held[1], held[2], held[3]),
+        (high - low) / joules,
+        scores=scores(prediction, truth, with_steps=who == "ours"),
+    )
+
+
+def scores(
+    prediction: Prediction, truth: tuple[float, float], *, with_steps: bool
+) -> tuple[tuple[str, float], ...]:
+    """Return the standardised errors, with sigma read back from the intervals."""
+    from carbontracker.prediction.interval import FACTORS
+
+    finished = int(prediction.after_epochs)
+    found = []
+    for quantity, done, whole, (_, high), true in (
+        ("seconds", prediction.done_seconds, prediction.seconds, prediction.seconds_95, truth[0]),
+        ("joules", prediction.done_joules, prediction.joules, prediction.joules_95, truth[1]),
+    ):
+        row = stage(quantity, finished, with_steps=with_steps)
+        sigma = math.log((high - done) / (whole - done)) / FACTORS[row].above_95
+        left = max(true - done, 1e-9 * true)
+        found.append((row, math.log(left / (whole - done)) / sigma))
+    return tuple(found)
+
+
+def rules(
+    trace: Trace,
+    point: str,
+    plan: int,
+    ended: Sequence[tuple[float, float]],
+    truth: tuple[float, float],
+) -> Iterator[Outcome]:
+    """Yield the mean-epoch rule and the exponential average, if an epoch has ended."""
+    if not ended:
+        return
+    means = [statistics.fmean(values) for values in zip(*ended, strict=True)]
+    yield plain_outcome(trace, point, "mean epoch", [plan * mean for mean in means], truth)
+    whole = []
+    for values in zip(*ended, strict=True):
+        average = values[0]
+        for value in values[1:]:
+            average += SMOOTHING * (value - average)
+        whole.append(math.fsum(values) + (plan - len(values)) * average)
+    yield plain_outcome(trace, point, "exponential", whole, truth)
+
+
+def linear(trace: Trace, point: str, plan: int, step: int, truth: tuple[float, float]) -> Outcome:
+    """Return what the steps of the first epoch, each alike, would make of all."""
+    epoch = trace.epochs[0]
+    so_far = epoch.steps[:step].sum(axis=0) / step
+    counts = [len(part.steps) for part in trace.epochs[:plan]]
+    return plain_outcome(trace, point, "linear", list(so_far * sum(counts)), truth)
+
+
+def plain_outcome(
+    trace: Trace, point: str, who: str, whole: Sequence[float], truth: tuple[float, float]
+) -> Outcome:
+    """Return the outcome of a rule without intervals."""
+    seconds, joules = (value / true - 1 for value, true in zip(whole, truth, strict=True))
+    return Outcome(trace.regime, point, who, float(seconds), float(joules))
+
+
+def all_outcomes(traces: Iterable[Trace]) -> list[Outcome]:
+    """Return the outcomes of all trainings."""
+    return [outcome for trace in traces for outcome in outcomes(trace)]
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+
+def percent(values: Sequence[float]) -> str:
+    """Return the mean absolute error, and its 90th percentile, in percent."""
+    sizes = [abs(value) for value in values]
+    return (
+        f"{100 * statistics.fmean(sizes):.1f} ({100 * percentile(sizes, 0.9):.1f})" if sizes else ""
+    )
+
+
+def errors(found: Sequence[Outcome], quantity: str) -> dict[tuple[str, str, str], list[float]]:
+    """Return the errors by regime, point and predictor."""
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for outcome in found:
+        groups[outcome.regime, outcome.point, outcome.who].append(getattr(outcome, quantity))
+        if outcome.who == "ours" and not outcome.alone:
+            groups[outcome.regime, outcome.point, "ours, beside"].append(getattr(outcome, quantity))
+    return groups
+
+
+def error_table(found: Sequence[Outcome], regimes: Sequence[str], quantity: str) -> str:
+    """Return mean absolute errors of all predictors."""
+    groups = errors(found, quantity)
+    rows = []
+    for regime in regimes:
+        for point in POINTS:
+            cells = [groups.get((regime, point, who), []) for who in NAMES]
+            if any(cells):
+                rows.append([regime, point, str(len(cells[0])), *map(percent, cells)])
+    return table(["training", "at", "n", *NAMES], rows)
+
+
+def held_share(found: Iterable[Outcome], index: int) -> float:
+    """Return how often an interval held the truth, in percent."""
+    held = [outcome.held[index] for outcome in found if outcome.held]
+    return 100 * statistics.fmean(held) if held else math.nan
+
+
+def coverage_table(found: Sequence[Outcome], rows: Sequence[tuple[str, str, str]]) -> str:
+    """Return coverages of (label, field, value) of outcomes, "" for all, by predictor."""
+    lines = []
+    for who in NAMES[:2]:
+        for label, name, value in rows:
+            part = [o for o in found if o.who == who and (not name or getattr(o, name) == value)]
+            if part:
+                cells = [f"{held_share(part, index):.1f}" for index in (2, 3, 0, 1)]
+                width = statistics.median([100 * outcome.width for outcome in part])
+                lines.append([who, label, str(len(part)), *cells, f"{width:.1f}"])
+    head = ["", "of", "n", "joules 80 %", "joules 95 %", "seconds 80 %", "seconds 95 %"]
+    return table([*head, "width, % of the whole"], lines)
+
+
+def goals(report: Report, found: Sequence[Outcome]) -> None:
+    """Judge the goals on simulated trainings."""
+    groups = errors(found, "joules")
+
+    def size(regime: str, point: str, who: str) -> float:
+        return 100 * statistics.fmean(map(abs, groups[regime, point, who]))
+
+    for what, regime, point, goal in (
+        ("clean, after epoch 1", "clean", "epoch 1", 0.55),
+        ("cold cache, after epoch 2", "cold cache", "epoch 2", 1 / 7),
+    ):
+        ratio = size(regime, point, "ours") / size(regime, point, "mean epoch")
+        count = len(groups[regime, point, "ours"])
+        report.row(
+            f"error of joules, {what}", Spread(ratio, ratio, ratio, count), "mean epoch", goal
+        )
+    early = size("clean", POINTS[0], "ours")
+    worst = sorted(
+        (size(regime, point, "ours, beside") - size(regime, point, "mean epoch"), regime, point)
+        for regime, point, who in groups
+        if who == "mean epoch"
+    )[-3:]
+    lines = [
+        f"Clean, at 25 % of the first epoch: {early:.1f} % (goal: 7 %).",
+        (
+            "Where ours is worst beside the mean epoch, in points of the mean error (goal: +1.0 at "
+            "most): "
+            + ", ".join(f"{more:+.1f} ({regime}, {point})" for more, regime, point in worst)
+            + "."
+        ),
+    ]
+    for label, index, low, high in (
+        ("80 % interval of joules", 2, 76, 86),
+        ("95 % interval of joules", 3, 91, 99),
+        ("80 % interval of seconds", 0, 76, 86),
+        ("95 % interval of seconds", 1, 91, 99),
+    ):
+        share = held_share(found, index)
+        verdict = "met" if low <= share <= high else "missed"
+        lines.append(f"The {label} holds {share:.1f} % ({low} to {high}: {verdict}).")
+    report.say("\n".join(f"* {line}" for line in lines))
+
+
+# ---- tuning and cost -------------------------------------------------------------------------
+
+
+def tune(found: Sequence[Outcome]) -> None:
+    """Print the factors of the intervals for ``carbontracker/prediction/interval.py``."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for outcome in found:
+        for row, score in outcome.scores:
+            groups[row].append(score)
+    for row, values in groups.items():
+        below_95, below_80, above_80, above_95 = (
+            percentile(values, share) for share in (0.025, 0.10, 0.90, 0.975)
+        )
+        # Half the normal quantile at least: what erred to one side here may err to the other.
+        factors = (
+            max(0.98, -below_95),
+            max(0.64, -below_80),
+            max(0.64, above_80),
+            max(0.98, above_95),
+        )
+        print(f'    "{row}": Factors({", ".join(f"{factor:.2f}" for factor in factors)}),')
+
+
+def resident_kib() -> float:
+    """Return the resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def cost(report: Report, steps: int) -> None:
+    """Time single steps, and watch memory over many."""
+    estimator = Estimator(1, steps)
+    step, clock = estimator.step, time.perf_counter_ns
+    empty, times = [], []
+    for _ in range(200_000):
+        begin = clock()
+        end = clock()
+        empty.append(end - begin)
+    for index in range(200_000):
+        seconds = 0.1 + 0.001 * (index % 7)
+        begin = clock()
+        step(seconds, 20.0)
+        times.append(clock() - begin)
+    shares = (0.5, 0.99, 0.999)
+    taken = [percentile(times, share) - percentile(empty, 0.5) for share in shares]
+    marks = []
+    begin = time.process_time()
+    for index in range(steps - 200_000):
+        if index % max(1, steps // 20) == 0:
+            marks.append(resident_kib())
+        step(0.1 + 0.001 * (index % 7), 20.0)
+    marks.append(resident_kib())
+    spent = time.process_time() - begin
+    begin_predict = time.process_time()
+    for _ in range(20):
+        estimator.predict()
+    predict_ms = (time.process_time() - begin_predict) / 20 * 1e3
+    report.say(
+        f"`step()`: p50 {taken[0]:.0f} ns, p99 {taken[1]:.0f} ns, p99.9 {taken[2]:.0f} ns, less "
+        f"the clock's own {percentile(empty, 0.5):.0f} ns; one in 128 folds the last 128. "
+        f"{steps:,} steps took {spent:.1f} s of CPU. Resident memory grew by "
+        f"{marks[-1] - marks[1]:.0f} KiB from a twentieth of them to the end (at most "
+        f"{max(marks) - marks[1]:.0f} KiB). `predict()`: {predict_ms:.1f} ms."
+    )
+
+
+def main() -> None:
+    """Print the tables, or the factors."""
+    parser = arguments_parser(__doc__)
+    parser.add_argument("--tune", action="store_true", help="print factors found on seed A")
+    parser.add_argument("--traces", type=int, help="simulated trainings")
+    parser.add_argument("--steps", type=int, help="steps for the cost")
+    arguments = parser.parse_args()
+    count = arguments.traces or (QUICK_TRACES if arguments.quick else TRACES)
+    if arguments.tune:
+        found = all_outcomes(simulated_set(SEED_A, count))
+        tune(found)
+        goals(Report("tuning", "Seed A", arguments.quick), found)
+        return
+    report = Report("prediction", "Prediction", arguments.quick)
+    found = all_outcomes(simulated_set(SEED_B, count))
+    report.say(
+        f"{count} simulated trainings of seed {SEED_B}, on which nothing was tuned. Absolute error "
+        "of the joules of the whole training in percent: mean (90th percentile). Where only some "
+        "of the trainings have ended an epoch, the rules are of these. `linear`: the mean step so "
+        "far, times all steps."
+    )
+    report.say(error_table(found, REGIMES, "joules"))
+    report.say("The same for seconds:")
+    report.say(error_table(found, REGIMES, "seconds"))
+    report.say("How often intervals held the truth, in percent, and their median width:")
+    rows = [("all", "", ""), *((name, "point", name) for name in POINTS)]
+    report.say(coverage_table(found, [*rows, *((name, "regime", name) for name in REGIMES)]))
+    goals(report, found)
+    recorded = list(recorded_set())
+    if recorded:
+        real = all_outcomes(recorded)
+        report.say("Recorded trainings (see `bench/record_traces.py`), joules:")
+        names = [trace.regime for trace in recorded]
+        report.say(error_table(real, names, "joules"))
+        report.say(coverage_table(real, [("all", "", "")]))
+    cost(report, arguments.steps or (1_000_000 if arguments.quick else 10_000_000))
+    report.finish(arguments)
+
+
+if __name__ == "__main__":
+    # One thread: matrices of forty rows gain nothing from more.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    main()

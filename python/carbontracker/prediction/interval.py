@@ -1,0 +1,69 @@
+"""From a predicted remainder and its model error to 80 % and 95 % intervals.
+
+The model's own standard deviation knows the noise it has seen, not what it has no idea of. So it is
+multiplied by factors found on simulated trainings: the quantiles of (truth - prediction) / sigma
+there (split conformal prediction; Papadopoulos et al. 2002, doi:10.1007/3-540-36755-1_29), below
+and above apart, by how much has been seen, and at least half of those of a normal distribution.
+``bench/prediction.py --tune`` prints this table.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class Factors(NamedTuple):
+    """Multiples of sigma: how far the truth lay below and above."""
+
+    below_95: float
+    below_80: float
+    above_80: float
+    above_95: float
+
+
+FACTORS = {
+    "seconds, steps, in epoch 1": Factors(2.51, 1.39, 0.66, 1.12),
+    "seconds, steps, after 1": Factors(4.91, 1.66, 1.04, 4.23),
+    "seconds, steps, after 2": Factors(11.67, 3.56, 3.33, 6.52),
+    "seconds, steps, after 5": Factors(12.04, 1.56, 1.65, 4.90),
+    "seconds, epochs, after 1": Factors(2.08, 1.21, 0.64, 0.98),
+    "seconds, epochs, after 2": Factors(3.74, 1.71, 1.42, 2.64),
+    "seconds, epochs, after 5": Factors(8.48, 1.39, 1.20, 3.73),
+    "joules, steps, in epoch 1": Factors(1.79, 1.20, 0.64, 0.98),
+    "joules, steps, after 1": Factors(5.57, 1.39, 0.70, 2.55),
+    "joules, steps, after 2": Factors(11.69, 4.13, 2.28, 4.52),
+    "joules, steps, after 5": Factors(12.06, 1.57, 1.36, 2.72),
+    "joules, epochs, after 1": Factors(1.35, 0.98, 0.64, 0.98),
+    "joules, epochs, after 2": Factors(3.87, 1.67, 1.05, 1.91),
+    "joules, epochs, after 5": Factors(8.60, 1.38, 1.02, 1.93),
+}
+LEAST_SIGMA = 0.01
+"""Of the remainder, relative: so much may come that nothing has announced."""
+
+
+def stage(quantity: str, finished: int, *, with_steps: bool) -> str:
+    """Return the row of ``FACTORS`` of seconds or joules after so many finished epochs."""
+    if not finished:
+        return f"{quantity}, steps, in epoch 1"
+    what = "steps" if with_steps else "epochs"
+    return f"{quantity}, {what}, after {5 if finished >= 5 else min(finished, 2)}"
+
+
+def intervals(
+    done: float, rest: float, sigma: float, row: str
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the 80 % and the 95 % interval of ``done + rest``.
+
+    Args:
+        done: what is spent already.
+        rest: what is predicted to come.
+        sigma: standard deviation of the log of ``rest``.
+        row: of ``FACTORS``.
+    """
+    factors = FACTORS[row]
+    below_95, below_80, above_80, above_95 = (
+        done + rest * math.exp(sign * factor * sigma)
+        for sign, factor in zip((-1, -1, 1, 1), factors, strict=True)
+    )
+    return (below_80, above_80), (below_95, above_95)
