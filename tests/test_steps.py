@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Steps, length_of
+from carbontracker.foresight import pieces
+from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
 
@@ -154,6 +155,36 @@ def test_how_many_there_are_if_that_can_be_told(items: object, length: int | Non
     assert length_of(items) == length
 
 
+# ---- what the estimator is told ------------------------------------------------------------
+
+
+def block(steps: int, start_s: int, end_s: int, kind: str = STEP) -> Block:
+    return Block(steps, start_s * 10**9, end_s * 10**9, kind)
+
+
+def test_pieces_have_as_many_steps_each_and_lose_nothing() -> None:
+    blocks = [block(3, 0, 3), block(5, 3, 13), block(0, 13, 20, "validation"), block(4, 20, 24)]
+    joules = [30.0, 100.0, 700.0, 40.0]
+    made = list(pieces(blocks, joules, 12, 4))
+    assert made == [
+        pytest.approx((3 + 2, 30 + 20, STEP)),  # three steps of 1 s, one of 2 s
+        pytest.approx((8, 80, STEP)),
+        (7.0, 700.0, "validation"),
+        pytest.approx((4, 40, STEP)),
+    ]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(5, 1), (6, 2), (7, 2)])
+def test_half_a_piece_at_the_end_counts_as_one(steps: int, expected: int) -> None:
+    made = list(pieces([block(steps, 0, steps)], [1.0 * steps], steps, 4))
+    assert [one[:2] for one in made] == [pytest.approx((4.0, 4.0))] * expected
+
+
+def test_the_rest_stand_for_blocks_that_were_dropped() -> None:
+    made = list(pieces([block(4, 0, 4), block(4, 8, 12)], [4.0, 4.0], 16, 4))
+    assert [one[:2] for one in made] == [pytest.approx((4.0, 4.0))] * 4
+
+
 # ---- in a training -------------------------------------------------------------------------
 
 
@@ -198,19 +229,27 @@ def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
     assert tracker.result is not None
     early, after_one = tracker.result.forecasts
     prediction = early.prediction
-    assert (prediction.after_epochs, prediction.method) == (0, "mean step")
+    assert 0.1 < prediction.after_epochs < 1
+    assert prediction.method.startswith("steps")
+    assert prediction.joules_95[0] < prediction.joules < prediction.joules_95[1]
     assert prediction.epochs == 2
     # Power is constant, so that energy is to time as it is.
     assert prediction.joules / prediction.seconds == pytest.approx(WATTS, rel=0.1)
     # Sleeps are never shorter than asked for: 2 epochs of 30 steps of 50 ms.
     assert prediction.seconds > 0.95 * 3.0
     assert after_one.prediction.after_epochs == 1
+    for forecast in (early, after_one):
+        grams = forecast.footprint.gco2eq
+        low, high = forecast.gco2eq_95
+        assert low < forecast.gco2eq_80[0] < grams < forecast.gco2eq_80[1] < high
+        # An annual figure used for certain hours is itself no better than some 30 %.
+        assert high / grams > prediction.joules_95[1] / prediction.joules
 
     events = read_record(tmp_path)
     made = [event["after_epochs"] for event in events if event["event"] == "prediction"]
-    assert made == [0, 1]
+    assert made == [prediction.after_epochs, 1]
     compared = events[-1]["predicted_against_actual"]
-    assert [one["after_epochs"] for one in compared] == [0, 1]
+    assert [one["after_epochs"] for one in compared] == made
     for one, forecast in zip(compared, tracker.result.forecasts, strict=True):
         assert one["kwh"]["predicted"] == forecast.footprint.kwh
         assert one["kwh"]["actual"] == tracker.result.footprint.kwh

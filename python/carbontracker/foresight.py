@@ -6,16 +6,21 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from carbontracker.predict import Prediction, predict_mean
+from carbontracker.prediction import Estimator
 from carbontracker.session import Mark
-from carbontracker.steps import STEP, Block
+from carbontracker.steps import STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from carbontracker.budget import Budget
+    from carbontracker.predict import Prediction
     from carbontracker.run import Epoch, Forecast
     from carbontracker.session import Session
+    from carbontracker.steps import Block, Steps
+
+UNITS = 128
+"""At most so many pieces of an epoch are handed on, each of as many steps."""
 
 
 @dataclass
@@ -23,6 +28,7 @@ class Outlook:
     """What was predicted of a training, and how much it may cost."""
 
     budget: Budget
+    foresight: Foresight
     newest: Forecast | None = None
     """Shown or not."""
     shown: list[Forecast] = field(default_factory=list)
@@ -30,48 +36,115 @@ class Outlook:
     """When the newest was made, on CLOCK_MONOTONIC."""
 
 
-WARM_UP_SHARE = 0.1
-"""Share of the blocks at the beginning of the first epoch that tell nothing of the rest."""
+class Foresight:
+    """What the estimator is told of a training, and what it says."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._estimator: Estimator | None = None
+        self._unit = 0
+        """Steps in a piece; 0 before the first epoch with steps has ended."""
+        self._told = 0
+        """Epochs that the estimator has been told step by step."""
+
+    def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
+        """Tell the estimator of an epoch with steps; those without are looked up when asked."""
+        blocks = steps.blocks()
+        if not any(block.steps for block in blocks):
+            return
+        if self._estimator is None:
+            self._unit = _unit(steps.per_epoch or steps.done)
+            self._estimator = _estimator(steps.per_epoch, self._unit)
+        self._tell(self._estimator, blocks, steps.done)
+        self._estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
+        self._told += 1
+
+    def whole(self, epochs: int, done: Sequence[Epoch]) -> Prediction:
+        """Return what ``epochs`` epochs will cost, from the finished ones.
+
+        Raises:
+            ValueError: none is finished.
+        """
+        estimator = self._estimator
+        if estimator is None or self._told < len(done):
+            # Epochs without steps, now and then or always: their totals tell, as they are by now.
+            estimator = Estimator(epochs)
+            for epoch in done:
+                estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
+        estimator.epochs = epochs
+        prediction = estimator.predict()
+        if all(math.isnan(epoch.energy.joules) for epoch in done):
+            # With nothing left to predict, what is done would stand: none of it was measured.
+            unknown = (math.nan, math.nan)
+            return replace(
+                prediction,
+                joules=math.nan,
+                joules_80=unknown,
+                joules_95=unknown,
+                done_joules=math.nan,
+            )
+        return prediction
+
+    def early(self, epochs: int, steps: Steps) -> Prediction | None:
+        """Return the same from the steps of the first epoch so far; None if they tell nothing."""
+        if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
+            return None
+        unit = _unit(steps.per_epoch)
+        estimator = _estimator(steps.per_epoch, unit)
+        estimator.epochs = epochs
+        self._tell(estimator, steps.blocks(), steps.done, unit)
+        return estimator.predict()
+
+    def _tell(
+        self, estimator: Estimator, blocks: Sequence[Block], done: int, unit: int = 0
+    ) -> None:
+        windows = [
+            (Mark(None, False, block.start_ns), Mark(None, False, block.end_ns)) for block in blocks
+        ]
+        joules = [energy.joules for energy in self._session.energies(windows)]
+        for seconds, energy, kind in pieces(blocks, joules, done, unit or self._unit):
+            estimator.step(seconds, energy, kind)
 
 
-def predict_epochs(epochs: int, done: Sequence[Epoch]) -> Prediction:
-    """Return what ``epochs`` epochs will cost, from the finished ones.
+def pieces(
+    blocks: Sequence[Block], joules: Sequence[float], done: int, unit: int
+) -> Iterator[tuple[float, float, str]]:
+    """Yield seconds, joules and kind of pieces of ``unit`` steps, and of every phase.
 
-    Raises:
-        ValueError: none is finished.
+    Blocks are cut where a piece ends; what is left over at the end counts as a piece if it is at
+    least half of one. Where blocks were dropped to make room, the rest stand for them.
+
+    Args:
+        blocks: consecutive ones of an epoch.
+        joules: of each block, J.
+        done: steps of the epoch so far.
+        unit: steps of a piece, at least 1.
     """
-    # Epochs that could not be measured tell of time only.
-    known = [epoch for epoch in done if not math.isnan(epoch.energy.joules)] or done
-    return predict_mean(
-        epochs, [epoch.seconds for epoch in done], [epoch.energy.joules for epoch in known]
-    )
+    kept = sum(block.steps for block in blocks)
+    scale = done / kept if kept else 1.0
+    steps, seconds, energy = 0.0, 0.0, 0.0
+    for block, block_joules in zip(blocks, joules, strict=True):
+        block_seconds = (block.end_ns - block.start_ns) / 1e9
+        if block.kind != STEP:
+            yield block_seconds, block_joules, block.kind
+            continue
+        left = block.steps * scale
+        per_step = block_seconds / block.steps, block_joules / block.steps
+        while steps + left >= unit:
+            taken = unit - steps
+            yield seconds + taken * per_step[0], energy + taken * per_step[1], STEP
+            steps, seconds, energy = 0.0, 0.0, 0.0
+            left -= taken
+        steps += left
+        seconds += left * per_step[0]
+        energy += left * per_step[1]
+    if 2 * steps >= unit:
+        yield seconds * unit / steps, energy * unit / steps, STEP
 
 
-def predict_steps(
-    epochs: int, per_epoch: int, blocks: Sequence[Block], session: Session
-) -> Prediction:
-    """Return what ``epochs`` epochs of ``per_epoch`` steps will cost, from the first's beginning.
-
-    Raises:
-        ValueError: no block of steps.
-    """
-    energies = session.energies([(_at(block.start_ns), _at(block.end_ns)) for block in blocks])
-    seconds_of = [(block.end_ns - block.start_ns) / 1e9 for block in blocks]
-    joules_of = [energy.joules for energy in energies]
-    warm_up = int(WARM_UP_SHARE * len(blocks))
-    steady = [i for i in range(warm_up, len(blocks)) if blocks[i].kind == STEP]
-    if not steady:
-        message = "a prediction needs at least one block of steps"
-        raise ValueError(message)
-    steps = sum(blocks[i].steps for i in steady)
-    left = max(0, per_epoch - sum(block.steps for block in blocks))
-    seconds, joules = (
-        math.fsum(costs) + left * math.fsum(costs[i] for i in steady) / steps
-        for costs in (seconds_of, joules_of)
-    )
-    mean = predict_mean(epochs, [seconds], [joules])
-    return replace(mean, after_epochs=0, method="mean step")
+def _unit(per_epoch: int) -> int:
+    return max(1, math.ceil(per_epoch / UNITS))
 
 
-def _at(t_ns: int) -> Mark:
-    return Mark(None, False, t_ns)
+def _estimator(per_epoch: int | None, unit: int) -> Estimator:
+    return Estimator(1, round(per_epoch / unit) if per_epoch else None)

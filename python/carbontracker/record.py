@@ -257,7 +257,11 @@ def _slot_dict(slot: Slot) -> dict[str, Any]:
 def forecast_dict(forecast: Forecast) -> dict[str, Any]:
     """Return a prediction as JSON-ready values; the forecast's slots are too many to keep."""
     prediction = forecast.prediction
-    return asdict(prediction) | {"footprint": footprint_dict(forecast.footprint) | {"slots": []}}
+    return asdict(prediction) | {
+        "footprint": footprint_dict(forecast.footprint) | {"slots": []},
+        "gco2eq_80": forecast.gco2eq_80,
+        "gco2eq_95": forecast.gco2eq_95,
+    }
 
 
 def advice_dict(advice: Advice) -> dict[str, Any]:

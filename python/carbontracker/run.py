@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from carbontracker.budget import Budget
 from carbontracker.footprint import footprint_of_slots, together
-from carbontracker.foresight import Outlook, predict_epochs, predict_steps
+from carbontracker.foresight import Foresight, Outlook
 from carbontracker.measurement import footprint_between, wall_time
+from carbontracker.predict import UNKNOWN, Interval, Prediction
+from carbontracker.prediction import joules_between
 from carbontracker.session import Mark
+from carbontracker.uncertainty import gram_interval, intensity_sigma
 from carbontracker.window import add_windows
 from carbontracker.windowlog import WindowLog
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from carbontracker.footprint import Footprint
-    from carbontracker.predict import Prediction
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
     from carbontracker.steps import Steps
@@ -53,6 +55,9 @@ class Forecast:
 
     prediction: Prediction
     footprint: Footprint
+    gco2eq_80: Interval = UNKNOWN
+    """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
+    gco2eq_95: Interval = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Run:
     def __init__(self, session: Session, pricing: Pricing, budget: Budget | None = None) -> None:
         self.session = session
         self.pricing = pricing
-        self.ahead = Outlook(budget or Budget())
+        self.ahead = Outlook(budget or Budget(), Foresight(session))
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._began = session.mark()
@@ -145,10 +150,9 @@ class Run:
 
     def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
         """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
-        blocks = steps.blocks()
-        if steps.per_epoch is None or not any(block.steps for block in blocks):
+        prediction = self.ahead.foresight.early(epochs, steps)
+        if prediction is None:
             return None
-        prediction = predict_steps(epochs, steps.per_epoch, blocks, self.session)
         self.ahead.newest = self._priced(prediction)
         self.ahead.shown.append(self.ahead.newest)
         return self.ahead.newest
@@ -175,17 +179,25 @@ class Run:
     def _foresee(self, epochs: int) -> Forecast:
         self.ahead.renewed_ns = time.monotonic_ns()
         done = [epoch for epoch in self._epochs() if epoch.finished]
-        self.ahead.newest = self._priced(predict_epochs(epochs, done))
+        self.ahead.newest = self._priced(self.ahead.foresight.whole(epochs, done))
         return self.ahead.newest
 
     def _priced(self, prediction: Prediction) -> Forecast:
         start = self.began
         end = start + timedelta(seconds=prediction.seconds)
-
-        def joules_between(a: datetime, b: datetime) -> float:
-            return prediction.joules * ((b - a) / (end - start) if end > start else 1.0)
-
-        return Forecast(prediction, self.pricing.footprint(joules_between, start, end))
+        price = self.pricing.footprint(joules_between(prediction, start), start, end)
+        # Between joules and grams stand PUE and intensity; of the two only the latter may err.
+        parts = [
+            (slot.joules, replace(slot.intensity, start=slot.start, end=slot.end))
+            for slot in price.slots
+            if slot.end > slot.start
+        ]
+        sigma = intensity_sigma(parts, wall_time(time.monotonic_ns()))
+        grams = (
+            gram_interval(price.gco2eq, prediction.joules, of_joules, sigma, level)
+            for of_joules, level in ((prediction.joules_80, 0.80), (prediction.joules_95, 0.95))
+        )
+        return Forecast(prediction, price, *grams)
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""

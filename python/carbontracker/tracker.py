@@ -278,6 +278,7 @@ class CarbonTracker(Watchful):
         self._relocate(run)
         self._steps.end()
         epoch = run.end_epoch()
+        run.ahead.foresight.epoch_ended(epoch, self._steps)
         self._write_epoch(epoch)
         if epoch.index == settings.predict_after and settings.epochs > 0:
             forecast = run.predict(int(settings.epochs))

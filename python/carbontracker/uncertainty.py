@@ -55,6 +55,8 @@ def relative_sigma(kind: str, hours_ahead: float) -> float:
         return 0.0  # the user's own word
     if kind == "annual":
         return ANNUAL_SIGMA
+    if kind == "extrapolated":
+        return SIGMA_OF_MAPE * PERSISTENCE_MAPE  # the same hour of another day
     if kind not in ("measured", "estimated", "forecast"):
         message = f"{kind!r} is no kind of carbon intensity"
         raise ValueError(message)

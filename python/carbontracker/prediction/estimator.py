@@ -155,7 +155,7 @@ class Estimator:
         self._buffer = []
 
     def _now(self) -> float:
-        """Return the time of the last folded step, in epochs, or in buffers if those are unknown."""
+        """Return the time of the last folded step, in epochs, or in buffers if unknown."""
         if not self._steps_per_epoch:
             return self._finished + self._in_epoch / BUFFER
         return self._finished + min(0.999, self._in_epoch / self._steps_per_epoch)

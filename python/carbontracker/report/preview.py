@@ -45,7 +45,7 @@ def comparison_line(compared: Comparison) -> str:
         for key, name in names.items()
         if not math.isnan(errors[key])
     ]
-    when = f"after {prediction.after_epochs} epoch(s)" if prediction.after_epochs else "early"
+    when = f"after {prediction.after_epochs:.3g} epoch(s)"
     return f"Predicted {when}, beside the actual: {', '.join(parts) or 'nothing was measured'}."
 
 
