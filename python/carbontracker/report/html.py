@@ -1,0 +1,152 @@
+"""One page that says everything of a run: no script, no request, nothing beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carbontracker.report import sections
+from carbontracker.report.charts import NARROW, WIDE, charts_of
+from carbontracker.report.colours import DARK, LIGHT
+from carbontracker.report.svg import css, svg, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from carbontracker.recorded import RunRecord
+    from carbontracker.report.sections import Section, Table
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""The browser is told that the page asks for nothing."""
+
+_LAYOUT = """
+*{box-sizing:border-box}
+html{-webkit-text-size-adjust:100%;color-scheme:light dark}
+body{margin:0 auto;max-width:780px;padding:20px 16px 40px;background:var(--ground);
+color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
+svg{font-family:inherit;margin:6px 0}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 4px;overflow-wrap:anywhere}
+h2{font-size:1.15rem;margin:36px 0 6px;padding-top:14px;border-top:1px solid var(--rule)}
+p{margin:6px 0}
+.quiet,caption,figcaption{color:var(--quiet);font-size:.875rem}
+.warn{color:var(--warn);overflow-wrap:anywhere}
+figure{margin:10px 0}
+dl.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:10px;
+margin:18px 0 8px}
+dl.cards div{background:var(--card);border:1px solid var(--rule);border-radius:8px;
+padding:10px 12px}
+dt{color:var(--quiet);font-size:.875rem}
+dl.cards dd{margin:0;font-size:1.2rem;font-weight:600;line-height:1.3;overflow-wrap:anywhere}
+dl.cards dd small{display:block;font-size:.8125rem;font-weight:400;color:var(--quiet)}
+dl.facts{display:grid;grid-template-columns:minmax(110px,max-content) 1fr;gap:2px 16px;margin:8px 0}
+dl.facts dd{margin:0;overflow-wrap:anywhere}
+.scroll{overflow-x:auto}
+.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}
+table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;padding:4px 0}
+th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);
+vertical-align:top}
+thead th{color:var(--quiet);font-weight:600;white-space:nowrap}
+tbody th{font-weight:600}
+.n{text-align:right;white-space:nowrap}
+th:last-child,td:last-child{padding-right:0}
+summary{cursor:pointer;color:var(--link);padding:6px 0}
+pre{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 12px;
+white-space:pre-wrap;overflow-wrap:anywhere;font-size:.8125rem}
+.narrow{display:none}
+@media (max-width:560px){.wide{display:none}.narrow{display:block}
+dl.cards{grid-template-columns:1fr 1fr}dl.cards dd{font-size:1.05rem}
+dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:6px}}
+@media print{body{max-width:none;padding:0;font-size:10pt}.wide{display:block}
+.narrow{display:none}figure,dl.cards div,tr{break-inside:avoid}h2{break-after:avoid}
+summary{display:none}details::details-content{content-visibility:visible;block-size:auto}
+.scroll{overflow:visible}}
+"""
+
+
+def render(run: RunRecord) -> bytes:
+    """Return the page."""
+    return "".join(_page(run)).encode()
+
+
+def _page(run: RunRecord) -> Iterator[str]:
+    title = text(sections.heading(run))
+    yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    yield f'<meta name="generator" content="carbontracker"><title>{title}</title>'
+    yield f"<style>{_style()}</style></head>\n<body><main><header>"
+    yield f'<h1>{title}</h1><p class="quiet">{text(sections.subtitle(run))}</p></header>'
+    for note in sections.notes(run):
+        yield f'<p class="warn" role="note">{text(note)}</p>'
+    yield '<dl class="cards">'
+    for card in sections.cards(run):
+        below = f"<small>{text(card.below)}</small>" if card.below else ""
+        yield f"<div><dt>{text(card.name)}</dt><dd>{text(card.value)}{below}</dd></div>"
+    yield "</dl>\n"
+    wide, narrow = (
+        {chart.name: chart for chart in charts_of(run, width)} for width in (WIDE, NARROW)
+    )
+    for section in sections.sections(run):
+        pictures = ""
+        if section.chart in wide:
+            chart = wide[section.chart]
+            pictures = (
+                f"<figure>{svg(chart, 'wide')}{svg(narrow[section.chart], 'narrow')}"
+                f"<figcaption>{text(chart.description)}</figcaption></figure>"
+            )
+        yield from _section(section, pictures)
+    yield "</main></body></html>\n"
+
+
+def _section(section: Section, pictures: str) -> Iterator[str]:
+    key = f"h-{section.name}"
+    yield f'<section aria-labelledby="{key}"><h2 id="{key}">{text(section.title)}</h2>'
+    yield from (f"<p>{text(line)}</p>" for line in section.lines)
+    yield pictures
+    if section.facts:
+        yield '<dl class="facts">'
+        yield from (f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in section.facts)
+        yield "</dl>"
+    for table in section.tables:
+        yield from _table(table)
+    yield from (f"<pre>{chr(10).join(map(text, code.splitlines()))}</pre>" for code in section.code)
+    yield "</section>\n"
+
+
+def _table(table: Table) -> Iterator[str]:
+    if not table.rows:
+        return
+    if table.folded:
+        yield f"<details><summary>{text(table.caption)}</summary>"
+    label = f'role="region" tabindex="0" aria-label="{text(table.caption)}"'
+    yield f'<div class="scroll" {label}><table><caption>{text(table.caption)}</caption><thead><tr>'
+    number = [' class="n"' if column.is_number else "" for column in table.columns]
+    for column, cls in zip(table.columns, number, strict=True):
+        yield f'<th scope="col"{cls}>{text(column.name)}</th>'
+    yield "</tr></thead><tbody>"
+    for row in table.rows:
+        yield f"<tr>{_cells(row, number)}</tr>"
+    yield "</tbody></table></div>"
+    if table.folded:
+        yield "</details>"
+
+
+def _cells(row: Sequence[str], number: Sequence[str]) -> str:
+    first, *others = row
+    cells = "".join(
+        f"<td{cls}>{text(cell)}</td>" for cell, cls in zip(others, number[1:], strict=True)
+    )
+    return f'<th scope="row"{number[0]}>{text(first)}</th>{cells}'
+
+
+def _style() -> str:
+    light, dark = _properties(LIGHT), _properties(DARK)
+    return (
+        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        + _LAYOUT.replace("\n", "")
+        + css()
+    )
+
+
+def _properties(palette: Mapping[str, str]) -> str:
+    return "".join(f"--{name}:{colour};" for name, colour in palette.items())

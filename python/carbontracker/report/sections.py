@@ -1,0 +1,343 @@
+"""The words and tables of a report, for the page, the PDF and the terminal alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontracker.equivalents import equivalents
+from carbontracker.recorded import mapping, mappings, number
+from carbontracker.report import facts
+from carbontracker.report.charts import interval_text
+from carbontracker.report.figures import (
+    UNKNOWN,
+    duration,
+    is_known,
+    percent,
+    plain,
+    quantity,
+)
+from carbontracker.report.sentence import sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.recorded import RecordedEpoch, RunRecord
+
+MOST_ROWS = 1000
+"""Of a table of epochs; the rest is in ``--csv``."""
+
+BIBTEX = """\
+@misc{anthony2020carbontracker,
+  title  = {Carbontracker: Tracking and Predicting the Carbon Footprint of Training Deep Learning
+            Models},
+  author = {Lasse F. Wolff Anthony and Benjamin Kanding and Raghavendra Selvan},
+  note   = {ICML Workshop on Challenges in Deploying and Monitoring Machine Learning Systems},
+  month  = {July},
+  year   = {2020},
+  eprint = {2007.03051},
+  archivePrefix = {arXiv}
+}"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    is_number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a caption; ``folded`` ones are opened by those who want them."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of the figures at the top."""
+
+    name: str
+    value: str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; ``chart`` names the picture that belongs to it."""
+
+    name: str
+    title: str
+    chart: str = ""
+    lines: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+# ---- the top -------------------------------------------------------------------------------
+
+
+def heading(run: RunRecord) -> str:
+    """Return the title."""
+    return f"Energy and carbon of {facts.title_of(run)}"
+
+
+def subtitle(run: RunRecord) -> str:
+    """Return which run it is, when and where."""
+    host = run.origin.host.get("name") or "an unknown host"
+    return f"Run {run.id} on {host}, {run.started:%Y-%m-%d %H:%M} UTC, {run.state}"
+
+
+def notes(run: RunRecord) -> Iterator[str]:
+    """Yield what must be known before any figure is read."""
+    if run.why_incomplete:
+        yield f"Not whole: {run.why_incomplete}"
+    elif run.notes:
+        yield f"The record is damaged: {'; '.join(run.notes)}"
+    if not is_known(run.energy.joules):
+        yield "No energy was measured: what is missing is not zero."
+    elif run.energy.coverage < 0.995:
+        yield f"Energy is known for {percent(run.energy.coverage)} of the time and devices."
+    lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
+    if lost and is_known(run.energy.joules):
+        yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."
+
+
+def cards(run: RunRecord) -> Iterator[Card]:
+    """Yield the figures that most people want."""
+    footprint, energy = run.footprint, run.energy
+    pue = f"with PUE {footprint.pue:g}; " if is_known(footprint.pue) else ""
+    machine = quantity(energy.joules, "J", energy.error_joules)
+    yield Card(
+        "Electricity",
+        quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh),
+        f"{pue}machine: {machine}",
+    )
+    figure = number(footprint.intensity.get("gco2eq_per_kwh"))
+    yield Card(
+        "Emissions, CO2eq",
+        quantity(footprint.gco2eq, "g", facts.error_grams(footprint)),
+        f"at {plain(figure)} gCO2eq/kWh" if is_known(figure) else "",
+    )
+    planned = run.planned_epochs
+    done = sum(epoch.finished for epoch in run.epochs)
+    yield Card(
+        "Time",
+        duration(run.outcome.seconds),
+        f"{done} of {planned} epochs" if planned is not None else "",
+    )
+    watts = energy.joules / run.outcome.seconds if run.outcome.seconds > 0 else float("nan")
+    yield Card("Mean power", quantity(watts, "W"), f"of the machine, {energy.quality}")
+
+
+def compared(run: RunRecord) -> str:
+    """Return everyday comparisons in a sentence; nothing if there is nothing to compare."""
+    footprint = run.footprint
+    if not is_known(footprint.gco2eq):
+        return ""
+    found = equivalents(footprint.gco2eq, footprint.kwh)[:2]
+    words = " or ".join(f"{plain(one.value, 3)} {one.name}" for one in found)
+    return f"The emissions compare to {words}."
+
+
+# ---- the parts -----------------------------------------------------------------------------
+
+
+def sections(run: RunRecord) -> Iterator[Section]:
+    """Yield the parts of the report that the record has something for."""
+    lines = (compared(run),) if compared(run) else ()
+    yield Section("power", "Power", "power", lines, tables=(device_table(run), window_table(run)))
+    if run.epochs:
+        yield Section("epochs", "Epochs", "epochs", tables=(epoch_table(run),))
+    yield Section("emissions", "Carbon intensity and emissions", "emissions")
+    if run.predictions:
+        why = facts.comparability(run)
+        told = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
+        yield Section(
+            "prediction",
+            "Predicted and actual",
+            "prediction",
+            told,
+            tables=(prediction_table(run),),
+        )
+    yield Section(
+        "provenance",
+        "Where the figures come from",
+        lines=(
+            "Errors are 95 % half-widths of measuring alone: PUE and carbon intensity are taken "
+            "as exact.",
+        ),
+        facts=tuple(facts.provenance_of(run)),
+        tables=(missing_table(run), warning_table(run)),
+    )
+    yield Section("cost", "What the tracker cost", facts=tuple(cost(run)))
+    yield Section(
+        "cite",
+        "How to cite",
+        lines=(citation(run),) if is_known(run.footprint.kwh) else (),
+        code=(BIBTEX,),
+    )
+
+
+def citation(run: RunRecord) -> str:
+    """Return the sentence for a paper."""
+    return sentence(run.footprint.kwh, run.footprint.gco2eq, {})
+
+
+def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yield what measuring has cost."""
+    cpu_s, seconds = run.outcome.tracker_cpu_seconds, run.outcome.seconds
+    yield "CPU time of sampling", f"{plain(cpu_s, 3)} s" if is_known(cpu_s) else UNKNOWN
+    if is_known(cpu_s) and seconds > 0:
+        yield "Share of one core", percent(cpu_s / seconds)
+    rates = mapping(run.outcome.data.get("readings_per_second"))
+    known = {name: number(rate) for name, rate in rates.items() if is_known(number(rate))}
+    if known:
+        told = ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items())
+        yield "Readings per second", told
+
+
+def device_table(run: RunRecord) -> Table:
+    """Return what each device used, and who says so."""
+    total = run.energy.joules
+    rows = []
+    for one in facts.devices_of(run):
+        energy = one.energy
+        rows.append(
+            (
+                one.id,
+                quantity(energy.joules, "J", energy.error_joules),
+                percent(energy.joules / total) if total > 0 else "",
+                quantity(one.watts, "W") if is_known(one.watts) else "",
+                percent(energy.coverage) if energy.quality != "missing" else "",
+                energy.quality,
+                f"{one.name} ({one.source})" if one.source else one.name,
+            )
+        )
+    columns = (
+        Column("Device"),
+        Column("Energy", is_number=True),
+        Column("Share", is_number=True),
+        Column("Mean power", is_number=True),
+        Column("Coverage", is_number=True),
+        Column("Quality"),
+        Column("Hardware and sensor"),
+    )
+    return Table("Energy by device, without PUE", columns, rows)
+
+
+def window_table(run: RunRecord) -> Table:
+    """Return the named windows."""
+    rows = [
+        (
+            one.name,
+            str(one.count),
+            duration(one.seconds),
+            quantity(one.joules, "J", one.error_joules),
+            quantity(_each(one), "J"),
+            str(one.unknown) if one.unknown else "",
+        )
+        for one in facts.windows_of(run)
+    ]
+    columns = (
+        Column("Window"),
+        Column("Count", is_number=True),
+        Column("Time", is_number=True),
+        Column("Energy", is_number=True),
+        Column("Each", is_number=True),
+        Column("Not measured", is_number=True),
+    )
+    return Table("Energy of windows, all of a name together", columns, rows)
+
+
+def _each(windows: facts.Windows) -> float:
+    known = windows.count - windows.unknown
+    return windows.joules / known if known > 0 else float("nan")
+
+
+def epoch_table(run: RunRecord) -> Table:
+    """Return one row an epoch."""
+    shown = run.epochs[:MOST_ROWS]
+    more = f", the first {MOST_ROWS}; --csv has all" if len(run.epochs) > MOST_ROWS else ""
+    columns = (
+        Column("Epoch", is_number=True),
+        Column("Time", is_number=True),
+        Column("Energy", is_number=True),
+        Column("Electricity", is_number=True),
+        Column("CO2eq", is_number=True),
+        Column("Quality"),
+        Column("Remarks"),
+    )
+    caption = f"All {len(run.epochs)} epochs{more}"
+    return Table(caption, columns, list(map(_epoch_row, shown)), folded=True)
+
+
+def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
+    footprint = epoch.footprint
+    remarks = [
+        *(() if epoch.finished else ("cut short",)),
+        *(() if epoch.final else ("provisional",)),
+    ]
+    return (
+        str(epoch.index),
+        duration(epoch.seconds),
+        quantity(epoch.energy.joules, "J", epoch.energy.error_joules),
+        quantity(1000 * footprint.kwh, "Wh") if is_known(footprint.kwh) else "",
+        quantity(footprint.gco2eq, "g") if is_known(footprint.gco2eq) else "",
+        epoch.energy.quality,
+        ", ".join(remarks),
+    )
+
+
+def prediction_table(run: RunRecord) -> Table:
+    """Return the predictions beside what the run used, at most two dozen of them."""
+    found = facts.predictions_of(run)
+    every = max(1, -(-len(found) // 24))
+    comparable = not facts.comparability(run)
+    rows = []
+    for one in found[::-1][::every][::-1]:
+        off = one.kwh / run.footprint.kwh - 1 if comparable and run.footprint.kwh > 0 else None
+        rows.append(
+            (
+                f"{one.after_epochs} of {one.epochs}",
+                quantity(1000 * one.kwh, "Wh"),
+                interval_text(one).strip(" ()").removeprefix("95 %: "),
+                quantity(one.gco2eq, "g"),
+                "" if off is None or not is_known(off) else f"{100 * off:+.3g} %",
+                one.method,
+            )
+        )
+    columns = (
+        Column("After epochs"),
+        Column("Predicted", is_number=True),
+        Column("95 % interval", is_number=True),
+        Column("CO2eq", is_number=True),
+        Column("Off by", is_number=True),
+        Column("Method"),
+    )
+    return Table("Predictions of the whole run, with PUE", columns, rows)
+
+
+def missing_table(run: RunRecord) -> Table:
+    """Return what could not be read, why, and what mends it."""
+    rows = [
+        tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
+        for one in run.origin.missing
+    ]
+    columns = (Column("Not read"), Column("Sensor"), Column("Why"), Column("Mended by"))
+    return Table("What could not be read", columns, rows)
+
+
+def warning_table(run: RunRecord) -> Table:
+    """Return what the run warned of, and sensors that were replaced on the way."""
+    rows = [tuple(warning.partition(": ")[::2]) for warning in run.warnings]
+    for one in mappings(run.outcome.data.get("successions")):
+        told = f"{one.get('owner')}: {one.get('why')}; {one.get('successor')} spoke for it"
+        rows.append(("SENSOR", told))
+    return Table("Warnings", (Column("Level"), Column("Message")), rows)
