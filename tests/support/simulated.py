@@ -81,8 +81,8 @@ class Training:
         }
         return sums | {"quality": "mixed", "coverage": 1.0, "by_device": parts}
 
-    def footprint(self, energy: dict[str, Any], start_s: float, end_s: float) -> dict[str, Any]:
-        """Return a footprint with the intensity hour by hour; power is taken as constant."""
+    def slots(self, joules: float, start_s: float, end_s: float) -> list[dict[str, Any]]:
+        """Return energy at constant power hour by hour, each with its intensity."""
         slots = []
         hour = math.floor(start_s / 3600)
         while hour * 3600 < end_s:
@@ -91,11 +91,15 @@ class Training:
                 {
                     "start": self.at(first),
                     "end": self.at(last),
-                    "joules": energy["joules"] * (last - first) / (end_s - start_s),
+                    "joules": joules * (last - first) / (end_s - start_s),
                     "gco2eq_per_kwh": self.intensity(6 + hour),
                 }
             )
             hour += 1
+        return slots
+
+    def footprint(self, energy: dict[str, Any], slots: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a footprint of the record."""
         kwh = energy["joules"] * PUE / 3.6e6
         grams = math.fsum(one["joules"] * one["gco2eq_per_kwh"] for one in slots) * PUE / 3.6e6
         intensity = {"gco2eq_per_kwh": grams / kwh, "zone": "DK-DK2", "name": "East Denmark"}
@@ -115,6 +119,7 @@ class Training:
         yield self._event("run_started", 0, **self._started())
         sofar = dict.fromkeys(self.devices, 0.0)
         done = 0
+        slots: list[dict[str, Any]] = []
         for index in range(1, self.epochs + 1):
             start_s, end_s = (index - 1) * self.seconds, index * self.seconds
             series = self._series(index, sofar)
@@ -123,9 +128,9 @@ class Training:
             sofar, done = last, done + 1
             facts = {"index": index, "finished": True, "final": True, "seconds": self.seconds}
             facts |= {"start_s": start_s, "end_s": end_s, "energy": spent}
-            yield self._event(
-                "epoch", end_s, **facts, footprint=self.footprint(spent, start_s, end_s)
-            )
+            footprint = self.footprint(spent, self.slots(spent["joules"], start_s, end_s))
+            slots += footprint["slots"]
+            yield self._event("epoch", end_s, **facts, footprint=footprint)
             yield self._event("series", end_s, **series)
             yield self._event(
                 "windows", end_s, epoch=index, windows=[self._validation(index, spent)]
@@ -142,9 +147,9 @@ class Training:
                 seconds=length_s,
                 energy=total,
                 between_epochs=self.energy(dict.fromkeys(self.devices, 0.0)),
-                footprint=self.footprint(total, 0, length_s),
+                footprint=self.footprint(total, slots),
                 tracker_cpu_seconds=41.3,
-                readings_per_second={name: 10.0 for name in self.devices},
+                readings_per_second=dict.fromkeys(self.devices, 10.0),
                 successions=[],
             )
 
@@ -222,7 +227,7 @@ class Training:
             "joules_95": [joules - half, joules + 1.4 * half],
             "method": "steps",
             "footprint": self.footprint(
-                {"joules": joules, "error_joules": 0.05 * joules}, 0, seconds
+                {"joules": joules, "error_joules": 0.05 * joules}, self.slots(joules, 0, seconds)
             ),
         }
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "aggregate": "carbontracker.cli.aggregate",
     "check": "carbontracker.cli.check",
     "compare": "carbontracker.cli.compare",
+    "report": "carbontracker.cli.report",
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",

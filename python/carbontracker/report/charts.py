@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from carbontracker.report import facts
 from carbontracker.report.colours import of_kind
 from carbontracker.report.drawing import (
+    CHARACTER,
     Box,
     Chart,
     Frame,
@@ -16,6 +17,7 @@ from carbontracker.report.drawing import (
     down_to,
     fitting,
     staircase,
+    tick_label,
     time_axis,
     top_of,
     value_axis,
@@ -58,7 +60,7 @@ def power_chart(run: RunRecord, width: float) -> Chart | None:
     windows = [one for one in facts.windows_of(run) if one.spans][:_MOST_WINDOWS]
     height = len(devices) * (_STRIP + _NAME + 6) + len(windows) * (_NAME + _LANE) + 26
     pieces = int(width)
-    chart = Chart("power", "Power over time by device", "", width, height)
+    chart = Chart("power", "Power over time by device", "", "", width, height)
     bottom = height - 22
     axis = Frame(0, 0, width - 1, bottom, (0, seconds), (0, 1))
     chart.add(*_epoch_bands(run, axis))
@@ -75,10 +77,12 @@ def power_chart(run: RunRecord, width: float) -> Chart | None:
         top += _NAME + _LANE
     time_axis(chart, axis)
     spoken = "; ".join(f"{clean(one.id)}: {_mean(one)}" for one in devices)
-    step = duration(seconds / pieces) if len(run.series) > pieces + 1 else ""
-    chart.description = f"Over {duration(seconds)}. {spoken}." + (
-        f" Each point is the mean of {step}." if step else ""
-    )
+    chart.description = f"Over {duration(seconds)}. {spoken}."
+    chart.caption = "Devices of a kind have one scale, from 0 W."
+    if len(run.series) > pieces + 1:
+        chart.caption += f" Each point is the mean of {duration(seconds / pieces)}."
+    if run.epochs:
+        chart.caption += " Every other epoch is shaded."
     return chart
 
 
@@ -98,8 +102,10 @@ def _strip(
 ) -> None:
     colour = of_kind(device.kind)
     edges, watts = power
-    scale = f"{_mean(device)}; top {quantity(frame.y_range[1], 'W')}" if watts else _mean(device)
-    room = frame.width - len(scale) * 5.9 - 12
+    scale = _mean(device)
+    if watts and frame.width > NARROW:
+        scale += f", scale to {quantity(frame.y_range[1], 'W')}"
+    room = frame.width - len(scale) * CHARACTER - 8
     name = f"{clean(device.id)} {clean(device.name)}".strip()
     chart.add(Label(0, frame.top - 5, fitting(name, room), "name"))
     chart.add(Label(frame.width, frame.top - 5, scale, anchor="end"))
@@ -145,6 +151,13 @@ def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
 # ---- epochs --------------------------------------------------------------------------------
 
 
+def round_step(count: int, width: float) -> int:
+    """Return every how manieth of so many gets a label: 1, 2, 5, 10, 20, ..."""
+    least = max(1.0, count * 40 / width)
+    power = 10 ** math.floor(math.log10(least))
+    return next(power * one for one in (1, 2, 5, 10) if power * one >= least)
+
+
 def epochs_chart(run: RunRecord, width: float) -> Chart | None:
     """Return the energy of each epoch with its error; what was not measured is an empty frame."""
     epochs = run.epochs
@@ -155,7 +168,7 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
     bars = [_bar(epochs[i : i + together]) for i in range(0, len(epochs), together)]
     highest = top_of(joules + (error if is_known(error) else 0) for joules, error in bars)
     size, unit = unit_of(highest / 1.05, "J")
-    chart = Chart("epochs", f"Energy of each epoch, {unit}", "", width, 190)
+    chart = Chart("epochs", f"Energy of each epoch, {unit}", "", "", width, 190)
     frame = Frame(_LEFT, 10, room, 150, (0, len(bars)), (0, highest / size))
     value_axis(chart, frame)
     for i, (joules, error) in enumerate(bars):
@@ -165,7 +178,11 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
         chart.add(*_bar_shapes(frame, i, joules / size, error / size))
         note = f"{name}: {quantity(joules, 'J', error)}"
         chart.add(Box(frame.x(i), frame.top, room / len(bars), frame.height, "hit", note))
-    _epoch_axis(chart, frame, [epochs[i * together].index for i in range(len(bars))])
+    _epoch_axis(
+        chart,
+        frame,
+        [epochs[min((i + 1) * together, len(epochs)) - 1].index for i in range(len(bars))],
+    )
     known = [one.energy.joules for one in epochs if is_known(one.energy.joules)]
     spread = f" from {quantity(min(known), 'J')} to {quantity(max(known), 'J')}" if known else ""
     missing = len(epochs) - len(known)
@@ -174,6 +191,7 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
         chart.description += f" {missing} not measured (dashed)."
     if together > 1:
         chart.description += f" Each bar is the mean of {together} epochs."
+    chart.caption = chart.description
     return chart
 
 
@@ -205,10 +223,9 @@ def _bar_shapes(frame: Frame, index: int, value: float, error: float) -> Iterato
 
 
 def _epoch_axis(chart: Chart, frame: Frame, indices: Sequence[int]) -> None:
-    every = max(1, math.ceil(len(indices) * 40 / frame.width))
-    for i in range(0, len(indices), every):
-        x = frame.x(i + 0.5)
-        chart.add(Label(x, frame.bottom + 15, str(indices[i]), anchor="middle"))
+    every = round_step(len(indices), frame.width)
+    for i in dict.fromkeys((0, *range(every - 1, len(indices), every))):
+        chart.add(tick_label(chart, frame.x(i + 0.5), frame.bottom + 15, str(indices[i])))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
     chart.add(Label(frame.right, frame.bottom + 28, "epoch", anchor="end"))
 
@@ -223,7 +240,7 @@ def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     times, grams = facts.emissions_of(run)
     if not is_known(seconds) or not (steps or times):
         return None
-    chart = Chart("emissions", "Carbon intensity and emissions so far", "", width, 276)
+    chart = Chart("emissions", "Carbon intensity and emissions so far", "", "", width, 276)
     room = width - _LEFT - 1
     figures = [step.gco2eq_per_kwh for step in steps]
     upper = Frame(_LEFT, 20, room, 84, (0, seconds), (0, top_of(figures)))
@@ -252,7 +269,7 @@ def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     end = (
         f"Emissions reach {quantity(grams[-1], 'g')}CO2eq." if grams else "Emissions not measured."
     )
-    chart.description = span + end
+    chart.description = chart.caption = span + end
     return chart
 
 
@@ -286,13 +303,12 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     comparable = not facts.comparability(run)
     actual = run.footprint.kwh if comparable else math.nan
     error = run.footprint.error_kwh
-    ends = [end for one in found for end in (one.kwh, one.high_kwh)]
-    highest = top_of([*ends, actual + error, actual])
-    size, unit = unit_of(highest * 1000 / 1.05, "Wh")
+    low, high = _range(found, actual, error)
+    size, unit = unit_of(high * 1000, "Wh")
     scale = 1000 / size
-    chart = Chart("prediction", f"Predicted against actual, {unit}", "", width, 216)
+    chart = Chart("prediction", f"Predicted against actual, {unit}", "", "", width, 216)
     last = max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1)
-    frame = Frame(_LEFT, 10, width - _LEFT - 1, 168, (0, last), (0, highest * scale))
+    frame = Frame(_LEFT, 10, width - _LEFT - 1, 168, (0, last), (low * scale, high * scale))
     value_axis(chart, frame)
     if is_known(actual):
         chart.add(*_actual(frame, actual * scale, error * scale))
@@ -308,7 +324,18 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
         chart.description += f" Actual (line): {quantity(1000 * actual, 'Wh', 1000 * error)}."
     else:
         chart.description += f" {facts.comparability(run)}"
+    chart.caption = f"{chart.description} The scale does not begin at 0."
     return chart
+
+
+def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
+    """Return the ends of a scale that holds all of it, kWh."""
+    ends = [end for one in found for end in (one.kwh, one.low_kwh, one.high_kwh)]
+    ends += [actual, actual - error, actual + error]
+    known = [end for end in ends if is_known(end)]
+    low, high = min(known), max(known)
+    room = 0.08 * (high - low) or 0.05 * high or 1.0
+    return max(0.0, low - room), high + room
 
 
 def interval_text(one: Predicted) -> str:
@@ -342,8 +369,7 @@ def _fewer(found: Sequence[Predicted], most: int) -> Sequence[Predicted]:
 
 
 def _done_axis(chart: Chart, frame: Frame, last: int) -> None:
-    every = max(1, math.ceil(last * 40 / frame.width))
-    for done in range(0, last + 1, every):
-        chart.add(Label(frame.x(done), frame.bottom + 15, str(done), anchor="middle"))
+    for done in range(0, last + 1, round_step(last, frame.width)):
+        chart.add(tick_label(chart, frame.x(done), frame.bottom + 15, str(done)))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
     chart.add(Label(frame.right, frame.bottom + 30, "predicted after epochs", anchor="end"))

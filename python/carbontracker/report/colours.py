@@ -20,7 +20,7 @@ LIGHT = {
     "dram": "#9a5a00",
     "other": "#7a3f98",
     "carbon": "#a3341f",
-    "band": "#eceff0",
+    "band": "#f0f3f2",
     "warn": "#8a4b00",
 }
 DARK = {

@@ -16,7 +16,7 @@ Point = tuple[float, float]
 Range = tuple[float, float]
 
 FONT_SIZE = 11.0
-CHARACTER = 5.9
+CHARACTER = 6.4
 """Mean width of a character at that size, px: enough to tell what fits."""
 
 
@@ -61,6 +61,9 @@ class Chart:
     name: str
     title: str
     description: str
+    """Everything that can be seen, in words."""
+    caption: str
+    """What has to be known to read it."""
     width: float
     height: float
     shapes: list[Shape] = field(default_factory=list)
@@ -144,10 +147,18 @@ def time_axis(chart: Chart, frame: Frame) -> None:
     for t_s, text in zip(at, labels, strict=True):
         x = frame.x(t_s)
         chart.add(Path([[(x, frame.bottom), (x, frame.bottom + 4)]], "axis"))
-        fits = x + len(text) * CHARACTER / 2 < chart.width
-        anchor = "start" if t_s == 0 else "middle" if fits else "end"
-        chart.add(Label(x if fits else chart.width, frame.bottom + 16, text, anchor=anchor))
+        chart.add(tick_label(chart, x, frame.bottom + 16, text))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
+
+
+def tick_label(chart: Chart, x: float, y: float, text: str) -> Label:
+    """Return a label in the middle below x, or where it stays within the chart."""
+    half = len(text) * CHARACTER / 2
+    if x - half < 0:
+        return Label(0, y, text)
+    if x + half > chart.width:
+        return Label(chart.width, y, text, anchor="end")
+    return Label(x, y, text, anchor="middle")
 
 
 def value_axis(chart: Chart, frame: Frame, most: int = 4) -> None:

@@ -73,7 +73,7 @@ class Predicted:
 
 def title_of(run: RunRecord) -> str:
     """Return what was run, in a few words."""
-    return " ".join(run.origin.command) or "Training"
+    return " ".join(run.origin.command) or "a training"
 
 
 def error_grams(footprint: RecordedFootprint) -> float:

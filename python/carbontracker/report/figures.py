@@ -1,4 +1,4 @@
-"""Numbers for people: as many digits as the error allows, a unit of fitting size, and clean text."""
+"""Numbers for people: as many digits as the error allows, a unit of fitting size, clean text."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 _LAYOUT = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;color-scheme:light dark}
-body{margin:0 auto;max-width:780px;padding:20px 16px 40px;background:var(--ground);
+body{margin:0 auto;max-width:860px;padding:20px 16px 40px;background:var(--ground);
 color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 svg{font-family:inherit;margin:6px 0}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 4px;overflow-wrap:anywhere}
@@ -30,12 +30,12 @@ p{margin:6px 0}
 .quiet,caption,figcaption{color:var(--quiet);font-size:.875rem}
 .warn{color:var(--warn);overflow-wrap:anywhere}
 figure{margin:10px 0}
-dl.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:10px;
+dl.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:10px;
 margin:18px 0 8px}
 dl.cards div{background:var(--card);border:1px solid var(--rule);border-radius:8px;
 padding:10px 12px}
 dt{color:var(--quiet);font-size:.875rem}
-dl.cards dd{margin:0;font-size:1.2rem;font-weight:600;line-height:1.3;overflow-wrap:anywhere}
+dl.cards dd{margin:0;font-size:1.15rem;font-weight:600;line-height:1.3;overflow-wrap:anywhere}
 dl.cards dd small{display:block;font-size:.8125rem;font-weight:400;color:var(--quiet)}
 dl.facts{display:grid;grid-template-columns:minmax(110px,max-content) 1fr;gap:2px 16px;margin:8px 0}
 dl.facts dd{margin:0;overflow-wrap:anywhere}
@@ -45,16 +45,18 @@ table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric
 caption{text-align:left;padding:4px 0}
 th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);
 vertical-align:top}
-thead th{color:var(--quiet);font-weight:600;white-space:nowrap}
+thead th{color:var(--quiet);font-weight:600}
 tbody th{font-weight:600}
-.n{text-align:right;white-space:nowrap}
+td,th{white-space:nowrap}
+.n{text-align:right}
+.t{white-space:normal;min-width:13.5rem;overflow-wrap:anywhere}
 th:last-child,td:last-child{padding-right:0}
 summary{cursor:pointer;color:var(--link);padding:6px 0}
 pre{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 12px;
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:.8125rem}
 .narrow{display:none}
 @media (max-width:560px){.wide{display:none}.narrow{display:block}
-dl.cards{grid-template-columns:1fr 1fr}dl.cards dd{font-size:1.05rem}
+dl.cards{grid-template-columns:1fr 1fr}dl.cards div{padding:8px 10px}dl.cards dd{font-size:.98rem}
 dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:6px}}
 @media print{body{max-width:none;padding:0;font-size:10pt}.wide{display:block}
 .narrow{display:none}figure,dl.cards div,tr{break-inside:avoid}h2{break-after:avoid}
@@ -82,7 +84,7 @@ def _page(run: RunRecord) -> Iterator[str]:
     for card in sections.cards(run):
         below = f"<small>{text(card.below)}</small>" if card.below else ""
         yield f"<div><dt>{text(card.name)}</dt><dd>{text(card.value)}{below}</dd></div>"
-    yield "</dl>\n"
+    yield f"</dl>\n<p>{text(sections.compared(run))}</p>"
     wide, narrow = (
         {chart.name: chart for chart in charts_of(run, width)} for width in (WIDE, NARROW)
     )
@@ -92,7 +94,7 @@ def _page(run: RunRecord) -> Iterator[str]:
             chart = wide[section.chart]
             pictures = (
                 f"<figure>{svg(chart, 'wide')}{svg(narrow[section.chart], 'narrow')}"
-                f"<figcaption>{text(chart.description)}</figcaption></figure>"
+                f"<figcaption>{text(chart.caption)}</figcaption></figure>"
             )
         yield from _section(section, pictures)
     yield "</main></body></html>\n"
@@ -120,23 +122,23 @@ def _table(table: Table) -> Iterator[str]:
         yield f"<details><summary>{text(table.caption)}</summary>"
     label = f'role="region" tabindex="0" aria-label="{text(table.caption)}"'
     yield f'<div class="scroll" {label}><table><caption>{text(table.caption)}</caption><thead><tr>'
-    number = [' class="n"' if column.is_number else "" for column in table.columns]
-    for column, cls in zip(table.columns, number, strict=True):
+    classes = [f' class="{column.kind}"' if column.kind else "" for column in table.columns]
+    for column, cls in zip(table.columns, classes, strict=True):
         yield f'<th scope="col"{cls}>{text(column.name)}</th>'
     yield "</tr></thead><tbody>"
     for row in table.rows:
-        yield f"<tr>{_cells(row, number)}</tr>"
+        yield f"<tr>{_cells(row, classes)}</tr>"
     yield "</tbody></table></div>"
     if table.folded:
         yield "</details>"
 
 
-def _cells(row: Sequence[str], number: Sequence[str]) -> str:
+def _cells(row: Sequence[str], classes: Sequence[str]) -> str:
     first, *others = row
     cells = "".join(
-        f"<td{cls}>{text(cell)}</td>" for cell, cls in zip(others, number[1:], strict=True)
+        f"<td{cls}>{text(cell)}</td>" for cell, cls in zip(others, classes[1:], strict=True)
     )
-    return f'<th scope="row"{number[0]}>{text(first)}</th>{cells}'
+    return f'<th scope="row"{classes[0]}>{text(first)}</th>{cells}'
 
 
 def _style() -> str:

@@ -17,7 +17,6 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
-from carbontracker.report.sentence import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1000
 """Of a table of epochs; the rest is in ``--csv``."""
+
+ERRORS = (
+    "Errors are 95 % half-widths of measuring alone: PUE and carbon intensity are taken as exact."
+)
 
 BIBTEX = """\
 @misc{anthony2020carbontracker,
@@ -45,7 +48,8 @@ class Column:
     """A column of a table."""
 
     name: str
-    is_number: bool = False
+    kind: str = ""
+    """``n`` for numbers, to the right; ``t`` for text of any length."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,7 @@ def compared(run: RunRecord) -> str:
 
 def sections(run: RunRecord) -> Iterator[Section]:
     """Yield the parts of the report that the record has something for."""
-    lines = (compared(run),) if compared(run) else ()
-    yield Section("power", "Power", "power", lines, tables=(device_table(run), window_table(run)))
+    yield Section("power", "Power", "power", tables=(device_table(run), window_table(run)))
     if run.epochs:
         yield Section("epochs", "Epochs", "epochs", tables=(epoch_table(run),))
     yield Section("emissions", "Carbon intensity and emissions", "emissions")
@@ -169,10 +172,7 @@ def sections(run: RunRecord) -> Iterator[Section]:
     yield Section(
         "provenance",
         "Where the figures come from",
-        lines=(
-            "Errors are 95 % half-widths of measuring alone: PUE and carbon intensity are taken "
-            "as exact.",
-        ),
+        lines=(ERRORS,),
         facts=tuple(facts.provenance_of(run)),
         tables=(missing_table(run), warning_table(run)),
     )
@@ -180,14 +180,30 @@ def sections(run: RunRecord) -> Iterator[Section]:
     yield Section(
         "cite",
         "How to cite",
-        lines=(citation(run),) if is_known(run.footprint.kwh) else (),
+        lines=(paragraph(run),),
         code=(BIBTEX,),
     )
 
 
-def citation(run: RunRecord) -> str:
-    """Return the sentence for a paper."""
-    return sentence(run.footprint.kwh, run.footprint.gco2eq, {})
+def paragraph(run: RunRecord) -> str:
+    """Return a few sentences for a paper or a model card."""
+    footprint, energy = run.footprint, run.energy
+    if not is_known(footprint.kwh):
+        return "The energy of this training was not measured."
+    kwh = quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh)
+    grams = quantity(footprint.gco2eq, "g", facts.error_grams(footprint))
+    intensity = footprint.intensity
+    figure = number(intensity.get("gco2eq_per_kwh"))
+    named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
+    at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
+    whole = "" if run.complete else " so far as it is recorded"
+    return (
+        f"Training took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
+        f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
+        f"energy of the machine is {energy.quality}; a PUE of {plain(footprint.pue)} is included. "
+        "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
+        f"{run.origin.version} (Anthony, Kanding and Selvan, 2020)."
+    )
 
 
 def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -216,18 +232,18 @@ def device_table(run: RunRecord) -> Table:
                 percent(energy.joules / total) if total > 0 else "",
                 quantity(one.watts, "W") if is_known(one.watts) else "",
                 percent(energy.coverage) if energy.quality != "missing" else "",
-                energy.quality,
-                f"{one.name} ({one.source})" if one.source else one.name,
+                f"{energy.quality} ({one.source})" if one.source else energy.quality,
+                one.name,
             )
         )
     columns = (
         Column("Device"),
-        Column("Energy", is_number=True),
-        Column("Share", is_number=True),
-        Column("Mean power", is_number=True),
-        Column("Coverage", is_number=True),
+        Column("Energy", "n"),
+        Column("Share", "n"),
+        Column("Mean power", "n"),
+        Column("Coverage", "n"),
         Column("Quality"),
-        Column("Hardware and sensor"),
+        Column("Hardware", "t"),
     )
     return Table("Energy by device, without PUE", columns, rows)
 
@@ -246,12 +262,12 @@ def window_table(run: RunRecord) -> Table:
         for one in facts.windows_of(run)
     ]
     columns = (
-        Column("Window"),
-        Column("Count", is_number=True),
-        Column("Time", is_number=True),
-        Column("Energy", is_number=True),
-        Column("Each", is_number=True),
-        Column("Not measured", is_number=True),
+        Column("Window", "t"),
+        Column("Count", "n"),
+        Column("Time", "n"),
+        Column("Energy", "n"),
+        Column("Each", "n"),
+        Column("Not measured", "n"),
     )
     return Table("Energy of windows, all of a name together", columns, rows)
 
@@ -266,13 +282,13 @@ def epoch_table(run: RunRecord) -> Table:
     shown = run.epochs[:MOST_ROWS]
     more = f", the first {MOST_ROWS}; --csv has all" if len(run.epochs) > MOST_ROWS else ""
     columns = (
-        Column("Epoch", is_number=True),
-        Column("Time", is_number=True),
-        Column("Energy", is_number=True),
-        Column("Electricity", is_number=True),
-        Column("CO2eq", is_number=True),
+        Column("Epoch", "n"),
+        Column("Time", "n"),
+        Column("Energy", "n"),
+        Column("Electricity", "n"),
+        Column("CO2eq", "n"),
         Column("Quality"),
-        Column("Remarks"),
+        Column("Remarks", "t"),
     )
     caption = f"All {len(run.epochs)} epochs{more}"
     return Table(caption, columns, list(map(_epoch_row, shown)), folded=True)
@@ -315,10 +331,10 @@ def prediction_table(run: RunRecord) -> Table:
         )
     columns = (
         Column("After epochs"),
-        Column("Predicted", is_number=True),
-        Column("95 % interval", is_number=True),
-        Column("CO2eq", is_number=True),
-        Column("Off by", is_number=True),
+        Column("Predicted", "n"),
+        Column("95 % interval", "n"),
+        Column("CO2eq", "n"),
+        Column("Off by", "n"),
         Column("Method"),
     )
     return Table("Predictions of the whole run, with PUE", columns, rows)
@@ -330,7 +346,12 @@ def missing_table(run: RunRecord) -> Table:
         tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
         for one in run.origin.missing
     ]
-    columns = (Column("Not read"), Column("Sensor"), Column("Why"), Column("Mended by"))
+    columns = (
+        Column("Not read", "t"),
+        Column("Sensor"),
+        Column("Why", "t"),
+        Column("Mended by", "t"),
+    )
     return Table("What could not be read", columns, rows)
 
 
@@ -340,4 +361,4 @@ def warning_table(run: RunRecord) -> Table:
     for one in mappings(run.outcome.data.get("successions")):
         told = f"{one.get('owner')}: {one.get('why')}; {one.get('successor')} spoke for it"
         rows.append(("SENSOR", told))
-    return Table("Warnings", (Column("Level"), Column("Message")), rows)
+    return Table("Warnings", (Column("Level"), Column("Message", "t")), rows)
