@@ -65,7 +65,7 @@ class Training:
 
     def energy(self, by_device: dict[str, float]) -> dict[str, Any]:
         """Return an energy of the record."""
-        parts = {
+        parts: dict[str, dict[str, Any]] = {
             name: {
                 "joules": joules,
                 "error_joules": TOLERANCES[name.partition(":")[0]] * joules,
@@ -126,7 +126,7 @@ class Training:
             last = {name: column[-1] for name, column in series["joules"].items()}
             spent = self.energy({name: last[name] - sofar[name] for name in last})
             sofar, done = last, done + 1
-            facts = {"index": index, "finished": True, "final": True, "seconds": self.seconds}
+            facts: dict[str, Any] = {"index": index, "finished": True, "final": True, "seconds": self.seconds}
             facts |= {"start_s": start_s, "end_s": end_s, "energy": spent}
             footprint = self.footprint(spent, self.slots(spent["joules"], start_s, end_s))
             slots += footprint["slots"]

@@ -15,7 +15,7 @@ class Format(NamedTuple):
     """A file that a run can be written to."""
 
     module: str
-    """Has ``render(run) -> bytes``; where ``joins`` is set, also ``joined(before, new) -> bytes``."""
+    """Has ``render(run) -> bytes``; if ``joins``, also ``joined(before, new) -> bytes``."""
     what: str
     """For the help."""
     joins: bool = False

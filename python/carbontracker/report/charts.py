@@ -154,7 +154,7 @@ def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
 def round_step(count: int, width: float) -> int:
     """Return every how manieth of so many gets a label: 1, 2, 5, 10, 20, ..."""
     least = max(1.0, count * 40 / width)
-    power = 10 ** math.floor(math.log10(least))
+    power = round(10.0 ** math.floor(math.log10(least)))
     return next(power * one for one in (1, 2, 5, 10) if power * one >= least)
 
 

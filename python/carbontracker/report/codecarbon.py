@@ -69,7 +69,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
     gpus = Counter(one.name for one in facts.devices_of(run) if one.kind == "gpu")
     row: dict[str, Any] = {
         "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
-        "project_name": clean(facts.title_of(run)),
+        "project_name": clean(" ".join(run.origin.command)) or "training",
         "run_id": run.id,
         "duration": seconds,
         "emissions": footprint.gco2eq / 1000,

@@ -88,7 +88,7 @@ def devices_of(run: RunRecord) -> list[Device]:
     energies = dict(run.energy.by_device)
     rates = mapping(run.outcome.data.get("readings_per_second"))
     sensors = {sensor.id: sensor for sensor in run.origin.sensors}
-    found = []
+    found: list[Device] = []
     for name in [*(s.id for s in sensors.values() if s.counted), *energies]:
         if any(one.id == name for one in found):
             continue
@@ -353,8 +353,9 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
         share = 100 * modelled / run.energy.joules
         yield "Modelled, not measured", f"{share:.3g} % of the energy"
     host = origin.host
-    told = ("name", "system", "cpu", "python")
-    yield "Host", ", ".join(str(host[key]) for key in told if host.get(key)) or "not known"
+    told = [str(host[key]) for key in ("name", "system", "cpu") if host.get(key)]
+    told += [f"Python {host['python']}"] if host.get("python") else []
+    yield "Host", ", ".join(told) or "not known"
     software = mapping(origin.data.get("software"))
     if software:
         yield "Software", ", ".join(f"{name} {version}" for name, version in software.items())

@@ -56,7 +56,7 @@ def _metadata(run: RunRecord) -> Iterator[str]:
     yield f"  source: {_quoted(f'carbontracker {run.origin.version}')}"
     if place:
         yield f"  geographical_location: {_quoted(str(place))}"
-    used = ", ".join(f"{count} x {name}" for name, count in hardware.items())
+    used = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in hardware.items())
     if used:
         yield f"  hardware_used: {_quoted(used)}"
 

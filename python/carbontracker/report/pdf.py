@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.report import sections
 from carbontracker.report.charts import charts_of
 from carbontracker.report.colours import LIGHT, STYLES
-from carbontracker.report.drawing import FONT_SIZE, Box, Label, Path
+from carbontracker.report.drawing import FONT_SIZE, Label, Path
 from carbontracker.report.extras import needed
 from carbontracker.report.figures import clean
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WIDTH = 499.0
 """Of the text on A4, pt: 595 less twice 48."""
 _MARGIN = 48.0
+_PADDING = 6.0
+"""Of a page's frame, which ReportLab adds to the margin."""
 _CHARSET = "cp1252"
 """What the fonts that every reader has can show."""
 
@@ -42,8 +44,8 @@ def render(run: RunRecord) -> bytes:
     document = platypus.SimpleDocTemplate(
         out,
         pagesize=needed("reportlab.lib.pagesizes", "pdf").A4,
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
+        leftMargin=_MARGIN - _PADDING,
+        rightMargin=_MARGIN - _PADDING,
         topMargin=_MARGIN,
         bottomMargin=_MARGIN,
         title=title,
@@ -73,8 +75,13 @@ def _story(run: RunRecord) -> Iterator[Any]:
         yield _paragraph(sections.compared(run), 9)
     width = _WIDTH * 4 / 3  # px of pt
     pictures = {chart.name: chart for chart in charts_of(run, width)}
-    for section in sections.sections(run):
+    parts = list(sections.sections(run))
+    for section in parts:
         yield from _section(section, pictures.get(section.chart))
+    for table in (table for section in parts for table in section.tables if table.folded):
+        yield needed("reportlab.platypus", "pdf").PageBreak()
+        yield _paragraph(table.caption, 13, bold=True)
+        yield _table(table)
 
 
 def _section(section: Section, chart: Chart | None) -> Iterator[Any]:
@@ -88,7 +95,7 @@ def _section(section: Section, chart: Chart | None) -> Iterator[Any]:
         yield platypus.Spacer(1, 4)
         yield _facts(section.facts)
     for table in section.tables:
-        if table.rows:
+        if table.rows and not table.folded:
             yield platypus.Spacer(1, 8)
             yield _paragraph(table.caption, 8, "quiet")
             yield _table(table)
@@ -219,7 +226,7 @@ def _shapes(shapes: Any, shape: Shape, height: float) -> Iterator[Any]:
             fillColor=fill,
             textAnchor=shape.anchor,
         )
-    elif isinstance(shape, Box) and (style.fill or style.stroke):
+    elif style.fill or style.stroke:
         yield shapes.Rect(
             shape.x,
             height - shape.y - shape.height,

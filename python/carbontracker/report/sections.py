@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.recorded import RecordedEpoch, RunRecord
+    from carbontracker.window import Energy
 
 MOST_ROWS = 1000
 """Of a table of epochs; the rest is in ``--csv``."""
@@ -200,10 +201,24 @@ def paragraph(run: RunRecord) -> str:
     return (
         f"Training took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
         f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
-        f"energy of the machine is {energy.quality}; a PUE of {plain(footprint.pue)} is included. "
+        f"energy of the machine is {_known_by(energy)}; a PUE of {footprint.pue:g} is included. "
         "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
         f"{run.origin.version} (Anthony, Kanding and Selvan, 2020)."
     )
+
+
+_KNOWN_BY = {
+    "measured": "measured by energy counters",
+    "integrated": "integrated from power readings",
+    "modelled": "modelled from utilisation, not measured",
+}
+
+
+def _known_by(energy: Energy) -> str:
+    if energy.quality in _KNOWN_BY:
+        return _KNOWN_BY[energy.quality]
+    share = energy.modelled_joules / energy.joules if energy.joules > 0 else 0.0
+    return f"measured in part ({percent(share)} is modelled)"
 
 
 def cost(run: RunRecord) -> Iterator[tuple[str, str]]:

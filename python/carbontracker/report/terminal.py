@@ -50,9 +50,11 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
     _print_power(console, run)
     for section in sections.sections(run):
         tables = [table for table in section.tables if table.rows]
-        if section.facts or tables:
+        if section.facts or section.lines or tables:
             console.print()
             console.print(Text(section.title, style="bold"))
+        for line in section.lines:
+            console.print(Text(clean(line)))
         for name, value in section.facts:
             console.print(Text(clean(f"{name}: {value}")))
         for table in tables:
