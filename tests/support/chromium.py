@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run")
+_LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, wanted in zip(ends, (3, 4)):
+    os.dup2(end, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The protocol wants the pipes on descriptors 3 and 4."""
 _ERRORS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
@@ -117,11 +126,9 @@ def browser(folder: Path) -> Iterator[Page]:
         raise FileNotFoundError(f"none of {', '.join(NAMES)} is here")
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    # The protocol wants these on descriptors 3 and 4.
-    script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
     program = [path, *FLAGS, f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank"]
     process = subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", *program],
+        [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), *program],
         pass_fds=(theirs_in, theirs_out),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -126,7 +126,12 @@ class Training:
             last = {name: column[-1] for name, column in series["joules"].items()}
             spent = self.energy({name: last[name] - sofar[name] for name in last})
             sofar, done = last, done + 1
-            facts: dict[str, Any] = {"index": index, "finished": True, "final": True, "seconds": self.seconds}
+            facts: dict[str, Any] = {
+                "index": index,
+                "finished": True,
+                "final": True,
+                "seconds": self.seconds,
+            }
             facts |= {"start_s": start_s, "end_s": end_s, "energy": spent}
             footprint = self.footprint(spent, self.slots(spent["joules"], start_s, end_s))
             slots += footprint["slots"]

@@ -69,7 +69,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
     gpus = Counter(one.name for one in facts.devices_of(run) if one.kind == "gpu")
     row: dict[str, Any] = {
         "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
-        "project_name": clean(" ".join(run.origin.command)) or "training",
+        "project_name": " ".join(run.origin.command) or "training",
         "run_id": run.id,
         "duration": seconds,
         "emissions": footprint.gco2eq / 1000,
@@ -81,7 +81,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
         "cpu_count": host.get("logical_cpus"),
         "cpu_model": host.get("cpu"),
         "gpu_count": sum(gpus.values()) or None,
-        "gpu_model": ", ".join(f"{count} x {clean(name)}" for name, count in gpus.items()),
+        "gpu_model": ", ".join(f"{count} x {name}" for name, count in gpus.items()),
         "ram_total_size": number(host.get("memory_bytes")) / _GIB,
         "tracking_mode": "machine",
         "pue": footprint.pue,
@@ -90,10 +90,13 @@ def _row(run: RunRecord) -> dict[str, Any]:
         kwh = _kwh(run, kind)
         row[f"{name}_energy"] = kwh
         row[f"{name}_power"] = kwh * JOULES_PER_KWH / seconds if seconds > 0 else math.nan
-    return {
-        key: "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
-        for key, value in row.items()
-    }
+    return {key: _cell(value) for key, value in row.items()}
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return clean(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def _kwh(run: RunRecord, kind: str) -> float:

@@ -59,7 +59,7 @@ white-space:pre-wrap;overflow-wrap:anywhere;font-size:.8125rem}
 dl.cards{grid-template-columns:1fr 1fr}dl.cards div{padding:8px 10px}dl.cards dd{font-size:.98rem}
 dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:6px}}
 @media print{body{max-width:none;padding:0;font-size:10pt}.wide{display:block}
-.narrow{display:none}figure,dl.cards div,tr{break-inside:avoid}h2{break-after:avoid}
+.narrow{display:none}figure,dl.cards div,tr,pre{break-inside:avoid}h2{break-after:avoid}
 svg{max-height:15.5cm}dl.cards{grid-template-columns:repeat(4,1fr)}dl.cards dd{font-size:1rem}
 details:not([open]){display:none}
 .scroll{overflow:visible}}

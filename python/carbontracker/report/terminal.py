@@ -86,7 +86,7 @@ def total_power(run: RunRecord, pieces: int) -> list[float]:
     first, last = series.t_s[0], series.t_s[-1]
     edges = [first + (last - first) * i / pieces for i in range(pieces)] + [last]
     devices = [name for name, column in series.joules.items() if any(map(is_known, column))]
-    if not devices:
+    if not devices or last <= first:
         return []
     at = [math.fsum(series.at(name, t_s) for name in devices) for t_s in edges]
     step = (last - first) / pieces
