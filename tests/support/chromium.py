@@ -76,10 +76,11 @@ class Page:
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
-    def picture(self, out: Path, height: int | None = None) -> None:
-        """Write a PNG of the whole page, or of so many px from its top."""
-        metrics = self.ask("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": metrics["width"], "height": height or metrics["height"]}
+    def picture(self, out: Path, span: tuple[int, int] | None = None) -> None:
+        """Write a PNG of the whole page, or from one to another distance from its top, px."""
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        top, bottom = span or (0, size["height"])
+        clip = {"x": 0, "y": top, "width": size["width"], "height": bottom - top}
         options = {"captureBeyondViewport": True, "clip": clip | {"scale": 1}}
         out.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", **options)["data"]))
 

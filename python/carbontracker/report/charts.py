@@ -168,8 +168,9 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
     bars = [_bar(epochs[i : i + together]) for i in range(0, len(epochs), together)]
     highest = top_of(joules + (error if is_known(error) else 0) for joules, error in bars)
     size, unit = unit_of(highest / 1.05, "J")
-    chart = Chart("epochs", f"Energy of each epoch, {unit}", "", "", width, 190)
-    frame = Frame(_LEFT, 10, room, 150, (0, len(bars)), (0, highest / size))
+    chart = Chart("epochs", f"Energy of each epoch, {unit}", "", "", width, 204)
+    frame = Frame(_LEFT, 24, room, 150, (0, len(bars)), (0, highest / size))
+    chart.add(Label(0, 11, chart.title, "name"))
     value_axis(chart, frame)
     for i, (joules, error) in enumerate(bars):
         first = epochs[i * together].index
@@ -261,16 +262,22 @@ def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     if len(line) > 1:
         chart.add(Path(down_to(lower, [line]), "carbon-area"), Path([line], "carbon-line"))
     time_axis(chart, lower)
-    span = (
-        f"Intensity from {min(figures):.4g} to {max(figures):.4g} gCO2eq/kWh. "
-        if figures
-        else "The intensity is not known. "
-    )
-    end = (
-        f"Emissions reach {quantity(grams[-1], 'g')}CO2eq." if grams else "Emissions not measured."
-    )
-    chart.description = chart.caption = span + end
+    chart.description = chart.caption = " ".join(_emissions_words(run, figures, grams))
     return chart
+
+
+def _emissions_words(
+    run: RunRecord, figures: Sequence[float], grams: Sequence[float]
+) -> Iterator[str]:
+    low, high = (f"{end:.4g}" for end in (min(figures), max(figures))) if figures else ("", "")
+    if not figures:
+        yield "The intensity is not known."
+    else:
+        yield f"Intensity {low if low == high else f'from {low} to {high}'} gCO2eq/kWh."
+    yield f"Emissions reach {quantity(grams[-1], 'g')}." if grams else "Emissions not measured."
+    lost = sum(not is_known(one.footprint.gco2eq) for one in run.epochs)
+    if lost:
+        yield f"{lost} epoch(s) that were not measured are not in it."
 
 
 def _connected(lines: Sequence[Sequence[tuple[float, float]]]) -> list[list[tuple[float, float]]]:
@@ -306,9 +313,12 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     low, high = _range(found, actual, error)
     size, unit = unit_of(high * 1000, "Wh")
     scale = 1000 / size
-    chart = Chart("prediction", f"Predicted against actual, {unit}", "", "", width, 216)
+    chart = Chart(
+        "prediction", f"Predicted and actual electricity of the run, {unit}", "", "", width, 230
+    )
     last = max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1)
-    frame = Frame(_LEFT, 10, width - _LEFT - 1, 168, (0, last), (low * scale, high * scale))
+    chart.add(Label(0, 11, chart.title, "name"))
+    frame = Frame(_LEFT, 24, width - _LEFT - 1, 168, (0, last * 1.02), (low * scale, high * scale))
     value_axis(chart, frame)
     if is_known(actual):
         chart.add(*_actual(frame, actual * scale, error * scale))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.recorded import RunRecord
+    from carbontracker.report.drawing import Chart
     from carbontracker.report.sections import Section, Table
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -55,8 +56,9 @@ summary{cursor:pointer;color:var(--link);padding:6px 0}
 pre{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 12px;
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:.8125rem}
 .narrow{display:none}
+@media (max-width:800px){dl.cards{grid-template-columns:1fr 1fr}}
 @media (max-width:560px){.wide{display:none}.narrow{display:block}
-dl.cards{grid-template-columns:1fr 1fr}dl.cards div{padding:8px 10px}dl.cards dd{font-size:.98rem}
+dl.cards div{padding:8px 10px}dl.cards dd{font-size:.92rem}
 dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:6px}}
 @media print{body{max-width:none;padding:0;font-size:10pt}.wide{display:block}
 .narrow{display:none}figure,dl.cards div,tr,pre{break-inside:avoid}h2{break-after:avoid}
@@ -92,13 +94,20 @@ def _page(run: RunRecord) -> Iterator[str]:
     for section in sections.sections(run):
         pictures = ""
         if section.chart in wide:
-            chart = wide[section.chart]
-            pictures = (
-                f"<figure>{svg(chart, 'wide')}{svg(narrow[section.chart], 'narrow')}"
-                f"<figcaption>{text(chart.caption)}</figcaption></figure>"
-            )
+            pictures = _figure(wide[section.chart], narrow[section.chart])
         yield from _section(section, pictures)
     yield "</main></body></html>\n"
+
+
+def _figure(wide: Chart, narrow: Chart) -> str:
+    captions = text(wide.caption)
+    if narrow.caption != wide.caption:
+        captions = (
+            f'<span class="wide">{captions}</span>'
+            f'<span class="narrow">{text(narrow.caption)}</span>'
+        )
+    pictures = svg(wide, "wide") + svg(narrow, "narrow")
+    return f"<figure>{pictures}<figcaption>{captions}</figcaption></figure>"
 
 
 def _section(section: Section, pictures: str) -> Iterator[str]:

@@ -33,10 +33,11 @@ ERRORS = (
 
 BIBTEX = """\
 @misc{anthony2020carbontracker,
-  title  = {Carbontracker: Tracking and Predicting the Carbon Footprint of Training Deep Learning
-            Models},
+  title  = {Carbontracker: Tracking and Predicting the Carbon Footprint
+            of Training Deep Learning Models},
   author = {Lasse F. Wolff Anthony and Benjamin Kanding and Raghavendra Selvan},
-  note   = {ICML Workshop on Challenges in Deploying and Monitoring Machine Learning Systems},
+  note   = {ICML Workshop on Challenges in Deploying and Monitoring
+            Machine Learning Systems},
   month  = {July},
   year   = {2020},
   eprint = {2007.03051},
@@ -138,7 +139,11 @@ def cards(run: RunRecord) -> Iterator[Card]:
         f"{done} of {planned} epochs" if planned is not None else "",
     )
     watts = energy.joules / run.outcome.seconds if run.outcome.seconds > 0 else float("nan")
-    yield Card("Mean power", quantity(watts, "W"), f"of the machine, {energy.quality}")
+    yield Card(
+        "Mean power",
+        quantity(watts, "W"),
+        f"of the machine, {_known_by(energy).partition(' (')[0]}",
+    )
 
 
 def compared(run: RunRecord) -> str:
@@ -197,9 +202,10 @@ def paragraph(run: RunRecord) -> str:
     figure = number(intensity.get("gco2eq_per_kwh"))
     named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
     at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
+    what = "The command" if run.origin.command else "Training"
     whole = "" if run.complete else " so far as it is recorded"
     return (
-        f"Training took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
+        f"{what} took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
         f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
         f"energy of the machine is {_known_by(energy)}; a PUE of {footprint.pue:g} is included. "
         "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
@@ -215,6 +221,8 @@ _KNOWN_BY = {
 
 
 def _known_by(energy: Energy) -> str:
+    if energy.quality == "missing":
+        return UNKNOWN
     if energy.quality in _KNOWN_BY:
         return _KNOWN_BY[energy.quality]
     share = energy.modelled_joules / energy.joules if energy.joules > 0 else 0.0
@@ -235,31 +243,34 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def device_table(run: RunRecord) -> Table:
-    """Return what each device used, and who says so."""
+    """Return what each device used, and who says so; coverage only where it is not whole."""
     total = run.energy.joules
+    found = facts.devices_of(run)
+    gaps = any(is_known(one.energy.joules) and one.energy.coverage < 0.9995 for one in found)
+    columns = (
+        Column("Device"),
+        Column("Energy", "n"),
+        Column("Share", "n"),
+        Column("Mean power", "n"),
+        *((Column("Coverage", "n"),) if gaps else ()),
+        Column("Quality"),
+        Column("Hardware", "t"),
+    )
     rows = []
-    for one in facts.devices_of(run):
+    for one in found:
         energy = one.energy
+        coverage = percent(energy.coverage) if energy.quality != "missing" else ""
         rows.append(
             (
                 one.id,
                 quantity(energy.joules, "J", energy.error_joules),
                 percent(energy.joules / total) if total > 0 else "",
                 quantity(one.watts, "W") if is_known(one.watts) else "",
-                percent(energy.coverage) if energy.quality != "missing" else "",
+                *((coverage,) if gaps else ()),
                 f"{energy.quality} ({one.source})" if one.source else energy.quality,
                 one.name,
             )
         )
-    columns = (
-        Column("Device"),
-        Column("Energy", "n"),
-        Column("Share", "n"),
-        Column("Mean power", "n"),
-        Column("Coverage", "n"),
-        Column("Quality"),
-        Column("Hardware", "t"),
-    )
     return Table("Energy by device, without PUE", columns, rows)
 
 
