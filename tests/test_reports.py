@@ -26,6 +26,7 @@ from carbontracker.report.codecarbon import COLUMNS
 from carbontracker.report.colours import DARK, LIGHT, contrast
 from carbontracker.report.extras import MissingExtra, needed
 from carbontracker.report.figures import clean, duration, plain, quantity, with_error
+from carbontracker.report.strips import MOST_STRIPS, power_charts
 from carbontracker.report.terminal import print_report, sparkline, total_power
 from carbontracker.tracker import CarbonTracker
 from tests.support import chromium
@@ -204,6 +205,17 @@ def test_the_terminal_has_totals_devices_epochs_and_power(tmp_path: Path) -> Non
     assert max(map(len, terminal(read_run(tmp_path), 60).splitlines())) <= 60
 
 
+def test_a_terminal_of_plain_letters_has_them_all(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with io.TextIOWrapper(out, encoding="ascii") as file:
+        print_report(read_run(THREE.write(tmp_path)), file, 100)
+        file.flush()
+        text = out.getvalue().decode("ascii")
+    assert "2.500 +/- 0.050 Wh" in text
+    assert "-" * 20 + "*" * 20 + "@" * 20 in text
+    assert "?" not in text
+
+
 def test_epochs_are_rows_of_the_csv(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     rows = list(csv.DictReader(io.StringIO(view("csv", run).decode())))
@@ -374,6 +386,22 @@ def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
     assert quantity(1000 * kwh, "Wh", 20 * kwh) in text_of("html", priced)
 
 
+def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
+    run = read_run(THREE.write(tmp_path))
+    begins = ("2026-03-01T12:00:00Z", "2026-03-01T12:00:15Z", "2026-03-01T12:00:30Z")
+    slots = [
+        {"start": begins[i], "end": begins[i + 1], "gco2eq_per_kwh": figure}
+        for i, figure in enumerate((100.0, 300.0))
+    ]
+    other = RecordedFootprint(
+        KWH, math.nan, 0.0, PUE, {"gco2eq_per_kwh": 200.0}, {}, {"slots": slots}
+    )
+    grams = [epoch.footprint.gco2eq for epoch in facts.priced_as(run, other).epochs]
+    # The second epoch lies half in the first slot and half in the second.
+    wanted = zip((1000, 2000, 3000), (100, 200, 300), strict=True)
+    assert grams == pytest.approx([j * PUE / 3.6e6 * figure for j, figure in wanted])
+
+
 def test_blocks_stand_for_values_and_blanks_for_none() -> None:
     assert sparkline([0, 1, 3.5, 7, math.nan]) == "▁▂▅█ "
     assert sparkline([0.0, math.nan]) == "▁ "
@@ -433,7 +461,7 @@ def test_what_is_missing_is_never_a_number(name: str, tmp_path: Path) -> None:
     json.loads(texts["json"])
     for form in EXTRAS:
         view(form, run)
-    for width in (charts.WIDE, charts.NARROW):
+    for width in (drawing.WIDE, drawing.NARROW):
         for chart in charts.charts_of(run, width):
             assert chart.title
             assert chart.description
@@ -542,14 +570,30 @@ def test_a_day_on_eight_gpus_is_one_small_page_that_asks_for_nothing(day: RunRec
 
 
 def test_lines_have_no_more_points_than_pixels(day: RunRecord) -> None:
-    chart = charts.power_chart(day, charts.NARROW)
-    assert chart is not None
+    (chart,) = power_charts(day, drawing.NARROW)
     lines = [one for one in chart.shapes if isinstance(one, drawing.Path)]
     longest = max(len(line) for path in lines for line in path.lines)
-    assert longest <= 2 * charts.NARROW + 2
+    assert longest <= 2 * drawing.NARROW + 2
     for shape in chart.shapes:
         if isinstance(shape, drawing.Box):
             assert 0 <= shape.x <= shape.x + shape.width <= chart.width + 1
+
+
+def test_many_devices_take_several_pictures_of_one_scale(tmp_path: Path) -> None:
+    run = read_run(Training(epochs=2, gpus=64, moments=20).write(tmp_path / "run.jsonl"))
+    pictures = list(power_charts(run, drawing.WIDE))
+    assert [one.name for one in pictures] == ["power", *(f"power-{i}" for i in range(2, 7))]
+    strips = 67 / MOST_STRIPS
+    assert len(pictures) == math.ceil(strips)
+    texts = [
+        shape.text for one in pictures for shape in one.shapes if isinstance(shape, drawing.Label)
+    ]
+    gpus = [text for text in texts if text.startswith("gpu:")]
+    assert len(gpus) == 64
+    scales = {text.partition("scale to ")[2] for text in texts if "scale to" in text}
+    assert len(scales) == 3  # GPUs, processors, memory
+    Tags(text_of("html", run))
+    view("pdf", run)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])

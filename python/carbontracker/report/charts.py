@@ -6,146 +6,38 @@ import math
 from typing import TYPE_CHECKING
 
 from carbontracker.report import facts
-from carbontracker.report.colours import of_kind
 from carbontracker.report.drawing import (
-    CHARACTER,
     Box,
     Chart,
     Frame,
     Label,
     Path,
     down_to,
-    fitting,
-    staircase,
     tick_label,
     time_axis,
     top_of,
     value_axis,
 )
-from carbontracker.report.figures import clean, duration, is_known, quantity, unit_of
+from carbontracker.report.figures import is_known, quantity, unit_of
+from carbontracker.report.strips import power_charts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.recorded import RecordedEpoch, RunRecord
-    from carbontracker.report.facts import Device, Interval, Predicted
+    from carbontracker.report.facts import Interval, Predicted
 
-WIDE = 720.0
-NARROW = 330.0
-"""Widths in px: of a page, and of a telephone's."""
-_STRIP = 32.0
-_NAME = 18.0
-_LANE = 12.0
-_MOST_WINDOWS = 6
 _LEFT = 46.0
 """Room for the values of an axis."""
 
 
 def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
-    """Yield all pictures that the record has figures for."""
-    for make in (power_chart, epochs_chart, emissions_chart, prediction_chart):
+    """Yield all pictures that the record has figures for, each named for its section."""
+    yield from power_charts(run, width)
+    for make in (epochs_chart, emissions_chart, prediction_chart):
         chart = make(run, width)
         if chart is not None:
             yield chart
-
-
-# ---- power ---------------------------------------------------------------------------------
-
-
-def power_chart(run: RunRecord, width: float) -> Chart | None:
-    """Return power over time, a strip for each device, with epochs behind and windows below."""
-    seconds, devices = facts.length_of(run), facts.devices_of(run)
-    if not (is_known(seconds) and devices):
-        return None
-    windows = [one for one in facts.windows_of(run) if one.spans][:_MOST_WINDOWS]
-    height = len(devices) * (_STRIP + _NAME + 6) + len(windows) * (_NAME + _LANE) + 26
-    pieces = int(width)
-    chart = Chart("power", "Power over time by device", "", "", width, height)
-    bottom = height - 22
-    axis = Frame(0, 0, width - 1, bottom, (0, seconds), (0, 1))
-    chart.add(*_epoch_bands(run, axis))
-    power = {one.id: facts.power_of(run, one.id, pieces) for one in devices}
-    tops = _tops(devices, power)
-    top = 0.0
-    for device in devices:
-        frame = Frame(0, top + _NAME, width - 1, _STRIP, (0, seconds), (0, tops[device.kind]))
-        _strip(chart, frame, device, power[device.id])
-        top = frame.bottom + 6
-    for window in windows:
-        chart.add(Label(0, top + 12, fitting(f"window {clean(window.name)}", width), "name"))
-        chart.add(*_lane(axis, window.spans, top + _NAME - 1))
-        top += _NAME + _LANE
-    time_axis(chart, axis)
-    spoken = "; ".join(f"{clean(one.id)}: {_mean(one)}" for one in devices)
-    chart.description = f"Over {duration(seconds)}. {spoken}."
-    chart.caption = "Devices of a kind have one scale, from 0 W."
-    if len(run.series) > pieces + 1:
-        chart.caption += f" Each point is the mean of {duration(seconds / pieces)}."
-    if run.epochs:
-        chart.caption += " Every other epoch is shaded."
-    return chart
-
-
-def _tops(
-    devices: Sequence[Device], power: dict[str, tuple[list[float], list[float]]]
-) -> dict[str, float]:
-    """Return the upper end of the scale by kind, so that devices of a kind can be compared."""
-    kinds = {one.kind for one in devices}
-    return {
-        kind: top_of(watts for one in devices if one.kind == kind for watts in power[one.id][1])
-        for kind in kinds
-    }
-
-
-def _strip(
-    chart: Chart, frame: Frame, device: Device, power: tuple[list[float], list[float]]
-) -> None:
-    colour = of_kind(device.kind)
-    edges, watts = power
-    scale = _mean(device)
-    if watts and frame.width > NARROW:
-        scale += f", scale to {quantity(frame.y_range[1], 'W')}"
-    room = frame.width - len(scale) * CHARACTER - 8
-    name = f"{clean(device.id)} {clean(device.name)}".strip()
-    chart.add(Label(0, frame.top - 5, fitting(name, room), "name"))
-    chart.add(Label(frame.width, frame.top - 5, scale, anchor="end"))
-    lines = staircase(frame, edges, watts)
-    chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "grid"))
-    if lines:
-        chart.add(Path(down_to(frame, lines), f"{colour}-area"), Path(lines, f"{colour}-line"))
-    else:
-        chart.add(Label(frame.left, frame.bottom - 6, "no power over time"))
-
-
-def _mean(device: Device) -> str:
-    return f"mean {quantity(device.watts, 'W')}" if is_known(device.watts) else "not measured"
-
-
-def _epoch_bands(run: RunRecord, frame: Frame) -> Iterator[Box]:
-    """Yield a band behind every other epoch, as long as they are not too narrow to tell apart."""
-    epochs = [one for one in run.epochs if is_known(one.start_s) and is_known(one.seconds)]
-    if len(epochs) * 3 > frame.width:
-        return
-    for epoch in epochs[::2]:
-        x = frame.x(epoch.start_s)
-        width = frame.x(epoch.end_s) - x
-        yield Box(x, frame.top, width, frame.height, "band", f"epoch {epoch.index}")
-
-
-def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
-    """Yield where windows were, to the pixel: those that touch are drawn as one."""
-    reached = -2.0
-    begun = -2.0
-    for start, end in sorted(spans):
-        x0 = math.floor(frame.x(start))
-        x1 = max(x0 + 1.0, math.ceil(frame.x(end)))
-        if x0 > reached:
-            if reached > begun:
-                yield Box(begun, top, reached - begun, _LANE - 4, "window")
-            begun = x0
-        reached = max(reached, x1)
-    if reached > begun:
-        yield Box(begun, top, reached - begun, _LANE - 4, "window")
 
 
 # ---- epochs --------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ Point = tuple[float, float]
 Range = tuple[float, float]
 
 FONT_SIZE = 11.0
+WIDE = 720.0
+NARROW = 330.0
+"""Widths of charts, px: on a page, and on a telephone."""
 CHARACTER = 6.4
 """Mean width of a character at that size, px: enough to tell what fits."""
 
@@ -59,6 +62,7 @@ class Chart:
     """A picture with a name and words for those who do not see it."""
 
     name: str
+    """That of its section; what comes second there has ``-2`` added."""
     title: str
     description: str
     """Everything that can be seen, in words."""

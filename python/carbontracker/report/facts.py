@@ -307,23 +307,41 @@ def comparability(run: RunRecord) -> str:
 def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
     """Return the run as if its energy had had another footprint, its parts in proportion.
 
-    Epochs and predictions get the PUE and the mean intensity of ``footprint``.
+    Predictions get its PUE and intensity; epochs the mean over their time, where the footprint
+    has slots.
     """
-
-    def other(joules: float, error_joules: float) -> RecordedFootprint:
-        return footprint.priced(joules, error_joules)
-
+    slots = _slots(run, footprint)
     epochs = (
-        replace(one, footprint=other(one.energy.joules, one.energy.error_joules))
+        replace(
+            one,
+            footprint=_during(footprint, slots, one.start_s, one.end_s).priced(
+                one.energy.joules, one.energy.error_joules
+            ),
+        )
         for one in run.epochs
     )
-    predictions = (replace(one, footprint=other(one.joules, math.nan)) for one in run.predictions)
+    predictions = (
+        replace(one, footprint=footprint.priced(one.joules, math.nan)) for one in run.predictions
+    )
     return replace(
         run,
         epochs=tuple(epochs),
         predictions=tuple(predictions),
         outcome=replace(run.outcome, footprint=footprint),
     )
+
+
+def _during(
+    footprint: RecordedFootprint, slots: Sequence[Step], start_s: float, end_s: float
+) -> RecordedFootprint:
+    """Return the footprint at the mean intensity of a time; as it is if that is not known."""
+    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in slots]
+    inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
+    if not inside:
+        return footprint
+    total = math.fsum(seconds for seconds, _ in inside)
+    mean = math.fsum(seconds * figure for seconds, figure in inside) / total
+    return replace(footprint, intensity={**footprint.intensity, "gco2eq_per_kwh": mean})
 
 
 # ---- where figures come from ---------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carbontracker.report import sections
-from carbontracker.report.charts import NARROW, WIDE, charts_of
+from carbontracker.report.charts import charts_of
 from carbontracker.report.colours import DARK, LIGHT
+from carbontracker.report.drawing import NARROW, WIDE
 from carbontracker.report.svg import css, svg, text
 
 if TYPE_CHECKING:
@@ -88,14 +89,10 @@ def _page(run: RunRecord) -> Iterator[str]:
         below = f"<small>{text(card.below)}</small>" if card.below else ""
         yield f"<div><dt>{text(card.name)}</dt><dd>{text(card.value)}{below}</dd></div>"
     yield f"</dl>\n<p>{text(sections.compared(run))}</p>"
-    wide, narrow = (
-        {chart.name: chart for chart in charts_of(run, width)} for width in (WIDE, NARROW)
-    )
+    pictures = list(zip(charts_of(run, WIDE), charts_of(run, NARROW), strict=True))
     for section in sections.sections(run):
-        pictures = ""
-        if section.chart in wide:
-            pictures = _figure(wide[section.chart], narrow[section.chart])
-        yield from _section(section, pictures)
+        mine = (pair for pair in pictures if pair[0].name.partition("-")[0] == section.name)
+        yield from _section(section, "".join(_figure(*pair) for pair in mine))
     yield "</main></body></html>\n"
 
 

@@ -17,7 +17,7 @@ from carbontracker.report.extras import needed
 from carbontracker.report.figures import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from carbontracker.recorded import RunRecord
     from carbontracker.report.drawing import Chart, Shape
@@ -74,23 +74,26 @@ def _story(run: RunRecord) -> Iterator[Any]:
     if sections.compared(run):
         yield _paragraph(sections.compared(run), 9)
     width = _WIDTH * 4 / 3  # px of pt
-    pictures = {chart.name: chart for chart in charts_of(run, width)}
+    pictures = list(charts_of(run, width))
     parts = list(sections.sections(run))
     for section in parts:
-        yield from _section(section, pictures.get(section.chart))
+        mine = [one for one in pictures if one.name.partition("-")[0] == section.name]
+        yield from _section(section, mine)
     for table in (table for section in parts for table in section.tables if table.folded):
         yield needed("reportlab.platypus", "pdf").PageBreak()
         yield _paragraph(table.caption, 13, bold=True)
         yield _table(table)
 
 
-def _section(section: Section, chart: Chart | None) -> Iterator[Any]:
+def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
     platypus = needed("reportlab.platypus", "pdf")
     head = [platypus.Spacer(1, 14), _paragraph(section.title, 13, bold=True)]
     head += [_paragraph(line, 9) for line in section.lines]
-    if chart is not None:
+    for chart in pictures:
         head += [platypus.Spacer(1, 6), drawn(chart), _paragraph(chart.caption, 8, "quiet")]
-    yield platypus.KeepTogether(head)
+        yield platypus.KeepTogether(head)
+        head = []
+    yield from head
     if section.facts:
         yield platypus.Spacer(1, 4)
         yield _facts(section.facts)

@@ -75,11 +75,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; ``chart`` names the picture that belongs to it."""
+    """A part of the report; its pictures are the charts of its name."""
 
     name: str
     title: str
-    chart: str = ""
     lines: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     tables: tuple[Table, ...] = ()
@@ -161,17 +160,16 @@ def compared(run: RunRecord) -> str:
 
 def sections(run: RunRecord) -> Iterator[Section]:
     """Yield the parts of the report that the record has something for."""
-    yield Section("power", "Power", "power", tables=(device_table(run), window_table(run)))
+    yield Section("power", "Power", tables=(device_table(run), window_table(run)))
     if run.epochs:
-        yield Section("epochs", "Epochs", "epochs", tables=(epoch_table(run),))
-    yield Section("emissions", "Carbon intensity and emissions", "emissions")
+        yield Section("epochs", "Epochs", tables=(epoch_table(run),))
+    yield Section("emissions", "Carbon intensity and emissions")
     if run.predictions:
         why = facts.comparability(run)
         told = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
         yield Section(
             "prediction",
             "Predicted and actual",
-            "prediction",
             told,
             tables=(prediction_table(run),),
         )

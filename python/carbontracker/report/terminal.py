@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.text import Text
 
     from carbontracker.recorded import RunRecord
     from carbontracker.report.sections import Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = str.maketrans({"±": "+/-", **dict(zip(BLOCKS, ".:-=+*#@", strict=True))})
+"""For terminals that have no more."""
 _PIECES = 60
 _MOST_ROWS = 12
 """Of a table: a terminal is for a look."""
@@ -33,46 +36,51 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
         width: in characters; the terminal's if None.
     """
     from rich.console import Console
-    from rich.text import Text
 
     out = file or sys.stdout
     console = Console(file=out, width=width, highlight=False)
-    console.print(Text(clean(sections.heading(run)), style="bold"))
-    console.print(Text(clean(sections.subtitle(run))))
+    console.print(_text(console, sections.heading(run), "bold"))
+    console.print(_text(console, sections.subtitle(run)))
     for note in sections.notes(run):
-        console.print(Text(clean(note), style="yellow"))
+        console.print(_text(console, note, "yellow"))
     console.print()
     for card in sections.cards(run):
         below = f"  ({card.below})" if card.below else ""
-        console.print(Text(clean(f"{card.name + ':':<18} {card.value}{below}")))
+        console.print(_text(console, f"{card.name + ':':<18} {card.value}{below}"))
     if sections.compared(run):
-        console.print(Text(sections.compared(run)))
+        console.print(_text(console, sections.compared(run)))
     _print_power(console, run)
     for section in sections.sections(run):
         tables = [table for table in section.tables if table.rows]
         if section.facts or section.lines or tables:
             console.print()
-            console.print(Text(section.title, style="bold"))
+            console.print(_text(console, section.title, "bold"))
         for line in section.lines:
-            console.print(Text(clean(line)))
+            console.print(_text(console, line))
         for name, value in section.facts:
-            console.print(Text(clean(f"{name}: {value}")))
+            console.print(_text(console, f"{name}: {value}"))
         for table in tables:
             _print_table(console, table)
 
 
-def _print_power(console: Console, run: RunRecord) -> None:
+def _text(console: Console, text: str, style: str = "") -> Text:
     from rich.text import Text
+
+    shown = clean(text)
+    return Text(shown if console.encoding.startswith("utf") else shown.translate(_ASCII), style)
+
+
+def _print_power(console: Console, run: RunRecord) -> None:
 
     pieces = max(10, min(_PIECES, console.width - 12))
     watts = total_power(run, pieces)
     if not any(map(is_known, watts)):
         return
     console.print()
-    console.print(Text(f"Power      {sparkline(watts)}"))
+    console.print(_text(console, f"Power      {sparkline(watts)}"))
     known = [value for value in watts if is_known(value)]
     span = f"{quantity(min(known), 'W')} to {quantity(max(known), 'W')}"
-    console.print(Text(f"           {span}, over {duration(facts.length_of(run))}"))
+    console.print(_text(console, f"           {span}, over {duration(facts.length_of(run))}"))
 
 
 def total_power(run: RunRecord, pieces: int) -> list[float]:
@@ -108,12 +116,13 @@ def sparkline(values: Sequence[float]) -> str:
 def _print_table(console: Console, table: Table) -> None:
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
-    shown = RichTable(title=Text(clean(table.caption)), box=box.SIMPLE_HEAD, title_justify="left")
+    shown = RichTable(
+        title=_text(console, table.caption), box=box.SIMPLE_HEAD, title_justify="left"
+    )
     for column in table.columns:
         shown.add_column(
-            Text(column.name),
+            _text(console, column.name),
             justify="right" if column.kind == "n" else "left",
             no_wrap=column.kind == "n",
             overflow="fold",
@@ -123,7 +132,9 @@ def _print_table(console: Console, table: Table) -> None:
     if left_out > 1:
         rows = rows[: _MOST_ROWS - 1] + rows[-1:]
     for row in rows:
-        shown.add_row(*(Text(clean(cell)) for cell in row))
+        shown.add_row(*(_text(console, cell) for cell in row))
     console.print(shown)
     if left_out > 1:
-        console.print(Text(f"{left_out} rows before the last are not shown; --csv has all epochs."))
+        console.print(
+            _text(console, f"{left_out} rows before the last are not shown; --csv has all epochs.")
+        )
