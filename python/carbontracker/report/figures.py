@@ -15,6 +15,7 @@ _NAMED = {
     # Grams end at tonnes, which have no prefix.
     "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
 }
+_MOST_DIGITS = 6
 _DIGITS = 4
 """Significant digits where no error is known: more would claim one."""
 
@@ -48,15 +49,22 @@ def unit_of(value: float, unit: str) -> tuple[float, str]:
 
 
 def with_error(value: float, error: float) -> str:
-    """Return a value and its error: the error to two digits, the value to the same decimal."""
+    """Return a value and its error: the error to two digits, the value to the same decimal.
+
+    Of a value no more than six digits are shown, however small its error.
+    """
     if not is_known(value):
         return UNKNOWN
     if not is_known(error):
         return plain(value)
-    if error == 0:
+    if error <= 0:
         return f"{plain(value)} {PLUS_MINUS} 0"
     decimals = 1 - math.floor(math.log10(abs(error)))
-    return f"{_fixed(value, decimals)} {PLUS_MINUS} {_fixed(error, decimals)}"
+    if value != 0:
+        decimals = min(decimals, _MOST_DIGITS - 1 - math.floor(math.log10(abs(value))))
+    least = "" if round(error, decimals) > 0 else "<"  # less than the last digit that is shown
+    half = max(error, 10.0**-decimals)
+    return f"{_fixed(value, decimals)} {PLUS_MINUS} {least}{_fixed(half, decimals)}"
 
 
 def plain(value: float, digits: int = _DIGITS) -> str:

@@ -214,7 +214,7 @@ def paragraph(run: RunRecord) -> str:
 _KNOWN_BY = {
     "measured": "measured by energy counters",
     "integrated": "integrated from power readings",
-    "modelled": "modelled from utilisation, not measured",
+    "modelled": "modelled, not measured",
 }
 
 
