@@ -111,6 +111,14 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes, bool]]:
             yield index, line, line.endswith(b"\n")
 
 
+def events_of(run: RunRecord) -> Iterator[Event]:
+    """Yield the events of a run as its record has them, in order."""
+    for _, line, _ in lines_of(run.path):
+        event = parse_line(line)
+        if event is not None and event["run_id"] == run.id:
+            yield event
+
+
 def parse_line(line: bytes) -> Event | None:
     """Return the event in a line; None if there is none."""
     try:

@@ -14,6 +14,7 @@ COMMANDS = {
     "check": "carbontracker.cli.check",
     "compare": "carbontracker.cli.compare",
     "estimate": "carbontracker.cli.estimate",
+    "report": "carbontracker.cli.report",
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",

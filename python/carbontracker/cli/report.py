@@ -1,0 +1,110 @@
+"""``carbontracker report RUN``: one run in the terminal, or as a file to keep or to publish."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carbontracker.recorded import RunRecord
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker report 5e1f
+  carbontracker report logs/run.jsonl --html run.html --pdf run.pdf
+  carbontracker report 5e1f --markdown - >> README.md
+  carbontracker report 5e1f --codecarbon emissions.csv
+  carbontracker report 5e1f --location SE --pue 1.1
+
+RUN is a record, a directory (the newest run in it) or the first characters of a run's id. OUT may
+be - for the standard output. --codecarbon adds a row to a file that is there; other files are
+replaced. Exit code: 0, or 2 if there is no such run or a file cannot be written.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print or write the report."""
+    from carbontracker.report import FORMATS
+
+    parser = argparse.ArgumentParser(
+        prog="carbontracker report",
+        description="Show what a recorded run has cost, or write it to files.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="record, directory or id")
+    for name, form in FORMATS.items():
+        parser.add_argument(f"--{name}", metavar="OUT", help=form.what)
+    prices = parser.add_argument_group("at other prices (nothing is measured again)")
+    prices.add_argument("--intensity", metavar="G|NAME", help="gCO2eq/kWh, or a provider to ask")
+    prices.add_argument("--scope", help="of the table: lifecycle, direct or consumption")
+    prices.add_argument("--pue", type=float, help="power usage effectiveness, at least 1")
+    prices.add_argument("--location", metavar="PLACE", help="country, ISO code, zone or region")
+    given = parser.parse_args(arguments)
+
+    from carbontracker.intensity import IntensityUnavailable
+    from carbontracker.reading import NoSuchRun, read_run
+
+    try:
+        run = _priced(read_run(given.run), given)
+    except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    wanted = {name: out for name in FORMATS if (out := getattr(given, name)) is not None}
+    if not wanted:
+        _show(run)
+        return 0
+    return max([_written(name, run, out) for name, out in wanted.items()])
+
+
+def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
+    """Return the run at the prices that were asked for; else at those of its record.
+
+    Raises:
+        ValueError: a price that cannot be.
+        IntensityUnavailable: nobody has the figures.
+    """
+    wanted = {name: getattr(given, name) for name in ("intensity", "scope", "pue", "location")}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if not wanted:
+        return run
+    from carbontracker.intensity.choice import built, parsed
+    from carbontracker.reading import events_of
+    from carbontracker.record import footprint_dict
+    from carbontracker.recorded import RecordedFootprint
+    from carbontracker.report.facts import priced_as
+    from carbontracker.repricing import reprice
+
+    if "intensity" in wanted:
+        asked = parsed(wanted["intensity"])
+        wanted["intensity"] = built(asked, {}) if isinstance(asked, str) else asked
+    return priced_as(run, RecordedFootprint.of(footprint_dict(reprice(events_of(run), **wanted))))
+
+
+def _show(run: RunRecord) -> None:
+    from carbontracker.report.terminal import print_report
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without blocks shows ? for them
+    print_report(run)
+
+
+def _written(name: str, run: RunRecord, out: str) -> int:
+    from carbontracker.report import rendered, write
+    from carbontracker.report.extras import MissingExtra
+
+    try:
+        if out == "-":
+            sys.stdout.buffer.write(rendered(name, run))
+            sys.stdout.buffer.flush()
+        else:
+            write(name, run, Path(out))
+    except (MissingExtra, ValueError, OSError) as error:
+        print(f"carbontracker: --{name} {out}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0

@@ -1,0 +1,277 @@
+"""The pictures of a report, for a page and a PDF alike."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from carbontracker.report import facts
+from carbontracker.report.drawing import (
+    Box,
+    Chart,
+    Frame,
+    Label,
+    Path,
+    down_to,
+    tick_label,
+    time_axis,
+    top_of,
+    value_axis,
+)
+from carbontracker.report.figures import is_known, quantity, unit_of
+from carbontracker.report.strips import power_charts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.recorded import RecordedEpoch, RunRecord
+    from carbontracker.report.facts import Interval, Predicted
+
+_LEFT = 46.0
+"""Room for the values of an axis."""
+
+
+def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
+    """Yield all pictures that the record has figures for, each named for its section."""
+    yield from power_charts(run, width)
+    for make in (epochs_chart, emissions_chart, prediction_chart):
+        chart = make(run, width)
+        if chart is not None:
+            yield chart
+
+
+# ---- epochs --------------------------------------------------------------------------------
+
+
+def round_step(count: int, width: float) -> int:
+    """Return every how manieth of so many gets a label: 1, 2, 5, 10, 20, ..."""
+    least = max(1.0, count * 40 / width)
+    power = round(10.0 ** math.floor(math.log10(least)))
+    return next(power * one for one in (1, 2, 5, 10) if power * one >= least)
+
+
+def epochs_chart(run: RunRecord, width: float) -> Chart | None:
+    """Return the energy of each epoch with its error; what was not measured is an empty frame."""
+    epochs = run.epochs
+    if not epochs:
+        return None
+    room = width - _LEFT - 1
+    together = max(1, math.ceil(len(epochs) * 3 / room))
+    bars = [_bar(epochs[i : i + together]) for i in range(0, len(epochs), together)]
+    highest = top_of(joules + (error if is_known(error) else 0) for joules, error in bars)
+    size, unit = unit_of(highest / 1.05, "J")
+    chart = Chart("epochs", f"Energy of each epoch, {unit}", "", "", width, 204)
+    frame = Frame(_LEFT, 24, room, 150, (0, len(bars)), (0, highest / size))
+    chart.add(Label(0, 11, chart.title, "name"))
+    value_axis(chart, frame)
+    for i, (joules, error) in enumerate(bars):
+        first = epochs[i * together].index
+        last = epochs[min((i + 1) * together, len(epochs)) - 1].index
+        name = f"epoch {first}" if first == last else f"mean of epochs {first} to {last}"
+        chart.add(*_bar_shapes(frame, i, joules / size, error / size))
+        note = f"{name}: {quantity(joules, 'J', error)}"
+        chart.add(Box(frame.x(i), frame.top, room / len(bars), frame.height, "hit", note))
+    _epoch_axis(
+        chart,
+        frame,
+        [epochs[min((i + 1) * together, len(epochs)) - 1].index for i in range(len(bars))],
+    )
+    known = [one.energy.joules for one in epochs if is_known(one.energy.joules)]
+    spread = f" from {quantity(min(known), 'J')} to {quantity(max(known), 'J')}" if known else ""
+    missing = len(epochs) - len(known)
+    chart.description = f"{len(known)} epoch(s){spread}, with 95 % errors of measuring."
+    if missing:
+        chart.description += f" {missing} not measured (dashed)."
+    if together > 1:
+        chart.description += f" Each bar is the mean of {together} epochs."
+    chart.caption = chart.description
+    return chart
+
+
+def _bar(epochs: Sequence[RecordedEpoch]) -> tuple[float, float]:
+    """Return the mean energy of those epochs that were measured, and its error."""
+    known = [one.energy for one in epochs if is_known(one.energy.joules)]
+    if not known:
+        return math.nan, math.nan
+    joules = math.fsum(one.joules for one in known) / len(known)
+    return joules, math.fsum(one.error_joules for one in known) / len(known)
+
+
+def _bar_shapes(frame: Frame, index: int, value: float, error: float) -> Iterator[Box | Path]:
+    left, right = frame.x(index), frame.x(index + 1)
+    gap = min(4.0, (right - left) * 0.2)
+    width = min(60.0, right - left - gap)
+    x = (left + right - width) / 2
+    if not is_known(value):
+        yield Box(x, frame.top + 2, width, frame.height - 2, "hollow")
+        return
+    yield Box(x, frame.y(value), width, frame.bottom - frame.y(value), "bar")
+    if is_known(error):
+        middle = x + width / 2
+        low, high = frame.y(value - error), frame.y(value + error)
+        half = min(4.0, width / 3)
+        lines = [[(middle, low), (middle, high)]]
+        lines += [[(middle - half, y), (middle + half, y)] for y in (low, high)]
+        yield Path(lines, "error")
+
+
+def _epoch_axis(chart: Chart, frame: Frame, indices: Sequence[int]) -> None:
+    every = round_step(len(indices), frame.width)
+    for i in dict.fromkeys((0, *range(every - 1, len(indices), every))):
+        chart.add(tick_label(chart, frame.x(i + 0.5), frame.bottom + 15, str(indices[i])))
+    chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
+    chart.add(Label(frame.right, frame.bottom + 28, "epoch", anchor="end"))
+
+
+# ---- emissions -----------------------------------------------------------------------------
+
+
+def emissions_chart(run: RunRecord, width: float) -> Chart | None:
+    """Return the carbon intensity over time, and below it the emissions so far."""
+    seconds = facts.length_of(run)
+    steps = facts.intensities_of(run)
+    times, grams = facts.emissions_of(run)
+    if not is_known(seconds) or not (steps or times):
+        return None
+    chart = Chart("emissions", "Carbon intensity and emissions so far", "", "", width, 276)
+    room = width - _LEFT - 1
+    figures = [step.gco2eq_per_kwh for step in steps]
+    upper = Frame(_LEFT, 20, room, 84, (0, seconds), (0, top_of(figures)))
+    chart.add(Label(0, 11, "Intensity, gCO2eq/kWh", "name"))
+    value_axis(chart, upper, 3)
+    lines = [
+        [(upper.x(one.start_s), upper.y(one.gco2eq_per_kwh)),
+         (upper.x(one.end_s), upper.y(one.gco2eq_per_kwh))]
+        for one in steps
+    ]  # fmt: skip
+    chart.add(Path(_connected(lines), "intensity-line"))
+    size, unit = unit_of(max(grams, default=0.0), "g")
+    top = top_of(grams) / size
+    lower = Frame(_LEFT, 142, room, 110, (0, seconds), (0, top))
+    chart.add(Label(0, 133, f"Emissions so far, {unit}CO2eq", "name"))
+    value_axis(chart, lower, 3)
+    line = [(lower.x(t_s), lower.y(one / size)) for t_s, one in _thinned(times, grams, int(room))]
+    if len(line) > 1:
+        chart.add(Path(down_to(lower, [line]), "carbon-area"), Path([line], "carbon-line"))
+    time_axis(chart, lower)
+    chart.description = chart.caption = " ".join(_emissions_words(run, figures, grams))
+    return chart
+
+
+def _emissions_words(
+    run: RunRecord, figures: Sequence[float], grams: Sequence[float]
+) -> Iterator[str]:
+    low, high = (f"{end:.4g}" for end in (min(figures), max(figures))) if figures else ("", "")
+    if not figures:
+        yield "The intensity is not known."
+    else:
+        yield f"Intensity {low if low == high else f'from {low} to {high}'} gCO2eq/kWh."
+    yield f"Emissions reach {quantity(grams[-1], 'g')}." if grams else "Emissions not measured."
+    lost = sum(not is_known(one.footprint.gco2eq) for one in run.epochs)
+    if lost:
+        yield f"{lost} epoch(s) that were not measured are not in it."
+
+
+def _connected(lines: Sequence[Sequence[tuple[float, float]]]) -> list[list[tuple[float, float]]]:
+    """Return lines that begin where the one before ends as one line with steps."""
+    joined: list[list[tuple[float, float]]] = []
+    for line in lines:
+        if joined and abs(joined[-1][-1][0] - line[0][0]) < 1:
+            joined[-1] += line
+        else:
+            joined.append(list(line))
+    return joined
+
+
+def _thinned(
+    times: Sequence[float], values: Sequence[float], most: int
+) -> list[tuple[float, float]]:
+    every = max(1, len(times) // max(1, most))
+    kept = list(zip(times, values, strict=True))[::every]
+    return [*kept, (times[-1], values[-1])] if times else []
+
+
+# ---- predictions ---------------------------------------------------------------------------
+
+
+def prediction_chart(run: RunRecord, width: float) -> Chart | None:
+    """Return each prediction with its interval, beside what the run used."""
+    found = [one for one in facts.predictions_of(run) if is_known(one.kwh)]
+    if not found:
+        return None
+    comparable = not facts.comparability(run)
+    actual = run.footprint.kwh if comparable else math.nan
+    error = run.footprint.error_kwh
+    low, high = _range(found, actual, error)
+    size, unit = unit_of(high * 1000, "Wh")
+    scale = 1000 / size
+    chart = Chart(
+        "prediction", f"Predicted and actual electricity of the run, {unit}", "", "", width, 230
+    )
+    last = max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1)
+    chart.add(Label(0, 11, chart.title, "name"))
+    frame = Frame(_LEFT, 24, width - _LEFT - 1, 168, (0, last * 1.02), (low * scale, high * scale))
+    value_axis(chart, frame)
+    if is_known(actual):
+        chart.add(*_actual(frame, actual * scale, error * scale))
+    for one in _fewer(found, int(frame.width / 8)):
+        chart.add(*_point(frame, one, scale))
+    _done_axis(chart, frame, last)
+    final = found[-1]
+    chart.description = (
+        f"{len(found)} prediction(s); the last, after {final.after_epochs} epoch(s), "
+        f"{quantity(1000 * final.kwh, 'Wh')}{interval_text(final)}."
+    )
+    if is_known(actual):
+        chart.description += f" Actual (line): {quantity(1000 * actual, 'Wh', 1000 * error)}."
+    else:
+        chart.description += f" {facts.comparability(run)}"
+    chart.caption = f"{chart.description} The scale does not begin at 0."
+    return chart
+
+
+def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
+    """Return the ends of a scale that holds all of it, kWh."""
+    ends = [end for one in found for end in (one.kwh, one.low_kwh, one.high_kwh)]
+    ends += [actual, actual - error, actual + error]
+    known = [end for end in ends if is_known(end)]
+    low, high = min(known), max(known)
+    room = 0.08 * (high - low) or 0.05 * high or 1.0
+    return max(0.0, low - room), high + room
+
+
+def interval_text(one: Predicted) -> str:
+    """Return the 95 % interval in words; nothing if the record has none."""
+    if not (is_known(one.low_kwh) and is_known(one.high_kwh)):
+        return ""
+    low, high = (quantity(1000 * value, "Wh") for value in (one.low_kwh, one.high_kwh))
+    return f" (95 %: {low} to {high})"
+
+
+def _actual(frame: Frame, value: float, error: float) -> Iterator[Box | Path]:
+    if is_known(error):
+        top, bottom = frame.y(value + error), frame.y(value - error)
+        yield Box(frame.left, top, frame.width, bottom - top, "actual-area", "actual")
+    yield Path([[(frame.left, frame.y(value)), (frame.right, frame.y(value))]], "actual")
+
+
+def _point(frame: Frame, one: Predicted, scale: float) -> Iterator[Box | Path]:
+    x, y = frame.x(one.after_epochs), frame.y(one.kwh * scale)
+    if is_known(one.low_kwh) and is_known(one.high_kwh):
+        low, high = frame.y(one.low_kwh * scale), frame.y(one.high_kwh * scale)
+        yield Path([[(x, low), (x, high)], *([(x - 3, end), (x + 3, end)] for end in (low, high))],
+                   "interval")  # fmt: skip
+    note = f"after {one.after_epochs}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
+    yield Box(x - 3, y - 3, 6, 6, "predicted", note)
+
+
+def _fewer(found: Sequence[Predicted], most: int) -> Sequence[Predicted]:
+    every = max(1, math.ceil(len(found) / max(1, most)))
+    return found[::-1][::every][::-1]
+
+
+def _done_axis(chart: Chart, frame: Frame, last: int) -> None:
+    for done in range(0, last + 1, round_step(last, frame.width)):
+        chart.add(tick_label(chart, frame.x(done), frame.bottom + 15, str(done)))
+    chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
+    chart.add(Label(frame.right, frame.bottom + 30, "predicted after epochs", anchor="end"))

@@ -1,0 +1,211 @@
+"""What charts are made of: plain shapes, so that a page and a PDF show the same picture.
+
+Lengths are CSS pixels, x to the right and y downwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Point = tuple[float, float]
+Range = tuple[float, float]
+
+FONT_SIZE = 11.0
+WIDE = 720.0
+NARROW = 330.0
+"""Widths of charts, px: on a page, and on a telephone."""
+CHARACTER = 6.4
+"""Mean width of a character at that size, px: enough to tell what fits."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """Lines through points, several of them where there are gaps."""
+
+    lines: Sequence[Sequence[Point]]
+    style: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle; ``note`` is shown where one points at it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    style: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A line of text; ``anchor`` is ``start``, ``middle`` or ``end``."""
+
+    x: float
+    y: float
+    text: str
+    style: str = "label"
+    anchor: str = "start"
+
+
+Shape = Path | Box | Label
+
+
+@dataclass
+class Chart:
+    """A picture with a name and words for those who do not see it."""
+
+    name: str
+    """That of its section; what comes second there has ``-2`` added."""
+    title: str
+    description: str
+    """Everything that can be seen, in words."""
+    caption: str
+    """What has to be known to read it."""
+    width: float
+    height: float
+    shapes: list[Shape] = field(default_factory=list)
+
+    def add(self, *shapes: Shape) -> None:
+        """Put shapes on top."""
+        self.shapes.extend(shapes)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a plot lies, and what its edges stand for."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    x_range: Range
+    y_range: Range
+
+    def x(self, value: float) -> float:
+        """Return where a value lies from left to right, within the frame."""
+        return self.left + self.width * _share(value, self.x_range)
+
+    def y(self, value: float) -> float:
+        """Return where a value lies from top to bottom, within the frame."""
+        return self.top + self.height * (1 - _share(value, self.y_range))
+
+    @property
+    def bottom(self) -> float:
+        """Return the lower edge."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> float:
+        """Return the right edge."""
+        return self.left + self.width
+
+
+def _share(value: float, span: Range) -> float:
+    low, high = span
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
+
+
+# ---- axes ----------------------------------------------------------------------------------
+
+_TIMES = (
+    *((s, 1.0, "s") for s in (1, 2, 5, 10, 20)),
+    *((60 * m, 60.0, "min") for m in (0.5, 1, 2, 5, 10, 20, 30)),
+    *((3600 * h, 3600.0, "h") for h in (1, 2, 3, 6, 12, 24)),
+    *((86400 * d, 86400.0, "d") for d in (2, 5, 10, 20, 50, 100, 200)),
+)
+"""Distances of ticks in s, and the unit of their labels."""
+
+
+def steps(low: float, high: float, most: int) -> list[float]:
+    """Return round values from ``low`` to ``high``, at most so many and one."""
+    width = (high - low) / max(1, most)
+    if not (width > 0 and math.isfinite(width)):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(width))
+    step = next(power * one for one in (1, 2, 5, 10) if power * one >= width * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    count = math.floor(high / step + 1e-9) - first + 1
+    return [(first + i) * step for i in range(count)]
+
+
+def times(seconds: float, most: int) -> tuple[list[float], list[str]]:
+    """Return round moments from 0 to ``seconds`` and their labels."""
+    if seconds < most:  # below a second apart
+        at = steps(0, seconds, most)
+        return at, [f"{t_s:g} s" for t_s in at]
+    step, size, unit = next((one for one in _TIMES if one[0] * most >= seconds), _TIMES[-1])
+    at = [step * i for i in range(int(seconds / step + 1e-9) + 1)]
+    return at, [f"{t_s / size:g} {unit}" for t_s in at]
+
+
+def time_axis(chart: Chart, frame: Frame) -> None:
+    """Draw the time below a frame."""
+    at, labels = times(frame.x_range[1], max(2, int(frame.width / 70)))
+    for t_s, text in zip(at, labels, strict=True):
+        x = frame.x(t_s)
+        chart.add(Path([[(x, frame.bottom), (x, frame.bottom + 4)]], "axis"))
+        chart.add(tick_label(chart, x, frame.bottom + 16, text))
+    chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
+
+
+def tick_label(chart: Chart, x: float, y: float, text: str) -> Label:
+    """Return a label in the middle below x, or where it stays within the chart."""
+    half = len(text) * CHARACTER / 2
+    if x - half < 0:
+        return Label(0, y, text)
+    if x + half > chart.width:
+        return Label(chart.width, y, text, anchor="end")
+    return Label(x, y, text, anchor="middle")
+
+
+def value_axis(chart: Chart, frame: Frame, most: int = 4) -> None:
+    """Draw grid lines with their values to the left of a frame."""
+    for value in steps(*frame.y_range, most):
+        y = frame.y(value)
+        chart.add(Path([[(frame.left, y), (frame.right, y)]], "grid"))
+        chart.add(Label(frame.left - 6, y + 4, f"{value:.6g}", anchor="end"))
+
+
+def top_of(values: Iterable[float], least: float = 0.0) -> float:
+    """Return the upper end of an axis that holds all known values."""
+    known = [value for value in values if math.isfinite(value)]
+    highest = max([*known, least])
+    return highest * 1.05 if highest > 0 else 1.0
+
+
+# ---- lines with gaps -----------------------------------------------------------------------
+
+
+def staircase(frame: Frame, edges: Sequence[float], values: Sequence[float]) -> list[list[Point]]:
+    """Return lines for values that hold between edges, one line for each stretch without NaN."""
+    lines: list[list[Point]] = []
+    line: list[Point] = []
+    for i, value in enumerate(values):
+        if math.isnan(value):
+            line = []
+            continue
+        if not line:
+            lines.append(line)
+        y = frame.y(value)
+        line += [(frame.x(edges[i]), y), (frame.x(edges[i + 1]), y)]
+    return lines
+
+
+def down_to(frame: Frame, lines: Sequence[Sequence[Point]]) -> list[list[Point]]:
+    """Return the outlines of the areas between lines and the bottom of the frame."""
+    return [
+        [(line[0][0], frame.bottom), *line, (line[-1][0], frame.bottom)] for line in lines if line
+    ]
+
+
+def fitting(text: str, width: float) -> str:
+    """Return the text, cut where it would be wider than so many px."""
+    most = max(4, int(width / CHARACTER))
+    return text if len(text) <= most else text[: most - 1] + "…"

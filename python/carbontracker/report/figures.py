@@ -1,0 +1,114 @@
+"""Numbers for people: as many digits as the error allows, a unit of fitting size, clean text."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+UNKNOWN = "not measured"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_NAMED = {
+    "J": _PREFIXES,
+    "W": _PREFIXES,
+    "Wh": _PREFIXES,
+    # Grams end at tonnes, which have no prefix.
+    "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
+}
+_MOST_DIGITS = 6
+_DIGITS = 4
+"""Significant digits where no error is known: more would claim one."""
+
+
+def is_known(value: float) -> bool:
+    """Return whether there is a figure at all."""
+    return math.isfinite(value)
+
+
+def quantity(value: float, unit: str, error: float = math.nan) -> str:
+    """Return a value with its error in a unit of fitting size, such as ``1.23 ± 0.05 kWh``.
+
+    Args:
+        value: in ``unit``; NaN is "not measured".
+        unit: ``J``, ``W``, ``Wh`` or ``g``.
+        error: half-width in ``unit``; left out if it is NaN.
+    """
+    if not is_known(value):
+        return UNKNOWN
+    size, name = unit_of(value if value else error, unit)
+    return f"{with_error(value / size, error / size)} {name}"
+
+
+def unit_of(value: float, unit: str) -> tuple[float, str]:
+    """Return the size in ``unit`` of the unit that fits a value, and its name."""
+    known = _NAMED[unit]
+    fitting = (one for one in known if abs(value) >= one[0])
+    plain = (1.0, unit if unit == "g" else "")
+    size, prefix = plain if not is_known(value) or value == 0 else next(fitting, known[-1])
+    return size, prefix if unit == "g" else prefix + unit
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a value and its error: the error to two digits, the value to the same decimal.
+
+    Of a value no more than six digits are shown, however small its error.
+    """
+    if not is_known(value):
+        return UNKNOWN
+    if not is_known(error):
+        return plain(value)
+    if error <= 0:
+        return f"{plain(value)} {PLUS_MINUS} 0"
+    decimals = 1 - math.floor(math.log10(abs(error)))
+    if value != 0:
+        decimals = min(decimals, _MOST_DIGITS - 1 - math.floor(math.log10(abs(value))))
+    least = "" if round(error, decimals) > 0 else "<"  # less than the last digit that is shown
+    half = max(error, 10.0**-decimals)
+    return f"{_fixed(value, decimals)} {PLUS_MINUS} {least}{_fixed(half, decimals)}"
+
+
+def plain(value: float, digits: int = _DIGITS) -> str:
+    """Return a value to so many significant digits, never in exponents unless it is tiny."""
+    if not is_known(value):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits}g}" if decimals > 9 else _fixed(value, decimals)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage; blank if there is none."""
+    return f"{100 * share:.3g} %" if is_known(share) else ""
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as ``1:02:03 h``, ``4:05 min`` or ``6.7 s``."""
+    if not is_known(seconds):
+        return UNKNOWN
+    if round(seconds, 1) < 60:
+        return f"{plain(seconds, 3)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+def clean(text: object) -> str:
+    """Return text on one line without what would steer a terminal or spoil a file.
+
+    Names come from drivers, commands and users. Control and bidirectional characters (categories
+    C and Z but the space; those of languages are kept) become U+FFFD.
+    """
+    return "".join(
+        " " if one in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(one) else one
+        for one in str(text)
+    )
+
+
+def _is_unseen(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -1,0 +1,388 @@
+"""The words and tables of a report, for the page, the PDF and the terminal alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontracker.equivalents import equivalents
+from carbontracker.recorded import mapping, mappings, number
+from carbontracker.report import facts
+from carbontracker.report.charts import interval_text
+from carbontracker.report.figures import (
+    UNKNOWN,
+    duration,
+    is_known,
+    percent,
+    plain,
+    quantity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.recorded import RecordedEpoch, RunRecord
+    from carbontracker.window import Energy
+
+MOST_ROWS = 1000
+"""Of a table of epochs; the rest is in ``--csv``."""
+
+ERRORS = (
+    "Errors are 95 % half-widths of measuring alone: PUE and carbon intensity are taken as exact."
+)
+
+BIBTEX = """\
+@misc{anthony2020carbontracker,
+  title  = {Carbontracker: Tracking and Predicting the Carbon Footprint
+            of Training Deep Learning Models},
+  author = {Lasse F. Wolff Anthony and Benjamin Kanding and Raghavendra Selvan},
+  note   = {ICML Workshop on Challenges in Deploying and Monitoring
+            Machine Learning Systems},
+  month  = {July},
+  year   = {2020},
+  eprint = {2007.03051},
+  archivePrefix = {arXiv}
+}"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    kind: str = ""
+    """``n`` for numbers, to the right; ``t`` for text of any length."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a caption; ``folded`` ones are opened by those who want them."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of the figures at the top."""
+
+    name: str
+    value: str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; its pictures are the charts of its name."""
+
+    name: str
+    title: str
+    lines: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+# ---- the top -------------------------------------------------------------------------------
+
+
+def heading(run: RunRecord) -> str:
+    """Return the title."""
+    return f"Energy and carbon of {facts.title_of(run)}"
+
+
+def subtitle(run: RunRecord) -> str:
+    """Return which run it is, when and where."""
+    host = run.origin.host.get("name") or "an unknown host"
+    return f"Run {run.id} on {host}, {run.started:%Y-%m-%d %H:%M} UTC, {run.state}"
+
+
+def notes(run: RunRecord) -> Iterator[str]:
+    """Yield what must be known before any figure is read."""
+    if run.why_incomplete:
+        yield f"Not whole: {run.why_incomplete}"
+    elif run.notes:
+        yield f"The record is damaged: {'; '.join(run.notes)}"
+    if not is_known(run.energy.joules):
+        yield "No energy was measured: what is missing is not zero."
+    elif run.energy.coverage < 0.995:
+        yield f"Energy is known for {percent(run.energy.coverage)} of the time and devices."
+    lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
+    if lost and is_known(run.energy.joules):
+        yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."
+
+
+def cards(run: RunRecord) -> Iterator[Card]:
+    """Yield the figures that most people want."""
+    footprint, energy = run.footprint, run.energy
+    pue = f"with PUE {footprint.pue:g}; " if is_known(footprint.pue) else ""
+    machine = quantity(energy.joules, "J", energy.error_joules)
+    yield Card(
+        "Electricity",
+        quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh),
+        f"{pue}machine: {machine}",
+    )
+    figure = number(footprint.intensity.get("gco2eq_per_kwh"))
+    yield Card(
+        "Emissions, CO2eq",
+        quantity(footprint.gco2eq, "g", facts.error_grams(footprint)),
+        f"at {plain(figure)} gCO2eq/kWh" if is_known(figure) else "",
+    )
+    planned = run.planned_epochs
+    done = sum(epoch.finished for epoch in run.epochs)
+    yield Card(
+        "Time",
+        duration(run.outcome.seconds),
+        f"{done} of {planned} epochs" if planned is not None else "",
+    )
+    watts = energy.joules / run.outcome.seconds if run.outcome.seconds > 0 else float("nan")
+    yield Card(
+        "Mean power",
+        quantity(watts, "W"),
+        f"of the machine, {_known_by(energy).partition(' (')[0]}",
+    )
+
+
+def compared(run: RunRecord) -> str:
+    """Return everyday comparisons in a sentence; nothing if there is nothing to compare."""
+    footprint = run.footprint
+    if not is_known(footprint.gco2eq):
+        return ""
+    found = equivalents(footprint.gco2eq, footprint.kwh)[:2]
+    words = " or ".join(f"{plain(one.value, 3)} {one.name}" for one in found)
+    return f"The emissions compare to {words}."
+
+
+# ---- the parts -----------------------------------------------------------------------------
+
+
+def sections(run: RunRecord) -> Iterator[Section]:
+    """Yield the parts of the report that the record has something for."""
+    yield Section("power", "Power", tables=(device_table(run), window_table(run)))
+    if run.epochs:
+        yield Section("epochs", "Epochs", tables=(epoch_table(run),))
+    yield Section("emissions", "Carbon intensity and emissions")
+    if run.predictions:
+        why = facts.comparability(run)
+        told = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
+        yield Section(
+            "prediction",
+            "Predicted and actual",
+            told,
+            tables=(prediction_table(run),),
+        )
+    yield Section(
+        "provenance",
+        "Where the figures come from",
+        lines=(ERRORS,),
+        facts=tuple(facts.provenance_of(run)),
+        tables=(missing_table(run), warning_table(run)),
+    )
+    yield Section("cost", "What the tracker cost", facts=tuple(cost(run)))
+    yield Section(
+        "cite",
+        "How to cite",
+        lines=(paragraph(run),),
+        code=(BIBTEX,),
+    )
+
+
+def paragraph(run: RunRecord) -> str:
+    """Return a few sentences for a paper or a model card."""
+    footprint, energy = run.footprint, run.energy
+    if not is_known(footprint.kwh):
+        return "The energy of this training was not measured."
+    kwh = quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh)
+    grams = quantity(footprint.gco2eq, "g", facts.error_grams(footprint))
+    intensity = footprint.intensity
+    figure = number(intensity.get("gco2eq_per_kwh"))
+    named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
+    at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
+    what = "The command" if run.origin.command else "Training"
+    whole = "" if run.complete else " so far as it is recorded"
+    return (
+        f"{what} took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
+        f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
+        f"energy of the machine is {_known_by(energy)}; a PUE of {footprint.pue:g} is included. "
+        "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
+        f"{run.origin.version} (Anthony, Kanding and Selvan, 2020)."
+    )
+
+
+_KNOWN_BY = {
+    "measured": "measured by energy counters",
+    "integrated": "integrated from power readings",
+    "modelled": "modelled, not measured",
+}
+
+
+def _known_by(energy: Energy) -> str:
+    if energy.quality == "missing":
+        return UNKNOWN
+    if energy.quality in _KNOWN_BY:
+        return _KNOWN_BY[energy.quality]
+    share = energy.modelled_joules / energy.joules if energy.joules > 0 else 0.0
+    return f"measured in part ({percent(share)} is modelled)"
+
+
+def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yield what measuring has cost."""
+    cpu_s, seconds = run.outcome.tracker_cpu_seconds, run.outcome.seconds
+    yield "CPU time of sampling", f"{plain(cpu_s, 3)} s" if is_known(cpu_s) else UNKNOWN
+    if is_known(cpu_s) and seconds > 0:
+        yield "Share of one core", percent(cpu_s / seconds)
+    rates = mapping(run.outcome.data.get("readings_per_second"))
+    known = {name: number(rate) for name, rate in rates.items() if is_known(number(rate))}
+    if known:
+        told = ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items())
+        yield "Readings per second", told
+
+
+def device_table(run: RunRecord) -> Table:
+    """Return what each device used, and who says so; coverage only where it is not whole."""
+    total = run.energy.joules
+    found = facts.devices_of(run)
+    gaps = any(is_known(one.energy.joules) and one.energy.coverage < 0.9995 for one in found)
+    columns = (
+        Column("Device"),
+        Column("Energy", "n"),
+        Column("Share", "n"),
+        Column("Mean power", "n"),
+        *((Column("Coverage", "n"),) if gaps else ()),
+        Column("Quality"),
+        Column("Hardware", "t"),
+    )
+    rows = []
+    for one in found:
+        energy = one.energy
+        coverage = percent(energy.coverage) if energy.quality != "missing" else ""
+        rows.append(
+            (
+                one.id,
+                quantity(energy.joules, "J", energy.error_joules),
+                percent(energy.joules / total) if total > 0 else "",
+                quantity(one.watts, "W") if is_known(one.watts) else "",
+                *((coverage,) if gaps else ()),
+                f"{energy.quality} ({one.source})" if one.source else energy.quality,
+                one.name,
+            )
+        )
+    return Table("Energy by device, without PUE", columns, rows)
+
+
+def window_table(run: RunRecord) -> Table:
+    """Return the named windows."""
+    rows = [
+        (
+            one.name,
+            str(one.count),
+            duration(one.seconds),
+            quantity(one.joules, "J", one.error_joules),
+            quantity(_each(one), "J"),
+            str(one.unknown) if one.unknown else "",
+        )
+        for one in facts.windows_of(run)
+    ]
+    columns = (
+        Column("Window", "t"),
+        Column("Count", "n"),
+        Column("Time", "n"),
+        Column("Energy", "n"),
+        Column("Each", "n"),
+        Column("Not measured", "n"),
+    )
+    return Table("Energy of windows, all of a name together", columns, rows)
+
+
+def _each(windows: facts.Windows) -> float:
+    known = windows.count - windows.unknown
+    return windows.joules / known if known > 0 else float("nan")
+
+
+def epoch_table(run: RunRecord) -> Table:
+    """Return one row an epoch."""
+    shown = run.epochs[:MOST_ROWS]
+    more = f", the first {MOST_ROWS}; --csv has all" if len(run.epochs) > MOST_ROWS else ""
+    columns = (
+        Column("Epoch", "n"),
+        Column("Time", "n"),
+        Column("Energy", "n"),
+        Column("Electricity", "n"),
+        Column("CO2eq", "n"),
+        Column("Quality"),
+        Column("Remarks", "t"),
+    )
+    caption = f"All {len(run.epochs)} epochs{more}"
+    return Table(caption, columns, list(map(_epoch_row, shown)), folded=True)
+
+
+def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
+    footprint = epoch.footprint
+    remarks = [
+        *(() if epoch.finished else ("cut short",)),
+        *(() if epoch.final else ("provisional",)),
+    ]
+    return (
+        str(epoch.index),
+        duration(epoch.seconds),
+        quantity(epoch.energy.joules, "J", epoch.energy.error_joules),
+        quantity(1000 * footprint.kwh, "Wh") if is_known(footprint.kwh) else "",
+        quantity(footprint.gco2eq, "g") if is_known(footprint.gco2eq) else "",
+        epoch.energy.quality,
+        ", ".join(remarks),
+    )
+
+
+def prediction_table(run: RunRecord) -> Table:
+    """Return the predictions beside what the run used, at most two dozen of them."""
+    found = facts.predictions_of(run)
+    every = max(1, -(-len(found) // 24))
+    comparable = not facts.comparability(run)
+    rows = []
+    for one in found[::-1][::every][::-1]:
+        off = one.kwh / run.footprint.kwh - 1 if comparable and run.footprint.kwh > 0 else None
+        rows.append(
+            (
+                f"{one.after_epochs} of {one.epochs}",
+                quantity(1000 * one.kwh, "Wh"),
+                interval_text(one).strip(" ()").removeprefix("95 %: "),
+                quantity(one.gco2eq, "g"),
+                "" if off is None or not is_known(off) else f"{100 * off:+.3g} %",
+                one.method,
+            )
+        )
+    columns = (
+        Column("After epochs"),
+        Column("Predicted", "n"),
+        Column("95 % interval", "n"),
+        Column("CO2eq", "n"),
+        Column("Off by", "n"),
+        Column("Method"),
+    )
+    return Table("Predictions of the whole run, with PUE", columns, rows)
+
+
+def missing_table(run: RunRecord) -> Table:
+    """Return what could not be read, why, and what mends it."""
+    rows = [
+        tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
+        for one in run.origin.missing
+    ]
+    columns = (
+        Column("Not read", "t"),
+        Column("Sensor"),
+        Column("Why", "t"),
+        Column("Mended by", "t"),
+    )
+    return Table("What could not be read", columns, rows)
+
+
+def warning_table(run: RunRecord) -> Table:
+    """Return what the run warned of, and sensors that were replaced on the way."""
+    rows = [tuple(warning.partition(": ")[::2]) for warning in run.warnings]
+    for one in mappings(run.outcome.data.get("successions")):
+        told = f"{one.get('owner')}: {one.get('why')}; {one.get('successor')} spoke for it"
+        rows.append(("SENSOR", told))
+    return Table("Warnings", (Column("Level"), Column("Message", "t")), rows)

@@ -1,0 +1,140 @@
+"""A run in the terminal: tables, and power over time as a line of blocks."""
+
+from __future__ import annotations
+
+import math
+import sys
+from itertools import pairwise
+from typing import IO, TYPE_CHECKING
+
+from carbontracker.report import facts, sections
+from carbontracker.report.figures import clean, duration, is_known, quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from carbontracker.recorded import RunRecord
+    from carbontracker.report.sections import Table
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = str.maketrans({"±": "+/-", **dict(zip(BLOCKS, ".:-=+*#@", strict=True))})
+"""For terminals that have no more."""
+_PIECES = 60
+_MOST_ROWS = 12
+"""Of a table: a terminal is for a look."""
+
+
+def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None = None) -> None:
+    """Print the report.
+
+    Args:
+        run: the run.
+        file: where to; the standard output if None.
+        width: in characters; the terminal's if None.
+    """
+    from rich.console import Console
+
+    out = file or sys.stdout
+    console = Console(file=out, width=width, highlight=False)
+    console.print(_text(console, sections.heading(run), "bold"))
+    console.print(_text(console, sections.subtitle(run)))
+    for note in sections.notes(run):
+        console.print(_text(console, note, "yellow"))
+    console.print()
+    for card in sections.cards(run):
+        below = f"  ({card.below})" if card.below else ""
+        console.print(_text(console, f"{card.name + ':':<18} {card.value}{below}"))
+    if sections.compared(run):
+        console.print(_text(console, sections.compared(run)))
+    _print_power(console, run)
+    for section in sections.sections(run):
+        tables = [table for table in section.tables if table.rows]
+        if section.facts or section.lines or tables:
+            console.print()
+            console.print(_text(console, section.title, "bold"))
+        for line in section.lines:
+            console.print(_text(console, line))
+        for name, value in section.facts:
+            console.print(_text(console, f"{name}: {value}"))
+        for table in tables:
+            _print_table(console, table)
+
+
+def _text(console: Console, text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    shown = clean(text)
+    return Text(shown if console.encoding.startswith("utf") else shown.translate(_ASCII), style)
+
+
+def _print_power(console: Console, run: RunRecord) -> None:
+
+    pieces = max(10, min(_PIECES, console.width - 12))
+    watts = total_power(run, pieces)
+    if not any(map(is_known, watts)):
+        return
+    console.print()
+    console.print(_text(console, f"Power      {sparkline(watts)}"))
+    known = [value for value in watts if is_known(value)]
+    span = f"{quantity(min(known), 'W')} to {quantity(max(known), 'W')}"
+    console.print(_text(console, f"           {span}, over {duration(facts.length_of(run))}"))
+
+
+def total_power(run: RunRecord, pieces: int) -> list[float]:
+    """Return the power of all devices together in so many pieces of the run's time, W (n,).
+
+    NaN where any device that has power over time is not known: half a machine is not a total.
+    """
+    series = run.series
+    if len(series) < 2:
+        return []
+    first, last = series.t_s[0], series.t_s[-1]
+    edges = [first + (last - first) * i / pieces for i in range(pieces)] + [last]
+    devices = [name for name, column in series.joules.items() if any(map(is_known, column))]
+    if not devices or last <= first:
+        return []
+    at = [math.fsum(series.at(name, t_s) for name in devices) for t_s in edges]
+    step = (last - first) / pieces
+    return [(b - a) / step for a, b in pairwise(at)]
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return values as blocks from 0 to their highest; blank where one is not known."""
+    highest = max((value for value in values if is_known(value)), default=0.0)
+    if highest <= 0:
+        return "".join(BLOCKS[0] if is_known(value) else " " for value in values)
+    top = len(BLOCKS) - 1
+    return "".join(
+        BLOCKS[max(0, min(top, round(value / highest * top)))] if is_known(value) else " "
+        for value in values
+    )
+
+
+def _print_table(console: Console, table: Table) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    shown = RichTable(
+        title=_text(console, table.caption), box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for column in table.columns:
+        shown.add_column(
+            _text(console, column.name),
+            justify="right" if column.kind == "n" else "left",
+            no_wrap=column.kind == "n",
+            overflow="fold",
+        )
+    rows = list(table.rows)
+    left_out = len(rows) - _MOST_ROWS
+    if left_out > 1:
+        rows = rows[: _MOST_ROWS - 1] + rows[-1:]
+    for row in rows:
+        shown.add_row(*(_text(console, cell) for cell in row))
+    console.print(shown)
+    if left_out > 1:
+        console.print(
+            _text(console, f"{left_out} rows before the last are not shown; --csv has all epochs.")
+        )
