@@ -9,7 +9,17 @@ from pathlib import Path
 
 from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_json, table
 
-BENCHES = ("core", "import_time", "memory", "latency", "cost", "jitter", "overhead", "accuracy")
+BENCHES = (
+    "core",
+    "import_time",
+    "memory",
+    "latency",
+    "cost",
+    "jitter",
+    "overhead",
+    "accuracy",
+    "prediction",
+)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Estimator:
     """Predicts the whole training from a part of it.
 
     Feed it finished epochs, and steps if there are marks. Either quantity may be NaN where it was
-    not measured. Memory is bounded, and a step costs a fraction of a microsecond; ``predict`` costs
+    not measured. Memory is bounded, and a step costs a microsecond on average; ``predict`` costs
     milliseconds, so ask once a second rather than once a step.
 
     Args:
