@@ -141,13 +141,12 @@ def scores(
     """Return the standardised errors, with sigma read back from the intervals."""
     from carbontracker.prediction.interval import FACTORS
 
-    finished = int(prediction.after_epochs)
     found = []
     for quantity, done, whole, (_, high), true in (
         ("seconds", prediction.done_seconds, prediction.seconds, prediction.seconds_95, truth[0]),
         ("joules", prediction.done_joules, prediction.joules, prediction.joules_95, truth[1]),
     ):
-        row = stage(quantity, finished, with_steps=with_steps)
+        row = stage(quantity, prediction.after_epochs, with_steps=with_steps)
         sigma = math.log((high - done) / (whole - done)) / FACTORS[row].above_95
         left = max(true - done, 1e-9 * true)
         found.append((row, math.log(left / (whole - done)) / sigma))

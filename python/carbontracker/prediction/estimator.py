@@ -27,7 +27,7 @@ class Estimator:
     """Predicts the whole training from a part of it.
 
     Feed it finished epochs, and steps if there are marks. Either quantity may be NaN where it was
-    not measured. Memory is bounded, and a step costs a fraction of a microsecond; ``predict`` costs
+    not measured. Memory is bounded, and a step costs a microsecond on average; ``predict`` costs
     milliseconds, so ask once a second rather than once a step.
 
     Args:
@@ -114,14 +114,13 @@ class Estimator:
         done_joules = self._joules.done + _known_sum(tails[1])
         done_joules += self._missing(plan, joules)
         with_steps = plan.steps_per_epoch > 0
-        row = stage("seconds", plan.finished, with_steps=with_steps)
+        row = stage("seconds", plan.after_epochs, with_steps=with_steps)
         seconds_80, seconds_95 = intervals(done_seconds, seconds.value, seconds.sigma, row)
-        row = stage("joules", plan.finished, with_steps=with_steps)
+        row = stage("joules", plan.after_epochs, with_steps=with_steps)
         joules_80, joules_95 = intervals(done_joules, joules.value, joules.sigma, row)
-        steps = plan.steps_per_epoch
         return Prediction(
             epochs=self.epochs,
-            after_epochs=plan.finished + (plan.in_epoch / steps if steps else 0),
+            after_epochs=plan.after_epochs,
             seconds=done_seconds + seconds.value,
             joules=done_joules + joules.value,
             method=self._words(plan, joules if joules.value == joules.value else seconds),
@@ -155,7 +154,7 @@ class Estimator:
         self._buffer = []
 
     def _now(self) -> float:
-        """Return the time of the last folded step, in epochs, or in buffers if unknown."""
+        """Return the time of the last folded step, in epochs; if those are unknown, in buffers."""
         if not self._steps_per_epoch:
             return self._finished + self._in_epoch / BUFFER
         return self._finished + min(0.999, self._in_epoch / self._steps_per_epoch)

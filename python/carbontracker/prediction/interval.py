@@ -24,15 +24,17 @@ class Factors(NamedTuple):
 
 FACTORS = {
     "seconds, steps, in epoch 1": Factors(2.51, 1.39, 0.66, 1.12),
-    "seconds, steps, after 1": Factors(4.91, 1.66, 1.04, 4.23),
-    "seconds, steps, after 2": Factors(11.67, 3.56, 3.33, 6.52),
+    "seconds, steps, after 1": Factors(2.71, 1.31, 0.64, 0.98),
+    "seconds, steps, in epoch 2": Factors(8.65, 3.58, 3.18, 8.08),
+    "seconds, steps, after 2": Factors(11.67, 3.56, 3.37, 6.77),
     "seconds, steps, after 5": Factors(12.04, 1.56, 1.65, 4.90),
     "seconds, epochs, after 1": Factors(2.08, 1.21, 0.64, 0.98),
     "seconds, epochs, after 2": Factors(3.74, 1.71, 1.42, 2.64),
     "seconds, epochs, after 5": Factors(8.48, 1.39, 1.20, 3.73),
     "joules, steps, in epoch 1": Factors(1.79, 1.20, 0.64, 0.98),
-    "joules, steps, after 1": Factors(5.57, 1.39, 0.70, 2.55),
-    "joules, steps, after 2": Factors(11.69, 4.13, 2.28, 4.52),
+    "joules, steps, after 1": Factors(1.64, 1.11, 0.64, 0.98),
+    "joules, steps, in epoch 2": Factors(9.54, 3.87, 2.09, 4.15),
+    "joules, steps, after 2": Factors(11.69, 4.13, 2.32, 4.56),
     "joules, steps, after 5": Factors(12.06, 1.57, 1.36, 2.72),
     "joules, epochs, after 1": Factors(1.35, 0.98, 0.64, 0.98),
     "joules, epochs, after 2": Factors(3.87, 1.67, 1.05, 1.91),
@@ -42,12 +44,14 @@ LEAST_SIGMA = 0.01
 """Of the remainder, relative: so much may come that nothing has announced."""
 
 
-def stage(quantity: str, finished: int, *, with_steps: bool) -> str:
-    """Return the row of ``FACTORS`` of seconds or joules after so many finished epochs."""
-    if not finished:
+def stage(quantity: str, after_epochs: float, *, with_steps: bool) -> str:
+    """Return the row of ``FACTORS`` of seconds or joules after so many epochs."""
+    if after_epochs < 1:
         return f"{quantity}, steps, in epoch 1"
+    if with_steps and 1 < after_epochs < 2:
+        return f"{quantity}, steps, in epoch 2"
     what = "steps" if with_steps else "epochs"
-    return f"{quantity}, {what}, after {5 if finished >= 5 else min(finished, 2)}"
+    return f"{quantity}, {what}, after {5 if after_epochs >= 5 else min(int(after_epochs), 2)}"
 
 
 def intervals(

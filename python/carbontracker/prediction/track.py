@@ -57,6 +57,12 @@ class Plan:
     """How many times as much a step is expected to cost as those seen."""
 
     @property
+    def after_epochs(self) -> float:
+        """Return finished epochs, with the part of the open one where steps tell."""
+        part = self.in_epoch / self.steps_per_epoch if self.steps_per_epoch else 0
+        return self.finished + min(part, 0.999)
+
+    @property
     def steps_left(self) -> float:
         """Return steps to come, the rest of the open epoch included."""
         rest = max(0, self.steps_per_epoch - self.in_epoch)
