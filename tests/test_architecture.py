@@ -43,6 +43,7 @@ MANY_PARAMETERS = {
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {
+    "carbontracker.followers:Followers._guarded": "the edge to loggers, somebody else's programs",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",
     "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
@@ -69,8 +70,9 @@ NETWORK = (
 OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
-    # Exporters of live data and a location from the network would be further lines here.
-    NETWORK: ("carbontracker.intensity",),
+    # A location from the network would be a further line here. The endpoint only answers: it
+    # listens for Prometheus, on loopback unless told otherwise, where somebody asked for it.
+    NETWORK: ("carbontracker.intensity", "carbontracker.telemetry.endpoint"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }

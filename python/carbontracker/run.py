@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from carbontracker.followers import Followers
 from carbontracker.footprint import footprint
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.predict import Prediction, predict_mean
@@ -69,6 +70,21 @@ class Result:
         """Return how many epochs ran to their end."""
         return sum(epoch.finished for epoch in self.epochs)
 
+    def plot(self) -> Any:
+        """Return a matplotlib figure: energy of each epoch, and emissions beside the prediction.
+
+        Raises:
+            ImportError: matplotlib is missing: ``pip install 'carbontracker[plot]'``.
+        """
+        from carbontracker.report.plotting import plot_result
+
+        return plot_result(self)
+
+    def _repr_html_(self) -> str:
+        from carbontracker.report.notebook import result_html
+
+        return result_html(self)
+
 
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
@@ -81,6 +97,7 @@ class Run:
         self._open: Mark | None = None
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
+        self.followers = Followers()
 
     @property
     def in_epoch(self) -> bool:

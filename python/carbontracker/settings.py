@@ -11,10 +11,11 @@ from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import WITH_KEY
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
+from carbontracker.telemetry.address import address
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _LONGEST_SPACING_S = 86_400.0
 
@@ -49,6 +50,10 @@ class Settings:
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
+    prometheus: int | str | None
+    otlp: str | bool | None
+    progress: bool
+    loggers: Sequence[Any]
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -63,6 +68,8 @@ class Settings:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
+        if self.prometheus is not None:
+            address(self.prometheus)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

@@ -28,7 +28,7 @@ from carbontracker.settings import Settings, check_api_names
 from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
@@ -72,6 +72,13 @@ class CarbonTracker:
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        prometheus: port, or ``host:port``, at which Prometheus may scrape the run; loopback unless
+            a host is named. See ``docs/telemetry.md``.
+        otlp: URL of an OpenTelemetry receiver to push metrics to; True for the environment's.
+        progress: show how far the training is and what it costs, on stderr of a terminal or in a
+            notebook.
+        loggers: followers of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
+            TensorBoard.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -109,6 +116,10 @@ class CarbonTracker:
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        prometheus: int | str | None = None,
+        otlp: str | bool | None = None,
+        progress: bool = False,
+        loggers: Sequence[Any] = (),
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -177,6 +188,11 @@ class CarbonTracker:
         run = self._monitored()
         return run.windows.window(name, run.pricing)
 
+    def _repr_html_(self) -> str:
+        from carbontracker.report.notebook import tracker_html
+
+        return tracker_html(self.result, self._run)
+
     @harmless
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came."""
@@ -225,6 +241,7 @@ class CarbonTracker:
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
             self._console.listener = self._record.write_warning
         self._console.begin(session, pricing)
+        self._run.followers.begin(settings, self._run)
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
 
@@ -250,6 +267,7 @@ class CarbonTracker:
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
+        self._monitored().followers.epoch(epoch)
         if self._record is None:
             return
         start, end = self._monitored().ends_of(epoch)
@@ -288,6 +306,7 @@ class CarbonTracker:
             self._record.write_series(run.session.mark())
             self._write_windows(None)
         self._write("run_finished", **result_dict(self.result), **self._sampling())
+        run.followers.end(result)
         self._close()
 
     def _sampling(self) -> dict[str, Any]:
@@ -299,6 +318,7 @@ class CarbonTracker:
         if self._record is not None:
             self._record.close()
         if self._run is not None:
+            self._run.followers.close()
             self._run.pricing.close()
             release(self._run.session)
             self._run = None

@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
+    "top": "carbontracker.cli.top",
 }
 """Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
 

@@ -30,6 +30,9 @@ from carbontracker.record import (
 from carbontracker.report import text
 from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
+from carbontracker.telemetry.address import address
+from carbontracker.telemetry.publishing import published
+from carbontracker.vitals import Pulse
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -81,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
+    parser.add_argument(
+        "--prometheus", metavar="[HOST:]PORT", help="serve metrics there; loopback if no host"
+    )
+    parser.add_argument("--otlp", metavar="URL", help="push metrics to an OpenTelemetry receiver")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
@@ -102,6 +109,8 @@ def main(arguments: list[str]) -> int:
         return USAGE_ERROR
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
+        if given.prometheus is not None:
+            address(given.prometheus)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
@@ -159,7 +168,9 @@ def _run(
     session = acquire(config)
     record = _begin_record(command, given, session, pricing)
     start = session.mark()
+    pulse = Pulse(session, start, lambda: pricing)
     with ExitStack() as writing:
+        writing.enter_context(published(pulse, given.prometheus, given.otlp))
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
             writing.enter_context(written_now_and_then(record, session))
