@@ -105,6 +105,11 @@ class Run:
         return self._open is not None
 
     @property
+    def epochs_done(self) -> int:
+        """Return how many epochs have run to their end so far."""
+        return sum(finished for _, _, finished in self._bounds)
+
+    @property
     def began(self) -> datetime:
         """Return when monitoring began, UTC."""
         return wall_time(self._began.t_ns)

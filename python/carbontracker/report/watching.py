@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.record import jsonable
+from carbontracker.recorded import mapping, number
 from carbontracker.report.oldformat import timestring
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
     joules = run.energy.joules
     grams_per_joule = run.footprint.gco2eq / joules if joules > 0 else math.nan
     ids = list(run.energy.by_device or run.series.joules)
+    rates = mapping(run.outcome.data.get("readings_per_second"))
     rows = []
     for name in ids:
         part, sensor = run.energy.by_device.get(name), sensors.get(name)
@@ -104,7 +106,7 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
                 known,
                 part.error_joules if part is not None else math.nan,
                 known * grams_per_joule,
-                math.nan,
+                number(rates.get(name)),
                 sensor.name if sensor else "",
             )
         )
@@ -115,7 +117,7 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         tuple(rows),
         _total(rows, run.energy, run.footprint.gco2eq),
         run.footprint.pue,
-        float(run.footprint.intensity.get("gco2eq_per_kwh") or math.nan),
+        number(run.footprint.intensity.get("gco2eq_per_kwh")),
         _forecast(run),
         tuple(_notes(run, now_s, beside)),
     )

@@ -76,7 +76,9 @@ class Endpoint:
     """
 
     def __init__(self, gauge: Gauge, host: str, port: int) -> None:
-        handler = type("Handler", (_Handler,), {"page": lambda: exposition(gauge.read())})
+        handler = type(
+            "Handler", (_Handler,), {"page": staticmethod(lambda: exposition(gauge.read()))}
+        )
         kind = _Server6 if ":" in host else _Server
         self._server = kind((host, port), handler)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._server.server_port}"

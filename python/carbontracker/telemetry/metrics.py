@@ -12,6 +12,7 @@ import carbontracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from carbontracker.run import Forecast, Run
     from carbontracker.vitals import DeviceVitals, Pulse, Vitals
 
     Labels = tuple[tuple[str, str], ...]
@@ -77,26 +78,74 @@ def _rates(vitals: Vitals) -> Iterator[Point]:
         yield _device(device), device.readings_per_second
 
 
-METRICS = (
-    Metric("energy", "joules", True, "Energy of the device since monitoring began, without PUE.",
-           _energy),
-    Metric("power", "watts", False, "Mean power of the device over the last second, without PUE.",
-           _power),
+def _vital(figure: Callable[[Vitals], float]) -> Callable[[Vitals], Iterator[Point]]:
+    return lambda vitals: iter([((), figure(vitals))])
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        *("energy", "joules", True),
+        "Energy of the device since monitoring began, without PUE.",
+        _energy,
+    ),
+    Metric(
+        *("power", "watts", False),
+        "Mean power of the device over the last second, without PUE.",
+        _power,
+    ),
     Metric("co2eq", "grams", True, "Emissions of the device's energy, with PUE.", _grams),
     Metric("energy.error", "joules", False, "95 % half-width of the device's energy.", _errors),
-    Metric("coverage", "ratio", False, "Share of the time in which the energy is known.",
-           _coverage),
-    Metric("reading.rate", "hertz", False, "Readings of the sensor per second, as achieved.",
-           _rates),
-    Metric("pue", "ratio", False, "Power usage effectiveness that the emissions include.",
-           lambda vitals: iter([((), vitals.footprint.pue)])),
-    Metric("carbon.intensity", "grams_per_kwh", False, "Carbon intensity, gCO2eq/kWh.",
-           lambda vitals: iter([((), vitals.footprint.intensity.gco2eq_per_kwh)])),
-    Metric("running", "seconds", True, "Time since monitoring began.",
-           lambda vitals: iter([((), vitals.seconds)])),
-    Metric("sampling.cpu", "seconds", True, "CPU time that sampling has taken.",
-           lambda vitals: iter([((), vitals.tracker_cpu_seconds)])),
-)  # fmt: skip
+    Metric("coverage", "ratio", False, "Share of the time whose energy is known.", _coverage),
+    Metric(
+        "reading.rate", "hertz", False, "Readings of the sensor per second, as achieved.", _rates
+    ),
+    Metric(
+        *("pue", "ratio", False),
+        "Power usage effectiveness that the emissions include.",
+        _vital(lambda vitals: vitals.footprint.pue),
+    ),
+    Metric(
+        *("carbon.intensity", "grams_per_kwh", False),
+        "Carbon intensity, gCO2eq/kWh; the mean since monitoring began.",
+        _vital(lambda vitals: vitals.footprint.intensity.gco2eq_per_kwh),
+    ),
+    Metric(
+        *("running", "seconds", True),
+        "Time since monitoring began.",
+        _vital(lambda vitals: vitals.seconds),
+    ),
+    Metric(
+        *("sampling.cpu", "seconds", True),
+        "CPU time that sampling has taken.",
+        _vital(lambda vitals: vitals.tracker_cpu_seconds),
+    ),
+)
+"""Of every run."""
+
+
+def training_metrics(run: Run) -> tuple[Metric, ...]:
+    """Return what a training has besides: its epochs, and what is predicted for all of them."""
+
+    def predicted(figure: Callable[[Forecast], float]) -> Callable[[Vitals], Iterator[Point]]:
+        def points(_: Vitals) -> Iterator[Point]:
+            if run.forecast is not None:
+                yield (), figure(run.forecast)
+
+        return points
+
+    return (
+        Metric("epochs", "", True, "Epochs that have ended.", _vital(lambda _: run.epochs_done)),
+        Metric(
+            *("predicted.energy", "joules", False),
+            "Energy of the whole training as predicted, without PUE.",
+            predicted(lambda forecast: forecast.prediction.joules),
+        ),
+        Metric(
+            *("predicted.co2eq", "grams", False),
+            "Emissions of the whole training as predicted, with PUE.",
+            predicted(lambda forecast: forecast.footprint.gco2eq),
+        ),
+    )
 
 
 class Gauge:
@@ -107,7 +156,8 @@ class Gauge:
     restart and count everything again.
     """
 
-    def __init__(self, pulse: Pulse) -> None:
+    def __init__(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
+        self.metrics = METRICS + more
         self._pulse = pulse
         self._highest: dict[tuple[str, Labels], float] = {}
         self._lock = threading.Lock()
@@ -118,7 +168,7 @@ class Gauge:
             return []  # a forked child: the figures are its parent's
         with self._lock:
             vitals = self._pulse.take()
-            return [(metric, list(self._known(metric, vitals))) for metric in METRICS]
+            return [(metric, list(self._known(metric, vitals))) for metric in self.metrics]
 
     def _known(self, metric: Metric, vitals: Vitals) -> Iterator[Point]:
         for labels, value in metric.points(vitals):

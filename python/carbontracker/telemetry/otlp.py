@@ -21,6 +21,7 @@ UNITS = {
     "hertz": "Hz",
     "ratio": "1",
     "grams_per_kwh": "g/kWh",
+    "": "1",
 }
 """In UCUM, as OpenTelemetry wants them."""
 PATH = "/v1/metrics"
@@ -58,7 +59,7 @@ class Push:
             [reader], Resource.create(_resource()), shutdown_on_exit=False
         )
         meter = self._provider.get_meter("carbontracker", build_info()["version"])
-        for metric in METRICS:
+        for metric in gauge.metrics:
             make = (
                 meter.create_observable_counter if metric.counter else meter.create_observable_gauge
             )

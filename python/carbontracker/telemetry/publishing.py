@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.telemetry.address import address
-from carbontracker.telemetry.metrics import Gauge
+from carbontracker.telemetry.metrics import Gauge, training_metrics
 from carbontracker.vitals import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carbontracker.run import Run
+    from carbontracker.telemetry.metrics import Metric
 
 logger = logging.getLogger("carbontracker")
 
@@ -33,11 +34,12 @@ class Publisher:
 
     def begin(self, run: Run) -> None:
         """Publish a training."""
-        self.publish(Pulse(run.session, run.began_mark, lambda: run.pricing))
+        pulse = Pulse(run.session, run.began_mark, lambda: run.pricing)
+        self.publish(pulse, training_metrics(run))
 
-    def publish(self, pulse: Pulse) -> None:
+    def publish(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
         """Open what can be opened; what cannot is said once, and the run goes on without."""
-        gauge = Gauge(pulse)
+        gauge = Gauge(pulse, more)
         if self._prometheus is not None:
             self._serve(gauge)
         if self._otlp:
