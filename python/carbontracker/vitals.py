@@ -77,13 +77,20 @@ class Pulse:
         """Return False in a forked child, which knows nothing."""
         return self._session.here
 
-    def take(self) -> Vitals:
-        """Return the vitals of this moment, from the sensors' newest readings."""
+    def take(self, settle_s: float = 0.0) -> Vitals:
+        """Return the vitals of this moment, from the sensors' newest readings.
+
+        Args:
+            settle_s: wait at most so long for every sensor to move past this moment, so that its
+                energy will not change any more; else it may be provisional.
+        """
         session, began = self._session, self._began
         now = session.mark()
+        if settle_s > 0:
+            session.await_final(now, timeout_s=settle_s)
         energy = session.energy(began, now)
         watts = watts_of(session, began, now)
-        parts = _Parts(session, began, now, self._pricing())
+        parts = _Parts(session, (began, now), energy, self._pricing())
         rates = session.rates_hz()
         devices = tuple(
             DeviceVitals(
@@ -128,7 +135,10 @@ def watts_of(
 class _Parts:
     """The energy of each slot of intensity, asked for once and shared out to the devices."""
 
-    def __init__(self, session: Session, began: Mark, now: Mark, pricing: Pricing) -> None:
+    def __init__(
+        self, session: Session, ends: tuple[Mark, Mark], energy: Energy, pricing: Pricing
+    ) -> None:
+        began, now = ends
         self._pricing = pricing
         start = wall_time(began.t_ns)
         end = start + timedelta(microseconds=(now.t_ns - began.t_ns) / 1e3)
@@ -140,7 +150,9 @@ class _Parts:
         for slot in pricing.intensities(start, end):
             first = began if slot.start is None or slot.start <= start else mark(slot.start)
             last = now if slot.end is None or slot.end >= end else mark(slot.end)
-            self._slots.append((session.energy(first, last), slot))
+            # Asked once for both: a reading that comes in between would set them apart.
+            whole = first is began and last is now
+            self._slots.append((energy if whole else session.energy(first, last), slot))
 
     def footprint(self, device: str | None = None) -> Footprint:
         """Return the footprint of a device, or of all of them."""

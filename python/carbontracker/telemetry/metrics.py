@@ -148,12 +148,17 @@ def training_metrics(run: Run) -> tuple[Metric, ...]:
     )
 
 
+SETTLE_S = 0.25
+"""A scrape waits at most so long for the sensors to move past its moment: longer than those of GPUs
+take, and nobody's training waits for it."""
+
+
 class Gauge:
     """Reads the metrics of a run; its counters never go back.
 
-    The newest joules are provisional, and a reading may take a little of them back: a counter then
-    stands still until the truth has caught up, because a scraper would take a step back for a
-    restart and count everything again.
+    Should a slow sensor leave the newest joules provisional, a reading may take a little of them
+    back: a counter then stands still until the truth has caught up, because a scraper would take a
+    step back for a restart and count everything again.
     """
 
     def __init__(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
@@ -167,7 +172,7 @@ class Gauge:
         if not self._pulse.here:
             return []  # a forked child: the figures are its parent's
         with self._lock:
-            vitals = self._pulse.take()
+            vitals = self._pulse.take(settle_s=SETTLE_S)
             return [(metric, list(self._known(metric, vitals))) for metric in self.metrics]
 
     def _known(self, metric: Metric, vitals: Vitals) -> Iterator[Point]:
