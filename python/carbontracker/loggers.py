@@ -32,7 +32,11 @@ class Sink(Protocol):
 
 
 class EpochLogger:
-    """A follower that hands figures to a sink, what is not known left out."""
+    """A follower that hands figures to a sink, what is not known left out.
+
+    Totals are those of the epochs so far, as far as they were known when each ended; ``final_``
+    ones come at the end and stay.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -49,7 +53,7 @@ class EpochLogger:
     def end(self, result: Result) -> None:
         """Log the totals, which are final."""
         totals = _figures(result.energy, result.footprint, result.seconds)
-        self._sink.finish({f"{PREFIX}total_{name}": value for name, value in totals.items()})
+        self._sink.finish({f"{PREFIX}final_{name}": value for name, value in totals.items()})
 
 
 def epoch_figures(epoch: Epoch) -> dict[str, float]:
@@ -75,8 +79,9 @@ def _figures(energy: Energy, footprint: Footprint, seconds: float) -> dict[str, 
 def log_to_wandb(run: Any = None) -> EpochLogger:
     """Return a logger for Weights & Biases.
 
-    The figures join the row that the training is at and take no step of their own, so that
-    ``wandb.log(..., step=...)`` goes on undisturbed; their own axis is ``carbontracker/epoch``.
+    The figures join the row that the training is at and take no step of their own unless it logs
+    more rarely than every epoch, so that ``wandb.log(..., step=...)`` goes on undisturbed; their
+    own axis is ``carbontracker/epoch``.
 
     Args:
         run: of W&B; else the one that ``wandb.init()`` has begun.
@@ -101,11 +106,16 @@ class _Wandb:
     def __init__(self, run: Any) -> None:
         self._run = run
         self._axis = f"{PREFIX}epoch"
+        self._step = -1
+        """Of the row that the last epoch's figures are in."""
         run.define_metric(self._axis, hidden=True)
         run.define_metric(f"{PREFIX}*", step_metric=self._axis)
 
     def log(self, figures: Mapping[str, float], epoch: int) -> None:
+        if self._run.step == self._step:
+            self._run.log({}, commit=True)  # the training logs more rarely: a row of its own
         self._run.log({**figures, self._axis: epoch}, commit=False)
+        self._step = self._run.step
 
     def finish(self, totals: Mapping[str, float]) -> None:
         self._run.summary.update(dict(totals))
@@ -136,8 +146,7 @@ class _Mlflow:
         self._mlflow.log_metrics(dict(figures), step=epoch, run_id=self._run_id)
 
     def finish(self, totals: Mapping[str, float]) -> None:
-        final = {name.replace("/total_", "/final_"): value for name, value in totals.items()}
-        self._mlflow.log_metrics(final, run_id=self._run_id)
+        self._mlflow.log_metrics(dict(totals), run_id=self._run_id)
 
 
 def log_to_tensorboard(target: Any) -> EpochLogger:
@@ -165,7 +174,7 @@ class _Writer:
 
     def finish(self, totals: Mapping[str, float]) -> None:
         for name, value in totals.items():
-            self._writer.add_scalar(name.replace("/total_", "/final_"), value, self._epoch)
+            self._writer.add_scalar(name, value, self._epoch)
         self._writer.flush()
 
 
