@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -27,19 +26,15 @@ from carbontracker.telemetry.exposition import exposition, metric_name
 from carbontracker.telemetry.metrics import METRICS, Gauge, Metric
 from carbontracker.tracker import CarbonTracker
 from carbontracker.vitals import Pulse
-from tests.support.fakehost import (
-    CARDS,
-    Counter,
-    FakeNvml,
-    Gpu,
-    RunningPowercap,
-    energy_key,
-    fake_host,
-    fake_nvml,
-    powercap_tree,
-    running_powercap,
+from tests.support.observing import (
+    Machine,
+    fetched,
+    free_port,
+    otlp_receiver,
+    patiently,
+    prometheus,
+    waving_machine,
 )
-from tests.support.observing import fetched, free_port, otlp_receiver, patiently, prometheus
 from tests.support.programs import (
     CPU_WATTS,
     DEVICES,
@@ -318,35 +313,6 @@ GPU_WAVE = "square:100,400,1,0.5"
 CPU_WAVE = "sine:120,60,0.8"
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Hardware that plays closed-form waves, and the environment that leads to it."""
-
-    driver: FakeNvml
-    powercap: RunningPowercap
-    environment: dict[str, str]
-
-    def watts(self, device: str, start_s: float, end_s: float) -> float:
-        """Return the true mean power between two wall-clock times, W."""
-        offset_ns = time.time_ns() - time.monotonic_ns()
-        ends = [round(moment * 1e9) - offset_ns for moment in (start_s, end_s)]
-        played: FakeNvml | RunningPowercap = self.driver if device == "gpu:0" else self.powercap
-        return played.truth(0, ends[0], ends[1]) / (end_s - start_s)
-
-
-@contextmanager
-def waving_machine(tmp_path: Path) -> Iterator[Machine]:
-    root = fake_host(tmp_path, powercap_tree(1, children=(), psys=False, mmio=False))
-    moving = [Counter(root / energy_key("intel-rapl:0"), CPU_WAVE)]
-    gpus = [Gpu(**{**CARDS["a100"], "power": GPU_WAVE})]
-    with fake_nvml(tmp_path, gpus) as driver, running_powercap(tmp_path, moving) as powercap:
-        environment = driver.environment | {
-            "CARBONTRACKER_ROOT": str(root),
-            "CARBONTRACKER_NVML": str(driver.library),
-        }
-        yield Machine(driver, powercap, environment)
-
-
 @contextmanager
 def wrapped(machine: Machine, *options: str) -> Iterator[None]:
     """Run ``carbontracker run`` around a program that sleeps."""
@@ -362,7 +328,7 @@ def wrapped(machine: Machine, *options: str) -> Iterator[None]:
 def test_prometheus_rate_is_the_simulated_power(tmp_path: Path) -> None:
     port = free_port()
     with (
-        waving_machine(tmp_path) as machine,
+        waving_machine(tmp_path, GPU_WAVE, CPU_WAVE) as machine,
         prometheus(tmp_path, port) as server,
         wrapped(machine, "--prometheus", str(port)),
     ):

@@ -1,4 +1,4 @@
-"""Real programs that watch a run: a Prometheus server, and a receiver of OTLP metrics."""
+"""Real programs that watch a run, a Prometheus server and a receiver of OTLP, and what they see."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+
+from tests.support.fakehost import (
+    CARDS,
+    Counter,
+    FakeNvml,
+    Gpu,
+    RunningPowercap,
+    energy_key,
+    fake_host,
+    fake_nvml,
+    powercap_tree,
+    running_powercap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +65,39 @@ def patiently(ask: Callable[[], Any]) -> Any:
             return answer
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
+
+
+# ---- hardware ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Hardware that plays closed-form waves, and the environment that leads to it."""
+
+    driver: FakeNvml
+    powercap: RunningPowercap
+    environment: dict[str, str]
+
+    def watts(self, device: str, start_s: float, end_s: float) -> float:
+        """Return the true mean power between two wall-clock times, W."""
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        ends = [round(moment * 1e9) - offset_ns for moment in (start_s, end_s)]
+        played: FakeNvml | RunningPowercap = self.driver if device == "gpu:0" else self.powercap
+        return played.truth(0, ends[0], ends[1]) / (end_s - start_s)
+
+
+@contextmanager
+def waving_machine(tmp_path: Path, gpu: str, cpu: str) -> Iterator[Machine]:
+    """Run a machine of one GPU and one processor that draw these waves."""
+    root = fake_host(tmp_path, powercap_tree(1, children=(), psys=False, mmio=False))
+    moving = [Counter(root / energy_key("intel-rapl:0"), cpu)]
+    gpus = [Gpu(**{**CARDS["a100"], "power": gpu})]
+    with fake_nvml(tmp_path, gpus) as driver, running_powercap(tmp_path, moving) as powercap:
+        environment = driver.environment | {
+            "CARBONTRACKER_ROOT": str(root),
+            "CARBONTRACKER_NVML": str(driver.library),
+        }
+        yield Machine(driver, powercap, environment)
 
 
 # ---- Prometheus ----------------------------------------------------------------------------
