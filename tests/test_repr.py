@@ -121,6 +121,7 @@ def test_it_takes_its_colours_from_the_notebook() -> None:
     style = re.findall(r"<style>(.*)</style>", result_html(trained()))[0]
     assert not re.search(r"#[0-9a-f]{3}|rgb|hsl|white|black", style)
     assert "currentColor" in style
+    assert "color:inherit" in style  # tables would not, in pages without a doctype
     assert all(rule.strip().startswith(".carbontracker") for rule in style.split("}") if rule)
 
 

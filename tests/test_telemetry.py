@@ -210,6 +210,18 @@ def test_loopback_only(simulated: dict[str, Any]) -> None:
     tracker.stop()
 
 
+def test_on_the_loopback_of_ipv6(simulated: dict[str, Any]) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            port = probe.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    tracker = CarbonTracker(1, prometheus=f"[::1]:{port}", **simulated)
+    assert "energy_joules_total" in fetched(f"http://[::1]:{port}/metrics")
+    tracker.stop()
+
+
 def test_a_port_in_use_is_said_once_and_the_training_goes_on(
     simulated: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -425,6 +437,24 @@ def test_otlp_receives_what_was_measured(simulated: dict[str, Any]) -> None:
         for one in receiver.requests[0].resource_metrics[0].resource.attributes
     }
     assert names["service.name"].startswith("carbontracker")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_otlp_pushes_on_the_way_and_counts_up(
+    simulated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        tracker = CarbonTracker(1, otlp=True, **simulated)
+        patiently(lambda: len(receiver.requests) >= 3)
+        tracker.stop()
+    for name in ("carbontracker.energy", "carbontracker.co2eq"):
+        points = receiver.points(name)
+        values = [value for labels, value, _ in points if labels["device"] == "gpu:0"]
+        assert len(values) >= 3
+        assert values == sorted(values)
+        assert values[-1] > values[0]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -89,11 +89,9 @@ def test_where_nothing_can_be_read_it_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hide_sensors(monkeypatch, tmp_path)
-    (tmp_path / "bare-root" / "proc").mkdir()
     done = top("--once", "--interval", "0.1")
     assert done.returncode == 0
-    if "gpu" not in done.stdout and "cpu" not in done.stdout:
-        assert "nothing can be read here: `carbontracker sensors` says why" in done.stdout
+    assert "nothing can be read here: `carbontracker sensors` says why" in done.stdout
     view = json.loads(top("--once", "--json", "--interval", "0.1").stdout)
     assert view["total"]["watts"] is None
     assert view["total"]["joules"] is None

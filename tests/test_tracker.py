@@ -178,6 +178,10 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "prometheus": "127.0.0.1:0",
+        "otlp": None,
+        "progress": False,
+        "loggers": (),
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

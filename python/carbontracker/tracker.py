@@ -300,13 +300,13 @@ class CarbonTracker:
             return  # a signal handler has done it while this one waited for the sensors
         self.deleted = True  # from here on it is this one that ends it
         self.result = result
+        run.followers.end(result)
         self._console.actual(self.result)
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark())
             self._write_windows(None)
         self._write("run_finished", **result_dict(self.result), **self._sampling())
-        run.followers.end(result)
         self._close()
 
     def _sampling(self) -> dict[str, Any]:

@@ -91,7 +91,8 @@ class Pulse:
         energy = session.energy(began, now)
         watts = watts_of(session, began, now)
         parts = _Parts(session, (began, now), energy, self._pricing())
-        rates = session.rates_hz()
+        # In a forked child a lock of the core may never be free.
+        rates = session.rates_hz() if session.here else {}
         devices = tuple(
             DeviceVitals(
                 id=entry.id,
@@ -113,7 +114,7 @@ class Pulse:
             energy=energy,
             footprint=parts.footprint(),
             devices=devices,
-            tracker_cpu_seconds=session.cpu_seconds,
+            tracker_cpu_seconds=session.cpu_seconds if session.here else math.nan,
         )
 
 

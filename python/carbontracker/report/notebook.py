@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 # Text, lines and bars take the colour of the text around them, so that light and dark are right.
 _STYLE = (
-    ".carbontracker{font-variant-numeric:tabular-nums;max-width:46em}"
-    ".carbontracker table{border-collapse:collapse;background:none}"
+    ".carbontracker{max-width:46em}"
+    ".carbontracker table{border-collapse:collapse;background:none;color:inherit;font:inherit;"
+    "font-variant-numeric:tabular-nums}"
     ".carbontracker caption{text-align:left;font-weight:bold;padding:0 0 .3em}"
     ".carbontracker th,.carbontracker td{padding:.15em .9em .15em 0;text-align:right;"
     "background:none;border:0}"

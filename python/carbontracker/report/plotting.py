@@ -69,6 +69,7 @@ def _emissions(axes: Any, result: Result) -> None:
         )
     axes.legend()
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("emissions (gCO2eq)")
     kwh = result.energy.joules / JOULES_PER_KWH * result.footprint.pue
     axes.set_title(f"{result.footprint.gco2eq:.4g} gCO2eq from {kwh:.4g} kWh, PUE included")

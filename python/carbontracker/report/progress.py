@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from carbontracker.run import Epoch, Result, Run
 
 RENEWED_S = 1.0
-_CLEAR = "\x1b[K"
+_WIPE = "\r\x1b[K"
 
 
 class Progress:
@@ -57,8 +57,11 @@ class Progress:
             self._epoch_seconds += epoch.seconds
         if self._display is not None:
             self._display.update({"text/plain": self._line()}, raw=True)
-        elif self._thread is not None and (write := _tqdm_write()) is not None:
-            write(self._line(), file=sys.stderr)
+        elif self._thread is not None:
+            if (write := _tqdm_write()) is not None:
+                write(self._line(), file=sys.stderr)
+            else:
+                _put(_WIPE)  # a prediction may follow, on a clean line
 
     def end(self, _: Result) -> None:
         """Leave the line: what follows is the result."""
@@ -72,13 +75,13 @@ class Progress:
         self._thread.join(timeout=1.0)
         self._thread = None
         if _tqdm_write() is None:
-            _put(f"\r{_CLEAR}")
+            _put(_WIPE)
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEWED_S):
             if _tqdm_write() is None:
                 line = self._line()[: _columns() - 1]
-                _put(f"\r{_CLEAR}{line}\r")
+                _put(f"{_WIPE}{line}\r")
 
     def _line(self) -> str:
         if self._pulse is None:
