@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 POWER_OVER_S = 1.0
 """Power is the mean over so long before now, s: longer than any sensor takes to renew itself."""
+
+_LOOK_AGAIN_S = 0.02
+"""Nobody waits for what is shown, so it may be found out at leisure."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ class Pulse:
         """
         session, began = self._session, self._began
         now = session.mark()
-        if settle_s > 0:
-            session.await_final(now, timeout_s=settle_s)
+        deadline = time.monotonic() + settle_s
+        while time.monotonic() < deadline and not session.is_final(now):
+            time.sleep(_LOOK_AGAIN_S)
         energy = session.energy(began, now)
         watts = watts_of(session, began, now)
         parts = _Parts(session, (began, now), energy, self._pricing())
