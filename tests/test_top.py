@@ -233,8 +233,14 @@ def test_it_attaches_to_a_run_that_goes_on(training: subprocess.Popen[str]) -> N
     assert view["total"]["joules"] == pytest.approx(2 * 0.3 * WATTS, rel=0.5)
     assert view["notes"][0].startswith("joules and grams as recorded 0:00:0")
     assert training.stdin is not None
-    training.stdin.write("\n")
-    training.stdin.flush()
+    with subprocess.Popen([*TOP, run_id, "--interval", "0.1"], stdout=subprocess.PIPE) as attached:
+        assert attached.stdout is not None
+        assert b", running, " in attached.stdout.readline()
+        training.stdin.write("\n")
+        training.stdin.flush()
+        shown, _ = attached.communicate(timeout=TIMEOUT_S)
+    assert attached.returncode == 0  # it leaves when the run ends
+    assert b", finished, " in shown
     training.wait(timeout=TIMEOUT_S)
     ended = once(run_id[:8])
     assert ended["what"] == f"{run_id} training, finished"

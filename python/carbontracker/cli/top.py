@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.recorded import RunRecord
     from carbontracker.report.watching import View
     from carbontracker.session import Session
 
@@ -85,7 +84,7 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
             text = f"\n{text}"
         print(text, flush=True)
         shown = len(text.splitlines())
-        if given.once or time.monotonic() >= end_s:
+        if given.once or not now.goes_on or time.monotonic() >= end_s:
             return
 
 
@@ -100,24 +99,18 @@ def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
     """Yield what makes the view of each moment."""
     from carbontracker.session import Config, acquire, release
 
-    run = _found(given.run)
-    if run is not None and not run.running:
-        yield lambda: _of_run(given.run, None)
+    attached = _Attached(given.run) if given.run is not None else None
+    if attached is not None and not attached.run.running:
+        yield lambda: attached.view(None)
         return
     session = acquire(Config.from_environment())
     try:
-        if run is None:
+        if attached is None:
             yield _of_machine(session, given.location)
         else:
-            yield lambda: _of_run(given.run, session)
+            yield lambda: attached.view(session)
     finally:
         release(session)
-
-
-def _found(path: str | None) -> RunRecord | None:
-    from carbontracker.reading import read_run
-
-    return None if path is None else read_run(path)
 
 
 def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
@@ -130,11 +123,32 @@ def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
     return lambda: view_of_machine(pulse.take())
 
 
-def _of_run(path: str, session: Session | None) -> View:
-    from carbontracker.reading import read_run
-    from carbontracker.report.watching import view_of_run
-    from carbontracker.vitals import watts_of
+class _Attached:
+    """A run that is read again whenever its file has grown."""
 
-    run = read_run(path)
-    now_s = (datetime.now(timezone.utc) - run.started).total_seconds()
-    return view_of_run(run, now_s, watts_of(session) if session and run.running else None)
+    def __init__(self, path: str) -> None:
+        from carbontracker.reading import read_run
+
+        self.run = read_run(path)
+        self._size = self.run.path.stat().st_size
+
+    def view(self, session: Session | None) -> View:
+        """Return the view of now; a session tells the power beside the run, if that goes on."""
+        from carbontracker.report.watching import view_of_run
+        from carbontracker.vitals import watts_of
+
+        self._refresh()
+        now_s = (datetime.now(timezone.utc) - self.run.started).total_seconds()
+        beside = watts_of(session) if session is not None and self.run.running else None
+        return view_of_run(self.run, now_s, beside)
+
+    def _refresh(self) -> None:
+        from carbontracker.reading import read_runs
+
+        size = self.run.path.stat().st_size
+        if size == self._size:
+            return
+        self._size = size
+        for run in read_runs(self.run.path):
+            if run.id == self.run.id:
+                self.run = run

@@ -49,6 +49,8 @@ class View:
     forecast: dict[str, Any]
     """Of a training: what was predicted; else what an hour costs at the present power."""
     notes: tuple[str, ...] = ()
+    goes_on: bool = True
+    """There may be something new in a moment; False of a run that has ended."""
 
 
 def view_of_machine(vitals: Vitals) -> View:
@@ -120,6 +122,7 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         number(run.footprint.intensity.get("gco2eq_per_kwh")),
         _forecast(run),
         tuple(_notes(run, now_s, beside)),
+        goes_on=not run.complete,
     )
 
 
