@@ -52,8 +52,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands, each with --help: sensors; runs, compare,
-aggregate and check for what was recorded.
+alone: the result goes to standard error. Other commands, each with --help: sensors, top; runs,
+compare, aggregate and check for what was recorded.
 """
 
 
