@@ -45,6 +45,7 @@ MANY_PARAMETERS = {
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {
+    "carbontracker.followers:Followers._guarded": "the edge to loggers, somebody else's programs",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",
     "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",
@@ -74,8 +75,9 @@ NETWORK = (
 OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
-    # Exporters of live data would be further lines here.
-    NETWORK: ("carbontracker.intensity", "carbontracker.fetch"),
+    # The endpoint only answers: it listens for Prometheus, on loopback unless told otherwise, where
+    # somebody asked for it.
+    NETWORK: ("carbontracker.intensity", "carbontracker.fetch", "carbontracker.telemetry.endpoint"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }

@@ -191,6 +191,10 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "budget_on": "predicted",
         "on_budget": "raise",
         "default_answer": "n",
+        "prometheus": "127.0.0.1:0",
+        "otlp": None,
+        "progress": False,
+        "loggers": (),
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

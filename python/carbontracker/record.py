@@ -144,10 +144,9 @@ _files: dict[tuple[int, Path], Path] = {}
 def _file_in(directory: Path) -> Path:
     """Return this process's file in ``directory``: all its runs share one."""
     key = (os.getpid(), directory)
-    if key not in _files:
-        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        _files[key] = directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}.jsonl"
-    return _files[key]
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    new = directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}.jsonl"
+    return _files.setdefault(key, new)  # in one step: several threads may begin their first run
 
 
 def _now() -> str:

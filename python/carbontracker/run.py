@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontracker.budget import Budget
+from carbontracker.followers import Followers
 from carbontracker.footprint import footprint_of_slots, together
 from carbontracker.foresight import Foresight, Outlook
 from carbontracker.measurement import footprint_between, wall_time
@@ -88,6 +89,21 @@ class Result:
         """Return how many epochs ran to their end."""
         return sum(epoch.finished for epoch in self.epochs)
 
+    def plot(self) -> Any:
+        """Return a matplotlib figure: energy of each epoch, and emissions beside the prediction.
+
+        Raises:
+            ImportError: matplotlib is missing: ``pip install 'carbontracker[plot]'``.
+        """
+        from carbontracker.report.plotting import plot_result
+
+        return plot_result(self)
+
+    def _repr_html_(self) -> str:
+        from carbontracker.report.notebook import result_html
+
+        return result_html(self)
+
 
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
@@ -100,11 +116,22 @@ class Run:
         self._open: Mark | None = None
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
+        self.followers = Followers()
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Return what was said last of all epochs, if anything."""
+        return self.ahead.shown[-1] if self.ahead.shown else None
 
     @property
     def in_epoch(self) -> bool:
         """Return whether an epoch is open."""
         return self._open is not None
+
+    @property
+    def epochs_done(self) -> int:
+        """Return how many epochs have run to their end so far."""
+        return sum(finished for _, _, finished in self._bounds)
 
     @property
     def began(self) -> datetime:

@@ -14,8 +14,11 @@ from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import with_key
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
+from carbontracker.telemetry.address import address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from carbontracker.budget import OnBudget
     from carbontracker.intensity.choice import Wanted
 
@@ -65,6 +68,10 @@ class Settings:
     budget_on: str
     on_budget: OnBudget
     default_answer: str | None
+    prometheus: int | str | None
+    otlp: str | bool | None
+    progress: bool
+    loggers: Sequence[Any]
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -83,6 +90,8 @@ class Settings:
         if self.locate not in LOCATE:
             message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
             raise ValueError(message)
+        if self.prometheus is not None:
+            address(self.prometheus)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

@@ -29,14 +29,12 @@ from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
 from carbontracker.steps import Steps
 from carbontracker.watchful import Watchful
-from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from carbontracker.budget import OnBudget
     from carbontracker.intensity.choice import Wanted
-    from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
 
@@ -94,6 +92,13 @@ class CarbonTracker(Watchful):
             a function that is called with the ``BudgetExceeded``.
         default_answer: to ``stop_and_confirm`` without a terminal, ``y`` or ``n``; else
             ``CARBONTRACKER_ANSWER``, else ``y``.
+        prometheus: port, or ``host:port``, at which Prometheus may scrape the run; loopback unless
+            a host is named. See ``docs/telemetry.md``.
+        otlp: URL of an OpenTelemetry receiver to push metrics to; True for the environment's.
+        progress: show how far the training is and what it costs, on stderr of a terminal or in a
+            notebook.
+        loggers: followers of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
+            TensorBoard.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -140,6 +145,10 @@ class CarbonTracker(Watchful):
         budget_on: str = "measured",
         on_budget: OnBudget = "warn",
         default_answer: str | None = None,
+        prometheus: int | str | None = None,
+        otlp: str | bool | None = None,
+        progress: bool = False,
+        loggers: Sequence[Any] = (),
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -203,19 +212,10 @@ class CarbonTracker(Watchful):
             return
         self._finish_epoch()
 
-    def window(self, name: str = "") -> Window:
-        """Return a window to put around a part of the training, which the record keeps.
+    def _repr_html_(self) -> str:
+        from carbontracker.report.notebook import tracker_html
 
-        As ``carbontracker.measure``, but on the devices of this tracker. The record has, for each
-        epoch and name, the sums of all windows and a selection of at most 120 single ones.
-        """
-        made: Window | None = self._noted_window(name)
-        return unmeasured(name, self._settings.pricing()) if made is None else made
-
-    @harmless
-    def _noted_window(self, name: str) -> Window:
-        run = self._monitored()
-        return run.windows.window(name, run.pricing)
+        return tracker_html(self.result, self._run)
 
     @harmless
     def stop(self) -> None:
@@ -264,6 +264,7 @@ class CarbonTracker(Watchful):
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
             self._console.listener = self._record.write_warning
         self._console.begin(session, pricing)
+        self._run.followers.begin(settings, self._run)
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
 
@@ -320,6 +321,7 @@ class CarbonTracker(Watchful):
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
+        self._monitored().followers.epoch(epoch)
         if self._record is None:
             return
         start, end = self._monitored().ends_of(epoch)
@@ -353,6 +355,7 @@ class CarbonTracker(Watchful):
             return  # a signal handler has done it while this one waited for the sensors
         self.deleted = True  # from here on it is this one that ends it
         self.result = result
+        run.followers.end(result)
         self._console.actual(self.result)
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
@@ -372,6 +375,7 @@ class CarbonTracker(Watchful):
         if self._record is not None:
             self._record.close()
         if self._run is not None:
+            self._run.followers.close()
             self._run.pricing.close()
             release(self._run.session)
             self._run = None

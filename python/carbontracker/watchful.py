@@ -1,4 +1,4 @@
-"""What a tracker does at marks beside marking: early predictions, and budgets."""
+"""What a tracker does beside marking epochs: windows, early predictions, and budgets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from carbontracker.conduct import harmless
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.record import forecast_dict
 from carbontracker.steps import StepMarks
+from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
+    from carbontracker.measurement import Window
     from carbontracker.report.console import Console
     from carbontracker.run import Epoch, Forecast, Run
     from carbontracker.settings import Settings
@@ -27,6 +29,20 @@ class Watchful(StepMarks):
         def _monitored(self) -> Run: ...
         def _write(self, event: str, **data: Any) -> None: ...
         def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None: ...
+
+    def window(self, name: str = "") -> Window:
+        """Return a window to put around a part of the training, which the record keeps.
+
+        As ``carbontracker.measure``, but on the devices of this tracker. The record has, for each
+        epoch and name, the sums of all windows and a selection of at most 120 single ones.
+        """
+        made: Window | None = self._noted_window(name)
+        return unmeasured(name, self._settings.pricing()) if made is None else made
+
+    @harmless
+    def _noted_window(self, name: str) -> Window:
+        run = self._monitored()
+        return run.windows.window(name, run.pricing)
 
     @property
     def _predicting(self) -> bool:

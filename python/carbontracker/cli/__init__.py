@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
+    "top": "carbontracker.cli.top",
     "when": "carbontracker.cli.when",
     "where": "carbontracker.cli.where",
 }

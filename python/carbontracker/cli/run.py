@@ -33,6 +33,9 @@ from carbontracker.report import text
 from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
 from carbontracker.settings import LOCATE
+from carbontracker.telemetry.address import address
+from carbontracker.telemetry.publishing import published
+from carbontracker.vitals import Pulse
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -53,8 +56,8 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands, each with --help: sensors; estimate, when
-and where before a training; runs, compare, aggregate and check for what was recorded.
+alone: the result goes to standard error. Other commands, each with --help: sensors, top; estimate,
+when and where before a training; report, runs, compare, aggregate and check for what was recorded.
 """
 
 
@@ -92,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
+    parser.add_argument(
+        "--prometheus", metavar="[HOST:]PORT", help="serve metrics there; loopback if no host"
+    )
+    parser.add_argument("--otlp", metavar="URL", help="push metrics to an OpenTelemetry receiver")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
     add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
@@ -115,6 +122,8 @@ def main(arguments: list[str]) -> int:
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
         limits_of(given)
+        if given.prometheus is not None:
+            address(given.prometheus)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
@@ -177,7 +186,9 @@ def _run(
     start = session.mark()
     limits = limits_of(given)
     watch = Watch(limits, given.grace, session, pricing, start)
+    pulse = Pulse(session, start, lambda: pricing)
     with ExitStack() as writing:
+        writing.enter_context(published(pulse, given.prometheus, given.otlp))
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
             writing.enter_context(written_now_and_then(record, session))
@@ -201,10 +212,8 @@ def _run(
                 **watch.facts(),
             }
             if record is not None:
-                parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
                 record.write_series(end)
-                record.write("run_finished", **facts, **parts)
-                record.close()
+                _end_record(record, facts, energy, footprint)
             _show_end(watch)
             if not given.quiet:
                 simulated = bool(config.simulated)
@@ -212,6 +221,14 @@ def _run(
             if out is not None:
                 _write_json(_result(energy, footprint) | facts | {"command": command}, out)
     return code
+
+
+def _end_record(
+    record: Record, facts: dict[str, Any], energy: Energy, footprint: Footprint
+) -> None:
+    parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
+    record.write("run_finished", **facts, **parts)
+    record.close()
 
 
 def _begin_record(

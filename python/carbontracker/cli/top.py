@@ -1,0 +1,154 @@
+"""``carbontracker top [RUN]``: what is drawn right now, by device, refreshed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carbontracker.report.watching import View
+    from carbontracker.session import Session
+
+USAGE_ERROR = 2
+LEAST_INTERVAL_S = 0.1
+
+EXAMPLES = """\
+examples:
+  carbontracker top
+  carbontracker top --seconds 60 --json | jq .total.watts
+  carbontracker top 0b21          # a run that goes on: the beginning of its id, or its file
+  carbontracker top logs --once
+
+Without RUN this machine is sampled from now on. With RUN, joules, grams and prediction are those of
+its record, which grows with every epoch, and the power is measured beside it if it runs here.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Show the table until it is interrupted, or for so long as was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker top",
+        description="Show power, energy and emissions while they happen.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", nargs="?", metavar="RUN", help="file, directory or id of a record")
+    parser.add_argument("--once", action="store_true", help="one table, then leave")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--seconds", type=float, metavar="S", help="leave after so long")
+    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="default 1")
+    parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
+    given = parser.parse_args(arguments)
+
+    from carbontracker.location import UnknownLocation
+    from carbontracker.reading import NoSuchRun
+
+    try:
+        with _views(given) as view:
+            _show(view, given)
+    except (NoSuchRun, UnknownLocation, ValueError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        pass  # how one leaves
+    except BrokenPipeError:
+        # Nobody reads on; what is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
+    from carbontracker.report import watching
+
+    interval_s = max(LEAST_INTERVAL_S, given.interval)
+    end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
+    in_place = not given.json and not given.once and sys.stdout.isatty()
+    shown = 0
+    while True:
+        time.sleep(min(interval_s, max(0.0, end_s - time.monotonic())))
+        now = view()
+        text = json.dumps(watching.as_json(now)) if given.json else watching.table(now)
+        if in_place:
+            text = _fitting(text)
+            text = f"\x1b[{shown}F\x1b[J{text}" if shown else text
+        elif shown and not given.json:
+            text = f"\n{text}"
+        print(text, flush=True)
+        shown = len(text.splitlines())
+        if given.once or not now.goes_on or time.monotonic() >= end_s:
+            return
+
+
+def _fitting(text: str) -> str:
+    """Cut lines to the width of the terminal: one that wraps would be two to go back over."""
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(line[:columns] for line in text.splitlines())
+
+
+@contextmanager
+def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
+    """Yield what makes the view of each moment."""
+    from carbontracker.session import Config, acquire, release
+
+    attached = _Attached(given.run) if given.run is not None else None
+    if attached is not None and not attached.run.running:
+        yield lambda: attached.view(None)
+        return
+    session = acquire(Config.from_environment())
+    try:
+        if attached is None:
+            yield _of_machine(session, given.location)
+        else:
+            yield lambda: attached.view(session)
+    finally:
+        release(session)
+
+
+def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
+    from carbontracker.pricing import make_pricing
+    from carbontracker.report.watching import view_of_machine
+    from carbontracker.vitals import Pulse
+
+    pricing = make_pricing(location)
+    pulse = Pulse(session, session.mark(), lambda: pricing)
+    return lambda: view_of_machine(pulse.take())
+
+
+class _Attached:
+    """A run that is read again whenever its file has grown."""
+
+    def __init__(self, path: str) -> None:
+        from carbontracker.reading import read_run
+
+        self.run = read_run(path)
+        self._size = self.run.path.stat().st_size
+
+    def view(self, session: Session | None) -> View:
+        """Return the view of now; a session tells the power beside the run, if that goes on."""
+        from carbontracker.report.watching import view_of_run
+        from carbontracker.vitals import watts_of
+
+        self._refresh()
+        now_s = (datetime.now(timezone.utc) - self.run.started).total_seconds()
+        beside = watts_of(session) if session is not None and self.run.running else None
+        return view_of_run(self.run, now_s, beside)
+
+    def _refresh(self) -> None:
+        from carbontracker.reading import read_runs
+
+        size = self.run.path.stat().st_size
+        if size == self._size:
+            return
+        self._size = size
+        for run in read_runs(self.run.path):
+            if run.id == self.run.id:
+                self.run = run

@@ -1,0 +1,91 @@
+"""A run as a piece of HTML for notebooks: self-contained, in the notebook's own colours."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+from carbontracker.report import oldformat, text
+from carbontracker.report.watching import figure_with_unit
+from carbontracker.vitals import Pulse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.footprint import Footprint
+    from carbontracker.run import Result, Run
+    from carbontracker.window import Energy
+
+# Text, lines and bars take the colour of the text around them, so that light and dark are right.
+_STYLE = (
+    ".carbontracker{max-width:46em}"
+    ".carbontracker table{border-collapse:collapse;background:none;color:inherit;font:inherit;"
+    "font-variant-numeric:tabular-nums}"
+    ".carbontracker caption{text-align:left;font-weight:bold;padding:0 0 .3em}"
+    ".carbontracker th,.carbontracker td{padding:.15em .9em .15em 0;text-align:right;"
+    "background:none;border:0}"
+    ".carbontracker th:first-child,.carbontracker td:last-child{text-align:left}"
+    ".carbontracker thead th{border-bottom:1px solid currentColor}"
+    ".carbontracker tr.total td,.carbontracker tr.total th{border-top:1px solid currentColor}"
+    ".carbontracker p{margin:.4em 0}"
+)
+
+
+def tracker_html(result: Result | None, run: Run | None) -> str:
+    """Return a tracker: its result, or how it stands."""
+    if result is not None:
+        return result_html(result)
+    if run is None:
+        return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
+    vitals = Pulse(run.session, run.began_mark, lambda: run.pricing).take()
+    caption = f"Monitoring for {oldformat.timestring(vitals.seconds)}"
+    rows = list(_rows(vitals.energy, vitals.footprint))
+    return _page(caption, rows, [text.price_line(vitals.footprint)])
+
+
+def result_html(result: Result) -> str:
+    """Return the result of a training."""
+    caption = f"{result.finished_epochs} epoch(s) in {oldformat.timestring(result.seconds)}"
+    notes = [text.price_line(result.footprint)]
+    if result.forecast is not None:
+        predicted = result.forecast
+        energy = figure_with_unit(predicted.footprint.kwh * 1e3, "Wh")
+        grams = figure_with_unit(predicted.footprint.gco2eq, "g")
+        notes.append(
+            f"Predicted after {predicted.prediction.after_epochs} epoch(s) for "
+            f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
+            f"{oldformat.timestring(predicted.prediction.seconds)}"
+        )
+    return _page(caption, list(_rows(result.energy, result.footprint)), notes)
+
+
+def _rows(energy: Energy, footprint: Footprint) -> Iterator[tuple[str, ...]]:
+    grams_per_joule = footprint.gco2eq / energy.joules if energy.joules > 0 else math.nan
+    for name, part in {**energy.by_device, "total": energy}.items():
+        yield (
+            name,
+            figure_with_unit(part.joules, "J"),
+            f"± {figure_with_unit(part.error_joules, 'J')}",
+            figure_with_unit(part.joules * grams_per_joule, "g"),
+            part.quality,
+        )
+
+
+def _page(caption: str, rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -> str:
+    heads = ("device", "energy", "95 %", "CO2eq", "known as")
+    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
+    body = "".join(map(_row, rows))
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return (
+        f'<div class="carbontracker"><style>{_STYLE}</style>'
+        f"<table><caption>Carbontracker: {escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}</div>"
+    )
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    name, *rest = map(escape, cells)
+    kind = ' class="total"' if name == "total" else ""
+    figures = "".join(f"<td>{cell}</td>" for cell in rest)
+    return f'<tr{kind}><th scope="row">{name}</th>{figures}</tr>'

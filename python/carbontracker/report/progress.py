@@ -1,0 +1,133 @@
+"""How far a training is and what it costs, in a terminal or a notebook, beside others' bars.
+
+In a terminal the line is drawn once a second by a thread of its own, on standard error, with the
+cursor back at its beginning: whatever the training prints takes its place. While tqdm has bars
+there is one line an epoch, put above them by ``tqdm.write``. In a notebook one display is renewed
+every epoch. Elsewhere, in a log file say, nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.report.watching import training_line
+from carbontracker.vitals import Pulse
+
+if TYPE_CHECKING:
+    from carbontracker.run import Epoch, Result, Run
+
+RENEWED_S = 1.0
+_WIPE = "\r\x1b[K"
+
+
+class Progress:
+    """A follower that shows progress.
+
+    Args:
+        epochs: how many there will be.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._done = 0
+        self._epoch_seconds = 0.0
+        self._pulse: Pulse | None = None
+        self._display: Any = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, run: Run) -> None:
+        """Look where the line goes."""
+        self._pulse = Pulse(run.session, run.began_mark, lambda: run.pricing)
+        self._display = _notebook_display()
+        if self._display is None and _is_terminal():
+            self._thread = threading.Thread(
+                target=self._renew, name="carbontracker-progress", daemon=True
+            )
+            self._thread.start()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Show the state after an epoch."""
+        if epoch.finished:
+            self._done += 1
+            self._epoch_seconds += epoch.seconds
+        if self._display is not None:
+            self._display.update({"text/plain": self._line()}, raw=True)
+        elif self._thread is not None:
+            if (write := _tqdm_write()) is not None:
+                write(self._line(), file=sys.stderr)
+            else:
+                _put(_WIPE)  # a prediction may follow, on a clean line
+
+    def end(self, _: Result) -> None:
+        """Leave the line: what follows is the result."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop drawing, and wipe the line away."""
+        self._ended.set()
+        if self._thread is None or self._thread is threading.current_thread():
+            return
+        self._thread.join(timeout=1.0)
+        self._thread = None
+        if _tqdm_write() is None:
+            _put(_WIPE)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEWED_S):
+            if _tqdm_write() is None:
+                line = self._line()[: _columns() - 1]
+                _put(f"{_WIPE}{line}\r")
+
+    def _line(self) -> str:
+        if self._pulse is None:
+            return ""
+        left_s = None
+        if self._done:
+            left_s = max(0, self._epochs - self._done) * self._epoch_seconds / self._done
+        return training_line(self._pulse.take(), self._done, self._epochs, left_s)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except (AttributeError, ValueError):  # closed, or something else in its place
+        return False
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (AttributeError, OSError, ValueError):
+        return 80
+
+
+def _put(text: str) -> None:
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _tqdm_write() -> Any:
+    """Return ``tqdm.write`` while tqdm has bars; None if it has none or was never loaded."""
+    for name in ("tqdm.std", "tqdm"):
+        bar = getattr(sys.modules.get(name), "tqdm", None)
+        if bar is not None:
+            # Its register of bars on show; asked only, and only if it is there.
+            return bar.write if len(getattr(bar, "_instances", ())) else None
+    return None
+
+
+def _notebook_display() -> Any:
+    """Return a display to renew, in a notebook; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from IPython.display import display
+
+    return display({"text/plain": ""}, raw=True, display_id=True)

@@ -1,0 +1,1 @@
+"""Figures of a run for other programs, while it goes on: Prometheus and OpenTelemetry."""

@@ -1,0 +1,325 @@
+"""A run in notebooks, plots and terminals: self-contained, escaped, and in nobody's way."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carbontracker.report.notebook import result_html, tracker_html
+from carbontracker.tracker import CarbonTracker
+from carbontracker.window import MISSING, Energy
+from tests.support.programs import DEVICES, PRELUDE, TIMEOUT_S, hide_sensors, python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from carbontracker.run import Result
+
+
+@pytest.fixture(autouse=True)
+def only_simulated_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    monkeypatch.setenv("CARBONTRACKER_LOCATION", "DK")
+
+
+def made(epochs: int = 3, **arguments: Any) -> CarbonTracker:
+    return CarbonTracker(epochs, verbose=0, record=False, **{**DEVICES, **arguments})
+
+
+def trained(epochs: int = 3) -> Result:
+    tracker = made(epochs)
+    for _ in range(epochs):
+        tracker.epoch_start()
+        tracker.epoch_end()
+    assert tracker.result is not None
+    return tracker.result
+
+
+# ---- HTML ----------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a piece of HTML; complains if tags do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1] != "style":
+            self.texts.append(data)
+
+
+def test_a_tracker_shows_itself_while_it_monitors_and_after() -> None:
+    tracker = made()
+    running = Page(tracker._repr_html_()).texts
+    assert running[0].startswith("Carbontracker: Monitoring for 0:00:0")
+    assert {"gpu:0", "cpu:0", "total"} <= set(running)
+    for _ in range(3):
+        tracker.epoch_start()
+        tracker.epoch_end()
+    ended = Page(tracker._repr_html_()).texts
+    assert ended[0].startswith("Carbontracker: 3 epoch(s) in 0:00:0")
+    assert any(text.startswith("Predicted after 1 epoch(s) for 3: ") for text in ended)
+    assert any("gCO2eq/kWh (Denmark" in text for text in ended)
+    assert tracker.result is not None
+    assert tracker.result._repr_html_() == tracker._repr_html_()
+
+
+def test_a_tracker_that_does_not_monitor_shows_that() -> None:
+    assert "Not monitored" in Page(tracker_html(None, None)).texts[0]
+
+
+def test_it_needs_nothing_from_elsewhere_and_runs_no_script() -> None:
+    html = result_html(trained())
+    page = Page(html)
+    assert page.tags <= {
+        "div",
+        "style",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "p",
+    }
+    assert page.attributes <= {"class", "scope"}
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "http" not in html
+
+
+def test_it_takes_its_colours_from_the_notebook() -> None:
+    style = re.findall(r"<style>(.*)</style>", result_html(trained()))[0]
+    assert not re.search(r"#[0-9a-f]{3}|rgb|hsl|white|black", style)
+    assert "currentColor" in style
+    assert "color:inherit" in style  # tables would not, in pages without a doctype
+    assert all(rule.strip().startswith(".carbontracker") for rule in style.split("}") if rule)
+
+
+def test_names_are_escaped() -> None:
+    result = trained()
+    odd = "<script>alert('1')</script>&"
+    part = Energy(1.0, 0.1, 1.0, "<b>", 1.0)
+    html = result_html(replace(result, energy=Energy.of(part, {odd: part}, {})))
+    page = Page(html)
+    assert odd in page.texts
+    assert "<b>" in page.texts
+    assert "script" not in page.tags
+
+
+def test_what_is_missing_is_no_zero() -> None:
+    html = result_html(replace(trained(), energy=MISSING))
+    cells = re.findall(r"<td>([^<]*)</td>", html)
+    assert cells == ["-", "± -", "-", "missing"]
+
+
+# ---- plots ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs carbontracker[plot]")
+def test_a_plot_has_the_energy_of_each_epoch_and_its_emissions(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    result = trained()
+    figure = result.plot()
+    above, below = figure.axes
+    heights: dict[float, float] = {}
+    for bar in above.patches:
+        middle = bar.get_x() + bar.get_width() / 2
+        heights[middle] = heights.get(middle, 0.0) + bar.get_height()
+    expected = {float(epoch.index): epoch.energy.joules for epoch in result.epochs}
+    assert heights == {index: pytest.approx(joules) for index, joules in expected.items()}
+    actual, predicted = below.get_lines()
+    assert list(actual.get_xdata()) == [1, 2, 3]
+    assert actual.get_ydata()[-1] == pytest.approx(result.footprint.gco2eq)
+    assert result.forecast is not None
+    assert predicted.get_ydata()[-1] == result.forecast.footprint.gco2eq
+    figure.savefig(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    plt.close(figure)
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs carbontracker[plot]")
+def test_a_plot_of_nothing_is_empty_and_no_error() -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tracker = made()
+    tracker.stop()
+    assert tracker.result is not None
+    figure = tracker.result.plot()
+    assert not figure.axes[0].patches
+    assert math.isnan(MISSING.joules)
+    plt.close(figure)
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is not None, reason="matplotlib is installed")
+def test_a_plot_says_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'carbontracker\[plot\]'"):
+        trained().plot()
+
+
+# ---- the progress line ---------------------------------------------------------------------
+
+SHOWN = f"""\
+{PRELUDE}
+import carbontracker.report.progress as progress
+progress.RENEWED_S = 0.1
+tracker = CarbonTracker(3, progress=True, verbose=0, record=False, **DEVICES)
+"""
+PLAIN = (
+    SHOWN
+    + """\
+for epoch in range(3):
+    tracker.epoch_start()
+    time.sleep(0.3)
+    print("training's own", file=sys.stderr)
+    tracker.epoch_end()
+"""
+)
+BARS = (
+    SHOWN
+    + """\
+from tqdm import tqdm
+for epoch in tqdm(range(3), desc="epochs"):
+    tracker.epoch_start()
+    time.sleep(0.3)
+    tracker.epoch_end()
+"""
+)
+LINE = re.compile(
+    r"carbontracker: epoch (\d)/3, 0:00:0\d(?:, 0:00:0\d to go)?, [\d.]+ W, [\d.]+ m?J, "
+    r"[\d.]+ [mµ]?g CO2eq"
+)
+
+
+def in_terminal(program: str) -> str:
+    """Return what a program writes to standard error, which is a terminal."""
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=inner,
+    ) as process:
+        os.close(inner)
+        parts = []
+        while True:
+            try:
+                part = os.read(outer, 65_536)
+            except OSError:  # how Linux says that nobody is there any more
+                break
+            if not part:
+                break
+            parts.append(part)
+        process.wait(timeout=TIMEOUT_S)
+    os.close(outer)
+    assert process.returncode == 0
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+class Screen:
+    """What is left on a terminal in the end: lines, carriage returns, and erasing to the right."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = [""]
+        column = 0
+        for token in re.findall(r"\x1b\[\d*[A-Z]|[^\x1b]", text):
+            if token == "\n":
+                self.lines.append("")
+                column = 0
+            elif token == "\r":
+                column = 0
+            elif token == "\x1b[K":
+                self.lines[-1] = self.lines[-1][:column]
+            elif token == "\x1b[A":
+                raise AssertionError("one bar goes back over no line")
+            else:
+                line = self.lines[-1].ljust(column)
+                self.lines[-1] = line[:column] + token + line[column + 1 :]
+                column += 1
+
+
+def test_a_terminal_shows_a_line_that_is_wiped_away_in_the_end() -> None:
+    shown = in_terminal(PLAIN)
+    drawn = [match[1] for match in LINE.finditer(shown)]
+    assert len(drawn) >= 3
+    assert drawn == sorted(drawn)
+    left = [line.rstrip() for line in Screen(shown).lines if line.strip()]
+    assert [line[: len("training's own")] for line in left] == ["training's own"] * 3
+
+
+@pytest.mark.skipif(find_spec("tqdm") is None, reason="needs tqdm")
+def test_beside_the_bars_of_tqdm_there_is_a_line_an_epoch() -> None:
+    shown = in_terminal(BARS)
+    left = [line for line in Screen(shown).lines if line.strip()]
+    *lines, bar = left
+    assert bar.startswith("epochs: 100%")
+    assert [LINE.fullmatch(line.rstrip()) is not None for line in lines] == [True] * 3
+    assert [line[len("carbontracker: epoch ")] for line in lines] == ["1", "2", "3"]
+
+
+def test_without_a_terminal_nothing_is_written() -> None:
+    done = python(PLAIN)
+    assert done.returncode == 0
+    assert done.stderr == "training's own\n" * 3
+
+
+@pytest.mark.skipif(
+    find_spec("nbclient") is None or find_spec("ipykernel") is None,
+    reason="needs nbclient and ipykernel",
+)
+@pytest.mark.filterwarnings("ignore")  # of the notebook's own machinery
+def test_a_real_notebook_shows_progress_and_result() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    loop = (
+        "for epoch in range(3):\n    tracker.epoch_start()\n    time.sleep(0.1)\n"
+        "    tracker.epoch_end()"
+    )
+    cells = [nbformat.v4.new_code_cell(text) for text in (SHOWN, loop, "tracker")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(book, timeout=TIMEOUT_S, kernel_name="python3").execute()
+    shown = [one["data"] for one in book.cells[0].outputs if one.output_type == "display_data"]
+    assert len(shown) == 1
+    line = LINE.fullmatch(shown[0]["text/plain"])
+    assert line is not None
+    assert line[1] == "3"
+    (result,) = book.cells[2].outputs
+    assert "Carbontracker: 3 epoch(s)" in result["data"]["text/html"]

@@ -1,0 +1,484 @@
+"""Figures for other programs: a real Prometheus server and a real OTLP receiver read them right."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from carbontracker.pricing import make_pricing
+from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.telemetry.address import address
+from carbontracker.telemetry.exposition import exposition, metric_name
+from carbontracker.telemetry.metrics import METRICS, Gauge, Metric
+from carbontracker.tracker import CarbonTracker
+from carbontracker.vitals import Pulse
+from tests.support.observing import (
+    Machine,
+    fetched,
+    free_port,
+    otlp_receiver,
+    patiently,
+    prometheus,
+    waving_machine,
+)
+from tests.support.programs import (
+    CPU_WATTS,
+    DEVICES,
+    GPU_WATTS,
+    TIMEOUT_S,
+    WATTS,
+    hide_sensors,
+    read_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = re.compile(r"([a-z0-9_]+)(?:\{(.*)\})? (\S+)")
+LABEL = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"')
+
+
+def parsed(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return every sample of a scrape by name and labels."""
+    assert text.endswith("\n")
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        match = SAMPLE.fullmatch(line)
+        assert match is not None, line
+        found[match[1], frozenset(LABEL.findall(match[2] or ""))] = float(match[3])
+    return found
+
+
+def of(found: dict[Any, float], name: str, **labels: str) -> float:
+    return found[f"carbontracker_{name}", frozenset(labels.items())]
+
+
+GPU = {"device": "gpu:0", "kind": "gpu", "source": "modelled"}
+CPU = {"device": "cpu:0", "kind": "cpu", "source": "modelled"}
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Return arguments for a tracker on simulated devices only, in Denmark."""
+    hide_sensors(monkeypatch, tmp_path)
+    return {"verbose": 0, "location": "DK", "pue": 1.25, **DEVICES}
+
+
+# ---- the page ------------------------------------------------------------------------------
+
+
+def test_a_scrape_says_what_the_run_is_at(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(4, prometheus=port, **simulated)
+    tracker.epoch_start()
+    time.sleep(0.2)
+    tracker.epoch_end()
+    found = parsed(fetched(f"http://127.0.0.1:{port}/metrics"))
+    seconds = of(found, "running_seconds_total")
+    assert of(found, "energy_joules_total", **GPU) == pytest.approx(GPU_WATTS * seconds, rel=0.1)
+    assert of(found, "energy_joules_total", **CPU) == pytest.approx(CPU_WATTS * seconds, rel=0.1)
+    assert of(found, "power_watts", **GPU) == pytest.approx(GPU_WATTS)
+    assert of(found, "power_watts", **CPU) == pytest.approx(CPU_WATTS)
+    assert of(found, "epochs_total") == 1
+    assert of(found, "pue_ratio") == 1.25
+    grams_per_joule = 1.25 * of(found, "carbon_intensity_grams_per_kwh") / 3.6e6
+    for device in (GPU, CPU):
+        joules = of(found, "energy_joules_total", **device)
+        grams = of(found, "co2eq_grams_total", **device)
+        assert grams == pytest.approx(joules * grams_per_joule)
+    run = tracker._run
+    assert run is not None
+    assert run.forecast is not None
+    predicted = of(found, "predicted_energy_joules")
+    assert predicted == run.forecast.prediction.joules
+    assert of(found, "predicted_co2eq_grams") == pytest.approx(predicted * grams_per_joule)
+    version = {"version": str(read_record(Path(os.environ["CARBONTRACKER_DIR"]))[0]["version"])}
+    assert of(found, "build_info", **version) == 1
+    tracker.stop()
+    with pytest.raises(URLError):
+        fetched(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_every_scrape_is_new_and_never_goes_back(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=str(port), **simulated)
+    scrapes = [parsed(fetched(f"http://127.0.0.1:{port}/metrics")) for _ in range(20)]
+    for name in (f"carbontracker_{one}_total" for one in ("energy_joules", "co2eq_grams")):
+        for labels in (GPU, CPU):
+            values = [scrape[name, frozenset(labels.items())] for scrape in scrapes]
+            assert values == sorted(values)
+            assert values[-1] > values[0]
+    tracker.stop()
+
+
+def test_types_names_and_units_are_prometheus_own(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    text = fetched(f"http://127.0.0.1:{port}/metrics?collect[]=all")
+    tracker.stop()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    assert kinds["carbontracker_energy_joules_total"] == "counter"
+    assert kinds["carbontracker_power_watts"] == "gauge"
+    assert {name.endswith("_total") for name, kind in kinds.items() if kind == "counter"} == {True}
+    assert {name.endswith("_total") for name, kind in kinds.items() if kind == "gauge"} == {False}
+    assert set(re.findall(r"^# HELP (\S+)", text, re.MULTILINE)) == set(kinds)
+
+
+def test_only_the_metrics_are_served(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    with pytest.raises(HTTPError, match="404") as refusal:
+        fetched(f"http://127.0.0.1:{port}/")
+    refusal.value.close()
+    tracker.stop()
+
+
+def test_labels_and_help_are_escaped() -> None:
+    odd = Metric("odd", "watts", False, "two\nlines \\", lambda _: iter(()))
+    text = exposition([(odd, [((("device", 'a "b" \\ c\nd'),), 1.5)])])
+    head, kind, sample, *_ = text.splitlines()
+    assert head == r"# HELP carbontracker_odd_watts two\nlines \\"
+    assert kind == "# TYPE carbontracker_odd_watts gauge"
+    assert sample == r'carbontracker_odd_watts{device="a \"b\" \\ c\nd"} 1.5'
+
+
+def test_what_is_missing_is_left_out_and_not_zero(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    session = acquire(Config.from_environment(kinds=("gpu",)))
+    pricing = make_pricing("DK")
+    try:
+        read = Gauge(Pulse(session, session.mark(), lambda: pricing)).read()
+    finally:
+        release(session)
+    points = {metric_name(metric): values for metric, values in read}
+    assert points["carbontracker_energy_joules_total"] == []
+    assert points["carbontracker_co2eq_grams_total"] == []
+    assert points["carbontracker_power_watts"] == []
+
+
+# ---- where it stands -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (9095, ("127.0.0.1", 9095)),
+        ("9095", ("127.0.0.1", 9095)),
+        ("0.0.0.0:9095", ("0.0.0.0", 9095)),
+        ("node7:0", ("node7", 0)),
+        ("[::1]:9095", ("::1", 9095)),
+    ],
+)
+def test_it_stands_on_loopback_unless_a_host_is_named(
+    given: int | str, expected: tuple[str, int]
+) -> None:
+    assert address(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", ":9095", "host:", "host", "65536", "-1", -1, "9 095", True])
+def test_an_address_that_cannot_be_is_refused_at_once(
+    given: Any, simulated: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="neither a port nor HOST:PORT"):
+        CarbonTracker(1, prometheus=given, **simulated)
+
+
+def test_loopback_only(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", port))  # taken, if it listened on every address
+    tracker.stop()
+
+
+def test_on_the_loopback_of_ipv6(simulated: dict[str, Any]) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            port = probe.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    tracker = CarbonTracker(1, prometheus=f"[::1]:{port}", **simulated)
+    assert "energy_joules_total" in fetched(f"http://[::1]:{port}/metrics")
+    tracker.stop()
+
+
+def test_a_port_in_use_is_said_once_and_the_training_goes_on(
+    simulated: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        tracker = CarbonTracker(1, prometheus=port, **simulated)
+        tracker.epoch_start()
+        tracker.epoch_end()
+    assert tracker.result is not None
+    assert tracker.result.finished_epochs == 1
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert f"127.0.0.1:{port}: Address already in use" in warning
+
+
+def test_a_port_is_free_again_after_the_run(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    for _ in range(3):
+        tracker = CarbonTracker(1, prometheus=port, **simulated)
+        assert "energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
+        tracker.stop()
+
+
+def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    with socket.create_connection(("127.0.0.1", port)):
+        assert "energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
+    tracker.stop()
+
+
+def test_a_forked_child_neither_serves_nor_holds_the_port(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        tracker.stop()
+        with socket.socket() as again:
+            again.bind(("127.0.0.1", port))
+            again.listen()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_without_the_argument_there_is_no_socket(simulated: dict[str, Any]) -> None:
+    before = _sockets()
+    tracker = CarbonTracker(1, **simulated)
+    assert _sockets() == before
+    tracker.stop()
+    program = (
+        "import sys\nfrom carbontracker.tracker import CarbonTracker\n"
+        f"CarbonTracker(1, record=False, **{simulated!r}).stop()\n"
+        "assert 'http.server' not in sys.modules and 'socketserver' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=TIMEOUT_S)
+
+
+def _sockets() -> set[str]:
+    held = set()
+    for one in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(one.readlink())
+        except OSError:
+            continue  # the folder's own
+        held |= {target} if target.startswith("socket:") else set()
+    return held
+
+
+# ---- counters that are honest --------------------------------------------------------------
+
+
+def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
+    config = Config(
+        root=str(tmp_path),
+        nvml_library="none.so",
+        simulated=(Simulated("gpu", "A", "constant:100"), Simulated("cpu", "B", "constant:50")),
+    )
+    session, pricing = acquire(config), make_pricing("DK")
+    pulse = Pulse(session, session.mark(), lambda: pricing)
+    time.sleep(0.05)
+    try:
+        vitals = pulse.take()
+    finally:
+        release(session)
+    for metric in METRICS:
+        if metric.name not in {"energy", "co2eq"}:
+            continue
+        whole = vitals.energy.joules if metric.name == "energy" else vitals.footprint.gco2eq
+        assert sum(value for _, value in metric.points(vitals)) == pytest.approx(whole)
+    assert vitals.watts == pytest.approx(150.0)
+
+
+# ---- a real Prometheus server --------------------------------------------------------------
+
+GPU_WAVE = "square:100,400,1,0.5"
+CPU_WAVE = "sine:120,60,0.8"
+
+
+@contextmanager
+def wrapped(machine: Machine, *options: str) -> Iterator[None]:
+    """Run ``carbontracker run`` around a program that sleeps."""
+    command = [sys.executable, "-m", "carbontracker", "run", "--quiet", "--no-record", *options]
+    command += ["--location", "DK", "--pue", "1.5", "--intensity", "200", "--", "sleep", "600"]
+    with subprocess.Popen(command, env=os.environ | machine.environment) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def test_prometheus_rate_is_the_simulated_power(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        waving_machine(tmp_path, GPU_WAVE, CPU_WAVE) as machine,
+        prometheus(tmp_path, port) as server,
+        wrapped(machine, "--prometheus", str(port)),
+    ):
+        raw = "carbontracker_energy_joules_total"
+
+        def long_enough() -> bool:
+            found = server.query(f"{raw}[30s]")
+            return len(found) == 2 and min(len(one["values"]) for one in found) >= 26
+
+        patiently(long_enough)
+        now_s = time.time()
+        samples = {
+            one["metric"]["device"]: one["values"] for one in server.query(f"{raw}[12s]", now_s)
+        }
+        rates = server.query(f"rate({raw}[12s])", now_s)
+        grams = server.query("sum(rate(carbontracker_co2eq_grams_total[12s]))", now_s)
+    labels = {tuple(sorted(one["metric"].items())) for one in rates}
+    assert {dict(one)["source"] for one in labels} == {"measured"}
+    assert {(dict(one)["device"], dict(one)["kind"]) for one in labels} == {
+        ("gpu:0", "gpu"),
+        ("cpu:0", "cpu"),
+    }
+    total = 0.0
+    for one in rates:
+        device, rate = one["metric"]["device"], float(one["value"][1])
+        values = samples[device]
+        true = machine.watts(device, values[0][0], values[-1][0])
+        print(f"{device}: rate() {rate:.3f} W, simulated {true:.3f} W, {rate / true - 1:+.3%}")
+        assert rate == pytest.approx(true, rel=0.01)
+        total += rate
+    assert float(grams[0]["value"][1]) == pytest.approx(total * 1.5 * 200 / 3.6e6, rel=1e-6)
+
+
+def test_prometheus_own_linter_has_no_complaints(simulated: dict[str, Any]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool here: apt-get install prometheus")
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    text = fetched(f"http://127.0.0.1:{port}/metrics")
+    tracker.stop()
+    checked = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_the_dashboard_asks_only_for_metrics_that_there_are(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    text = fetched(f"http://127.0.0.1:{port}/metrics")
+    tracker.stop()
+    there = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    dashboard = json.loads((ROOT / "examples" / "grafana-dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    names = {name for one in asked for name in re.findall(r"carbontracker_[a-z0-9_]+", one)}
+    assert names
+    assert names <= there
+
+
+# ---- a real OTLP receiver ------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK's own affairs
+def test_otlp_receives_what_was_measured(simulated: dict[str, Any]) -> None:
+    with otlp_receiver() as receiver:
+        tracker = CarbonTracker(1, otlp=receiver.url, **simulated)
+        tracker.epoch_start()
+        time.sleep(0.3)
+        tracker.epoch_end()
+    assert tracker.result is not None
+    assert receiver.content_types == ["/v1/metrics application/x-protobuf"]  # one push, at the end
+    by_device = {
+        labels["device"]: (labels, v) for labels, v, _ in receiver.points("carbontracker.energy")
+    }
+    seconds = receiver.points("carbontracker.running")[0][1]
+    for device, watts in (("gpu:0", GPU_WATTS), ("cpu:0", CPU_WATTS)):
+        labels, joules = by_device[device]
+        assert labels == {"device": device, "kind": device[:3], "source": "modelled"}
+        assert joules == pytest.approx(watts * seconds, rel=0.01)
+    assert sum(joules for _, joules in by_device.values()) >= tracker.result.energy.joules * 0.99
+    metric = receiver.points("carbontracker.energy")[0][2]
+    assert (metric.unit, metric.sum.is_monotonic) == ("J", True)
+    assert receiver.points("carbontracker.power")[0][2].unit == "W"
+    assert sum(v for _, v, _ in receiver.points("carbontracker.power")) == pytest.approx(WATTS)
+    assert receiver.points("carbontracker.epochs")[0][1] == 1
+    names = {
+        one.key: one.value.string_value
+        for one in receiver.requests[0].resource_metrics[0].resource.attributes
+    }
+    assert names["service.name"].startswith("carbontracker")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_otlp_pushes_on_the_way_and_counts_up(
+    simulated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        tracker = CarbonTracker(1, otlp=True, **simulated)
+        patiently(lambda: len(receiver.requests) >= 3)
+        tracker.stop()
+    for name in ("carbontracker.energy", "carbontracker.co2eq"):
+        points = receiver.points(name)
+        values = [value for labels, value, _ in points if labels["device"] == "gpu:0"]
+        assert len(values) >= 3
+        assert values == sorted(values)
+        assert values[-1] > values[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_otlp_without_a_receiver_costs_seconds_at_most(simulated: dict[str, Any]) -> None:
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http", reason="needs carbontracker[otlp]"
+    )
+    tracker = CarbonTracker(1, otlp=f"http://127.0.0.1:{free_port()}", **simulated)
+    tracker.epoch_start()
+    tracker.epoch_end()
+    assert tracker.result is not None
+
+
+def test_otlp_says_what_to_install(
+    simulated: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        import opentelemetry.sdk  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("the extra is installed")
+    tracker = CarbonTracker(1, otlp=True, **simulated)
+    assert "pip install 'carbontracker[otlp]'" in caplog.text
+    tracker.epoch_start()
+    tracker.epoch_end()
+    assert tracker.result is not None

@@ -1,0 +1,274 @@
+"""``carbontracker top``: what is drawn right now, of this machine and of a run that is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.observing import patiently, waving_machine
+from tests.support.programs import (
+    CPU_WATTS,
+    GPU_WATTS,
+    PRELUDE,
+    TIMEOUT_S,
+    WATTS,
+    hide_sensors,
+    record_file,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TOP = [sys.executable, "-m", "carbontracker", "top"]
+
+
+def top(
+    *arguments: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TOP, *arguments],
+        env={**os.environ, **(variables or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+# ---- this machine --------------------------------------------------------------------------
+
+
+def test_it_samples_by_itself(tmp_path: Path) -> None:
+    asked = ["--seconds", "3", "--interval", "1", "--json", "--location", "DK"]
+    with waving_machine(tmp_path, "constant:250", "constant:100") as machine:
+        done = top(*asked, variables=machine.environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    views = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [round(view["seconds"]) for view in views] == [1, 2, 3]
+    for view in views:
+        seconds, devices, total = view["seconds"], view["devices"], view["total"]
+        for name, watts in (("gpu:0", 250.0), ("cpu:0", 100.0)):
+            assert devices[name]["watts"] == pytest.approx(watts, rel=0.03)
+            assert devices[name]["joules"] == pytest.approx(watts * seconds, rel=0.05)
+            assert devices[name]["quality"] == "measured"
+            assert devices[name]["readings_per_second"] > 1
+        assert total["watts"] == pytest.approx(350.0, rel=0.03)
+        assert total["joules"] == pytest.approx(sum(one["joules"] for one in devices.values()))
+        grams_per_joule = view["pue"] * view["gco2eq_per_kwh"] / 3.6e6
+        assert total["gco2eq"] == pytest.approx(total["joules"] * grams_per_joule)
+        hourly = view["forecast"]["gco2eq_per_hour"]
+        assert hourly == pytest.approx(total["watts"] * 3600 * grams_per_joule)
+
+
+def test_a_table_without_a_terminal_is_plain_text(tmp_path: Path) -> None:
+    with waving_machine(tmp_path, "constant:250", "constant:100") as machine:
+        done = top("--once", "--location", "DK", variables=machine.environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    heading, head, *rows = done.stdout.splitlines()
+    assert heading == "carbontracker: this machine, 0:00:01"
+    assert head.split() == ["device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality"]
+    assert [row.split()[0] for row in rows[:3]] == ["gpu:0", "cpu:0", "total"]
+    assert rows[0].endswith("NVIDIA A100-SXM4-80GB")
+    assert re.fullmatch(r"114\.\d gCO2eq/kWh, PUE 1\.58 in CO2eq", rows[3])
+    assert re.fullmatch(r"at this power [\d.]+ Wh and [\d.]+ g an hour", rows[4])
+
+
+def test_where_nothing_can_be_read_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    done = top("--once", "--interval", "0.1")
+    assert done.returncode == 0
+    assert "nothing can be read here: `carbontracker sensors` says why" in done.stdout
+    view = json.loads(top("--once", "--json", "--interval", "0.1").stdout)
+    assert view["total"]["watts"] is None
+    assert view["total"]["joules"] is None
+    assert view["devices"] == {}
+
+
+def test_in_a_terminal_it_draws_over_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    outer, inner = pty.openpty()
+    with subprocess.Popen(
+        [*TOP, "--seconds", "0.5", "--interval", "0.1"],
+        stdin=subprocess.DEVNULL,
+        stdout=inner,
+        env={**os.environ, "COLUMNS": "60"},
+    ) as process:
+        os.close(inner)
+        shown = _all_of(outer)
+    assert process.returncode == 0
+    back = re.findall(r"\x1b\[(\d+)F\x1b\[J", shown)
+    blocks = re.split(r"\x1b\[\d+F\x1b\[J", shown)
+    assert len(back) >= 2
+    assert {int(lines) for lines in back} == {block.count("\n") for block in blocks}
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 60
+
+
+def _all_of(terminal: int) -> str:
+    """Read a terminal until the other side is closed."""
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(terminal, 65_536)
+        except OSError:  # how Linux says that nobody is there any more
+            part = b""
+        if not part:
+            os.close(terminal)
+            return b"".join(parts).decode().replace("\r\n", "\n")
+        parts.append(part)
+
+
+@contextmanager
+def watching(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    hide_sensors(monkeypatch, tmp_path)
+    with subprocess.Popen(
+        [*TOP, "--interval", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("carbontracker: this machine")
+        yield process
+
+
+def test_an_interrupt_is_how_one_leaves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with watching(monkeypatch, tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_reader_that_goes_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with watching(monkeypatch, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=TIMEOUT_S) == 0
+        assert process.stderr.read() == ""
+
+
+# ---- a run ---------------------------------------------------------------------------------
+
+TRAINING = f"""\
+{PRELUDE}
+tracker = CarbonTracker(10, verbose=0, location="DK", update_interval=0.05, **DEVICES)
+for epoch in range(10):
+    tracker.epoch_start()
+    time.sleep(0.3)
+    if epoch == 2:
+        print("there", flush=True)
+        sys.stdin.readline()
+        break
+    tracker.epoch_end()
+tracker.stop()
+"""
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Yield a training in its third epoch of ten; a line lets it end."""
+    hide_sensors(monkeypatch, tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert patiently(process.stdout.readline).startswith(("there", "Using"))
+        yield process
+        process.kill()
+
+
+def once(*arguments: str) -> dict[str, Any]:
+    done = top("--once", "--json", "--interval", "0.1", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    view: dict[str, Any] = json.loads(done.stdout)
+    return view
+
+
+def reach(training: subprocess.Popen[str]) -> str:
+    """Wait until two epochs are recorded; return the id of the run."""
+    directory = Path(os.environ["CARBONTRACKER_DIR"])
+
+    def epochs() -> bool:
+        return directory.is_dir() and "prediction" in _text(directory) and _epochs(directory) == 2
+
+    patiently(epochs)
+    run_id: str = json.loads(_text(directory).splitlines()[0])["run_id"]
+    return run_id
+
+
+def _text(directory: Path) -> str:
+    return record_file(directory).read_text() if list(directory.glob("*.jsonl")) else ""
+
+
+def _epochs(directory: Path) -> int:
+    return _text(directory).count('"event":"epoch"')
+
+
+def test_it_attaches_to_a_run_that_goes_on(training: subprocess.Popen[str]) -> None:
+    run_id = reach(training)
+    view = once(run_id[:8])
+    assert view["what"] == f"{run_id} training, running"
+    assert view["forecast"]["epochs_done"] == 2
+    assert view["forecast"]["epochs_planned"] == 10
+    assert view["forecast"]["seconds"] == pytest.approx(10 * 0.3, rel=0.5)
+    assert view["forecast"]["seconds_left"] == pytest.approx(8 * 0.3, rel=0.5)
+    assert view["devices"]["gpu:0"]["watts"] == pytest.approx(GPU_WATTS, rel=0.05)
+    assert view["devices"]["cpu:0"]["watts"] == pytest.approx(CPU_WATTS, rel=0.05)
+    assert view["total"]["joules"] == pytest.approx(2 * 0.3 * WATTS, rel=0.5)
+    assert view["notes"][0].startswith("joules and grams as recorded 0:00:0")
+    assert training.stdin is not None
+    with subprocess.Popen([*TOP, run_id, "--interval", "0.1"], stdout=subprocess.PIPE) as attached:
+        assert attached.stdout is not None
+        assert b", running, " in attached.stdout.readline()
+        training.stdin.write("\n")
+        training.stdin.flush()
+        shown, _ = attached.communicate(timeout=TIMEOUT_S)
+    assert attached.returncode == 0  # it leaves when the run ends
+    assert b", finished, " in shown
+    training.wait(timeout=TIMEOUT_S)
+    ended = once(run_id[:8])
+    assert ended["what"] == f"{run_id} training, finished"
+    assert ended["total"]["watts"] is None
+    assert ended["devices"]["gpu:0"]["readings_per_second"] > 0
+    assert ended["total"]["joules"] > view["total"]["joules"]
+    assert ended["notes"] == []
+
+
+def test_of_a_run_that_was_killed_it_says_so(training: subprocess.Popen[str]) -> None:
+    run_id = reach(training)
+    training.kill()
+    training.wait(timeout=TIMEOUT_S)
+    done = top(run_id, "--once")
+    assert f"carbontracker: {run_id} training, incomplete, " in done.stdout
+    assert "it ends without run_finished: the process was killed" in done.stdout
+    assert "epoch 2 of 10" in done.stdout
+    assert "predicted in all " in done.stdout
+
+
+def test_a_run_that_there_is_not(tmp_path: Path) -> None:
+    done = top("no-such-run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("carbontracker: no record is called 'no-such-run'")
+
+
+def test_a_place_that_there_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    done = top("--once", "--location", "Atlantis")
+    assert done.returncode == 2
+    assert done.stderr.startswith("carbontracker: ")
