@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
             run for path in paths for run in read_runs(path, series=False, epochs=False)
         )
     except (NoSuchRun, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     if given.json:
         print(json.dumps(jsonable(asdict(total)), indent=2))

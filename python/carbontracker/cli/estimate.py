@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -69,7 +68,7 @@ def main(arguments: list[str]) -> int:
     try:
         found = estimate(**given)
     except ValueError as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     print(json.dumps(jsonable(found.as_dict()), indent=2) if as_json else estimate_text(found))
     return 0

@@ -13,6 +13,7 @@ import carbontracker
 from carbontracker.aside import Aside
 from carbontracker.cli import parse
 from carbontracker.cli.child import executed
+from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
     from carbontracker.window import Energy
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -117,7 +116,7 @@ def main(arguments: list[str]) -> int:
         limits_of(given)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     return _run(command, given, config, pricing, out)
 
@@ -231,9 +230,9 @@ def _begin_record(
 
 
 def _show_end(watch: Watch) -> None:
-    if watch.over and sys.stderr is not None:
+    if watch.over:
         with suppress(OSError):
-            print(f"carbontracker: ended the program: {watch.over}", file=sys.stderr)
+            say(f"ended the program: {watch.over}")
 
 
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
@@ -252,8 +251,7 @@ def _write_json(result: dict[str, Any], out: TextIO) -> None:
         if out is not sys.stdout:
             out.close()
     except OSError as error:
-        if sys.stderr is not None:
-            print(f"carbontracker: the result is not written: {error}", file=sys.stderr)
+        say(f"the result is not written: {error}")
 
 
 def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
+
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Row = Mapping[str, Any]
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> int:
         else:
             print(runs_table(list(rows)))
     except (NoSuchRun, ValueError, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     return 0
 

@@ -14,14 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.advice import Forecast, saved_share
-from carbontracker.aside import best_of, forecast_of, timed
-from carbontracker.cli.place import (
-    NOTHING_KNOWN,
-    USAGE_ERROR,
-    add_arguments,
-    pricing_here,
-    say,
-)
+from carbontracker.aside import best_of, timed
+from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
+from carbontracker.cli.place import add_arguments, pricing_here
 from carbontracker.intensity import Intensity, IntensityUnavailable
 from carbontracker.intensity.choice import INTENSITY
 from carbontracker.record import jsonable
@@ -76,7 +71,7 @@ def main(arguments: list[str]) -> int:
             print(json.dumps({"best": None, "reason": error.reason}, indent=2))
         return NOTHING_KNOWN
     except (ValueError, OSError) as error:
-        say(str(error))
+        say(error)
         return USAGE_ERROR
     if given.json:
         print(json.dumps(jsonable(_result(slots, plan, *both)), indent=2))
@@ -145,9 +140,8 @@ def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
         IntensityUnavailable: there is none.
         UnknownLocation: ``--location`` names no place.
     """
-    return forecast_of(
-        pricing_here(given, intensity=given.intensity), plan.now, plan.now + plan.within
-    )
+    pricing = pricing_here(given, intensity=given.intensity)
+    return pricing.forecast(plan.now, plan.now + plan.within)
 
 
 def _recorded(path: str) -> list[Intensity]:
