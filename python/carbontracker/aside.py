@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from carbontracker.advice import Forecast, Start, best_start
 from carbontracker.elsewhere import Option, here, options
 from carbontracker.intensity import IntensityUnavailable
+from carbontracker.intensity.choice import offline
 from carbontracker.whereabouts import (
     kept_place,
     look_around,
     looks_like_cloud,
     may_ask,
-    offline,
 )
 
 if TYPE_CHECKING:
@@ -49,15 +49,6 @@ class Advice:
     """The greenest region, of the cloud we are in or of all."""
     region_saves: float
     """Which share of the emissions that saves; NaN if not known."""
-
-
-def forecast_of(pricing: Pricing, start: datetime, end: datetime) -> list[Intensity]:
-    """Return the forecast for the place of ``pricing``; asks the network, so it may take time.
-
-    Raises:
-        IntensityUnavailable: there is none; the reason says why.
-    """
-    return pricing.forecast(start, end)
 
 
 def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
@@ -179,6 +170,6 @@ class Aside:
             return
         now = datetime.now(timezone.utc)
         try:
-            self._slots = forecast_of(pricing, now, now + HORIZON)
+            self._slots = pricing.forecast(now, now + HORIZON)
         except IntensityUnavailable as error:
             logger.info("carbontracker: no forecast to advise by: %s", error.reason)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker import cloud
+from carbontracker.intensity.cache import cache_directory
+from carbontracker.intensity.choice import offline
 from carbontracker.location import Place, place_in, place_of_country, root_of
 
 if TYPE_CHECKING:
@@ -68,11 +70,6 @@ class Answer:
     text: str
     headers: Mapping[str, str]
     """By lower-case name."""
-
-
-def offline(environ: Mapping[str, str]) -> bool:
-    """Return whether the user has switched the network off."""
-    return environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def may_ask(place: Place, locate: str, environ: Mapping[str, str]) -> bool:
@@ -152,14 +149,8 @@ def kept_place(environ: Mapping[str, str]) -> Place | None:
 
 
 def cache_file(environ: Mapping[str, str]) -> Path:
-    """Return the file that keeps a look-up: in ``CARBONTRACKER_CACHE_DIR``, else the user's own."""
-    from pathlib import Path
-
-    from platformdirs import user_cache_path
-
-    given = environ.get("CARBONTRACKER_CACHE_DIR", "").strip()
-    folder = Path(given) if given else user_cache_path("carbontracker", appauthor=False)
-    return folder / "whereabouts.json"
+    """Return the file that keeps a look-up, beside the carbon intensities."""
+    return cache_directory(environ) / "whereabouts.json"
 
 
 # ---- metadata ------------------------------------------------------------------------------
