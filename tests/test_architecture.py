@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "carbontracker"
@@ -357,6 +357,38 @@ def place_complaints(path: str, text: str) -> Iterator[str]:
                 yield f"{path}:{number}: {kind} {found.group()}"
 
 
+# ---- the documents -------------------------------------------------------------------------
+
+VARIABLE = re.compile(r"\bCARBONTRACKER_[A-Z_]*[A-Z]\b")
+INTERNAL_VARIABLES = {
+    "CARBONTRACKER_RUN_ID": "told by a command to what it runs",
+    "CARBONTRACKER_HTTP_JSON_URL": "CARBONTRACKER_<NAME>_URL of one provider",
+}
+
+
+def house_complaints(names: Sequence[str], design: str) -> Iterator[str]:
+    """Every module has its place in the house table of docs/design.md, by itself or its folder."""
+    house = design.partition("## The house")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(\w+(?:\.py|/))`", house))
+    for name in names:
+        _, first, *inner = name.split(".")
+        if not first.startswith("__") and (f"{first}/" if inner else f"{first}.py") not in listed:
+            yield f"{name} has no place in the house of docs/design.md"
+
+
+def variable_complaints(texts: Sequence[str], readme: str) -> Iterator[str]:
+    """Every environment variable that the package reads is in the README, and no other."""
+    read, told = (
+        # A provider's key is put together from its name.
+        {name for text in some for name in VARIABLE.findall(text) if not name.endswith("_KEY")}
+        for some in (texts, [readme])
+    )
+    for name in sorted(read - told - set(INTERNAL_VARIABLES)):
+        yield f"the README does not tell of {name}"
+    for name in sorted(told - read):
+        yield f"the README tells of {name}, which nobody reads"
+
+
 # ---- the tree ------------------------------------------------------------------------------
 
 
@@ -418,6 +450,23 @@ def test_no_file_names_a_machine_or_a_mirror() -> None:
     files = repository_files()
     assert "pyproject.toml" in files
     assert [c for path, text in files.items() for c in place_complaints(path, text)] == []
+
+
+def test_the_documents_know_the_tree() -> None:
+    modules = package_modules()
+    names = [f"{module.name}.__init__" if module.is_package else module.name for module in modules]
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert list(house_complaints(names, design)) == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert list(variable_complaints([module.source for module in modules], readme)) == []
+
+
+def test_a_document_that_does_not_know_the_tree_is_seen() -> None:
+    design = "`late.py`\n## The house\n| `one.py`, `many/` | x |\n## Decisions\n`late.py`"
+    names = ["carbontracker.one", "carbontracker.many.two", "carbontracker.late"]
+    assert [one.split()[0] for one in house_complaints(names, design)] == ["carbontracker.late"]
+    found = list(variable_complaints(["CARBONTRACKER_A"], "CARBONTRACKER_B"))
+    assert [one.split()[-1] for one in found] == ["CARBONTRACKER_A", "reads"]
 
 
 def test_every_exception_is_still_needed() -> None:
