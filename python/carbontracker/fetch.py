@@ -1,4 +1,8 @@
-"""The one place from which a question about the machine's whereabouts leaves."""
+"""The one place from which a question about the machine's whereabouts leaves.
+
+Not `intensity.http`, whose manners are others': here a token is PUT, headers of the answer matter,
+a proxy would be wrong, and nobody is asked twice.
+"""
 
 from __future__ import annotations
 

@@ -189,9 +189,8 @@ class CarbonTracker(Watchful):
         self._check_budget()
         self.epoch_counter += 1
         if self._aside is not None:
-            self._aside.start(
-                run.pricing
-            )  # not earlier: who only constructs a tracker asks no network
+            # Not earlier: who only constructs a tracker asks no network.
+            self._aside.start(run.pricing)
         run.start_epoch()
         self._steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
