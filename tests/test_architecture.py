@@ -35,12 +35,12 @@ MOST_BINDING_LINES = 220
 MANY_ATTRIBUTES = {
     "carbontracker.intensity:Intensity": "one figure with the whole of its provenance; frozen",
     "carbontracker.inventory:Readable": "a row of the table of sensors; frozen",
-    "carbontracker.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
+    "carbontracker.records.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
     "carbontracker.session:Config": "all that decides what is sampled; frozen, and the sharing key",
     "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
 }
 MANY_PARAMETERS = {
-    "carbontracker.costing:estimate": "one call for the work, the hardware and the place",
+    "carbontracker.ahead.costing:estimate": "one call for the work, the hardware and the place",
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {
@@ -53,8 +53,12 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Modules that may know only so much of the package.
 KNOWS = {
-    "carbontracker.advice": (),
+    "carbontracker.advising.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
+    "carbontracker.place": (
+        *("carbontracker.place", "carbontracker.data"),
+        *("carbontracker.intensity.cache", "carbontracker.intensity.choice"),
+    ),
     "carbontracker.intensity": (
         "carbontracker.intensity",
         "carbontracker.data",
@@ -62,7 +66,7 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.advice", "carbontracker.window")
+TIMELESS = ("carbontracker.advising.advice", "carbontracker.window")
 CLOCKS = ("time", "datetime")
 
 NETWORK = (
@@ -73,7 +77,7 @@ OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
     # Exporters of live data would be further lines here.
-    NETWORK: ("carbontracker.intensity", "carbontracker.fetch"),
+    NETWORK: ("carbontracker.intensity", "carbontracker.place.fetch"),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }
@@ -495,17 +499,17 @@ def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str
         ("carbontracker.window", "from . import session"),
         ("carbontracker.window", "def f():\n    import time"),
         ("carbontracker.window", "from datetime import datetime"),
-        ("carbontracker.intensity.table", "from carbontracker.location import locate"),
+        ("carbontracker.intensity.table", "from carbontracker.place.location import locate"),
         ("carbontracker.intensity.new", "from ..window import Energy"),
         (
             "carbontracker.intensity",
             "if TYPE_CHECKING:\n    from carbontracker.window import Energy",
         ),
-        ("carbontracker.record", "import carbontracker.cli.run"),
-        ("carbontracker.record", "from carbontracker import cli"),
-        ("carbontracker.location", "import socket"),
-        ("carbontracker.location", "def f():\n    from urllib.request import urlopen"),
-        ("carbontracker.location", "from urllib import request"),
+        ("carbontracker.records.record", "import carbontracker.cli.run"),
+        ("carbontracker.records.record", "from carbontracker import cli"),
+        ("carbontracker.place.location", "import socket"),
+        ("carbontracker.place.location", "def f():\n    from urllib.request import urlopen"),
+        ("carbontracker.place.location", "from urllib import request"),
         ("carbontracker.report.html", "import requests"),
         ("carbontracker.measure", "from carbontracker import _core"),
         ("carbontracker.measure", "from carbontracker._core import Session"),
@@ -523,8 +527,8 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
     [
         ("carbontracker.window", "import math\nfrom carbontracker.constants import JOULES_PER_KWH"),
         ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
-        ("carbontracker.location", "from urllib.parse import quote"),
-        ("carbontracker.fetch", "from urllib.request import build_opener"),
+        ("carbontracker.place.location", "from urllib.parse import quote"),
+        ("carbontracker.place.fetch", "from urllib.request import build_opener"),
         ("carbontracker.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

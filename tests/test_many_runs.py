@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carbontracker.adding import COPY, INCOMPLETE, OVERLAP, PARTLY, UNKNOWN, Total, add_runs
 from carbontracker.cli import main
-from carbontracker.comparing import Side, compare, student_quantile, welch_half_width
-from carbontracker.reading import read_run, read_runs
+from carbontracker.records.adding import COPY, INCOMPLETE, OVERLAP, PARTLY, UNKNOWN, Total, add_runs
+from carbontracker.records.comparing import Side, compare, student_quantile, welch_half_width
+from carbontracker.records.reading import read_run, read_runs
 from tests.support.records import GRAMS, PUE, Made
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from carbontracker import parser
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
-from carbontracker.oldtext import figures
+from carbontracker.records.oldtext import figures
 from carbontracker.report.oldformat import timestring
 from carbontracker.tracker import CarbonTracker
 from tests.data.oldlogs.make import CASES, corpus

@@ -9,20 +9,20 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from carbontracker.ahead.foresight import Outlook, predict_epochs, predict_steps
 from carbontracker.budget import Budget
 from carbontracker.footprint import footprint_of_slots, together
-from carbontracker.foresight import Outlook, predict_epochs, predict_steps
 from carbontracker.measurement import footprint_between, wall_time
+from carbontracker.records.windowlog import WindowLog
 from carbontracker.session import Mark
 from carbontracker.window import add_windows
-from carbontracker.windowlog import WindowLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from carbontracker.ahead.predict import Prediction
     from carbontracker.footprint import Footprint
-    from carbontracker.predict import Prediction
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
     from carbontracker.steps import Steps

@@ -8,11 +8,11 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
-from carbontracker.record import (
+from carbontracker.records.record import (
     Record,
     advice_dict,
     energy_dict,
@@ -23,13 +23,13 @@ from carbontracker.record import (
     run_started_data,
     sampling_data,
 )
+from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.run import Run
 from carbontracker.session import acquire, release
 from carbontracker.settings import Settings, check_api_names
 from carbontracker.steps import Steps
 from carbontracker.watchful import Watchful
-from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

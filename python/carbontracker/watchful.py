@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import harmless
 from carbontracker.exceptions import BudgetExceeded
-from carbontracker.record import forecast_dict
+from carbontracker.records.record import forecast_dict
 from carbontracker.steps import StepMarks
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     given = parser.parse_args(arguments)
 
-    from carbontracker.checking import ERROR, check_file
-    from carbontracker.reading import files_in
+    from carbontracker.records.checking import ERROR, check_file
+    from carbontracker.records.reading import files_in
 
     files = errors = warnings = 0
     try:

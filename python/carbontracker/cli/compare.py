@@ -32,9 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
-    from carbontracker.comparing import Side, compare
-    from carbontracker.reading import NoSuchRun, read_runs
-    from carbontracker.record import jsonable
+    from carbontracker.records.comparing import Side, compare
+    from carbontracker.records.reading import NoSuchRun, read_runs
+    from carbontracker.records.record import jsonable
     from carbontracker.report.manyruns import comparison
 
     try:

@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> int:
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
 
-    from carbontracker.costing import estimate
-    from carbontracker.record import jsonable
+    from carbontracker.ahead.costing import estimate
+    from carbontracker.records.record import jsonable
     from carbontracker.report.preview import estimate_text
 
     try:

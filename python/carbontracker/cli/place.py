@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.pricing import make_pricing
 from carbontracker.settings import LOCATE
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.cli import parse
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
-from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
+from carbontracker.place.location import UnknownLocation
 from carbontracker.pricing import make_pricing
-from carbontracker.record import (
+from carbontracker.records.record import (
     Record,
     energy_dict,
     footprint_dict,
@@ -30,8 +30,8 @@ from carbontracker.record import (
     run_started_data,
     sampling_data,
 )
+from carbontracker.records.series import written_now_and_then
 from carbontracker.report import text
-from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
 from carbontracker.settings import LOCATE
 

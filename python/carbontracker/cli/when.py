@@ -13,19 +13,19 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.advice import Forecast, saved_share
-from carbontracker.aside import best_of, timed
+from carbontracker.advising.advice import Forecast, saved_share
+from carbontracker.advising.aside import best_of, timed
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
 from carbontracker.intensity import Intensity, IntensityUnavailable
 from carbontracker.intensity.choice import INTENSITY
-from carbontracker.record import jsonable
+from carbontracker.records.record import jsonable
 from carbontracker.report.advice import chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.advice import Start
+    from carbontracker.advising.advice import Start
 
 EXAMPLES = """\
 examples:

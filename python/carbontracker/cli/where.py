@@ -8,15 +8,15 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker import cloud
+from carbontracker.advising.elsewhere import here, options
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
-from carbontracker.elsewhere import here, options
-from carbontracker.record import jsonable
+from carbontracker.place import cloud
+from carbontracker.records.record import jsonable
 from carbontracker.report.advice import where_table
 
 if TYPE_CHECKING:
-    from carbontracker.elsewhere import Option
+    from carbontracker.advising.elsewhere import Option
     from carbontracker.pricing import Pricing
 
 SCOPES = ("lifecycle", "direct")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.aside import Advice
-    from carbontracker.elsewhere import Option
+    from carbontracker.advising.aside import Advice
+    from carbontracker.advising.elsewhere import Option
     from carbontracker.footprint import Footprint
-    from carbontracker.location import Place
+    from carbontracker.place.location import Place
 
 WORTH_SAYING = 0.01
 """Shares below this are no advice."""

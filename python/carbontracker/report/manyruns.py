@@ -13,9 +13,9 @@ from carbontracker.report.sentence import sentence
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from carbontracker.adding import Total
-    from carbontracker.comparing import Difference, Side
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.adding import Total
+    from carbontracker.records.comparing import Difference, Side
+    from carbontracker.records.recorded import RunRecord
 
 COLUMNS = ("id", "started", "host", "what", "epochs", "time", "kwh", "gco2eq", "quality", "state")
 

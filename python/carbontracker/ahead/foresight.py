@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from carbontracker.predict import Prediction, predict_mean
+from carbontracker.ahead.predict import Prediction, predict_mean
 from carbontracker.session import Mark
 from carbontracker.steps import STEP, Block
 

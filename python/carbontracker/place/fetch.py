@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from carbontracker.whereabouts import Answer, NoAnswer
+from carbontracker.place.whereabouts import Answer, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

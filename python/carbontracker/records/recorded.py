@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.surroundings import is_running
+from carbontracker.records.surroundings import is_running
 from carbontracker.window import MISSING, Energy, add_windows
 
 if TYPE_CHECKING:

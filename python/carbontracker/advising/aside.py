@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.advice import Forecast, Start, best_start
-from carbontracker.elsewhere import Option, here, options
+from carbontracker.advising.advice import Forecast, Start, best_start
+from carbontracker.advising.elsewhere import Option, here, options
 from carbontracker.intensity import IntensityUnavailable
 from carbontracker.intensity.choice import offline
-from carbontracker.whereabouts import (
+from carbontracker.place.whereabouts import (
     kept_place,
     look_around,
     looks_like_cloud,

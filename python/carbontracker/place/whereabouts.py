@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carbontracker import cloud
 from carbontracker.intensity.cache import cache_directory
 from carbontracker.intensity.choice import offline
-from carbontracker.location import Place, place_in, place_of_country, root_of
+from carbontracker.place import cloud
+from carbontracker.place.location import Place, place_in, place_of_country, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -129,7 +129,7 @@ def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Plac
     now = time.time() if now_s is None else now_s
     kept = _kept(cache, url, now)
     if kept is None:
-        from carbontracker.fetch import fetch
+        from carbontracker.place.fetch import fetch
 
         try:
             kept = _country(_json(fetch(url, {}, time.monotonic() + LOOKUP_S)))
@@ -165,7 +165,7 @@ class _Asker:
 
     def __call__(self, path: str, headers: Mapping[str, str], method: str = "GET") -> Answer:
         # Here, so that who is not asked costs no import of the network.
-        from carbontracker.fetch import fetch
+        from carbontracker.place.fetch import fetch
 
         return fetch(self._base_url + path, headers, self._deadline_s, method, proxies=False)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from carbontracker.recorded import RunRecord, Sensor
+    from carbontracker.records.recorded import RunRecord, Sensor
     from carbontracker.window import Energy
 
 
