@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.advising.advice import Forecast, Start, best_start
+from carbontracker.advising.advice import IntensityCurve, Start, best_start
 from carbontracker.advising.elsewhere import Option, here, options
 from carbontracker.intensity import IntensityUnavailable
 from carbontracker.intensity.choice import offline
@@ -67,7 +67,7 @@ def best_of(
 
     None if no run of ``hours`` is forecast as a whole.
     """
-    forecast, duration_s = Forecast(timed(slots, now)), hours * 3600
+    forecast, duration_s = IntensityCurve(timed(slots, now)), hours * 3600
     latest_s = max(within.total_seconds() - duration_s, 0.0)
     best = best_start(forecast, 0.0, latest_s, duration_s)
     if best is None:

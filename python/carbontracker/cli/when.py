@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.advising.advice import Forecast, saved_share
+from carbontracker.advising.advice import IntensityCurve, saved_share
 from carbontracker.advising.aside import best_of, timed
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
@@ -205,7 +205,7 @@ def _by_the_hour(slots: Sequence[Intensity], plan: Plan) -> list[float]:
     """Return the mean of each hour as far as something is forecast."""
     known = timed(slots, plan.now)
     last_s = min(max(end for _, end, _ in known), plan.within.total_seconds())
-    forecast = Forecast(known)
+    forecast = IntensityCurve(known)
     return [forecast.mean(3600.0 * hour, 3600.0) for hour in range(math.floor(last_s / 3600))]
 
 

@@ -103,6 +103,11 @@ class RecordedFootprint:
             data={},
         )
 
+    @property
+    def error_gco2eq(self) -> float:
+        """Return the 95 % half-width of ``gco2eq`` from measuring alone; the intensity is exact."""
+        return self.error_kwh * self.gco2eq / self.kwh if self.kwh > 0 else math.nan
+
     def priced(self, joules: float, error_joules: float) -> RecordedFootprint:
         """Return what other joules would be at the same PUE and intensity."""
         kwh_per_joule = self.pue / JOULES_PER_KWH
