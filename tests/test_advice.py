@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carbontracker.advice import Forecast, Start, best_start, ranks, saved_share
+from carbontracker.advising.advice import IntensityCurve, Start, best_start, ranks, saved_share
 
-HOURLY = Forecast([(0, 1, 300), (1, 2, 100), (2, 3, 200), (3, 4, 400)])
+HOURLY = IntensityCurve([(0, 1, 300), (1, 2, 100), (2, 3, 200), (3, 4, 400)])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_best_starts_by_hand(duration: float, latest: float, best: Start) -> Non
 
 
 def test_a_run_that_ends_with_a_cheap_hour_begins_inside_a_dear_one() -> None:
-    steep = Forecast([(0, 10, 500), (10, 11, 400), (11, 12, 10), (12, 22, 450)])
+    steep = IntensityCurve([(0, 10, 500), (10, 11, 400), (11, 12, 10), (12, 22, 450)])
     found = best_start(steep, 0, 20, 1.5)
     assert found is not None
     assert found.t_s == 10.5
@@ -61,22 +61,22 @@ def test_a_run_that_ends_with_a_cheap_hour_begins_inside_a_dear_one() -> None:
 
 
 def test_of_equally_good_starts_the_earliest() -> None:
-    flat = Forecast([(i, i + 1, 100 if i % 2 else 100.0000000001) for i in range(8)])
+    flat = IntensityCurve([(i, i + 1, 100 if i % 2 else 100.0000000001) for i in range(8)])
     found = best_start(flat, 0.5, 5, 2)
     assert found is not None
     assert found.t_s == 0.5
 
 
 def test_no_window_across_a_gap_or_an_unknown_figure() -> None:
-    gap = Forecast([(0, 2, 300), (3, 5, 10), (5, 6, math.nan), (6, 9, 200)])
+    gap = IntensityCurve([(0, 2, 300), (3, 5, 10), (5, 6, math.nan), (6, 9, 200)])
     assert best_start(gap, 0, 9, 2) == Start(3, 10)
     assert best_start(gap, 0, 9, 3) == Start(6, 200)
     assert best_start(gap, 0, 9, 3.5) is None
-    assert best_start(Forecast([]), 0, 9, 1) is None
+    assert best_start(IntensityCurve([]), 0, 9, 1) is None
 
 
 def test_slots_in_any_order_each_ending_where_the_next_begins() -> None:
-    mixed = Forecast([(2, 9, 50), (0, 9, 100), (3, 3, 1), (4, 6, 10)])
+    mixed = IntensityCurve([(2, 9, 50), (0, 9, 100), (3, 3, 1), (4, 6, 10)])
     assert mixed.mean(0, 2) == 100
     assert mixed.mean(2, 2) == 50
     assert mixed.mean(3, 2) == pytest.approx(30)
@@ -99,7 +99,7 @@ def test_no_start_on_a_fine_grid_is_better(
     figures: list[float], duration: int, latest: int
 ) -> None:
     # Slots of 10, everything else whole: an integral by units is exact, and tries every start.
-    forecast = Forecast([(10 * i, 10 * i + 10, figure) for i, figure in enumerate(figures)])
+    forecast = IntensityCurve([(10 * i, 10 * i + 10, figure) for i, figure in enumerate(figures)])
     units = np.repeat(np.array(figures, dtype=float), 10)
     means = [
         float(np.mean(units[start : start + duration]))
@@ -116,7 +116,7 @@ def test_no_start_on_a_fine_grid_is_better(
 
 
 def test_a_week_from_now_is_as_exact_as_today() -> None:
-    later = Forecast([(6e5 + 300 * i, 6e5 + 300 * i + 300, 100 + i) for i in range(576)])
+    later = IntensityCurve([(6e5 + 300 * i, 6e5 + 300 * i + 300, 100 + i) for i in range(576)])
     assert later.mean(6e5 + 300, 600) == pytest.approx(101.5, abs=1e-6)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "carbontracker"
@@ -35,13 +35,13 @@ MOST_BINDING_LINES = 220
 MANY_ATTRIBUTES = {
     "carbontracker.intensity:Intensity": "one figure with the whole of its provenance; frozen",
     "carbontracker.inventory:Readable": "a row of the table of sensors; frozen",
-    "carbontracker.predict:Prediction": "one result with its intervals; frozen",
-    "carbontracker.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
+    "carbontracker.ahead.predict:Prediction": "one result with its intervals; frozen",
+    "carbontracker.records.recorded:RunRecord": "a run as it was recorded, in one value; frozen",
     "carbontracker.session:Config": "all that decides what is sampled; frozen, and the sharing key",
     "carbontracker.settings:Settings": "the arguments of the drop-in constructor, as one value",
 }
 MANY_PARAMETERS = {
-    "carbontracker.costing:estimate": "one call for the work, the hardware and the place",
+    "carbontracker.ahead.costing:estimate": "one call for the work, the hardware and the place",
     "carbontracker.tracker:CarbonTracker.__init__": "the constructor of 2.4.x, kept as it is",
 }
 BROAD_HANDLERS = {
@@ -55,9 +55,16 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Modules that may know only so much of the package.
 KNOWS = {
-    "carbontracker.advice": (),
+    "carbontracker.advising.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
-    "carbontracker.prediction": ("carbontracker.prediction", "carbontracker.predict"),
+    "carbontracker.ahead.prediction": (
+        "carbontracker.ahead.prediction",
+        "carbontracker.ahead.predict",
+    ),
+    "carbontracker.place": (
+        *("carbontracker.place", "carbontracker.data"),
+        *("carbontracker.intensity.cache", "carbontracker.intensity.choice"),
+    ),
     "carbontracker.intensity": (
         "carbontracker.intensity",
         "carbontracker.data",
@@ -65,7 +72,7 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.advice", "carbontracker.window")
+TIMELESS = ("carbontracker.advising.advice", "carbontracker.window")
 CLOCKS = ("time", "datetime")
 
 NETWORK = (
@@ -77,7 +84,11 @@ OFFLINE = ("urllib.parse", "urllib.error")
 IMPORTERS = {
     # The endpoint only answers: it listens for Prometheus, on loopback unless told otherwise, where
     # somebody asked for it.
-    NETWORK: ("carbontracker.intensity", "carbontracker.fetch", "carbontracker.telemetry.endpoint"),
+    NETWORK: (
+        "carbontracker.intensity",
+        "carbontracker.place.fetch",
+        "carbontracker.telemetry.endpoint",
+    ),
     ("carbontracker._core",): ("carbontracker.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
 }
@@ -361,6 +372,38 @@ def place_complaints(path: str, text: str) -> Iterator[str]:
                 yield f"{path}:{number}: {kind} {found.group()}"
 
 
+# ---- the documents -------------------------------------------------------------------------
+
+VARIABLE = re.compile(r"\bCARBONTRACKER_[A-Z_]*[A-Z]\b")
+INTERNAL_VARIABLES = {
+    "CARBONTRACKER_RUN_ID": "told by a command to what it runs",
+    "CARBONTRACKER_HTTP_JSON_URL": "CARBONTRACKER_<NAME>_URL of one provider",
+}
+
+
+def house_complaints(names: Sequence[str], design: str) -> Iterator[str]:
+    """Every module has its place in the house table of docs/design.md, by itself or its folder."""
+    house = design.partition("## The house")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(\w+(?:\.py|/))`", house))
+    for name in names:
+        _, first, *inner = name.split(".")
+        if not first.startswith("__") and (f"{first}/" if inner else f"{first}.py") not in listed:
+            yield f"{name} has no place in the house of docs/design.md"
+
+
+def variable_complaints(texts: Sequence[str], readme: str) -> Iterator[str]:
+    """Every environment variable that the package reads is in the README, and no other."""
+    read, told = (
+        # A provider's key is put together from its name.
+        {name for text in some for name in VARIABLE.findall(text) if not name.endswith("_KEY")}
+        for some in (texts, [readme])
+    )
+    for name in sorted(read - told - set(INTERNAL_VARIABLES)):
+        yield f"the README does not tell of {name}"
+    for name in sorted(told - read):
+        yield f"the README tells of {name}, which nobody reads"
+
+
 # ---- the tree ------------------------------------------------------------------------------
 
 
@@ -424,6 +467,23 @@ def test_no_file_names_a_machine_or_a_mirror() -> None:
     assert [c for path, text in files.items() for c in place_complaints(path, text)] == []
 
 
+def test_the_documents_know_the_tree() -> None:
+    modules = package_modules()
+    names = [f"{module.name}.__init__" if module.is_package else module.name for module in modules]
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert list(house_complaints(names, design)) == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert list(variable_complaints([module.source for module in modules], readme)) == []
+
+
+def test_a_document_that_does_not_know_the_tree_is_seen() -> None:
+    design = "`late.py`\n## The house\n| `one.py`, `many/` | x |\n## Decisions\n`late.py`"
+    names = ["carbontracker.one", "carbontracker.many.two", "carbontracker.late"]
+    assert [one.split()[0] for one in house_complaints(names, design)] == ["carbontracker.late"]
+    found = list(variable_complaints(["CARBONTRACKER_A"], "CARBONTRACKER_B"))
+    assert [one.split()[-1] for one in found] == ["CARBONTRACKER_A", "reads"]
+
+
 def test_every_exception_is_still_needed() -> None:
     modules = package_modules()
     needed = {where for module in modules for where, _, _ in excesses(module)}
@@ -450,17 +510,17 @@ def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str
         ("carbontracker.window", "from . import session"),
         ("carbontracker.window", "def f():\n    import time"),
         ("carbontracker.window", "from datetime import datetime"),
-        ("carbontracker.intensity.table", "from carbontracker.location import locate"),
+        ("carbontracker.intensity.table", "from carbontracker.place.location import locate"),
         ("carbontracker.intensity.new", "from ..window import Energy"),
         (
             "carbontracker.intensity",
             "if TYPE_CHECKING:\n    from carbontracker.window import Energy",
         ),
-        ("carbontracker.record", "import carbontracker.cli.run"),
-        ("carbontracker.record", "from carbontracker import cli"),
-        ("carbontracker.location", "import socket"),
-        ("carbontracker.location", "def f():\n    from urllib.request import urlopen"),
-        ("carbontracker.location", "from urllib import request"),
+        ("carbontracker.records.record", "import carbontracker.cli.run"),
+        ("carbontracker.records.record", "from carbontracker import cli"),
+        ("carbontracker.place.location", "import socket"),
+        ("carbontracker.place.location", "def f():\n    from urllib.request import urlopen"),
+        ("carbontracker.place.location", "from urllib import request"),
         ("carbontracker.report.html", "import requests"),
         ("carbontracker.measure", "from carbontracker import _core"),
         ("carbontracker.measure", "from carbontracker._core import Session"),
@@ -478,8 +538,8 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
     [
         ("carbontracker.window", "import math\nfrom carbontracker.constants import JOULES_PER_KWH"),
         ("carbontracker.intensity.live", "import socket\nfrom carbontracker.data import rows"),
-        ("carbontracker.location", "from urllib.parse import quote"),
-        ("carbontracker.fetch", "from urllib.request import build_opener"),
+        ("carbontracker.place.location", "from urllib.parse import quote"),
+        ("carbontracker.place.fetch", "from urllib.request import build_opener"),
         ("carbontracker.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

@@ -241,11 +241,11 @@ USE = """
 from datetime import datetime, timezone
 import sys
 import carbontracker.constants, carbontracker.data
-import carbontracker.equivalents, carbontracker.footprint, carbontracker.location
+import carbontracker.equivalents, carbontracker.footprint, carbontracker.place.location
 import carbontracker.intensity, carbontracker.intensity.constant, carbontracker.intensity.table
 at_import = set(sys.modules)
 now = datetime.now(timezone.utc)
-place = carbontracker.location.locate(None, {"TZ": "Europe/Copenhagen"})
+place = carbontracker.place.location.locate(None, {"TZ": "Europe/Copenhagen"})
 figures = carbontracker.intensity.provider("table").between(place.zone, now, now)
 carbontracker.footprint.footprint([(3.6e6, figures[0])], 1.58).equivalents
 print(*sorted(at_import & {"csv", "difflib", "pathlib", "json", "logging"}))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
-from carbontracker.accelerators import UnknownAccelerator, find_accelerator
+from carbontracker.ahead.accelerators import UnknownAccelerator, find_accelerator
+from carbontracker.ahead.costing import NODE_OVERHEAD, POWER_SHARE, UTILISATION, estimate
 from carbontracker.cli import main
-from carbontracker.costing import NODE_OVERHEAD, POWER_SHARE, UTILISATION, estimate
 
 if TYPE_CHECKING:
-    from carbontracker.costing import Estimate
+    from carbontracker.ahead.costing import Estimate
 
 
 @pytest.fixture(autouse=True)

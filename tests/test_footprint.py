@@ -14,7 +14,7 @@ from carbontracker.footprint import Footprint, footprint
 from carbontracker.intensity import Intensity
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.table import Table
-from carbontracker.location import Place
+from carbontracker.place.location import Place
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 KWH = 3.6e6

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from carbontracker.checking import ERROR, check_file
-from carbontracker.reading import read_run, read_runs
+from carbontracker.records.checking import ERROR, check_file
+from carbontracker.records.reading import read_run, read_runs
 from tests.support.killing import EPOCHS
 from tests.support.programs import PRELUDE, TIMEOUT_S, WATTS, hide_sensors, python
 
@@ -90,8 +90,8 @@ def test_a_killed_command_has_its_series(tmp_path: Path) -> None:
         + """
 from pathlib import Path
 from carbontracker.pricing import make_pricing
-from carbontracker.record import Record, footprint_dict, run_started_data
-from carbontracker.series import written_now_and_then
+from carbontracker.records.record import Record, footprint_dict, run_started_data
+from carbontracker.records.series import written_now_and_then
 from carbontracker.session import Config, Simulated, acquire
 config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=0.01)
 session = acquire(config)

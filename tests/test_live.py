@@ -591,7 +591,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import carbontracker
 from carbontracker import CarbonTracker, measure
-import carbontracker.intensity.live, carbontracker.intensity.http, carbontracker.repricing
+import carbontracker.intensity.live, carbontracker.intensity.http, carbontracker.records.repricing
 from carbontracker.intensity import PROVIDERS, provider
 
 settings = {"constant": {"gco2eq_per_kwh": 1.0}, "http_json": {"shape": {

@@ -10,7 +10,7 @@ import pytest
 from carbontracker.constants import PUE_2023
 from carbontracker.data import rows
 from carbontracker.intensity import provider
-from carbontracker.location import (
+from carbontracker.place.location import (
     CONFIG,
     VARIABLE,
     Place,

@@ -12,10 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carbontracker.adding import COPY, INCOMPLETE, OVERLAP, PARTLY, UNKNOWN, Total, add_runs
 from carbontracker.cli import main
-from carbontracker.comparing import Side, compare, student_quantile, welch_half_width
-from carbontracker.reading import read_run, read_runs
+from carbontracker.records.adding import (
+    COPY,
+    INCOMPLETE,
+    NO_ERROR,
+    OVERLAP,
+    PARTLY,
+    UNKNOWN,
+    Total,
+    add_runs,
+)
+from carbontracker.records.comparing import Side, compare, student_quantile, welch_half_width
+from carbontracker.records.reading import read_run, read_runs
 from tests.support.records import GRAMS, PUE, Made
 
 if TYPE_CHECKING:
@@ -51,6 +60,15 @@ def test_runs_one_after_another_add_up(tmp_path: Path) -> None:
     assert total.gco2eq == pytest.approx(7500 * KWH * GRAMS)
     assert total.error_kwh == pytest.approx(0.02 * 7500 * KWH)
     assert (total.runs, noted(total)) == (3, {})
+
+
+def test_an_error_that_is_not_known_is_not_zero(tmp_path: Path) -> None:
+    total = total_of(
+        tmp_path, Made("a1"), Made("a2", (2000.0,), began_s=20.0, relative_error=math.nan)
+    )
+    assert total.joules == pytest.approx(3000)
+    assert total.error_kwh == pytest.approx(0.02 * 1000 * KWH)
+    assert noted(total) == {NO_ERROR: 1}
 
 
 def test_ranks_of_a_job_that_see_one_node_count_once(tmp_path: Path) -> None:
@@ -214,6 +232,8 @@ def test_two_runs_are_compared_by_their_epochs(tmp_path: Path) -> None:
     assert mean.half_width >= welch_half_width(a.epochs, b.epochs)
     assert found["time by epoch"].significant is False
     assert found["time"].significant is None
+    assert found["emissions"].half_width == pytest.approx(energy.half_width * KWH * GRAMS)
+    assert found["emissions"].significant
     assert found["mean power"].a == pytest.approx(sum(a.epochs) / 80)
     grams = found["emissions by epoch"]
     assert grams.a == pytest.approx(mean.a * KWH * GRAMS)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from carbontracker import parser
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
-from carbontracker.oldtext import figures
+from carbontracker.records.oldtext import figures
 from carbontracker.report.oldformat import timestring
 from carbontracker.tracker import CarbonTracker
 from tests.data.oldlogs.make import CASES, corpus
@@ -182,9 +182,7 @@ def test_the_sentence_is_the_old_one(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_command_line_says_it_too(tmp_path: Path, words: list[str]) -> None:
     only(tmp_path, "v2.4.7-plain")
     command = [sys.executable, "-m", "carbontracker", *(word.format(tmp_path) for word in words)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True, cwd=tmp_path
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     assert done.stdout == SENTENCE
 
 

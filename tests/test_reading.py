@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carbontracker.adding import add_runs
-from carbontracker.checking import ERROR, check_file
 from carbontracker.cli import main
-from carbontracker.reading import NoSuchRun, moment_at, read_run, read_runs
-from carbontracker.record import Record
-from carbontracker.recorded import Series
+from carbontracker.records.adding import add_runs
+from carbontracker.records.checking import ERROR, check_file
+from carbontracker.records.reading import NoSuchRun, moment_at, read_run, read_runs
+from carbontracker.records.record import Record
+from carbontracker.records.recorded import Series
+from carbontracker.records.series import rising
 from carbontracker.report.manyruns import row_of
-from carbontracker.series import rising
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import (
     CPU_WATTS,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.reading import read_run
-from carbontracker.record import jsonable
-from carbontracker.recorded import RecordedFootprint, RunRecord
+from carbontracker.records.reading import read_run
+from carbontracker.records.record import jsonable
+from carbontracker.records.recorded import RecordedFootprint, RunRecord
 from carbontracker.report import FORMATS, charts, drawing, facts, rendered, write
 from carbontracker.report.codecarbon import COLUMNS
 from carbontracker.report.colours import DARK, LIGHT, contrast

@@ -17,10 +17,10 @@ from carbontracker.intensity import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.live import Live
 from carbontracker.intensity.series import Series, merged, shares
-from carbontracker.location import Place, UnknownLocation
+from carbontracker.place.location import Place, UnknownLocation
 from carbontracker.pricing import Pricing
-from carbontracker.record import footprint_dict, jsonable
-from carbontracker.repricing import reprice
+from carbontracker.records.record import footprint_dict, jsonable
+from carbontracker.records.repricing import reprice
 
 DAY0 = datetime(2026, 11, 23, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.foresight import pieces
+from carbontracker.ahead.foresight import pieces
 from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.aside import Advice, best_of
+from carbontracker.advising.aside import Advice, best_of
+from carbontracker.advising.elsewhere import here, options
 from carbontracker.cli import main
-from carbontracker.elsewhere import here, options
 from carbontracker.footprint import footprint
 from carbontracker.intensity import Intensity
-from carbontracker.location import locate
+from carbontracker.place.location import locate
 from carbontracker.pricing import make_pricing
 from carbontracker.report.advice import advice_line, chart
 

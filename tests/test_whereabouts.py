@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.aside import Aside
-from carbontracker.location import Place, locate
-from carbontracker.pricing import PUE_SOURCE, make_pricing
-from carbontracker.tracker import CarbonTracker
-from carbontracker.whereabouts import (
+from carbontracker.advising.aside import Aside
+from carbontracker.place.location import Place, locate
+from carbontracker.place.whereabouts import (
     LOOKUP_URL,
     Services,
     ask_cloud,
@@ -22,6 +20,8 @@ from carbontracker.whereabouts import (
     look_around,
     may_ask,
 )
+from carbontracker.pricing import PUE_SOURCE, make_pricing
+from carbontracker.tracker import CarbonTracker
 from tests.support.programs import hide_sensors, python, read_record
 from tests.support.services import Reply, Request, serving
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # the name type checkers know; typing itself would cost ten milliseconds
 if TYPE_CHECKING:
-    from carbontracker.costing import Estimate, estimate
+    from carbontracker.ahead.costing import Estimate, estimate
     from carbontracker.exceptions import BudgetExceeded
     from carbontracker.footprint import Footprint
     from carbontracker.intensity import Intensity
@@ -37,11 +37,11 @@ _HOME = {
     "BudgetExceeded": "carbontracker.exceptions",
     "CarbonTracker": "carbontracker.tracker",
     "Energy": "carbontracker.window",
-    "Estimate": "carbontracker.costing",
+    "Estimate": "carbontracker.ahead.costing",
     "Footprint": "carbontracker.footprint",
     "Intensity": "carbontracker.intensity",
     "Window": "carbontracker.measurement",
-    "estimate": "carbontracker.costing",
+    "estimate": "carbontracker.ahead.costing",
     "measure": "carbontracker.measurement",
     "sensors": "carbontracker.inventory",
     "track": "carbontracker.measurement",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from carbontracker.location import Place
+    from carbontracker.place.location import Place
 
 
 @dataclass(frozen=True, slots=True)

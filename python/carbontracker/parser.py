@@ -11,9 +11,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carbontracker import oldtext
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
+from carbontracker.records import oldtext
 
 if TYPE_CHECKING:
     import os

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker import cloud
 from carbontracker.constants import PUE_2023
 from carbontracker.footprint import Footprint, Slot, footprint_of_slots
 from carbontracker.intensity import IntensityUnavailable, provider
@@ -17,7 +16,8 @@ from carbontracker.intensity.choice import AUTO, OFFLINE, choose, foreseen, offl
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
 from carbontracker.intensity.series import STAND_IN
-from carbontracker.location import Place, locate
+from carbontracker.place import cloud
+from carbontracker.place.location import Place, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -177,7 +177,7 @@ def make_pricing(
 
     Args:
         location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
-            what `carbontracker.location.locate` finds.
+            what `carbontracker.place.location.locate` finds.
         pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else that of the
             cloud region, else the world average of data centres, 1.58 (Uptime Institute 2023),
             as upstream has it.

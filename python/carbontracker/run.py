@@ -9,22 +9,23 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.ahead.foresight import Foresight, Outlook
+from carbontracker.ahead.predict import UNKNOWN, Interval, Prediction
+from carbontracker.ahead.prediction import joules_between
+from carbontracker.ahead.uncertainty import gram_interval, intensity_sigma
 from carbontracker.budget import Budget
 from carbontracker.followers import Followers
 from carbontracker.footprint import footprint_of_slots, together
-from carbontracker.foresight import Foresight, Outlook
 from carbontracker.measurement import footprint_between, wall_time
-from carbontracker.predict import UNKNOWN, Interval, Prediction
-from carbontracker.prediction import joules_between
+from carbontracker.records.windowlog import WindowLog
 from carbontracker.session import Mark
-from carbontracker.uncertainty import gram_interval, intensity_sigma
 from carbontracker.window import add_windows
-from carbontracker.windowlog import WindowLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from carbontracker.ahead.predict import Prediction
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session

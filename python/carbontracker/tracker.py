@@ -8,11 +8,11 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
-from carbontracker.record import (
+from carbontracker.records.record import (
     Record,
     advice_dict,
     energy_dict,
@@ -198,9 +198,8 @@ class CarbonTracker(Watchful):
         self._check_budget()
         self.epoch_counter += 1
         if self._aside is not None:
-            self._aside.start(
-                run.pricing
-            )  # not earlier: who only constructs a tracker asks no network
+            # Not earlier: who only constructs a tracker asks no network.
+            self._aside.start(run.pricing)
         run.start_epoch()
         self._steps.begin(early=self.epoch_counter == 1 and self._predicting)
 

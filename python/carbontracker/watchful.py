@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import harmless
 from carbontracker.exceptions import BudgetExceeded
-from carbontracker.record import forecast_dict
+from carbontracker.records.record import forecast_dict
+from carbontracker.records.windowlog import unmeasured
 from carbontracker.steps import StepMarks
-from carbontracker.windowlog import unmeasured
 
 if TYPE_CHECKING:
     from carbontracker.measurement import Window

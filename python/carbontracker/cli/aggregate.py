@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -33,9 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
-    from carbontracker.adding import add_runs
-    from carbontracker.reading import NoSuchRun, read_runs
-    from carbontracker.record import jsonable
+    from carbontracker.records.adding import add_runs
+    from carbontracker.records.reading import NoSuchRun, read_runs
+    from carbontracker.records.record import jsonable
     from carbontracker.report.manyruns import total_lines
 
     paths = given.paths or [None]
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
             run for path in paths for run in read_runs(path, series=False, epochs=False)
         )
     except (NoSuchRun, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     if given.json:
         print(json.dumps(jsonable(asdict(total)), indent=2))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-BROKEN = 1
-USAGE_ERROR = 2
+from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -32,8 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     given = parser.parse_args(arguments)
 
-    from carbontracker.checking import ERROR, check_file
-    from carbontracker.reading import files_in
+    from carbontracker.records.checking import ERROR, check_file
+    from carbontracker.records.reading import files_in
 
     files = errors = warnings = 0
     try:
@@ -46,11 +44,11 @@ def main(arguments: list[str]) -> int:
                     if is_error or not given.quiet:
                         print(finding)
     except OSError as error:
-        print(f"carbontracker: {error.filename}: {error.strerror}", file=sys.stderr)
+        say(f"{error.filename}: {error.strerror}")
         return USAGE_ERROR
     if not given.quiet:
         print(f"{files} record(s): {errors} error(s), {warnings} warning(s)")
     if not files:
-        print(f"carbontracker: no records in {', '.join(given.paths)}", file=sys.stderr)
+        say(f"no records in {', '.join(given.paths)}")
         return USAGE_ERROR
-    return BROKEN if errors or (given.strict and warnings) else 0
+    return FAILED if errors or (given.strict and warnings) else 0

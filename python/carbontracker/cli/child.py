@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from carbontracker.cli.exits import say
 from carbontracker.cli.family import family, running, tell
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def executed(
         try:
             started.append(subprocess.Popen(command, env=environment))
         except FileNotFoundError:
-            _say(f"command not found: {command[0]}")
+            say(f"command not found: {command[0]}")
             code = NOT_FOUND
         except OSError as error:
-            _say(f"cannot run {command[0]}: {error.strerror}")
+            say(f"cannot run {command[0]}: {error.strerror}")
             code = NOT_EXECUTABLE
         else:
             for number in early:
@@ -123,11 +123,6 @@ def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return None
-
-
-def _say(message: str) -> None:
-    if sys.stderr is not None:  # closed; print would take standard output, which is the program's
-        print(f"carbontracker: {message}", file=sys.stderr)
 
 
 def _terminal_tells_the_child() -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -33,9 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
-    from carbontracker.comparing import Side, compare
-    from carbontracker.reading import NoSuchRun, read_runs
-    from carbontracker.record import jsonable
+    from carbontracker.records.comparing import Side, compare
+    from carbontracker.records.reading import NoSuchRun, read_runs
+    from carbontracker.records.record import jsonable
     from carbontracker.report.manyruns import comparison
 
     try:
@@ -47,11 +46,11 @@ def main(arguments: list[str]) -> int:
             for path in (given.a, given.b)
         )
     except (NoSuchRun, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     for side in (a, b):
         if not side.runs:
-            print(f"carbontracker: there are no runs in {side.label}", file=sys.stderr)
+            say(f"there are no runs in {side.label}")
             return USAGE_ERROR
     differences = compare(a, b)
     if given.json:

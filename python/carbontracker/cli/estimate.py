@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -62,14 +61,14 @@ def main(arguments: list[str]) -> int:
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
 
-    from carbontracker.costing import estimate
-    from carbontracker.record import jsonable
+    from carbontracker.ahead.costing import estimate
+    from carbontracker.records.record import jsonable
     from carbontracker.report.preview import estimate_text
 
     try:
         found = estimate(**given)
     except ValueError as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     print(json.dumps(jsonable(found.as_dict()), indent=2) if as_json else estimate_text(found))
     return 0

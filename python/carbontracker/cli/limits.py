@@ -76,5 +76,5 @@ class Watch:
         return self.over is not None
 
     def facts(self) -> dict[str, Any]:
-        """Return why the program was ended, for the record; None if it was not."""
+        """Return the record's ``stopped_by``: the limit that was passed, None if none was."""
         return {"stopped_by": overrun_dict(self.over) if self.over else None}

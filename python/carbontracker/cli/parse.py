@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-UNREADABLE = 1
+from carbontracker.cli.exits import FAILED, say
 
 
 def main(log_dir: str) -> int:
@@ -15,6 +13,6 @@ def main(log_dir: str) -> int:
     try:
         print_aggregate(log_dir)
     except (OSError, MismatchedEpochsError, MismatchedLogFilesError) as error:
-        print(f"carbontracker: {log_dir} cannot be added up: {error}", file=sys.stderr)
-        return UNREADABLE
+        say(f"{log_dir} cannot be added up: {error}")
+        return FAILED
     return 0

@@ -1,11 +1,10 @@
-"""Where the commands that give advice are, and how they say that they cannot."""
+"""Where the commands that give advice are, and what they understand."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.pricing import make_pricing
 from carbontracker.settings import LOCATE
 
@@ -13,10 +12,6 @@ if TYPE_CHECKING:
     import argparse
 
     from carbontracker.pricing import Pricing
-
-USAGE_ERROR = 2
-NOTHING_KNOWN = 3
-"""There is no forecast, or no figure, to give advice by."""
 
 _PATIENCE_S = 6.0
 
@@ -44,8 +39,3 @@ def pricing_here(
     aside.start(pricing)
     aside.wait(_PATIENCE_S)
     return aside.repriced(pricing) or pricing
-
-
-def say(message: str) -> None:
-    """Say on standard error why there is no result."""
-    print(f"carbontracker: {message}", file=sys.stderr)

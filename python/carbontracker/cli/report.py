@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 USAGE_ERROR = 2
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     from carbontracker.intensity import IntensityUnavailable
-    from carbontracker.reading import NoSuchRun, read_run
+    from carbontracker.records.reading import NoSuchRun, read_run
 
     try:
         run = _priced(read_run(given.run), given)
@@ -74,11 +74,11 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     if not wanted:
         return run
     from carbontracker.intensity.choice import built, parsed
-    from carbontracker.reading import events_of
-    from carbontracker.record import footprint_dict
-    from carbontracker.recorded import RecordedFootprint
+    from carbontracker.records.reading import events_of
+    from carbontracker.records.record import footprint_dict
+    from carbontracker.records.recorded import RecordedFootprint
+    from carbontracker.records.repricing import reprice
     from carbontracker.report.facts import priced_as
-    from carbontracker.repricing import reprice
 
     if "intensity" in wanted:
         asked = parsed(wanted["intensity"])

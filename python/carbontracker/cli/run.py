@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.aside import Aside
+from carbontracker.advising.aside import Aside
 from carbontracker.cli import parse
 from carbontracker.cli.child import executed
+from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import ComponentNameError
-from carbontracker.location import UnknownLocation
 from carbontracker.measurement import footprint_between
+from carbontracker.place.location import UnknownLocation
 from carbontracker.pricing import make_pricing
-from carbontracker.record import (
+from carbontracker.records.record import (
     Record,
     energy_dict,
     footprint_dict,
@@ -29,8 +30,8 @@ from carbontracker.record import (
     run_started_data,
     sampling_data,
 )
+from carbontracker.records.series import written_now_and_then
 from carbontracker.report import text
-from carbontracker.series import written_now_and_then
 from carbontracker.session import Config, acquire, check_pace, release
 from carbontracker.settings import LOCATE
 from carbontracker.telemetry.address import address
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
     from carbontracker.window import Energy
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -126,7 +125,7 @@ def main(arguments: list[str]) -> int:
             address(given.prometheus)
         out = _open_output(given.json)
     except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     return _run(command, given, config, pricing, out)
 
@@ -248,9 +247,9 @@ def _begin_record(
 
 
 def _show_end(watch: Watch) -> None:
-    if watch.over and sys.stderr is not None:
+    if watch.over:
         with suppress(OSError):
-            print(f"carbontracker: ended the program: {watch.over}", file=sys.stderr)
+            say(f"ended the program: {watch.over}")
 
 
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
@@ -269,8 +268,7 @@ def _write_json(result: dict[str, Any], out: TextIO) -> None:
         if out is not sys.stdout:
             out.close()
     except OSError as error:
-        if sys.stderr is not None:
-            print(f"carbontracker: the result is not written: {error}", file=sys.stderr)
+        say(f"the result is not written: {error}")
 
 
 def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
+
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Row = Mapping[str, Any]
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -46,7 +45,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_intermixed_args(_with_value_joined(arguments))
 
-    from carbontracker.reading import NoSuchRun, read_runs
+    from carbontracker.records.reading import NoSuchRun, read_runs
     from carbontracker.report.manyruns import row_of, runs_table
 
     try:
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> int:
         else:
             print(runs_table(list(rows)))
     except (NoSuchRun, ValueError, OSError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     return 0
 

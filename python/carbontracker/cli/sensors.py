@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         parser.error("--seconds must be between 0 and 3600")
 
     from carbontracker.inventory import sensors
-    from carbontracker.record import jsonable
+    from carbontracker.records.record import jsonable
     from carbontracker.report.text import sensors_table
 
     found = sensors(given.seconds)

@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
     given = parser.parse_args(arguments)
 
-    from carbontracker.location import UnknownLocation
-    from carbontracker.reading import NoSuchRun
+    from carbontracker.place.location import UnknownLocation
+    from carbontracker.records.reading import NoSuchRun
 
     try:
         with _views(given) as view:
@@ -127,7 +127,7 @@ class _Attached:
     """A run that is read again whenever its file has grown."""
 
     def __init__(self, path: str) -> None:
-        from carbontracker.reading import read_run
+        from carbontracker.records.reading import read_run
 
         self.run = read_run(path)
         self._size = self.run.path.stat().st_size
@@ -143,7 +143,7 @@ class _Attached:
         return view_of_run(self.run, now_s, beside)
 
     def _refresh(self) -> None:
-        from carbontracker.reading import read_runs
+        from carbontracker.records.reading import read_runs
 
         size = self.run.path.stat().st_size
         if size == self._size:

@@ -13,24 +13,19 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.advice import Forecast, saved_share
-from carbontracker.aside import best_of, forecast_of, timed
-from carbontracker.cli.place import (
-    NOTHING_KNOWN,
-    USAGE_ERROR,
-    add_arguments,
-    pricing_here,
-    say,
-)
+from carbontracker.advising.advice import IntensityCurve, saved_share
+from carbontracker.advising.aside import best_of, timed
+from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
+from carbontracker.cli.place import add_arguments, pricing_here
 from carbontracker.intensity import Intensity, IntensityUnavailable
 from carbontracker.intensity.choice import INTENSITY
-from carbontracker.record import jsonable
+from carbontracker.records.record import jsonable
 from carbontracker.report.advice import chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.advice import Start
+    from carbontracker.advising.advice import Start
 
 EXAMPLES = """\
 examples:
@@ -76,7 +71,7 @@ def main(arguments: list[str]) -> int:
             print(json.dumps({"best": None, "reason": error.reason}, indent=2))
         return NOTHING_KNOWN
     except (ValueError, OSError) as error:
-        say(str(error))
+        say(error)
         return USAGE_ERROR
     if given.json:
         print(json.dumps(jsonable(_result(slots, plan, *both)), indent=2))
@@ -145,9 +140,8 @@ def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
         IntensityUnavailable: there is none.
         UnknownLocation: ``--location`` names no place.
     """
-    return forecast_of(
-        pricing_here(given, intensity=given.intensity), plan.now, plan.now + plan.within
-    )
+    pricing = pricing_here(given, intensity=given.intensity)
+    return pricing.forecast(plan.now, plan.now + plan.within)
 
 
 def _recorded(path: str) -> list[Intensity]:
@@ -211,7 +205,7 @@ def _by_the_hour(slots: Sequence[Intensity], plan: Plan) -> list[float]:
     """Return the mean of each hour as far as something is forecast."""
     known = timed(slots, plan.now)
     last_s = min(max(end for _, end, _ in known), plan.within.total_seconds())
-    forecast = Forecast(known)
+    forecast = IntensityCurve(known)
     return [forecast.mean(3600.0 * hour, 3600.0) for hour in range(math.floor(last_s / 3600))]
 
 

@@ -8,20 +8,15 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker import cloud
-from carbontracker.cli.place import (
-    NOTHING_KNOWN,
-    USAGE_ERROR,
-    add_arguments,
-    pricing_here,
-    say,
-)
-from carbontracker.elsewhere import here, options
-from carbontracker.record import jsonable
+from carbontracker.advising.elsewhere import here, options
+from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
+from carbontracker.cli.place import add_arguments, pricing_here
+from carbontracker.place import cloud
+from carbontracker.records.record import jsonable
 from carbontracker.report.advice import where_table
 
 if TYPE_CHECKING:
-    from carbontracker.elsewhere import Option
+    from carbontracker.advising.elsewhere import Option
     from carbontracker.pricing import Pricing
 
 SCOPES = ("lifecycle", "direct")
@@ -62,7 +57,7 @@ def main(arguments: list[str]) -> int:
     try:
         pricing = pricing_here(given, given.pue)
     except ValueError as error:
-        say(str(error))
+        say(error)
         return USAGE_ERROR
     ranked, ours = options(only, given.scope)[: given.top], here(pricing, given.scope)
     if not ranked:

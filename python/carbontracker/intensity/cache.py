@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.intensity import Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger("carbontracker")
 
@@ -33,9 +33,9 @@ LOCK_WAIT_S = 20.0
 _LOCK_STEP_S = 0.05
 
 
-def cache_directory() -> Path:
+def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where answers are kept: ``CARBONTRACKER_CACHE_DIR``, else the user's cache."""
-    if given := os.environ.get(VARIABLE, "").strip():
+    if given := environ.get(VARIABLE, "").strip():
         return Path(given)
     from platformdirs import user_cache_path
 

@@ -46,9 +46,9 @@ class Somewhere(Protocol):
         ...
 
 
-def offline() -> bool:
-    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network."""
-    return os.environ.get(OFFLINE, "").strip().lower() in {"1", "true", "yes", "on"}
+def offline(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network, whatever for."""
+    return environ.get(OFFLINE, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def parsed(text: str) -> Wanted:
@@ -159,11 +159,6 @@ def foreseen(
 
 def _lower(api_keys: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): key for name, key in api_keys.items()}
-
-
-def _zone(place: Somewhere) -> str:
-    """Return the zone to ask for: as fine as it was named, where the place tells."""
-    return getattr(place, "grid_zone", "") or place.zone
 
 
 def built(name: str, keys: Mapping[str, str]) -> Provider:

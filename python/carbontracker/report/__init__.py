@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 
 class Format(NamedTuple):

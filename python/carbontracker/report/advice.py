@@ -6,14 +6,16 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from carbontracker.report.columns import aligned
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.aside import Advice
-    from carbontracker.elsewhere import Option
+    from carbontracker.advising.aside import Advice
+    from carbontracker.advising.elsewhere import Option
     from carbontracker.footprint import Footprint
-    from carbontracker.location import Place
+    from carbontracker.place.location import Place
 
 WORTH_SAYING = 0.01
 """Shares below this are no advice."""
@@ -79,15 +81,7 @@ def where_table(
     if here is not None:
         numbered.append(("here", here))
     body = [_row(label, option, here, kwh, year_now) for label, option in numbered]
-    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    lines = []
-    for line in (head, *body):
-        cells = [
-            cell.ljust(width) if i in {1, 2} else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join(aligned([head, *body], right=set(range(len(head))) - {1, 2}))
 
 
 def _row(

@@ -24,7 +24,7 @@ from carbontracker.report.strips import power_charts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.recorded import RecordedEpoch, RunRecord
+    from carbontracker.records.recorded import RecordedEpoch, RunRecord
     from carbontracker.report.facts import Interval, Predicted
 
 _LEFT = 46.0

@@ -13,12 +13,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.recorded import number
+from carbontracker.records.recorded import number
 from carbontracker.report import facts
 from carbontracker.report.figures import clean
 
 if TYPE_CHECKING:
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 COLUMNS = (
     *("timestamp", "project_name", "run_id", "experiment_id", "duration", "emissions"),

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import carbontracker
+from carbontracker.ahead.outcome import against_actual
 from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
-from carbontracker.oldlogs import OldLogs
-from carbontracker.outcome import against_actual
+from carbontracker.records.oldlogs import OldLogs
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from carbontracker.aside import Advice
+    from carbontracker.advising.aside import Advice
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result

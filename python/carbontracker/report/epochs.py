@@ -7,15 +7,15 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.reading import moment_at
-from carbontracker.recorded import number
+from carbontracker.records.reading import moment_at
+from carbontracker.records.recorded import number
 from carbontracker.report import facts
 from carbontracker.report.figures import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.recorded import RecordedFootprint, RunRecord
+    from carbontracker.records.recorded import RecordedFootprint, RunRecord
     from carbontracker.window import Energy
 
 Value = str | int | float | bool | None

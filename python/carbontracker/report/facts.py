@@ -8,13 +8,13 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.recorded import RecordedFootprint, mapping, mappings, number, whole
+from carbontracker.records.recorded import RecordedFootprint, mapping, mappings, number, whole
 from carbontracker.window import MISSING, Energy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.recorded import RecordedPrediction, RunRecord
+    from carbontracker.records.recorded import RecordedPrediction, RunRecord
 
 Interval = tuple[float, float]
 

@@ -13,7 +13,7 @@ from carbontracker.report.svg import css, svg, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
     from carbontracker.report.drawing import Chart
     from carbontracker.report.sections import Section, Table
 

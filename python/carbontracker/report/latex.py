@@ -10,7 +10,7 @@ from carbontracker.report.figures import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 _WORDS = {
     "\\": r"\textbackslash{}",

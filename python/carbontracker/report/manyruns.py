@@ -6,15 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.equivalents import equivalents
+from carbontracker.report.columns import aligned
 from carbontracker.report.oldformat import timestring
 from carbontracker.report.sentence import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from carbontracker.adding import Total
-    from carbontracker.comparing import Difference, Side
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.adding import Total
+    from carbontracker.records.comparing import Difference, Side
+    from carbontracker.records.recorded import RunRecord
 
 COLUMNS = ("id", "started", "host", "what", "epochs", "time", "kwh", "gco2eq", "quality", "state")
 
@@ -55,20 +56,12 @@ def _known(value: float) -> float | None:
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a table, and below it why any is not whole."""
+    """Return the rows as a table."""
     if not rows:
         return "no runs"
     cells = [list(COLUMNS), *([_cell(row, name) for name in COLUMNS] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
-    right = {"epochs", "time", "kwh", "gco2eq"}
-    lines = [
-        "  ".join(
-            text.rjust(width) if name in right else text.ljust(width)
-            for name, text, width in zip(COLUMNS, row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join(lines)
+    right = {COLUMNS.index(name) for name in ("epochs", "time", "kwh", "gco2eq")}
+    return "\n".join(aligned(cells, right))
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
@@ -103,14 +96,8 @@ def total_lines(total: Total) -> list[str]:
 def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
     """Return two sides beside one another, with the difference, its interval and a verdict."""
     head = ("", "A", "B", "B - A", "", "95 % interval", "")
-    rows = [head, *map(_difference_row, differences)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [f"{name}: {_described(side)}" for name, side in (("A", a), ("B", b))]
-    lines.append("")
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:6], widths[1:6], strict=True)]
-        lines.append("  ".join([*cells, row[6]]).rstrip())
+    lines += ["", *aligned([head, *map(_difference_row, differences)], right=range(1, 6))]
     verdicts = [one for one in differences if one.significant is not None]
     bases = dict.fromkeys(one.basis for one in verdicts)
     lines += ["", "Intervals are of " + "; of ".join(bases) + "."] if bases else []

@@ -13,7 +13,7 @@ from carbontracker.report.figures import clean, is_known
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
 

@@ -9,7 +9,7 @@ from carbontracker.report import epochs, summary
 from carbontracker.report.extras import needed
 
 if TYPE_CHECKING:
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 
 def render(run: RunRecord) -> bytes:

@@ -19,7 +19,7 @@ from carbontracker.report.figures import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
     from carbontracker.report.drawing import Chart, Shape
     from carbontracker.report.sections import Section, Table
 

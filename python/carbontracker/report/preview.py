@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from carbontracker.costing import Assumption, Estimate, Range
+    from carbontracker.ahead.costing import Assumption, Estimate, Range
+    from carbontracker.ahead.outcome import Comparison
     from carbontracker.equivalents import Equivalent
-    from carbontracker.outcome import Comparison
 
 _LABEL_WIDTH = 14
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontracker.equivalents import equivalents
-from carbontracker.recorded import mapping, mappings, number
+from carbontracker.records.recorded import mapping, mappings, number
 from carbontracker.report import facts
 from carbontracker.report.charts import interval_text
 from carbontracker.report.figures import (
@@ -21,7 +21,7 @@ from carbontracker.report.figures import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.recorded import RecordedEpoch, RunRecord
+    from carbontracker.records.recorded import RecordedEpoch, RunRecord
     from carbontracker.window import Energy
 
 MOST_ROWS = 1000

@@ -26,7 +26,7 @@ from carbontracker.report.figures import clean, duration, is_known, quantity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
     from carbontracker.report.facts import Device, Interval, Windows
 
     Power = Mapping[str, tuple[list[float], list[float]]]

@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.record import energy_dict, jsonable
+from carbontracker.records.record import energy_dict, jsonable
 from carbontracker.report import facts
 from carbontracker.report.manyruns import row_of
 
 if TYPE_CHECKING:
-    from carbontracker.recorded import RecordedFootprint, RunRecord
+    from carbontracker.records.recorded import RecordedFootprint, RunRecord
 
 
 def render(run: RunRecord) -> bytes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
     from carbontracker.report.sections import Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.record import jsonable
-from carbontracker.recorded import mapping, number
+from carbontracker.records.record import jsonable
+from carbontracker.records.recorded import mapping, number
 from carbontracker.report.oldformat import timestring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
     from carbontracker.vitals import Vitals
     from carbontracker.window import Energy
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from carbontracker import cloud
 from carbontracker.data import WORLD, rows
+from carbontracker.place import cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

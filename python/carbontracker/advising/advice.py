@@ -32,7 +32,7 @@ class Start:
     gco2eq_per_kwh: float
 
 
-class Forecast:
+class IntensityCurve:
     """Intensity as a step function of time, with its integral.
 
     Args:
@@ -77,7 +77,7 @@ class Forecast:
 
 
 def best_start(
-    forecast: Forecast, earliest_s: float, latest_s: float, duration_s: float
+    forecast: IntensityCurve, earliest_s: float, latest_s: float, duration_s: float
 ) -> Start | None:
     """Return the start from ``earliest_s`` to ``latest_s`` with the lowest mean intensity.
 

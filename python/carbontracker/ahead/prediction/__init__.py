@@ -5,8 +5,8 @@ Pure arithmetic: no clock, no sensor, no file. ``docs/prediction.md`` has the me
 
 from __future__ import annotations
 
-from carbontracker.prediction.estimator import Estimator
-from carbontracker.prediction.prior import Prior
-from carbontracker.prediction.timeline import joules_between
+from carbontracker.ahead.prediction.estimator import Estimator
+from carbontracker.ahead.prediction.prior import Prior
+from carbontracker.ahead.prediction.timeline import joules_between
 
 __all__ = ["Estimator", "Prior", "joules_between"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.surroundings import is_running
+from carbontracker.records.surroundings import is_running
 from carbontracker.window import MISSING, Energy, add_windows
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class RecordedFootprint:
             error_kwh=math.fsum(part.error_kwh for part in known),
             data={},
         )
+
+    @property
+    def error_gco2eq(self) -> float:
+        """Return the 95 % half-width of ``gco2eq`` from measuring alone; the intensity is exact."""
+        return self.error_kwh * self.gco2eq / self.kwh if self.kwh > 0 else math.nan
 
     def priced(self, joules: float, error_joules: float) -> RecordedFootprint:
         """Return what other joules would be at the same PUE and intensity."""

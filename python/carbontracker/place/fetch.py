@@ -1,4 +1,8 @@
-"""The one place from which a question about the machine's whereabouts leaves."""
+"""The one place from which a question about the machine's whereabouts leaves.
+
+Not `intensity.http`, whose manners are others': here a token is PUT, headers of the answer matter,
+a proxy would be wrong, and nobody is asked twice.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from carbontracker.whereabouts import Answer, NoAnswer
+from carbontracker.place.whereabouts import Answer, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

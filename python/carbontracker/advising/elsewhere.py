@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker import cloud
-from carbontracker.advice import ranks, saved_share
+from carbontracker.advising.advice import ranks, saved_share
 from carbontracker.constants import PUE_2023
 from carbontracker.data import WORLD
 from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.place import cloud
 
 if TYPE_CHECKING:
     from carbontracker.intensity import Intensity

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.accelerators import Accelerator, find_accelerator
+from carbontracker.ahead.accelerators import Accelerator, find_accelerator
 from carbontracker.equivalents import Equivalent, equivalent
 from carbontracker.pricing import make_pricing
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.reading import lines_of, parse_line
-from carbontracker.record import SCHEMA
+from carbontracker.records.reading import lines_of, parse_line
+from carbontracker.records.record import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

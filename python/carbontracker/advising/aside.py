@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.advice import Forecast, Start, best_start
-from carbontracker.elsewhere import Option, here, options
+from carbontracker.advising.advice import IntensityCurve, Start, best_start
+from carbontracker.advising.elsewhere import Option, here, options
 from carbontracker.intensity import IntensityUnavailable
-from carbontracker.whereabouts import (
+from carbontracker.intensity.choice import offline
+from carbontracker.place.whereabouts import (
     kept_place,
     look_around,
     looks_like_cloud,
     may_ask,
-    offline,
 )
 
 if TYPE_CHECKING:
@@ -51,15 +51,6 @@ class Advice:
     """Which share of the emissions that saves; NaN if not known."""
 
 
-def forecast_of(pricing: Pricing, start: datetime, end: datetime) -> list[Intensity]:
-    """Return the forecast for the place of ``pricing``; asks the network, so it may take time.
-
-    Raises:
-        IntensityUnavailable: there is none; the reason says why.
-    """
-    return pricing.forecast(start, end)
-
-
 def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
     """Return slots as (begin, end, gCO2eq/kWh), s after ``now``; one that is open tells nothing."""
     return [
@@ -76,7 +67,7 @@ def best_of(
 
     None if no run of ``hours`` is forecast as a whole.
     """
-    forecast, duration_s = Forecast(timed(slots, now)), hours * 3600
+    forecast, duration_s = IntensityCurve(timed(slots, now)), hours * 3600
     latest_s = max(within.total_seconds() - duration_s, 0.0)
     best = best_start(forecast, 0.0, latest_s, duration_s)
     if best is None:
@@ -179,6 +170,6 @@ class Aside:
             return
         now = datetime.now(timezone.utc)
         try:
-            self._slots = forecast_of(pricing, now, now + HORIZON)
+            self._slots = pricing.forecast(now, now + HORIZON)
         except IntensityUnavailable as error:
             logger.info("carbontracker: no forecast to advise by: %s", error.reason)

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.record import SCHEMA, record_directory
-from carbontracker.recorded import (
+from carbontracker.records.record import SCHEMA, record_directory
+from carbontracker.records.recorded import (
     Origin,
     Outcome,
     RecordedEpoch,

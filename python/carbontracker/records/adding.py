@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from carbontracker.recorded import RunRecord, Sensor
+    from carbontracker.records.recorded import RunRecord, Sensor
     from carbontracker.window import Energy
 
 
@@ -74,6 +74,8 @@ COPY = "copies of a record that is there already"
 UNKNOWN = "without energy"
 OVERLAP = "wholly within the time of others on the same devices"
 PARTLY = "partly within the time of others on the same devices"
+NO_GRAMS = "without emissions, which the total lacks"
+NO_ERROR = "without an error of measuring, which that of the total lacks"
 INCOMPLETE = "without an end, counted as far as they came"
 
 
@@ -147,9 +149,15 @@ def _add(total: Total, run: Counted, timetable: _Timetable) -> None:
     total.runs += 1
     total.joules += new_joules
     total.kwh += run.kwh * share
-    total.gco2eq += run.gco2eq * share if not math.isnan(run.gco2eq) else 0.0
-    total.error_kwh += run.error_kwh * share if not math.isnan(run.error_kwh) else 0.0
     total.modelled_joules += run.modelled_joules * share
+    if math.isnan(run.gco2eq):
+        total.leave_out(NO_GRAMS)
+    else:
+        total.gco2eq += run.gco2eq * share
+    if math.isnan(run.error_kwh):
+        total.leave_out(NO_ERROR)
+    else:
+        total.error_kwh += run.error_kwh * share
 
 
 class _Timetable:

@@ -14,8 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carbontracker import cloud
-from carbontracker.location import Place, place_in, place_of_country, root_of
+from carbontracker.intensity.cache import cache_directory
+from carbontracker.intensity.choice import offline
+from carbontracker.place import cloud
+from carbontracker.place.location import Place, place_in, place_of_country, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,11 +70,6 @@ class Answer:
     text: str
     headers: Mapping[str, str]
     """By lower-case name."""
-
-
-def offline(environ: Mapping[str, str]) -> bool:
-    """Return whether the user has switched the network off."""
-    return environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def may_ask(place: Place, locate: str, environ: Mapping[str, str]) -> bool:
@@ -132,7 +129,7 @@ def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Plac
     now = time.time() if now_s is None else now_s
     kept = _kept(cache, url, now)
     if kept is None:
-        from carbontracker.fetch import fetch
+        from carbontracker.place.fetch import fetch
 
         try:
             kept = _country(_json(fetch(url, {}, time.monotonic() + LOOKUP_S)))
@@ -152,14 +149,8 @@ def kept_place(environ: Mapping[str, str]) -> Place | None:
 
 
 def cache_file(environ: Mapping[str, str]) -> Path:
-    """Return the file that keeps a look-up: in ``CARBONTRACKER_CACHE_DIR``, else the user's own."""
-    from pathlib import Path
-
-    from platformdirs import user_cache_path
-
-    given = environ.get("CARBONTRACKER_CACHE_DIR", "").strip()
-    folder = Path(given) if given else user_cache_path("carbontracker", appauthor=False)
-    return folder / "whereabouts.json"
+    """Return the file that keeps a look-up, beside the carbon intensities."""
+    return cache_directory(environ) / "whereabouts.json"
 
 
 # ---- metadata ------------------------------------------------------------------------------
@@ -174,7 +165,7 @@ class _Asker:
 
     def __call__(self, path: str, headers: Mapping[str, str], method: str = "GET") -> Answer:
         # Here, so that who is not asked costs no import of the network.
-        from carbontracker.fetch import fetch
+        from carbontracker.place.fetch import fetch
 
         return fetch(self._base_url + path, headers, self._deadline_s, method, proxies=False)
 

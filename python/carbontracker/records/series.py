@@ -13,7 +13,7 @@ from carbontracker.session import Mark
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.record import Record
+    from carbontracker.records.record import Record
     from carbontracker.session import Session
 
 MOST_POINTS = 120

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from carbontracker.predict import Prediction
+    from carbontracker.ahead.predict import Prediction
 
 
 def joules_between(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from carbontracker.recorded import RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 CONFIDENCE = 0.95
 _NORMAL_FROM = 2000.0
@@ -104,6 +104,7 @@ def _totals(a: Side, b: Side) -> list[Difference]:
     errors: dict[str, Callable[[RunRecord], float]] = {
         "J": lambda run: run.energy.error_joules,
         "kWh": lambda run: run.footprint.error_kwh,
+        "gCO2eq": lambda run: run.footprint.error_gco2eq,
     }
     found = []
     for (name, unit), figure in of.items():

@@ -7,15 +7,23 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carbontracker.prediction.cells import Bounds, Cell, Cells, bounds_of, cell_of, fewer, known_of
-from carbontracker.prediction.interval import LEAST_SIGMA
-from carbontracker.prediction.level import MOST_POINTS, ColdPrior, Point, level_ahead
-from carbontracker.prediction.shape import Extras, extras_of, warm_up
+from carbontracker.ahead.prediction.cells import (
+    Bounds,
+    Cell,
+    Cells,
+    bounds_of,
+    cell_of,
+    fewer,
+    known_of,
+)
+from carbontracker.ahead.prediction.interval import LEAST_SIGMA
+from carbontracker.ahead.prediction.level import MOST_POINTS, ColdPrior, Point, level_ahead
+from carbontracker.ahead.prediction.shape import Extras, extras_of, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.prediction.prior import Shape
+    from carbontracker.ahead.prediction.prior import Shape
 
 MOST_EPOCHS = 256
 """Newest epochs that are looked at."""

@@ -41,7 +41,6 @@ _FIGURE = re.compile(
 )
 
 INTERRUPTED = "Training was interrupted"
-ENDED = "Monitoring thread ended"
 
 
 @dataclass(frozen=True)

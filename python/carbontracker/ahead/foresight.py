@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from carbontracker.prediction import Estimator
+from carbontracker.ahead.prediction import Estimator
 from carbontracker.session import Mark
 from carbontracker.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from carbontracker.ahead.predict import Prediction
     from carbontracker.budget import Budget
-    from carbontracker.predict import Prediction
     from carbontracker.run import Epoch, Forecast
     from carbontracker.session import Session
     from carbontracker.steps import Block, Steps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from carbontracker.prediction.cells import SIGMA_OF_MAD
+from carbontracker.ahead.prediction.cells import SIGMA_OF_MAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from carbontracker.intensity import provider
 from carbontracker.intensity.cache import intensity_from
 from carbontracker.intensity.choice import fallback
 from carbontracker.intensity.series import FORESEEN, Series, merged
-from carbontracker.location import Place, locate
+from carbontracker.place.location import Place, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from carbontracker.predict import Prediction
-from carbontracker.prediction.cells import BUFFER, FEW, known_of
-from carbontracker.prediction.interval import intervals, stage
-from carbontracker.prediction.track import Plan, Remainder, Track
+from carbontracker.ahead.predict import Prediction
+from carbontracker.ahead.prediction.cells import BUFFER, FEW, known_of
+from carbontracker.ahead.prediction.interval import intervals, stage
+from carbontracker.ahead.prediction.track import Plan, Remainder, Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from carbontracker.prediction.prior import Prior, Shape
+    from carbontracker.ahead.prediction.prior import Prior, Shape
 
 STEP = "step"
 """The kind of an ordinary training step; every other kind is something beside the steps."""

@@ -18,14 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.outcome import against_actual
-from carbontracker.surroundings import host_data, job_data, process_start_ticks, software_data
+from carbontracker.ahead.outcome import against_actual
+from carbontracker.records.surroundings import (
+    host_data,
+    job_data,
+    process_start_ticks,
+    software_data,
+)
 
 if TYPE_CHECKING:
-    from carbontracker.aside import Advice
+    from carbontracker.advising.aside import Advice
     from carbontracker.footprint import Footprint, Slot
+    from carbontracker.records.series import SeriesWriter
     from carbontracker.run import Forecast, Result
-    from carbontracker.series import SeriesWriter
     from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
@@ -92,7 +97,8 @@ class Record:
 
     def follow(self, session: Session, began: Mark, spacing_s: float) -> None:
         """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
-        from carbontracker.series import SeriesWriter  # needs the core, which readers do not
+        # Needs the core, which readers do not.
+        from carbontracker.records.series import SeriesWriter
 
         self._series = SeriesWriter(session, began, spacing_s)
 

@@ -1,0 +1,1 @@
+"""Where the machine stands: what is said here, what a cloud says, what the network says."""
