@@ -191,7 +191,7 @@ def make_pricing(
         ValueError: a PUE or intensity argument that cannot be.
     """
     place = locate(location, os.environ)
-    if place.how == "unknown" and not place.guess:
+    if not place.known and not place.guess:
         logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
     value, how = _pue(pue, place)
     wanted, chosen, adviser = wished(intensity, place, api_keys or {})

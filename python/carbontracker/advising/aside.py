@@ -103,7 +103,7 @@ class Aside:
         self._advise = advise
         self._keys = dict(api_keys or {})
         self._found: Pricing | None = None
-        if self._asks and pricing.place.how == "unknown" and not looks_like_cloud(self._environ):
+        if self._asks and not pricing.place.known and not looks_like_cloud(self._environ):
             place = kept_place(self._environ)
             self._asks = place is None
             self._found = None if place is None else pricing.at(place, self._keys)

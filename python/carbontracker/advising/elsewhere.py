@@ -39,6 +39,11 @@ class Option:
     """Why this figure, when it is not simply the zone's own."""
 
     @property
+    def wider(self) -> bool:
+        """Return whether the figure is a wider grid's, or another's, as its note says."""
+        return "stands in" in self.note
+
+    @property
     def gco2eq_per_machine_kwh(self) -> float:
         """Return grams per kWh that the machine itself uses: intensity x PUE."""
         return self.gco2eq_per_kwh * self.pue

@@ -75,12 +75,12 @@ def _text(
 ) -> str:
     year = datetime.now(timezone.utc).year
     lines = [where_table(ranked, ours, kwh=given.kwh, year_now=year), ""]
-    if any("stands in" in option.note for option in ranked) or (ours and "stands in" in ours.note):
+    if any(option.wider for option in ranked) or (ours and ours.wider):
         lines.append("* figure of the whole country, or of a wider grid")
     lines.append("~ PUE is an average, not the place's own figure")
     lines.append(f"Annual figures, {given.scope}. Where they come from: --json")
     place = pricing.place
-    if place.how == "unknown":
+    if not place.known:
         lines.append("Here is unknown, so the world average stands in: name it with --location")
     elif ours is None:
         lines.append(f"{place.name} has no {given.scope} figure: nothing to compare with")

@@ -25,6 +25,9 @@ settings: a section ``[carbontracker]`` with ``location = DK``."""
 ROOT_VARIABLE = "CARBONTRACKER_ROOT"
 """The folder above ``etc`` and ``sys``: a container's mount of the host."""
 
+UNKNOWN = "unknown"
+"""``how`` of a place that nobody knows."""
+
 _HINT = "a country, an ISO 3166 code such as DK or US-CA, a cloud region, or WORLD"
 
 
@@ -57,6 +60,11 @@ class Place:
     def __post_init__(self) -> None:
         if not self.grid_zone:
             object.__setattr__(self, "grid_zone", self.zone)
+
+    @property
+    def known(self) -> bool:
+        """Return whether anybody said where this is; if not, the world's average stands in."""
+        return self.how != UNKNOWN
 
 
 def resolve(text: str) -> str:
@@ -191,7 +199,7 @@ def _read_config(path: str) -> Mapping[str, str]:
     return parser["carbontracker"] if parser.has_section("carbontracker") else {}
 
 
-def _nowhere(reason: str, how: str = "unknown", *, guess: bool = True) -> Place:
+def _nowhere(reason: str, how: str = UNKNOWN, *, guess: bool = True) -> Place:
     return Place(WORLD, _names()[WORLD], how, f"world average used: {reason}", guess=guess)
 
 

@@ -94,7 +94,7 @@ def look_around(guess: Place, environ: Mapping[str, str]) -> Place | None:
     services = Services.from_environment(environ)
     if found := ask_cloud(environ, services.metadata_url):
         return found
-    if guess.how != "unknown":
+    if guess.known:
         return None
     return by_address(services.lookup_url, cache_file(environ))
 

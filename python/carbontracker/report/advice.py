@@ -34,7 +34,9 @@ def advice_line(advice: Advice, footprint: Footprint, place: Place) -> str:
         parts.append(f"{when} would save {_saving(advice.start_saves, footprint.gco2eq)}")
     region = advice.region
     if region is not None and advice.region_saves >= WORTH_SAYING:
-        against = " against the world average, as the location is unknown," if _lost(place) else ""
+        against = (
+            " against the world average, as the location is unknown," if not place.known else ""
+        )
         year = "" if region.year is None else f", by {region.year} figures"
         parts.append(
             f"{region.name} ({region.key}) would save{against} "
@@ -87,7 +89,7 @@ def where_table(
 def _row(
     label: str, option: Option, here: Option | None, kwh: float | None, year_now: int
 ) -> list[str]:
-    wider = "*" if "stands in" in option.note else ""
+    wider = "*" if option.wider else ""
     average = "" if option.pue_how.partition(",")[0] == option.key else "~"
     cells = [
         label,
@@ -124,10 +126,6 @@ def _percent(share: float) -> str:
 def _saving(share: float, grams: float) -> str:
     amount = "" if math.isnan(grams) else f" ({share * grams:.3g} g)"
     return f"{100 * share:.0f} %{amount}"
-
-
-def _lost(place: Place) -> bool:
-    return place.how == "unknown"
 
 
 def _clock(moment: datetime) -> str:

@@ -98,7 +98,7 @@ def intensity_line(footprint: Footprint) -> str:
 def intensities_line(footprint: Footprint) -> str:
     """Return the log line that lists the intensities in use."""
     place = footprint.place
-    where = "Unknown" if place is None or place.how == "unknown" else place.zone
+    where = "Unknown" if place is None or not place.known else place.zone
     return (
         "Carbon intensities (gCO2eq/kWh) fetched every 900 s at detected location: "
         f"{where}: [{footprint.intensity.gco2eq_per_kwh}]"
@@ -116,7 +116,7 @@ def chosen_intensity_line(footprint: Footprint) -> str:
     value = f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh"
     if intensity.kind == "constant":
         return f"Using the given carbon intensity: {value}."
-    if place is None or place.how == "unknown":
+    if place is None or not place.known:
         return (
             "No carbon intensity provider specified and no location detected. Defaulting to "
             f"global average carbon intensity for {intensity.year}: {value}."

@@ -52,8 +52,8 @@ def price_line(footprint: Footprint) -> str:
     """Return the intensity, where it holds, and the PUE."""
     intensity, place = footprint.intensity, footprint.place
     where = intensity.name if intensity.year is None else f"{intensity.name} {intensity.year}"
-    how = f", location by {place.how}" if place and place.how != "unknown" else ""
-    if place and place.how == "unknown" and intensity.kind != "constant":
+    how = f", location by {place.how}" if place and place.known else ""
+    if place and not place.known and intensity.kind != "constant":
         how = ", location unknown: name it with --location or CARBONTRACKER_LOCATION"
     return (
         f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh ({where}{how}), PUE {footprint.pue:g} included"
