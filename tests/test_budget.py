@@ -280,6 +280,13 @@ while True:
 """
 
 
+def test_a_command_says_that_a_limit_cannot_be_watched() -> None:
+    done = carbontrack("--max-kwh", "1", "--no-record", "--components", "gpu", "--", "sleep", "3")
+    assert done.returncode == 0
+    said = "max_kwh cannot be watched, because no energy is measured"
+    assert done.stderr.count(said) == 1
+
+
 def test_a_program_that_will_not_end_is_ended(tmp_path: Path) -> None:
     done = carbontrack(
         *("--max-kwh", "1e-9", "--grace", "0.3", "--json", str(tmp_path / "result.json"), *GPU),

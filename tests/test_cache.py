@@ -137,6 +137,19 @@ def test_what_is_old_is_still_there_for_those_in_need(tmp_path: Path) -> None:
         b'{"format": 1, "at": 1e9, "reason": "", "status": null, "slots": 7}',
         b'{"format": 2, "at": 1e9, "reason": "", "status": null, "slots": []}',
         b"[" * 100_000,
+        b'{"format": 1, "at": 1e9, "reason": "", "status": null, "slots": ["a"]}',
+        b'{"format": 1, "at": 1%s, "reason": "", "status": null, "slots": []}' % (b"0" * 400),
+        *(
+            json.dumps(
+                {"format": 1, "at": 1e9, "reason": "", "status": None, "slots": [spoilt]}
+            ).encode()
+            for spoilt in (
+                SLOT.as_dict() | {"start": None},
+                SLOT.as_dict() | {"end": None},
+                SLOT.as_dict() | {"end": 5},
+                SLOT.as_dict() | {"end": "9999-12-31T23:59:59+00:00"},
+            )
+        ),
     ],
 )
 def test_a_file_of_something_else_is_asked_over(tmp_path: Path, content: bytes) -> None:

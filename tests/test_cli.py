@@ -489,3 +489,33 @@ def test_sensors_as_a_process() -> None:
     done = carbontrack("sensors", "--json", "--seconds", "0.01")
     assert done.returncode == 0
     assert json.loads(done.stdout)["readable"] == []
+
+
+@pytest.mark.parametrize("command", [["estimate", "--gpu", "A100", "--gpu-hours", "1"], ["where"]])
+def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
+    """As ``| head -1`` may be: nobody reads any more when the result comes."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        done = subprocess.run(
+            [*WRAPPER, *command],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_disk_that_is_full_is_said_in_one_line() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  # a device
+        done = subprocess.run(
+            [*WRAPPER, "where"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == b"carbontracker: [Errno 28] No space left on device"
+    assert b"Traceback" not in done.stderr

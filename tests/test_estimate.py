@@ -224,6 +224,7 @@ def test_a_peak_that_is_not_known_is_not_made_up() -> None:
         ({"gpu_hours": math.inf}, "gpu_hours must be a finite number above 0"),
         ({"params": 7e9, "tokens": math.nan}, "tokens must be a finite number above 0"),
         ({"flops": 1e20, "utilization": 0.0}, "utilization must be above 0 and at most 1"),
+        ({"gpu_hours": 5.0, "utilization": 7.0}, "utilization must be above 0 and at most 1"),
         ({"flops": 1e20, "power_share": 1.5}, "power_share must be above 0 and at most 1"),
         ({"flops": 1e20, "node_overhead": -0.1}, "node_overhead must be not negative"),
         ({"flops": 1e20, "precision": "fp4"}, "precision must be fp16 or fp32, not 'fp4'"),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_retry_after_in_seconds_and_as_a_date() -> None:
     assert retry_after_s("7", now) == 7.0
     assert retry_after_s(formatdate(now + 42, usegmt=True), now) == 42.0
     assert retry_after_s(formatdate(now - 42, usegmt=True), now) == 0.0
-    for nonsense in (None, "", "soon", "-3", "1.5"):
+    for nonsense in (None, "", "soon", "-3", "1.5", "\xb2"):
         assert retry_after_s(nonsense, now) is None
     slept: list[float] = []
     replies = [Reply(b"", 429, {"Retry-After": "60"}), OK]
@@ -301,6 +302,7 @@ def test_secrets_are_taken_out_in_every_form() -> None:
     text = f"one {KEY}, two {quote(KEY)}, three {quote(KEY, safe='')}\r\nfour"
     assert redacted(text, (KEY,)) == "one ***, two ***, three *** four"
     assert redacted("nothing", ("",)) == "nothing"
+    assert redacted("\x1b[2J \x9b31m \ud800 \u202e end", ()) == "[2J 31m end"
 
 
 def test_an_error_says_what_the_service_says_without_the_key() -> None:
@@ -315,3 +317,32 @@ def test_an_error_says_what_the_service_says_without_the_key() -> None:
     ):
         with serving(Reply(body, 401)) as server:
             assert refusal(server.url).endswith(told)
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+)
+def test_a_reply_that_drips_is_cut_when_the_time_is_up(head: bytes) -> None:
+    """Each piece comes in time, and the reply as a whole never does."""
+    gone = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        there, _ = listener.accept()
+        with there, suppress(OSError):
+            there.sendall(head)
+            for _ in range(300):
+                there.sendall(b"0")
+                if gone.wait(0.1):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        client = Client(Limits(connect_s=1.0, read_s=1.0, total_s=1.0))
+        try:
+            reason = refusal(f"http://127.0.0.1:{listener.getsockname()[1]}", client)
+            assert "took too long" in reason
+            thread.join(15)  # half of what it would go on for
+            assert not thread.is_alive()
+        finally:
+            gone.set()

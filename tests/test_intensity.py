@@ -118,6 +118,9 @@ def test_labels_and_slots_are_checked() -> None:
         replace(good, signal="total")
     with pytest.raises(ValueError, match="aware times"):
         replace(good, start=START.replace(tzinfo=None))
+    for year in (1, 9999):  # a day further on there is no date any more
+        with pytest.raises(ValueError, match="the years 1900 to 2999"):
+            replace(good, start=None, end=END.replace(year=year))
     with pytest.raises(ValueError, match="not after its start"):
         replace(good, start=END, end=START)
     with pytest.raises(FrozenInstanceError):

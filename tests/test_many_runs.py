@@ -317,6 +317,16 @@ def test_runs_are_chosen_and_sorted(
     assert "".join(row["id"][0] for row in rows(out)) == ids
 
 
+def test_a_field_of_another_kind_is_sorted_behind(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = json.dumps(Made("dddd").events()[0] | {"host": {"name": 5}})
+    (three / "odd.jsonl").write_text(odd + "\n")
+    code, out, _ = said(capsys, "runs", three, "--json", "--sort", "host")
+    assert code == 0
+    assert rows(out)[0]["host"] == 5
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -411,6 +421,9 @@ def spoil(event: dict[str, Any], path: str, value: object) -> None:
         (3, "t_s", [0, 5, 4], "series: t_s does not increase"),
         (3, "joules.gpu:0", [0, 1], "series: joules.gpu:0 has not as many values as t_s"),
         (3, "joules.gpu:0", [0, 2, 1], "series: joules.gpu:0 falls: energy is cumulative"),
+        (2, "energy.by_device", 5, "epoch: energy.by_device is 5, not an object"),
+        (2, "seconds", math.inf, "epoch: seconds is inf, not a number of at least 0, or null"),
+        (6, "energy.joules", 10**400, "run_finished: energy.joules is 1000"),
         (6, "energy.joules", 5e4, "run_finished: its 50000.000 J are not what its epochs add"),
     ],
 )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -701,6 +701,10 @@ PLAIN = {"url": "http://127.0.0.1/x", "value": "v", "time": "t"}
         (PLAIN | {"signal": "total"}, "'total' is not one of"),
         (PLAIN | {"multiplier": -1}, "positive"),
         (PLAIN | {"slot_s": 0}, "positive"),
+        (PLAIN | {"url": 5}, "url is a text, not a int"),
+        (PLAIN | {"value": 0}, "value is a text, not a int"),
+        (PLAIN | {"headers": None}, "headers is an object, not a NoneType"),
+        (PLAIN | {"headers": {"a": 5}}, r"headers\['a'\] is a text, not a int"),
     ],
 )
 def test_a_configuration_that_cannot_be(shape: dict[str, Any], complaint: str) -> None:
@@ -726,6 +730,19 @@ def test_a_configuration_in_the_environment_as_text_and_as_file(
         monkeypatch.setenv("CARBONTRACKER_HTTP_JSON", wrong)
         with pytest.raises(ValueError, match="CARBONTRACKER_HTTP_JSON"):
             provider("http_json")
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_a_key_written_into_the_configuration_is_told_to_nobody(status: int) -> None:
+    more = {"headers": {"Authorization": f"Bearer {KEY}"}}
+    said = {"error": f"{KEY} in ?q={quote(KEY, safe='')} is not known"}
+    with serving(Reply(said, status)) as server:
+        shape = PLAIN | more | {"url": f"{server.url}/x?area=DK&q={quote(KEY, safe='')}"}
+        asked = provider("http_json", shape=shape, client=quick())
+        with pytest.raises(IntensityUnavailable, match=r"\*\*\* in \?q=\*\*\*") as caught:
+            asked.between("DK", NOW - HOUR, NOW)
+    assert KEY not in str(caught.value)
+    assert KEY in server.asked[0].headers["authorization"]
 
 
 # ---- anything at all -------------------------------------------------------------------------

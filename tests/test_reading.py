@@ -278,7 +278,11 @@ def test_a_spoilt_record_is_read_as_far_as_it_can_be(
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.sampled_from([*range(-5, 6), 10**400])
+    | st.floats(-5, 5)
+    | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
@@ -305,6 +309,29 @@ def test_fields_of_any_other_kind_are_complained_of_not_tripped_over(
     path.write_text("".join(json.dumps(one) + "\n" for one in odd[:-1]))
     for run in read_runs(path):
         assert isinstance(run.why_incomplete, str)
+
+
+@pytest.mark.parametrize("field", ["seconds", "energy.joules", "epochs"])
+def test_a_number_that_is_too_large_is_none(tmp_path: Path, field: str) -> None:
+    events = MADE.events()
+    *way, last = field.split(".")
+    for event in events:
+        for word in way:
+            event = event.get(word, {})  # noqa: PLW2901
+        event[last] = 10**400
+    (tmp_path / "large.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (run,) = read_runs(tmp_path)
+    assert isinstance(row_of(run), dict)
+
+
+def test_a_file_of_a_directory_that_cannot_be_read_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the private records of others in a directory that is shared."""
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone")
+    MADE.write(tmp_path, "b")
+    assert [run.id for run in read_runs(tmp_path)] == [MADE.run_id]
+    assert f"{tmp_path / 'a.jsonl'} is left out: No such file" in caplog.text
 
 
 def test_lines_of_others_are_passed_over(tmp_path: Path) -> None:

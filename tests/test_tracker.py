@@ -311,6 +311,15 @@ def test_keys_set_later_are_checked_too(capsys: pytest.CaptureFixture[str]) -> N
     assert_joules(result_of(tracker), WATTS)
 
 
+def test_no_repr_tells_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tracebacks with local variables print them."""
+    monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
+    tracker = make(1, api_keys={"electricitymaps": "s3cret"})
+    train(tracker, 1)
+    assert "epochs=1" in repr(vars(tracker))
+    assert "s3cret" not in repr(vars(tracker))
+
+
 # ---- energy --------------------------------------------------------------------------------
 
 

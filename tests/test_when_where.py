@@ -134,7 +134,11 @@ def test_a_place_without_a_provider_has_no_forecast(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "content", ["", "7", "{}", "[7]", '[{"start": 1}]', '[{"start": "x", "end": "y"}]', "[{}]"]
+    "content",
+    [
+        *("", "7", "{}", "[7]", '[{"start": 1}]', '[{"start": "x", "end": "y"}]', "[{}]"),
+        "[" * 100_000,
+    ],
 )
 def test_a_file_that_is_no_forecast(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -142,7 +146,7 @@ def test_a_file_that_is_no_forecast(
     path = tmp_path / "f.json"
     path.write_text(content)
     assert when("--hours", "3", "--forecast", str(path)) == 2
-    assert capsys.readouterr().err.startswith("carbontracker: ")
+    assert capsys.readouterr().err.startswith(f"carbontracker: {path} holds no ")
     assert when("--hours", "3", "--forecast", str(tmp_path / "none")) == 2
 
 

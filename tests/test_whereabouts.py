@@ -241,7 +241,13 @@ def test_a_useless_answer_is_none_and_not_kept(tmp_path: Path, reply: Reply) -> 
     assert not (tmp_path / "kept.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"time": "x"}', '{"time": 1e12, "url": ""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"time": "x"}', '{"time": 1e12, "url": ""}', "[" * 100_000),
+        '{"time": 1%s, "url": ""}' % ("0" * 400),
+    ],
+)
 def test_a_damaged_cache_is_asked_again(tmp_path: Path, text: str) -> None:
     cache = tmp_path / "kept.json"
     cache.write_text(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class Settings:
     log_file_prefix: str
     verbose: int
     decimal_precision: int
-    api_keys: Mapping[str, str] | None
+    api_keys: Mapping[str, str] | None = field(repr=False)
     sim_cpu: str | None
     sim_cpu_tdp: float | None
     sim_cpu_util: float | None

@@ -67,7 +67,8 @@ class Watchful(StepMarks):
         budget = run.ahead.budget
         if budget.needs_outlook and epochs > 0:
             run.renew_outlook(int(epochs))
-        for name in budget.blind(epoch.footprint):
+        # What the sensors have not told yet, they may tell yet.
+        for name in budget.blind(epoch.footprint) if epoch.final else ():
             self._console.warn(f"{name} cannot be watched, because no energy is measured")
         self._check_budget(trained=epoch.index >= epochs)
 

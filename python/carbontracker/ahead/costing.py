@@ -200,10 +200,10 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     share = _assumed(POWER_SHARE, power_share, most=1.0)
     overhead = _assumed(NODE_OVERHEAD, node_overhead, most=math.inf)
     assumptions = [share, overhead]
+    used = _assumed(UTILISATION, utilization, most=1.0)
     if gpu_hours is not None:
         hours = Range(gpu_hours, gpu_hours, gpu_hours)
     else:
-        used = _assumed(UTILISATION, utilization, most=1.0)
         assumptions.insert(0, used)
         hours = _hours(operations, accelerator.peak_flops(precision), used.range)
     joules = _joules(hours, accelerator.tdp_watts, share.range, overhead.range)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.budget import Limits, overrun_dict
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.session import Session
 
@@ -19,6 +22,8 @@ OVER_BUDGET = 124
 """Exit code where a budget was spent and the program was ended, as ``timeout`` has it."""
 
 GRACE_S = 10.0
+
+_BLIND_LOOKS = 3
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +67,7 @@ class Watch:
         self.over: BudgetExceeded | None = None
         """The limit that was passed."""
         self._limits = limits
+        self._blind_looks = 0
         self._session = session
         self._pricing = pricing
         self._start = start
@@ -71,9 +77,22 @@ class Watch:
         marks = self._start, Mark(None, False)
         energy = self._session.energy(*marks)
         footprint = footprint_between(self._session, self._pricing, marks, energy)
+        self._tell_blind(footprint)
         seconds = (marks[1].t_ns - marks[0].t_ns) / 1e9
         self.over = next(self._limits.exceeded(seconds, footprint, "measured"), None)
         return self.over is not None
+
+    def _tell_blind(self, footprint: Footprint) -> None:
+        """Say once that a limit is not watched: when a sensor would have been heard of by now."""
+        unwatched = self._limits.unwatched(footprint)
+        self._blind_looks += bool(unwatched)
+        if unwatched and self._blind_looks == _BLIND_LOOKS and sys.stderr is not None:
+            with suppress(OSError):
+                print(
+                    f"carbontracker: {' and '.join(unwatched)} cannot be watched, because no "
+                    "energy is measured: `carbontracker sensors` says why",
+                    file=sys.stderr,
+                )
 
     def facts(self) -> dict[str, Any]:
         """Return the record's ``stopped_by``: the limit that was passed, None if none was."""

@@ -126,7 +126,10 @@ def _sort_key(text: str | None) -> Callable[[Iterable[Row]], Iterator[Row]] | No
         unknown: list[Row] = []
         for row in rows:
             (unknown if row[name] is None else known).append(row)
-        known.sort(key=lambda row: row[name], reverse=text.startswith("-"))
+        # Numbers before texts, should a record hold the other kind.
+        known.sort(
+            key=lambda row: (isinstance(row[name], str), row[name]), reverse=text.startswith("-")
+        )
         return iter([*known, *unknown])
 
     return sort

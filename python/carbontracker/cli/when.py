@@ -151,8 +151,11 @@ def _recorded(path: str) -> list[Intensity]:
         OSError: it cannot be read.
         ValueError: it is no such thing.
     """
-    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    found = json.loads(text)
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds no JSON: {error}") from None
     slots = found.get("slots") if isinstance(found, dict) else found
     if not isinstance(slots, list):
         message = f"{path} holds no forecast: a list, or an object with slots, was expected"
@@ -164,7 +167,7 @@ def _slot(slot: Any, path: str) -> Intensity:
     try:
         times = {name: _time(slot[name]) for name in ("start", "end")}
         return Intensity(**(slot | times))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         message = f"{path} holds no forecast: {error}"
         raise ValueError(message) from None
 

@@ -40,6 +40,10 @@ class IntensityUnavailable(RuntimeError):
         """The HTTP status that said so, if one did."""
 
 
+YEARS = (1900, 2999)
+"""Of all times, so that an hour or a week beyond them is a time as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intensity:
     """One carbon-intensity figure and where it comes from.
@@ -90,6 +94,8 @@ class Intensity:
         for moment in (self.start, self.end, self.fetched_at):
             if moment is not None and moment.utcoffset() is None:
                 raise ValueError(f"a slot needs aware times, got {moment!r}")
+            if moment is not None and not YEARS[0] <= moment.year <= YEARS[1]:
+                raise ValueError(f"a slot lies in the years {YEARS[0]} to {YEARS[1]}, not {moment}")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"the slot ends at {self.end}, not after its start {self.start}")
 

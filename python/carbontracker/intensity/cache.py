@@ -31,6 +31,16 @@ REFUSALS = (401, 403, 404, 410)
 LOCK_WAIT_S = 20.0
 """Longest wait for the process that is asking, s: longer than asking takes."""
 _LOCK_STEP_S = 0.05
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What a file that holds something else leads to."""
 
 
 def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -115,7 +125,7 @@ class Cache:
             return None
         try:
             return _loaded(json.loads((self._directory / f"{name}.json").read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except _DAMAGED:
             return None  # not there yet, or of no use: asked again
 
     def _write(self, name: str, answer: Answer) -> None:
@@ -201,11 +211,13 @@ def _loaded(document: Any) -> Answer | None:
     """Return the answer in a file.
 
     Raises:
-        ValueError, TypeError, KeyError: the file holds something else.
+        One of ``_DAMAGED``: the file holds something else.
     """
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         return None
     slots = tuple(intensity_from(slot) for slot in document["slots"])
+    if any(slot.start is None or slot.end is None for slot in slots):
+        raise ValueError("a slot without its time")
     return Answer(float(document["at"]), slots, str(document["reason"]), document["status"])
 
 

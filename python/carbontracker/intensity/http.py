@@ -6,7 +6,6 @@ is asked again, politely; a host that keeps failing is left alone for a while.
 
 from __future__ import annotations
 
-import http.client
 import random
 import re
 import threading
@@ -17,22 +16,14 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
 
 from carbontracker.intensity import IntensityUnavailable
+from carbontracker.intensity.wire import Timed, opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from http.client import HTTPResponse
+    from urllib.request import OpenerDirector
 
 MOST_BYTES = 5_000_000
 MOST_REDIRECTS = 3
@@ -168,9 +159,19 @@ class Client:
         if left_s <= 0:
             raise _Failed("took too long")
         try:
-            request = Request(url, headers=dict(headers))
-            opener = self._opener_for(urlsplit(url).scheme)
-            with opener.open(request, timeout=min(left_s, self.limits.read_s)) as reply:
+            request = Timed(url, headers=dict(headers))
+            request.connect_s = self.limits.connect_s
+            with request.cut_after(left_s):
+                return self._exchange(request, left_s, deadline)
+        except TimeoutError:
+            raise _Failed("took too long") from None
+        except (RuntimeError, ValueError) as error:  # no thread to be had; no address
+            raise _Failed(f"cannot be asked: {type(error).__name__}") from None
+
+    def _exchange(self, request: Timed, left_s: float, deadline: float) -> bytes | str:
+        try:
+            asks = self._opener_for(request.type)
+            with asks.open(request, timeout=min(left_s, self.limits.read_s)) as reply:
                 return self._read(reply, deadline)
         except HTTPError as error:
             with error:
@@ -188,10 +189,10 @@ class Client:
 
     def _opener_for(self, scheme: str) -> OpenerDirector:
         if scheme not in self._openers:
-            self._openers[scheme] = _opener(self.limits, scheme)
+            self._openers[scheme] = opener(scheme)
         return self._openers[scheme]
 
-    def _read(self, reply: http.client.HTTPResponse, deadline: float) -> bytes:
+    def _read(self, reply: HTTPResponse, deadline: float) -> bytes:
         pieces, size = [], 0
         while piece := reply.read1(65_536):
             pieces.append(piece)
@@ -253,51 +254,6 @@ class _Failed(Exception):
         self.retry_after_s = retry_after_s
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """Redirects are followed by ``Client._follow``, which knows what must not be sent along."""
-
-    def http_error_302(self, *_: Any, **__: Any) -> None:
-        """Leave it to the error that follows."""
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-def _opener(limits: Limits, scheme: str) -> OpenerDirector:
-    """Return an opener whose connections have a time-out of their own for connecting.
-
-    Certificates take a while to load, so only where they are wanted.
-
-    Proxies are urllib's: ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``.
-    """
-
-    class Plain(http.client.HTTPConnection):
-        def connect(self) -> None:
-            read_s, self.timeout = self.timeout, limits.connect_s
-            super().connect()
-            self.sock.settimeout(read_s)
-
-    class Secure(http.client.HTTPSConnection):
-        def connect(self) -> None:
-            read_s, self.timeout = self.timeout, limits.connect_s
-            super().connect()
-            self.sock.settimeout(read_s)
-
-    class PlainHandler(HTTPHandler):
-        def http_open(self, req: Request) -> Any:
-            return self.do_open(Plain, req)
-
-    class SecureHandler(HTTPSHandler):
-        def https_open(self, req: Request) -> Any:
-            return self.do_open(Secure, req)
-
-    opener = OpenerDirector()
-    for handler in (ProxyHandler, UnknownHandler, HTTPDefaultErrorHandler, _NoRedirect):
-        opener.add_handler(handler())
-    opener.add_handler(HTTPErrorProcessor())
-    opener.add_handler(SecureHandler() if scheme == "https" else PlainHandler())
-    return opener
-
-
 def agent() -> str:
     """Return who asks; some services refuse those who do not say."""
     from importlib.metadata import PackageNotFoundError, version
@@ -315,7 +271,8 @@ def redacted(text: str, secrets: Sequence[str]) -> str:
         for form in {secret, quote(secret), quote(secret, safe="")}:
             if form:
                 text = text.replace(form, "***")
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()
+    # Nothing that steers a terminal, and no half characters, which no file takes.
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def retry_after_s(text: str | None, now_s: float) -> float | None:
@@ -325,7 +282,7 @@ def retry_after_s(text: str | None, now_s: float) -> float | None:
     """
     if text is None:
         return None
-    if text.strip().isdigit():
+    if re.fullmatch(r"[0-9]+", text.strip()):  # isdigit() takes the superscripts of Latin-1, too
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from carbontracker.intensity import SCOPES, SIGNALS, IntensityUnavailable
 from carbontracker.intensity.service import Service, iso, moment, number, overlapping
@@ -127,7 +127,7 @@ class HttpJson(Service):
         return slots
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*super()._secrets(), *self.shape.headers.values())
+        return (*super()._secrets(), *_stated(self.shape))
 
 
 def _shape(given: Mapping[str, Any] | None) -> Shape:
@@ -139,12 +139,40 @@ def _shape(given: Mapping[str, Any] | None) -> Shape:
         wrong += [f"an unknown {name!r}" for name in sorted(unknown)]
         raise ValueError(f"the configuration of http_json has {' and '.join(wrong)}")
     shape = Shape(**values)
+    texts = {name: values[name] for name in _TEXTS if name in values}
+    texts |= {f"headers[{name!r}]": text for name, text in _headers(shape.headers).items()}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            # Not the value itself: it may be a key.
+            raise ValueError(f"http_json: {name} is a text, not a {type(text).__name__}")
     for value, known in ((shape.scope, SCOPES), (shape.signal, SIGNALS)):
         if value not in known:
             raise ValueError(f"http_json: {value!r} is not one of {', '.join(known)}")
     if not (number(shape.multiplier) > 0 and number(shape.slot_s) > 0):
         raise ValueError("http_json: multiplier and slot_s are positive numbers")
     return shape
+
+
+_TEXTS = ("url", "forecast_url", "rows", "value", "time")
+
+
+def _headers(given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"http_json: headers is an object, not a {type(given).__name__}")
+    return given
+
+
+_SHORTEST_KEY = 8
+"""Shorter words of a query or a header, such as a zone, are taken for none."""
+
+
+def _stated(shape: Shape) -> list[str]:
+    """Return what may be a key that was written into the configuration itself."""
+    queries = [urlsplit(url).query for url in (shape.url, shape.forecast_url)]
+    words = [word for query in queries for _, word in parse_qsl(query)]
+    for text in shape.headers.values():
+        words += text.split()  # "Bearer KEY": the service may repeat the key alone
+    return [*shape.headers.values(), *(word for word in words if len(word) >= _SHORTEST_KEY)]
 
 
 def _configured() -> dict[str, Any]:
@@ -155,7 +183,7 @@ def _configured() -> dict[str, Any]:
         if not text.startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
         found = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{VARIABLE}: {type(error).__name__}") from None  # it may hold a key
     if not isinstance(found, dict):
         raise ValueError(f"{VARIABLE} holds no JSON object")

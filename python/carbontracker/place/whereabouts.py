@@ -229,7 +229,7 @@ def _kept(cache: Path | None, url: str, now_s: float) -> dict[str, str] | None:
         found = json.loads(cache.read_text(encoding="utf-8"))
         fresh = 0 <= now_s - found["time"] < KEPT_S and found["url"] == url
         return _country(found) if fresh else None
-    except (OSError, ValueError, KeyError, TypeError, NoAnswer):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, NoAnswer):
         return None  # absent, of an older version, or damaged: asked again
 
 

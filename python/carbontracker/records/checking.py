@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,10 @@ class Finding:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # NaN and Infinity are no JSON, though Python reads them.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _is_amount(value: object) -> bool:
@@ -184,7 +188,11 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
         if isinstance(part, dict):
             yield from _wrong(part, tests, f"{name}.")
             for group in ("by_device", "by_kind"):
-                for key, inner in (part.get(group) or {}).items():
+                groups = part.get(group) or {}
+                if not isinstance(groups, dict):
+                    yield ERROR, f"{name}.{group} is {groups!r}, not {_WORDS[_is_dict]}"
+                    continue
+                for key, inner in groups.items():
                     yield from _wrong(inner, tests, f"{name}.{group}.{key}.")
     if event["event"] == "series":
         yield from _series_findings(event)

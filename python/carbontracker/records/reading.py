@@ -8,6 +8,7 @@ said there.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections import deque
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     Event = Mapping[str, Any]
 
+logger = logging.getLogger("carbontracker")
+
 SUFFIX = ".jsonl"
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
@@ -61,6 +64,7 @@ def read_runs(
 
     Raises:
         NoSuchRun: there is neither such a file nor such a run.
+        OSError: the file cannot be read; one of several is left out with a warning.
     """
     wanted = None
     where = record_directory(None) if path is None else Path(path)
@@ -72,12 +76,18 @@ def read_runs(
             raise NoSuchRun(_no_such_run(path))
     found = False
     for file in files_in(where):
-        if wanted is not None and not _mentions(file, wanted):
-            continue
-        for run in _runs_of(file, _passed_over(series, epochs)):
-            if wanted is None or run.id.startswith(wanted):
-                found = True
-                yield run
+        try:
+            if wanted is not None and not _mentions(file, wanted):
+                continue
+            for run in _runs_of(file, _passed_over(series, epochs)):
+                if wanted is None or run.id.startswith(wanted):
+                    found = True
+                    yield run
+        except OSError as error:
+            if file == where:
+                raise
+            # One of a directory, as others' private records in a shared one, hides no other.
+            logger.warning("carbontracker: %s is left out: %s", file, error.strerror)
     if wanted is not None and not found:
         raise NoSuchRun(_no_such_run(path))
 

@@ -24,7 +24,10 @@ def number(value: object, default: float = math.nan) -> float:
     """Return a number of a record; null and what is none are NaN, or the default."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return default
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers of any size
+        return default
 
 
 def whole(value: object) -> int:
@@ -291,7 +294,7 @@ def _column(values: Sequence[object]) -> array[float]:
     """Return the values of a record as numbers; null and what is none are NaN."""
     try:
         return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
-    except TypeError:
+    except (TypeError, OverflowError):
         return array("d", map(number, values))
 
 
