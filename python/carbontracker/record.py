@@ -11,13 +11,13 @@ import json
 import logging
 import math
 import os
-import time
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.clocks import read_anchor
 from carbontracker.surroundings import host_data, job_data, process_start_ticks, software_data
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def run_started_data(session: Session) -> dict[str, Any]:
         "host": host_data(),
         "software": software_data(),
         "job": job_data(os.environ),
-        "clock": {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()},
+        "clock": read_anchor()._asdict(),
         "sensors": [
             {
                 "id": entry.id,

@@ -49,6 +49,7 @@ class Settings:
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
+    trace: bool | str | os.PathLike[str] | None
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Result
+    from carbontracker.samples import SampleWriter
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
@@ -72,6 +73,8 @@ class CarbonTracker:
         record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
         rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        trace: keep every sample on disk: a path, or True for a file beside the record (needs the
+            extra ``trace``).
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -109,6 +112,7 @@ class CarbonTracker:
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        trace: bool | str | os.PathLike[str] | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -119,6 +123,7 @@ class CarbonTracker:
         self.result: Result | None = None
         self._run: Run | None = None
         self._record: Record | None = None
+        self._samples: SampleWriter | None = None
         pricing = self._settings.pricing()
         self._console = Console(self._settings)
         try:
@@ -224,9 +229,17 @@ class CarbonTracker:
             )
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
             self._console.listener = self._record.write_warning
+        if settings.trace:
+            self._keep_samples(self._run, settings.trace)
         self._console.begin(session, pricing)
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
+
+    def _keep_samples(self, run: Run, trace: bool | str | os.PathLike[str]) -> None:
+        from carbontracker.samples import begin_samples, place_for
+
+        path = place_for(trace, record_directory(self._settings.log_dir))
+        self._samples = begin_samples(run.session, path, self._record)
 
     def _monitored(self) -> Run:
         if self._run is None:
@@ -296,6 +309,8 @@ class CarbonTracker:
     def _close(self) -> None:
         self.deleted = True
         atexit.unregister(self.stop)
+        if self._samples is not None:
+            self._samples.close()
         if self._record is not None:
             self._record.close()
         if self._run is not None:

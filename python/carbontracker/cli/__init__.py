@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "aggregate": "carbontracker.cli.aggregate",
+    "attribute": "carbontracker.cli.attribute",
     "check": "carbontracker.cli.check",
     "compare": "carbontracker.cli.compare",
     "run": "carbontracker.cli.run",
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
+    "trace": "carbontracker.cli.trace",
 }
 """Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
 

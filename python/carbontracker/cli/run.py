@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
+    parser.add_argument("--trace", metavar="FILE", help="keep every sample in a new Arrow file")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
@@ -103,7 +104,8 @@ def main(arguments: list[str]) -> int:
     try:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
         out = _open_output(given.json)
-    except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
+        _check_samples(given.trace)
+    except (ComponentNameError, UnknownLocation, ValueError, OSError, ImportError) as error:
         print(f"carbontracker: {error}", file=sys.stderr)
         return USAGE_ERROR
     return _run(command, given, config, pricing, out)
@@ -149,6 +151,14 @@ def _open_output(path: str | None) -> TextIO | None:
     return sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")
 
 
+def _check_samples(path: str | None) -> None:
+    """Look whether samples can be kept there before anything runs."""
+    if path is not None:
+        from carbontracker.samples import check_new
+
+        check_new(Path(path))
+
+
 def _run(
     command: list[str],
     given: argparse.Namespace,
@@ -163,6 +173,10 @@ def _run(
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
             writing.enter_context(written_now_and_then(record, session))
+        if given.trace is not None:
+            from carbontracker.samples import sampled_to
+
+            writing.enter_context(sampled_to(session, Path(given.trace), record))
         with executed(command, record.run_id if record else None) as code:
             end = session.mark()
             writing.close()
