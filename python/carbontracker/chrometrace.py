@@ -162,23 +162,19 @@ def _unknown(power: Power) -> Any:
 
 
 def _counters(power: Power, name: str, base_ns: int) -> Iterator[Event]:
-    """Yield the changes of power; 0 after the last one, and where ``unknown_ns`` says so."""
+    """Yield power at each edge, until the next one; 0 at the end, and where ``unknown_ns`` says."""
     if not len(power.watts):
         return
-    before = None
-    rises = [*power.watts.tolist(), None]
-    for moment_ns, watts in zip(power.edges_ns.tolist(), rises, strict=True):
-        if watts != before:  # also of one NaN after another: each is a stretch of its own
-            drawn = 0.0 if watts is None or math.isnan(watts) else watts
-            yield {
-                "ph": "C",
-                "name": name,
-                "pid": PID,
-                "tid": 0,
-                "ts": _ts(moment_ns, base_ns),
-                "args": {"watts": drawn},
-            }
-        before = watts
+    drawn = [*np.nan_to_num(power.watts).tolist(), 0.0]
+    for moment_ns, watts in zip(power.edges_ns.tolist(), drawn, strict=True):
+        yield {
+            "ph": "C",
+            "name": name,
+            "pid": PID,
+            "tid": 0,
+            "ts": _ts(moment_ns, base_ns),
+            "args": {"watts": watts},
+        }
 
 
 def _laid_out(slices: tuple[Slice, ...]) -> Iterator[tuple[int, Slice]]:
