@@ -82,7 +82,15 @@ class SampleWriter:
     in the first, of which only the time is known.
     """
 
-    def __init__(self, session: Session, path: Path, run_id: str | None = None) -> None:
+    def __init__(
+        self, session: Session, path: Path, run_id: str | None = None, every_s: float = EVERY_S
+    ) -> None:
+        """Begin the file and the thread.
+
+        Raises:
+            OSError: it cannot be begun; a file that is there already stays as it is.
+            ModuleNotFoundError: pyarrow is not installed.
+        """
         pa = arrow()
         self.path = path.absolute()
         self._session = session
@@ -104,7 +112,9 @@ class SampleWriter:
         self._fd = os.open(self.path, flags, 0o600)
         if not self._append(self._schema.serialize().to_pybytes()):
             self._end()
-        self._thread = threading.Thread(target=self._run, name="carbontracker-trace", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(every_s,), name="carbontracker-trace", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -118,8 +128,8 @@ class SampleWriter:
             self._append(_END)
         self._end()
 
-    def _run(self) -> None:
-        while not self._done.wait(EVERY_S):
+    def _run(self, every_s: float) -> None:
+        while not self._done.wait(every_s):
             if not self._write(last=False):
                 self._end()
                 return
