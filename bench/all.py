@@ -11,7 +11,7 @@ from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_j
 
 BENCHES = (
     *("core", "import_time", "memory", "latency", "cost", "jitter", "overhead", "accuracy"),
-    "records",
+    *("records", "trace"),
 )
 
 

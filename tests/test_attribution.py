@@ -25,8 +25,8 @@ A, B, C = range(3)
 def thread(*slices: tuple[float, float, int]) -> Pieces:
     """Return the pieces of slices (start s, end s, name)."""
     starts, ends, names = (np.array(column) for column in zip(*slices, strict=True))
-    to_ns = lambda column: np.round(column * SECOND).astype(np.int64)  # noqa: E731
-    return innermost(to_ns(starts), to_ns(ends), names.astype(np.int64))
+    starts_ns, ends_ns = (np.round(one * SECOND).astype(np.int64) for one in (starts, ends))
+    return innermost(starts_ns, ends_ns, names.astype(np.int64))
 
 
 def seconds(*windows: tuple[float, float]) -> list[tuple[int, int]]:
@@ -212,8 +212,8 @@ def test_annotations_and_a_window() -> None:
 
 def test_a_gpus_power_goes_to_what_ran_on_it_by_the_operator_that_launched_it() -> None:
     profile = Profiled()
-    profile.add("aten::mm", 0, 1, **{"External id": 7})
-    profile.add("sgemm_128x64", 2, 6, cat="kernel", tid=7, device=0, **{"External id": 7})
+    profile.add("aten::mm", 0, 1, external=7)
+    profile.add("sgemm_128x64", 2, 6, cat="kernel", tid=7, device=0, external=7)
     profile.add("relu_kernel", 4, 8, cat="kernel", tid=8, device=0)
     profile.add("aten::copy_", 9, 10)
     found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"))

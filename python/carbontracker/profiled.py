@@ -157,13 +157,9 @@ def attribute(
     whole = merged(windows or [span_of(data)])
     activities = activities_of(data, by)
     count = len(activities.names)
-    gpus = [device for device in trace.devices if device.startswith("gpu")]
-    done_by: dict[str, list[Pieces]] = {
-        device: activities.gpus.get(gpus.index(device), []) if device in gpus else []
-        for device in trace.devices
-    }
+    workers = _workers(activities, list(trace.devices))
     splits = {
-        device: split(power, done_by[device] or activities.cpu, whole, count)
+        device: split(power, workers[device], whole, count)
         for device, power in trace.devices.items()
     }
     if all(one.unknown_seconds >= one.window_seconds for one in splits.values()):
@@ -188,6 +184,13 @@ def attribute(
         unknown_seconds={device: one.unknown_seconds for device, one in splits.items()},
         resolution_seconds=_resolution(trace.devices, whole),
     )
+
+
+def _workers(activities: Activities, devices: Sequence[str]) -> dict[str, list[Pieces]]:
+    """Return who draws the power of each device: its streams if the profile has any, else all."""
+    gpus = [device for device in devices if device.startswith("gpu")]
+    streams = {device: activities.gpus.get(number) for number, device in enumerate(gpus)}
+    return {device: streams.get(device) or activities.cpu for device in devices}
 
 
 def _rows(

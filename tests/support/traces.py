@@ -44,7 +44,12 @@ class Profiled:
     def add(
         self, name: str, start_s: float, end_s: float, *, cat: str = "cpu_op", **more: Any
     ) -> None:
-        """Add a slice; what else is given goes to its arguments, ``tid`` excepted."""
+        """Add a slice.
+
+        What else is given goes to its arguments, but for ``tid``; ``external`` is the External id.
+        """
+        if "external" in more:
+            more["External id"] = more.pop("external")
         start_ns = round(start_s * SECOND) + self.zero_ns - self.data["baseTimeNanoseconds"]
         event = {
             "ph": "X",
