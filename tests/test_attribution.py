@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontracker.attribution import Pieces, Power, innermost, merged, split
-from carbontracker.powertrace import PowerTrace
+from carbontracker.chrometrace import with_power
+from carbontracker.powertrace import PowerTrace, Slice
 from carbontracker.profiled import ANNOTATION, activities_of, attribute, windows_named
 from carbontracker.report.attributed import as_dict, table
 from tests.support.traces import SECOND, Profiled, power
@@ -206,8 +207,21 @@ def test_annotations_and_a_window() -> None:
     windows = windows_named(profile.data, "forward")
     within = attribute(profile.data, cpu_power(), windows=windows)
     assert joules_of(within) == pytest.approx({"aten::mm": 200, "(no operator)": 0})
-    with pytest.raises(ValueError, match="neither a window nor an annotation called 'back'"):
+    with pytest.raises(ValueError, match=r"cannot say when 'back' was.*: it has none"):
         windows_named(profile.data, "back")
+
+
+def test_a_selection_of_windows_is_not_taken_for_all_of_them() -> None:
+    window = Slice("window", "step", 0, SECOND, 1.0, {"one_of": 2})
+    trace = PowerTrace({"cpu:0": power([0, 10], [10])}, {}, (window,), {"exact": True}, {})
+    profile = Profiled()
+    profile.add("aten::mm", 0, 8)
+    with pytest.raises(ValueError, match="it has a selection only"):
+        windows_named(with_power(profile.data, trace), "step")
+    profile.add("step", 0, 1, cat="user_annotation")
+    profile.add("step", 2, 3, cat="user_annotation")
+    data = with_power(profile.data, trace)
+    assert windows_named(data, "step") == seconds((0, 1), (2, 3))
 
 
 def test_a_gpus_power_goes_to_what_ran_on_it_by_the_operator_that_launched_it() -> None:

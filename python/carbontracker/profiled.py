@@ -117,10 +117,12 @@ def _device_of(event: Event) -> int:
 
 
 def windows_named(data: dict[str, Any], name: str) -> Windows:
-    """Return the windows or annotations of one name in a trace.
+    """Return the windows, epochs or annotations of one name in a trace.
+
+    Windows of the record, unless it kept a selection of them only: then the profile's annotations.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or the selection is all there is.
     """
     found = [
         event
@@ -129,11 +131,14 @@ def windows_named(data: dict[str, Any], name: str) -> Windows:
         and event.get("name") == name
         and (event.get("pid") == PID or event.get("cat") == "user_annotation")
     ]
-    if not found:
-        message = f"the trace has neither a window nor an annotation called {name!r}"
-        raise ValueError(message)
     ours = [event for event in found if event.get("pid") == PID]
-    starts, ends = moments_of(data, ours or found)
+    theirs = [event for event in found if event.get("pid") != PID]
+    selected = any("one_of" in event.get("args", {}) for event in ours)
+    if not found or (selected and not theirs):
+        why = "it has a selection only, of very many windows" if found else "it has none"
+        message = f"the trace cannot say when {name!r} was, neither window nor annotation: {why}"
+        raise ValueError(message)
+    starts, ends = moments_of(data, theirs if selected or not ours else ours)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
