@@ -316,10 +316,7 @@ def test_the_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         (["trace", "nowhere", "--out", "x"], "no record is called 'nowhere'"),
         (["attribute", str(tmp_path / "none.json")], "No such file"),
         (["attribute", profile], "the trace has no power in it: name the run with --run"),
-        (
-            ["attribute", profile, "--run", record, "--window", "w"],
-            "it has none",
-        ),
+        (["attribute", profile, "--run", record, "--window", "w"], "it has none"),
         (["trace", record, "--out", str(tmp_path / "no" / "x.json")], "No such file"),
     ]:
         assert main(arguments) == 2
