@@ -52,6 +52,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 # Modules that may know only so much of the package.
 KNOWS = {
     "carbontracker.window": ("carbontracker.constants",),
+    "carbontracker.attribution": ("carbontracker.constants",),
     "carbontracker.intensity": (
         "carbontracker.intensity",
         "carbontracker.data",
@@ -59,7 +60,7 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.window",)
+TIMELESS = ("carbontracker.window", "carbontracker.attribution")
 CLOCKS = ("time", "datetime")
 
 NETWORK = (

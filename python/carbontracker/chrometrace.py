@@ -134,7 +134,7 @@ def with_power(data: dict[str, Any], trace: PowerTrace) -> dict[str, Any]:
 
 def _track_name(trace: PowerTrace, device: str) -> str:
     label = trace.labels.get(device)
-    return f"{device} {label} (W)" if label else f"{device} (W)"
+    return f"{device} {label}" if label else device  # viewers add the unit, the argument's name
 
 
 def _ts(moment_ns: int, base_ns: int) -> float:

@@ -180,6 +180,8 @@ class SampleWriter:
         return np.concatenate(times), names, np.concatenate(watts)
 
     def _append(self, data: bytes) -> bool:
+        if self._fd < 0:
+            return False  # a signal handler has ended the run meanwhile
         try:
             written = os.write(self._fd, data)
             if written < len(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
 _LONGEST_SPACING_S = 86_400.0
@@ -64,6 +64,9 @@ class Settings:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
+        if not isinstance(self.trace, (bool, str, os.PathLike, type(None))):
+            message = f"trace must be True or the path of a file, not {self.trace!r}"
+            raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

@@ -50,7 +50,7 @@ examples:
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
 alone: the result goes to standard error. Other commands, each with --help: sensors; runs, compare,
-aggregate and check for what was recorded.
+aggregate and check for what was recorded; trace and attribute for power beside a profile.
 """
 
 
