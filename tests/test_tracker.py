@@ -178,6 +178,7 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "trace": False,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

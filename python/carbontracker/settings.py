@@ -64,8 +64,9 @@ class Settings:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
         check_pace(self.rate_hz, self.overhead_budget)
-        if not isinstance(self.trace, (bool, str, os.PathLike, type(None))):
-            message = f"trace must be True or the path of a file, not {self.trace!r}"
+        trace: object = self.trace
+        if not isinstance(trace, (bool, str, os.PathLike, type(None))):
+            message = f"trace must be True or the path of a file, not {trace!r}"
             raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
