@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,11 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
         assert inside[0] <= fine.devices[device].edges_ns[0] < inside[1]
     trace = write(run, tmp_path / "trace.json")
     assert len(trace.devices["gpu:0"].watts) == len(fine.devices["gpu:0"].watts)
+    # Not of a sensor that was found wrong: its samples are what it said all the same.
+    succeeded = {"successions": [{"owner": "gpu:0", "successor": "x", "t_ns": 1, "why": "stuck"}]}
+    doubted = power_of(replace(run, outcome=replace(run.outcome, data=succeeded)))
+    assert len(doubted.devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
+    assert len(doubted.devices["cpu:0"].watts) == len(fine.devices["cpu:0"].watts)
     path.unlink()
     assert len(power_of(run).devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
 

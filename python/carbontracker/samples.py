@@ -25,6 +25,7 @@ import carbontracker
 from carbontracker.attribution import Power
 from carbontracker.clocks import Anchor, read_anchor
 from carbontracker.powertrace import PowerTrace, of_run
+from carbontracker.recorded import mappings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,6 +305,8 @@ class SampleFile:
 def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
     """Return the power of a run: of its samples, where there are any, else of its record.
 
+    Also of the record where a sensor was found wrong: its samples are what it said all the same.
+
     Args:
         run: read with its series and epochs.
         near_ns: the moment whose wall clock counts, should it have been set on the way.
@@ -323,9 +326,11 @@ def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
             ours, theirs = (Anchor(one.clock["monotonic_ns"], one.clock["unix_ns"])
                             for one in (trace, sampled))  # fmt: skip
             shift_ns = ours.offset_ns - theirs.offset_ns
+        wrong = {one.get("owner") for one in mappings(run.outcome.data.get("successions"))}
         finer = {
             name: Power(power.edges_ns + shift_ns, power.watts)
             for name, power in sampled.devices.items()
+            if name not in wrong
         }
         return replace(trace, devices=trace.devices | finer)
     return trace
