@@ -11,6 +11,7 @@ import numpy as np
 
 from carbontracker.attribution import Pieces, Split, innermost, merged, split
 from carbontracker.chrometrace import PID, moments_of, slices_of, span_of
+from carbontracker.recorded import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -86,16 +87,17 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
     """
     wanted = [event for event in slices_of(data) if event.get("cat") in _CPU[by] + _GPU[by]]
     launched = {
-        event["args"]["External id"]: event["name"]
+        mapping(event.get("args")).get("External id"): event.get("name")
         for event in wanted
-        if event["cat"] == "cpu_op" and "External id" in event.get("args", {})
+        if event["cat"] == "cpu_op"
     }
+    launched.pop(None, None)  # of those without
     starts, ends = moments_of(data, wanted)
     numbers: dict[str, int] = {}
     doers: dict[tuple[int | None, Any, Any], list[int]] = defaultdict(list)
     named = np.zeros(len(wanted), dtype=np.int64)
     for i, event in enumerate(wanted):
-        arguments = event.get("args", {})
+        arguments = mapping(event.get("args"))
         on_gpu = event["cat"] in _GPU[by]
         name = launched.get(arguments.get("External id")) if on_gpu else None
         label = _STEP.sub(r"\1#*", str(name or event.get("name")))
@@ -112,7 +114,7 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
 
 
 def _device_of(event: Event) -> int:
-    device = event.get("args", {}).get("device", event.get("pid"))
+    device = mapping(event.get("args")).get("device", event.get("pid"))
     return device if isinstance(device, int) else 0
 
 
@@ -133,7 +135,7 @@ def windows_named(data: dict[str, Any], name: str) -> Windows:
     ]
     ours = [event for event in found if event.get("pid") == PID]
     theirs = [event for event in found if event.get("pid") != PID]
-    selected = any("one_of" in event.get("args", {}) for event in ours)
+    selected = any("one_of" in mapping(event.get("args")) for event in ours)
     if not found or (selected and not theirs):
         why = "it has a selection only, of very many windows" if found else "it has none"
         message = f"the trace cannot say when {name!r} was, neither window nor annotation: {why}"
