@@ -334,11 +334,12 @@ def test_a_real_profile_and_a_run_beside_it(tmp_path: Path) -> None:
 
     matrix = torch.randn(192, 192, requires_grad=True)
     tracker = CarbonTracker(1, verbose=0, log_dir=tmp_path, update_interval=0.01, **DEVICES)
-    measured = []
+    measured, kept = [], []
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in tracker.epochs():
             for _ in range(12):
-                with tracker.window("marker"), record_function("marker"):
+                kept.append(tracker.window("marker"))
+                with kept[-1], record_function("marker"):
                     with carbontracker.measure("marker") as window:
                         (matrix @ matrix).relu().sum().backward()
                         time.sleep(0.01)
@@ -372,11 +373,13 @@ def test_a_real_profile_and_a_run_beside_it(tmp_path: Path) -> None:
     assert before_us.sum() < 500
     assert after_us.sum() < 500
 
-    # The joules by operator, and what belongs to none, are those of the window.
+    # The joules by operator, and what belongs to none, are those of the window, asked for when
+    # they were final.
     power_there = power_in(data)
+    assert tracker.result is not None
     for windows, expected in [
-        (windows_named(data, "epoch 1"), run.epochs[0].energy.joules),
-        (windows_named(data, "marker"), sum(e["args"]["joules"] for e in outer)),
+        (windows_named(data, "epoch 1"), tracker.result.epochs[0].energy.joules),
+        (windows_named(data, "marker"), sum(window.energy.joules for window in kept)),
     ]:
         for by in ("operator", "annotation"):
             found = attribute(data, power_there, by, windows)
