@@ -65,6 +65,7 @@ KNOWS = {
         *("carbontracker.place", "carbontracker.data"),
         *("carbontracker.intensity.cache", "carbontracker.intensity.choice"),
     ),
+    "carbontracker.traces.attribution": ("carbontracker.constants",),
     "carbontracker.intensity": (
         "carbontracker.intensity",
         "carbontracker.data",
@@ -72,7 +73,11 @@ KNOWS = {
     ),
 }
 # Arrays in, numbers out: no clock either.
-TIMELESS = ("carbontracker.advising.advice", "carbontracker.window")
+TIMELESS = (
+    "carbontracker.advising.advice",
+    "carbontracker.window",
+    "carbontracker.traces.attribution",
+)
 CLOCKS = ("time", "datetime")
 
 NETWORK = (

@@ -195,6 +195,7 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "otlp": None,
         "progress": False,
         "loggers": (),
+        "trace": False,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

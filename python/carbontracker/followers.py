@@ -40,6 +40,11 @@ class Followers:
     def __init__(self) -> None:
         self._all: list[Any] = []
 
+    def add(self, follower: Any) -> None:
+        """Tell one more from here on; None is nobody."""
+        if follower is not None:
+            self._all.append(follower)
+
     def begin(self, settings: Settings, run: Run) -> None:
         """Make those that were asked for, and tell all that the run has begun."""
         for make in _wanted(settings):

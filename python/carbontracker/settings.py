@@ -72,6 +72,7 @@ class Settings:
     otlp: str | bool | None
     progress: bool
     loggers: Sequence[Any]
+    trace: bool | str | os.PathLike[str] | None
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -92,6 +93,10 @@ class Settings:
             raise ValueError(message)
         if self.prometheus is not None:
             address(self.prometheus)
+        trace: object = self.trace
+        if not isinstance(trace, (bool, str, os.PathLike, type(None))):
+            message = f"trace must be True or the path of a file, not {trace!r}"
+            raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

@@ -99,6 +99,8 @@ class CarbonTracker(Watchful):
             notebook.
         loggers: followers of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
             TensorBoard.
+        trace: keep every sample on disk: a path, or True for a file beside the record (needs the
+            extra ``trace``).
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -149,6 +151,7 @@ class CarbonTracker(Watchful):
         otlp: str | bool | None = None,
         progress: bool = False,
         loggers: Sequence[Any] = (),
+        trace: bool | str | os.PathLike[str] | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -262,6 +265,11 @@ class CarbonTracker(Watchful):
             )
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
             self._console.listener = self._record.write_warning
+        if settings.trace:
+            from carbontracker.traces.samples import begin_samples, place_for
+
+            path = place_for(settings.trace, record_directory(settings.log_dir))
+            self._run.followers.add(begin_samples(session, path, self._record))
         self._console.begin(session, pricing)
         self._run.followers.begin(settings, self._run)
         # A training that crashes or never calls stop() still gets its result.

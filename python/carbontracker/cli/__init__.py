@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "aggregate": "carbontracker.cli.aggregate",
+    "attribute": "carbontracker.cli.attribute",
     "check": "carbontracker.cli.check",
     "compare": "carbontracker.cli.compare",
     "estimate": "carbontracker.cli.estimate",
@@ -21,6 +22,7 @@ COMMANDS = {
     "runs": "carbontracker.cli.runs",
     "sensors": "carbontracker.cli.sensors",
     "top": "carbontracker.cli.top",
+    "trace": "carbontracker.cli.trace",
     "when": "carbontracker.cli.when",
     "where": "carbontracker.cli.where",
 }

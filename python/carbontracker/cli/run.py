@@ -56,7 +56,8 @@ examples:
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
 alone: the result goes to standard error. Other commands, each with --help: sensors, top; estimate,
-when and where before a training; report, runs, compare, aggregate and check for what was recorded.
+when and where before a training; report, runs, compare, aggregate and check for what was recorded;
+trace and attribute for power beside a profile.
 """
 
 
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prometheus", metavar="[HOST:]PORT", help="serve metrics there; loopback if no host"
     )
     parser.add_argument("--otlp", metavar="URL", help="push metrics to an OpenTelemetry receiver")
+    parser.add_argument("--trace", metavar="FILE", help="keep every sample in a new Arrow file")
     parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
     add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
@@ -124,7 +126,8 @@ def main(arguments: list[str]) -> int:
         if given.prometheus is not None:
             address(given.prometheus)
         out = _open_output(given.json)
-    except (ComponentNameError, UnknownLocation, ValueError, OSError) as error:
+        _check_samples(given.trace)
+    except (ComponentNameError, UnknownLocation, ValueError, OSError, ImportError) as error:
         say(error)
         return USAGE_ERROR
     return _run(command, given, config, pricing, out)
@@ -170,6 +173,14 @@ def _open_output(path: str | None) -> TextIO | None:
     return sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")
 
 
+def _check_samples(path: str | None) -> None:
+    """Look whether samples can be kept there before anything runs."""
+    if path is not None:
+        from carbontracker.traces.samples import check_new
+
+        check_new(Path(path))
+
+
 def _run(
     command: list[str],
     given: argparse.Namespace,
@@ -190,7 +201,7 @@ def _run(
         writing.enter_context(published(pulse, given.prometheus, given.otlp))
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
-            writing.enter_context(written_now_and_then(record, session))
+        _write_meanwhile(writing, given, session, record)
         run_id = record.run_id if record else None
         with executed(command, run_id, watch if limits else None) as ended:
             code = OVER_BUDGET if watch.over else ended
@@ -220,6 +231,18 @@ def _run(
             if out is not None:
                 _write_json(_result(energy, footprint) | facts | {"command": command}, out)
     return code
+
+
+def _write_meanwhile(
+    writing: ExitStack, given: argparse.Namespace, session: Session, record: Record | None
+) -> None:
+    """Have what a kill must not lose written while the command runs."""
+    if record is not None:
+        writing.enter_context(written_now_and_then(record, session))
+    if given.trace is not None:
+        from carbontracker.traces.samples import sampled_to
+
+        writing.enter_context(sampled_to(session, Path(given.trace), record))
 
 
 def _end_record(

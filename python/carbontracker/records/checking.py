@@ -119,6 +119,7 @@ REQUIRED: dict[str, dict[str, Test]] = {
     },
     "series": {"t0": _is_time, "start_s": _is_amount, "t_s": _is_list, "joules": _is_dict},
     "windows": {"windows": _is_list},
+    "samples": {"path": _is_text},
     "warning": {"level": _is_text, "message": _is_text},
     "run_finished": {
         "seconds": _is_amount,

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import time
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +24,7 @@ from carbontracker.records.surroundings import (
     process_start_ticks,
     software_data,
 )
+from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
     from carbontracker.advising.aside import Advice
@@ -183,7 +183,7 @@ def run_started_data(session: Session) -> dict[str, Any]:
         "host": host_data(),
         "software": software_data(),
         "job": job_data(os.environ),
-        "clock": {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()},
+        "clock": read_anchor()._asdict(),
         "sensors": [
             {
                 "id": entry.id,

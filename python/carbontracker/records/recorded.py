@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.records.surroundings import is_running
+from carbontracker.traces.clocks import Anchor
 from carbontracker.window import MISSING, Energy, add_windows
 
 if TYPE_CHECKING:
@@ -217,6 +218,10 @@ class Series:
         """Seconds after the run began (n,), increasing."""
         self.joules: dict[str, array[float]] = {}
         """By device: J (n,), NaN where nothing is known."""
+        self.began_ns: int | None = None
+        """When the run began, ns of CLOCK_MONOTONIC; None if an older version did not say."""
+        self.anchors: list[Anchor] = []
+        """What that clock was in wall-clock time, read as each event was written."""
 
     def __len__(self) -> int:
         """Return the number of moments."""
@@ -238,6 +243,7 @@ class Series:
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
+        self._note_clock(event, start_s)
         keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
         del self.t_s[keep:]
         self.t_s.extend(moments)
@@ -245,6 +251,14 @@ class Series:
             column = self.joules.setdefault(name, array("d", [math.nan] * keep))
             del column[keep:]
             column.extend(_column(known.get(name) or [None] * len(moments)))
+
+    def _note_clock(self, event: Data, start_s: float) -> None:
+        t0_ns, clock = event.get("t0_ns"), mapping(event.get("clock"))
+        if isinstance(t0_ns, int) and math.isfinite(start_s):
+            self.began_ns = t0_ns - round(start_s * 1e9)
+        pair = [clock.get(name) for name in Anchor._fields]
+        if all(isinstance(moment, int) for moment in pair):
+            self.anchors.append(Anchor(*pair))  # type: ignore[arg-type]  # tested just now
 
     def at(self, device: str, t_s: float) -> float:
         """Return E(t) of a device, J; NaN outside of what is known."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.measurement import wall_time
 from carbontracker.session import Mark
+from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +73,8 @@ class SeriesWriter:
         return {
             "t0": wall_time(first.t_ns).isoformat(timespec="milliseconds"),
             "start_s": self.seconds(first),
+            "t0_ns": first.t_ns,
+            "clock": read_anchor()._asdict(),
             "t_s": [(mark.t_ns - first.t_ns) / 1e9 for mark in marks],
             "joules": columns,
         }

@@ -35,6 +35,7 @@ FORMATS = {
     "parquet": Format(
         "carbontracker.report.parquet", "a row an epoch; needs carbontracker[parquet]"
     ),
+    "trace": Format("carbontracker.report.trace", "power over time for Perfetto"),
     "latex": Format("carbontracker.report.latex", "paragraph and table for a paper"),
     "markdown": Format("carbontracker.report.markdown", "paragraph and table for a model card"),
 }

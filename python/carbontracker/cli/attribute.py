@@ -1,0 +1,67 @@
+"""``carbontracker attribute TRACE``: joules by operator or annotation of a profile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+USAGE_ERROR = 2
+
+EXAMPLES = """\
+examples:
+  carbontracker attribute both.json                      # of `carbontracker trace --merge`
+  carbontracker attribute profile.json --run run.jsonl
+  carbontracker attribute profile.json --run samples.arrow --by annotation --window forward
+
+At each moment the power is shared equally by the threads that work, each at its innermost operator;
+what is drawn while none works has a row of its own, so that the rows add up to the energy.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the rows."""
+    parser = argparse.ArgumentParser(
+        prog="carbontracker attribute",
+        description="Say what operators or annotations of a profile have cost, in joules.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="of torch.profiler, with power in it or not")
+    parser.add_argument("--run", metavar="RUN", help="whose power it is, if TRACE has none")
+    parser.add_argument("--by", choices=["operator", "annotation"], default="operator")
+    parser.add_argument(
+        "--window", metavar="NAME", help="only within windows or annotations of that name"
+    )
+    parser.add_argument("--json", action="store_true", help="all rows as JSON on stdout")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="rows shown (default 20)")
+    given = parser.parse_args(arguments)
+
+    from carbontracker.cli.trace import run_named
+    from carbontracker.records.reading import NoSuchRun
+    from carbontracker.records.record import jsonable
+    from carbontracker.report.attributed import as_dict, table
+    from carbontracker.report.trace import check_overlap, power_for
+    from carbontracker.traces.chrometrace import power_in, read_trace, span_of, with_power
+    from carbontracker.traces.profiled import attribute, windows_named
+
+    try:
+        data = read_trace(Path(given.trace))
+        span_ns = span_of(data)
+        if given.run is None:
+            power = power_in(data)
+        else:
+            power = power_for(run_named(given.run), sum(span_ns) // 2)
+            data = with_power(data, power)  # its windows may be asked for
+        check_overlap(power, span_ns)
+        windows = windows_named(data, given.window) if given.window else ()
+        found = attribute(data, power, given.by, windows)
+    except (NoSuchRun, ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"carbontracker: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    if given.json:
+        print(json.dumps(jsonable(as_dict(found)), indent=2))
+    else:
+        print(table(found, given.by, max(0, given.top)))
+    return 0

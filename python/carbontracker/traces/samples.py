@@ -1,0 +1,390 @@
+"""Every reading on disk, on request: an Arrow IPC stream that is readable up to its last batch.
+
+A thread asks the session once a second for what is new and appends it in one write, so that memory
+is bounded by a second's readings, and a process that is killed loses no more than that. Needs
+pyarrow (``pip install 'carbontracker[trace]'``).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+import carbontracker
+from carbontracker.records.recorded import mappings
+from carbontracker.traces.attribution import Power
+from carbontracker.traces.clocks import Anchor, read_anchor
+from carbontracker.traces.powertrace import PowerTrace, of_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carbontracker.records.record import Record
+    from carbontracker.records.recorded import RunRecord
+    from carbontracker.session import Session
+
+logger = logging.getLogger("carbontracker")
+
+SUFFIX = ".arrow"
+EVERY_S = 1.0
+"""How often samples are written: what a killed process loses at most."""
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The end of an Arrow stream, as its format has it."""
+_ABOUT = b"carbontracker"
+"""Key in the metadata of the schema."""
+_ROWS = 65_536
+"""Of a row group of a Parquet file."""
+MEND = "pip install 'carbontracker[trace]'"
+
+
+def arrow() -> Any:
+    """Return pyarrow.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message has the command that mends it.
+    """
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError as error:
+        message = f"samples on disk need pyarrow, which is not installed: {MEND}"
+        raise ModuleNotFoundError(message, name="pyarrow") from error
+    return pa
+
+
+def check_new(path: Path) -> None:
+    """Refuse a file that cannot be begun, before anything runs.
+
+    Raises:
+        OSError: it is there already, or its directory is not.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    arrow()
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, "it exists already and is not overwritten", str(path))
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "its directory does not exist", str(path))
+
+
+class SampleWriter:
+    """Writes the samples of a session to a file of its own until it is closed.
+
+    Rows of one channel follow each other in time; ``watts`` are the mean since the row before, null
+    in the first, of which only the time is known.
+    """
+
+    def __init__(
+        self, session: Session, path: Path, run_id: str | None = None, every_s: float = EVERY_S
+    ) -> None:
+        """Begin the file and the thread.
+
+        Raises:
+            OSError: it cannot be begun; a file that is there already stays as it is.
+            ModuleNotFoundError: pyarrow is not installed.
+        """
+        pa = arrow()
+        self.path = path.absolute()
+        self._session = session
+        self._owner_pid = os.getpid()
+        self._schema = pa.schema(
+            [
+                pa.field("t_ns", pa.int64()),
+                pa.field("time", pa.timestamp("ns", "UTC")),
+                pa.field("channel", pa.string()),
+                pa.field("watts", pa.float64()),
+            ],
+            {_ABOUT: json.dumps(_about(session, run_id))},
+        )
+        began_ns = time.monotonic_ns()
+        self._upto = [began_ns] * len(session.channels)
+        self._begun: set[int] = set()
+        self._done = threading.Event()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags, 0o600)
+        if not self._append(self._schema.serialize().to_pybytes()):
+            self._end()
+        self._thread = threading.Thread(
+            target=self._run, args=(every_s,), name="carbontracker-trace", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is new and end the file; in a forked child do nothing."""
+        if self._fd < 0 or os.getpid() != self._owner_pid:
+            return
+        self._done.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        if self._write(last=True):
+            self._append(_END)
+        self._end()
+
+    def _run(self, every_s: float) -> None:
+        while not self._done.wait(every_s):
+            if not self._write(last=False):
+                self._end()
+                return
+
+    def _write(self, *, last: bool) -> bool:
+        """Append what is new; return whether there is a file to append to."""
+        if self._fd < 0:
+            return False
+        columns = self._take(last=last)
+        if not len(columns[0]):
+            return True
+        pa = arrow()
+        batch = pa.record_batch(
+            [
+                pa.array(columns[0]),
+                pa.array(columns[0] + read_anchor().offset_ns).cast(self._schema.field(1).type),
+                pa.array(columns[1], pa.string()),
+                pa.array(columns[2], from_pandas=True),  # NaN becomes null
+            ],
+            schema=self._schema,
+        )
+        return self._append(batch.serialize().to_pybytes())
+
+    def _take(self, *, last: bool) -> tuple[Any, list[str], Any]:
+        """Return times, channels and watts of all new samples.
+
+        The newest sample of a channel may yet move a little, when the next one comes: it waits.
+        """
+        now_ns = time.monotonic_ns()
+        times, names, watts = [], [], []
+        for index, channel in enumerate(self._session.channels):
+            t_ns, mean = self._session.power(index, self._upto[index], now_ns)
+            new = t_ns > self._upto[index]
+            t_ns, mean = t_ns[new], mean[new]
+            if not last:
+                t_ns, mean = t_ns[:-1], mean[:-1]
+            if not len(t_ns):
+                continue
+            if index not in self._begun:
+                self._begun.add(index)
+                mean[0] = np.nan
+            self._upto[index] = int(t_ns[-1])
+            times.append(t_ns)
+            names += [channel.id] * len(t_ns)
+            watts.append(mean)
+        if not times:
+            return np.zeros(0, np.int64), [], np.zeros(0)
+        return np.concatenate(times), names, np.concatenate(watts)
+
+    def _append(self, data: bytes) -> bool:
+        if self._fd < 0:
+            return False  # a signal handler has ended the run meanwhile
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):
+                # A disk that is filling up took a part: taken back, so that each batch stays whole.
+                os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            logger.warning("carbontracker: the samples in %s end here: %s", self.path, error)
+            return False
+        return True
+
+    def _end(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _about(session: Session, run_id: str | None) -> dict[str, Any]:
+    return {
+        "version": carbontracker.__version__,
+        "run_id": run_id,
+        "host": os.uname().nodename,
+        "clock": read_anchor()._asdict(),
+        "channels": [
+            {"id": entry.id, "kind": entry.kind, "name": entry.name, "source": entry.source,
+             "quality": entry.quality, "counted": entry.counted}
+            for entry in session.entries
+        ],
+    }  # fmt: skip
+
+
+def place_for(trace: bool | str | os.PathLike[str], directory: Path) -> Path:
+    """Return where samples go: the path that was given, else a new file in a directory."""
+    if not isinstance(trace, bool):
+        return Path(trace)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}{SUFFIX}"
+
+
+def begin_samples(session: Session, path: Path, record: Record | None) -> SampleWriter | None:
+    """Return a writer, which the record names; None, and a warning, where there cannot be one.
+
+    A training goes on without.
+    """
+    if not session.here:
+        return None
+    try:
+        check_new(path)
+        writer = SampleWriter(session, path, record.run_id if record else None)
+    except (OSError, ModuleNotFoundError) as error:
+        logger.warning("carbontracker: no samples are kept: %s", error)
+        return None
+    if record is not None:
+        record.write("samples", path=str(writer.path))
+    return writer
+
+
+@contextmanager
+def sampled_to(session: Session, path: Path, record: Record | None) -> Iterator[None]:
+    """Write the samples of a session while the block runs."""
+    writer = begin_samples(session, path, record)
+    try:
+        yield
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+class SampleFile:
+    """A file of samples, read batch by batch."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it holds no samples.
+            ModuleNotFoundError: pyarrow is not installed.
+        """
+        self.path = path
+        self._file: BinaryIO = path.open("rb")
+        pa = arrow()
+        try:
+            self._reader = pa.ipc.open_stream(self._file)
+            self.schema = self._reader.schema
+            self.about: dict[str, Any] = json.loads((self.schema.metadata or {})[_ABOUT])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError) as error:
+            self._file.close()
+            message = f"{path} is no file of samples written by carbontracker ({error})"
+            raise ValueError(message) from error
+
+    def __enter__(self) -> SampleFile:
+        """Return it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self._file.close()
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the file has its end: its writer was neither killed nor stopped."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_END)))
+            return file.read() == _END
+
+    def batches(self) -> Iterator[Any]:
+        """Yield every batch that is whole; a torn last one is passed over."""
+        pa = arrow()
+        while True:
+            try:
+                batch = self._reader.read_next_batch()
+            except (StopIteration, pa.ArrowInvalid, OSError):
+                return
+            yield batch
+
+
+def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
+    """Return the power of a run: of its samples, where there are any, else of its record.
+
+    Also of the record where a sensor was found wrong: its samples are what it said all the same.
+
+    Args:
+        run: read with its series and epochs.
+        near_ns: the moment whose wall clock counts, should it have been set on the way.
+    """
+    trace = of_run(run, near_ns)
+    for event in run.of("samples"):
+        path = Path(str(event.get("path")))
+        if not path.is_file():
+            continue
+        try:
+            sampled = read_power(path)
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            logger.warning("carbontracker: the power is that of the record: %s", error)
+            continue
+        shift_ns = 0
+        if trace.clock["exact"]:
+            ours, theirs = (Anchor(one.clock["monotonic_ns"], one.clock["unix_ns"])
+                            for one in (trace, sampled))  # fmt: skip
+            shift_ns = ours.offset_ns - theirs.offset_ns
+        wrong = {one.get("owner") for one in mappings(run.outcome.data.get("successions"))}
+        finer = {
+            name: Power(power.edges_ns + shift_ns, power.watts)
+            for name, power in sampled.devices.items()
+            if name not in wrong
+        }
+        return replace(trace, devices=trace.devices | finer)
+    return trace
+
+
+def to_parquet(path: Path, out: Path) -> int:
+    """Write the samples of a file as Parquet, a group of rows at a time; return how many.
+
+    Raises:
+        OSError, ValueError, ModuleNotFoundError: as ``SampleFile``.
+    """
+    pa = arrow()
+    from pyarrow import parquet
+
+    rows = 0
+    with SampleFile(path) as samples, parquet.ParquetWriter(out, samples.schema) as writer:
+        waiting: list[Any] = []
+        for batch in samples.batches():
+            rows += batch.num_rows
+            waiting.append(batch)
+            if sum(one.num_rows for one in waiting) >= _ROWS:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    return rows
+
+
+def read_power(path: Path) -> PowerTrace:
+    """Return the power by counted device that a file of samples holds.
+
+    Raises:
+        OSError, ValueError, ModuleNotFoundError: as ``SampleFile``.
+    """
+    with SampleFile(path) as samples:
+        about = samples.about
+        counted = {one["id"]: one["name"] for one in about["channels"] if one["counted"]}
+        anchor = Anchor(**about["clock"])
+        gathered: dict[str, list[tuple[Any, Any]]] = {}
+        for batch in samples.batches():
+            t_ns, watts = (batch.column(i).to_numpy(zero_copy_only=False) for i in (0, 3))
+            channels = batch.column(2).to_numpy(zero_copy_only=False)
+            for device in counted:
+                mine = channels == device
+                gathered.setdefault(device, []).append((t_ns[mine], watts[mine]))
+    devices: dict[str, Power] = {}
+    for device, parts in gathered.items():
+        times = np.concatenate([part[0] for part in parts]) + anchor.offset_ns
+        if len(times) > 1:
+            devices[device] = Power(times, np.concatenate([part[1] for part in parts])[1:])
+    return PowerTrace(
+        devices=devices,
+        labels=counted,
+        slices=(),
+        clock={**anchor._asdict(), "disagreement_ns": 0, "exact": True},
+        about={name: about.get(name) for name in ("run_id", "host", "version")},
+    )
