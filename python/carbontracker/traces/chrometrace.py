@@ -147,7 +147,7 @@ def _named(what: str, value: object, tid: int = 0) -> Event:
 
 
 def _names(trace: PowerTrace) -> Iterator[Event]:
-    yield _named("process_name", f"carbontracker: power of {trace.about.get('host')}")
+    yield _named("process_name", f"carbontracker: power of {trace.about.get('host') or 'this run'}")
     yield _named("process_sort_index", -1)
     kinds = {slice_.kind for slice_ in trace.slices}
     if "epoch" in kinds:

@@ -83,9 +83,10 @@ def of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
     else:
         anchor, zero_ns, exact = Anchor(0, 0), began_unix_ns, False
     edges = zero_ns + np.round(np.asarray(series.t_s) * 1e9).astype(np.int64)
-    devices = {}
+    last = np.append(np.diff(edges) > 0, True)[: len(edges)]  # of what is said of one moment
+    edges, devices = edges[last], {}
     for device, column in series.joules.items():
-        joules = np.asarray(column)
+        joules = np.asarray(column)[last]
         if len(edges) > 1:
             devices[device] = Power(edges, np.diff(joules) / (np.diff(edges) / 1e9))
     return PowerTrace(
