@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,8 +72,9 @@ class Answer:
 
 
 def offline(environ: Mapping[str, str]) -> bool:
-    """Return whether the user has switched the network off."""
-    return environ.get("CARBONTRACKER_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
+    """Return whether the user has switched the network off; any word but a no does."""
+    said = environ.get("CARBONTRACKER_OFFLINE", "").strip().lower()
+    return said not in {"", "0", "false", "no", "off"}
 
 
 def may_ask(place: Place, locate: str, environ: Mapping[str, str]) -> bool:
@@ -226,7 +228,7 @@ def _country(found: Any) -> dict[str, str]:
     fields = found if isinstance(found, dict) else {}
     country = fields.get("country_code") or fields.get("country")
     region = fields.get("region")
-    if not (isinstance(country, str) and len(country) == 2 and country.isalpha()):
+    if not (isinstance(country, str) and re.fullmatch("[A-Za-z]{2}", country)):
         raise NoAnswer("no country in the answer")
     return {"country": country.upper(), "region": region if isinstance(region, str) else ""}
 
