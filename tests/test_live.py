@@ -329,7 +329,10 @@ def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.Mo
     monkeypatch.setenv("CARBONTRACKER_INTENSITY", "auto")
     assert make_pricing("DK").live is not None
     assert make_pricing("DK", intensity=100.0).live is None
-    for word in ("1", "true", "yes"):
+    for word in ("0", "False", "no", "off", ""):
+        monkeypatch.setenv("CARBONTRACKER_OFFLINE", word)
+        assert make_pricing("DK").live is not None
+    for word in ("1", "true", "yes", "y", "2", "offline"):  # any word but a no
         monkeypatch.setenv("CARBONTRACKER_OFFLINE", word)
         assert make_pricing("DK").live is None
         assert make_pricing("DK", intensity=Own([slot(9, 1)])).live is None  # type: ignore[arg-type]

@@ -233,6 +233,7 @@ def test_zones_of_answers(answer: dict[str, str | None], zone: str) -> None:
         Reply(status=429, headers={"Retry-After": "3600"}),
         Reply(status=302, headers={"Location": "http://127.0.0.1:9/"}),
         Reply('{"country": "DK"}' + " " * 100_000),
+        Reply('{"country": "\u017f\u017f"}'),  # in capitals that is South Sudan
     ],
 )
 def test_a_useless_answer_is_none_and_not_kept(tmp_path: Path, reply: Reply) -> None:
@@ -312,6 +313,8 @@ def test_the_address_is_asked_only_where_the_time_zone_says_nothing(tmp_path: Pa
     [
         ({}, True),
         ({"CARBONTRACKER_OFFLINE": "1"}, False),
+        ({"CARBONTRACKER_OFFLINE": "y"}, False),
+        ({"CARBONTRACKER_OFFLINE": "0"}, True),
         ({"CARBONTRACKER_LOCATE": "never"}, False),
         ({"CARBONTRACKER_LOCATION": "DK"}, False),
         ({"CARBONTRACKER_LOCATION": "Danmark"}, False),

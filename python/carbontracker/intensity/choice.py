@@ -47,8 +47,11 @@ class Somewhere(Protocol):
 
 
 def offline(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network, whatever for."""
-    return environ.get(OFFLINE, "").strip().lower() in {"1", "true", "yes", "on"}
+    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network, whatever for.
+
+    Whatever is not clearly a no is a yes: a word that is not understood tells nobody anything.
+    """
+    return environ.get(OFFLINE, "").strip().lower() not in {"", "0", "false", "no", "off"}
 
 
 def parsed(text: str) -> Wanted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def _country(found: Any) -> dict[str, str]:
     fields = found if isinstance(found, dict) else {}
     country = fields.get("country_code") or fields.get("country")
     region = fields.get("region")
-    if not (isinstance(country, str) and len(country) == 2 and country.isalpha()):
+    if not (isinstance(country, str) and re.fullmatch("[A-Za-z]{2}", country)):
         raise NoAnswer("no country in the answer")
     return {"country": country.upper(), "region": region if isinstance(region, str) else ""}
 
