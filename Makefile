@@ -6,6 +6,7 @@ SOURCES := $(shell find cpp python -type f -not -name '*.so' -not -path '*/__pyc
            CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
+TEST_GROUPS := test lint
 SOAK_SECONDS ?= 60
 SOAKS := soak-address soak-thread
 library = $(shell $(CXX) -print-file-name=$1)
@@ -82,5 +83,5 @@ $(VENV)/demo.stamp: $(VENV)/package.stamp
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/package.stamp
-	$(BIN)/python -m pip install --quiet --group test --group lint
+	$(BIN)/python -m pip install --quiet $(TEST_GROUPS:%=--group %)
 	@touch $@
