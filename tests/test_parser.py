@@ -238,9 +238,28 @@ def test_lines_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v2.4.7-plain_carbontracker.log"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "gpu: 241.5" not in line))
-    message = "Found 2 power measurements and 3 duration measurements. Expected equal number of"
+    message = f"{path}: Found 2 power measurements and 3 duration measurements. Expected equal"
     with pytest.raises(MismatchedEpochsError, match=re.escape(message)):
         parser.parse_all_logs(tmp_path)
+
+
+def test_files_without_a_time_stamp_hold_nothing(tmp_path: Path) -> None:
+    """Another program may call its files so."""
+    only(tmp_path, "v2.4.7-plain")
+    for name in ("a_carbontracker.log", "a_carbontracker_output.log"):
+        (tmp_path / name).write_text("what another program said\n")
+    logs = parser.parse_all_logs(tmp_path)
+    assert [log["components"] for log in logs if "a_" in Path(log["standard_filename"]).name] == [
+        {}
+    ]
+
+
+def test_a_count_without_end_is_none(tmp_path: Path) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    path = tmp_path / "v2.4.7-plain_carbontracker_output.log"
+    path.write_text(re.sub(r"for \d+ epoch", f"for {'9' * 400} epoch", path.read_text()))
+    (log,) = parser.parse_all_logs(tmp_path)
+    assert log["actual"]["energy (kWh)"] > 0
 
 
 def test_names_in_another_encoding_are_read(tmp_path: Path) -> None:

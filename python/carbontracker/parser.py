@@ -112,7 +112,7 @@ def _components(text: str, file: str) -> dict[str, dict[str, Any]]:
         rows = powers.get(name, [])
         if rows and len(rows) != len(durations):
             message = (
-                f"Found {len(rows)} power measurements and {len(durations)} duration "
+                f"{file}: Found {len(rows)} power measurements and {len(durations)} duration "
                 "measurements. Expected equal number of measurements."
             )
             raise MismatchedEpochsError(message)

@@ -60,10 +60,10 @@ class Block:
 def entries(text: str) -> list[str]:
     """Return what follows each time stamp, up to the next one, without the white space around."""
     starts = list(_STAMP.finditer(text))
+    if not starts:
+        return []
     ends = [*(start.start() for start in starts[1:]), len(text)]
-    return [
-        text[start.end() : end].strip() for start, end in zip(starts, ends, strict=True) if starts
-    ]
+    return [text[start.end() : end].strip() for start, end in zip(starts, ends, strict=True)]
 
 
 def version_of(text: str) -> tuple[int, ...] | None:
@@ -129,12 +129,18 @@ def blocks_of(text: str) -> Iterator[Block]:
         seconds = seconds_of(found["time"])
         yield Block(
             actual=found["kind"] == "Actual",
-            epochs=None if found["epochs"] is None else int(float(found["epochs"])),
+            epochs=_count(found["epochs"]),
             seconds=math.nan if seconds is None else seconds,
             kwh=figure(found["energy"]),
             gco2eq=figure(found["co2eq"]),
             equivalents=equivalents_of((found["equivalents"] or "").splitlines()),
         )
+
+
+def _count(text: str | None) -> int | None:
+    """Return a count that may be written as ``2.5``; None without one, or if it is not finite."""
+    number = math.nan if text is None else float(text)
+    return int(number) if math.isfinite(number) else None
 
 
 def equivalents_of(lines: list[str]) -> dict[str, float] | None:
