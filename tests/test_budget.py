@@ -32,7 +32,7 @@ def make(epochs: int, **arguments: Any) -> CarbonTracker:
     return CarbonTracker(epochs, **{"verbose": 0, **DEVICES, **arguments})
 
 
-def train(tracker: CarbonTracker, epochs: int, seconds: float = 0.02) -> None:
+def train(tracker: CarbonTracker, epochs: int, seconds: float = 0.1) -> None:
     for _ in range(epochs):
         tracker.epoch_start()
         time.sleep(seconds)
@@ -134,7 +134,7 @@ def test_a_function_is_called_once_for_each_limit() -> None:
     called: list[BudgetExceeded] = []
     tracker = make(4, on_budget=called.append, max_kwh=TINY_KWH, max_seconds=1e-6)
     train(tracker, 4)
-    assert [over.limit for over in called] == ["max_kwh", "max_seconds"]
+    assert sorted(over.limit for over in called) == ["max_kwh", "max_seconds"]
     assert all(over.value > over.most for over in called)
     assert tracker.result is not None
     assert tracker.result.finished_epochs == 4
