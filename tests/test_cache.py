@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import carbontracker
 from carbontracker.intensity import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 from carbontracker.intensity.service import Service
@@ -230,7 +231,7 @@ def test_eight_processes_make_one_request_per_refresh(
     with serving(script) as server:
         monkeypatch.setenv("CARBONTRACKER_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
-        package = str(Path(__file__).parents[1] / "python")
+        package = str(Path(carbontracker.__file__).parents[1])  # installed or not
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (package, environment.get("PYTHONPATH")))

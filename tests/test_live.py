@@ -620,7 +620,7 @@ def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
     if case == "offline":
         environment |= {"CARBONTRACKER_OFFLINE": "1"}
         arguments = {"api_keys": {"electricitymaps": "k"}}
-    package = str(Path(__file__).parents[1] / "python")
+    package = str(Path(carbontracker.__file__).parents[1])  # installed or not
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (package, environment.get("PYTHONPATH")))
     )
@@ -641,7 +641,7 @@ def test_no_socket_at_import_at_construction_or_offline(case: str) -> None:
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    package = str(Path(__file__).parents[1] / "python")
+    package = str(Path(carbontracker.__file__).parents[1])  # installed or not
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (package, environment.get("PYTHONPATH")))
