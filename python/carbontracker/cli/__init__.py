@@ -6,6 +6,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.exits import minding_output
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -33,4 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given.pop(0) if given and given[0] in COMMANDS else "run"
     command: Callable[[list[str]], int] = import_module(COMMANDS[name]).main
-    return command(given)
+    if name == "run":
+        return command(given)  # its exit code is the program's, whatever becomes of its own words
+    return minding_output(lambda: command(given))

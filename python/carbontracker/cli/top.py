@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -12,13 +11,14 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.exits import USAGE_ERROR, say
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.report.watching import View
     from carbontracker.session import Session
 
-USAGE_ERROR = 2
 LEAST_INTERVAL_S = 0.1
 
 EXAMPLES = """\
@@ -56,13 +56,10 @@ def main(arguments: list[str]) -> int:
         with _views(given) as view:
             _show(view, given)
     except (NoSuchRun, UnknownLocation, ValueError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     except KeyboardInterrupt:
         pass  # how one leaves
-    except BrokenPipeError:
-        # Nobody reads on; what is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -71,7 +68,7 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
 
     interval_s = max(LEAST_INTERVAL_S, given.interval)
     end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
-    in_place = not given.json and not given.once and sys.stdout.isatty()
+    in_place = not given.json and not given.once and sys.stdout is not None and sys.stdout.isatty()
     shown = 0
     while True:
         time.sleep(min(interval_s, max(0.0, end_s - time.monotonic())))

@@ -39,6 +39,14 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
 
     out = file or sys.stdout
     console = Console(file=out, width=width, highlight=False)
+    with console.capture() as captured:
+        _print_parts(console, run)
+    print(
+        captured.get(), file=out, end=""
+    )  # a pipe that breaks is the caller's to mind, not rich's
+
+
+def _print_parts(console: Console, run: RunRecord) -> None:
     console.print(_text(console, sections.heading(run), "bold"))
     console.print(_text(console, sections.subtitle(run)))
     for note in sections.notes(run):
