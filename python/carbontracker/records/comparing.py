@@ -151,8 +151,8 @@ def welch_half_width(a: Sequence[float], b: Sequence[float]) -> float:
     spread = math.fsum(parts)
     if spread == 0.0:
         return 0.0
-    freedom = spread**2 / math.fsum(
-        part**2 / (len(sample) - 1) for part, sample in zip(parts, (a, b), strict=True)
+    freedom = 1 / math.fsum(
+        (part / spread) ** 2 / (len(sample) - 1) for part, sample in zip(parts, (a, b), strict=True)
     )
     return student_quantile(freedom) * math.sqrt(spread)
 

@@ -8,6 +8,7 @@ said there.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections import deque
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     Event = Mapping[str, Any]
 
+logger = logging.getLogger("carbontracker")
+
 SUFFIX = ".jsonl"
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
@@ -54,13 +57,15 @@ def read_runs(
 
     Args:
         path: a file, a directory with all below it, or the id (or its beginning) of a run in the
-            default directory; that directory, which may not be there yet, if None.
+            default directory; that directory, which may not be there yet, if None. Of a directory,
+            files that cannot be read are left out with a warning.
         series: False to pass over energy over time, which is most of a record. Of a command
             without an end it is all there is, and read anyway.
         epochs: False to pass over the epochs of runs that have their totals.
 
     Raises:
         NoSuchRun: there is neither such a file nor such a run.
+        OSError: the file cannot be read.
     """
     wanted = None
     where = record_directory(None) if path is None else Path(path)
@@ -72,12 +77,19 @@ def read_runs(
             raise NoSuchRun(_no_such_run(path))
     found = False
     for file in files_in(where):
-        if wanted is not None and not _mentions(file, wanted):
-            continue
-        for run in _runs_of(file, _passed_over(series, epochs)):
-            if wanted is None or run.id.startswith(wanted):
-                found = True
-                yield run
+        try:
+            if wanted is not None and not _mentions(file, wanted):
+                continue
+            for run in _runs_of(file, _passed_over(series, epochs)):
+                if wanted is None or run.id.startswith(wanted):
+                    found = True
+                    yield run
+        except OSError as error:
+            if file == where:
+                raise
+            logger.warning(
+                "carbontracker: %s is left out: it cannot be read: %s", file, error.strerror
+            )
     if wanted is not None and not found:
         raise NoSuchRun(_no_such_run(path))
 
@@ -101,7 +113,11 @@ def files_in(path: Path) -> Iterator[Path]:
         return
     for folder, folders, names in os.walk(path):
         folders.sort()
-        yield from (Path(folder) / name for name in sorted(names) if name.endswith(SUFFIX))
+        for name in sorted(names):
+            file = Path(folder) / name
+            # Not a pipe, which would be waited for; a link to nowhere is said to be one.
+            if name.endswith(SUFFIX) and (file.is_file() or not file.exists()):
+                yield file
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -129,7 +145,9 @@ def parse_line(line: bytes) -> Event | None:
     return event if named and isinstance(event.get("run_id"), str) else None
 
 
-def _no_such_run(path: object) -> str:
+def _no_such_run(path: str | os.PathLike[str] | None) -> str:
+    if path is not None and Path(path).exists():
+        return f"{path} holds no run that can be read: `carbontracker check {path}` says why"
     return (
         f"no record is called {str(path)!r}: give a file, a directory, or the first characters of "
         f"a run's id (`carbontracker runs` lists those in {record_directory(None)})"
@@ -320,7 +338,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
 def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
         epochs=whole(event.get("epochs")),
-        after_epochs=whole(event.get("after_epochs")),
+        after_epochs=number(event.get("after_epochs"), 0.0),
         seconds=number(event.get("seconds")),
         joules=number(event.get("joules")),
         footprint=RecordedFootprint.of(event.get("footprint")),

@@ -6,6 +6,7 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
@@ -24,7 +25,10 @@ def number(value: object, default: float = math.nan) -> float:
     """Return a number of a record; null and what is none are NaN, or the default."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return default
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more digits than any figure has
+        return default
 
 
 def whole(value: object) -> int:
@@ -91,15 +95,24 @@ class RecordedFootprint:
 
     @classmethod
     def sum(cls, parts: Sequence[RecordedFootprint]) -> RecordedFootprint:
-        """Return several footprints together; those not known are left out, unless all are."""
+        """Return several footprints together; those not known are left out, unless all are.
+
+        Their intensity is the mean weighted by energy, as in the footprint of a whole run.
+        """
         known = [part for part in parts if not math.isnan(part.kwh)]
         if not known:
             return parts[0] if parts else cls()
+        kwh = math.fsum(part.kwh for part in known)
+        gco2eq = math.fsum(part.gco2eq for part in known)
+        intensity = known[-1].intensity
+        if len({number(part.intensity.get("gco2eq_per_kwh")) for part in known}) > 1 and kwh > 0:
+            intensity = {**intensity, "gco2eq_per_kwh": gco2eq / kwh}
         return replace(
             known[-1],
-            kwh=math.fsum(part.kwh for part in known),
-            gco2eq=math.fsum(part.gco2eq for part in known),
+            kwh=kwh,
+            gco2eq=gco2eq,
             error_kwh=math.fsum(part.error_kwh for part in known),
+            intensity=intensity,
             data={},
         )
 
@@ -181,7 +194,8 @@ class RecordedPrediction:
     """A prediction that was made on the way."""
 
     epochs: int
-    after_epochs: int
+    after_epochs: float
+    """A fraction within the first."""
     seconds: float
     joules: float
     footprint: RecordedFootprint
@@ -235,6 +249,8 @@ class Series:
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
+        if not all(map(math.isfinite, moments)) or any(a >= b for a, b in pairwise(moments)):
+            return  # power is over time that passes
         keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
         del self.t_s[keep:]
         self.t_s.extend(moments)
@@ -291,7 +307,7 @@ def _column(values: Sequence[object]) -> array[float]:
     """Return the values of a record as numbers; null and what is none are NaN."""
     try:
         return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
-    except TypeError:
+    except (TypeError, OverflowError):
         return array("d", map(number, values))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from carbontracker.equivalents import equivalents
 from carbontracker.records.recorded import mapping, mappings, number
 from carbontracker.report import facts
-from carbontracker.report.charts import interval_text
+from carbontracker.report.charts import range_text
 from carbontracker.report.figures import (
     UNKNOWN,
     duration,
@@ -127,7 +127,7 @@ def cards(run: RunRecord) -> Iterator[Card]:
     figure = number(footprint.intensity.get("gco2eq_per_kwh"))
     yield Card(
         "Emissions, CO2eq",
-        quantity(footprint.gco2eq, "g", facts.error_grams(footprint)),
+        quantity(footprint.gco2eq, "g", footprint.error_gco2eq),
         f"at {plain(figure)} gCO2eq/kWh" if is_known(figure) else "",
     )
     planned = run.planned_epochs
@@ -195,7 +195,7 @@ def paragraph(run: RunRecord) -> str:
     if not is_known(footprint.kwh):
         return "The energy of this training was not measured."
     kwh = quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh)
-    grams = quantity(footprint.gco2eq, "g", facts.error_grams(footprint))
+    grams = quantity(footprint.gco2eq, "g", footprint.error_gco2eq)
     intensity = footprint.intensity
     figure = number(intensity.get("gco2eq_per_kwh"))
     named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
@@ -336,28 +336,37 @@ def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
 
 
 def prediction_table(run: RunRecord) -> Table:
-    """Return the predictions beside what the run used, at most two dozen of them."""
+    """Return at most two dozen predictions, and what the run used if it can be compared."""
     found = facts.predictions_of(run)
     every = max(1, -(-len(found) // 24))
     comparable = not facts.comparability(run)
+    actual = run.footprint
     rows = []
     for one in found[::-1][::every][::-1]:
-        off = one.kwh / run.footprint.kwh - 1 if comparable and run.footprint.kwh > 0 else None
+        off = one.kwh / actual.kwh - 1 if comparable and actual.kwh > 0 else float("nan")
+        low, high = one.intervals["kwh_95"]
         rows.append(
             (
-                f"{one.after_epochs} of {one.epochs}",
+                f"{one.after_epochs:.3g} of {one.epochs}",
                 quantity(1000 * one.kwh, "Wh"),
-                interval_text(one).strip(" ()").removeprefix("95 %: "),
+                range_text((1000 * low, 1000 * high), "Wh"),
                 quantity(one.gco2eq, "g"),
-                "" if off is None or not is_known(off) else f"{100 * off:+.3g} %",
+                range_text(one.intervals["gco2eq_95"], "g"),
+                duration(one.seconds),
+                f"{100 * off:+.3g} %" if is_known(off) else "",
                 one.method,
             )
         )
+    if comparable and rows:
+        kwh, grams = quantity(1000 * actual.kwh, "Wh"), quantity(actual.gco2eq, "g")
+        rows.append(("actual", kwh, "", grams, "", duration(run.outcome.seconds), "", ""))
     columns = (
         Column("After epochs"),
         Column("Predicted", "n"),
         Column("95 % interval", "n"),
         Column("CO2eq", "n"),
+        Column("95 % interval", "n"),
+        Column("Time", "n"),
         Column("Off by", "n"),
         Column("Method"),
     )
