@@ -15,7 +15,7 @@ import pytest
 
 from carbontracker.cli import main
 from carbontracker.records.reading import read_run
-from carbontracker.report import facts, rendered
+from carbontracker.report import facts, rendered, sections
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
 
@@ -35,6 +35,12 @@ EVERY_COMMAND = (
     "sensors",
     "--parse LOGS",
 )
+SLOT = {
+    "start": "2026-03-01T12:00:00+00:00",
+    "end": "2026-03-01T12:00:20+00:00",
+    "joules": 1500.0,
+    "gco2eq_per_kwh": 100.0,
+}
 HOSTILE = "n\u00f6de\x1b[31m\udcff"
 
 
@@ -170,6 +176,7 @@ def spoilt(path: Path, event: str, *where: str, value: object) -> Path:
     ("event", "where", "value"),
     [
         ("epoch", ("seconds",), 10**400),
+        ("epoch", ("seconds",), 1e308),
         ("series", ("joules",), {"gpu:0": [0.0, 10**400, 1.0]}),
         ("series", ("t_s",), [0.0, 0.0, 0.0]),
         ("series", ("t_s",), [0.0, None, 5.0]),
@@ -178,6 +185,7 @@ def spoilt(path: Path, event: str, *where: str, value: object) -> Path:
         ("run_finished", ("footprint",), {}),
         ("run_finished", ("footprint", "slots"), [{"joules": [1], "start": 0}]),
         ("run_finished", ("footprint", "slots"), [7]),
+        ("run_finished", ("footprint", "slots"), [SLOT | {"zone": True}, SLOT | {"source": [1]}]),
         ("run_finished", ("footprint", "location"), 7),
     ],
 )
@@ -192,6 +200,7 @@ def test_no_value_of_a_record_breaks_a_view(
     for command in ("check", "runs", "report", "aggregate", "top --once --interval 0"):
         name, *more = command.split()
         assert main([name, str(path), *more]) in (0, 1)
+    assert main(["compare", str(path), str(path)]) == 0
     assert main(["report", str(path), "--html", str(tmp_path / "page.html")]) == 0
     capsys.readouterr()
     code = main(["report", str(path), "--pue", "1.2"])
@@ -221,6 +230,22 @@ def test_a_killed_run_has_the_mean_intensity_of_its_epochs(tmp_path: Path) -> No
     mean = footprint.intensity["gco2eq_per_kwh"]
     assert mean == pytest.approx((100.0 + 3 * GRAMS) / 4)
     assert mean * footprint.kwh == pytest.approx(footprint.gco2eq)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_figure_is_cut_off_in_a_narrow_terminal(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
+    print_report(run, width=width)
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= width
+    words = " ".join(page.split())
+    for part in sections.sections(run):
+        for table in part.tables:
+            for row in table.rows:
+                for column, cell in zip(table.columns, row, strict=True):
+                    assert column.kind == "t" or cell in words, (column.name, cell)
 
 
 # ---- predictions ---------------------------------------------------------------------------

@@ -147,7 +147,10 @@ def welch_half_width(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if min(len(a), len(b)) < 2:
         return math.nan
-    parts = [statistics.variance(sample) / len(sample) for sample in (a, b)]
+    try:
+        parts = [statistics.variance(sample) / len(sample) for sample in (a, b)]
+    except OverflowError:  # a damaged record may hold any number
+        return math.nan
     spread = math.fsum(parts)
     if spread == 0.0:
         return 0.0

@@ -130,7 +130,11 @@ def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
         if told["joules"] is None:
             continue  # was not measured: as in the run, it widens the error and undoes nothing
         start, end = (datetime.fromisoformat(told[key]) for key in ("start", "end"))
-        plain = {key: value for key, value in told.items() if not isinstance(value, (dict, list))}
+        plain = {
+            key: value
+            for key, value in told.items()
+            if isinstance(value, str) or key in ("gco2eq_per_kwh", "year")
+        }
         figure = {**_PLAIN, **plain, "start": None, "end": None}
         slots.append(Slot(start, end, float(told["joules"]), intensity_from(figure)))
     return slots

@@ -171,7 +171,7 @@ def sections(run: RunRecord) -> Iterator[Section]:
             "prediction",
             "Predicted and actual",
             told,
-            tables=(prediction_table(run),),
+            tables=prediction_tables(run),
         )
     yield Section(
         "provenance",
@@ -335,42 +335,33 @@ def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
     )
 
 
-def prediction_table(run: RunRecord) -> Table:
+def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
     """Return at most two dozen predictions, and what the run used if it can be compared."""
     found = facts.predictions_of(run)
     every = max(1, -(-len(found) // 24))
     comparable = not facts.comparability(run)
     actual = run.footprint
-    rows = []
+    energy, others = [], []
     for one in found[::-1][::every][::-1]:
         off = one.kwh / actual.kwh - 1 if comparable and actual.kwh > 0 else float("nan")
+        after = f"{one.after_epochs:.3g} of {one.epochs}"
         low, high = one.intervals["kwh_95"]
-        rows.append(
-            (
-                f"{one.after_epochs:.3g} of {one.epochs}",
-                quantity(1000 * one.kwh, "Wh"),
-                range_text((1000 * low, 1000 * high), "Wh"),
-                quantity(one.gco2eq, "g"),
-                range_text(one.intervals["gco2eq_95"], "g"),
-                duration(one.seconds),
-                f"{100 * off:+.3g} %" if is_known(off) else "",
-                one.method,
-            )
-        )
-    if comparable and rows:
-        kwh, grams = quantity(1000 * actual.kwh, "Wh"), quantity(actual.gco2eq, "g")
-        rows.append(("actual", kwh, "", grams, "", duration(run.outcome.seconds), "", ""))
-    columns = (
-        Column("After epochs"),
-        Column("Predicted", "n"),
-        Column("95 % interval", "n"),
-        Column("CO2eq", "n"),
-        Column("95 % interval", "n"),
-        Column("Time", "n"),
-        Column("Off by", "n"),
-        Column("Method"),
+        wh = quantity(1000 * one.kwh, "Wh"), range_text((1000 * low, 1000 * high), "Wh")
+        grams = quantity(one.gco2eq, "g"), range_text(one.intervals["gco2eq_95"], "g")
+        seconds = " to ".join(map(duration, filter(is_known, one.intervals["seconds_95"])))
+        energy.append((after, *wh, f"{100 * off:+.3g} %" if is_known(off) else "", one.method))
+        others.append((after, *grams, duration(one.seconds), seconds))
+    if comparable and found:
+        energy.append(("actual", quantity(1000 * actual.kwh, "Wh"), "", "", ""))
+        time = duration(run.outcome.seconds)
+        others.append(("actual", quantity(actual.gco2eq, "g"), "", time, ""))
+    first, interval = Column("After epochs"), Column("95 % interval", "n")
+    columns = first, Column("Predicted", "n"), interval, Column("Off by", "n"), Column("Method")
+    more = first, Column("CO2eq", "n"), interval, Column("Time", "n"), interval
+    return (
+        Table("Predictions of the whole run, with PUE", columns, energy),
+        Table("Their emissions and time", more, others),
     )
-    return Table("Predictions of the whole run, with PUE", columns, rows)
 
 
 def missing_table(run: RunRecord) -> Table:
