@@ -361,9 +361,8 @@ def test_predictions_keep_their_interval(tmp_path: Path) -> None:
     found = facts.predictions_of(run)
     assert [one.after_epochs for one in found] == [1, 2, 3, 5, 8]
     for one, told in zip(found, run.predictions, strict=True):
-        low, high = told.data["joules_95"]
-        assert one.low_kwh == pytest.approx(low * DAY_PUE / 3.6e6)
-        assert one.high_kwh == pytest.approx(high * DAY_PUE / 3.6e6)
+        joules = [end * DAY_PUE / 3.6e6 for end in told.data["joules_95"]]
+        assert one.intervals["kwh_95"] == pytest.approx(joules)
     assert found[-1].kwh == pytest.approx(run.footprint.kwh)
     assert facts.comparability(run) == ""
 

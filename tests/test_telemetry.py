@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -22,6 +22,7 @@ import pytest
 from carbontracker.pricing import make_pricing
 from carbontracker.session import Config, Simulated, acquire, release
 from carbontracker.telemetry.address import address
+from carbontracker.telemetry.endpoint import MOST_CLIENTS
 from carbontracker.telemetry.exposition import exposition, metric_name
 from carbontracker.telemetry.metrics import METRICS, Gauge, Metric
 from carbontracker.tracker import CarbonTracker
@@ -251,6 +252,23 @@ def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     with socket.create_connection(("127.0.0.1", port)):
         assert "energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
+    tracker.stop()
+
+
+def test_slow_clients_have_to_leave_when_all_places_are_taken(simulated: dict[str, Any]) -> None:
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(2 * MOST_CLIENTS):
+            client = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+            stack.enter_context(client)
+            client.sendall(b"GET /met")
+            slow.append(client)
+        # Without a limit a client is left when it has said nothing for 5 s; this is at once.
+        slow[0].settimeout(3.0)
+        assert slow[0].recv(1) == b""
+        assert "carbontracker_energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carbontracker.cli import main
 from tests.support.observing import patiently, waving_machine
 from tests.support.programs import (
     CPU_WATTS,
@@ -248,6 +249,30 @@ def test_it_attaches_to_a_run_that_goes_on(training: subprocess.Popen[str]) -> N
     assert ended["devices"]["gpu:0"]["readings_per_second"] > 0
     assert ended["total"]["joules"] > view["total"]["joules"]
     assert ended["notes"] == []
+
+
+def test_it_leaves_when_the_run_it_is_attached_to_is_killed(
+    training: subprocess.Popen[str],
+) -> None:
+    run_id = reach(training)
+    with subprocess.Popen([*TOP, run_id, "--interval", "0.1"], stdout=subprocess.PIPE) as attached:
+        assert attached.stdout is not None
+        assert b", running, " in attached.stdout.readline()
+        training.kill()
+        training.wait(timeout=TIMEOUT_S)
+        shown, _ = attached.communicate(timeout=TIMEOUT_S)
+    assert attached.returncode == 0
+    assert b", incomplete, " in shown
+
+
+@pytest.mark.parametrize("option", ["--seconds", "--interval"])
+@pytest.mark.parametrize("value", ["nan", "-1", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["top", f"{option}={value}"])
+    assert "is not a number of seconds" in capsys.readouterr().err
 
 
 def test_of_a_run_that_was_killed_it_says_so(training: subprocess.Popen[str]) -> None:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carbontracker.records.checking import Finding
+
+UNREADABLE = "unreadable"
 
 EXAMPLES = """\
 examples:
@@ -30,25 +40,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     given = parser.parse_args(arguments)
 
-    from carbontracker.records.checking import ERROR, check_file
+    from carbontracker.records.checking import ERROR, WARNING
     from carbontracker.records.reading import files_in
 
-    files = errors = warnings = 0
-    try:
-        for path in map(Path, given.paths):
-            for file in files_in(path):
-                files += 1
-                for finding in check_file(file):
-                    is_error = finding.level == ERROR
-                    errors, warnings = errors + is_error, warnings + (not is_error)
-                    if is_error or not given.quiet:
-                        print(finding)
-    except OSError as error:
-        say(f"{error.filename}: {error.strerror}")
-        return USAGE_ERROR
+    levels: Counter[str] = Counter()
+    files = [file for path in given.paths for file in files_in(Path(path))]
+    for finding in chain.from_iterable(map(_findings, files)):
+        levels[finding.level] += 1
+        if finding.level == UNREADABLE:
+            say(finding)
+        elif finding.level == ERROR or not given.quiet:
+            print(finding)
+    errors, warnings = levels[ERROR], levels[WARNING]
     if not given.quiet:
-        print(f"{files} record(s): {errors} error(s), {warnings} warning(s)")
+        print(f"{len(files)} record(s): {errors} error(s), {warnings} warning(s)")
     if not files:
         say(f"no records in {', '.join(given.paths)}")
         return USAGE_ERROR
+    if levels[UNREADABLE]:
+        return USAGE_ERROR
     return FAILED if errors or (given.strict and warnings) else 0
+
+
+def _findings(file: Path) -> Iterator[Finding]:
+    """Yield what is wrong with a file; that it cannot be read is a finding too."""
+    from carbontracker.records.checking import Finding, check_file
+
+    try:
+        yield from check_file(file)
+    except OSError as error:
+        yield Finding(file, 0, UNREADABLE, error.strerror or str(error))

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAILED = 1
-"""What was looked at is not as it should be."""
+"""What was looked at is not as it should be, or a result cannot be written."""
+READ_NO_FURTHER = 141
+"""As a shell has it of a program that SIGPIPE ended: whoever reads, ``head``, has had enough."""
 USAGE_ERROR = 2
 """The arguments are wrong, or name what is not there."""
 NOTHING_KNOWN = 3
 """There is no forecast, or no figure, to give advice by."""
+INTERRUPTED = 130
+"""Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 def say(message: object) -> None:
     """Say it on standard error; on none at all if that is closed, as some daemons leave it."""
     if sys.stderr is not None:  # print would take standard output, which may be a program's
         print(f"carbontracker: {message}", file=sys.stderr)
+
+
+def minding_output(command: Callable[[], int]) -> int:
+    """Run a command whose results go to standard output; return its exit code.
+
+    Letters that a terminal does not have are shown as ``?``. A reader that has enough, such as
+    ``head``, is no failure; output that cannot be written is one, and is said in a line.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        code = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return READ_NO_FURTHER
+    except OSError as error:
+        say(error)
+        _drop_output()
+        return FAILED
+    return code
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere: the interpreter would try it again at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import io
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.exits import USAGE_ERROR, say
+
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     try:
         run = _priced(read_run(given.run), given)
     except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     wanted = {name: out for name in FORMATS if (out := getattr(given, name)) is not None}
     if not wanted:
@@ -89,8 +89,6 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
 def _show(run: RunRecord) -> None:
     from carbontracker.report.terminal import print_report
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without blocks shows ? for them
     print_report(run)
 
 
@@ -99,12 +97,16 @@ def _written(name: str, run: RunRecord, out: str) -> int:
     from carbontracker.report.extras import MissingExtra
 
     try:
+        if out == "-" and sys.stdout is None:
+            raise OSError(errno.EBADF, "the standard output is closed")
         if out == "-":
             sys.stdout.buffer.write(rendered(name, run))
             sys.stdout.buffer.flush()
         else:
             write(name, run, Path(out))
+    except BrokenPipeError:
+        raise  # who reads has enough
     except (MissingExtra, ValueError, OSError) as error:
-        print(f"carbontracker: --{name} {out}: {error}", file=sys.stderr)
+        say(f"--{name} {out}: {error}")
         return USAGE_ERROR
     return 0

@@ -61,6 +61,8 @@ def main(arguments: list[str]) -> int:
                 print(json.dumps(row))
         else:
             print(runs_table(list(rows)))
+    except BrokenPipeError:
+        raise  # of the output, not of a record
     except (NoSuchRun, ValueError, OSError) as error:
         say(error)
         return USAGE_ERROR

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import shutil
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
+
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from carbontracker.report.watching import View
     from carbontracker.session import Session
 
-USAGE_ERROR = 2
 LEAST_INTERVAL_S = 0.1
 
 EXAMPLES = """\
@@ -44,8 +46,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", nargs="?", metavar="RUN", help="file, directory or id of a record")
     parser.add_argument("--once", action="store_true", help="one table, then leave")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--seconds", type=float, metavar="S", help="leave after so long")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="default 1")
+    parser.add_argument("--seconds", type=_seconds, metavar="S", help="leave after so long")
+    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="default 1")
     parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
     given = parser.parse_args(arguments)
 
@@ -56,14 +58,27 @@ def main(arguments: list[str]) -> int:
         with _views(given) as view:
             _show(view, given)
     except (NoSuchRun, UnknownLocation, ValueError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     except KeyboardInterrupt:
         pass  # how one leaves
-    except BrokenPipeError:
-        # Nobody reads on; what is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _seconds(text: str) -> float:
+    """Return a time, s.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, which argparse says.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        message = f"{text!r} is not a number of seconds, 0 or more"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
 def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
@@ -71,7 +86,7 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
 
     interval_s = max(LEAST_INTERVAL_S, given.interval)
     end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
-    in_place = not given.json and not given.once and sys.stdout.isatty()
+    in_place = not given.json and not given.once and sys.stdout is not None and sys.stdout.isatty()
     shown = 0
     while True:
         time.sleep(min(interval_s, max(0.0, end_s - time.monotonic())))
@@ -130,6 +145,7 @@ class _Attached:
         from carbontracker.records.reading import read_run
 
         self.run = read_run(path)
+        self._ran_here = self.run.running
         self._size = self.run.path.stat().st_size
 
     def view(self, session: Session | None) -> View:
@@ -139,8 +155,11 @@ class _Attached:
 
         self._refresh()
         now_s = (datetime.now(timezone.utc) - self.run.started).total_seconds()
-        beside = watts_of(session) if session is not None and self.run.running else None
-        return view_of_run(self.run, now_s, beside)
+        runs = self.run.running
+        beside = watts_of(session) if session is not None and runs else None
+        view = view_of_run(self.run, now_s, beside)
+        killed = self._ran_here and not runs  # one of another machine may go on all the same
+        return replace(view, goes_on=view.goes_on and not killed)
 
     def _refresh(self) -> None:
         from carbontracker.records.reading import read_runs

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.records.plain import number
 from carbontracker.records.reading import lines_of, parse_line
 from carbontracker.records.record import SCHEMA
 
@@ -112,7 +113,7 @@ REQUIRED: dict[str, dict[str, Test]] = {
     },
     "prediction": {
         "epochs": _is_number,
-        "after_epochs": _is_count,
+        "after_epochs": _is_amount,
         "seconds": _is_amount,
         "joules": _is_amount,
         "footprint": _is_dict,
@@ -189,11 +190,11 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
         if isinstance(part, dict):
             yield from _wrong(part, tests, f"{name}.")
             for group in ("by_device", "by_kind"):
-                groups = part.get(group) or {}
-                if not isinstance(groups, dict):
-                    yield ERROR, f"{name}.{group} is {groups!r}, not {_WORDS[_is_dict]}"
+                inside = part.get(group)
+                if inside is not None and not isinstance(inside, dict):
+                    yield ERROR, f"{name}.{group} is {inside!r}, not {_WORDS[_is_dict]}"
                     continue
-                for key, inner in groups.items():
+                for key, inner in (inside or {}).items():
                     yield from _wrong(inner, tests, f"{name}.{group}.{key}.")
     if event["event"] == "series":
         yield from _series_findings(event)
@@ -280,4 +281,4 @@ class _Run:
 def _joules(event: Event, name: str) -> float:
     energy = event.get("energy")
     value = energy.get(name) if isinstance(energy, dict) else None
-    return float(value) if _is_number(value) else math.nan  # type: ignore[arg-type]
+    return number(value)

@@ -147,12 +147,15 @@ def welch_half_width(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if min(len(a), len(b)) < 2:
         return math.nan
-    parts = [statistics.variance(sample) / len(sample) for sample in (a, b)]
+    try:
+        parts = [statistics.variance(sample) / len(sample) for sample in (a, b)]
+    except OverflowError:  # a damaged record may hold any number
+        return math.nan
     spread = math.fsum(parts)
     if spread == 0.0:
         return 0.0
-    freedom = spread**2 / math.fsum(
-        part**2 / (len(sample) - 1) for part, sample in zip(parts, (a, b), strict=True)
+    freedom = 1 / math.fsum(
+        (part / spread) ** 2 / (len(sample) - 1) for part, sample in zip(parts, (a, b), strict=True)
     )
     return student_quantile(freedom) * math.sqrt(spread)
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.records.plain import mapping, mappings, number, whole
 from carbontracker.records.record import SCHEMA, record_directory
 from carbontracker.records.recorded import (
     Origin,
@@ -27,10 +28,6 @@ from carbontracker.records.recorded import (
     Sensor,
     Series,
     energy_from,
-    mapping,
-    mappings,
-    number,
-    whole,
 )
 from carbontracker.window import MISSING, add_windows
 
@@ -57,7 +54,8 @@ def read_runs(
 
     Args:
         path: a file, a directory with all below it, or the id (or its beginning) of a run in the
-            default directory; that directory, which may not be there yet, if None.
+            default directory; that directory, which may not be there yet, if None. Of a directory,
+            files that cannot be read are left out with a warning.
         series: False to pass over energy over time, which is most of a record. Of a command
             without an end it is all there is, and read anyway.
         epochs: False to pass over the epochs of runs that have their totals.
@@ -86,8 +84,9 @@ def read_runs(
         except OSError as error:
             if file == where:
                 raise
-            # One of a directory, as others' private records in a shared one, hides no other.
-            logger.warning("carbontracker: %s is left out: %s", file, error.strerror)
+            logger.warning(
+                "carbontracker: %s is left out: it cannot be read: %s", file, error.strerror
+            )
     if wanted is not None and not found:
         raise NoSuchRun(_no_such_run(path))
 
@@ -111,7 +110,11 @@ def files_in(path: Path) -> Iterator[Path]:
         return
     for folder, folders, names in os.walk(path):
         folders.sort()
-        yield from (Path(folder) / name for name in sorted(names) if name.endswith(SUFFIX))
+        for name in sorted(names):
+            file = Path(folder) / name
+            # Not a pipe, which would be waited for; a link to nowhere is said to be one.
+            if name.endswith(SUFFIX) and (file.is_file() or not file.exists()):
+                yield file
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -139,7 +142,9 @@ def parse_line(line: bytes) -> Event | None:
     return event if named and isinstance(event.get("run_id"), str) else None
 
 
-def _no_such_run(path: object) -> str:
+def _no_such_run(path: str | os.PathLike[str] | None) -> str:
+    if path is not None and Path(path).exists():
+        return f"{path} holds no run that can be read: `carbontracker check {path}` says why"
     return (
         f"no record is called {str(path)!r}: give a file, a directory, or the first characters of "
         f"a run's id (`carbontracker runs` lists those in {record_directory(None)})"
@@ -330,7 +335,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
 def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
         epochs=whole(event.get("epochs")),
-        after_epochs=whole(event.get("after_epochs")),
+        after_epochs=number(event.get("after_epochs"), 0.0),
         seconds=number(event.get("seconds")),
         joules=number(event.get("joules")),
         footprint=RecordedFootprint.of(event.get("footprint")),

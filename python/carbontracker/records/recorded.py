@@ -6,9 +6,11 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.records.plain import mapping, number
 from carbontracker.records.surroundings import is_running
 from carbontracker.traces.clocks import Anchor
 from carbontracker.window import MISSING, Energy, add_windows
@@ -19,32 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Data = Mapping[str, Any]
-
-
-def number(value: object, default: float = math.nan) -> float:
-    """Return a number of a record; null and what is none are NaN, or the default."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return default
-    try:
-        return float(value)
-    except OverflowError:  # JSON has integers of any size
-        return default
-
-
-def whole(value: object) -> int:
-    """Return a whole number of a record; 0 where there is none."""
-    given = number(value)
-    return int(given) if math.isfinite(given) else 0
-
-
-def mapping(value: object) -> dict[str, Any]:
-    """Return an object of a record; an empty one where there is none."""
-    return value if isinstance(value, dict) else {}
-
-
-def mappings(value: object) -> list[dict[str, Any]]:
-    """Return the objects in a list of a record; an empty one where there is none."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def energy_from(data: object) -> Energy:
@@ -95,15 +71,24 @@ class RecordedFootprint:
 
     @classmethod
     def sum(cls, parts: Sequence[RecordedFootprint]) -> RecordedFootprint:
-        """Return several footprints together; those not known are left out, unless all are."""
+        """Return several footprints together; those not known are left out, unless all are.
+
+        Their intensity is the mean weighted by energy, as in the footprint of a whole run.
+        """
         known = [part for part in parts if not math.isnan(part.kwh)]
         if not known:
             return parts[0] if parts else cls()
+        kwh = math.fsum(part.kwh for part in known)
+        gco2eq = math.fsum(part.gco2eq for part in known)
+        intensity = known[-1].intensity
+        if len({number(part.intensity.get("gco2eq_per_kwh")) for part in known}) > 1 and kwh > 0:
+            intensity = {**intensity, "gco2eq_per_kwh": gco2eq / kwh}
         return replace(
             known[-1],
-            kwh=math.fsum(part.kwh for part in known),
-            gco2eq=math.fsum(part.gco2eq for part in known),
+            kwh=kwh,
+            gco2eq=gco2eq,
             error_kwh=math.fsum(part.error_kwh for part in known),
+            intensity=intensity,
             data={},
         )
 
@@ -185,7 +170,8 @@ class RecordedPrediction:
     """A prediction that was made on the way."""
 
     epochs: int
-    after_epochs: int
+    after_epochs: float
+    """A fraction within the first."""
     seconds: float
     joules: float
     footprint: RecordedFootprint
@@ -243,6 +229,8 @@ class Series:
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
+        if not all(map(math.isfinite, moments)) or any(a >= b for a, b in pairwise(moments)):
+            return  # power is over time that passes
         self._note_clock(event, start_s)
         keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
         del self.t_s[keep:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.data import WORLD
@@ -48,27 +48,56 @@ def reprice(
         location: country, ISO code or zone.
 
     Raises:
-        ValueError: the events hold no energy; an impossible figure, scope or PUE; figures of
-            more than one scope.
+        ValueError: the events hold no energy, or are damaged; an impossible figure, scope or PUE;
+            a scope beside an intensity; figures of more than one scope.
         UnknownLocation: the location names no place.
         IntensityUnavailable: neither the provider nor the table has a figure.
     """
-    found = list(events)
-    told = _footprints(found)
-    slots = [slot for footprint in told for slot in _slots(footprint)]
-    if not slots:
-        raise ValueError("the record holds no energy that could be priced: was the run cut short?")
-    place = _place(told[-1]) if location is None else locate(location, {})
+    if scope is not None and intensity is not None:
+        raise ValueError("a scope chooses among the table's figures: leave it or the intensity out")
+    told = _told(list(events))
+    slots = told.slots
+    place = told.place if location is None else locate(location, {})
     chosen = _provider(intensity, scope, moved=location is not None)
     if chosen is not None:
         slots = _under(slots, chosen, place.zone if place else WORLD)
-    kept_pue = float(told[-1]["pue"])
     return footprint_of_slots(
         slots,
-        kept_pue if pue is None else pue,
+        told.pue if pue is None else pue,
         place=place,
-        error_joules=_error_joules(told, kept_pue),
+        error_joules=told.error_joules,
     )
+
+
+class _Told(NamedTuple):
+    """What a record has for pricing a run anew."""
+
+    slots: list[Slot]
+    place: Place | None
+    pue: float
+    error_joules: float
+    """95 % half-width of the energy, J."""
+
+
+def _told(events: Sequence[Event]) -> _Told:
+    """Return what the events have for it.
+
+    Raises:
+        ValueError: they hold no energy, or are damaged.
+    """
+    try:
+        footprints = _footprints(events)
+        slots = [slot for footprint in footprints for slot in _slots(footprint)]
+        if slots:
+            pue = float(footprints[-1]["pue"])
+            return _Told(slots, _place(footprints[-1]), pue, _error_joules(footprints, pue))
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        message = (
+            "the record is damaged, so that it cannot be priced anew: `carbontracker check` says "
+            f"where ({type(error).__name__}: {error})"
+        )
+        raise ValueError(message) from error
+    raise ValueError("the record holds no energy that could be priced: was the run cut short?")
 
 
 def _footprints(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -101,7 +130,12 @@ def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
         if told["joules"] is None:
             continue  # was not measured: as in the run, it widens the error and undoes nothing
         start, end = (datetime.fromisoformat(told[key]) for key in ("start", "end"))
-        figure = {**_PLAIN, **told, "start": None, "end": None}
+        plain = {
+            key: value
+            for key, value in told.items()
+            if isinstance(value, str) or key in ("gco2eq_per_kwh", "year")
+        }
+        figure = {**_PLAIN, **plain, "start": None, "end": None}
         slots.append(Slot(start, end, float(told["joules"]), intensity_from(figure)))
     return slots
 

@@ -208,7 +208,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     chart = Chart(
         "prediction", f"Predicted and actual electricity of the run, {unit}", "", "", width, 230
     )
-    last = max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1)
+    last = math.ceil(max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1))
     chart.add(Label(0, 11, chart.title, "name"))
     frame = Frame(_LEFT, 24, width - _LEFT - 1, 168, (0, last * 1.02), (low * scale, high * scale))
     value_axis(chart, frame)
@@ -219,7 +219,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     _done_axis(chart, frame, last)
     final = found[-1]
     chart.description = (
-        f"{len(found)} prediction(s); the last, after {final.after_epochs} epoch(s), "
+        f"{len(found)} prediction(s); the last, after {final.after_epochs:.3g} epoch(s), "
         f"{quantity(1000 * final.kwh, 'Wh')}{interval_text(final)}."
     )
     if is_known(actual):
@@ -232,7 +232,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
 
 def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
     """Return the ends of a scale that holds all of it, kWh."""
-    ends = [end for one in found for end in (one.kwh, one.low_kwh, one.high_kwh)]
+    ends = [end for one in found for end in (one.kwh, *one.intervals["kwh_95"])]
     ends += [actual, actual - error, actual + error]
     known = [end for end in ends if is_known(end)]
     low, high = min(known), max(known)
@@ -241,11 +241,17 @@ def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
 
 
 def interval_text(one: Predicted) -> str:
-    """Return the 95 % interval in words; nothing if the record has none."""
-    if not (is_known(one.low_kwh) and is_known(one.high_kwh)):
+    """Return the 95 % interval of the electricity in words; nothing if the record has none."""
+    low, high = one.intervals["kwh_95"]
+    told = range_text((1000 * low, 1000 * high), "Wh")
+    return f" (95 %: {told})" if told else ""
+
+
+def range_text(interval: Interval, unit: str) -> str:
+    """Return an interval in words; nothing if it is not known."""
+    if not all(map(is_known, interval)):
         return ""
-    low, high = (quantity(1000 * value, "Wh") for value in (one.low_kwh, one.high_kwh))
-    return f" (95 %: {low} to {high})"
+    return " to ".join(quantity(end, unit) for end in interval)
 
 
 def _actual(frame: Frame, value: float, error: float) -> Iterator[Box | Path]:
@@ -257,11 +263,12 @@ def _actual(frame: Frame, value: float, error: float) -> Iterator[Box | Path]:
 
 def _point(frame: Frame, one: Predicted, scale: float) -> Iterator[Box | Path]:
     x, y = frame.x(one.after_epochs), frame.y(one.kwh * scale)
-    if is_known(one.low_kwh) and is_known(one.high_kwh):
-        low, high = frame.y(one.low_kwh * scale), frame.y(one.high_kwh * scale)
+    ends = one.intervals["kwh_95"]
+    if all(map(is_known, ends)):
+        low, high = (frame.y(end * scale) for end in ends)
         yield Path([[(x, low), (x, high)], *([(x - 3, end), (x + 3, end)] for end in (low, high))],
                    "interval")  # fmt: skip
-    note = f"after {one.after_epochs}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
+    note = f"after {one.after_epochs:.3g}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
     yield Box(x - 3, y - 3, 6, 6, "predicted", note)
 
 

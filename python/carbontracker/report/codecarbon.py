@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.recorded import number
+from carbontracker.records.plain import number
 from carbontracker.report import facts
 from carbontracker.report.figures import clean
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carbontracker.report.figures import clean
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -14,7 +16,10 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
     Args:
         rows: of equally many cells, the heading first if there is one.
         right: the columns, from 0, that are flush right.
+
+    Names come from commands and hosts: what would steer a terminal does not get there.
     """
+    rows = [[clean(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -7,8 +7,8 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.records.plain import number
 from carbontracker.records.reading import moment_at
-from carbontracker.records.recorded import number
 from carbontracker.report import facts
 from carbontracker.report.figures import clean
 

@@ -8,13 +8,13 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.records.recorded import RecordedFootprint, mapping, mappings, number, whole
+from carbontracker.records.plain import mapping, mappings, number, whole
 from carbontracker.window import MISSING, Energy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.records.recorded import RecordedPrediction, RunRecord
+    from carbontracker.records.recorded import RecordedFootprint, RecordedPrediction, RunRecord
 
 Interval = tuple[float, float]
 
@@ -59,28 +59,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A prediction of the whole run, kWh with PUE, beside its interval."""
+    """A prediction of the whole run, kWh with PUE, beside its intervals."""
 
-    after_epochs: int
+    after_epochs: float
+    """A fraction within the first."""
     epochs: int
+    seconds: float
     kwh: float
     gco2eq: float
-    low_kwh: float
-    """Of the 95 % interval; NaN if the version predicted none."""
-    high_kwh: float
+    intervals: Mapping[str, Interval]
+    """``seconds_80``, ``kwh_95``, ``gco2eq_95`` and the like; NaN what the record has not."""
     method: str
 
 
 def title_of(run: RunRecord) -> str:
     """Return what was run, in a few words."""
     return " ".join(run.origin.command) or "a training"
-
-
-def error_grams(footprint: RecordedFootprint) -> float:
-    """Return the 95 % half-width of the emissions from measuring alone, g."""
-    if not footprint.kwh > 0:
-        return math.nan
-    return footprint.gco2eq * footprint.error_kwh / footprint.kwh
 
 
 def devices_of(run: RunRecord) -> list[Device]:
@@ -271,14 +265,19 @@ def predictions_of(run: RunRecord) -> list[Predicted]:
 def _predicted(one: RecordedPrediction) -> Predicted:
     footprint = one.footprint
     kwh_per_joule = footprint.kwh / one.joules if one.joules > 0 else math.nan
-    low, high = _interval(one.data.get("joules_95"))
+    intervals = {}
+    for level in (80, 95):
+        low, high = _interval(one.data.get(f"joules_{level}"))
+        intervals[f"kwh_{level}"] = low * kwh_per_joule, high * kwh_per_joule
+        for name in (f"gco2eq_{level}", f"seconds_{level}"):
+            intervals[name] = _interval(one.data.get(name))
     return Predicted(
         after_epochs=one.after_epochs,
         epochs=one.epochs,
+        seconds=one.seconds,
         kwh=footprint.kwh,
         gco2eq=footprint.gco2eq,
-        low_kwh=low * kwh_per_joule,
-        high_kwh=high * kwh_per_joule,
+        intervals=intervals,
         method=str(one.data.get("method") or ""),
     )
 
@@ -307,8 +306,8 @@ def comparability(run: RunRecord) -> str:
 def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
     """Return the run as if its energy had had another footprint, its parts in proportion.
 
-    Predictions get its PUE and intensity; epochs the mean over their time, where the footprint
-    has slots.
+    Predictions get its PUE and intensity, and lose the interval of their emissions, which was that
+    of the intensity's own; epochs get the mean over their time, where the footprint has slots.
     """
     slots = _slots(run, footprint)
     epochs = (
@@ -321,7 +320,12 @@ def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
         for one in run.epochs
     )
     predictions = (
-        replace(one, footprint=footprint.priced(one.joules, math.nan)) for one in run.predictions
+        replace(
+            one,
+            footprint=footprint.priced(one.joules, math.nan),
+            data={name: value for name, value in one.data.items() if "gco2eq" not in name},
+        )
+        for one in run.predictions
     )
     return replace(
         run,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.equivalents import equivalents
 from carbontracker.report.columns import aligned
+from carbontracker.report.figures import clean
 from carbontracker.report.oldformat import timestring
 from carbontracker.report.sentence import sentence
 
@@ -83,14 +84,15 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 def total_lines(total: Total) -> list[str]:
     """Return the sentence for a paper on a total, and what has to be said of it."""
+    left_out = [f"{count} run(s) {reason}." for reason, count in sorted(total.left_out.items())]
+    if not total.runs:
+        return ["No run with energy: there is nothing to add up.", *left_out]
     compared = equivalents(total.gco2eq, total.kwh)[:1]
     lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
     error = f"+/- {total.error_kwh:.3g} kWh from measuring"
     if total.modelled_joules > 0:
         error += f"; {100 * total.modelled_share:.0f} % of the energy is modelled, not measured"
-    lines.append(f"{total.runs} run(s), {error}.")
-    lines += [f"{count} run(s) {reason}." for reason, count in sorted(total.left_out.items())]
-    return lines
+    return [*lines, f"{total.runs} run(s), {error}.", *left_out]
 
 
 def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
@@ -109,7 +111,7 @@ def _described(side: Side) -> str:
     whole = "" if all(one.complete for one in side.runs) else " (not whole)"
     count = f"{len(side.runs)} runs, the last " if len(side.runs) > 1 else ""
     host = run.origin.host.get("name") or "?"
-    return f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}"
+    return clean(f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}")
 
 
 def _difference_row(one: Difference) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontracker.equivalents import equivalents
-from carbontracker.records.recorded import mapping, mappings, number
+from carbontracker.records.plain import mapping, mappings, number
 from carbontracker.report import facts
-from carbontracker.report.charts import interval_text
+from carbontracker.report.charts import range_text
 from carbontracker.report.figures import (
     UNKNOWN,
     duration,
@@ -127,7 +127,7 @@ def cards(run: RunRecord) -> Iterator[Card]:
     figure = number(footprint.intensity.get("gco2eq_per_kwh"))
     yield Card(
         "Emissions, CO2eq",
-        quantity(footprint.gco2eq, "g", facts.error_grams(footprint)),
+        quantity(footprint.gco2eq, "g", footprint.error_gco2eq),
         f"at {plain(figure)} gCO2eq/kWh" if is_known(figure) else "",
     )
     planned = run.planned_epochs
@@ -171,7 +171,7 @@ def sections(run: RunRecord) -> Iterator[Section]:
             "prediction",
             "Predicted and actual",
             told,
-            tables=(prediction_table(run),),
+            tables=prediction_tables(run),
         )
     yield Section(
         "provenance",
@@ -195,7 +195,7 @@ def paragraph(run: RunRecord) -> str:
     if not is_known(footprint.kwh):
         return "The energy of this training was not measured."
     kwh = quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh)
-    grams = quantity(footprint.gco2eq, "g", facts.error_grams(footprint))
+    grams = quantity(footprint.gco2eq, "g", footprint.error_gco2eq)
     intensity = footprint.intensity
     figure = number(intensity.get("gco2eq_per_kwh"))
     named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
@@ -335,33 +335,33 @@ def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
     )
 
 
-def prediction_table(run: RunRecord) -> Table:
-    """Return the predictions beside what the run used, at most two dozen of them."""
+def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
+    """Return at most two dozen predictions, and what the run used if it can be compared."""
     found = facts.predictions_of(run)
     every = max(1, -(-len(found) // 24))
     comparable = not facts.comparability(run)
-    rows = []
+    actual = run.footprint
+    energy, others = [], []
     for one in found[::-1][::every][::-1]:
-        off = one.kwh / run.footprint.kwh - 1 if comparable and run.footprint.kwh > 0 else None
-        rows.append(
-            (
-                f"{one.after_epochs} of {one.epochs}",
-                quantity(1000 * one.kwh, "Wh"),
-                interval_text(one).strip(" ()").removeprefix("95 %: "),
-                quantity(one.gco2eq, "g"),
-                "" if off is None or not is_known(off) else f"{100 * off:+.3g} %",
-                one.method,
-            )
-        )
-    columns = (
-        Column("After epochs"),
-        Column("Predicted", "n"),
-        Column("95 % interval", "n"),
-        Column("CO2eq", "n"),
-        Column("Off by", "n"),
-        Column("Method"),
+        off = one.kwh / actual.kwh - 1 if comparable and actual.kwh > 0 else float("nan")
+        after = f"{one.after_epochs:.3g} of {one.epochs}"
+        low, high = one.intervals["kwh_95"]
+        wh = quantity(1000 * one.kwh, "Wh"), range_text((1000 * low, 1000 * high), "Wh")
+        grams = quantity(one.gco2eq, "g"), range_text(one.intervals["gco2eq_95"], "g")
+        seconds = " to ".join(map(duration, filter(is_known, one.intervals["seconds_95"])))
+        energy.append((after, *wh, f"{100 * off:+.3g} %" if is_known(off) else "", one.method))
+        others.append((after, *grams, duration(one.seconds), seconds))
+    if comparable and found:
+        energy.append(("actual", quantity(1000 * actual.kwh, "Wh"), "", "", ""))
+        time = duration(run.outcome.seconds)
+        others.append(("actual", quantity(actual.gco2eq, "g"), "", time, ""))
+    first, interval = Column("After epochs"), Column("95 % interval", "n")
+    columns = first, Column("Predicted", "n"), interval, Column("Off by", "n"), Column("Method")
+    more = first, Column("CO2eq", "n"), interval, Column("Time", "n"), interval
+    return (
+        Table("Predictions of the whole run, with PUE", columns, energy),
+        Table("Their emissions and time", more, others),
     )
-    return Table("Predictions of the whole run, with PUE", columns, rows)
 
 
 def missing_table(run: RunRecord) -> Table:

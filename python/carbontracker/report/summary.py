@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def render(run: RunRecord) -> bytes:
     """Return the file; what is not known is null."""
     text = json.dumps(jsonable(totals(run)), indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return text.encode(errors="replace") + b"\n"
 
 
 def totals(run: RunRecord) -> dict[str, Any]:
@@ -35,7 +35,10 @@ def totals(run: RunRecord) -> dict[str, Any]:
             {key: value for key, value in asdict(one).items() if key != "spans"}
             for one in facts.windows_of(run)
         ],
-        "predictions": [asdict(one) for one in facts.predictions_of(run)],
+        "predictions": [
+            {**{k: v for k, v in vars(one).items() if k != "intervals"}, **one.intervals}
+            for one in facts.predictions_of(run)
+        ],
         "tracker_cpu_seconds": outcome.tracker_cpu_seconds,
         "host_data": dict(origin.host),
         "sensors": [asdict(one) for one in origin.sensors],

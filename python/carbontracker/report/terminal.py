@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     from carbontracker.records.recorded import RunRecord
@@ -25,6 +26,8 @@ _ASCII = str.maketrans({"±": "+/-", **dict(zip(BLOCKS, ".:-=+*#@", strict=True)
 _PIECES = 60
 _MOST_ROWS = 12
 """Of a table: a terminal is for a look."""
+_LEAST_TEXT = 12
+"""Characters that a column of text of any length has; it wraps what is longer."""
 
 
 def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -39,6 +42,14 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
 
     out = file or sys.stdout
     console = Console(file=out, width=width, highlight=False)
+    with console.capture() as captured:
+        _print_parts(console, run)
+    print(
+        captured.get(), file=out, end=""
+    )  # a pipe that breaks is the caller's to mind, not rich's
+
+
+def _print_parts(console: Console, run: RunRecord) -> None:
     console.print(_text(console, sections.heading(run), "bold"))
     console.print(_text(console, sections.subtitle(run)))
     for note in sections.notes(run):
@@ -114,27 +125,64 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-
-    shown = RichTable(
-        title=_text(console, table.caption), box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for column in table.columns:
-        shown.add_column(
-            _text(console, column.name),
-            justify="right" if column.kind == "n" else "left",
-            no_wrap=column.kind == "n",
-            overflow="fold",
-        )
+    """Print a table; where it is too wide, its rows one below the other: no figure is cut off."""
     rows = list(table.rows)
     left_out = len(rows) - _MOST_ROWS
     if left_out > 1:
         rows = rows[: _MOST_ROWS - 1] + rows[-1:]
-    for row in rows:
-        shown.add_row(*(_text(console, cell) for cell in row))
-    console.print(shown)
+    bare = _least_width(console, table, rows)
+    for padding in (1, 0):
+        if bare + 2 * padding * len(table.columns) <= console.width:
+            console.print(_grid(console, table, rows, padding))
+            break
+    else:
+        _print_rows(console, table, rows)
     if left_out > 1:
         console.print(
             _text(console, f"{left_out} rows before the last are not shown; --csv has all epochs.")
         )
+
+
+def _least_width(console: Console, table: Table, rows: Sequence[Sequence[str]]) -> int:
+    """Return the width without padding, in characters; text of any length may wrap."""
+    width = len(table.columns) + 1
+    for i, column in enumerate(table.columns):
+        cells = [_text(console, cell).plain for cell in (column.name, *(row[i] for row in rows))]
+        if column.kind == "t":
+            words = [word for cell in cells for word in cell.split()]
+            width += min(_LEAST_TEXT, max(map(len, words)))
+        else:
+            width += max(map(len, cells))
+    return width
+
+
+def _grid(console: Console, table: Table, rows: Sequence[Sequence[str]], padding: int) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    grid = RichTable(
+        title=_text(console, table.caption),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, padding),
+    )
+    for column in table.columns:
+        grid.add_column(
+            _text(console, column.name),
+            justify="right" if column.kind == "n" else "left",
+            no_wrap=column.kind != "t",
+            overflow="fold",
+        )
+    for row in rows:
+        grid.add_row(*(_text(console, cell) for cell in row))
+    return grid
+
+
+def _print_rows(console: Console, table: Table, rows: Sequence[Sequence[str]]) -> None:
+    console.print(_text(console, table.caption, "italic"))
+    for row in rows:
+        console.print()
+        for column, cell in zip(table.columns, row, strict=True):
+            if cell:
+                console.print(_text(console, f"{column.name}: {cell}"))
+    console.print()

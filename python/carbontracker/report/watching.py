@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.records.plain import mapping, number
 from carbontracker.records.record import jsonable
-from carbontracker.records.recorded import mapping, number
+from carbontracker.report.figures import clean
 from carbontracker.report.oldformat import timestring
 
 if TYPE_CHECKING:
@@ -182,12 +183,10 @@ def table(view: View) -> str:
 
     lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}", line(head)]
     names = [row.name for row in (*view.rows, view.total)]
-    lines += [
-        f"{line(cells)}  {_plain(name)}".rstrip() for cells, name in zip(body, names, strict=True)
-    ]
+    lines += [f"{line(cells)}  {name}".rstrip() for cells, name in zip(body, names, strict=True)]
     lines.append(f"{_figure(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {_figure(view.pue)} in CO2eq")
     lines += [*_forecast_lines(view.forecast), *view.notes]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -233,11 +232,6 @@ def figure_with_unit(value: float, unit: str) -> str:
 
 def _figure(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.4g}"
-
-
-def _plain(text: str) -> str:
-    """Return a name without what a terminal would obey."""
-    return "".join(letter for letter in text if letter.isprintable())
 
 
 def as_json(view: View) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import threading
+from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ logger = logging.getLogger("carbontracker")
 
 _SILENT_CLIENT_S = 5.0
 """A client that says nothing for so long is left."""
+MOST_CLIENTS = 16
+"""At a time, each with a thread; Prometheus is one."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -54,6 +58,25 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = MOST_CLIENTS
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self._clients: deque[socket.socket] = deque()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take one client more; who asks so slowly that all places are taken has to leave."""
+        self._clients.append(request)
+        if len(self._clients) > MOST_CLIENTS:
+            with suppress(OSError, IndexError):  # it may be leaving by itself
+                self._clients.popleft().shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let a client go."""
+        with suppress(ValueError):
+            self._clients.remove(request)
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         """Bind without looking its own name up, which may ask the network."""

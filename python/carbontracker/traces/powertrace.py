@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.records.recorded import mappings, number
+from carbontracker.records.plain import mappings, number
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.records.recorded import mapping
+from carbontracker.records.plain import mapping
 from carbontracker.traces.attribution import Pieces, Split, innermost, merged, split
 from carbontracker.traces.chrometrace import PID, moments_of, slices_of, span_of
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 import carbontracker
-from carbontracker.records.recorded import mappings
+from carbontracker.records.plain import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
 from carbontracker.traces.powertrace import PowerTrace, of_run

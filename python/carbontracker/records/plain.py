@@ -1,0 +1,32 @@
+"""What a record says in plain JSON, where anything may be missing or something else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(value: object, default: float = math.nan) -> float:
+    """Return a number of a record; null and what is none are NaN, or the default."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers of any size
+        return default
+
+
+def whole(value: object) -> int:
+    """Return a whole number of a record; 0 where there is none."""
+    given = number(value)
+    return int(given) if math.isfinite(given) else 0
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return an object of a record; an empty one where there is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """Return the objects in a list of a record; an empty one where there is none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,316 @@
+"""Views where little is as it should be: streams and files that fail, figures that cannot be."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carbontracker.cli import main
+from carbontracker.records.reading import read_run
+from carbontracker.report import facts, rendered, sections
+from carbontracker.report.terminal import print_report
+from tests.support.records import GRAMS, PUE, Made
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TIMEOUT_S = 60
+EVERY_COMMAND = (
+    "runs LOGS",
+    "runs LOGS --json",
+    "report LOGS",
+    "report LOGS --json -",
+    "aggregate LOGS",
+    "check LOGS",
+    "compare LOGS LOGS",
+    "top LOGS --once --interval 0",
+    "sensors",
+    "--parse LOGS",
+)
+SLOT = {
+    "start": "2026-03-01T12:00:00+00:00",
+    "end": "2026-03-01T12:00:20+00:00",
+    "joules": 1500.0,
+    "gco2eq_per_kwh": 100.0,
+}
+HOSTILE = "n\u00f6de\x1b[31m\udcff"
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Return a directory with one record, whose host has letters that few terminals have."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    Made("abcd1234", (1000.0, 2000.0), host=HOSTILE).write(folder)
+    return folder
+
+
+def words_of(command: str, logs: Path) -> list[str]:
+    return [str(logs) if word == "LOGS" else word for word in command.split()]
+
+
+def started(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "carbontracker", *words],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Return the exit code and what was said on standard error."""
+    _, err = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, err.decode()
+
+
+# ---- streams -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_a_reader_that_has_enough_is_no_failure(command: str, logs: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = started(words_of(command, logs), stdout=writer)
+    os.close(writer)
+    assert said(process) == (0, "")
+
+
+@pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_in_a_line(command: str, logs: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, err = said(started(words_of(command, logs), stdout=full))
+    assert code == 2
+    assert "No space left on device" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_closed_standard_output_is_said(logs: Path) -> None:
+    program = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "carbontracker"]
+    done = subprocess.run(
+        [*program, "report", str(logs), "--json", "-"],
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"carbontracker: --json -: [Errno 9] the standard output is closed\n"
+
+
+@pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
+def test_names_come_through_any_terminal_and_steer_none(command: str, logs: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    process = started(words_of(command, logs), stdout=subprocess.PIPE, env=environment)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, err) == (0, b"")
+    assert b"\x1b" not in out
+
+
+def test_interrupted_commands_end_without_a_trace(tmp_path: Path) -> None:
+    pipe = tmp_path / "slow"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "carbontracker", "aggregate", str(pipe)], stderr=subprocess.PIPE
+    )
+    writer = os.open(pipe, os.O_WRONLY)  # waits until the command reads
+    process.send_signal(signal.SIGINT)
+    code, err = said(process)
+    os.close(writer)
+    assert (code, err) == (130, "")
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+def test_one_file_that_cannot_be_read_does_not_hide_the_others(
+    logs: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (logs / "nowhere.jsonl").symlink_to("gone")
+    os.mkfifo(logs / "pipe.jsonl")
+    assert main(["aggregate", str(logs), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["joules"] == pytest.approx(3000.0)
+    (told,) = caplog.messages
+    assert told.startswith(f"carbontracker: {logs / 'nowhere.jsonl'} is left out: it cannot be re")
+
+    assert main(["check", str(logs)]) == 2
+    out, err = capsys.readouterr()
+    assert f"{logs / 'nowhere.jsonl'}: unreadable: No such file" in err
+    assert out.endswith("2 record(s): 0 error(s), 0 warning(s)\n")
+
+
+def test_a_file_without_a_run_is_not_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    garbage = tmp_path / "garbage.jsonl"
+    garbage.write_bytes(bytes(range(256)))
+    assert main(["report", str(garbage)]) == 2
+    assert f"{garbage} holds no run that can be read: `carbontracker check" in (
+        capsys.readouterr().err
+    )
+
+
+# ---- figures -------------------------------------------------------------------------------
+
+
+def spoilt(path: Path, event: str, *where: str, value: object) -> Path:
+    """Put a value into the first event of a name."""
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    inside = next(one for one in events if one["event"] == event)
+    for key in where[:-1]:
+        inside = inside[key]
+    inside[where[-1]] = value
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in events))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("event", "where", "value"),
+    [
+        ("epoch", ("seconds",), 10**400),
+        ("epoch", ("seconds",), 1e308),
+        ("series", ("joules",), {"gpu:0": [0.0, 10**400, 1.0]}),
+        ("series", ("t_s",), [0.0, 0.0, 0.0]),
+        ("series", ("t_s",), [0.0, None, 5.0]),
+        ("run_finished", ("energy", "by_device"), "x"),
+        ("run_finished", ("footprint",), []),
+        ("run_finished", ("footprint",), {}),
+        ("run_finished", ("footprint", "slots"), [{"joules": [1], "start": 0}]),
+        ("run_finished", ("footprint", "slots"), [7]),
+        ("run_finished", ("footprint", "slots"), [SLOT | {"zone": True}, SLOT | {"source": [1]}]),
+        ("run_finished", ("footprint", "location"), 7),
+    ],
+)
+def test_no_value_of_a_record_breaks_a_view(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    event: str,
+    where: tuple[str, ...],
+    value: object,
+) -> None:
+    path = spoilt(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path), event, *where, value=value)
+    for command in ("check", "runs", "report", "aggregate", "top --once --interval 0"):
+        name, *more = command.split()
+        assert main([name, str(path), *more]) in (0, 1)
+    assert main(["compare", str(path), str(path)]) == 0
+    assert main(["report", str(path), "--html", str(tmp_path / "page.html")]) == 0
+    capsys.readouterr()
+    code = main(["report", str(path), "--pue", "1.2"])
+    assert code == 0 or "record" in capsys.readouterr().err
+
+
+def test_a_scope_beside_an_intensity_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Made("abcd1234").write(tmp_path)
+    assert main(["report", str(path), "--intensity", "100", "--scope", "direct"]) == 2
+    assert "leave it or the intensity out" in capsys.readouterr().err
+
+
+def test_a_killed_run_has_the_mean_intensity_of_its_epochs(tmp_path: Path) -> None:
+    path = Made("abcd1234", (1000.0, 3000.0), finished=False).write(tmp_path)
+    kwh = 1000.0 * PUE / 3.6e6
+    cheap = {"kwh": kwh, "error_kwh": 0.0, "gco2eq": kwh * 100.0, "pue": PUE}
+    spoilt(
+        path,
+        "epoch",
+        "footprint",
+        value=cheap | {"intensity": {"gco2eq_per_kwh": 100.0, "zone": "DK"}},
+    )
+    footprint = read_run(path).footprint
+    assert footprint.gco2eq == pytest.approx(kwh * (100.0 + 3 * GRAMS))
+    mean = footprint.intensity["gco2eq_per_kwh"]
+    assert mean == pytest.approx((100.0 + 3 * GRAMS) / 4)
+    assert mean * footprint.kwh == pytest.approx(footprint.gco2eq)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_figure_is_cut_off_in_a_narrow_terminal(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
+    print_report(run, width=width)
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= width
+    words = " ".join(page.split())
+    for part in sections.sections(run):
+        for table in part.tables:
+            for row in table.rows:
+                for column, cell in zip(table.columns, row, strict=True):
+                    assert column.kind == "t" or cell in words, (column.name, cell)
+
+
+# ---- predictions ---------------------------------------------------------------------------
+
+
+def predicted(path: Path) -> Path:
+    """Write into a record of two epochs what was predicted after a quarter of the first."""
+    kwh = 3000.0 * PUE / 3.6e6
+    footprint = {"kwh": kwh, "gco2eq": kwh * GRAMS, "pue": PUE, "error_kwh": None}
+    lines = path.read_text().splitlines()
+    first = json.loads(lines[0])
+    event = {
+        "event": "prediction",
+        "run_id": first["run_id"],
+        "time": first["time"],
+        "epochs": 2,
+        "after_epochs": 0.25,
+        "method": "steps",
+        "seconds": 20.0,
+        "seconds_80": [19.0, 21.0],
+        "seconds_95": [18.0, 23.0],
+        "joules": 3000.0,
+        "joules_80": [2900.0, 3100.0],
+        "joules_95": [2700.0, 3600.0],
+        "footprint": footprint | {"intensity": {"gco2eq_per_kwh": GRAMS, "zone": "DK"}},
+        "gco2eq_80": [0.05, 0.2],
+        "gco2eq_95": [0.025, 0.375],
+    }
+    path.write_text("\n".join([lines[0], json.dumps(event), *lines[1:]]) + "\n")
+    return path
+
+
+def test_a_prediction_within_the_first_epoch_is_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path))
+    assert main(["check", str(path), "--strict"]) == 0, capsys.readouterr().out
+    (one,) = facts.predictions_of(read_run(path))
+    assert one.after_epochs == 0.25
+
+
+@pytest.mark.parametrize("name", ["html", "terminal"])
+def test_predictions_show_each_interval_as_recorded(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
+    if name == "html":
+        page = rendered("html", run).decode()
+    else:
+        print_report(run, width=200)
+        page = capsys.readouterr().out
+    for text in ("0.25 of 2", "25.00 mg to 375.0 mg", "1.125 Wh to 1.500 Wh", "actual"):
+        assert text in page
+
+
+def test_json_has_every_interval(tmp_path: Path) -> None:
+    run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
+    (one,) = json.loads(rendered("json", run))["predictions"]
+    assert one["seconds_80"] == [19.0, 21.0]
+    assert one["gco2eq_95"] == [0.025, 0.375]
+    assert one["kwh_80"] == pytest.approx([2900.0 * PUE / 3.6e6, 3100.0 * PUE / 3.6e6])
+
+
+def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
+    run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
+    (one,) = facts.predictions_of(facts.priced_as(run, run.footprint))
+    assert all(map(math.isnan, one.intervals["gco2eq_95"]))
+    assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
