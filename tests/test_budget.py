@@ -217,6 +217,7 @@ def test_what_cannot_be_watched_is_said_once(capsys: pytest.CaptureFixture[str])
     [
         ({"max_kwh": 0}, "max_kwh must be a finite number of kWh above 0, not 0"),
         ({"max_gco2eq": float("nan")}, "max_gco2eq must be a finite number of gCO2eq above 0"),
+        ({"max_kwh": True}, "max_kwh must be a finite number of kWh above 0, not True"),
         ({"max_seconds": "long"}, "max_seconds must be a finite number of s above 0, not 'long'"),
         ({"budget_on": "guessed"}, "budget_on must be measured or predicted, not 'guessed'"),
         ({"on_budget": "explode"}, "on_budget must be warn, raise or a function, not 'explode'"),

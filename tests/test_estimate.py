@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import carbontracker
@@ -88,6 +89,11 @@ def test_how_many_decides_how_long_and_not_how_much() -> None:
     assert one.seconds.value == 8 * eight.seconds.value == 3.6e6
     assert one.kwh.value == pytest.approx(1000 * 0.7 * 1.58)
     assert one.gco2eq.value == pytest.approx(one.kwh.value * 35.26)
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    eight = estimate(gpu_hours=80, gpu="H100", pue=1.1, count=np.int64(8))  # type: ignore[arg-type]
+    assert eight.seconds.value == 36_000.0
 
 
 def test_the_ends_are_where_every_assumption_is_at_its_own() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.ahead.foresight import Foresight, Outlook
 from carbontracker.ahead.predict import UNKNOWN, Interval, Prediction
-from carbontracker.ahead.prediction import joules_between
+from carbontracker.ahead.prediction.timeline import LONGEST_S, joules_between
 from carbontracker.ahead.uncertainty import gram_interval, intensity_sigma
 from carbontracker.budget import Budget
 from carbontracker.followers import Followers
@@ -212,7 +212,7 @@ class Run:
 
     def _priced(self, prediction: Prediction) -> Forecast:
         start = self.began
-        end = start + timedelta(seconds=prediction.seconds)
+        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
         price = self.pricing.footprint(joules_between(prediction, start), start, end)
         # Between joules and grams stand PUE and intensity; of the two only the latter may err.
         parts = [

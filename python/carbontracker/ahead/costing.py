@@ -14,8 +14,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.ahead.accelerators import Accelerator, find_accelerator
+from carbontracker.ahead.prediction.timeline import LONGEST_S
 from carbontracker.equivalents import Equivalent, equivalent
 from carbontracker.pricing import make_pricing
+from carbontracker.steps import is_count
 
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
@@ -192,8 +194,7 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         ValueError: the work is given in no way or in more than one, or a figure cannot be.
     """
     accelerator = find_accelerator(gpu)
-    whole: object = count
-    if not (isinstance(whole, int) and whole >= 1):
+    if not is_count(count):
         message = f"count must be a whole number of at least 1, not {count!r}"
         raise ValueError(message)
     operations = _operations(flops, params, tokens, gpu_hours)
@@ -209,7 +210,7 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     joules = _joules(hours, accelerator.tdp_watts, share.range, overhead.range)
     pricing = make_pricing(location, pue, intensity)
     start = datetime.now(timezone.utc)
-    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, _LONGEST_S))
+    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, LONGEST_S))
     footprint = pricing.footprint(
         # Spread evenly over the time it takes, should it fall under more than one intensity.
         lambda a, b: joules.value * ((b - a) / (end - start) if end > start else 1.0),
@@ -217,10 +218,6 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         end,
     )
     return Estimate(accelerator, count, operations, hours, joules, footprint, tuple(assumptions))
-
-
-_LONGEST_S = 366 * 86_400.0
-"""Intensities further ahead than a year are nobody's to give; a longer training has the same."""
 
 
 def _operations(
