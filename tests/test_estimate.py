@@ -92,7 +92,7 @@ def test_how_many_decides_how_long_and_not_how_much() -> None:
 
 
 def test_a_number_of_numpy_is_a_number() -> None:
-    eight = estimate(gpu_hours=80, gpu="H100", pue=1.1, count=np.int64(8))  # type: ignore[arg-type]
+    eight = estimate(gpu_hours=80, gpu="H100", pue=1.1, count=np.int64(8))
     assert eight.seconds.value == 36_000.0
 
 

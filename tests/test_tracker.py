@@ -111,6 +111,10 @@ OUTCOME = (
     r"CarbonTracker: Predicted after \d epoch\(s\), beside the actual: "
     r"time [+-]\d+\.\d %, energy [+-]\d+\.\d %, CO2eq [+-]\d+\.\d %\."
 )
+HOW_SURE = (
+    r"CarbonTracker: Predicted after \d epoch\(s\), 95 % sure: time 0:00:0\d to 0:00:0\d, "
+    r"energy [\d.e-]+ to [\d.e-]+ kWh, CO2eq [\d.e-]+ to [\d.e-]+ g\."
+)
 FINISHED = say("This energy is simulated, not measured.", "Finished monitoring.")
 
 
@@ -423,6 +427,7 @@ def test_the_console_is_that_of_the_original(capsys: pytest.CaptureFixture[str])
             *map(re.escape, SIMULATED_LINES),
             *say(FOUND),
             *block("Predicted consumption for 3 epoch(s):"),
+            HOW_SURE,
             *say(AVERAGE),
             *block("Actual consumption for 3 epoch(s):"),
             OUTCOME,

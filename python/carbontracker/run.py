@@ -61,6 +61,14 @@ class Forecast:
     """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
     gco2eq_95: Interval = UNKNOWN
 
+    @property
+    def kwh_95(self) -> Interval:
+        """The electricity with PUE lies within with a probability of 95 %, kWh."""
+        joules = self.prediction.joules
+        kwh_per_joule = self.footprint.kwh / joules if joules > 0 else math.nan
+        low, high = self.prediction.joules_95
+        return low * kwh_per_joule, high * kwh_per_joule
+
 
 @dataclass(frozen=True)
 class Result:
