@@ -305,8 +305,8 @@ def test_what_is_no_number_of_steps_counts_for_none(count: Any) -> None:
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     tracker = CarbonTracker(
-        np.int64(2),  # type: ignore[arg-type]  # what len(loader) // k often is
-        steps_per_epoch=np.int64(4),  # type: ignore[arg-type]
+        np.int64(2),  # what len(loader) // k often is
+        steps_per_epoch=np.int64(4),
         log_dir=tmp_path,
         verbose=0,
         **DEVICES,
@@ -315,7 +315,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
         tracker.epoch_start()
         for _ in range(2):
             time.sleep(0.01)
-            tracker.step(np.int64(2))  # type: ignore[arg-type]
+            tracker.step(np.int64(2))
         tracker.epoch_end()
     assert tracker.result is not None
     assert tracker.result.forecast is not None

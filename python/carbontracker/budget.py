@@ -46,8 +46,8 @@ class Limits:
             given: object = most
             if given is None:
                 continue
-            number = isinstance(given, Real) and not isinstance(given, bool)
-            if not number or not 0.0 < float(given) < math.inf:
+            flag = isinstance(given, bool)
+            if flag or not isinstance(given, Real) or not 0.0 < float(given) < math.inf:
                 message = f"{name} must be a finite number of {UNITS[name]} above 0, not {given!r}"
                 raise ValueError(message)
 

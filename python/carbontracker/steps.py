@@ -31,6 +31,9 @@ LOOK_NS = 1_000_000_000
 
 STEP = "step"
 
+_ONE = 1
+"""What nearly all marks count; told by identity, a tenth cheaper than by type and value."""
+
 
 class Block(NamedTuple):
     """Some consecutive steps, or a phase between steps."""
@@ -79,7 +82,7 @@ class Steps:
 
     def mark(self, n: int = 1) -> None:
         """Mark the end of ``n`` steps; what is no number of steps counts for none."""
-        if type(n) is not int or n < 0:  # rare: numpy's, torch's, or somebody's mistake
+        if n is not _ONE:  # rare: more of them, numpy's, or somebody's mistake
             n = _whole(n)
         self._pending += n
         if self._pending >= self._block or time.monotonic_ns() >= self._look_ns:

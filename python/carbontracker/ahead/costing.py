@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.ahead.accelerators import Accelerator, find_accelerator
@@ -202,7 +203,12 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     overhead = _assumed(NODE_OVERHEAD, node_overhead, most=math.inf)
     assumptions = [share, overhead]
     if gpu_hours is not None:
-        hours = Range(gpu_hours, gpu_hours, gpu_hours)
+        if utilization is not None:
+            message = (
+                "utilization says how long flops take, and gpu_hours say that already: drop one"
+            )
+            raise ValueError(message)
+        hours = Range(*[float(gpu_hours)] * 3)
     else:
         used = _assumed(UTILISATION, utilization, most=1.0)
         assumptions.insert(0, used)
@@ -237,12 +243,28 @@ def _operations(
         raise ValueError(message)
     figures = {"flops": flops, "params": params, "tokens": tokens, "gpu_hours": gpu_hours}
     for name, value in figures.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
+        if value is not None and not _finite(name, value) > 0:
             message = f"{name} must be a finite number above 0, not {value!r}"
             raise ValueError(message)
     if params is not None and tokens is not None:
-        return FLOPS_PER_PARAMETER_AND_TOKEN * params * tokens
-    return math.nan if flops is None else flops
+        return FLOPS_PER_PARAMETER_AND_TOKEN * float(params) * float(tokens)
+    return math.nan if flops is None else float(flops)
+
+
+def _finite(name: str, given: object) -> float:
+    """Return a number of any kind, numpy's too, as a float.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    try:
+        number = float(given) if isinstance(given, Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        message = f"{name} must be a finite number above 0, not {given!r}"
+        raise ValueError(message)
+    return number
 
 
 def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
@@ -250,12 +272,14 @@ def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
     if given is None:
         return usual
     least_is_zero = usual is NODE_OVERHEAD
-    possible = 0 <= given <= most if least_is_zero else 0 < given <= most
-    if not (math.isfinite(given) and possible):
+    figure: object = given
+    number = float(figure) if isinstance(figure, Real) else math.nan
+    possible = 0 <= number <= most if least_is_zero else 0 < number <= most
+    if not (math.isfinite(number) and possible):
         limits = "not negative" if least_is_zero else f"above 0 and at most {most:g}"
         message = f"{usual.name} must be {limits}, not {given!r}"
         raise ValueError(message)
-    return Assumption(usual.name, usual.meaning, Range(given, given, given), "given")
+    return Assumption(usual.name, usual.meaning, Range(number, number, number), "given")
 
 
 def _hours(operations: float, peak_flops: float, used: Range) -> Range:
