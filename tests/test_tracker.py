@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -755,6 +755,18 @@ def test_a_prediction_lies_where_the_epochs_do() -> None:
     assert 0.95 * seen[0] <= prediction.seconds <= 1.05 * seen[1]
     assert prediction.seconds_95[0] <= prediction.seconds <= prediction.seconds_95[1]
     assert result.forecast.footprint.kwh == pytest.approx(prediction.joules / 3.6e6 * 1.58)
+
+
+def test_a_prediction_is_priced_from_the_first_epoch_on() -> None:
+    tracker = make(3)
+    time.sleep(0.05)  # data being prepared
+    before = datetime.now(timezone.utc)
+    train(tracker, 3)
+    forecast = result_of(tracker).forecast
+    assert forecast is not None
+    assert forecast.footprint.slots[0].start >= before - timedelta(milliseconds=5)
+    spent = sum(slot.joules for slot in forecast.footprint.slots)
+    assert spent == pytest.approx(forecast.prediction.joules)
 
 
 def test_monitoring_may_end_before_the_training(

@@ -152,6 +152,11 @@ class Run:
         """Return the mark at which monitoring began."""
         return self._began
 
+    @property
+    def _first_epoch(self) -> Mark | None:
+        """The mark at which the first epoch began; None before it."""
+        return self._bounds[0][0] if self._bounds else self._open
+
     def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
         """Return the marks at the beginning and end of an epoch."""
         start, end, _ = self._bounds[epoch.index - 1]
@@ -207,7 +212,7 @@ class Run:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no
         sensor."""
         now = Mark(None, False)
-        start = self._bounds[0][0] if self._bounds else self._open or now
+        start = self._first_epoch or now
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.pricing, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
@@ -219,7 +224,8 @@ class Run:
         return self.ahead.newest
 
     def _priced(self, prediction: Prediction) -> Forecast:
-        start = self.began
+        first = self._first_epoch or self._began  # an hour of preparation is no part of it
+        start = wall_time(first.t_ns)
         end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
         price = self.pricing.footprint(joules_between(prediction, start), start, end)
         # Between joules and grams stand PUE and intensity; of the two only the latter may err.
