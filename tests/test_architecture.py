@@ -46,6 +46,7 @@ MANY_PARAMETERS = {
 }
 BROAD_HANDLERS = {
     "carbontracker.followers:Followers._guarded": "the edge to loggers, somebody else's programs",
+    "carbontracker.budget:_tell": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",
     "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",

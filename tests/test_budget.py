@@ -150,13 +150,18 @@ def test_a_function_may_stop_the_training(tmp_path: Path) -> None:
     assert_complete(tmp_path, tracker, "max_kwh")
 
 
-def test_a_function_that_fails_ends_monitoring_only() -> None:
+def test_a_function_that_fails_costs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(over: BudgetExceeded) -> None:
         raise OSError("no such mail server")
 
-    tracker = make(4, on_budget=fail, max_kwh=TINY_KWH)
+    tracker = make(4, on_budget=fail, max_kwh=TINY_KWH, log_dir=tmp_path)
     train(tracker, 4)
-    assert tracker.deleted
+    assert tracker.result is not None
+    assert tracker.result.finished_epochs == 4
+    assert read_record(tmp_path)[-1]["event"] == "run_finished"
+    assert "on_budget failed, monitoring goes on: OSError: no such mail server" in caplog.text
 
 
 def test_what_the_last_epoch_passes_is_only_said(
@@ -217,6 +222,7 @@ def test_what_cannot_be_watched_is_said_once(capsys: pytest.CaptureFixture[str])
     [
         ({"max_kwh": 0}, "max_kwh must be a finite number of kWh above 0, not 0"),
         ({"max_gco2eq": float("nan")}, "max_gco2eq must be a finite number of gCO2eq above 0"),
+        ({"max_kwh": True}, "max_kwh must be a finite number of kWh above 0, not True"),
         ({"max_seconds": "long"}, "max_seconds must be a finite number of s above 0, not 'long'"),
         ({"budget_on": "guessed"}, "budget_on must be measured or predicted, not 'guessed'"),
         ({"on_budget": "explode"}, "on_budget must be warn, raise or a function, not 'explode'"),
@@ -327,6 +333,16 @@ def test_what_a_shell_has_started_ends_with_it() -> None:
     done = carbontrack(
         *("--max-seconds", "0.2", "--grace", "0.3", "-q", "--"),
         *("sh", "-c", "trap '' TERM; sleep 600 >/dev/null 2>&1 & echo $!; wait; sleep 600"),
+    )
+    assert done.returncode == 124
+    assert not is_running(int(done.stdout))
+
+
+def test_a_daemon_ends_with_what_has_started_it() -> None:
+    daemon = "trap '' TERM; echo $$; exec >/dev/null 2>&1; while :; do sleep 0.1; done"
+    done = carbontrack(
+        *("--max-seconds", "1", "--grace", "0.3", "-q", "--"),
+        *("sh", "-c", '(setsid sh -c "$0" &); (true &); exec sleep 600', daemon),
     )
     assert done.returncode == 124
     assert not is_running(int(done.stdout))

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import carbontracker
@@ -88,6 +89,13 @@ def test_how_many_decides_how_long_and_not_how_much() -> None:
     assert one.seconds.value == 8 * eight.seconds.value == 3.6e6
     assert one.kwh.value == pytest.approx(1000 * 0.7 * 1.58)
     assert one.gco2eq.value == pytest.approx(one.kwh.value * 35.26)
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    eight = estimate(gpu_hours=80, gpu="H100", pue=1.1, count=np.int64(8))
+    assert eight.seconds.value == 36_000.0
+    single = estimate(gpu_hours=np.float32(80), gpu="H100", pue=1.1)
+    assert type(single.gpu_hours.value) is float
 
 
 def test_the_ends_are_where_every_assumption_is_at_its_own() -> None:
@@ -223,6 +231,10 @@ def test_a_peak_that_is_not_known_is_not_made_up() -> None:
         ({"flops": -1.0}, "flops must be a finite number above 0, not -1.0"),
         ({"gpu_hours": math.inf}, "gpu_hours must be a finite number above 0"),
         ({"params": 7e9, "tokens": math.nan}, "tokens must be a finite number above 0"),
+        ({"gpu_hours": "5"}, "gpu_hours must be a finite number above 0, not '5'"),
+        ({"gpu_hours": 5, "utilization": 0.5}, "gpu_hours say that already"),
+        ({"flops": 10**400}, "flops must be a finite number above 0"),
+        ({"flops": 1e20, "utilization": "most"}, "utilization must be above 0 and at most 1"),
         ({"flops": 1e20, "utilization": 0.0}, "utilization must be above 0 and at most 1"),
         ({"gpu_hours": 5.0, "utilization": 7.0}, "utilization must be above 0 and at most 1"),
         ({"flops": 1e20, "power_share": 1.5}, "power_share must be above 0 and at most 1"),

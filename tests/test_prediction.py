@@ -406,3 +406,20 @@ def test_the_number_of_steps_may_be_learned_from_the_first_epoch() -> None:
     for estimator in (told, learned):
         training(estimator, 2, steps)
     assert learned.predict().seconds == pytest.approx(told.predict().seconds, rel=1e-3)
+
+
+@pytest.mark.parametrize("epochs", [10**6, 10**12, 10**18])
+@pytest.mark.parametrize("steps", [0, 50])
+def test_a_plan_without_an_end_is_still_predicted(epochs: int, steps: int) -> None:
+    """Who trains until it is good enough says 10**12 epochs."""
+    estimator = Estimator(epochs, steps or None)
+    for number in (1.0, 1.3):
+        for _ in range(steps):
+            estimator.step(number / steps, number)
+        estimator.epoch_ended(number, 50 * number)
+    found = estimator.predict()
+    for value, (low, high) in (
+        (found.seconds, found.seconds_95),
+        (found.joules, found.joules_95),
+    ):
+        assert 0 < low <= value <= high < math.inf

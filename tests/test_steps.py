@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import tracemalloc
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from carbontracker.ahead.foresight import pieces
@@ -288,3 +290,59 @@ def test_marks_after_the_end_and_of_a_refused_tracker_do_nothing() -> None:
     for _ in range(1000):
         tracker.step()
     assert tracker.deleted
+
+
+@pytest.mark.parametrize("count", [0, -1, -(10**6), math.nan, math.inf, "four", None, 0.5])
+def test_what_is_no_number_of_steps_counts_for_none(count: Any) -> None:
+    steps = Steps(lambda: None)
+    steps.begin()
+    steps.mark(2)
+    steps.mark(count)
+    steps.mark()
+    assert steps.done == 3
+    assert sum(block.steps for block in steps.blocks()) == 3
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    tracker = CarbonTracker(
+        np.int64(2),  # what len(loader) // k often is
+        steps_per_epoch=np.int64(4),
+        log_dir=tmp_path,
+        verbose=0,
+        **DEVICES,
+    )
+    for _ in range(2):
+        tracker.epoch_start()
+        for _ in range(2):
+            time.sleep(0.01)
+            tracker.step(np.int64(2))
+        tracker.epoch_end()
+    assert tracker.result is not None
+    assert tracker.result.forecast is not None
+    assert type(tracker.result.forecast.prediction.seconds) is float
+    assert tracker.result.finished_epochs == 2
+
+
+@pytest.mark.parametrize("epochs", [math.nan, math.inf, "3", None])
+def test_epochs_that_cannot_be_counted_are_refused_at_once(epochs: Any) -> None:
+    with pytest.raises(ValueError, match="epochs must be a finite number"):
+        CarbonTracker(epochs, verbose=0, **DEVICES)
+
+
+def test_a_training_of_a_thousand_years_is_predicted_and_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tracker = CarbonTracker(10**13, verbose=0, **DEVICES)
+    for _ in range(2):
+        tracker.epoch_start()
+        time.sleep(0.01)
+        tracker.epoch_end()
+    tracker.stop()
+    assert "Ignored error" not in capsys.readouterr().err
+    assert tracker.result is not None
+    assert tracker.result.forecast is not None
+    assert tracker.result.forecast.prediction.seconds > 1000 * 365 * 86_400
+    price = tracker.result.forecast.footprint
+    joules = tracker.result.forecast.prediction.joules
+    assert price.kwh == pytest.approx(joules / 3.6e6 * price.pue)
+    assert price.gco2eq == pytest.approx(price.kwh * price.intensity.gco2eq_per_kwh)

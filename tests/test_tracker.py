@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +110,10 @@ def say(*messages: str) -> list[str]:
 OUTCOME = (
     r"CarbonTracker: Predicted after \d epoch\(s\), beside the actual: "
     r"time [+-]\d+\.\d %, energy [+-]\d+\.\d %, CO2eq [+-]\d+\.\d %\."
+)
+HOW_SURE = (
+    r"CarbonTracker: Predicted after \d epoch\(s\), 95 % sure: time 0:00:0\d to 0:00:0\d, "
+    r"energy [\d.e-]+ to [\d.e-]+ kWh, CO2eq [\d.e-]+ to [\d.e-]+ g\."
 )
 FINISHED = say("This energy is simulated, not measured.", "Finished monitoring.")
 
@@ -433,6 +437,7 @@ def test_the_console_is_that_of_the_original(capsys: pytest.CaptureFixture[str])
             *map(re.escape, SIMULATED_LINES),
             *say(FOUND),
             *block("Predicted consumption for 3 epoch(s):"),
+            HOW_SURE,
             *say(AVERAGE),
             *block("Actual consumption for 3 epoch(s):"),
             OUTCOME,
@@ -760,6 +765,18 @@ def test_a_prediction_lies_where_the_epochs_do() -> None:
     assert 0.95 * seen[0] <= prediction.seconds <= 1.05 * seen[1]
     assert prediction.seconds_95[0] <= prediction.seconds <= prediction.seconds_95[1]
     assert result.forecast.footprint.kwh == pytest.approx(prediction.joules / 3.6e6 * 1.58)
+
+
+def test_a_prediction_is_priced_from_the_first_epoch_on() -> None:
+    tracker = make(3)
+    time.sleep(0.05)  # data being prepared
+    before = datetime.now(timezone.utc)
+    train(tracker, 3)
+    forecast = result_of(tracker).forecast
+    assert forecast is not None
+    assert forecast.footprint.slots[0].start >= before - timedelta(milliseconds=5)
+    spent = sum(slot.joules for slot in forecast.footprint.slots)
+    assert spent == pytest.approx(forecast.prediction.joules)
 
 
 def test_monitoring_may_end_before_the_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from carbontracker.run import Run
 
     OnBudget = str | Callable[[BudgetExceeded], object]
+
+logger = logging.getLogger("carbontracker")
 
 BASES = ("measured", "predicted")
 ACTIONS = ("warn", "raise")
@@ -43,7 +46,8 @@ class Limits:
             given: object = most
             if given is None:
                 continue
-            if not isinstance(given, Real) or not 0.0 < float(given) < math.inf:
+            flag = isinstance(given, bool)
+            if flag or not isinstance(given, Real) or not 0.0 < float(given) < math.inf:
                 message = f"{name} must be a finite number of {UNITS[name]} above 0, not {given!r}"
                 raise ValueError(message)
 
@@ -128,7 +132,7 @@ class Budget:
             self._said.add(over.limit)
             say(over)
             if callable(self._action):
-                self._action(over)
+                _tell(self._action, over)
             elif self._action == "raise" and not only_say:
                 raise over
 
@@ -137,6 +141,20 @@ class Budget:
         names = [name for name in self.limits.unwatched(footprint) if name not in self._blind]
         self._blind |= set(names)
         return names
+
+
+def _tell(action: Callable[[BudgetExceeded], object], over: BudgetExceeded) -> None:
+    """Call the user's function: a mail server that is down costs no measurement."""
+    try:
+        action(over)
+    except BudgetExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001  # the edge to somebody else's program
+        logger.warning(
+            "carbontracker: on_budget failed, monitoring goes on: %s: %s",
+            type(error).__name__,
+            error,
+        )
 
 
 def check_action(basis: object, action: object) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.ahead.foresight import Foresight, Outlook
 from carbontracker.ahead.predict import UNKNOWN, Interval, Prediction
-from carbontracker.ahead.prediction import joules_between
+from carbontracker.ahead.prediction.timeline import LONGEST_S, joules_between
 from carbontracker.ahead.uncertainty import gram_interval, intensity_sigma
 from carbontracker.budget import Budget
 from carbontracker.followers import Followers
@@ -60,6 +60,14 @@ class Forecast:
     gco2eq_80: Interval = UNKNOWN
     """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
     gco2eq_95: Interval = UNKNOWN
+
+    @property
+    def kwh_95(self) -> Interval:
+        """The electricity with PUE lies within with a probability of 95 %, kWh."""
+        joules = self.prediction.joules
+        kwh_per_joule = self.footprint.kwh / joules if joules > 0 else math.nan
+        low, high = self.prediction.joules_95
+        return low * kwh_per_joule, high * kwh_per_joule
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,11 @@ class Run:
         """Return the mark at which monitoring began."""
         return self._began
 
+    @property
+    def _first_epoch(self) -> Mark | None:
+        """The mark at which the first epoch began; None before it."""
+        return self._bounds[0][0] if self._bounds else self._open
+
     def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
         """Return the marks at the beginning and end of an epoch."""
         start, end, _ = self._bounds[epoch.index - 1]
@@ -199,7 +212,7 @@ class Run:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no
         sensor."""
         now = Mark(None, False)
-        start = self._bounds[0][0] if self._bounds else self._open or now
+        start = self._first_epoch or now
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.pricing, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
@@ -211,8 +224,9 @@ class Run:
         return self.ahead.newest
 
     def _priced(self, prediction: Prediction) -> Forecast:
-        start = self.began
-        end = start + timedelta(seconds=prediction.seconds)
+        first = self._first_epoch or self._began  # an hour of preparation is no part of it
+        start = wall_time(first.t_ns)
+        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
         price = self.pricing.footprint(joules_between(prediction, start), start, end)
         # Between joules and grams stand PUE and intensity; of the two only the latter may err.
         parts = [

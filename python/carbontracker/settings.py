@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import with_key
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
+from carbontracker.steps import is_count
 from carbontracker.telemetry.address import address
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Settings:
         Raises:
             ValueError: the arguments contradict each other.
         """
+        self._check_epochs()
         if self.monitor_epochs != -1 and self.monitor_epochs < self.epochs_before_pred:
             message = "monitor_epochs cannot be less than epochs_before_pred"
             raise ValueError(message)
@@ -110,11 +113,18 @@ class Settings:
             )
             raise ValueError(message)
 
+    def _check_epochs(self) -> None:
+        """Refuse a number of epochs that would end monitoring at the end of the first."""
+        given: object = self.epochs
+        if not isinstance(given, Real) or not math.isfinite(float(given)):
+            message = f"epochs must be a finite number, 0 if it is not known, not {given!r}"
+            raise ValueError(message)
+
     def _check_extras(self) -> None:
         self.limits.check()
         check_action(self.budget_on, self.on_budget)
         steps: object = self.steps_per_epoch
-        if steps is not None and not (isinstance(steps, int) and steps >= 1):
+        if steps is not None and not is_count(steps):
             message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
             raise ValueError(message)
         if self.default_answer is not None and self.default_answer not in ANSWERS:

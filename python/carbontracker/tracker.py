@@ -163,7 +163,8 @@ class CarbonTracker(Watchful):
         self._run: Run | None = None
         self._record: Record | None = None
         self._steps = Steps(self._look)
-        self._steps.per_epoch = self._settings.steps_per_epoch
+        if self._settings.steps_per_epoch is not None:
+            self._steps.per_epoch = int(self._settings.steps_per_epoch)
         self._aside: Aside | None = None
         pricing = self._settings.pricing()
         self._console = Console(self._settings)

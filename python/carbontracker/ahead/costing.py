@@ -11,11 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.ahead.accelerators import Accelerator, find_accelerator
+from carbontracker.ahead.prediction.timeline import LONGEST_S
 from carbontracker.equivalents import Equivalent, equivalent
 from carbontracker.pricing import make_pricing
+from carbontracker.steps import is_count
 
 if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
@@ -192,8 +195,7 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         ValueError: the work is given in no way or in more than one, or a figure cannot be.
     """
     accelerator = find_accelerator(gpu)
-    whole: object = count
-    if not (isinstance(whole, int) and whole >= 1):
+    if not is_count(count):
         message = f"count must be a whole number of at least 1, not {count!r}"
         raise ValueError(message)
     operations = _operations(flops, params, tokens, gpu_hours)
@@ -202,14 +204,19 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     assumptions = [share, overhead]
     used = _assumed(UTILISATION, utilization, most=1.0)
     if gpu_hours is not None:
-        hours = Range(gpu_hours, gpu_hours, gpu_hours)
+        if utilization is not None:
+            message = (
+                "utilization says how long flops take, and gpu_hours say that already: drop one"
+            )
+            raise ValueError(message)
+        hours = Range(*[float(gpu_hours)] * 3)
     else:
         assumptions.insert(0, used)
         hours = _hours(operations, accelerator.peak_flops(precision), used.range)
     joules = _joules(hours, accelerator.tdp_watts, share.range, overhead.range)
     pricing = make_pricing(location, pue, intensity)
     start = datetime.now(timezone.utc)
-    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, _LONGEST_S))
+    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, LONGEST_S))
     footprint = pricing.footprint(
         # Spread evenly over the time it takes, should it fall under more than one intensity.
         lambda a, b: joules.value * ((b - a) / (end - start) if end > start else 1.0),
@@ -217,10 +224,6 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         end,
     )
     return Estimate(accelerator, count, operations, hours, joules, footprint, tuple(assumptions))
-
-
-_LONGEST_S = 366 * 86_400.0
-"""Intensities further ahead than a year are nobody's to give; a longer training has the same."""
 
 
 def _operations(
@@ -240,12 +243,28 @@ def _operations(
         raise ValueError(message)
     figures = {"flops": flops, "params": params, "tokens": tokens, "gpu_hours": gpu_hours}
     for name, value in figures.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
+        if value is not None and not _finite(name, value) > 0:
             message = f"{name} must be a finite number above 0, not {value!r}"
             raise ValueError(message)
     if params is not None and tokens is not None:
-        return FLOPS_PER_PARAMETER_AND_TOKEN * params * tokens
-    return math.nan if flops is None else flops
+        return FLOPS_PER_PARAMETER_AND_TOKEN * float(params) * float(tokens)
+    return math.nan if flops is None else float(flops)
+
+
+def _finite(name: str, given: object) -> float:
+    """Return a number of any kind, numpy's too, as a float.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    try:
+        number = float(given) if isinstance(given, Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        message = f"{name} must be a finite number above 0, not {given!r}"
+        raise ValueError(message)
+    return number
 
 
 def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
@@ -253,12 +272,14 @@ def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
     if given is None:
         return usual
     least_is_zero = usual is NODE_OVERHEAD
-    possible = 0 <= given <= most if least_is_zero else 0 < given <= most
-    if not (math.isfinite(given) and possible):
+    figure: object = given
+    number = float(figure) if isinstance(figure, Real) else math.nan
+    possible = 0 <= number <= most if least_is_zero else 0 < number <= most
+    if not (math.isfinite(number) and possible):
         limits = "not negative" if least_is_zero else f"above 0 and at most {most:g}"
         message = f"{usual.name} must be {limits}, not {given!r}"
         raise ValueError(message)
-    return Assumption(usual.name, usual.meaning, Range(given, given, given), "given")
+    return Assumption(usual.name, usual.meaning, Range(number, number, number), "given")
 
 
 def _hours(operations: float, peak_flops: float, used: Range) -> Range:

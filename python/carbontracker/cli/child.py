@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from carbontracker.cli.exits import say
-from carbontracker.cli.family import family, running, tell
+from carbontracker.cli.family import Member, adopt_orphans, bury, descendants, running, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +59,10 @@ def executed(
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
     with _signals_forwarded(started, early):
+        strangers: list[Member] = []
+        if overseer is not None:
+            strangers = descendants()
+            adopt_orphans()
         try:
             started.append(subprocess.Popen(command, env=environment))
         except FileNotFoundError:
@@ -70,7 +74,9 @@ def executed(
         else:
             for number in early:
                 started[0].send_signal(number)
-            code = started[0].wait() if overseer is None else _oversee(started[0], overseer)
+            code = (
+                started[0].wait() if overseer is None else _oversee(started[0], overseer, strangers)
+            )
         yield code if code >= 0 else KILLED_BY_SIGNAL - code
 
 
@@ -96,26 +102,33 @@ def _signals_forwarded(started: list[subprocess.Popen[bytes]], early: list[int])
             signal.signal(number, handler)
 
 
-def _oversee(process: subprocess.Popen[bytes], overseer: Overseer) -> int:
+def _oversee(process: subprocess.Popen[bytes], overseer: Overseer, strangers: list[Member]) -> int:
     while (code := _ended(process, LOOK_S)) is None:
+        bury(but=process.pid)
         if overseer.enough():
-            return _stop(process, overseer.grace_s)
+            return _stop(process, overseer.grace_s, strangers)
     return code
 
 
-def _stop(process: subprocess.Popen[bytes], grace_s: float) -> int:
-    """Ask the program and its descendants to end, then end those that have not."""
-    members = family(process.pid)
+def _stop(process: subprocess.Popen[bytes], grace_s: float, strangers: list[Member]) -> int:
+    """Ask the program and its descendants to end, then end those that have not.
+
+    Those are all of ours but the ``strangers``, which were there before the program.
+    """
+    members = _but(strangers)
     tell(members, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
     while process.poll() is None or running(members):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            later = family(process.pid) if process.poll() is None else []
-            tell([*members, *later], signal.SIGKILL)
+            tell([*members, *_but(strangers)], signal.SIGKILL)
             break
         time.sleep(min(0.05, left_s))
     return process.wait()
+
+
+def _but(strangers: list[Member]) -> list[Member]:
+    return [member for member in descendants() if member not in strangers]
 
 
 def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:

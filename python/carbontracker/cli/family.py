@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import signal
 
 _PROC = Path("/proc")
+_PR_SET_CHILD_SUBREAPER = 36
+"""Of prctl(2), Linux 3.4 and later."""
 
 
 class Member(NamedTuple):
@@ -37,6 +39,30 @@ def family(pid: int) -> list[Member]:
     for member in found:  # grows while it is walked
         found += parents.get(member.pid, [])
     return found
+
+
+def descendants() -> list[Member]:
+    """Return all that this process, and what it has adopted, has started."""
+    return family(os.getpid())[1:]
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own has ended: daemons do not get away.
+
+    Where the system has no such thing they do, as from anybody else.
+    """
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def bury(but: int) -> None:
+    """Take the exit codes of adopted children that have ended, and leave that of ``but``."""
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, options)) is not None and ended.si_pid != but:
+            os.waitpid(ended.si_pid, 0)
 
 
 def running(members: list[Member]) -> bool:

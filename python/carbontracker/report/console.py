@@ -15,7 +15,7 @@ from carbontracker.data import WORLD
 from carbontracker.records.oldlogs import OldLogs
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
-from carbontracker.report.preview import comparison_line
+from carbontracker.report.preview import comparison_line, interval_line
 from carbontracker.report.text import live_lines
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Console:
         prediction = forecast.prediction
         heading = oldformat.predicted_heading(prediction.epochs)
         self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
+        if line := interval_line(forecast):
+            self._show(line, logged=False)
 
     def actual(self, result: Result) -> None:
         """Show what the training has cost."""

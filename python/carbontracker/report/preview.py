@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from carbontracker.report.oldformat import timestring
+
 if TYPE_CHECKING:
     from carbontracker.ahead.costing import Assumption, Estimate, Range
     from carbontracker.ahead.outcome import Comparison
     from carbontracker.equivalents import Equivalent
+    from carbontracker.run import Forecast
 
 _LABEL_WIDTH = 14
 
@@ -34,6 +37,22 @@ def estimate_text(found: Estimate) -> str:
         f"Board power and peak: {one.source}; {one.evidence}.",
     ]
     return "\n".join(lines)
+
+
+def interval_line(forecast: Forecast) -> str:
+    """Return how sure a prediction is; nothing where there is nothing left to predict."""
+    prediction = forecast.prediction
+    if prediction.after_epochs >= prediction.epochs:
+        return ""
+    low, high = map(timestring, prediction.seconds_95)
+    parts = [f"time {low} to {high}"]
+    for name, (least, most), unit in (
+        ("energy", forecast.kwh_95, "kWh"),
+        ("CO2eq", forecast.gco2eq_95, "g"),
+    ):
+        if not math.isnan(least):
+            parts.append(f"{name} {least:.3g} to {most:.3g} {unit}")
+    return f"Predicted after {prediction.after_epochs:.3g} epoch(s), 95 % sure: {', '.join(parts)}."
 
 
 def comparison_line(compared: Comparison) -> str:

@@ -42,6 +42,9 @@ FACTORS = {
 }
 LEAST_SIGMA = 0.01
 """Of the remainder, relative: so much may come that nothing has announced."""
+MOST_LOG = math.log(1e6)
+"""No end is further off than a million times the remainder: a drift that is extrapolated over 1e10
+epochs knows no bound, and an infinite end is no JSON."""
 
 
 def stage(quantity: str, after_epochs: float, *, with_steps: bool) -> str:
@@ -67,7 +70,7 @@ def intervals(
     """
     factors = FACTORS[row]
     below_95, below_80, above_80, above_95 = (
-        done + rest * math.exp(sign * factor * sigma)
+        done + rest * math.exp(sign * min(factor * sigma, MOST_LOG))
         for sign, factor in zip((-1, -1, 1, 1), factors, strict=True)
     )
     return (below_80, above_80), (below_95, above_95)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from carbontracker.ahead.predict import Prediction
 
 
+LONGEST_S = 366 * 86_400.0
+"""Nobody gives intensities further ahead than a year, and calendars end: a longer training is
+priced as if it were done within one, s."""
+
+
 def joules_between(
     prediction: Prediction, start: datetime
 ) -> Callable[[datetime, datetime], float]:
@@ -20,8 +25,8 @@ def joules_between(
     What is done is spread over the time it took, what remains over the time it will take: the two
     may differ in power. Outside the training nothing is spent. The parts add up to the whole.
     """
-    done = timedelta(seconds=prediction.done_seconds)
-    whole = timedelta(seconds=prediction.seconds)
+    done = timedelta(seconds=min(prediction.done_seconds, LONGEST_S))
+    whole = timedelta(seconds=min(prediction.seconds, LONGEST_S))
     pieces = (
         (start, start + done, prediction.done_joules),
         (start + done, start + whole, prediction.joules - prediction.done_joules),
