@@ -306,16 +306,15 @@ class CarbonTracker(Watchful):
         if pricing is None:
             return
         run.pricing = pricing
-        self._console.located(run.pricing)
-        free = run.pricing.of_nothing()
-        self._write("located", pricing=footprint_dict(free), pue_source=run.pricing.pue_how)
+        self._console.located(pricing)
+        free = footprint_dict(pricing.of_nothing())
+        self._write("located", pricing=free, pue_source=pricing.pue_how)
 
     def _advise(self, run: Run, forecast: Forecast) -> None:
-        if self._aside is None or not self._settings.advise:
-            return
-        advice = self._aside.advice(run.pricing, forecast.prediction.seconds / 3600)
-        self._console.advised(advice, forecast, run.pricing)
-        self._write("advice", **advice_dict(advice))
+        if self._aside is not None and self._settings.advise:
+            advice = self._aside.advice(run.pricing, forecast.prediction.seconds / 3600)
+            self._console.advised(advice, forecast, run.pricing)
+            self._write("advice", **advice_dict(advice))
 
     def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None:
         """End monitoring before its time."""
