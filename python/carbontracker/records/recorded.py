@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     Data = Mapping[str, Any]
 
 
+_MOST = 1e18
+"""Of any figure, in joules the world's electricity of days: what is more is damage."""
+
+
 def number(value: object, default: float = math.nan) -> float:
     """Return a number of a record; null and what is none are NaN, or the default."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return default
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of more digits than any figure has
-        return default
+    return default if abs(value) > _MOST else float(value)
 
 
 def whole(value: object) -> int:
