@@ -26,6 +26,7 @@ from carbontracker.report.codecarbon import COLUMNS
 from carbontracker.report.colours import DARK, LIGHT, contrast
 from carbontracker.report.extras import MissingExtra, needed
 from carbontracker.report.figures import clean, duration, plain, quantity, with_error
+from carbontracker.report.prices import priced_as
 from carbontracker.report.strips import MOST_STRIPS, power_charts
 from carbontracker.report.terminal import print_report, sparkline, total_power
 from carbontracker.tracker import CarbonTracker
@@ -381,7 +382,7 @@ def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     kwh = 6000 * 1.1 / 3.6e6
     other = RecordedFootprint(kwh, kwh * 50, 0.02 * kwh, 1.1, {"gco2eq_per_kwh": 50.0})
-    priced = facts.priced_as(run, other)
+    priced = priced_as(run, other)
     assert priced.energy == run.energy
     assert [epoch.footprint.gco2eq for epoch in priced.epochs] == pytest.approx(
         [joules * 1.1 / 3.6e6 * 50 for joules in (1000, 2000, 3000)]
@@ -399,7 +400,7 @@ def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
     other = RecordedFootprint(
         KWH, math.nan, 0.0, PUE, {"gco2eq_per_kwh": 200.0}, {}, {"slots": slots}
     )
-    grams = [epoch.footprint.gco2eq for epoch in facts.priced_as(run, other).epochs]
+    grams = [epoch.footprint.gco2eq for epoch in priced_as(run, other).epochs]
     # The second epoch lies half in the first slot and half in the second.
     wanted = zip((1000, 2000, 3000), (100, 200, 300), strict=True)
     assert grams == pytest.approx([j * PUE / 3.6e6 * figure for j, figure in wanted])

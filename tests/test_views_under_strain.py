@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import pytest
 from carbontracker.cli import main
 from carbontracker.records.reading import read_run
 from carbontracker.report import facts, rendered, sections
+from carbontracker.report.prices import priced_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
 
@@ -103,7 +105,7 @@ def test_a_closed_standard_output_is_said(logs: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == b"carbontracker: --json -: [Errno 9] the standard output is closed\n"
+    assert done.stderr == b"carbontracker: --json -: the standard output is closed\n"
 
 
 @pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
@@ -215,6 +217,39 @@ def test_a_scope_beside_an_intensity_is_refused(
     assert "leave it or the intensity out" in capsys.readouterr().err
 
 
+def test_emissions_of_a_command_follow_the_intensity_of_their_time(tmp_path: Path) -> None:
+    """A dirty half after a clean one, of equal energy: a quarter of the grams, and the rest."""
+    path = Made("abcd1234", (1000.0, 1000.0)).write(tmp_path)
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events = [one for one in events if one["event"] != "epoch"]
+    del events[0]["epochs"]
+    events[0]["command"] = ["python", "train.py"]
+    began = datetime.fromisoformat(events[0]["time"])
+    footprint = events[-1]["footprint"]
+    moments = [(began + timedelta(seconds=10 * i)).isoformat() for i in range(3)]
+    footprint["slots"] = [
+        {"start": moments[i], "end": moments[i + 1], "joules": 1000.0, "gco2eq_per_kwh": figure}
+        for i, figure in enumerate((GRAMS / 2, GRAMS * 3 / 2))
+    ]
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in events))
+    times, grams = facts.emissions_of(read_run(path))
+    assert times == [0.0, 5.0, 10.0, 15.0, 20.0]
+    shares = [0.0, 0.125, 0.25, 0.625, 1.0]
+    assert grams == pytest.approx([share * footprint["gco2eq"] for share in shares])
+
+
+def test_a_report_at_other_prices_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Made("abcd1234").write(tmp_path)
+    assert main(["report", str(path)]) == 0
+    assert "Priced anew" not in capsys.readouterr().out
+    assert main(["report", str(path), "--pue", "1.25"]) == 0
+    out = capsys.readouterr().out
+    assert f"Priced anew: the record has {GRAMS:.1f} gCO2eq/kWh, PUE {PUE:g}" in out
+    assert "PUE: 1.25 (asked for here)" in out
+
+
 def test_a_killed_run_has_the_mean_intensity_of_its_epochs(tmp_path: Path) -> None:
     path = Made("abcd1234", (1000.0, 3000.0), finished=False).write(tmp_path)
     kwh = 1000.0 * PUE / 3.6e6
@@ -311,6 +346,6 @@ def test_json_has_every_interval(tmp_path: Path) -> None:
 
 def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
     run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
-    (one,) = facts.predictions_of(facts.priced_as(run, run.footprint))
+    (one,) = facts.predictions_of(priced_as(run, run.footprint))
     assert all(map(math.isnan, one.intervals["gco2eq_95"]))
     assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])

@@ -78,7 +78,7 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.records.record import footprint_dict
     from carbontracker.records.recorded import RecordedFootprint
     from carbontracker.records.repricing import reprice
-    from carbontracker.report.facts import priced_as
+    from carbontracker.report.prices import priced_as
 
     if "intensity" in wanted:
         asked = parsed(wanted["intensity"])
@@ -107,6 +107,7 @@ def _written(name: str, run: RunRecord, out: str) -> int:
     except BrokenPipeError:
         raise  # who reads has enough
     except (MissingExtra, ValueError, OSError) as error:
-        say(f"--{name} {out}: {error}")
+        reason = error.strerror if isinstance(error, OSError) else error
+        say(f"--{name} {out}: {reason}")
         return USAGE_ERROR
     return 0

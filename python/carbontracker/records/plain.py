@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+_MOST = 1e18
+"""Of any figure, in joules the world's electricity of days: what is more is damage."""
+_MOST_WHOLE = 2**63
+"""Moments are whole nanoseconds since 1970."""
+
 
 def number(value: object, default: float = math.nan) -> float:
     """Return a number of a record; null and what is none are NaN, or the default."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return default
-    try:
-        return float(value)
-    except OverflowError:  # JSON has integers of any size
-        return default
+    most = _MOST if isinstance(value, float) else _MOST_WHOLE
+    return default if abs(value) > most else float(value)
 
 
 def whole(value: object) -> int:

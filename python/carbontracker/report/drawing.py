@@ -141,6 +141,8 @@ def times(seconds: float, most: int) -> tuple[list[float], list[str]]:
         at = steps(0, seconds, most)
         return at, [f"{t_s:g} s" for t_s in at]
     step, size, unit = next((one for one in _TIMES if one[0] * most >= seconds), _TIMES[-1])
+    if step * most < seconds:  # longer than a chart is made for, or a damaged record
+        step = size * math.ceil(seconds / size / most)
     at = [step * i for i in range(int(seconds / step + 1e-9) + 1)]
     return at, [f"{t_s / size:g} {unit}" for t_s in at]
 

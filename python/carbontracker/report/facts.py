@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.records.plain import mapping, mappings, number, whole
@@ -181,25 +181,25 @@ def _power_by_epoch(run: RunRecord, device: str) -> tuple[list[float], list[floa
 
 def intensities_of(run: RunRecord) -> list[Step]:
     """Return the carbon intensity over time: by slots where the record has them."""
-    slots = _slots(run, run.footprint)
+    slots = slots_of(run, run.footprint)
     if not slots:
-        slots = [slot for epoch in run.epochs for slot in _slots(run, epoch.footprint)]
+        slots = [slot for epoch in run.epochs for slot in slots_of(run, epoch.footprint)]
     if not slots:
         slots = [
-            Step(epoch.start_s, epoch.end_s, _figure(epoch.footprint))
+            Step(epoch.start_s, epoch.end_s, figure_of(epoch.footprint))
             for epoch in run.epochs
-            if math.isfinite(epoch.start_s) and math.isfinite(_figure(epoch.footprint))
+            if math.isfinite(epoch.start_s) and math.isfinite(figure_of(epoch.footprint))
         ]
-    if not slots and math.isfinite(length_of(run)) and math.isfinite(_figure(run.footprint)):
-        slots = [Step(0.0, length_of(run), _figure(run.footprint))]
+    if not slots and math.isfinite(length_of(run)) and math.isfinite(figure_of(run.footprint)):
+        slots = [Step(0.0, length_of(run), figure_of(run.footprint))]
     return _joined(sorted(slots, key=lambda slot: slot.start_s))
 
 
-def _figure(footprint: RecordedFootprint) -> float:
+def figure_of(footprint: RecordedFootprint) -> float:
     return number(footprint.intensity.get("gco2eq_per_kwh"))
 
 
-def _slots(run: RunRecord, footprint: RecordedFootprint) -> list[Step]:
+def slots_of(run: RunRecord, footprint: RecordedFootprint) -> list[Step]:
     found = []
     for slot in mappings(footprint.data.get("slots")):
         start, end = (_seconds(run, slot.get(name)) for name in ("start", "end"))
@@ -242,16 +242,34 @@ def emissions_of(run: RunRecord) -> tuple[list[float], list[float]]:
             times.append(epoch.end_s)
             grams.append(_plus(grams[-1], epoch.footprint.gco2eq))
     else:
-        series, footprint = run.series, run.footprint
-        grams_per_joule = footprint.gco2eq / run.energy.joules if run.energy.joules else math.nan
-        times = list(series.t_s)
-        rows = zip(*series.joules.values(), strict=True)
-        grams = [
-            math.fsum(joules for joules in row if not math.isnan(joules)) * grams_per_joule
-            for row in rows
-        ]
+        times, grams = _emissions_along(run)
     known = [pair for pair in zip(times, grams, strict=False) if math.isfinite(sum(pair))]
     return [t_s for t_s, _ in known], [value for _, value in known]
+
+
+def _emissions_along(run: RunRecord) -> tuple[list[float], list[float]]:
+    """Return moments, s, and gCO2eq so far: each joule at the intensity of its own time."""
+    times = list(run.series.t_s)
+    rows = zip(*run.series.joules.values(), strict=True)
+    joules = [math.fsum(one for one in row if not math.isnan(one)) for row in rows]
+    slots = intensities_of(run)
+    mean = figure_of(run.footprint)
+    weights = joules[:1]
+    for (t0, t1), (before, after) in zip(pairwise(times), pairwise(joules), strict=True):
+        figure = mean_during(slots, t0, t1)
+        weights.append((after - before) * (1.0 if math.isnan(figure / mean) else figure / mean))
+    weighed = math.fsum(weights)
+    known = joules[-1] / run.energy.joules if joules and run.energy.joules > 0 else math.nan
+    scale = run.footprint.gco2eq * known / weighed if weighed > 0 else math.nan
+    return times, [one * scale for one in accumulate(weights)]
+
+
+def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
+    """Return the mean intensity of a time, gCO2eq/kWh; NaN if that is not known."""
+    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in slots]
+    inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
+    total = math.fsum(seconds for seconds, _ in inside)
+    return math.fsum(seconds * figure for seconds, figure in inside) / total if inside else math.nan
 
 
 # ---- predictions ---------------------------------------------------------------------------
@@ -300,54 +318,6 @@ def comparability(run: RunRecord) -> str:
     return ""
 
 
-# ---- other prices --------------------------------------------------------------------------
-
-
-def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
-    """Return the run as if its energy had had another footprint, its parts in proportion.
-
-    Predictions get its PUE and intensity, and lose the interval of their emissions, which was that
-    of the intensity's own; epochs get the mean over their time, where the footprint has slots.
-    """
-    slots = _slots(run, footprint)
-    epochs = (
-        replace(
-            one,
-            footprint=_during(footprint, slots, one.start_s, one.end_s).priced(
-                one.energy.joules, one.energy.error_joules
-            ),
-        )
-        for one in run.epochs
-    )
-    predictions = (
-        replace(
-            one,
-            footprint=footprint.priced(one.joules, math.nan),
-            data={name: value for name, value in one.data.items() if "gco2eq" not in name},
-        )
-        for one in run.predictions
-    )
-    return replace(
-        run,
-        epochs=tuple(epochs),
-        predictions=tuple(predictions),
-        outcome=replace(run.outcome, footprint=footprint),
-    )
-
-
-def _during(
-    footprint: RecordedFootprint, slots: Sequence[Step], start_s: float, end_s: float
-) -> RecordedFootprint:
-    """Return the footprint at the mean intensity of a time; as it is if that is not known."""
-    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in slots]
-    inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
-    if not inside:
-        return footprint
-    total = math.fsum(seconds for seconds, _ in inside)
-    mean = math.fsum(seconds * figure for seconds, figure in inside) / total
-    return replace(footprint, intensity={**footprint.intensity, "gco2eq_per_kwh": mean})
-
-
 # ---- where figures come from ---------------------------------------------------------------
 
 
@@ -367,6 +337,8 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     if place:
         found = f"{place.get('name') or place.get('zone')}, found by {place.get('how')}"
         yield "Location", found + (f" ({place['note']})" if place.get("note") else "")
+    if origin.data.get("priced_anew"):
+        yield "Priced anew", str(origin.data["priced_anew"])
     pue = "not known" if math.isnan(footprint.pue) else f"{footprint.pue:g}"
     source = origin.data.get("pue_source")
     yield "PUE", pue + (f" ({source})" if source else "")
