@@ -303,6 +303,21 @@ def test_what_is_no_number_of_steps_counts_for_none(count: Any) -> None:
     assert sum(block.steps for block in steps.blocks()) == 3
 
 
+def test_a_phase_called_step_is_still_a_phase() -> None:
+    tracker = CarbonTracker(2, verbose=0, **DEVICES)
+    for _ in range(2):
+        tracker.epoch_start()
+        tracker.step()
+        with tracker.phase(STEP):
+            time.sleep(0.01)
+        tracker.step()
+        tracker.epoch_end()
+    assert tracker.result is not None
+    assert tracker.result.finished_epochs == 2
+    assert tracker.result.forecast is not None
+    assert tracker.result.forecast.prediction.seconds > 0.01
+
+
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     tracker = CarbonTracker(
         np.int64(2),  # what len(loader) // k often is
