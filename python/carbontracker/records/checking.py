@@ -108,7 +108,7 @@ REQUIRED: dict[str, dict[str, Test]] = {
     },
     "prediction": {
         "epochs": _is_number,
-        "after_epochs": _is_count,
+        "after_epochs": _is_amount,
         "seconds": _is_amount,
         "joules": _is_amount,
         "footprint": _is_dict,

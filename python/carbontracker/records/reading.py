@@ -320,7 +320,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
 def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
         epochs=whole(event.get("epochs")),
-        after_epochs=whole(event.get("after_epochs")),
+        after_epochs=number(event.get("after_epochs")),
         seconds=number(event.get("seconds")),
         joules=number(event.get("joules")),
         footprint=RecordedFootprint.of(event.get("footprint")),

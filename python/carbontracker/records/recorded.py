@@ -181,7 +181,8 @@ class RecordedPrediction:
     """A prediction that was made on the way."""
 
     epochs: int
-    after_epochs: int
+    after_epochs: float
+    """A fraction within the first epoch."""
     seconds: float
     joules: float
     footprint: RecordedFootprint

@@ -208,7 +208,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     chart = Chart(
         "prediction", f"Predicted and actual electricity of the run, {unit}", "", "", width, 230
     )
-    last = max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1)
+    last = max(*(math.ceil(one.after_epochs) for one in found), *(one.epochs for one in found), 1)
     chart.add(Label(0, 11, chart.title, "name"))
     frame = Frame(_LEFT, 24, width - _LEFT - 1, 168, (0, last * 1.02), (low * scale, high * scale))
     value_axis(chart, frame)
@@ -219,7 +219,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     _done_axis(chart, frame, last)
     final = found[-1]
     chart.description = (
-        f"{len(found)} prediction(s); the last, after {final.after_epochs} epoch(s), "
+        f"{len(found)} prediction(s); the last, after {final.after_epochs:.3g} epoch(s), "
         f"{quantity(1000 * final.kwh, 'Wh')}{interval_text(final)}."
     )
     if is_known(actual):
@@ -261,7 +261,7 @@ def _point(frame: Frame, one: Predicted, scale: float) -> Iterator[Box | Path]:
         low, high = frame.y(one.low_kwh * scale), frame.y(one.high_kwh * scale)
         yield Path([[(x, low), (x, high)], *([(x - 3, end), (x + 3, end)] for end in (low, high))],
                    "interval")  # fmt: skip
-    note = f"after {one.after_epochs}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
+    note = f"after {one.after_epochs:.3g}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
     yield Box(x - 3, y - 3, 6, 6, "predicted", note)
 
 

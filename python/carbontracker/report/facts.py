@@ -61,7 +61,7 @@ class Step:
 class Predicted:
     """A prediction of the whole run, kWh with PUE, beside its interval."""
 
-    after_epochs: int
+    after_epochs: float
     epochs: int
     kwh: float
     gco2eq: float

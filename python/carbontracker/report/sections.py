@@ -345,7 +345,7 @@ def prediction_table(run: RunRecord) -> Table:
         off = one.kwh / run.footprint.kwh - 1 if comparable and run.footprint.kwh > 0 else None
         rows.append(
             (
-                f"{one.after_epochs} of {one.epochs}",
+                f"{one.after_epochs:.3g} of {one.epochs}",
                 quantity(1000 * one.kwh, "Wh"),
                 interval_text(one).strip(" ()").removeprefix("95 %: "),
                 quantity(one.gco2eq, "g"),
