@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from carbontracker.ahead.foresight import pieces
+from carbontracker.records.checking import check_file
+from carbontracker.records.reading import read_run
 from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
@@ -250,6 +252,9 @@ def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
     events = read_record(tmp_path)
     made = [event["after_epochs"] for event in events if event["event"] == "prediction"]
     assert made == [prediction.after_epochs, 1]
+    (file,) = tmp_path.glob("*.jsonl")
+    assert list(check_file(file)) == []
+    assert [one.after_epochs for one in read_run(file).predictions] == made
     compared = events[-1]["predicted_against_actual"]
     assert [one["after_epochs"] for one in compared] == made
     for one, forecast in zip(compared, tracker.result.forecasts, strict=True):
@@ -301,6 +306,21 @@ def test_what_is_no_number_of_steps_counts_for_none(count: Any) -> None:
     steps.mark()
     assert steps.done == 3
     assert sum(block.steps for block in steps.blocks()) == 3
+
+
+def test_a_phase_called_step_is_still_a_phase() -> None:
+    tracker = CarbonTracker(2, verbose=0, **DEVICES)
+    for _ in range(2):
+        tracker.epoch_start()
+        tracker.step()
+        with tracker.phase(STEP):
+            time.sleep(0.01)
+        tracker.step()
+        tracker.epoch_end()
+    assert tracker.result is not None
+    assert tracker.result.finished_epochs == 2
+    assert tracker.result.forecast is not None
+    assert tracker.result.forecast.prediction.seconds > 0.01
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ class Steps:
             self._pending, self._since_ns = 0, time.monotonic_ns()
             if math.inf not in (block, self._look_ns):  # neither before nor after it all
                 self._block = block
-                self._keep(Block(0, start_ns, self._since_ns, kind))
+                apart = f"{kind} apart" if kind == STEP else kind  # no block of no steps is a step
+                self._keep(Block(0, start_ns, self._since_ns, apart))
 
     def begin(self, *, early: bool = False) -> None:
         """Begin an epoch, with an early prediction or without."""

@@ -53,7 +53,7 @@ def result_html(result: Result) -> str:
         energy = figure_with_unit(predicted.footprint.kwh * 1e3, "Wh")
         grams = figure_with_unit(predicted.footprint.gco2eq, "g")
         notes.append(
-            f"Predicted after {predicted.prediction.after_epochs} epoch(s) for "
+            f"Predicted after {predicted.prediction.after_epochs:.3g} epoch(s) for "
             f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
             f"{oldformat.timestring(predicted.prediction.seconds)}"
         )
