@@ -331,7 +331,7 @@ def test_a_file_of_a_directory_that_cannot_be_read_hides_no_other(
     (tmp_path / "a.jsonl").symlink_to(tmp_path / "gone")
     MADE.write(tmp_path, "b")
     assert [run.id for run in read_runs(tmp_path)] == [MADE.run_id]
-    assert f"{tmp_path / 'a.jsonl'} is left out: No such file" in caplog.text
+    assert f"{tmp_path / 'a.jsonl'} is left out: it cannot be read: No such file" in caplog.text
 
 
 def test_lines_of_others_are_passed_over(tmp_path: Path) -> None:

@@ -12,11 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILED = 1
-"""What was looked at is not as it should be, or a result cannot be written."""
-READ_NO_FURTHER = 141
-"""As a shell has it of a program that SIGPIPE ended: whoever reads, ``head``, has had enough."""
+"""What was looked at is not as it should be."""
 USAGE_ERROR = 2
-"""The arguments are wrong, or name what is not there."""
+"""The arguments are wrong, name what is not there, or a result cannot be written."""
 NOTHING_KNOWN = 3
 """There is no forecast, or no figure, to give advice by."""
 INTERRUPTED = 130
@@ -45,11 +43,11 @@ def minding_output(command: Callable[[], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         _drop_output()
-        return READ_NO_FURTHER
+        return 0
     except OSError as error:
         say(error)
         _drop_output()
-        return FAILED
+        return USAGE_ERROR
     return code
 
 
