@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _memory(tracker: object, millions: int) -> str:
-    step: Callable[[], object] = tracker.step  # type: ignore[attr-defined]
+    step: Callable[[], object] = tracker.step  # type: ignore[attr-defined]  # a tracker
     before = resident_bytes()
     for _ in range(millions * MILLION):
         step()

@@ -117,7 +117,8 @@ CORE_KNOWS = {
     "signals": (),
     "lateness": (),
     "sampler": (
-        *("clock", "integrator", "lane", "lateness", "ring", "sample", "signals", "source"),
+        *("clock", "governor", "integrator", "lane", "lateness", "ring", "sample", "signals"),
+        "source",
     ),
     "timeline": ("sample", "source"),
     "ledger": ("source", "timeline"),

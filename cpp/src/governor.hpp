@@ -20,6 +20,13 @@ namespace carbontracker {
     return result;
 }
 
+/// How much less is read than would be good, to spare cost.
+struct Thrift {
+    double total = 1.0;  ///< what makes the total is read so many times as far apart
+    double others = 1.0; ///< and so is the rest
+    std::int64_t mark_spacing_ns = 2'000'000; ///< marks closer than this share one reading
+};
+
 /// A ladder of thrift, one for each source. Every rung doubles one distance: first between the
 /// readings of channels that only refine or watch over others, then between those of the channels
 /// that make the total, last between the marks that are given readings of their own.
@@ -47,8 +54,11 @@ public:
     [[nodiscard]] double others() const noexcept { return doubled(0, kOthers); }
     [[nodiscard]] double useful() const noexcept { return doubled(kOthers, kUseful); }
     [[nodiscard]] std::int64_t mark_spacing_ns() const noexcept {
-        return static_cast<std::int64_t>(kMarkNs * doubled(kOthers + kUseful, kMarks));
+        return static_cast<std::int64_t>(static_cast<double>(Thrift{}.mark_spacing_ns) *
+                                         doubled(kOthers + kUseful, kMarks));
     }
+
+    [[nodiscard]] Thrift thrift() const noexcept { return {useful(), others(), mark_spacing_ns()}; }
 
 private:
     // The first seconds are spent on learning rhythms, and say little of the rest.
@@ -58,7 +68,6 @@ private:
     static constexpr int kUseful = 5;
     static constexpr int kMarks = 4; // what windows are sharp by is given up last, and not wholly
     static constexpr int kTop = kOthers + kUseful + kMarks;
-    static constexpr double kMarkNs = 2e6; // marks closer than this share one reading
 
     [[nodiscard]] double doubled(int below, int most) const noexcept {
         return static_cast<double>(1 << std::clamp(rung_ - below, 0, most));

@@ -14,13 +14,6 @@ constexpr double kMicro = 1e6;
 constexpr std::int64_t kGapNs = kLongestPeriodNs + kLongestPeriodNs / 4;
 constexpr std::int64_t kBridgeNs = 10 * kNanosPerSecond;
 
-// A steady power still makes a sample now and then, so that E(t) goes on.
-constexpr std::int64_t kStillNs = 50'000'000;
-
-double seconds(std::int64_t ns) noexcept {
-    return static_cast<double>(ns) / static_cast<double>(kNanosPerSecond);
-}
-
 } // namespace
 
 Integrator::Integrator(const Channel& channel) noexcept

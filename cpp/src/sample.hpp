@@ -33,6 +33,13 @@ struct Sample {
 static_assert(sizeof(Sample) == 40);
 static_assert(std::is_trivially_copyable_v<Sample>);
 
+/// What stands still makes a sample so often all the same, so that E(t) goes on.
+constexpr std::int64_t kStillNs = 50'000'000;
+
+constexpr double seconds(std::int64_t ns) noexcept {
+    return static_cast<double>(ns) / 1e9;
+}
+
 /// Nanoseconds as Sample keeps short spans: what does not fit is "four seconds or more".
 constexpr std::uint32_t short_ns(std::int64_t ns) noexcept {
     return static_cast<std::uint32_t>(

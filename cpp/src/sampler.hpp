@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "clock.hpp"
+#include "governor.hpp"
 #include "lane.hpp"
 #include "lateness.hpp"
 #include "ring.hpp"
@@ -18,13 +19,6 @@
 #include "source.hpp"
 
 namespace carbontracker {
-
-/// How much less is read than would be good, to spare cost.
-struct Thrift {
-    double total = 1.0;  ///< what makes the total is read so many times as far apart
-    double others = 1.0; ///< and so is the rest
-    std::int64_t mark_spacing_ns = 2'000'000; ///< marks closer than this share one reading
-};
 
 struct Pace {
     std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them

@@ -297,9 +297,8 @@ void Session::keep_budget(std::int64_t wall_ns) {
     const double left = options_.budget - own / static_cast<double>(wall_ns);
     const std::vector<double> budgets = allot(std::max(left, 0.0), shares);
     for (std::size_t i = 0; i < samplers_.size(); ++i) {
-        Governor& governor = governors_[i];
-        governor.keep(shares[i], budgets[i]);
-        samplers_[i]->spare({governor.useful(), governor.others(), governor.mark_spacing_ns()});
+        governors_[i].keep(shares[i], budgets[i]);
+        samplers_[i]->spare(governors_[i].thrift());
     }
 }
 

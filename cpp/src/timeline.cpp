@@ -9,7 +9,6 @@ namespace carbontracker {
 namespace {
 
 constexpr double kMicro = 1e-6;
-constexpr double kNano = 1e-9;
 
 // What has not moved for so long is not in the middle of a tick.
 constexpr std::int64_t kQuietNs = 1'000'000'000;
@@ -29,10 +28,6 @@ constexpr std::size_t kMostGaps = 512;
 
 constexpr double kTickJitter = 0.05; // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
-
-double seconds(std::int64_t ns) noexcept {
-    return static_cast<double>(ns) * kNano;
-}
 
 } // namespace
 

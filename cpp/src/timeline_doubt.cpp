@@ -7,11 +7,6 @@
 namespace carbontracker {
 namespace {
 
-constexpr double kNano = 1e-9;
-
-// What stands still makes a sample so often all the same.
-constexpr std::int64_t kStillNs = 50'000'000;
-
 // How the powers around an interval bear on how the power ran within it, and what part readings
 // are taken for the whole: calibrated by bench/accuracy.py, see docs/accuracy.md.
 constexpr std::int64_t kNeighbours = 2;
@@ -23,10 +18,6 @@ constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
 constexpr std::size_t kLately = 32;   // samples
 constexpr double kRestless = 1.3;     // the largest power over the least
-
-double seconds(std::int64_t ns) noexcept {
-    return static_cast<double>(ns) * kNano;
-}
 
 } // namespace
 

@@ -233,7 +233,7 @@ def measure(
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
     pricing = _pricing_for(location, pue, intensity) if given else _default_pricing()
-    config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]
+    config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
     if edge_reads is not None:
         config = replace(config, edge_reads=edge_reads)
     session = _session_for(config)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
@@ -22,11 +22,8 @@ of versions before 3: carbontracker --parse DIR.
 
 def main(arguments: list[str]) -> int:
     """Print the total."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker aggregate",
-        description="Add up all runs below the given directories.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker aggregate", "Add up all runs below the given directories.", EXAMPLES
     )
     parser.add_argument("paths", nargs="*", metavar="DIR", help="directories, files or ids")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
+
+from carbontracker.cli.arguments import parser_of
 
 USAGE_ERROR = 2
 
@@ -22,11 +23,10 @@ what is drawn while none works has a row of its own, so that the rows add up to 
 
 def main(arguments: list[str]) -> int:
     """Print the rows."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker attribute",
-        description="Say what operators or annotations of a profile have cost, in joules.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker attribute",
+        "Say what operators or annotations of a profile have cost, in joules.",
+        EXAMPLES,
     )
     parser.add_argument("trace", metavar="TRACE", help="of torch.profiler, with power in it or not")
     parser.add_argument("--run", metavar="RUN", help="whose power it is, if TRACE has none")

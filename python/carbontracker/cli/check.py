@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ read. A run without an end or a torn last line is a warning, and with --strict a
 
 def main(arguments: list[str]) -> int:
     """Print what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker check",
-        description="Check records against their schema.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("carbontracker check", "Check records against their schema.", EXAMPLES)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, or directories of them")
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")

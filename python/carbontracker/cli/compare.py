@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
@@ -21,11 +21,10 @@ they differ or not.
 
 def main(arguments: list[str]) -> int:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker compare",
-        description="Show how two runs differ, and whether that is more than chance.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker compare",
+        "Show how two runs differ, and whether that is more than chance.",
+        EXAMPLES,
     )
     parser.add_argument("a", metavar="A", help="file, directory or id")
     parser.add_argument("b", metavar="B", help="file, directory or id")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from typing import TYPE_CHECKING
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -16,12 +20,11 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="carbontracker estimate",
-        description="Say what a training will cost, from the work, the accelerator and the place.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = parser_of(
+        "carbontracker estimate",
+        "Say what a training will cost, from the work, the accelerator and the place.",
+        EXAMPLES,
+        abbreviated=False,
     )
     parser.add_argument("--gpu", required=True, metavar="NAME", help="accelerator: A100, H100 PCIe")
     work = parser.add_argument_group("the work, in one of three ways")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
+    import argparse
+
     from carbontracker.records.recorded import RunRecord
 
 EXAMPLES = """\
@@ -31,11 +33,8 @@ def main(arguments: list[str]) -> int:
     """Print or write the report."""
     from carbontracker.report import FORMATS
 
-    parser = argparse.ArgumentParser(
-        prog="carbontracker report",
-        description="Show what a recorded run has cost, or write it to files.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker report", "Show what a recorded run has cost, or write it to files.", EXAMPLES
     )
     parser.add_argument("run", metavar="RUN", help="record, directory or id")
     for name, form in FORMATS.items():

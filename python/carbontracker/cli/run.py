@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from contextlib import ExitStack, suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import carbontracker
 from carbontracker.advising.aside import Aside
 from carbontracker.cli import parse
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.limits import OVER_BUDGET, Watch, add_limits, limits_of
@@ -39,6 +39,7 @@ from carbontracker.telemetry.publishing import published
 from carbontracker.vitals import Pulse
 
 if TYPE_CHECKING:
+    import argparse
     from typing import TextIO
 
     from carbontracker.footprint import Footprint
@@ -62,13 +63,12 @@ trace and attribute for power beside a profile.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="carbontracker",
+    parser = parser_of(
+        "carbontracker",
+        "Run a program, measure its energy, and say what that means in CO2eq.",
+        EXAMPLES,
         usage="carbontracker [run] [options] [--] CMD [ARGS...]",
-        description="Run a program, measure its energy, and say what that means in CO2eq.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        abbreviated=False,
     )
     parser.add_argument("--version", action="version", version=carbontracker.__version__)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")

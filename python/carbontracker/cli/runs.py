@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ _FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
 
 def main(arguments: list[str]) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker runs",
-        description="List the runs that were recorded.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("carbontracker runs", "List the runs that were recorded.", EXAMPLES)
     parser.add_argument("path", nargs="?", metavar="DIR", help="directory, file or id")
     parser.add_argument("--filter", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument(

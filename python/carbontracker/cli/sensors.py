@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
+
+from carbontracker.cli.arguments import parser_of
 
 EXAMPLES = """\
 examples:
@@ -16,11 +17,10 @@ examples:
 
 def main(arguments: list[str]) -> int:
     """Look at this machine for a moment and print what was found."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker sensors",
-        description="Show what can be read on this machine, what cannot, why, and what mends it.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker sensors",
+        "Show what can be read on this machine, what cannot, why, and what mends it.",
+        EXAMPLES,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long to look (default 0.5)")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
@@ -37,11 +38,8 @@ its record, which grows with every epoch, and the power is measured beside it if
 
 def main(arguments: list[str]) -> int:
     """Show the table until it is interrupted, or for so long as was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker top",
-        description="Show power, energy and emissions while they happen.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker top", "Show power, energy and emissions while they happen.", EXAMPLES
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="file, directory or id of a record")
     parser.add_argument("--once", action="store_true", help="one table, then leave")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from carbontracker.cli.arguments import parser_of
 
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
@@ -26,11 +27,10 @@ beginning of a run's id, or a file of samples (`carbontracker run --trace FILE`)
 
 def main(arguments: list[str]) -> int:
     """Write the trace."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker trace",
-        description="Write a run's power over time, windows and epochs as a trace.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker trace",
+        "Write a run's power over time, windows and epochs as a trace.",
+        EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--out", metavar="FILE", help="Chrome/Perfetto JSON; .gz to compress")

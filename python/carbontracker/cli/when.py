@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.advising.advice import IntensityCurve, saved_share
 from carbontracker.advising.aside import best_of, timed
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
 from carbontracker.intensity import Intensity, IntensityUnavailable
@@ -81,11 +82,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="carbontracker when",
-        description="Find the hours with the cleanest electricity to run in.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker when", "Find the hours with the cleanest electricity to run in.", EXAMPLES
     )
     parser.add_argument("--hours", type=float, required=True, help="how long the run takes")
     parser.add_argument(

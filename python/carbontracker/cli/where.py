@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.advising.elsewhere import here, options
+from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
 from carbontracker.place import cloud
@@ -16,6 +16,8 @@ from carbontracker.records.record import jsonable
 from carbontracker.report.advice import where_table
 
 if TYPE_CHECKING:
+    import argparse
+
     from carbontracker.advising.elsewhere import Option
     from carbontracker.pricing import Pricing
 
@@ -34,11 +36,10 @@ tells the grids of the United States apart. Never compare figures of two scopes.
 
 def main(arguments: list[str]) -> int:
     """Rank the regions and print them; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="carbontracker where",
-        description="Rank cloud regions by carbon intensity x PUE, against here.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        "carbontracker where",
+        "Rank cloud regions by carbon intensity x PUE, against here.",
+        EXAMPLES,
     )
     parser.add_argument("--kwh", type=float, help="what the run takes here, kWh, PUE included")
     parser.add_argument("--provider", metavar="CLOUD", help="only this cloud: aws, gcp, azure, ...")

@@ -83,9 +83,9 @@ class HttpJson(Service):
         super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
         self.scope = self.shape.scope
         self.signal = self.shape.signal  # type: ignore[misc]  # one class, services of any kind
-        self.source = urlsplit(url).hostname or "as configured"  # type: ignore[misc]
-        self.has_forecast = bool(self.shape.forecast_url)  # type: ignore[misc]
-        self.every_s = min(max(self.shape.slot_s, 300.0), 1800.0)  # type: ignore[misc]
+        self.source = urlsplit(url).hostname or "as configured"  # type: ignore[misc]  # as above
+        self.has_forecast = bool(self.shape.forecast_url)  # type: ignore[misc]  # as above
+        self.every_s = min(max(self.shape.slot_s, 300.0), 1800.0)  # type: ignore[misc]  # as above
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
         """Return the slots that the address gives and that touch the time asked for."""

@@ -62,7 +62,6 @@ class Service:
     """How long after its slot a figure is as good as one of now, s."""
     last_resort_s: ClassVar[float] = 24 * 3600.0
     """How long after its slot a figure may still be used, s."""
-    has_history: ClassVar[bool] = True
     has_forecast: ClassVar[bool] = True
 
     def __init__(

@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from carbontracker.records.plain import number
 from carbontracker.records.reading import lines_of, parse_line
@@ -40,7 +40,7 @@ class Finding:
         return f"{where}: {self.level}: {self.message}"
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     # NaN and Infinity are no JSON, though Python reads them.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -48,11 +48,11 @@ def _is_number(value: object) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    return value is None or (_is_number(value) and value >= 0)  # type: ignore[operator]
+    return value is None or (_is_number(value) and value >= 0)
 
 
 def _is_share(value: object) -> bool:
-    return value is None or (_is_number(value) and -1e-9 <= value <= 1 + 1e-9)  # type: ignore[operator]
+    return value is None or (_is_number(value) and -1e-9 <= value <= 1 + 1e-9)
 
 
 def _is_count(value: object) -> bool:
