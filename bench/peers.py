@@ -133,6 +133,14 @@ class Worker:
         return self.receive()
 
 
+STEADY_HEAP = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the most there can be
+}
+"""glibc gives the top of the heap back to the kernel, or not, by what happens to lie there: loops
+with large arrays were three times as slow, or not, by luck. Nobody's heap is given back."""
+
+
 @contextmanager
 def worker(
     tool: str,
@@ -148,7 +156,7 @@ def worker(
     goes to `log`.
     """
     variables = {key: text for key, text in os.environ.items() if not _is_ours(key)}
-    variables |= {"PYTHONPATH": str(torch_folder()) if torch else "", **environment}
+    variables |= {"PYTHONPATH": str(torch_folder()) if torch else "", **STEADY_HEAP, **environment}
     command = [str(python_of(tool)), str(WORKER), adapter or tool]
     with (log or Path(os.devnull)).open("a") as errors:
         process = subprocess.Popen(
