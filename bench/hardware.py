@@ -66,13 +66,13 @@ MODELS: dict[str, dict[str, object]] = {
         "jitter_ms": 0.3,
         "samples": True,
     },
-    # With the fields of newer drivers, because Zeus reads old boards by those.
+    # Maxwell: power follows as through a low pass. With the fields of newer drivers, because Zeus
+    # reads old boards by those.
     "old": {
         "name": "GeForce GTX 980",
         "arch": 3,
         "period_ms": 100,
-        "average_ms": 100,
-        "instant_ms": 100,
+        "log": 159,
         "energy": False,
         "jitter_ms": 1.0,
     },

@@ -55,11 +55,14 @@ CARDS: dict[str, Callable[[Random], list[Sensor]]] = {
     "A100": lambda r: [_counter(r, 0.1), _power(r, 0.1008, 0.025)],
     "H100": lambda r: [_counter(r, 0.1), _power(r, 0.1, 0.025), _power(r, 0.1, 1.0)],
     "whole mean, no counter": lambda r: [_power(r, 0.1, 0.1)],
+    "low pass, no counter": lambda r: [
+        Sensor(counter=False, period=0.1, phase=r.random() * 0.1, jitter=3e-4, lag=0.159)
+    ],
     "part mean, no counter": lambda r: [_power(r, 0.02, 0.01, 1e-4)],
     "RAPL": lambda r: [_counter(r, 0.001, 2e-5, quantum=61.035e-6)],
     "slow RAPL": lambda r: [_counter(r, 0.008, 5e-5, quantum=61.035e-6, usual_tick=0.001)],
 }
-UNCOUNTED = ("whole mean, no counter", "part mean, no counter")
+UNCOUNTED = ("whole mean, no counter", "low pass, no counter", "part mean, no counter")
 
 
 def windows(random: Random) -> Iterator[tuple[float, float]]:
@@ -129,7 +132,8 @@ def test_the_truth_lies_within_the_error_bar(
         *[(card, 20.0, 0.001) for card in ("V100", "A100", "H100", "RAPL", "slow RAPL")],
         *[(card, 20.0, 0.01) for card in UNCOUNTED],
         ("RAPL", 0.05, 0.005),
-        ("slow RAPL", 0.05, 0.015),
+        ("slow RAPL", 0.05, 0.01),
+        ("low pass, no counter", 1.0, 0.02),
         ("V100", 0.2, 0.02),
         ("A100", 1.0, 0.012),
         ("H100", 1.0, 0.012),

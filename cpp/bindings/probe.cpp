@@ -19,8 +19,8 @@ namespace py = pybind11;
 class LaneProbe {
 public:
     LaneProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
-              std::int64_t tick_ns, std::int64_t window_ns, std::size_t capacity)
-        : channel_(make(counter, units_per_raw, modulus, max_watts, tick_ns, window_ns)),
+              std::int64_t tick_ns, std::int64_t window_ns, bool low_pass, std::size_t capacity)
+        : channel_(make(counter, units_per_raw, modulus, max_watts, tick_ns, window_ns, low_pass)),
           lane_(channel_), ring_(capacity) {}
 
     /// Whether the reading was usable and any sample of it found room.
@@ -35,7 +35,7 @@ public:
         return lane_.rhythm().next_read_ns(now_ns, spacing_ns);
     }
 
-    void mark(std::int64_t t_ns) { lane_.rhythm().mark(t_ns); }
+    bool mark(std::int64_t t_ns) { return lane_.rhythm().mark(t_ns); }
     [[nodiscard]] std::int64_t tick_ns() const { return lane_.rhythm().tick_ns(); }
     [[nodiscard]] const Channel& channel() const { return channel_; }
 
@@ -57,7 +57,7 @@ public:
 
 private:
     static Channel make(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
-                        std::int64_t tick_ns, std::int64_t window_ns) {
+                        std::int64_t tick_ns, std::int64_t window_ns, bool low_pass) {
         Channel channel;
         channel.id = "probe";
         channel.quantity = counter ? Quantity::energy_counter : Quantity::power;
@@ -67,6 +67,7 @@ private:
         channel.max_watts = max_watts;
         channel.tick_ns = tick_ns;
         channel.window_ns = window_ns;
+        channel.low_pass = low_pass;
         return channel;
     }
 
@@ -144,11 +145,11 @@ private:
 
 void bind_probe(py::module_& m) {
     py::class_<LaneProbe>(m, "LaneProbe")
-        .def(py::init<bool, double, std::uint64_t, double, std::int64_t, std::int64_t,
+        .def(py::init<bool, double, std::uint64_t, double, std::int64_t, std::int64_t, bool,
                       std::size_t>(),
              py::kw_only(), py::arg("counter"), py::arg("units_per_raw"), py::arg("modulus") = 0,
              py::arg("max_watts") = 2000.0, py::arg("tick_ns") = 0, py::arg("window_ns") = 0,
-             py::arg("capacity") = 4096)
+             py::arg("low_pass") = false, py::arg("capacity") = 4096)
         .def("take", &LaneProbe::take, py::arg("t_ns"), py::arg("raw"), py::arg("sensor_ns") = 0)
         .def("next_read_ns", &LaneProbe::next_read_ns, py::arg("now_ns"), py::arg("spacing_ns"))
         .def("mark", &LaneProbe::mark, py::arg("t_ns"))

@@ -1,6 +1,7 @@
 #include "integrator.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "clock.hpp"
 
@@ -18,7 +19,7 @@ constexpr std::int64_t kBridgeNs = 10 * kNanosPerSecond;
 
 Integrator::Integrator(const Channel& channel) noexcept
     : units_per_raw_(channel.units_per_raw), max_watts_(channel.max_watts),
-      window_ns_(channel.window_ns), usual_ns_(channel.tick_ns) {}
+      window_ns_(channel.window_ns), usual_ns_(channel.tick_ns), low_pass_(channel.low_pass) {}
 
 // A sensor that refreshes at another rate than the table has it is not the sensor of the table, and
 // what it averages over is not known: then its readings are taken for those of a moment.
@@ -44,6 +45,7 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
     if (!started_) {
         started_ = true;
         last_ = reading;
+        watts_ = watts(reading.raw);
         known_to_ns_ = reading.t_ns;
         publish(refresh_ns, sample);
         sample.flags = kFirst;
@@ -63,6 +65,7 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
         known_to_ns_ = reading.t_ns;
     }
     last_ = reading;
+    watts_ = watts(reading.raw);
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
     sample.flags = kGap;
@@ -78,17 +81,31 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     const bool every = silent_ns <= 2 * refresh_ns;
     const std::int64_t new_ns = std::clamp<std::int64_t>(every ? refresh_ns : silent_ns, 0, dt_ns);
     const double before = watts(last_.raw);
-    const double now = watts(reading.raw);
     const double mean =
-        every && covers_refresh(window_ns(refresh_ns), refresh_ns) ? now : 0.5 * (before + now);
+        mean_watts(before, watts(reading.raw), every ? refresh_ns : silent_ns, refresh_ns);
     joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
     known_to_ns_ += dt_ns;
+    watts_ = low_pass_ ? std::max(0.0, mean) : watts(reading.raw);
     last_ = reading;
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
     sample.unsure_ns = short_ns(edge.unsure_ns);
     sample.flags = silent_ns > kGapNs ? kGap : 0U;
     return Outcome::sample;
+}
+
+// The power between two readings of which the second is `span_ns` later.
+double Integrator::mean_watts(double before, double now, std::int64_t span_ns,
+                              std::int64_t refresh_ns) const noexcept {
+    const std::int64_t mean_ns = window_ns(refresh_ns);
+    if (low_pass_ && mean_ns > 0) {
+        // Of a steady power p: now = p + (before - p) e^-x. Summed up, errors cancel; so it may be
+        // negative for once.
+        const double rest = std::exp(-2.0 * seconds(span_ns) / seconds(mean_ns));
+        return (now - before * rest) / (1.0 - rest);
+    }
+    const bool whole = span_ns <= 2 * refresh_ns && covers_refresh(mean_ns, refresh_ns);
+    return whole ? now : 0.5 * (before + now);
 }
 
 Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
@@ -98,6 +115,7 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
     const std::int64_t enough_ns = std::max(refresh_ns, kStillNs);
     const std::int64_t span_ns = reading.t_ns - last_.t_ns;
     last_.t_ns = reading.t_ns;
+    watts_ = watts(last_.raw);
     if (certain_ns - known_to_ns_ < enough_ns) return Outcome::unchanged;
     joules_ += watts(last_.raw) * seconds(certain_ns - known_to_ns_);
     known_to_ns_ = certain_ns;
@@ -106,14 +124,15 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
     return Outcome::sample;
 }
 
-void Integrator::publish(std::int64_t refresh_ns, Sample& sample) const noexcept {
+void Integrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
     const std::int64_t mean_ns = window_ns(refresh_ns);
     const std::int64_t beyond_ns =
-        covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns;
+        low_pass_ ? 0 : (covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns);
+    booked_joules_ = std::max(booked_joules_, joules_);
     sample = {};
     sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;
-    sample.energy_uj = static_cast<std::int64_t>(joules_ * kMicro);
-    sample.watts = static_cast<float>(watts(last_.raw));
+    sample.energy_uj = static_cast<std::int64_t>(booked_joules_ * kMicro);
+    sample.watts = static_cast<float>(watts_);
 }
 
 } // namespace carbontracker

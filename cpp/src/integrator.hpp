@@ -18,7 +18,8 @@ inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
 /// A sensor that shows the mean over its whole refresh period tells exactly what was drawn in it.
 /// One that looks at a part of the period only is joined to the reading before by a straight line.
 /// Either way the energy is booked at the time it was drawn: earlier than the reading by half of
-/// what the sensor averages beyond its period.
+/// what the sensor averages beyond its period. One that follows the power as through a low pass is
+/// undone: its last two readings tell the power between them.
 class Integrator {
 public:
     explicit Integrator(const Channel& channel) noexcept;
@@ -41,20 +42,25 @@ private:
     Outcome renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
                     Sample& sample) noexcept;
     Outcome still(const Reading& reading, std::int64_t refresh_ns, Sample& sample) noexcept;
-    void publish(std::int64_t refresh_ns, Sample& sample) const noexcept;
+    void publish(std::int64_t refresh_ns, Sample& sample) noexcept;
     [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
     [[nodiscard]] std::int64_t window_ns(std::int64_t refresh_ns) const noexcept;
+    [[nodiscard]] double mean_watts(double before, double now, std::int64_t span_ns,
+                                    std::int64_t refresh_ns) const noexcept;
 
     const double units_per_raw_;
     const double max_watts_;
     const std::int64_t window_ns_;
     const std::int64_t usual_ns_; // the refresh period that belongs to that window
+    const bool low_pass_;
 
     bool started_ = false;
     bool resumed_ = false;
     Reading last_;
     std::int64_t known_to_ns_ = 0; // joules_ is the energy up to here, on the sensor's own time
     double joules_ = 0.0;
+    double booked_joules_ = 0.0; // never falls
+    double watts_ = 0.0;         // the power of late
 };
 
 } // namespace carbontracker

@@ -3,38 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "clock.hpp"
-#include "grid.hpp"
-
 namespace carbontracker {
 namespace {
 
-constexpr std::int64_t kMilli = 1'000'000;
-
-// Steps of a search: finer costs more than it tells, coarser takes too long.
-constexpr std::int64_t kLeastStepNs = 100'000;
-constexpr std::int64_t kMostStepNs = 10 * kMilli;
-constexpr int kStillBeforeCoarser = 48;
-constexpr int kMovingBeforeFiner = 8;
-
-// A search wants so many edges before it looks for a grid in them, at least so many readings apart.
-constexpr std::size_t kLeastEdges = 6;
-constexpr std::int64_t kStepsPerPeriod = 5;
-constexpr double kOnGrid = 0.15;      // of a period: how far off an edge still counts as regular
-constexpr double kShareOnGrid = 0.75; // of the edges
-constexpr double kShareSeen = 0.5;    // of the updates of what always moves
-
-constexpr std::int64_t kSearchNs = 1'500 * kMilli;
-constexpr std::int64_t kSearchPeriods = 40;
-constexpr std::int64_t kFirstPauseNs = 10'000 * kMilli;
-constexpr std::int64_t kLongestPauseNs = 600'000 * kMilli;
-
-// A pair of readings around an edge: not closer than threads wake up, nor so wide that it could
-// hold two edges.
-constexpr double kLeastMarginNs = 100'000.0;
-constexpr double kMostMargin = 0.3; // of a period
-
 constexpr double kSharp = 0.15; // of a period: a pair of readings that can hardly hit by chance
+constexpr double kClose = 0.8;  // of the margin: a reading so close to an edge may miss its update
 constexpr double kMostReach = 4096.0;
 constexpr double kLostCount = 4.0;
 constexpr double kDoubtful = 0.15; // of a period off the grid
@@ -44,24 +17,14 @@ constexpr int kTrustedStamps = 3;
 constexpr int kMostTrust = 8;
 constexpr std::int64_t kStampOfCallNs = 300'000;
 
-// A shorter period leaves no room for a pair of readings around its edges.
-constexpr double kShortestLockNs = 3.0 * kMilli;
-
 // Without a lock, a change this rare is not waited for after a mark.
-constexpr std::int64_t kScanNs = 20 * kMilli;
+constexpr std::int64_t kScanNs = 20'000'000;
 
 std::int64_t to_ns(double ns) noexcept {
     return static_cast<std::int64_t>(std::llround(ns));
 }
 
 } // namespace
-
-Rhythm::Rhythm(std::int64_t usual_ns, bool always_moves) noexcept
-    : always_moves_(always_moves), mode_(usual_ns > 0 ? Mode::searching : Mode::free),
-      usual_ns_(usual_ns) {
-    search_.step_ns = std::clamp(usual_ns / 16, kLeastStepNs, kMostStepNs);
-    search_.pause_ns = kFirstPauseNs;
-}
 
 std::int64_t Rhythm::tick_ns() const noexcept {
     return mode_ == Mode::locked ? to_ns(lock_.period_ns) : tick_ns_;
@@ -109,111 +72,14 @@ void Rhythm::unchanged(std::int64_t read_ns, std::int64_t sensor_ns) noexcept {
     search_.moving = 0;
     if (mode_ == Mode::locked) {
         visited(read_ns, false);
-    } else if (mode_ == Mode::searching && ++search_.still > kStillBeforeCoarser) {
-        search_.still = 0;
-        search_.step_ns = std::min(2 * search_.step_ns, kMostStepNs);
+    } else if (mode_ == Mode::searching) {
+        nothing_found();
     }
 }
 
 void Rhythm::note_read(std::int64_t read_ns, std::int64_t sensor_ns) noexcept {
     last_read_ns_ = read_ns;
     stamp_.last_ns = sensor_ns;
-}
-
-// ---- without a lock -------------------------------------------------------------------------
-
-Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept {
-    if (usual_ns_ == 0) return {read_ns, 0}; // it moves all the time
-    // Where every reading finds a change the sensor is faster than they, and moved just before.
-    const std::int64_t from_ns = was_change_ ? std::max(before_ns, read_ns - usual_ns_) : before_ns;
-    const std::int64_t half_ns = (read_ns - from_ns) / 2;
-    return {read_ns - half_ns, half_ns};
-}
-
-void Rhythm::search_from(std::int64_t now_ns) noexcept {
-    mode_ = Mode::searching;
-    tick_ns_ = 0;
-    search_.count = 0;
-    search_.still = search_.moving = 0;
-    search_.began_ns = now_ns;
-    search_.step_ns = std::clamp(usual_ns_ / 16, kLeastStepNs, kMostStepNs);
-    visit_ = {};
-    lock_ = {};
-}
-
-void Rhythm::give_up(std::int64_t now_ns) noexcept {
-    mode_ = Mode::free;
-    steady_ns_ = now_ns;
-    search_.retry_ns = now_ns + search_.pause_ns;
-    search_.pause_ns = std::min(2 * search_.pause_ns, kLongestPauseNs);
-}
-
-void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept {
-    const std::int64_t apart_ns = read_ns - before_ns;
-    search_.still = 0;
-    if (++search_.moving >= kMovingBeforeFiner) {
-        search_.moving = 0;
-        search_.count = 0;
-        if (search_.step_ns > kLeastStepNs) {
-            search_.step_ns = std::max(kLeastStepNs, search_.step_ns / 4);
-            return;
-        }
-        if (apart_ns <= 2 * kLeastStepNs) usual_ns_ = std::min(usual_ns_, apart_ns);
-        give_up(read_ns); // as good as continuous
-        return;
-    }
-    if (search_.count == kEdges) {
-        std::copy(search_.edges.begin() + 1, search_.edges.end(), search_.edges.begin());
-        --search_.count;
-    }
-    search_.edges[search_.count++] = edge.t_ns;
-    if (search_.count >= kLeastEdges) try_to_lock(read_ns);
-}
-
-void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
-    const std::size_t n = search_.count;
-    // The shortest interval is one period: longer ones hold updates that were left out, or that
-    // showed the same power again.
-    std::int64_t shortest_ns = search_.edges[n - 1] - search_.edges[0];
-    for (std::size_t i = 1; i < n; ++i) {
-        shortest_ns = std::min(shortest_ns, search_.edges[i] - search_.edges[i - 1]);
-    }
-    if (shortest_ns < kStepsPerPeriod * search_.step_ns && search_.step_ns > kLeastStepNs) {
-        // Not all at once: one change that came early is no period.
-        search_.step_ns = std::max({kLeastStepNs, shortest_ns / 12, search_.step_ns / 4});
-        search_.count = 0;
-        return;
-    }
-    // Hardly further apart than readings can be: it moves faster than they come.
-    const std::int64_t apart_ns = search_.edges[n - 1] - search_.edges[0];
-    if (apart_ns < 3 * static_cast<std::int64_t>(n - 1) * kLeastStepNs) return give_up(now_ns);
-    const Grid grid = fit_grid({search_.edges.data(), n}, shortest_ns, kOnGrid,
-                               static_cast<double>(search_.step_ns));
-    // Few updates of a counter are left out: a grid that is mostly empty would fit any moments.
-    const auto spanned_ns = static_cast<double>(search_.edges[n - 1] - search_.edges[0]);
-    const bool empty =
-        always_moves_ && static_cast<double>(n - 1) * grid.period_ns < kShareSeen * spanned_ns;
-    if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid || empty) {
-        if (n == kEdges) give_up(now_ns);
-        return;
-    }
-    if (grid.period_ns < kShortestLockNs) {
-        // Too short to find an edge by a pair of readings. The period is known all the same, and a
-        // mark searches for the edge that follows it.
-        usual_ns_ = tick_ns_ = to_ns(grid.period_ns);
-        give_up(now_ns);
-        search_.retry_ns = now_ns + kLongestPauseNs;
-        return;
-    }
-    mode_ = Mode::locked;
-    search_.pause_ns = kFirstPauseNs;
-    lock_ = {};
-    lock_.period_ns = grid.period_ns;
-    lock_.edge_ns = grid.newest_ns;
-    lock_.jitter_ns = grid.deviation_ns;
-    lock_.margin_ns = std::clamp(1.5 * static_cast<double>(search_.step_ns), kLeastMarginNs,
-                                 std::max(kLeastMarginNs, kMostMargin * grid.period_ns));
-    visit_ = {};
 }
 
 // ---- locked ---------------------------------------------------------------------------------
@@ -227,6 +93,10 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
     const double edges = std::floor((to - lock_.edge_ns) / period);
     const double grid = lock_.edge_ns + edges * period; // the newest that should have come
     if (edges > kLostCount * lock_.reach) lose_count();
+    // This close to an edge the update may or may not have come, and the change be an older one's.
+    const double nearest = to - grid < 0.5 * period ? grid : grid + period;
+    const bool close = std::abs(to - nearest) < kClose * lock_.margin_ns;
+    if (always_moves_ && close && nearest - period > from) return one_of_two(nearest, to);
     if (edges >= 1.0 && grid > from) {
         const bool narrow = 2.0 * half < 0.6 * period;
         const double unsure = std::min(half, lock_.margin_ns);
@@ -251,6 +121,25 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
     return {to_ns(to - inside), to_ns(inside)};
 }
 
+// The change is that of the edge or of the one before it; a reading a little later will tell.
+Edge Rhythm::one_of_two(double edge_ns, double read_ns) noexcept {
+    const double half = 0.5 * lock_.period_ns;
+    const bool before = visit_.stage == Stage::before && visit_.edge_ns - edge_ns < half;
+    lock_.edge_ns = edge_ns - lock_.period_ns;
+    if (before) widen(); // the first of a pair, that woke up too late
+    if (!before || read_ns > edge_ns) {
+        const bool wanted = visit_.wanted;
+        look_after(edge_ns);
+        visit_.found_ns = read_ns;
+        visit_.wanted = wanted;
+    }
+    return {to_ns(edge_ns - half), to_ns(half + lock_.margin_ns)};
+}
+
+void Rhythm::widen() noexcept {
+    lock_.margin_ns = std::min(1.6 * lock_.margin_ns, kMostMargin * lock_.period_ns);
+}
+
 // So long without a look that the phase is anybody's guess.
 void Rhythm::lose_count() noexcept {
     lock_.reach = 1.0;
@@ -270,8 +159,10 @@ void Rhythm::confirm(double edge_ns, bool pair, bool sharp) noexcept {
 
 void Rhythm::correct(double edge_ns, double error_ns, double edges) noexcept {
     const double off = std::abs(error_ns);
-    // Over many periods an error is one of the period; over one it is mostly jitter.
-    const double of_period = edges >= 4.0 ? 0.4 : 0.05;
+    // Over many periods an error is one of the period; over one it is mostly jitter. After a
+    // reading close to the edge it is hardly known over how many.
+    const bool unclear = visit_.found_ns > 0.0;
+    const double of_period = unclear ? 0.01 : (edges >= 4.0 ? 0.4 : 0.05);
     lock_.period_ns += of_period * error_ns / std::max(1.0, edges);
     lock_.edge_ns = edge_ns + 0.5 * error_ns;
     lock_.jitter_ns += 0.1 * (std::min(off, lock_.margin_ns) - lock_.jitter_ns);
@@ -290,6 +181,15 @@ void Rhythm::distrust(int how_much, std::int64_t now_ns) noexcept {
     if (lock_.doubt > kMostDoubt) search_from(now_ns);
 }
 
+// Visits an edge by one reading after it.
+void Rhythm::look_after(double edge_ns) noexcept {
+    visit_.edge_ns = edge_ns;
+    visit_.stage = Stage::after;
+    visit_.tries = 0;
+    visit_.found_ns = 0.0;
+    visit_.wanted = false;
+}
+
 void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     if (mode_ != Mode::locked || visit_.stage == Stage::idle) return;
     const auto read = static_cast<double>(read_ns);
@@ -300,20 +200,21 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     }
     if (visit_.stage == Stage::before && read >= visit_.edge_ns - 1.5 * lock_.margin_ns) {
         visit_.stage = Stage::after;
-        visit_.moved = changed;
+        if (changed) visit_.found_ns = read;
     }
-    const int most = always_moves_ && !visit_.moved ? kTries : 1;
-    if (visit_.stage == Stage::after && read >= visit_.edge_ns + 0.9 * lock_.margin_ns &&
-        ++visit_.tries > most) {
-        finish_visit(); // no change: the update was left out, or showed the same value
-        if (visit_.moved) {
-            // Or the first reading had found it already, and took it for the one before.
-            lock_.edge_ns -= lock_.margin_ns;
-            lock_.margin_ns = std::min(1.6 * lock_.margin_ns, kMostMargin * lock_.period_ns);
-            lock_.reach = std::max(1.0, 0.5 * lock_.reach);
-        } else if (always_moves_) {
-            distrust(1, read_ns);
-        }
+    if (visit_.stage != Stage::after || read < visit_.edge_ns + 0.9 * lock_.margin_ns) return;
+    const int most = always_moves_ && visit_.found_ns == 0.0 ? kTries : 1;
+    if (++visit_.tries <= most) return;
+    finish_visit(); // no change: the update was left out, or showed the same value
+    if (visit_.found_ns > 0.0) {
+        // Or a reading close to the edge had found it already, and may have taken it for the one
+        // before.
+        lock_.edge_ns = visit_.edge_ns;
+        if (visit_.found_ns > visit_.edge_ns) return;
+        correct(visit_.edge_ns, visit_.found_ns - visit_.edge_ns, 1.0);
+        lock_.reach = std::max(1.0, 0.5 * lock_.reach);
+    } else if (always_moves_) {
+        distrust(1, read_ns);
     }
 }
 
@@ -329,7 +230,8 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
     const auto now = static_cast<double>(now_ns);
     if (visit_.stage == Stage::after) {
         const double after = visit_.edge_ns + margin;
-        if (visit_.wanted && now < after) { // a mark is worth a closer look than a pair
+        if (visit_.wanted && !stamped() &&
+            now < after) { // a mark is worth a closer look than a pair
             return to_ns(std::min(after, now + std::max(double{kLeastStepNs}, margin / 3.0)));
         }
         // Not there yet: it is late, and further on each time.
@@ -349,7 +251,7 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
         visit_.edge_ns = edge;
         visit_.stage = Stage::before;
         visit_.tries = 0;
-        visit_.moved = false;
+        visit_.found_ns = 0.0;
     }
     // A trusted stamp tells the moment, and one reading after it is enough.
     if (stamped() || visit_.edge_ns - margin <= now) {
@@ -357,14 +259,6 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
         return to_ns(visit_.edge_ns + margin);
     }
     return to_ns(visit_.edge_ns - margin);
-}
-
-std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
-    if (search_.began_ns == 0) search_.began_ns = now_ns;
-    if (now_ns - search_.began_ns > std::max(kSearchNs, kSearchPeriods * usual_ns_)) {
-        give_up(now_ns);
-    }
-    return last_read_ns_ + search_.step_ns;
 }
 
 std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
@@ -388,12 +282,26 @@ std::int64_t Rhythm::scan_ns() const noexcept {
     return last_read_ns_ + std::max(kLeastStepNs, usual_ns_ / 8);
 }
 
-void Rhythm::mark(std::int64_t t_ns) noexcept {
-    if (mode_ == Mode::locked && visit_.sparse) {
-        if (visit_.stage != Stage::after) visit_.wanted = true;
-    } else if (mode_ != Mode::locked && refresh_ns() > 2 * kLeastStepNs && usual_ns_ <= kScanNs) {
+bool Rhythm::mark(std::int64_t t_ns) noexcept {
+    if (mode_ == Mode::locked) {
+        if (!visit_.sparse) return false; // every edge is visited
+        const auto t = static_cast<double>(t_ns);
+        const double period = lock_.period_ns;
+        const double edge = lock_.edge_ns + std::round((t - lock_.edge_ns) / period) * period;
+        if (lock_.margin_ns <= kSharp * period && std::abs(t - edge) < lock_.margin_ns) {
+            look_after(edge); // as good as at the mark
+            return false;
+        }
+        const bool there = visit_.stage == Stage::after && t > visit_.edge_ns - 0.5 * period;
+        if (there) return true;
+        visit_.stage = Stage::idle;
+        visit_.wanted = true;
+        return true;
+    }
+    if (refresh_ns() > 2 * kLeastStepNs && usual_ns_ <= kScanNs) {
         scan_until_ns_ = t_ns + 3 * usual_ns_;
     }
+    return true;
 }
 
 } // namespace carbontracker

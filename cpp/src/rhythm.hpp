@@ -43,8 +43,9 @@ public:
     /// deadlines, else 0.
     [[nodiscard]] std::int64_t scan_ns() const noexcept;
 
-    /// Somebody marked this moment: the next edge is worth a visit whatever the spacing.
-    void mark(std::int64_t t_ns) noexcept;
+    /// Somebody marked this moment: the next edge is worth a visit whatever the spacing. Returns
+    /// whether a reading at once tells anything besides; else next_read_ns() says when one does.
+    [[nodiscard]] bool mark(std::int64_t t_ns) noexcept;
 
     /// The refresh period as far as known: learned, else the usual one.
     [[nodiscard]] std::int64_t refresh_ns() const noexcept {
@@ -64,18 +65,27 @@ private:
     enum class Mode : std::uint8_t { searching, locked, free };
     enum class Stage : std::uint8_t { idle, before, after };
     static constexpr std::size_t kEdges = 16;
+    static constexpr std::int64_t kLeastStepNs = 100'000; // between readings of a search
+    // A pair of readings around an edge: not closer than threads wake up, nor so wide that it could
+    // hold two edges.
+    static constexpr double kLeastMarginNs = 100'000.0;
+    static constexpr double kMostMargin = 0.3; // of a period
 
     void search_from(std::int64_t now_ns) noexcept;
+    void nothing_found() noexcept;
     void collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept;
     void try_to_lock(std::int64_t now_ns) noexcept;
     void give_up(std::int64_t now_ns) noexcept;
     void note_read(std::int64_t read_ns, std::int64_t sensor_ns) noexcept;
     [[nodiscard]] Edge guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept;
     [[nodiscard]] Edge follow(std::int64_t before_ns, std::int64_t read_ns) noexcept;
+    [[nodiscard]] Edge one_of_two(double edge_ns, double read_ns) noexcept;
+    void widen() noexcept;
     void lose_count() noexcept;
     void confirm(double edge_ns, bool pair, bool sharp) noexcept;
     void correct(double edge_ns, double error_ns, double edges) noexcept;
     void distrust(int how_much, std::int64_t now_ns) noexcept;
+    void look_after(double edge_ns) noexcept;
     void visited(std::int64_t read_ns, bool changed) noexcept;
     void finish_visit() noexcept;
     [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
@@ -116,10 +126,10 @@ private:
         double edge_ns = 0.0; // on the grid: the one to be visited
         double last_ns = 0.0; // the one that was
         Stage stage = Stage::idle;
-        int tries = 0;       // readings after it that found no change
-        bool moved = false;  // the reading before it found a change: an earlier edge's, or its own
-        bool wanted = false; // by a mark
-        bool sparse = false; // edges are skipped
+        int tries = 0;         // readings after it that found no change
+        double found_ns = 0.0; // a reading so close to it found a change: its own, or an older one
+        bool wanted = false;   // by a mark
+        bool sparse = false;   // edges are skipped
     } visit_;
 
     struct {

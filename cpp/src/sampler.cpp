@@ -155,15 +155,29 @@ bool Sampler::serve_mark() noexcept {
     const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
     if (mark_ns == 0) return false;
     for (Group& group : groups_) {
-        if (group.spared_until_ns > mark_ns) continue;
-        for (const std::size_t i : group.members) {
-            Rhythm& rhythm = tracks_[i]->lane.rhythm();
-            if (!rhythm.wants_marks()) continue;
-            rhythm.mark(mark_ns);
-            group.due_ns = 0; // a reading at once, too
-        }
+        if (group.spared_until_ns <= mark_ns) mark_group(group, mark_ns);
     }
     return true;
+}
+
+void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
+    // Who must be thrifty sharpens what makes the total, and no more.
+    const bool thrifty = stretch_others_.load(std::memory_order_relaxed) > 1.0;
+    bool at_once = false;
+    bool wanted = false;
+    for (const std::size_t i : group.members) {
+        Track& track = *tracks_[i];
+        Rhythm& rhythm = track.lane.rhythm();
+        const bool total = track.use.load(std::memory_order_relaxed) == Use::total;
+        if (!rhythm.wants_marks() || (thrifty && !total)) continue;
+        wanted = true;
+        at_once = rhythm.mark(mark_ns) || at_once;
+    }
+    if (at_once) {
+        group.due_ns = 0;
+    } else if (wanted) {
+        plan_group(group, now_ns());
+    }
 }
 
 // A suspend makes a deadline late, or falls between two looks.
@@ -353,40 +367,6 @@ void Sampler::publish(Track& track, Sample sample) noexcept {
     track.newest = sample;
     track.published = track.ring.push(sample);
     if (!track.published) add(track.dropped, std::uint64_t{1});
-}
-
-// ---- what it says of itself -------------------------------------------------------------------
-
-std::int64_t Sampler::cpu_ns() const noexcept {
-    const clockid_t clock = cpu_clock_.load(std::memory_order_acquire); // see the end of run()
-    const std::int64_t live_ns = clock == kNoClock ? 0 : clock_ns(clock);
-    return std::max(live_ns, counters_.cpu_ns.load(std::memory_order_relaxed));
-}
-
-SamplerStats Sampler::stats() const noexcept {
-    const std::int64_t began_ns = counters_.began_ns.load(std::memory_order_relaxed);
-    const std::int64_t ended_ns = counters_.ended_ns.load(std::memory_order_relaxed);
-    const std::int64_t wall_ns =
-        began_ns == 0 ? 0 : (ended_ns != 0 ? ended_ns : now_ns()) - began_ns;
-    return {counters_.reads.load(std::memory_order_relaxed),
-            counters_.edge_reads.load(std::memory_order_relaxed),
-            counters_.late.load(std::memory_order_relaxed),
-            cpu_ns(),
-            wall_ns,
-            counters_.lateness.quantile_ns(0.5),
-            counters_.lateness.quantile_ns(0.99)};
-}
-
-ChannelStats Sampler::channel_stats(std::size_t channel) const noexcept {
-    const Track& track = *tracks_[channel];
-    return {track.errors.load(std::memory_order_relaxed),
-            track.dropped.load(std::memory_order_relaxed),
-            track.resets.load(std::memory_order_relaxed),
-            track.readings.load(std::memory_order_relaxed),
-            track.last_read_ns.load(std::memory_order_acquire),
-            track.tick_ns.load(std::memory_order_relaxed),
-            track.gone.load(std::memory_order_relaxed),
-            track.lost.load(std::memory_order_relaxed)};
 }
 
 } // namespace carbontracker

@@ -153,6 +153,7 @@ private:
     void run() noexcept;
     [[nodiscard]] std::int64_t next_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
+    void mark_group(Group& group, std::int64_t mark_ns) noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;

@@ -33,7 +33,7 @@ constexpr std::int64_t kClearlyApart = 4;
 
 Timeline::Timeline(const Channel& channel)
     : counter_(channel.quantity == Quantity::energy_counter),
-      whole_(covers_refresh(channel.window_ns, channel.tick_ns)),
+      whole_(covers_refresh(channel.window_ns, channel.tick_ns)), low_pass_(channel.low_pass),
       always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
                     !channel.superset),
       usual_tick_ns_(channel.tick_ns),

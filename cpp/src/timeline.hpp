@@ -119,6 +119,7 @@ private:
 
     const bool counter_;
     const bool whole_;        // power: a reading is the mean of all of its refresh period
+    const bool low_pass_;     // power: not a mean
     const bool always_draws_; // standing still means that nothing is known
     const std::int64_t usual_tick_ns_;
     const double quantum_uj_;

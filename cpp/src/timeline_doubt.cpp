@@ -16,8 +16,11 @@ constexpr double kPartBeyond = 0.25; // readings of a part of each period miss s
 constexpr double kWorst = 1.15;      // the worst case is common: both ends of a window may meet it
 constexpr double kHidden = 0.3;
 constexpr double kHiddenMissed = 0.9; // where updates were missed
-constexpr std::size_t kLately = 32;   // samples
-constexpr double kRestless = 1.3;     // the largest power over the least
+// Through a low pass the end of a period weighs more than its beginning: e^-x times as much, where
+// a step in the middle is misjudged by (1 - e^-x/2)/(1 - e^-x) - 1/2, 0.08 of itself at x = 0.63.
+constexpr double kHiddenLowPass = 0.08;
+constexpr std::size_t kLately = 32; // samples
+constexpr double kRestless = 1.3;   // the largest power over the least
 
 } // namespace
 
@@ -29,8 +32,9 @@ double Timeline::hidden_after(const Point& point) const {
     const double before = points_.back().hidden_joules2;
     const Point& last = points_.back();
     const std::int64_t span_ns = point.t_ns - last.t_ns;
-    if (counter_ || (is_whole() && span_ns <= 2 * tick_ns())) return before;
     const bool every = span_ns <= 2 * tick_ns();
+    const bool whole = every && is_whole();
+    if (counter_ || (whole && !low_pass_)) return before;
     // Who reads every change knows the jump; who reads now and then may have read a restless load
     // at like moments, and goes by all that was seen of it lately.
     double least = std::min(point.watts, last.watts);
@@ -40,8 +44,8 @@ double Timeline::hidden_after(const Point& point) const {
         most = std::max(most, static_cast<double>(points_[i].watts));
     }
     const double jump = most - least;
-    const double hidden =
-        (every ? kHidden : kHiddenMissed) * jump * seconds(std::max(span_ns, tick_ns()));
+    const double part = whole ? kHiddenLowPass : (every ? kHidden : kHiddenMissed);
+    const double hidden = part * jump * seconds(std::max(span_ns, tick_ns()));
     return before + hidden * hidden;
 }
 

@@ -146,6 +146,38 @@ TEST(a_mean_of_a_second_over_a_period_of_a_tenth_is_booked_earlier) {
     CHECK(fed.joules() > 1500.0);
 }
 
+TEST(a_low_pass_is_undone) {
+    // Steps at updates, each seen as an approach with a time constant of 159 ms.
+    constexpr std::int64_t period_ns = 100 * kMilli;
+    Channel channel = power(318 * kMilli);
+    channel.low_pass = true;
+    Fed fed(channel, period_ns);
+    const double rest = std::exp(-100.0 / 159.0);
+    std::mt19937_64 random(3);
+    double shown = 150.0;
+    double truth = 0.0;
+    fed.take(0, 150'000);
+    double before = 0.0;
+    for (std::int64_t i = 1; i <= 300; ++i) {
+        const auto watts = static_cast<double>(60 + 35 * (random() % 17));
+        truth += 0.1 * watts;
+        shown = watts + (shown - watts) * rest;
+        const auto raw = static_cast<std::uint64_t>(std::llround(shown * 1e3));
+        CHECK(fed.take(i * period_ns + 120'000, raw, {i * period_ns, 0}) == Outcome::sample);
+        CHECK(fed.sample.t_ns == i * period_ns);
+        CHECK_NEAR(fed.joules(), truth, 1e-3);
+        CHECK_NEAR(static_cast<double>(fed.sample.watts), watts, 0.01);
+        CHECK(fed.joules() >= before); // also where a step within the period looks like less than 0
+        before = fed.joules();
+    }
+    // From 700 W to nothing in the middle of a period: E(t) does not fall.
+    shown = 700.0 * (1.0 - rest) + shown * rest;
+    fed.take(301 * period_ns, static_cast<std::uint64_t>(shown * 1e3));
+    const double high = fed.joules();
+    fed.take(302 * period_ns, 1);
+    CHECK(fed.joules() == high);
+}
+
 TEST(a_look_at_a_part_of_the_period_is_joined_by_straight_lines) {
     constexpr std::int64_t period_ns = 100 * kMilli;
     std::mt19937_64 random(7);

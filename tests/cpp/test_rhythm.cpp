@@ -250,7 +250,7 @@ TEST(a_mark_makes_the_next_edge_known_where_most_are_skipped) {
             one.run_until(one.now_ns + 30'000'000 + 777'000 * (i % 13), ignore);
             if (!one.rhythm.wants_marks()) continue;
             const std::int64_t mark_ns = one.now_ns;
-            one.rhythm.mark(mark_ns);
+            CHECK(one.rhythm.mark(mark_ns));
             // As a sampling thread does: a reading at once, then whenever it is wanted.
             double nearest_ns = 1e18;
             while (one.now_ns < mark_ns + 4'000'000) {
@@ -266,6 +266,62 @@ TEST(a_mark_makes_the_next_edge_known_where_most_are_skipped) {
         }
         CHECK(found >= 30.0);
         CHECK(sum_ns / found < 250e3);
+    }
+}
+
+TEST(a_reading_right_after_an_edge_is_not_taken_for_the_edge_while_its_update_is_on_the_way) {
+    double sharp = 0.0, wrong = 0.0;
+    for (int seed = 0; seed < 10; ++seed) {
+        Follower one = follower(8.0, 1.0, seed, 0.03);
+        one.spacing_ns = 48'000'000;
+        one.most_late_ns = 100'000;
+        one.run_until(5 * kSecond, ignore);
+        CHECK(one.rhythm.locked());
+        for (int i = 0; i < 200; ++i) {
+            one.run_until(one.now_ns + 100'000'000, ignore);
+            // Somebody reads the next update about when it comes: by a mark, or for another's sake.
+            const std::size_t count = one.sensor.until(one.now_ns);
+            one.sensor.until(one.now_ns + 10'000'000);
+            const std::int64_t mark_ns = one.sensor.time(count + 1) - 60'000 + 1'000 * i;
+            if (one.now_ns > mark_ns) continue;
+            one.now_ns = mark_ns;
+            if (i % 2 == 0 && !one.rhythm.mark(mark_ns)) {
+                one.now_ns = one.rhythm.next_read_ns(mark_ns, one.spacing_ns);
+            }
+            one.run_until(mark_ns + 20'000'000, [&](const Edge& edge, std::int64_t truth_ns) {
+                if (edge.unsure_ns > 1'000'000) return;
+                sharp += 1.0;
+                wrong += std::abs(edge.t_ns - truth_ns) > 4'000'000 ? 1.0 : 0.0;
+            });
+        }
+    }
+    CHECK(sharp > 1400.0);
+    CHECK(wrong < 0.08 * sharp);
+}
+
+TEST(a_mark_is_followed_by_a_visit_of_the_next_edge_also_where_stamps_are_trusted) {
+    Follower one = follower(100.0, 100.0, 4, 0.3);
+    one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
+    one.run_until(10 * kSecond, ignore);
+    one.spacing_ns = 1'600'000'000;
+    one.thrift = 16.0;
+    one.run_until(20 * kSecond, ignore);
+    const std::uint64_t before = one.readings;
+    one.run_until(30 * kSecond, ignore);
+    CHECK(one.readings - before < 10);
+    for (int i = 0; i < 20; ++i) {
+        one.run_until(one.now_ns + 3'000'000'000, ignore);
+        const std::int64_t mark_ns = one.now_ns + 37'000'000; // in the middle of a period
+        one.step(ignore);
+        one.now_ns = mark_ns;
+        const std::uint64_t readings = one.readings;
+        CHECK(one.rhythm.mark(mark_ns));
+        bool found = false;
+        one.run_until(mark_ns + 110'000'000, [&](const Edge& edge, std::int64_t) {
+            found = found || edge.t_ns > mark_ns;
+        });
+        CHECK(found);
+        CHECK(one.readings - readings <= 3);
     }
 }
 

@@ -84,9 +84,13 @@ def _source(name: str) -> str:
     return str(SOURCES / name)
 
 
+def _newest_source() -> float:
+    return max(source.stat().st_mtime for source in SOURCES.glob("*.[ch]"))
+
+
 def _compile(target: Path, arguments: Sequence[str]) -> Path:
     """Compile to another name, then rename: a rival process sees all of the file or none."""
-    if target.exists():
+    if target.exists() and target.stat().st_mtime >= _newest_source():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:

@@ -67,6 +67,8 @@ class Sensor:
     gain: float = 1.0
     usual_tick: float | None = None
     usual_window: float | None = None
+    lag: float = 0.0
+    """Power: no mean, but a low pass of this time constant, s."""
     quantum: float = 1e-3
     """J or W per count."""
     missed: float = 0.0
@@ -79,12 +81,14 @@ class Sensor:
         """Return the core's side of it."""
         tick = self.period if self.usual_tick is None else self.usual_tick
         window = self.window if self.usual_window is None else self.usual_window
+        window = 2.0 * self.lag or window
         return _core.LaneProbe(
             counter=self.counter,
             units_per_raw=self.quantum,
             max_watts=5000.0,
             tick_ns=round(tick * NS),
             window_ns=round(window * NS),
+            low_pass=self.lag > 0.0,
             capacity=1 << 16,
         )
 
@@ -113,9 +117,22 @@ class Sensor:
         at = min(self.refreshed(t), self.stuck_at)
         if self.counter:
             return max(0, int(self.gain * truth.joules(0.0, max(0.0, at)) / self.quantum))
+        if self.lag > 0.0:
+            return int(self.gain * _low_pass_watts(truth, at, self.lag) / self.quantum)
         if self.window <= 0.0:
             return int(self.gain * truth.joules(at - 1e-6, at) / 1e-6 / self.quantum)
         return int(self.gain * truth.joules(at - self.window, at) / self.window / self.quantum)
+
+
+def _low_pass_watts(truth: Truth, t: float, lag: float) -> float:
+    """Return the power at t through a first-order low pass: means of slices by their weight."""
+    slices_per_lag, watts, weight, later = 24, 0.0, 1.0, t
+    for i in range(1, 10 * slices_per_lag + 1):
+        earlier = t - i * lag / slices_per_lag
+        rest = math.exp(-i / slices_per_lag)
+        watts += (weight - rest) * truth.joules(earlier, later) / (later - earlier)
+        weight, later = rest, earlier
+    return watts
 
 
 class Device:
@@ -146,9 +163,10 @@ class Device:
             due_ns = min(self._due)
             if self._marks and self._marks[0] < due_ns:
                 mark_ns = self._marks.pop(0)
-                for lane in self.lanes:
-                    lane.mark(mark_ns)
-                due_ns = mark_ns
+                at_once = [lane.mark(mark_ns) for lane in self.lanes]
+                self.now_ns = max(self.now_ns, mark_ns)
+                self._plan(round(spacing_s * NS))
+                due_ns = mark_ns if any(at_once) else min(self._due)
             self._read(max(due_ns, self.now_ns + 2_000), round(spacing_s * NS))
             if self.now_ns >= review_ns:
                 self.probe.collect(self.now_ns)
@@ -161,9 +179,12 @@ class Device:
         lateness = 20e-6 + self.random.expovariate(1 / 40e-6)
         self.now_ns = due_ns + round(lateness * NS)
         self.readings += 1
-        for i, (lane, sensor) in enumerate(zip(self.lanes, self.sensors, strict=True)):
+        for lane, sensor in zip(self.lanes, self.sensors, strict=True):
             lane.take(self.now_ns, sensor.raw(self.truth, self.now_ns / NS))
-            self._due[i] = lane.next_read_ns(self.now_ns + 1_000, spacing_ns)
+        self._plan(spacing_ns)
+
+    def _plan(self, spacing_ns: int) -> None:
+        self._due = [lane.next_read_ns(self.now_ns + 1_000, spacing_ns) for lane in self.lanes]
 
     def energy(self, t0_s: float, t1_s: float) -> tuple[float, float]:
         """Return joules and their error bar between two times, s."""

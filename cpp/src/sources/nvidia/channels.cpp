@@ -83,6 +83,7 @@ Made ChannelMaker::power(const Door& door) const {
     channel.max_watts = kMilli * static_cast<double>(made.most_raw);
     channel.tick_ns = traits_.tick_ns;
     channel.window_ns = door.window_ns;
+    channel.low_pass = traits_.low_pass;
     channel.detail = "NVML power summed over time, " + window_note(door);
     return made;
 }
