@@ -26,7 +26,7 @@ constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
 constexpr std::size_t kMostGaps = 512;
 
-constexpr double kTickJitter = 0.05; // of a tick, where its time is told from the next one's
+constexpr double kTickJitter = 0.1; // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
 
 } // namespace
