@@ -78,7 +78,7 @@ def boards(count: int) -> list[Gpu]:
 def apart(host: Machine) -> None:
     """Bind the process that moves the counters to a core on which nothing is measured."""
     if host.powercap is not None and len(CORES) > 1:
-        peers.pin(host.powercap.process.pid, CORES[0])
+        peers.pin(host.powercap.process.pid, {CORES[0]})
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def loop(
         cpu_ns, wall_ns, ticks = map(int, process.stdout.readline().split())
         return Slice(cpu_ns / wall_ns, ticks / wall_ns * 1e9)
 
-    peers.pin(process.pid, CORES[-1])
+    peers.pin(process.pid, {CORES[-1]})
     with process:
         try:
             yield run
@@ -141,7 +141,7 @@ def ours(host: Machine, name: str, hz: float | None) -> Iterator[Callable[[float
         {} if hz is None else {"CARBONTRACKER_RATE_HZ": repr(hz), "CARBONTRACKER_BUDGET": "0"}
     )
     with peers.worker("ours", host.environment(name, **settings)) as one:
-        peers.pin(one.pid, CORES[-1])
+        peers.pin(one.pid, {CORES[-1]})
         one.ask("start", settle_s=SETTLE_S)
 
         halts = hz is not None

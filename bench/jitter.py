@@ -49,7 +49,7 @@ def burners() -> Iterator[None]:
     running = []
     for cpu in sorted(os.sched_getaffinity(0)):
         process = subprocess.Popen([sys.executable, "-c", BURN])
-        peers.pin(process.pid, cpu)
+        peers.pin(process.pid, {cpu})
         running.append(process)
     try:
         yield

@@ -199,12 +199,12 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def pin(pid: int, cpu: int) -> None:
-    """Bind every thread of a process and its descendants to one core."""
+def pin(pid: int, cores: set[int]) -> None:
+    """Bind every thread of a process and its descendants to some cores."""
     for member in family(pid):
         for task in Path(f"/proc/{member}/task").glob("*"):
             with suppress(OSError):  # it has just ended
-                os.sched_setaffinity(int(task.name), {cpu})
+                os.sched_setaffinity(int(task.name), cores)
 
 
 def resident_bytes(pid: int) -> int:

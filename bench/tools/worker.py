@@ -72,6 +72,10 @@ class Server:
         """Do a piece of work; return the seconds that it took."""
         return float(importlib.import_module("work").run(kind, iterations))
 
+    def waited(self) -> float:
+        """Return how long the thread that works was ready and had no processor so far, s."""
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
     def cpu(self, seconds: float) -> dict[str, float]:
         """Sleep so long; return the CPU time of the process and its children meanwhile, s."""
         # The own clock is read last and first, so that asking is not charged.
