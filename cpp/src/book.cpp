@@ -58,9 +58,18 @@ Book::Book(std::vector<Entry> entries) : entries_(std::move(entries)) {
 std::vector<std::size_t> Book::review(std::span<const Health> health, std::int64_t now_ns) {
     std::vector<std::size_t> speaking;
     for (Ledger& ledger : ledgers_) {
+        const std::size_t known = ledger.takeovers().size();
         if (ledger.review(lines_, health, now_ns)) speaking.push_back(ledger.speaker());
+        for (std::size_t i = known; i < ledger.takeovers().size(); ++i) {
+            from_ns_.push_back(ledger.takeovers()[i].from_ns);
+        }
     }
     return speaking;
+}
+
+bool Book::rewritten(std::int64_t t_ns, std::size_t known) const noexcept {
+    const auto first = from_ns_.begin() + static_cast<std::ptrdiff_t>(known);
+    return std::any_of(first, from_ns_.end(), [t_ns](std::int64_t from) { return from < t_ns; });
 }
 
 void Book::thin(std::int64_t before_ns, std::int64_t spacing_ns) {

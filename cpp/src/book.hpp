@@ -58,6 +58,12 @@ public:
     /// Lets the ledgers look at what has come; the entries that speak for the first time now.
     std::vector<std::size_t> review(std::span<const Health> health, std::int64_t now_ns);
 
+    /// How often somebody took over.
+    [[nodiscard]] std::size_t takeovers() const noexcept { return from_ns_.size(); }
+
+    /// Whether somebody took over, after the first `known` times, who speaks for this moment, too.
+    [[nodiscard]] bool rewritten(std::int64_t t_ns, std::size_t known) const noexcept;
+
     void thin(std::int64_t before_ns, std::int64_t spacing_ns);
 
     /// E(t) of every counted device.
@@ -75,6 +81,7 @@ private:
     std::vector<Timeline> lines_;
     std::vector<Ledger> ledgers_; // of every owner, counted or not
     std::vector<std::size_t> counted_;
+    std::vector<std::int64_t> from_ns_; // of every takeover, as they were found
 };
 
 } // namespace carbontracker

@@ -13,6 +13,7 @@ namespace carbontracker {
 struct Moment {
     std::int64_t t_ns = 0;
     std::vector<Level> levels; // empty until settled
+    std::size_t takeovers = 0; // that were known then
     Moment* before = nullptr;
     Moment* after = nullptr;
     bool listed = false;

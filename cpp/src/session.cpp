@@ -220,7 +220,9 @@ void Session::forget(Moment& moment) noexcept {
 }
 
 std::vector<Level> Session::levels(const Moment& moment) const {
-    return moment.levels.empty() ? book_->levels(moment.t_ns) : moment.levels;
+    // Who took over since, and speaks for that time too, starts from another figure.
+    const bool stale = book_->rewritten(moment.t_ns, moment.takeovers);
+    return moment.levels.empty() || stale ? book_->levels(moment.t_ns) : moment.levels;
 }
 
 MachineEnergy Session::energy(const Moment& start, const Moment& end) {
@@ -277,8 +279,10 @@ void Session::supervise() noexcept {
             review();
             const std::int64_t horizon_ns = now - kKeepFullNs;
             // A moment that is about to lose its neighbourhood is settled first.
-            moments_.settle_until(
-                horizon_ns, [this](Moment& moment) { moment.levels = book_->levels(moment.t_ns); });
+            moments_.settle_until(horizon_ns, [this](Moment& moment) {
+                moment.levels = book_->levels(moment.t_ns);
+                moment.takeovers = book_->takeovers();
+            });
             book_->thin(horizon_ns, options_.spacing_ns);
         }
         supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);

@@ -1,4 +1,5 @@
 // Who speaks for a device: failures that are found, and a million updates without a false alarm.
+#include "book.hpp"
 #include "ledger.hpp"
 
 #include <array>
@@ -229,6 +230,42 @@ TEST(a_healthy_counter_is_never_accused) {
         ++seed;
     }
     CHECK(alarms == 0);
+}
+
+TEST(a_moment_that_was_settled_before_a_takeover_that_speaks_for_it_is_asked_again) {
+    // A counter of half of the power, which is found when there have been enough updates.
+    std::vector<Entry> entries(2);
+    entries[0].channel.id = "gpu:0";
+    entries[0].channel.units_per_raw = 1e-3;
+    entries[0].channel.tick_ns = 100'000'000;
+    entries[0].counted = true;
+    entries[1].channel.id = "gpu:0/instant";
+    entries[1].channel.quantity = Quantity::power;
+    entries[1].channel.quality = Quality::integrated;
+    entries[1].channel.tick_ns = entries[1].channel.window_ns = 100'000'000;
+    entries[1].alternate_of = "gpu:0";
+    Book book(entries);
+    std::vector<Health> health(2);
+    std::vector<Level> early;
+    std::int64_t t_ns = 0;
+    for (int update = 1; book.takeovers() == 0 && update < 100; ++update) {
+        t_ns = update * 1'000'000'000LL;
+        const std::uint32_t first = update == 1 ? kFirst : 0U;
+        const Sample counted{t_ns, update * 50'000'000LL, 10'000, 0, 100'000'000, first, 0.0F};
+        const Sample summed{t_ns, update * 100'000'000LL, 10'000, 0, 100'000'000, first, 100.0F};
+        book.extend(0, {&counted, 1}, t_ns);
+        book.extend(1, {&summed, 1}, t_ns);
+        if (update == 6) early = book.levels(4'500'000'000); // as when its samples are thinned
+        health[0].last_read_ns = health[1].last_read_ns = t_ns;
+        book.review(health, t_ns);
+    }
+    CHECK(book.takeovers() == 1);
+    CHECK(book.rewritten(4'500'000'000, 0));
+    CHECK(!book.rewritten(4'500'000'000, 1)); // settled since
+    const double end = book.levels(t_ns)[0].joules;
+    const double truth = 100.0 * static_cast<double>(t_ns - 4'500'000'000) / 1e9;
+    CHECK_NEAR(end - book.levels(4'500'000'000)[0].joules, truth, 1.0);
+    CHECK(std::abs(end - early[0].joules - truth) > 100.0); // what it was saved from
 }
 
 TEST(readings_that_skip_updates_for_thrift_accuse_nobody) {
