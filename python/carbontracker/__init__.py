@@ -50,9 +50,12 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("carbontracker")
+        try:
+            return version("carbontracker")
+        except PackageNotFoundError:  # a copied source tree
+            return "0+unknown"
     if name not in _HOME:
         message = f"module 'carbontracker' has no attribute {name!r}"
         raise AttributeError(message)
