@@ -238,12 +238,14 @@ Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
     const double length = static_cast<double>(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
-    const double share = std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0);
+    const double share =
+        stepped(k, std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0));
     const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
-    // A reading of power tells of the time before it: what was drawn here shows a tick later.
-    const std::int64_t soon_ns = t_ns + tick_ns();
+    // A reading of power tells of the time before it: what was drawn here shows a tick later. And
+    // whether it came all at once is told by the one after that.
+    const bool final = t_ns + tick_ns() <= last_ns() && (!whole_ || k + 2 < points_.size());
     return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro,
-            shape_joules(k, share, this), a.hidden_joules2, soon_ns <= last_ns()};
+            shape_joules(k, share, this), a.hidden_joules2, final};
 }
 
 Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {

@@ -108,6 +108,7 @@ private:
     [[nodiscard]] std::size_t index_at(std::int64_t t_ns) const noexcept;
     [[nodiscard]] Rise rise(std::size_t k) const noexcept;
     [[nodiscard]] double watts_between(std::size_t k) const noexcept;
+    [[nodiscard]] double stepped(std::size_t k, double passed) const noexcept;
     [[nodiscard]] Swing swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] double shape_joules(std::size_t k, double share, const Timeline* range) const;
     [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Beside& beside) const;

@@ -69,6 +69,23 @@ bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexc
     return most > kRestless * least;
 }
 
+// The share of the energy from point k to the next that was drawn after `passed` of the time. A
+// mean between those before and after it is taken for one step from the one to the other, which is
+// exact for a load of steps, and no further from a ramp than a straight line.
+double Timeline::stepped(std::size_t k, double passed) const noexcept {
+    if (!whole_ || k == 0 || k + 2 >= points_.size()) return passed;
+    const std::int64_t tick_ns = points_[k + 1].tick_ns; // as it was then: what is final stays
+    const std::int64_t span_ns = points_[k + 2].t_ns - points_[k - 1].t_ns;
+    if (!is_usual_refresh(tick_ns, usual_tick_ns_) || span_ns > 4 * tick_ns) return passed;
+    const double before = watts_between(k - 1);
+    const double mean = watts_between(k);
+    const double after = watts_between(k + 1);
+    if ((mean - before) * (after - mean) <= 0.0) return passed;
+    const double until = (after - mean) / (after - before);
+    const double watts = before * std::min(passed, until) + after * std::max(0.0, passed - until);
+    return std::clamp(watts / mean, 0.0, 1.0);
+}
+
 // Between which powers the readings around a stretch of time lie.
 Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
     Swing swing{std::numeric_limits<double>::infinity(), 0.0};

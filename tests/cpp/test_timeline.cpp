@@ -198,7 +198,9 @@ TEST(what_is_final_never_changes) {
         std::mt19937_64 random(seed);
         const bool counts = seed % 2 == 0;
         const std::int64_t tick_ns = (seed % 4 < 2 ? 20 : 100) * kMilli;
-        Timeline line(counts ? counter(tick_ns) : power(tick_ns));
+        Channel channel = counts ? counter(tick_ns) : power(tick_ns);
+        if (seed % 8 > 3) channel.window_ns = tick_ns;
+        Timeline line(channel);
         double joules = 0.0;
         std::vector<Sample> all = ticking(kSecond, 6 * kSecond, tick_ns, constant, 200'000);
         for (Sample& sample : all) {
@@ -217,6 +219,25 @@ TEST(what_is_final_never_changes) {
             if (level.final && t_ns > kSecond) finals.emplace_back(t_ns, level.joules);
         }
         CHECK(!finals.empty());
+    }
+}
+
+TEST(a_step_within_a_period_is_found_by_the_means_around_it) {
+    // Means of 100 ms of a load of steps that come less often.
+    const auto load = [](double t) {
+        const double whole = std::floor(t / 0.73);
+        const double rest = std::min(t - 0.73 * whole, 0.31);
+        return 60.0 * t + 250.0 * (0.31 * whole + rest);
+    };
+    Channel channel = power();
+    channel.window_ns = 100 * kMilli;
+    Timeline line(channel);
+    line.extend(ticking(kSecond, 20 * kSecond, 100 * kMilli, load), 20 * kSecond);
+    const double first = load(1.0);
+    for (std::int64_t t_ns = 1200 * kMilli; t_ns < 19 * kSecond; t_ns += 7'100'000) {
+        const Level level = line.at(t_ns);
+        CHECK(level.final);
+        if (!CHECK_NEAR(level.joules, load(static_cast<double>(t_ns) / 1e9) - first, 1e-4)) return;
     }
 }
 
