@@ -202,7 +202,7 @@ PyObject* add_type(py::module_& m, const char* name, PyType_Spec& spec) {
 
 } // namespace
 
-const Moment& moment_of(py::handle mark) {
+Moment& moment_of(py::handle mark) {
     if (Py_TYPE(mark.ptr()) != mark_type) throw py::type_error("a Mark is needed");
     return reinterpret_cast<Mark*>(mark.ptr())->moment;
 }

@@ -13,6 +13,6 @@ namespace carbontracker::bindings {
 void bind_span(pybind11::module_& m);
 
 /// The moment of a Mark; raises TypeError for anything else.
-const Moment& moment_of(pybind11::handle mark);
+Moment& moment_of(pybind11::handle mark);
 
 } // namespace carbontracker::bindings

@@ -57,19 +57,25 @@ Book::Book(std::vector<Entry> entries) : entries_(std::move(entries)) {
 
 std::vector<std::size_t> Book::review(std::span<const Health> health, std::int64_t now_ns) {
     std::vector<std::size_t> speaking;
-    for (Ledger& ledger : ledgers_) {
+    for (std::size_t n = 0; n < ledgers_.size(); ++n) {
+        Ledger& ledger = ledgers_[n];
         const std::size_t known = ledger.takeovers().size();
         if (ledger.review(lines_, health, now_ns)) speaking.push_back(ledger.speaker());
         for (std::size_t i = known; i < ledger.takeovers().size(); ++i) {
-            from_ns_.push_back(ledger.takeovers()[i].from_ns);
+            takeovers_.push_back({n, ledger.takeovers()[i].from_ns});
         }
     }
     return speaking;
 }
 
-bool Book::rewritten(std::int64_t t_ns, std::size_t known) const noexcept {
-    const auto first = from_ns_.begin() + static_cast<std::ptrdiff_t>(known);
-    return std::any_of(first, from_ns_.end(), [t_ns](std::int64_t from) { return from < t_ns; });
+void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const {
+    for (std::size_t i = known; i < takeovers_.size(); ++i) {
+        if (takeovers_[i].from_ns >= t_ns) continue;
+        const auto place = std::find(counted_.begin(), counted_.end(), takeovers_[i].ledger);
+        if (place == counted_.end()) continue;
+        levels[static_cast<std::size_t>(place - counted_.begin())] =
+            ledgers_[takeovers_[i].ledger].at(t_ns, lines_);
+    }
 }
 
 void Book::thin(std::int64_t before_ns, std::int64_t spacing_ns) {

@@ -59,10 +59,11 @@ public:
     std::vector<std::size_t> review(std::span<const Health> health, std::int64_t now_ns);
 
     /// How often somebody took over.
-    [[nodiscard]] std::size_t takeovers() const noexcept { return from_ns_.size(); }
+    [[nodiscard]] std::size_t takeovers() const noexcept { return takeovers_.size(); }
 
-    /// Whether somebody took over, after the first `known` times, who speaks for this moment, too.
-    [[nodiscard]] bool rewritten(std::int64_t t_ns, std::size_t known) const noexcept;
+    /// Corrects levels of a moment by those who took over, after the first `known` times, and speak
+    /// for it, too.
+    void rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const;
 
     void thin(std::int64_t before_ns, std::int64_t spacing_ns);
 
@@ -81,7 +82,11 @@ private:
     std::vector<Timeline> lines_;
     std::vector<Ledger> ledgers_; // of every owner, counted or not
     std::vector<std::size_t> counted_;
-    std::vector<std::int64_t> from_ns_; // of every takeover, as they were found
+    struct Succeeded {
+        std::size_t ledger;
+        std::int64_t from_ns;
+    };
+    std::vector<Succeeded> takeovers_; // in the order in which they were found
 };
 
 } // namespace carbontracker

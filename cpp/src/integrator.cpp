@@ -22,9 +22,10 @@ Integrator::Integrator(const Channel& channel) noexcept
       window_ns_(channel.window_ns), usual_ns_(channel.tick_ns), low_pass_(channel.low_pass) {}
 
 // A sensor that refreshes at another rate than the table has it is not the sensor of the table, and
-// what it averages over is not known: then its readings are taken for those of a moment.
+// what it averages over is not known: then its readings are taken for those of a moment. A low pass
+// stays one however often it is read.
 std::int64_t Integrator::window_ns(std::int64_t refresh_ns) const noexcept {
-    return is_usual_refresh(refresh_ns, usual_ns_) ? window_ns_ : 0;
+    return low_pass_ || is_usual_refresh(refresh_ns, usual_ns_) ? window_ns_ : 0;
 }
 
 double Integrator::watts(std::uint64_t raw) const noexcept {
@@ -85,7 +86,7 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
         mean_watts(before, watts(reading.raw), every ? refresh_ns : silent_ns, refresh_ns);
     joules_ += before * seconds(dt_ns - new_ns) + mean * seconds(new_ns);
     known_to_ns_ += dt_ns;
-    watts_ = low_pass_ ? std::max(0.0, mean) : watts(reading.raw);
+    watts_ = undoes(refresh_ns) ? std::max(0.0, mean) : watts(reading.raw);
     last_ = reading;
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
@@ -98,7 +99,7 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
 double Integrator::mean_watts(double before, double now, std::int64_t span_ns,
                               std::int64_t refresh_ns) const noexcept {
     const std::int64_t mean_ns = window_ns(refresh_ns);
-    if (low_pass_ && mean_ns > 0) {
+    if (undoes(refresh_ns)) {
         // Of a steady power p: now = p + (before - p) e^-x. Summed up, errors cancel; so it may be
         // negative for once.
         const double rest = std::exp(-2.0 * seconds(span_ns) / seconds(mean_ns));
@@ -127,7 +128,8 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
 void Integrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
     const std::int64_t mean_ns = window_ns(refresh_ns);
     const std::int64_t beyond_ns =
-        low_pass_ ? 0 : (covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns);
+        undoes(refresh_ns) ? 0
+                           : (covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns);
     booked_joules_ = std::max(booked_joules_, joules_);
     sample = {};
     sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;

@@ -45,6 +45,9 @@ private:
     void publish(std::int64_t refresh_ns, Sample& sample) noexcept;
     [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
     [[nodiscard]] std::int64_t window_ns(std::int64_t refresh_ns) const noexcept;
+    [[nodiscard]] bool undoes(std::int64_t refresh_ns) const noexcept {
+        return low_pass_ && window_ns(refresh_ns) > 0;
+    }
     [[nodiscard]] double mean_watts(double before, double now, std::int64_t span_ns,
                                     std::int64_t refresh_ns) const noexcept;
 

@@ -124,15 +124,12 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
 // The change is that of the edge or of the one before it; a reading a little later will tell.
 Edge Rhythm::one_of_two(double edge_ns, double read_ns) noexcept {
     const double half = 0.5 * lock_.period_ns;
-    const bool before = visit_.stage == Stage::before && visit_.edge_ns - edge_ns < half;
     lock_.edge_ns = edge_ns - lock_.period_ns;
-    if (before) widen(); // the first of a pair, that woke up too late
-    if (!before || read_ns > edge_ns) {
-        const bool wanted = visit_.wanted;
-        look_after(edge_ns);
-        visit_.found_ns = read_ns;
-        visit_.wanted = wanted;
-    }
+    const bool first_of_pair =
+        visit_.stage == Stage::before && std::abs(visit_.edge_ns - edge_ns) < half;
+    if (first_of_pair) widen(); // it came too late
+    // The second of the pair is due anyway, unless the first came after the edge, too.
+    if (!first_of_pair || read_ns > edge_ns) look_after(edge_ns, read_ns, visit_.wanted);
     return {to_ns(edge_ns - half), to_ns(half + lock_.margin_ns)};
 }
 
@@ -182,12 +179,12 @@ void Rhythm::distrust(int how_much, std::int64_t now_ns) noexcept {
 }
 
 // Visits an edge by one reading after it.
-void Rhythm::look_after(double edge_ns) noexcept {
+void Rhythm::look_after(double edge_ns, double found_ns, bool wanted) noexcept {
     visit_.edge_ns = edge_ns;
     visit_.stage = Stage::after;
     visit_.tries = 0;
-    visit_.found_ns = 0.0;
-    visit_.wanted = false;
+    visit_.found_ns = found_ns;
+    visit_.wanted = wanted;
 }
 
 void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
@@ -205,22 +202,25 @@ void Rhythm::visited(std::int64_t read_ns, bool changed) noexcept {
     if (visit_.stage != Stage::after || read < visit_.edge_ns + 0.9 * lock_.margin_ns) return;
     const int most = always_moves_ && visit_.found_ns == 0.0 ? kTries : 1;
     if (++visit_.tries <= most) return;
-    finish_visit(); // no change: the update was left out, or showed the same value
     if (visit_.found_ns > 0.0) {
-        // Or a reading close to the edge had found it already, and may have taken it for the one
-        // before.
+        // The reading close to the edge had found it, and it was taken for one of two: if somebody
+        // wants it, the next one will tell.
         lock_.edge_ns = visit_.edge_ns;
-        if (visit_.found_ns > visit_.edge_ns) return;
-        correct(visit_.edge_ns, visit_.found_ns - visit_.edge_ns, 1.0);
-        lock_.reach = std::max(1.0, 0.5 * lock_.reach);
-    } else if (always_moves_) {
-        distrust(1, read_ns);
+        if (visit_.found_ns < visit_.edge_ns) {
+            correct(visit_.edge_ns, visit_.found_ns - visit_.edge_ns, 1.0);
+            lock_.reach = std::max(1.0, 0.5 * lock_.reach);
+        }
+        return finish_visit();
     }
+    finish_visit(); // the update was left out, or showed the same value
+    visit_.wanted = false;
+    if (always_moves_) distrust(1, read_ns);
 }
 
 void Rhythm::finish_visit() noexcept {
     visit_.stage = Stage::idle;
     visit_.last_ns = visit_.edge_ns;
+    visit_.found_ns = 0.0;
 }
 
 std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
@@ -288,12 +288,15 @@ bool Rhythm::mark(std::int64_t t_ns) noexcept {
         const auto t = static_cast<double>(t_ns);
         const double period = lock_.period_ns;
         const double edge = lock_.edge_ns + std::round((t - lock_.edge_ns) / period) * period;
+        const bool visiting =
+            visit_.stage == Stage::after && std::abs(edge - visit_.edge_ns) < 0.5 * period;
         if (lock_.margin_ns <= kSharp * period && std::abs(t - edge) < lock_.margin_ns) {
-            look_after(edge); // as good as at the mark
+            // The energy at the edge is as good as that at the mark.
+            const bool seen = edge < lock_.edge_ns + 0.5 * period;
+            if (!seen && !visiting) look_after(edge, 0.0, false);
             return false;
         }
-        const bool there = visit_.stage == Stage::after && t > visit_.edge_ns - 0.5 * period;
-        if (there) return true;
+        if (visiting) return true;
         visit_.stage = Stage::idle;
         visit_.wanted = true;
         return true;

@@ -85,7 +85,7 @@ private:
     void confirm(double edge_ns, bool pair, bool sharp) noexcept;
     void correct(double edge_ns, double error_ns, double edges) noexcept;
     void distrust(int how_much, std::int64_t now_ns) noexcept;
-    void look_after(double edge_ns) noexcept;
+    void look_after(double edge_ns, double found_ns, bool wanted) noexcept;
     void visited(std::int64_t read_ns, bool changed) noexcept;
     void finish_visit() noexcept;
     [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
@@ -107,10 +107,11 @@ private:
         std::size_t count = 0;    // of edges
         std::int64_t step_ns = 0; // between readings
         std::int64_t began_ns = 0;
-        std::int64_t retry_ns = 0; // no search before this
-        std::int64_t pause_ns = 0; // and how much later the one after it
-        int still = 0;             // readings without a change, in a row
-        int moving = 0;            // readings with one, in a row
+        std::int64_t shortest_ns = 0; // between changes, where no rhythm was found
+        std::int64_t retry_ns = 0;    // no search before this
+        std::int64_t pause_ns = 0;    // and how much later the one after it
+        int still = 0;                // readings without a change, in a row
+        int moving = 0;               // readings with one, in a row
     } search_;
 
     struct {
@@ -122,6 +123,10 @@ private:
         int doubt = 0;
     } lock_;
 
+    // Idle: next_visit_ns() chooses the next edge. Before: a reading is due just before it. After:
+    // one is due just after it, and more if it is late. The visit ends by a change at the edge, or
+    // by giving it up; both clear what was found, and, unless an older edge is in doubt, what a
+    // mark wanted.
     struct {
         double edge_ns = 0.0; // on the grid: the one to be visited
         double last_ns = 0.0; // the one that was

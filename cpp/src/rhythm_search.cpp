@@ -42,7 +42,8 @@ Rhythm::Rhythm(std::int64_t usual_ns, bool always_moves) noexcept
 Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept {
     if (usual_ns_ == 0) return {read_ns, 0}; // it moves all the time
     // Where every reading finds a change the sensor is faster than they, and moved just before.
-    const std::int64_t from_ns = was_change_ ? std::max(before_ns, read_ns - usual_ns_) : before_ns;
+    const std::int64_t period_ns = std::max(usual_ns_, search_.shortest_ns);
+    const std::int64_t from_ns = was_change_ ? std::max(before_ns, read_ns - period_ns) : before_ns;
     const std::int64_t half_ns = (read_ns - from_ns) / 2;
     return {read_ns - half_ns, half_ns};
 }
@@ -117,7 +118,9 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     const bool empty =
         always_moves_ && static_cast<double>(n - 1) * grid.period_ns < kShareSeen * spanned_ns;
     if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid || empty) {
-        if (n == kEdges) give_up(now_ns);
+        if (n < kEdges) return;
+        search_.shortest_ns = shortest_ns; // no rhythm, but no faster than this
+        give_up(now_ns);
         return;
     }
     if (grid.period_ns < kShortestLockNs) {

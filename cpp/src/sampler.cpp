@@ -160,18 +160,21 @@ bool Sampler::serve_mark() noexcept {
     return true;
 }
 
-void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
-    // Who must be thrifty sharpens what makes the total, and no more.
+// Who must be thrifty sharpens what makes the total, and no more.
+bool Sampler::wants_marks(const Track& track) const noexcept {
+    const bool total = track.use.load(std::memory_order_relaxed) == Use::total;
     const bool thrifty = stretch_others_.load(std::memory_order_relaxed) > 1.0;
+    return (total || !thrifty) && track.lane.rhythm().wants_marks();
+}
+
+void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
     bool at_once = false;
     bool wanted = false;
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
-        Rhythm& rhythm = track.lane.rhythm();
-        const bool total = track.use.load(std::memory_order_relaxed) == Use::total;
-        if (!rhythm.wants_marks() || (thrifty && !total)) continue;
+        if (!wants_marks(track)) continue;
         wanted = true;
-        at_once = rhythm.mark(mark_ns) || at_once;
+        at_once = track.lane.rhythm().mark(mark_ns) || at_once;
     }
     if (at_once) {
         group.due_ns = 0;
@@ -205,7 +208,7 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
     if (!any) return false;
     add(counters_.reads, std::uint64_t{1});
     bool wanted = false;
-    for (const auto& track : tracks_) wanted = wanted || track->lane.rhythm().wants_marks();
+    for (const auto& track : tracks_) wanted = wanted || wants_marks(*track);
     wants_marks_.store(wanted, std::memory_order_relaxed);
     return true;
 }

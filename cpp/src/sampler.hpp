@@ -36,7 +36,7 @@ enum class Use : std::uint8_t {
 /// What a sampling thread says about itself.
 struct SamplerStats {
     std::uint64_t reads;          ///< rounds of readings, those for marks included
-    std::uint64_t edge_reads;     ///< rounds that a mark asked for
+    std::uint64_t edge_reads;     ///< rounds of readings in which a mark was heard
     std::uint64_t late;           ///< deadlines of a steady rate missed by a whole period or more
     std::int64_t cpu_ns;          ///< CPU time of the thread
     std::int64_t wall_ns;         ///< how long it has been sampling
@@ -153,6 +153,7 @@ private:
     void run() noexcept;
     [[nodiscard]] std::int64_t next_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
+    [[nodiscard]] bool wants_marks(const Track& track) const noexcept;
     void mark_group(Group& group, std::int64_t mark_ns) noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;

@@ -219,13 +219,20 @@ void Session::forget(Moment& moment) noexcept {
     if (here()) moments_.remove(moment); // in a child nobody else knows of it
 }
 
-std::vector<Level> Session::levels(const Moment& moment) const {
+std::vector<Level> Session::levels(Moment& moment) {
+    if (moment.levels.empty()) return book_->levels(moment.t_ns);
     // Who took over since, and speaks for that time too, starts from another figure.
-    const bool stale = book_->rewritten(moment.t_ns, moment.takeovers);
-    return moment.levels.empty() || stale ? book_->levels(moment.t_ns) : moment.levels;
+    book_->rewrite(moment.t_ns, moment.takeovers, moment.levels);
+    moment.takeovers = book_->takeovers();
+    return moment.levels;
 }
 
-MachineEnergy Session::energy(const Moment& start, const Moment& end) {
+void Session::settle(Moment& moment) {
+    moment.levels = book_->levels(moment.t_ns);
+    moment.takeovers = book_->takeovers();
+}
+
+MachineEnergy Session::energy(Moment& start, Moment& end) {
     const std::lock_guard lock(mutex_);
     collect();
     if (now_ns() - reviewed_ns_ > kReviewNs) review();
@@ -279,10 +286,7 @@ void Session::supervise() noexcept {
             review();
             const std::int64_t horizon_ns = now - kKeepFullNs;
             // A moment that is about to lose its neighbourhood is settled first.
-            moments_.settle_until(horizon_ns, [this](Moment& moment) {
-                moment.levels = book_->levels(moment.t_ns);
-                moment.takeovers = book_->takeovers();
-            });
+            moments_.settle_until(horizon_ns, [this](Moment& moment) { settle(moment); });
             book_->thin(horizon_ns, options_.spacing_ns);
         }
         supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);

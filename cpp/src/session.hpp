@@ -51,7 +51,7 @@ public:
     void forget(Moment& moment) noexcept;
 
     /// As far as is known now; a null moment is now.
-    [[nodiscard]] MachineEnergy energy(const Moment& start, const Moment& end);
+    [[nodiscard]] MachineEnergy energy(Moment& start, Moment& end);
     [[nodiscard]] bool is_final(const Moment& moment);
 
     /// Mean watts of entry `index` between its changes within [t0, t1], each with its end.
@@ -89,7 +89,8 @@ private:
     void keep_budget(std::int64_t wall_ns);
     void collect();
     void review();
-    [[nodiscard]] std::vector<Level> levels(const Moment& moment) const;
+    [[nodiscard]] std::vector<Level> levels(Moment& moment);
+    void settle(Moment& moment);
 
     const Options options_;
     std::unique_ptr<Book> book_;

@@ -42,7 +42,7 @@ struct Channel {
     /// The sensor's usual refresh period, until learned; 0 for what moves at every reading.
     std::int64_t tick_ns = 1000000;
     std::int64_t window_ns = 0; ///< power: a reading is the mean over so long before its refresh
-    bool low_pass = false;      ///< no mean: it follows the power, a time constant of half of that
+    bool low_pass = false;      ///< no mean: follows the power, time constant window_ns / 2
     std::size_t group = 0;      ///< channels of one group are read by one call
     std::string detail;         ///< how it is read, and every assumption made, for people
 };

@@ -69,10 +69,13 @@ void Timeline::refine_last(const Sample& next) {
     Point& last = points_.back();
     if (!counter_ || next.tick_ns == 0 || (last.flags & kFirst) != 0) return;
     const std::int64_t t_ns = next.t_ns - next.tick_ns;
-    if (next.unsure_ns >= last.unsure_ns || std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
+    const std::uint32_t unsure_ns =
+        next.unsure_ns + static_cast<std::uint32_t>(kTickJitter * next.tick_ns);
+    if (is_settled(last) || unsure_ns >= last.unsure_ns) return;
+    if (std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
     const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
     last.t_ns = std::max(t_ns, earliest_ns);
-    last.unsure_ns = next.unsure_ns + static_cast<std::uint32_t>(kTickJitter * next.tick_ns);
+    last.unsure_ns = unsure_ns;
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
@@ -146,7 +149,7 @@ std::int64_t Timeline::tick_ns() const noexcept {
 
 bool Timeline::is_whole() const noexcept {
     return whole_ && !points_.empty() && points_.back().tick_ns != 0 &&
-           is_usual_refresh(tick_ns(), usual_tick_ns_);
+           (low_pass_ || is_usual_refresh(tick_ns(), usual_tick_ns_));
 }
 
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
@@ -176,7 +179,10 @@ Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     }
     if ((to.flags & kStoodStill) == 0) return {start_ns, to.t_ns, true};
     if (tick_ns > 0) {
-        if (to.t_ns - start_ns > kMissedTicks * tick_ns) start_ns = to.t_ns - tick_ns;
+        // As far as it was seen to: where nobody looked it may have moved.
+        if (to.before_ns - start_ns > kMissedTicks * tick_ns) {
+            start_ns = std::min(to.before_ns, to.t_ns - tick_ns);
+        }
         return {start_ns, to.t_ns, true};
     }
     // What always draws does not stand still, whatever its counter does.
@@ -228,7 +234,7 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     const double joules = (static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro;
     const bool last = k + 2 == points_.size();
     // The newest tick's own time may still be put right by the one after it.
-    const bool settled = !last || b.unsure_ns <= b.tick_ns / 8 || seen_ns_ >= b.t_ns + kQuietNs;
+    const bool settled = !last || is_settled(b) || seen_ns_ >= b.t_ns + kQuietNs;
     const bool shaped =
         shape == nullptr || shape->last_ns() >= way.end_ns || seen_ns_ >= b.t_ns + kQuietNs;
     return {joules, (error_uj + quantum_uj_) * kMicro, 0.0, settled && shaped};

@@ -101,6 +101,11 @@ private:
         bool straight; // else all at once
     };
 
+    /// Whether the time of a tick is known well enough to stay.
+    [[nodiscard]] static bool is_settled(const Point& point) noexcept {
+        return point.unsure_ns <= point.tick_ns / 8;
+    }
+
     void append(const Sample& sample);
     void refine_last(const Sample& next);
     void add_gap(std::int64_t start_ns, std::int64_t end_ns);

@@ -76,7 +76,8 @@ double Timeline::stepped(std::size_t k, double passed) const noexcept {
     if (!whole_ || k == 0 || k + 2 >= points_.size()) return passed;
     const std::int64_t tick_ns = points_[k + 1].tick_ns; // as it was then: what is final stays
     const std::int64_t span_ns = points_[k + 2].t_ns - points_[k - 1].t_ns;
-    if (!is_usual_refresh(tick_ns, usual_tick_ns_) || span_ns > 4 * tick_ns) return passed;
+    const bool known = low_pass_ || is_usual_refresh(tick_ns, usual_tick_ns_);
+    if (!known || span_ns > 4 * tick_ns) return passed;
     const double before = watts_between(k - 1);
     const double mean = watts_between(k);
     const double after = watts_between(k + 1);

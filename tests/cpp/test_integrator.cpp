@@ -170,12 +170,22 @@ TEST(a_low_pass_is_undone) {
         CHECK(fed.joules() >= before); // also where a step within the period looks like less than 0
         before = fed.joules();
     }
-    // From 700 W to nothing in the middle of a period: E(t) does not fall.
-    shown = 700.0 * (1.0 - rest) + shown * rest;
+    // 700 W at the end of a period only, then nothing: at first it looks like more than it was,
+    // then like less than nothing. E(t) does not fall, and is right again soon.
+    const double late = std::exp(-20.0 / 159.0);
+    shown = 700.0 * (1.0 - late) + shown * rest;
+    truth += 0.02 * 700.0;
     fed.take(301 * period_ns, static_cast<std::uint64_t>(shown * 1e3));
-    const double high = fed.joules();
-    fed.take(302 * period_ns, 1);
-    CHECK(fed.joules() == high);
+    CHECK(fed.joules() > truth + 1.0);
+    for (std::int64_t i = 302; i < 330; ++i) {
+        const double high = fed.joules();
+        shown = 50.0 + (shown - 50.0) * rest;
+        truth += 0.1 * 50.0;
+        fed.take(i * period_ns, static_cast<std::uint64_t>(shown * 1e3));
+        CHECK(fed.joules() >= high);
+    }
+    // What came late in its period weighs more, once: less than a tenth of it times the period.
+    CHECK_NEAR(fed.joules(), truth, 0.1 * 0.1 * 700.0);
 }
 
 TEST(a_look_at_a_part_of_the_period_is_joined_by_straight_lines) {

@@ -321,7 +321,55 @@ TEST(a_mark_is_followed_by_a_visit_of_the_next_edge_also_where_stamps_are_truste
             found = found || edge.t_ns > mark_ns;
         });
         CHECK(found);
-        CHECK(one.readings - readings <= 3);
+        CHECK(one.readings - readings <= 2);
+    }
+}
+
+TEST(a_mark_right_before_an_edge_costs_one_reading_right_after_it) {
+    Follower one = follower(20.0, 20.0, 3);
+    one.most_late_ns = 40'000;
+    one.spacing_ns = 400'000'000;
+    one.run_until(30 * kSecond, ignore);
+    int close = 0;
+    for (int i = 0; i < 20; ++i) {
+        one.run_until(one.now_ns + 5 * kSecond, ignore);
+        std::int64_t last_ns = 0;
+        do { // until nothing is due for a while
+            last_ns = one.now_ns;
+            one.step(ignore);
+        } while (one.now_ns < last_ns + 300'000'000);
+        const std::size_t count = one.sensor.until(last_ns);
+        one.sensor.until(last_ns + 300'000'000);
+        const std::int64_t mark_ns = one.sensor.time(count + 3) - 30'000;
+        if (one.rhythm.mark(mark_ns)) continue;
+        one.now_ns = one.rhythm.next_read_ns(mark_ns, one.spacing_ns);
+        if (one.now_ns <= one.sensor.time(count + 3)) continue; // later than foreseen
+        ++close;
+        const std::uint64_t readings = one.readings;
+        bool found = false;
+        one.run_until(mark_ns + 30'000'000, [&](const Edge& edge, std::int64_t truth_ns) {
+            found = std::abs(edge.t_ns - truth_ns) < 300'000;
+        });
+        CHECK(found);
+        CHECK(one.readings - readings == 1);
+    }
+    CHECK(close >= 8);
+}
+
+TEST(a_mark_on_power_that_stands_still_costs_little) {
+    for (const bool stamps : {false, true}) {
+        Follower one(100'000'000, Updates({.period_ns = 100e6}, 1), 2, false);
+        if (stamps) one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
+        one.run_until(10 * kSecond, ignore);
+        CHECK(one.rhythm.locked());
+        one.sensor.become({.period_ns = 1e15}, one.now_ns);
+        one.spacing_ns = 1'600'000'000;
+        one.thrift = 16.0;
+        one.run_until(20 * kSecond, ignore);
+        static_cast<void>(one.rhythm.mark(one.now_ns));
+        const std::uint64_t readings = one.readings;
+        one.run_until(40 * kSecond, ignore);
+        CHECK(one.readings - readings < 60);
     }
 }
 

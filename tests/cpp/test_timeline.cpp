@@ -241,6 +241,33 @@ TEST(a_step_within_a_period_is_found_by_the_means_around_it) {
     }
 }
 
+TEST(only_what_was_seen_to_stand_still_did) {
+    // One reading half a tick after a change, then nobody looks for twelve ticks and more.
+    for (const std::int64_t silence_ns : {100 * kMilli, kSecond}) {
+        std::vector<Sample> samples = ticking(0, kSecond, 8 * kMilli, constant);
+        Sample late = samples.back();
+        late.t_ns += silence_ns;
+        late.energy_uj += silence_ns / 10;
+        late.span_ns = silence_ns - 4 * kMilli;
+        samples.push_back(late);
+        Timeline line(counter(8 * kMilli));
+        line.extend(samples, late.t_ns);
+        const std::int64_t middle_ns = late.t_ns - silence_ns / 2;
+        const double truth = constant(static_cast<double>(middle_ns) / 1e9);
+        CHECK_NEAR(line.at(middle_ns).joules, truth, 0.5);
+    }
+    // Seen to stand still until just before.
+    std::vector<Sample> samples = ticking(0, kSecond, 8 * kMilli, constant);
+    Sample late = samples.back();
+    late.t_ns += kSecond;
+    late.energy_uj += 800'000;
+    samples.push_back(late);
+    Timeline line(counter(8 * kMilli));
+    line.extend(samples, late.t_ns);
+    const double before = static_cast<double>(samples[samples.size() - 2].energy_uj) * 1e-6;
+    CHECK_NEAR(line.at(late.t_ns - 500 * kMilli).joules, before, 1e-9);
+}
+
 TEST(an_edge_whose_time_was_not_seen_is_put_right_by_the_next) {
     Timeline line(counter(100 * kMilli));
     std::vector<Sample> samples = ticking(0, kSecond, 100 * kMilli, constant, 100'000);

@@ -103,11 +103,16 @@ class Sensor:
                 self._offsets.pop(next(iter(self._offsets)))
         return self._offsets[k]
 
+    def _is_missed(self, k: int) -> bool:
+        """Return whether refresh k is left out: the same whenever asked."""
+        chance = math.fmod(abs(math.sin((k * 3.7719 + self.seed * 5.123 + 3.0) * 91234.567)) * 1e4, 1)
+        return chance < self.missed
+
     def refreshed(self, t: float) -> float:
         """Return when the value on show at t was taken, s."""
         k = math.floor((t - self.phase) / self.period)
         at = self.phase + k * self.period + self._noise(k)
-        while at > t or (self.missed and abs(self._noise(k * 7 + 3)) < 0 < self.missed):
+        while at > t or self._is_missed(k):
             k -= 1
             at = self.phase + k * self.period + self._noise(k)
         return at
