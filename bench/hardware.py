@@ -181,7 +181,9 @@ def machine(
         powercap = None
         if zones:
             moving = [_counter(root, place, zone) for place, zone in enumerate(zones)]
-            powercap = stack.enter_context(running_powercap(folder, moving, **shared))
+            powercap = stack.enter_context(
+                running_powercap(folder, moving, punctual=True, **shared)
+            )
         yield Machine(folder, root, epoch_ns, driver, powercap, zones)
 
 

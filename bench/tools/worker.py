@@ -73,8 +73,11 @@ class Server:
         return float(importlib.import_module("work").run(kind, iterations))
 
     def waited(self) -> float:
-        """Return how long the thread that works was ready and had no processor so far, s."""
-        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+        """Return how long this thread, which works, was ready and had no processor so far, s."""
+        try:
+            return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+        except FileNotFoundError:  # a kernel without the figures
+            return float("nan")
 
     def cpu(self, seconds: float) -> dict[str, float]:
         """Sleep so long; return the CPU time of the process and its children meanwhile, s."""

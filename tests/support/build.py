@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -84,20 +85,29 @@ def _source(name: str) -> str:
     return str(SOURCES / name)
 
 
-def _newest_source() -> float:
-    return max(source.stat().st_mtime for source in SOURCES.glob("*.[ch]"))
+def _digest(command: Sequence[str]) -> str:
+    """Return a digest of the command and of all that it may read."""
+    own = [Path(word) for word in command if word.endswith(".c")]
+    digest = hashlib.sha256(shlex.join(command).encode())
+    for source in sorted({*SOURCES.glob("*.[ch]"), *own}):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def _compile(target: Path, arguments: Sequence[str]) -> Path:
     """Compile to another name, then rename: a rival process sees all of the file or none."""
-    if target.exists() and target.stat().st_mtime >= _newest_source():
+    command = [*compiler(), *FLAGS, *arguments]
+    made_from = target.with_name(target.name + ".from")
+    recipe = _digest(command)
+    if target.exists() and made_from.exists() and made_from.read_text() == recipe:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
         made = Path(directory) / target.name
-        command = [*compiler(), *FLAGS, *arguments, "-o", str(made), "-lm", "-lpthread"]
+        command += ["-o", str(made), "-lm", "-lpthread"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise BuildError(f"{shlex.join(command)}\n{result.stderr}")
         made.replace(target)
+        made_from.write_text(recipe)
     return target

@@ -86,14 +86,21 @@ def running_powercap(
     *,
     epoch_ns: int | None = None,
     cache: Path | None = None,
+    punctual: bool = False,
 ) -> Iterator[RunningPowercap]:
-    """Play `counters` until the block ends; every file holds a value when it begins."""
+    """Play `counters` until the block ends; every file holds a value when it begins.
+
+    `punctual`: before all other processes where the system allows it, as hardware does.
+    """
     program = build_powercap(_cache(tmp_path, cache))
     epoch = time.monotonic_ns() if epoch_ns is None else epoch_ns
     spec = tmp_path / "fake_powercap.spec"
     spec.write_text("".join(_counter_line(counter, epoch) for counter in counters))
     process = subprocess.Popen(
-        [program, spec], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [program, spec, *["punctual"] * punctual],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdin is not None

@@ -105,7 +105,9 @@ class Sensor:
 
     def _is_missed(self, k: int) -> bool:
         """Return whether refresh k is left out: the same whenever asked."""
-        chance = math.fmod(abs(math.sin((k * 3.7719 + self.seed * 5.123 + 3.0) * 91234.567)) * 1e4, 1)
+        chance = math.fmod(
+            abs(math.sin((k * 3.7719 + self.seed * 5.123 + 3.0) * 91234.567)) * 1e4, 1
+        )
         return chance < self.missed
 
     def refreshed(self, t: float) -> float:
