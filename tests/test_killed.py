@@ -121,7 +121,7 @@ FULL = """
 import logging
 tracker = CarbonTracker(200, verbose=0, log_dir=sys.argv[1], **DEVICES)
 for _ in tracker.epochs():
-    pass
+    time.sleep(0.003)
 print("RESULT", tracker.result.finished_epochs)
 """
 
@@ -164,6 +164,6 @@ def test_a_full_file_system_ends_the_record_and_nothing_else(tmp_path: Path) -> 
     run = read_run(kept)
     assert 0 < len(run.epochs) < 200
     assert run.energy.joules == pytest.approx(
-        WATTS * math.fsum(epoch.seconds for epoch in run.epochs), rel=0.3
+        WATTS * math.fsum(epoch.seconds for epoch in run.epochs), rel=0.1
     )
     assert "could not write" in run.why_incomplete

@@ -250,6 +250,41 @@ def test_provisional_becomes_final_with_the_next_tick() -> None:
     assert late[1] < early[1]
 
 
+@given(
+    st.integers(1, 1_000),
+    st.lists(st.integers(1, 120), min_size=2, max_size=40),
+    st.sampled_from([0, 1]),
+    st.integers(0, 240),
+)
+def test_a_steady_counter_goes_on_as_before_until_somebody_looks(
+    watts: int, gaps_ms: list[int], tick_ms: int, ahead_ms: int
+) -> None:
+    """However close its newest readings were together, and as far as there was a past."""
+    lane = counter(tick_ns=tick_ms * MS)
+    t_ms = 1_000
+    for gap_ms in (300, *gaps_ms):
+        lane.take(t_ms * MS, t_ms * watts * 1_000)
+        t_ms += gap_ms
+    lane.take(t_ms * MS, t_ms * watts * 1_000)
+    device = device_of(lane, t_ms * MS)
+    level, error, final = device.level((t_ms + ahead_ms) * MS)
+    true = (t_ms + ahead_ms - 1_000) * watts * 1e-3
+    assert abs(level - true) <= error + 1e-6
+    if tick_ms == 0:  # else it is not known yet when it ticks
+        assert level == pytest.approx(true, abs=1e-6)
+    assert not final or ahead_ms == 0
+
+
+@given(steps, st.integers(0, 400))
+def test_what_is_not_known_yet_never_falls(steps: list[tuple[int, int]], ahead_ms: int) -> None:
+    t_ns, energy_uj = energies(steps)
+    lane = counter()
+    feed(lane, t_ns, energy_uj)
+    device = device_of(lane, t_ns[-1])
+    times = range(t_ns[-1], t_ns[-1] + ahead_ms * MS, 3 * MS)
+    assert all(b >= a - 1e-9 for a, b in pairwise(joules(device, t) for t in times))
+
+
 def test_missing_is_not_zero() -> None:
     lane = counter()
     device = device_of(lane, 0)

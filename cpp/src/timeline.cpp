@@ -273,18 +273,32 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
         const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
         return {energy_uj * kMicro, error_uj * kMicro, 0.0, final};
     }
-    // As before for one more tick or reading, and no further; power, as long as it was seen.
-    double most = std::max(static_cast<double>(point.tick_ns), length);
-    if (!counter_) most = std::max(most, static_cast<double>(seen_ns_ - point.t_ns));
-    const double ahead =
-        std::min(static_cast<double>(std::max<std::int64_t>(0, t_ns - point.t_ns)), most) / length;
-    const double open = std::min(1.0, ahead);
-    // Its shape, as between two ticks, and how much it will be.
-    const double error_uj = shape_joules(last - 1, open, range) / kMicro + 0.5 * rise_uj * ahead +
-                            rise_uj * std::min(1.0, point.unsure_ns / length) + quantum_uj_;
-    const double more_uj =
-        counter_ ? rise_uj * ahead : static_cast<double>(point.watts) * length * ahead * 1e-3;
+    const std::int64_t ahead_ns = this->ahead_ns(t_ns, way.end_ns - way.start_ns);
+    const double ahead = static_cast<double>(ahead_ns) / length;
+    double more_uj = static_cast<double>(point.watts) * static_cast<double>(ahead_ns) * 1e-3;
+    if (counter_) {
+        more_uj = ahead_ns > 0 ? energy_uj - at(point.t_ns - ahead_ns).joules / kMicro : 0.0;
+    }
+    // Its shape, as between two ticks, and how much it will be: half or twice that, or as much more
+    // or less as it lately was.
+    const double doubt_uj = std::max(0.5 * std::max(more_uj, rise_uj * ahead),
+                                     swing_joules(point.t_ns - ahead_ns, point.t_ns) / kMicro);
+    const double error_uj = shape_joules(last - 1, std::min(1.0, ahead), range) / kMicro +
+                            doubt_uj + rise_uj * std::min(1.0, point.unsure_ns / length) +
+                            quantum_uj_;
     return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
+}
+
+// For how long after the newest sample it is taken to have gone on as before: what is drawn in so
+// long after it is what was drawn in so long before it, as in a mirror. That is one more tick or
+// reading, or, where nobody has looked since, as long as a window may still count as covered.
+std::int64_t Timeline::ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const noexcept {
+    const Point& point = points_.back();
+    const std::int64_t looked_ns = seen_ns_ - point.t_ns;
+    std::int64_t most_ns = std::max<std::int64_t>({1, point.tick_ns, length_ns});
+    if (!counter_) most_ns = std::max(most_ns, looked_ns + kSlackNs); // it stood at this power
+    if (looked_ns <= tick_ns() + point.unsure_ns) most_ns = std::max(most_ns, kSlackNs);
+    return std::clamp<std::int64_t>(t_ns - point.t_ns, 0, most_ns);
 }
 
 // The whole step at point k if it may lie on either side of t.

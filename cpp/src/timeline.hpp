@@ -115,9 +115,11 @@ private:
     [[nodiscard]] double watts_between(std::size_t k) const noexcept;
     [[nodiscard]] double stepped(std::size_t k, double passed) const noexcept;
     [[nodiscard]] Swing swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
+    [[nodiscard]] double swing_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] double shape_joules(std::size_t k, double share, const Timeline* range) const;
     [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Beside& beside) const;
     [[nodiscard]] Level after_last(std::int64_t t_ns, const Timeline* range) const;
+    [[nodiscard]] std::int64_t ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const noexcept;
     [[nodiscard]] Level integrated(std::size_t k, std::int64_t t_ns) const;
     [[nodiscard]] double spread(const Rise& rise, std::int64_t t_ns, double share) const;
     [[nodiscard]] double step_uj(std::size_t k, std::int64_t t_ns) const noexcept;

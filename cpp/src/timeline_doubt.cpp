@@ -100,6 +100,13 @@ Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const 
     return swing;
 }
 
+// What the powers of a stretch of time would make of it if all of it were like the highest rather
+// than like the lowest of them.
+double Timeline::swing_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    const Swing swing = this->swing(from_ns, to_ns);
+    return std::max(0.0, swing.most - swing.least) * seconds(to_ns - from_ns);
+}
+
 // How far a straight line from point k to the next may be off after `share` of the way: all of the
 // high power may have come first, or all of the low.
 double Timeline::shape_joules(std::size_t k, double share, const Timeline* range) const {

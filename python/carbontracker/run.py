@@ -266,6 +266,8 @@ class Run:
         """Return epochs as far as their energy is known now, all from the same readings."""
         pricing = pricing or self.pricing
         bounds = self._bounds[first:]  # a copy: a signal handler may end one more meanwhile
+        # Asked for first, or a reading that comes in between makes an older figure final.
+        finals = [self.session.is_final(start, end) for start, end, _ in bounds]
         energies = self.session.energies([(start, end) for start, end, _ in bounds])
         return tuple(
             Epoch(
@@ -274,10 +276,10 @@ class Run:
                 energy=energy,
                 footprint=footprint_between(self.session, pricing, (start, end), energy),
                 finished=finished,
-                final=self.session.is_final(start, end),
+                final=final,
             )
-            for index, ((start, end, finished), energy) in enumerate(
-                zip(bounds, energies, strict=True), first + 1
+            for index, ((start, end, finished), energy, final) in enumerate(
+                zip(bounds, energies, finals, strict=True), first + 1
             )
         )
 
