@@ -128,6 +128,22 @@ def test_a_cold_first_epoch_is_left_out_as_soon_as_there_is_a_second() -> None:
     assert estimator.predict().seconds == pytest.approx(204, rel=0.02)
 
 
+@pytest.mark.parametrize("more", [1.1, 1.3, 2.0, 5.0])
+def test_a_dearer_second_epoch_is_no_cold_first_one(more: float) -> None:
+    """A validation every second epoch, a pause: nothing makes the first cheaper than the rest."""
+    estimator = Estimator(20)
+    training(estimator, 1, [], [10.0])
+    training(estimator, 1, [], [10.0 * more])
+    rule = 20 * 5.0 * (1 + more)
+    assert 200.0 < estimator.predict().seconds < 1.02 * rule
+
+
+def test_an_incomplete_last_batch_comes_again_with_every_epoch() -> None:
+    estimator = Estimator(10)
+    training(estimator, 1, [*[1.0] * 30, 0.25])
+    assert estimator.predict().seconds == pytest.approx(10 * 30.25, rel=1e-3)
+
+
 def test_throttling_is_followed_to_where_it_goes() -> None:
     def cost(step: int) -> float:
         return 1.2 - 0.2 * math.exp(-step / 50)
@@ -243,6 +259,13 @@ def test_a_previous_run_tells_a_cold_first_epoch() -> None:
     assert prediction.seconds == pytest.approx(28 + 9 * 20, rel=1e-3)
     assert alone.predict().seconds == pytest.approx(280)
     assert "previous run a1b2" in prediction.method
+
+
+def test_a_previous_run_may_tell_that_the_first_epoch_is_cheaper() -> None:
+    prior = Prior.of_epochs("a1b2", [8.0, 10.0, 10.0], [80.0, 100.0, 100.0])
+    estimator = Estimator(10, prior=prior)
+    estimator.epoch_ended(16.0, 160.0)
+    assert estimator.predict().seconds == pytest.approx(16 + 9 * 20, rel=1e-3)
 
 
 def test_a_previous_run_without_epochs_is_refused() -> None:

@@ -1,11 +1,11 @@
 """The mean level of what is still to come, by Bayesian averaging over simple explanations.
 
-The log of a step's cost over time is a constant, plus an offset of the first epoch (a cold cache),
-plus an exponential approach (warm-up, heating, throttling), plus one change to a new level, plus
-noise that is alike for about an epoch, plus white noise. Each combination is a linear model with
-normal coefficients, so that its evidence and its prediction are closed forms (Rasmussen & Williams,
-Gaussian Processes for Machine Learning, 2006, section 2.7). The answer is their mean, weighted by
-evidence; where they disagree, that is in its error.
+The log of a step's cost over time is a constant, plus an offset of the first epoch (a cold cache,
+which only ever costs more), plus an exponential approach (warm-up, heating, throttling), plus one
+change to a new level, plus noise that is alike for about an epoch, plus white noise. Each
+combination is a linear model with normal coefficients, so that its evidence and its prediction are
+closed forms (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, section 2.7). The
+answer is their mean, weighted by evidence; where they disagree, that is in its error.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ APPROACH = 0.15
 APPROACH_PRIOR = 0.5
 """Probability that there is one."""
 COLD = 0.3
-"""Standard deviation of an offset of the first epoch, relative."""
+"""Scale of an offset of the first epoch, relative: half a normal distribution."""
 CHANGE = 0.4
 """Standard deviation of a change of level, relative."""
 CHANGE_PRIOR = 0.001
@@ -79,6 +79,10 @@ TREND_IN_UNREST = -4.0
 """Log of how much less likely a trend or a first epoch apart is there."""
 CONSTANT = 10.0
 """Standard deviation of the log of the level: nothing is known of it."""
+COLD_COLUMN = 1
+"""Place of the offset among the columns of a model."""
+FEW_EPOCHS = 3
+"""Fewer whole epochs show no trend: what lies between two may as well be a validation."""
 POINTS_AHEAD = 12
 MOST_POINTS = 24
 
@@ -117,6 +121,18 @@ class Level:
     """Probability that the level approaches another one or has changed."""
 
 
+class Fit(NamedTuple):
+    """What each model says, one row a model."""
+
+    evidence: Floats
+    """Log."""
+    mean: Floats
+    """Of the log of the level ahead."""
+    variance: Floats
+    offset: Floats
+    """Of the first epoch: its mean, its covariance with the level ahead, and its variance."""
+
+
 def level_ahead(
     points: Sequence[Point], ahead: tuple[float, float], cold: ColdPrior, *, single: bool
 ) -> Level:
@@ -136,7 +152,7 @@ def level_ahead(
     white = np.array([point.variance for point in points])
     marks = np.array([point.cold for point in points])
     later = np.linspace(*ahead, POINTS_AHEAD)
-    taus = [tau for tau in TAUS if not single or tau >= 1.0]
+    taus = [tau for tau in TAUS if not single or (tau >= 1.0 and len(points) >= FEW_EPOCHS)]
     changes = [(a.at + b.at) / 2 for a, b in itertools.pairwise(points)][1:-1]
     seen = _basis(at, marks, taus, changes)
     expected = _basis(later, np.zeros(len(later)), taus, changes).mean(axis=0)
@@ -147,9 +163,12 @@ def level_ahead(
     found = []
     for noise in SINGLE_NOISES if single else NOISES:
         fit = _fit(noise, (at, logs, white), (seen, expected, later), (models, variances))
+        if cold.probability < 1:
+            fit = _only_dearer(fit)
         # Where the noise itself wanders that far, a trend is rarely one.
         doubt = TREND_IN_UNREST * rare if noise.sigma >= UNREST else 0.0
-        found.append((weights + math.log(noise.probability) + doubt + fit[0], fit[1], fit[2]))
+        evidence = weights + math.log(noise.probability) + doubt + fit.evidence
+        found.append((evidence, fit.mean, fit.variance))
     evidence, means, spreads = (np.concatenate(part) for part in zip(*found, strict=True))
     share = np.exp(evidence - evidence.max())
     share /= share.sum()
@@ -191,8 +210,8 @@ def _fit(
     observed: tuple[Floats, Floats, Floats],
     bases: tuple[Floats, Floats, Floats],
     models: tuple[NDArray[np.int_], Floats],
-) -> tuple[Floats, Floats, Floats]:
-    """Return log evidence, predicted mean and variance of each model under one kind of noise."""
+) -> Fit:
+    """Return what the models say under one kind of noise."""
     import numpy as np
 
     at, logs, white = observed
@@ -206,7 +225,8 @@ def _fit(
     ahead = expected - h.T @ k
     pick = columns[:, :, None], columns[:, None, :]
     matrix = gram[pick] + np.eye(4) / variances[:, :, None]
-    right = np.stack([moment[columns], ahead[columns]], axis=2)
+    first = np.broadcast_to(np.eye(4)[COLD_COLUMN], columns.shape)
+    right = np.stack([moment[columns], ahead[columns], first], axis=2)
     solved = np.linalg.solve(matrix, right)
     evidence = (
         -0.5 * (y @ y - np.einsum("mi,mi->m", moment[columns], solved[:, :, 0]))
@@ -217,4 +237,24 @@ def _fit(
     mean = k @ y + np.einsum("mi,mi->m", ahead[columns], solved[:, :, 0])
     spread = noise.between(later, later).mean() - k @ k
     variance = spread + np.einsum("mi,mi->m", ahead[columns], solved[:, :, 1])
-    return evidence, mean, np.maximum(variance, 0.0)
+    return Fit(evidence, mean, np.maximum(variance, 0.0), solved[:, COLD_COLUMN])
+
+
+def _only_dearer(fit: Fit) -> Fit:
+    """Return the same if the first epoch can only be dearer than the others.
+
+    Then the positive half of a normal prior is meant. The evidence changes by the share of the
+    posterior that is positive, over one half, and where the most likely offset would be negative
+    it is 0. Without an offset nothing changes.
+    """
+    import numpy as np
+
+    offset, together, variance = fit.offset.T
+    shares = [
+        math.erfc(-mean / math.sqrt(2 * spread))
+        for mean, spread in zip(offset.tolist(), variance.tolist(), strict=True)
+    ]
+    return fit._replace(
+        evidence=fit.evidence + np.log(np.maximum(shares, 1e-300)),
+        mean=fit.mean - np.minimum(offset, 0.0) * together / variance,
+    )

@@ -42,7 +42,7 @@ UNSEEN_EPOCHS = 5
 """After so many epochs it is expected no more."""
 COLD_WITH_STEPS = 0.4
 """Probability that the first epoch is unlike the others also after its warm-up."""
-COLD_WITHOUT_STEPS = 0.7
+COLD_WITHOUT_STEPS = 0.5
 PRIOR_SIGMA = 0.03
 """How far runs of the same training differ in shape, log."""
 RECURS = 1 / 3
@@ -277,14 +277,18 @@ def _excess(cells: list[Cell]) -> tuple[float, float]:
     """Return the mean excess of a step by outliers and its standard error.
 
     One is taken for an accident, and the largest counts at most twice the second largest. So many
-    as ``n`` stand for ``n / (n + 1)`` of what they say.
+    as ``n`` stand for ``n / (n + 1)`` of what they say. But no step is cheap by accident: where
+    they are, it is an epoch's incomplete last batch, which comes again.
     """
     events = sum(cell.outliers for cell in cells)
     count = sum(cell.count for cell in cells)
     total = sum(cell.excess for cell in cells)
     if not events:
         return 0.0, 0.0
+    error = abs(total) / count / math.sqrt(events)
+    if total < 0:
+        return total / count, error
     second, largest = sorted([0.0, *(cell.largest for cell in cells)])[-2:]
     trimmed = total - max(0.0, largest - 2 * second)
     rate = trimmed / count * events / (events + 1) if events > 1 else 0.0
-    return rate, total / count / math.sqrt(events)
+    return rate, error
