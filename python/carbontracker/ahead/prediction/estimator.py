@@ -167,7 +167,8 @@ class Estimator:
 
     def _beforehand(self, prior: Prior) -> Prediction:
         def whole(shape: Shape) -> float:
-            return shape.first + max(0, self.epochs - 1) * shape.later
+            later = shape.first if math.isnan(shape.later) else shape.later
+            return shape.first + max(0, self.epochs - 1) * later
 
         seconds, joules = whole(prior.seconds), whole(prior.joules)
         row = stage("joules", 1, with_steps=False)

@@ -101,14 +101,21 @@ class Point:
 
 
 @dataclass(frozen=True)
-class ColdPrior:
-    """What to think of the first epoch beforehand."""
+class Cold:
+    """One idea of the first epoch."""
 
     probability: float
-    """That it is unlike the others."""
+    """That it is unlike the others, if the idea is right; certain if the offset is known."""
+    weight: float = 1.0
+    """Probability of the idea."""
     offset: float = 0.0
     """Expected log of its cost over the others'."""
     sigma: float = COLD
+
+    @property
+    def known(self) -> bool:
+        """Return whether the offset is known, and so may be less than nothing."""
+        return self.probability >= 1
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,24 @@ class Level:
     sigma: float
     drift: float
     """Probability that the level approaches another one or has changed."""
+
+
+class Models(NamedTuple):
+    """Which columns each model has, their prior variances, and its log prior; one row a model."""
+
+    columns: NDArray[np.int_]
+    variances: Floats
+    weights: Floats
+
+    @property
+    def trends(self) -> NDArray[np.bool_]:
+        """Return which hold an approach or a change."""
+        return (self.columns[:, 2] > 0) | (self.columns[:, 3] > 0)
+
+    @property
+    def offsets(self) -> NDArray[np.bool_]:
+        """Return which hold an offset of the first epoch."""
+        return self.columns[:, COLD_COLUMN] > 0
 
 
 class Fit(NamedTuple):
@@ -134,14 +159,14 @@ class Fit(NamedTuple):
 
 
 def level_ahead(
-    points: Sequence[Point], ahead: tuple[float, float], cold: ColdPrior, *, single: bool
+    points: Sequence[Point], ahead: tuple[float, float], ideas: Sequence[Cold], *, single: bool
 ) -> Level:
     """Return the mean level between two times ahead, in epochs.
 
     Args:
         points: what was seen, in order of time, not empty.
         ahead: from when to when.
-        cold: of the first epoch.
+        ideas: of the first epoch.
         single: a point is a whole epoch, so that approaches within one are out of question.
     """
     import numpy as np
@@ -156,26 +181,31 @@ def level_ahead(
     changes = [(a.at + b.at) / 2 for a, b in itertools.pairwise(points)][1:-1]
     seen = _basis(at, marks, taus, changes)
     expected = _basis(later, np.zeros(len(later)), taus, changes).mean(axis=0)
-    models, variances, weights = _models(len(taus), len(changes), cold)
-    logs = logs - cold.offset * marks * cold.probability
-    trends = (models[:, 2] > 0) | (models[:, 3] > 0)
-    rare = trends | (models[:, 1] > 0) if cold.probability < 1 else trends
     found = []
-    for noise in SINGLE_NOISES if single else NOISES:
-        fit = _fit(noise, (at, logs, white), (seen, expected, later), (models, variances))
-        if cold.probability < 1:
-            fit = _only_dearer(fit)
-        # Where the noise itself wanders that far, a trend is rarely one.
-        doubt = TREND_IN_UNREST * rare if noise.sigma >= UNREST else 0.0
-        evidence = weights + math.log(noise.probability) + doubt + fit.evidence
-        found.append((evidence, fit.mean, fit.variance))
-    evidence, means, spreads = (np.concatenate(part) for part in zip(*found, strict=True))
+    for cold in ideas:
+        models = _models(len(taus), len(changes), cold)
+        observed = (at, logs - cold.offset * marks, white)
+        for noise in SINGLE_NOISES if single else NOISES:
+            fit = _fit(noise, observed, (seen, expected, later), models)
+            fit = fit if cold.known else _only_dearer(fit)
+            evidence = fit.evidence + _log_prior(noise, models, cold)
+            found.append((evidence, fit.mean, fit.variance, models.trends))
+    evidence, means, spreads, trends = (np.concatenate(part) for part in zip(*found, strict=True))
     share = np.exp(evidence - evidence.max())
     share /= share.sum()
     mean = float(share @ means)
     variance = float(share @ (spreads + (means - mean) ** 2))
-    drift = float(share[np.tile(trends, len(found))].sum())
-    return Level(origin + mean, math.sqrt(max(0.0, variance)), drift)
+    return Level(origin + mean, math.sqrt(max(0.0, variance)), float(share[trends].sum()))
+
+
+def _log_prior(noise: Noise, models: Models, cold: Cold) -> Floats:
+    """Return the log of how likely each model is beforehand under such noise."""
+    prior = models.weights + math.log(noise.probability * cold.weight)
+    if noise.sigma < UNREST:
+        return prior
+    # Where the noise itself wanders that far, a trend is rarely one.
+    rare = models.trends if cold.known else models.trends | models.offsets
+    return prior + TREND_IN_UNREST * rare
 
 
 def _basis(at: Floats, cold: Floats, taus: Sequence[float], changes: Sequence[float]) -> Floats:
@@ -188,8 +218,8 @@ def _basis(at: Floats, cold: Floats, taus: Sequence[float], changes: Sequence[fl
     return np.stack(columns, axis=1)
 
 
-def _models(taus: int, changes: int, cold: ColdPrior) -> tuple[NDArray[np.int_], Floats, Floats]:
-    """Return which columns each model has, their prior variances, and its log prior."""
+def _models(taus: int, changes: int, cold: Cold) -> Models:
+    """Return all combinations of this idea with an approach or none and a change or none."""
     import numpy as np
 
     approach = [(0, 1 - APPROACH_PRIOR), *((3 + i, APPROACH_PRIOR / taus) for i in range(taus))]
@@ -202,21 +232,21 @@ def _models(taus: int, changes: int, cold: ColdPrior) -> tuple[NDArray[np.int_],
     sigmas = np.full(3 + taus + changes, CHANGE)
     sigmas[:3] = (1.0, CONSTANT, cold.sigma)
     sigmas[3 : 3 + taus] = APPROACH
-    return columns, sigmas[columns] ** 2, np.log([row[4] for row in rows])
+    return Models(columns, sigmas[columns] ** 2, np.log([row[4] for row in rows]))
 
 
 def _fit(
     noise: Noise,
     observed: tuple[Floats, Floats, Floats],
     bases: tuple[Floats, Floats, Floats],
-    models: tuple[NDArray[np.int_], Floats],
+    models: Models,
 ) -> Fit:
     """Return what the models say under one kind of noise."""
     import numpy as np
 
     at, logs, white = observed
     seen, expected, later = bases
-    columns, variances = models
+    columns, variances, _ = models
     lower = np.linalg.cholesky(noise.between(at, at) + np.diag(white + noise.white**2))
     cross = noise.between(at, later).mean(axis=1)
     rest = np.linalg.solve(lower, np.column_stack([logs, cross, seen]))

@@ -19,7 +19,7 @@ class Shape:
     first: float = NAN
     """The first epoch."""
     later: float = NAN
-    """Mean of the later ones; the first where there was one only."""
+    """Mean of the later ones; NaN where there was one only."""
     extra_share: float = NAN
     """What an epoch holds beside its steps (validation, checkpoints), over its steps; NaN if not
     known."""
@@ -64,4 +64,4 @@ class Prior:
 def _shape(values: Sequence[float]) -> Shape:
     known = [value for value in values[1:] if not math.isnan(value)]
     first = values[0] if values else NAN
-    return Shape(first, math.fsum(known) / len(known) if known else first)
+    return Shape(first, math.fsum(known) / len(known) if known else NAN)

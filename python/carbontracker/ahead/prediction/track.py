@@ -17,7 +17,7 @@ from carbontracker.ahead.prediction.cells import (
     known_of,
 )
 from carbontracker.ahead.prediction.interval import LEAST_SIGMA
-from carbontracker.ahead.prediction.level import MOST_POINTS, ColdPrior, Point, level_ahead
+from carbontracker.ahead.prediction.level import MOST_POINTS, Cold, Point, level_ahead
 from carbontracker.ahead.prediction.shape import Extras, extras_of, warm_up
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ UNSEEN_EPOCHS = 5
 COLD_WITH_STEPS = 0.4
 """Probability that the first epoch is unlike the others also after its warm-up."""
 COLD_WITHOUT_STEPS = 0.5
+AS_BEFORE = 0.8
+"""Probability that the first epoch is to the others as in the previous run: not where that one had
+found the files in no cache, and this one finds them in memory."""
 PRIOR_SIGMA = 0.03
 """How far runs of the same training differ in shape, log."""
 RECURS = 1 / 3
@@ -196,10 +199,11 @@ class Track:
         error = math.hypot(seen.error, unseen, 0.3 * seen.base / len(self._extras))
         return value + left * unseen, left * error, seen.every
 
-    def _cold(self, probability: float) -> ColdPrior:
+    def _cold(self, probability: float) -> list[Cold]:
         if self._shape is None or math.isnan(self._shape.log_first):
-            return ColdPrior(probability)
-        return ColdPrior(1.0, self._shape.log_first, PRIOR_SIGMA)
+            return [Cold(probability)]
+        again = Cold(1.0, AS_BEFORE, self._shape.log_first, PRIOR_SIGMA)
+        return [again, Cold(probability, 1 - AS_BEFORE)]
 
     # ---- with epochs only ------------------------------------------------------------------
 
