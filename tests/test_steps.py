@@ -225,6 +225,44 @@ def test_an_impossible_number_of_steps_is_refused(wrong: Any) -> None:
         make(1, steps_per_epoch=wrong)
 
 
+def test_a_previous_run_tells_of_a_first_epoch_unlike_the_others(tmp_path: Path) -> None:
+    """First 0.6 s, then 0.15 s each: after the first, the others are known to be shorter."""
+    runs = []
+    for previous in (None, tmp_path):
+        tracker = make(4, log_dir=tmp_path, previous_run=previous)
+        for epoch in tracker.epochs():
+            time.sleep(0.6 if epoch == 0 else 0.15)
+        assert tracker.result is not None
+        runs.append(tracker.result)
+    alone, told = (run.forecasts[0].prediction for run in runs)
+    assert alone.seconds > 4 * 0.6
+    assert "previous run" in told.method
+    first, whole = runs[1].epochs[0].seconds, runs[1].seconds
+    assert first < told.seconds < (whole + alone.seconds) / 2
+    assert told.joules < 0.75 * alone.joules
+
+
+@pytest.mark.parametrize("previous", ["nowhere.jsonl", "."])
+def test_a_previous_run_that_tells_nothing_is_said(
+    previous: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = make(1, previous_run=previous, verbose=1)
+    for _ in tracker.epochs():
+        pass
+    assert "previous_run tells nothing: " in capsys.readouterr().err
+    assert tracker.result is not None
+    assert tracker.result.finished_epochs == 1
+
+
+def test_what_is_no_previous_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="previous_run must be a record"):
+        make(1, previous_run=7)
+
+
 def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
     tracker = make(2, steps_per_epoch=30, log_dir=tmp_path)
     for epoch in tracker.epochs():

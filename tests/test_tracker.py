@@ -200,6 +200,7 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "progress": False,
         "loggers": (),
         "trace": False,
+        "previous_run": None,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()

@@ -75,6 +75,7 @@ class Settings:
     progress: bool
     loggers: Sequence[Any]
     trace: bool | str | os.PathLike[str] | None
+    previous_run: str | os.PathLike[str] | None
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -126,6 +127,10 @@ class Settings:
         steps: object = self.steps_per_epoch
         if steps is not None and not is_count(steps):
             message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
+            raise ValueError(message)
+        previous: object = self.previous_run
+        if not isinstance(previous, (str, os.PathLike, type(None))):
+            message = f"previous_run must be a record, a directory or a run's id, not {previous!r}"
             raise ValueError(message)
         if self.default_answer is not None and self.default_answer not in ANSWERS:
             message = f"default_answer must be {' or '.join(ANSWERS)}, not {self.default_answer!r}"

@@ -15,7 +15,7 @@ from carbontracker.exceptions import BudgetExceeded, ComponentNameError, Fetcher
 from carbontracker.records.record import (
     Record,
     advice_dict,
-    energy_dict,
+    epoch_dict,
     footprint_dict,
     record_directory,
     record_wanted,
@@ -101,6 +101,8 @@ class CarbonTracker(Watchful):
             TensorBoard.
         trace: keep every sample on disk: a path, or True for a file beside the record (needs the
             extra ``trace``).
+        previous_run: of the same training, for the first predictions: its record, a directory with
+            records, or the beginning of its id.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -152,6 +154,7 @@ class CarbonTracker(Watchful):
         progress: bool = False,
         loggers: Sequence[Any] = (),
         trace: bool | str | os.PathLike[str] | None = None,
+        previous_run: str | os.PathLike[str] | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -253,6 +256,7 @@ class CarbonTracker(Watchful):
         pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
         pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing, settings.budget())
+        self._learn(settings.previous_run)
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
             self._record.write(
@@ -332,16 +336,7 @@ class CarbonTracker(Watchful):
         if self._record is None:
             return
         start, end = self._monitored().ends_of(epoch)
-        self._record.write(
-            "epoch",
-            index=epoch.index,
-            finished=epoch.finished,
-            final=epoch.final,
-            seconds=epoch.seconds,
-            **self._record.span(start, end),
-            energy=energy_dict(epoch.energy),
-            footprint=footprint_dict(epoch.footprint),
-        )
+        self._record.write("epoch", **epoch_dict(epoch), **self._record.span(start, end))
         self._record.write_series(end, start)
         self._write_windows(epoch.index)
 

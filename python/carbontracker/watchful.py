@@ -12,6 +12,8 @@ from carbontracker.records.windowlog import unmeasured
 from carbontracker.steps import StepMarks
 
 if TYPE_CHECKING:
+    import os
+
     from carbontracker.measurement import Window
     from carbontracker.report.console import Console
     from carbontracker.run import Epoch, Forecast, Run
@@ -47,6 +49,17 @@ class Watchful(StepMarks):
     @property
     def _predicting(self) -> bool:
         return self._settings.predict_after > 0 and self._settings.epochs > 0
+
+    def _learn(self, previous: str | os.PathLike[str] | None) -> None:
+        """Take a previous run into account; without it there is a warning and no more."""
+        if previous is None:
+            return
+        from carbontracker.ahead.previous import previous_run
+
+        try:
+            self._monitored().ahead.foresight.prior = previous_run(previous)
+        except (LookupError, OSError) as error:
+            self._console.warn(f"previous_run tells nothing: {error}")
 
     def _predicted(self, forecast: Forecast) -> None:
         self._console.predicted(forecast)

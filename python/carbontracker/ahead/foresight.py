@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.ahead.predict import Prediction
+    from carbontracker.ahead.prediction import Prior
     from carbontracker.budget import Budget
     from carbontracker.run import Epoch, Forecast
     from carbontracker.session import Session
@@ -41,6 +42,8 @@ class Foresight:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.prior: Prior | None = None
+        """What a previous run of the same training tells."""
         self._estimator: Estimator | None = None
         self._unit = 0
         """Steps in a piece; 0 before the first epoch with steps has ended."""
@@ -54,7 +57,7 @@ class Foresight:
             return
         if self._estimator is None:
             self._unit = _unit(steps.per_epoch or steps.done)
-            self._estimator = _estimator(steps.per_epoch, self._unit)
+            self._estimator = self._new(steps.per_epoch, self._unit)
         self._tell(self._estimator, blocks, steps.done)
         self._estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
         self._told += 1
@@ -68,7 +71,7 @@ class Foresight:
         estimator = self._estimator
         if estimator is None or self._told < len(done):
             # Epochs without steps, now and then or always: their totals tell, as they are by now.
-            estimator = Estimator(epochs)
+            estimator = Estimator(epochs, prior=self.prior)
             for epoch in done:
                 estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
         estimator.epochs = epochs
@@ -90,10 +93,13 @@ class Foresight:
         if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
             return None
         unit = _unit(steps.per_epoch)
-        estimator = _estimator(steps.per_epoch, unit)
+        estimator = self._new(steps.per_epoch, unit)
         estimator.epochs = epochs
         self._tell(estimator, steps.blocks(), steps.done, unit)
         return estimator.predict()
+
+    def _new(self, per_epoch: int | None, unit: int) -> Estimator:
+        return Estimator(1, round(per_epoch / unit) if per_epoch else None, self.prior)
 
     def _tell(
         self, estimator: Estimator, blocks: Sequence[Block], done: int, unit: int = 0
@@ -144,7 +150,3 @@ def pieces(
 
 def _unit(per_epoch: int) -> int:
     return max(1, math.ceil(per_epoch / UNITS))
-
-
-def _estimator(per_epoch: int | None, unit: int) -> Estimator:
-    return Estimator(1, round(per_epoch / unit) if per_epoch else None)

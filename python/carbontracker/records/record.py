@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from carbontracker.advising.aside import Advice
     from carbontracker.footprint import Footprint, Slot
     from carbontracker.records.series import SeriesWriter
-    from carbontracker.run import Forecast, Result
+    from carbontracker.run import Epoch, Forecast, Result
     from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
@@ -257,6 +257,18 @@ def _slot_dict(slot: Slot) -> dict[str, Any]:
     }
     times = {"start": slot.start.isoformat(), "end": slot.end.isoformat()}
     return told | times | {"joules": slot.joules}
+
+
+def epoch_dict(epoch: Epoch) -> dict[str, Any]:
+    """Return an epoch for the record, without its place in time."""
+    return {
+        "index": epoch.index,
+        "finished": epoch.finished,
+        "final": epoch.final,
+        "seconds": epoch.seconds,
+        "energy": energy_dict(epoch.energy),
+        "footprint": footprint_dict(epoch.footprint),
+    }
 
 
 def forecast_dict(forecast: Forecast) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""A previous run of the same training, as its record tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carbontracker.ahead.prediction import Prior
+from carbontracker.records.reading import NoSuchRun, read_runs
+
+if TYPE_CHECKING:
+    import os
+
+
+def previous_run(path: str | os.PathLike[str]) -> Prior:
+    """Return what the newest run with finished epochs tells.
+
+    Args:
+        path: a record, a directory with records below it, or the id (or its beginning) of a run
+            in the default directory.
+
+    Raises:
+        LookupError: there is no such run, or none with a finished epoch.
+        OSError: the record cannot be read.
+    """
+    newest = None
+    for run in read_runs(path, series=False):
+        epochs = [epoch for epoch in run.epochs if epoch.finished]
+        if epochs and (newest is None or run.started >= newest[0]):
+            newest = run.started, run.id, epochs
+    if newest is None:
+        message = f"no run in {path} has a finished epoch"
+        raise NoSuchRun(message)
+    _, run_id, epochs = newest
+    return Prior.of_epochs(
+        run_id, [epoch.seconds for epoch in epochs], [epoch.energy.joules for epoch in epochs]
+    )
