@@ -144,6 +144,26 @@ def test_an_incomplete_last_batch_comes_again_with_every_epoch() -> None:
     assert estimator.predict().seconds == pytest.approx(10 * 30.25, rel=1e-3)
 
 
+@pytest.mark.parametrize("slower", [1.0, 3.0, 10.0])
+def test_cheap_steps_are_as_large_a_part_of_those_to_come(slower: float) -> None:
+    """The last of ten steps is a tenth of one, and a first epoch that is slower is so in all."""
+    estimator = Estimator(10)
+    for factor in (slower, 1.0, 1.0):
+        training(estimator, 1, [*[factor] * 9, factor * 0.1])
+    prediction = estimator.predict()
+    assert prediction.seconds == pytest.approx(9.1 * (9 + slower), rel=0.02)
+    assert held(prediction)
+
+
+def test_a_cheap_last_step_of_few_leaves_more_of_them_their_cost() -> None:
+    estimator = Estimator(5, 20)
+    training(estimator, 1, [*[1.0] * 9, 0.1, *[1.0] * 9, 0.1])
+    estimator.epoch_started(2000)
+    prediction = estimator.predict()
+    assert prediction.seconds > prediction.done_seconds
+    assert held(prediction)
+
+
 def test_throttling_is_followed_to_where_it_goes() -> None:
     def cost(step: int) -> float:
         return 1.2 - 0.2 * math.exp(-step / 50)
@@ -267,6 +287,15 @@ def test_a_previous_run_is_left_when_this_one_is_unlike_it() -> None:
     estimator = Estimator(20, prior=prior)
     training(estimator, 2, [], [10.0])
     assert estimator.predict().seconds == pytest.approx(200, rel=0.01)
+
+
+@pytest.mark.parametrize("first", [1e-6, 1e6, math.nan, -1.0])
+def test_an_accident_of_a_previous_run_tells_nothing(first: float) -> None:
+    prior = Prior.of_epochs("a1b2", [first, 1.0, 1.0], [math.nan, 1.0, 1.0])
+    estimator = Estimator(10, prior=prior)
+    assert estimator.prior is prior
+    training(estimator, 1, [], [1.0])
+    assert estimator.predict().seconds == pytest.approx(10)
 
 
 def test_a_previous_run_of_one_epoch_tells_nothing_of_the_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import tracemalloc
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from carbontracker.ahead.foresight import pieces
+from carbontracker.ahead.previous import previous_run
 from carbontracker.records.checking import check_file
 from carbontracker.records.reading import read_run
 from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
@@ -242,7 +244,7 @@ def test_a_previous_run_tells_of_a_first_epoch_unlike_the_others(tmp_path: Path)
     assert told.joules < 0.75 * alone.joules
 
 
-@pytest.mark.parametrize("previous", ["nowhere.jsonl", "."])
+@pytest.mark.parametrize("previous", ["nowhere.jsonl", ".", "pipe", "a\udc80bcd"])
 def test_a_previous_run_that_tells_nothing_is_said(
     previous: str,
     tmp_path: Path,
@@ -250,6 +252,7 @@ def test_a_previous_run_that_tells_nothing_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
     tracker = make(1, previous_run=previous, verbose=1)
     for _ in tracker.epochs():
         pass
@@ -258,9 +261,22 @@ def test_a_previous_run_that_tells_nothing_is_said(
     assert tracker.result.finished_epochs == 1
 
 
-def test_what_is_no_previous_run_is_refused() -> None:
+@pytest.mark.parametrize("wrong", [7, b"logs", ""])
+def test_what_is_no_previous_run_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="previous_run must be a record"):
-        make(1, previous_run=7)
+        make(1, previous_run=wrong)
+
+
+def test_the_first_epoch_of_a_previous_run_is_the_one_with_that_number(tmp_path: Path) -> None:
+    tracker = make(3, log_dir=tmp_path)
+    for _ in tracker.epochs():
+        time.sleep(0.02)
+    (file,) = tmp_path.glob("*.jsonl")
+    assert previous_run(file).seconds.first > 0
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if '"index":1,' not in line))
+    assert math.isnan(previous_run(file).seconds.first)
+    assert previous_run(file).seconds.later > 0
 
 
 def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:

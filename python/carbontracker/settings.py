@@ -129,7 +129,7 @@ class Settings:
             message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
             raise ValueError(message)
         previous: object = self.previous_run
-        if not isinstance(previous, (str, os.PathLike, type(None))):
+        if previous == "" or not isinstance(previous, (str, os.PathLike, type(None))):
             message = f"previous_run must be a record, a directory or a run's id, not {previous!r}"
             raise ValueError(message)
         if self.default_answer is not None and self.default_answer not in ANSWERS:

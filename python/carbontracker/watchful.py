@@ -58,7 +58,7 @@ class Watchful(StepMarks):
 
         try:
             self._monitored().ahead.foresight.prior = previous_run(previous)
-        except (LookupError, OSError) as error:
+        except (LookupError, OSError, ValueError) as error:
             self._console.warn(f"previous_run tells nothing: {error}")
 
     def _predicted(self, forecast: Forecast) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker.ahead.prediction import Prior
@@ -20,17 +22,26 @@ def previous_run(path: str | os.PathLike[str]) -> Prior:
 
     Raises:
         LookupError: there is no such run, or none with a finished epoch.
+        ValueError: its epochs have no duration, or the path is no text.
         OSError: the record cannot be read.
     """
+    where = Path(path)
+    if where.exists() and not (where.is_file() or where.is_dir()):
+        message = f"{path} is neither a file nor a directory"
+        raise NoSuchRun(message)  # a pipe would be waited for
     newest = None
     for run in read_runs(path, series=False):
-        epochs = [epoch for epoch in run.epochs if epoch.finished]
+        epochs = {epoch.index: epoch for epoch in run.epochs if epoch.finished}
         if epochs and (newest is None or run.started >= newest[0]):
             newest = run.started, run.id, epochs
     if newest is None:
         message = f"no run in {path} has a finished epoch"
         raise NoSuchRun(message)
     _, run_id, epochs = newest
+    first = epochs.pop(1, None)  # what is missing there is not known, and is not the second
+    later = list(epochs.values())
     return Prior.of_epochs(
-        run_id, [epoch.seconds for epoch in epochs], [epoch.energy.joules for epoch in epochs]
+        run_id,
+        [first.seconds if first else math.nan, *(epoch.seconds for epoch in later)],
+        [first.energy.joules if first else math.nan, *(epoch.energy.joules for epoch in later)],
     )

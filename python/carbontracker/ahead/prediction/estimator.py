@@ -167,8 +167,9 @@ class Estimator:
 
     def _beforehand(self, prior: Prior) -> Prediction:
         def whole(shape: Shape) -> float:
+            first = shape.later if math.isnan(shape.first) else shape.first
             later = shape.first if math.isnan(shape.later) else shape.later
-            return shape.first + max(0, self.epochs - 1) * later
+            return first + max(0, self.epochs - 1) * later
 
         seconds, joules = whole(prior.seconds), whole(prior.joules)
         row = stage("joules", 1, with_steps=False)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAN = math.nan
+MOST_LOG_FIRST = math.log(20.0)
+"""What is further apart was an accident of that run: the machine slept, or the record is odd."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Shape:
 
     @property
     def log_first(self) -> float:
-        """Return the log of the first epoch over a later one; NaN if not known."""
+        """Return the log of the first epoch over a later one; NaN if not known or not credible."""
         if not (self.first > 0 and self.later > 0):
             return NAN
-        return math.log(self.first / self.later)
+        log = math.log(self.first / self.later)
+        return log if abs(log) <= MOST_LOG_FIRST else NAN
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,18 @@ class Prior:
         epoch_joules: Sequence[float],
         steps_per_epoch: int | None = None,
     ) -> Prior:
-        """Return what finished epochs of a previous run tell; NaN joules were not measured.
+        """Return what finished epochs of a previous run tell; what is NaN or none is not known.
 
         Raises:
             ValueError: no finished epoch.
         """
-        if not epoch_seconds:
+        if not any(seconds > 0 for seconds in epoch_seconds):
             message = f"the previous run {name} has no finished epoch"
             raise ValueError(message)
         return cls(name, _shape(epoch_seconds), _shape(epoch_joules), steps_per_epoch)
 
 
 def _shape(values: Sequence[float]) -> Shape:
-    known = [value for value in values[1:] if not math.isnan(value)]
-    first = values[0] if values else NAN
+    first, *later = (value if value > 0 else NAN for value in values)
+    known = [value for value in later if not math.isnan(value)]
     return Shape(first, math.fsum(known) / len(known) if known else NAN)

@@ -170,9 +170,9 @@ class Track:
             again = (plan.epochs - max(1, plan.finished)) * _above(cells, settled, step)
             more += RECURS * again
             more_error = math.hypot(more_error, math.sqrt(RECURS * (1 - RECURS)) * again)
-        rate, rate_error = _excess(settled)
+        rate, rate_error = _excess(settled, step)
         burst = plan.steps_left * rate
-        value = steps + more + burst
+        value = max(0.0, steps + more + burst)
         variance = (steps * found.sigma) ** 2 + more_error**2 + (plan.steps_left * rate_error) ** 2
         sigma = math.sqrt(variance) / value if value > 0 else 0.0
         return Remainder(value, math.hypot(sigma, LEAST_SIGMA), found.drift, every)
@@ -228,7 +228,7 @@ class Track:
         epoch = math.exp(found.log)
         more = seen.between(plan.finished + 1, math.ceil(plan.epochs)) if seen.every else 0.0
         more -= seen.base * left if seen.every else 0.0
-        rate, rate_error = _excess(cells)
+        rate, rate_error = _excess(cells, epoch)
         value = max(0.0, left * (epoch + rate) + more)
         error = left * math.hypot(epoch * found.sigma, rate_error)
         sigma = error / value if value > 0 else 0.0
@@ -277,22 +277,24 @@ def _points(cells: list[Cell], *, single: bool = False) -> list[Point]:
     ]
 
 
-def _excess(cells: list[Cell]) -> tuple[float, float]:
+def _excess(cells: list[Cell], step: float) -> tuple[float, float]:
     """Return the mean excess of a step by outliers and its standard error.
 
     One is taken for an accident, and the largest counts at most twice the second largest. So many
     as ``n`` stand for ``n / (n + 1)`` of what they say. But no step is cheap by accident: where
-    they are, it is an epoch's incomplete last batch, which comes again.
+    they are, it is an epoch's incomplete last batch, which comes again, as large a part of a
+    ``step`` of those to come as of those around it.
     """
     events = sum(cell.outliers for cell in cells)
     count = sum(cell.count for cell in cells)
     total = sum(cell.excess for cell in cells)
     if not events:
         return 0.0, 0.0
-    error = abs(total) / count / math.sqrt(events)
     if total < 0:
-        return total / count, error
+        parts = (cell.count * max(-1.0, cell.excess / cell.bulk) for cell in cells if cell.bulk > 0)
+        rate = step * min(0.0, math.fsum(parts)) / count
+        return rate, abs(rate) / math.sqrt(events)
     second, largest = sorted([0.0, *(cell.largest for cell in cells)])[-2:]
     trimmed = total - max(0.0, largest - 2 * second)
     rate = trimmed / count * events / (events + 1) if events > 1 else 0.0
-    return rate, error
+    return rate, total / count / math.sqrt(events)
