@@ -36,6 +36,7 @@ SMOOTHING = 0.3
 WORST = "Where ours is worst beside the mean epoch, in points of the mean error of joules"
 CHANGING = ("growing", "warmstart")
 """Recorded trainings whose epochs do not ask for the same work."""
+LEAST_STEPS = 400_000
 NAMES = ("ours", "ours, epochs only", "mean epoch", "exponential", "linear")
 
 
@@ -251,17 +252,18 @@ def coverage_table(found: Sequence[Outcome], rows: Sequence[tuple[str, str, str]
     return table([*head, "width, % of the whole"], lines)
 
 
+def size(values: Sequence[float]) -> float:
+    """Return the mean absolute error in percent."""
+    return 100 * statistics.fmean(map(abs, values))
+
+
 def worst(found: Sequence[Outcome], who: str, quantity: str) -> str:
     """Return the three places where a predictor is worst beside the mean-epoch rule, in points."""
     groups = errors(found, quantity)
-
-    def size(regime: str, point: str, who: str) -> float:
-        return 100 * statistics.fmean(map(abs, groups[regime, point, who]))
-
     places = sorted(
-        (size(regime, point, who) - size(regime, point, "mean epoch"), regime, point)
-        for regime, point, rule in groups
-        if rule == "mean epoch"
+        (size(groups[regime, point, who]) - size(rule), regime, point)
+        for (regime, point, name), rule in list(groups.items())
+        if name == "mean epoch"
     )[:-4:-1]
     return ", ".join(f"{more:+.1f} ({regime}, {point})" for more, regime, point in places)
 
@@ -269,20 +271,16 @@ def worst(found: Sequence[Outcome], who: str, quantity: str) -> str:
 def goals(report: Report, found: Sequence[Outcome]) -> None:
     """Judge the goals on simulated trainings."""
     groups = errors(found, "joules")
-
-    def size(regime: str, point: str, who: str) -> float:
-        return 100 * statistics.fmean(map(abs, groups[regime, point, who]))
-
     for what, regime, point, goal in (
         ("clean, after epoch 1", "clean", "epoch 1", 0.55),
         ("cold cache, after epoch 2", "cold cache", "epoch 2", 1 / 7),
     ):
-        ratio = size(regime, point, "ours") / size(regime, point, "mean epoch")
+        ratio = size(groups[regime, point, "ours"]) / size(groups[regime, point, "mean epoch"])
         count = len(groups[regime, point, "ours"])
         report.row(
             f"error of joules, {what}", Spread(ratio, ratio, ratio, count), "mean epoch", goal
         )
-    early = size("clean", POINTS[0], "ours")
+    early = size(groups["clean", POINTS[0], "ours"])
     lines = [
         f"Clean, at 25 % of the first epoch: {early:.1f} % (goal: 7 %).",
         f"{WORST} (goal: +1.0 at most): {worst(found, 'ours, beside', 'joules')}.",
@@ -374,8 +372,10 @@ def main() -> None:
     parser = arguments_parser(__doc__)
     parser.add_argument("--tune", action="store_true", help="print factors found on seed A")
     parser.add_argument("--traces", type=int, help="simulated trainings")
-    parser.add_argument("--steps", type=int, help="steps for the cost, at least 400,000")
+    parser.add_argument("--steps", type=int, help=f"steps for the cost, {LEAST_STEPS} or more")
     arguments = parser.parse_args()
+    if arguments.steps and arguments.steps < LEAST_STEPS:
+        parser.error(f"--steps: at least {LEAST_STEPS}, or there is no growth of memory to see")
     count = arguments.traces or (QUICK_TRACES if arguments.quick else TRACES)
     if arguments.tune:
         found = all_outcomes(simulated_set(SEED_A, count))

@@ -256,7 +256,7 @@ class CarbonTracker(Watchful):
         pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
         pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing, settings.budget())
-        self._learn(settings.previous_run)
+        self._learn()
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
             self._record.write(

@@ -12,8 +12,6 @@ from carbontracker.records.windowlog import unmeasured
 from carbontracker.steps import StepMarks
 
 if TYPE_CHECKING:
-    import os
-
     from carbontracker.measurement import Window
     from carbontracker.report.console import Console
     from carbontracker.run import Epoch, Forecast, Run
@@ -50,8 +48,9 @@ class Watchful(StepMarks):
     def _predicting(self) -> bool:
         return self._settings.predict_after > 0 and self._settings.epochs > 0
 
-    def _learn(self, previous: str | os.PathLike[str] | None) -> None:
-        """Take a previous run into account; without it there is a warning and no more."""
+    def _learn(self) -> None:
+        """Take the previous run into account; without it there is a warning and no more."""
+        previous = self._settings.previous_run
         if previous is None:
             return
         from carbontracker.ahead.previous import previous_run
