@@ -27,7 +27,8 @@ PACKAGE = "carbontracker"
 # ---- what is allowed -----------------------------------------------------------------------
 
 BROAD_HANDLERS = {
-    "carbontracker.followers:Followers._guarded": "the edge to loggers, somebody else's programs",
+    "carbontracker.followers:_Told._guarded": "the edge to loggers, which are users' programs",
+    "carbontracker.followers:_made": "telemetry may fail; the training goes on",
     "carbontracker.budget:_tell": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",

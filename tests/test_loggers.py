@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carbontracker.followers import MAX_PENDING
 from carbontracker.loggers import epoch_figures, log_to_mlflow, log_to_tensorboard, log_to_wandb
+from carbontracker.records.reading import read_runs
+from carbontracker.report.sections import cost
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, PRELUDE, WATTS, hide_sensors, python
 
@@ -110,13 +114,124 @@ def test_one_that_fails_is_left_out_and_the_rest_goes_on(
 ) -> None:
     faulty, notes = Faulty(), Notes()
     result = trained([faulty, notes])
-    assert faulty.heard == ["begin", "epoch", "epoch"]
+    assert faulty.heard == ["begin", "epoch", "epoch", "close"]
     assert notes.heard == ["begin", *["epoch"] * EPOCHS, "end", "close"]
     assert result.finished_epochs == EPOCHS
     said = [one.getMessage() for one in caplog.records]
     (message,) = [one for one in said if "Faulty" in one]
     assert "Faulty failed at epoch()" in message
     assert "the disk of the logger is full" in message
+
+
+class Leaving(Notes):
+    """A follower that ends the program."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        raise SystemExit(9)
+
+
+@pytest.mark.parametrize("own_thread", [True, False])
+def test_one_that_exits_ends_itself_and_not_the_training(
+    caplog: pytest.LogCaptureFixture, own_thread: bool
+) -> None:
+    leaving = Leaving()
+    leaving.own_thread = own_thread  # type: ignore[attr-defined]  # what a user may set
+    assert trained([leaving]).finished_epochs == EPOCHS
+    (message,) = [one.getMessage() for one in caplog.records if "Leaving" in one.getMessage()]
+    assert "Leaving failed at epoch() and is left out: SystemExit: 9" in message
+
+
+class Hanging(Notes):
+    """A follower that takes nothing more from its first epoch on, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def epoch(self, epoch: Epoch) -> None:
+        super().epoch(epoch)
+        self.let_go.wait()
+
+
+@pytest.mark.parametrize("hands_over", [False, True])
+def test_one_that_hangs_holds_up_no_epoch_and_is_left_behind(
+    caplog: pytest.LogCaptureFixture, hands_over: bool
+) -> None:
+    hanging, notes = Hanging(), Notes()
+    hanging.hands_over = hands_over  # type: ignore[attr-defined]  # what a user may set
+    # That it comes to its end is the test: on the training's thread this would never return.
+    assert trained([hanging, notes]).finished_epochs == EPOCHS
+    assert [epoch.index for epoch in hanging.epochs] == [1]
+    assert notes.heard == ["begin", *["epoch"] * EPOCHS, "end", "close"]
+    (message,) = [one.getMessage() for one in caplog.records if "Hanging" in one.getMessage()]
+    assert "Hanging has not taken everything 5 s after the end and is left behind" in message
+    hanging.let_go.set()
+    (thread,) = [one for one in threading.enumerate() if one.name == "carbontracker-Hanging"]
+    thread.join()
+    assert hanging.heard[-1] == "close"  # in any case
+
+
+def test_one_that_lags_too_far_is_left_out_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    hanging = Hanging()
+    tracker = CarbonTracker(200, loggers=[hanging], verbose=0, record=False, **DEVICES)
+    done = 0
+    while "Hanging" not in caplog.text:
+        tracker.epoch_start()
+        tracker.epoch_end()
+        done += 1
+    # Those that wait, the one that it is at, and the one that was one too many.
+    assert MAX_PENDING < done <= MAX_PENDING + 2
+    assert "Hanging is 64 events behind and is left out from here on" in caplog.text
+    hanging.let_go.set()
+    tracker.stop()
+    assert hanging.heard[-1] == "close"
+    assert "end" not in hanging.heard
+
+
+class Where(Notes):
+    """A follower that notes on which threads it runs, and what it saw on the training's."""
+
+    def __init__(self, own_thread: bool) -> None:
+        super().__init__()
+        self.own_thread = own_thread
+        self.threads: set[int] = set()
+        self.seen: list[tuple[int, int]] = []
+        self.at = 0
+
+    def capture(self) -> tuple[int, int]:
+        self.at += 1
+        return threading.get_ident(), self.at
+
+    def begin(self, run: Any, captured: Any = None) -> None:
+        self.seen.append(captured)
+        self.threads.add(threading.get_ident())
+
+    def epoch(self, epoch: Epoch, captured: Any = None) -> None:
+        self.seen.append(captured)
+        self.threads.add(threading.get_ident())
+
+    def end(self, result: Result, captured: Any = None) -> None:
+        self.seen.append(captured)
+
+
+@pytest.mark.parametrize("own_thread", [True, False])
+def test_what_belongs_to_the_training_s_thread_is_captured_there(
+    tmp_path: Path, own_thread: bool
+) -> None:
+    where = Where(own_thread)
+    tracker = CarbonTracker(1, loggers=[where], verbose=0, log_dir=str(tmp_path), **DEVICES)
+    tracker.epoch_start()
+    tracker.epoch_end()
+    here = threading.get_ident()
+    assert where.seen == [(here, 1), (here, 2), (here, 3)]  # each event with its own
+    assert (where.threads == {here}) is not own_thread
+    assert len(where.threads) == 1
+    (run,) = read_runs(tmp_path)
+    taken = run.outcome.data.get("logger_seconds", {})
+    assert list(taken) == ([] if own_thread else ["Where"])
+    assert all(seconds > 0 for seconds in taken.values())
+    told = dict(cost(run)).get("Loggers on the training's thread", "")
+    assert told.startswith("Where ") is not own_thread
 
 
 def test_a_tracker_that_is_stopped_tells_of_the_open_epoch() -> None:
@@ -240,6 +355,32 @@ def test_mlflow_keeps_the_metrics_in_its_file_store(tmp_path: Path) -> None:
     assert [step for step, _ in found["carbontracker/joules"]] == [1, 2, 3]
     assert [value for _, value in found["carbontracker/final_joules"]] == [joules]
     assert_logged({name: [value for _, value in points] for name, points in found.items()})
+
+
+MLFLOW_WITHOUT_A_RUN = f"""\
+{PRELUDE}
+import mlflow
+from carbontracker.loggers import log_to_mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+tracker = CarbonTracker(3, loggers=[log_to_mlflow()], verbose=0, record=False, **DEVICES)
+tracker.epoch_start()
+early = mlflow.active_run()
+tracker.epoch_end()
+mlflow.log_metric("loss", 0.5)  # the training's own, wherever it goes
+tracker.stop()
+mlflow.end_run()
+(run,) = mlflow.MlflowClient().search_runs(["0"])
+print("FOUND" + json.dumps([early is None, sorted(run.data.metrics)]))
+"""
+
+
+@needs("mlflow", "mlflow")
+def test_mlflow_s_own_run_is_that_of_the_training(tmp_path: Path) -> None:
+    store = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    uri = (tmp_path / "store").as_uri()
+    no_run_before_there_are_figures, metrics = found_in(python(MLFLOW_WITHOUT_A_RUN, uri, **store))
+    assert no_run_before_there_are_figures
+    assert {"loss", "carbontracker/joules", "carbontracker/final_joules"} <= set(metrics)
 
 
 @lacks("mlflow")

@@ -3,6 +3,8 @@
 Each function returns a follower for ``CarbonTracker(loggers=[...])``: after every epoch it logs the
 figures of ``epoch_figures`` there, and at the end the totals. The packages are extras; who writes
 for another logger gives an object with ``epoch(epoch)`` and ``end(result)`` of its own.
+
+All of them are told on a thread of ours (see ``carbontracker.followers``).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from carbontracker.footprint import Footprint
-    from carbontracker.run import Epoch, Result
+    from carbontracker.run import Epoch, Result, Run
     from carbontracker.window import Energy
 
 PREFIX = "carbontracker/"
@@ -24,10 +26,16 @@ PREFIX = "carbontracker/"
 class Sink(Protocol):
     """Where figures go."""
 
-    def log(self, figures: Mapping[str, float], epoch: int) -> None:
+    hands_over: bool
+    """The figures of an epoch belong to what the training does at its end: it waits a moment."""
+
+    def capture(self) -> Any:
+        """Return what only the training's thread knows; called there before each event."""
+
+    def log(self, figures: Mapping[str, float], epoch: int, captured: Any) -> None:
         """Log the figures of an epoch."""
 
-    def finish(self, totals: Mapping[str, float]) -> None:
+    def finish(self, totals: Mapping[str, float], captured: Any) -> None:
         """Log what holds of the whole training."""
 
 
@@ -40,20 +48,26 @@ class EpochLogger:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.capture = sink.capture
+        self.hands_over = sink.hands_over
         self._so_far = {"total_joules": 0.0, "total_kwh": 0.0, "total_gco2eq": 0.0}
 
-    def epoch(self, epoch: Epoch) -> None:
+    def begin(self, run: Run, captured: Any) -> None:
+        """Let ``capture`` be called when monitoring begins; there is nothing to log yet."""
+
+    def epoch(self, epoch: Epoch, captured: Any) -> None:
         """Log an epoch."""
         figures = epoch_figures(epoch)
         for name in self._so_far:
             self._so_far[name] += figures.get(name.removeprefix("total_"), 0.0)
         named = {PREFIX + name: value for name, value in (figures | self._so_far).items()}
-        self._sink.log(named, epoch.index)
+        self._sink.log(named, epoch.index, captured)
 
-    def end(self, result: Result) -> None:
+    def end(self, result: Result, captured: Any) -> None:
         """Log the totals, which are final."""
         totals = _figures(result.energy, result.footprint, result.seconds)
-        self._sink.finish({f"{PREFIX}final_{name}": value for name, value in totals.items()})
+        named = {f"{PREFIX}final_{name}": value for name, value in totals.items()}
+        self._sink.finish(named, captured)
 
 
 def epoch_figures(epoch: Epoch) -> dict[str, float]:
@@ -103,6 +117,9 @@ def log_to_wandb(run: Any = None) -> EpochLogger:
 
 
 class _Wandb:
+    hands_over = True
+    """The figures are to join the row that the training is at."""
+
     def __init__(self, run: Any) -> None:
         self._run = run
         self._axis = f"{PREFIX}epoch"
@@ -111,13 +128,19 @@ class _Wandb:
         run.define_metric(self._axis, hidden=True)
         run.define_metric(f"{PREFIX}*", step_metric=self._axis)
 
-    def log(self, figures: Mapping[str, float], epoch: int) -> None:
-        if self._run.step == self._step:
-            self._run.log({}, commit=True)  # the training logs more rarely: a row of its own
-        self._run.log({**figures, self._axis: epoch}, commit=False)
-        self._step = self._run.step
+    def capture(self) -> int:
+        return int(self._run.step)
 
-    def finish(self, totals: Mapping[str, float]) -> None:
+    def log(self, figures: Mapping[str, float], epoch: int, captured: int) -> None:
+        if captured == self._step:
+            self._run.log({}, commit=True)  # the training logs more rarely: a row of its own
+            captured = int(self._run.step)
+        # Without a step, or W&B drops figures that come when their row has passed; they then join
+        # the row that the training is at.
+        self._run.log({**figures, self._axis: epoch}, commit=False)
+        self._step = captured
+
+    def finish(self, totals: Mapping[str, float], captured: int) -> None:
         self._run.summary.update(dict(totals))
 
 
@@ -125,7 +148,8 @@ def log_to_mlflow(run_id: str | None = None) -> EpochLogger:
     """Return a logger for MLflow, with the epoch as step.
 
     Args:
-        run_id: of MLflow; else the active run, which MLflow begins if there is none.
+        run_id: of MLflow; else the run that is active when monitoring begins, else when the first
+            epoch ends. If there is none then, MLflow begins one, as for metrics of your own.
 
     Raises:
         ImportError: the extra ``mlflow`` is missing.
@@ -138,15 +162,29 @@ def log_to_mlflow(run_id: str | None = None) -> EpochLogger:
 
 
 class _Mlflow:
+    hands_over = False
+
     def __init__(self, mlflow: Any, run_id: str | None) -> None:
         self._mlflow = mlflow
         self._run_id = run_id
+        self._begun = False
 
-    def log(self, figures: Mapping[str, float], epoch: int) -> None:
-        self._mlflow.log_metrics(dict(figures), step=epoch, run_id=self._run_id)
+    def capture(self) -> str | None:
+        # Which run is active is known to the training's thread only. A run that is begun there is
+        # also the one that the training's own metrics go to.
+        if self._run_id is None:
+            run = self._mlflow.active_run()
+            if run is None and self._begun:
+                run = self._mlflow.start_run()
+            self._run_id = None if run is None else run.info.run_id
+        self._begun = True
+        return self._run_id
 
-    def finish(self, totals: Mapping[str, float]) -> None:
-        self._mlflow.log_metrics(dict(totals), run_id=self._run_id)
+    def log(self, figures: Mapping[str, float], epoch: int, captured: str) -> None:
+        self._mlflow.log_metrics(dict(figures), step=epoch, run_id=captured)
+
+    def finish(self, totals: Mapping[str, float], captured: str) -> None:
+        self._mlflow.log_metrics(dict(totals), run_id=captured)
 
 
 def log_to_tensorboard(target: Any) -> EpochLogger:
@@ -163,16 +201,21 @@ def log_to_tensorboard(target: Any) -> EpochLogger:
 
 
 class _Writer:
+    hands_over = False
+
     def __init__(self, writer: Any) -> None:
         self._writer = writer
         self._epoch = 0
 
-    def log(self, figures: Mapping[str, float], epoch: int) -> None:
+    def capture(self) -> None:
+        return None
+
+    def log(self, figures: Mapping[str, float], epoch: int, captured: None) -> None:
         self._epoch = epoch
         for name, value in figures.items():
             self._writer.add_scalar(name, value, epoch)
 
-    def finish(self, totals: Mapping[str, float]) -> None:
+    def finish(self, totals: Mapping[str, float], captured: None) -> None:
         for name, value in totals.items():
             self._writer.add_scalar(name, value, self._epoch)
         self._writer.flush()
@@ -193,8 +236,8 @@ class _EventFile(_Writer):
         summary = self._summary(value=[self._summary.Value(tag=name, simple_value=value)])
         self._file.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
-    def finish(self, totals: Mapping[str, float]) -> None:
-        super().finish(totals)
+    def finish(self, totals: Mapping[str, float], captured: None) -> None:
+        super().finish(totals, captured)
         self._file.close()
 
     def flush(self) -> None:

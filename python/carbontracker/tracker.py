@@ -364,7 +364,13 @@ class CarbonTracker(Watchful):
             self._record.write_series(run.session.mark())
             self._write_windows(None)
         why = overrun_dict(stopped_by) if stopped_by else None
-        self._write("run_finished", **result_dict(self.result), **self._sampling(), stopped_by=why)
+        self._write(
+            "run_finished",
+            **result_dict(self.result),
+            **self._sampling(),
+            **run.followers.cost_data(),
+            stopped_by=why,
+        )
         self._close()
 
     def _sampling(self) -> dict[str, Any]:

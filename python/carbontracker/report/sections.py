@@ -238,6 +238,13 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
     if known:
         told = ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items())
         yield "Readings per second", told
+    taken = mapping(run.outcome.data.get("logger_seconds"))
+    loggers = {
+        name: number(taken_s) for name, taken_s in taken.items() if is_known(number(taken_s))
+    }
+    if loggers:
+        told = ", ".join(f"{name} {plain(taken_s, 3)} s" for name, taken_s in loggers.items())
+        yield "Loggers on the training's thread", told
 
 
 def device_table(run: RunRecord) -> Table:
