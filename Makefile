@@ -6,6 +6,7 @@ SOURCES := $(shell find cpp python -type f -not -name '*.so' -not -path '*/__pyc
            CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
+TEST_PARTS := lint types python-tests $(PRESETS)
 TEST_GROUPS := test lint
 SOAK_SECONDS ?= 60
 SOAKS := soak-address soak-thread
@@ -30,8 +31,14 @@ help:            ## this list
 demo: $(VENV)/demo.stamp  ## train a small network with carbontracker around it
 	$(BIN)/carbontracker $(BIN)/python examples/train_digits.py
 
-test: SOAK_SECONDS = 20
-test: lint types python-tests native-tests  ## everything that CI runs
+# Goes on after a failure, so that one run tells of all that is wrong.
+test:            ## everything that CI runs; goes on after a failure and says at the end what failed
+	@failed=; \
+	for part in $(TEST_PARTS); do \
+	  echo "== $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi; \
+	echo "make test: all passed: $(TEST_PARTS)"
 
 lint: $(VENV)/test.stamp  ## formatters and linters
 	$(BIN)/ruff check .

@@ -89,7 +89,7 @@ def test_an_impossible_duration_is_refused(duration: float) -> None:
         best_start(HOURLY, 0, 1, duration)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     figures=st.lists(st.one_of(st.integers(0, 900), st.just(math.nan)), min_size=1, max_size=12),
     duration=st.integers(1, 60),

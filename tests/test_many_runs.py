@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KWH = PUE / 3.6e6
-SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 BOTH = (("gpu:0", "gpu/GPU-1"), ("cpu:0", "cpu/0"))
 
 

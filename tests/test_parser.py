@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontracker import parser
@@ -296,7 +296,6 @@ def test_every_time_that_was_written_is_read(hundredths: int) -> None:
 VECTORS = st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=40)
 
 
-@settings(deadline=None)  # numpy's first formatting is slow
 @given(VECTORS, st.sampled_from(["array", "list", "repr"]))
 def test_every_way_numpy_writes_a_vector_is_read(values: list[float], way: str) -> None:
     array = np.array(values)

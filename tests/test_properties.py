@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from carbontracker import _core
 
 if TYPE_CHECKING:
     from random import Random
-
-settings.register_profile("default", deadline=None, max_examples=100)
-settings.register_profile("ci", deadline=None, max_examples=500)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 MS = 1_000_000
 T, ENERGY, SPAN, UNSURE, TICK, FLAGS = range(6)  # of a drained sample

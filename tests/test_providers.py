@@ -789,7 +789,7 @@ class Canned:
 
 
 @every_case
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_an_answer_that_is_wrong_in_one_spot_gives_figures_or_a_reason(
     case: Case, data: st.DataObject

@@ -36,7 +36,7 @@ from tests.support.programs import (
 from tests.support.records import GRAMS, PUE, Made
 
 OLD = Path(__file__).parent / "data" / "records"
-SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def lose(path: Path, size: int) -> Path:
@@ -418,7 +418,6 @@ def test_views_of_totals_read_no_more_than_they_need(tmp_path: Path) -> None:
 # ---- energy over time ----------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.01, 100), st.floats(0, 1e5)), min_size=2, max_size=30),
     st.data(),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import build, fakehost, waveforms
@@ -73,7 +73,6 @@ def c_wave(cache: Path) -> ctypes.CDLL:
     return library
 
 
-@settings(deadline=None)
 @given(wave=WAVES, t=TIMES)
 def test_both_languages_draw_the_same_wave(c_wave: ctypes.CDLL, wave: Wave, t: float) -> None:
     text = str(wave).encode()
@@ -86,7 +85,6 @@ def test_text_form_keeps_every_bit(wave: Wave) -> None:
     assert waveforms.parse(str(wave)) == wave
 
 
-@settings(deadline=None)
 @given(wave=WAVES, start=st.floats(0, 300), length=st.floats(0.01, 10))
 def test_energy_is_the_integral_of_power(wave: Wave, start: float, length: float) -> None:
     length = min(length, 4 * getattr(wave, "period_s", getattr(wave, "dwell_s", math.inf)))
