@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,10 @@ def test_it_samples_by_itself(tmp_path: Path) -> None:
         done = top(*asked, variables=machine.environment)
     assert (done.returncode, done.stderr) == (0, "")
     views = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [round(view["seconds"]) for view in views] == [1, 2, 3]
+    at_s = [view["seconds"] for view in views]
+    # A busy machine draws later, and once less, but never sooner.
+    assert len(at_s) in {2, 3}
+    assert all(second >= first + 0.5 for first, second in pairwise([0.0, *at_s]))
     for view in views:
         seconds, devices, total = view["seconds"], view["devices"], view["total"]
         for name, watts in (("gpu:0", 250.0), ("cpu:0", 100.0)):
@@ -78,7 +82,7 @@ def test_a_table_without_a_terminal_is_plain_text(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     heading, head, *rows = done.stdout.splitlines()
-    assert heading == "carbontracker: this machine, 0:00:01"
+    assert re.fullmatch(r"carbontracker: this machine, 0:00:\d\d", heading)
     assert head.split() == ["device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality"]
     assert [row.split()[0] for row in rows[:3]] == ["gpu:0", "cpu:0", "total"]
     assert rows[0].endswith("NVIDIA A100-SXM4-80GB")
@@ -227,11 +231,15 @@ def test_it_attaches_to_a_run_that_goes_on(training: subprocess.Popen[str]) -> N
     assert view["what"] == f"{run_id} training, running"
     assert view["forecast"]["epochs_done"] == 2
     assert view["forecast"]["epochs_planned"] == 10
-    assert view["forecast"]["seconds"] == pytest.approx(10 * 0.3, rel=0.5)
-    assert view["forecast"]["seconds_left"] == pytest.approx(8 * 0.3, rel=0.5)
+    directory = Path(os.environ["CARBONTRACKER_DIR"])
+    events = [json.loads(line) for line in _text(directory).splitlines()]
+    done_s = [event["seconds"] for event in events if event["event"] == "epoch"]
+    predicted_s = next(e["seconds"] for e in events if e["event"] == "prediction")
+    assert view["forecast"]["seconds"] == pytest.approx(predicted_s)
+    assert 0 < view["forecast"]["seconds_left"] < predicted_s
     assert view["devices"]["gpu:0"]["watts"] == pytest.approx(GPU_WATTS, rel=0.05)
     assert view["devices"]["cpu:0"]["watts"] == pytest.approx(CPU_WATTS, rel=0.05)
-    assert view["total"]["joules"] == pytest.approx(2 * 0.3 * WATTS, rel=0.5)
+    assert view["total"]["joules"] >= 0.95 * sum(done_s) * WATTS
     assert view["notes"][0].startswith("joules and grams as recorded 0:00:0")
     assert training.stdin is not None
     with subprocess.Popen([*TOP, run_id, "--interval", "0.1"], stdout=subprocess.PIPE) as attached:
