@@ -1,13 +1,16 @@
 // RAPL through model-specific registers: units of every model, and devices that are sparse files.
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "check.hpp"
 #include "rapl.hpp"
 #include "sources/rapl/topology.hpp"
 #include "sources/rapl/units.hpp"
+#include "waiting.hpp"
 
 using namespace carbontracker;
 using namespace rapl_test;
@@ -141,7 +144,7 @@ TEST(intel_packages_and_their_parts_are_found) {
     CHECK(find(found, "platform:0")->domain == "rapl/psys");
     CHECK(find(found, "cpu:0")->group != find(found, "cpu:1")->group);
     CHECK(find(found, "cpu:0")->modulus == std::uint64_t{1} << 32);
-    CHECK(find(found, "cpu:1")->detail == "msr cpu/2/msr");
+    CHECK(find(found, "cpu:1")->detail.starts_with("msr cpu/2/msr"));
     CHECK(found.missing.empty()); // R8: what a processor lacks is no error
     Run run(*found.source);
     run.read(1.0);
@@ -186,6 +189,46 @@ TEST(amd_packages_are_read_once_and_one_core_is_said_to_be_one) {
     machine.set(0, kAmdPackage, 1000 + (200 << 16));
     run.read(2.0);
     CHECK(run.joules("cpu:0") == 200.0);
+}
+
+// R19: dies and packages whose registers always show the same.
+TEST(sets_of_registers_that_are_one_are_read_once) {
+    struct Expected {
+        std::vector<std::pair<int, int>> cpus;
+        unsigned mirrored; // CPUs from 0 on that show one counter
+        std::size_t channels;
+    };
+    const Expected table[] = {
+        {{{0, 0}, {0, 1}}, 2, 1}, // dies of a package
+        {{{0, 0}, {1, 0}}, 2, 1}, // packages
+        {{{0, 0}, {0, 1}}, 1, 2},
+        {{{0, 0}, {0, 1}, {1, 0}}, 2, 2},
+    };
+    for (const Expected& expected : table) {
+        const MsrMachine machine(expected.cpus);
+        machine.set_all(kUnit, kCoarseUnit);
+        machine.set_all(kDram, 0);
+        const auto show = [&](std::uint64_t tick) {
+            for (unsigned cpu = 0; cpu < expected.cpus.size(); ++cpu) {
+                const std::uint64_t offset = cpu < expected.mirrored ? 0 : 500 * cpu;
+                machine.set(cpu, kPackage, 10'000 + 1'001 * tick + offset);
+            }
+        };
+        show(0);
+        std::atomic<bool> stopping{false};
+        std::thread writer([&] {
+            for (std::uint64_t tick = 1; !stopping; ++tick) {
+                show(tick);
+                sleep_ns(1'000'000);
+            }
+        });
+        const Found found = machine.probe();
+        stopping = true;
+        writer.join();
+        CHECK(channel_count(found) == expected.channels);
+        if (!CHECK(find(found, "cpu:0") != nullptr || expected.mirrored == 1)) return;
+        if (expected.mirrored > 1) CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
+    }
 }
 
 // R21

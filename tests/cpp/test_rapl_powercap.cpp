@@ -186,7 +186,7 @@ TEST(a_hidden_range_is_that_of_a_zone_in_the_same_unit) {
     CHECK(find(found, "cpu:0")->modulus == 65532610988);
     CHECK(find(found, "core:0")->modulus == 65532610988);
     CHECK(contains(find(found, "cpu:0")->detail, "that of intel-rapl:1 is assumed"));
-    CHECK(find(found, "cpu:1")->detail == "powercap intel-rapl:1");
+    CHECK(!contains(find(found, "cpu:1")->detail, "is assumed"));
     CHECK(find(found, "dram:0")->modulus == 65712999614); // no other memory: the model's
 }
 

@@ -3,17 +3,16 @@
 // Interface and traps: Linux Documentation/power/powercap, drivers/powercap/intel_rapl_common.c.
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <map>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
+#include "rapl/identity.hpp"
 #include "rapl/naming.hpp"
 #include "rapl/topology.hpp"
 #include "rapl/units.hpp"
@@ -34,7 +33,8 @@ constexpr std::string_view kMend =
 struct Zone {
     std::string directory; // "intel-rapl:0:1"
     fs::path path;
-    std::string name; // "package-0", "dram", "psys"
+    std::string name;   // "package-0", "dram", "psys"
+    std::string parent; // the directory's name; empty at the top, and where there is none
     std::string parent_name;
     bool mmio = false;
 };
@@ -46,8 +46,7 @@ bool is_zone_directory(std::string_view directory) {
     return control == "intel-rapl" || control == "intel-rapl-mmio";
 }
 
-void add_zone(const fs::path& path, const std::string& parent_name,
-              std::map<std::string, Zone>& zones) {
+void add_zone(const fs::path& path, std::map<std::string, Zone>& zones) {
     const std::string directory = path.filename();
     if (!is_zone_directory(directory)) return;
     const auto name = read_text(path / "name");
@@ -57,36 +56,31 @@ void add_zone(const fs::path& path, const std::string& parent_name,
     zone.path = path;
     zone.name = *name;
     zone.mmio = directory.starts_with("intel-rapl-mmio");
-    if (!parent_name.empty()) zone.parent_name = parent_name;
     std::error_code ignored; // a zone may vanish while we look; what is left is what there is
     for (const auto& entry : fs::directory_iterator(path, ignored)) {
         if (entry.path().filename().string().starts_with(directory + ":")) {
-            add_zone(entry.path(), *name, zones);
+            add_zone(entry.path(), zones);
         }
     }
 }
 
 // Children appear both inside their parent and beside it in the class directory: keyed by the
-// directory's name each is taken once. A child seen only beside gets its parent by number.
+// directory's name each is taken once. Its parent follows from the numbers in that name.
 std::vector<Zone> find_zones(const fs::path& root) {
     std::map<std::string, Zone> zones;
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(root, ignored)) {
-        add_zone(entry.path(), "", zones);
+        add_zone(entry.path(), zones);
     }
     std::vector<Zone> result;
     for (auto& [directory, zone] : zones) {
-        const std::size_t first = directory.find(':');
-        const std::size_t last = directory.rfind(':');
-        if (zone.parent_name.empty() && last != first) {
-            const auto parent = zones.find(directory.substr(0, last));
-            if (parent != zones.end()) zone.parent_name = parent->second.name;
+        const auto parent = zones.find(directory.substr(0, directory.rfind(':')));
+        if (parent != zones.end()) {
+            zone.parent = parent->first;
+            zone.parent_name = parent->second.name;
         }
         result.push_back(zone);
     }
-    // The MSR or TPMI interface owns its domain; the memory-mapped copy of the counter stands by.
-    std::stable_sort(result.begin(), result.end(),
-                     [](const Zone& a, const Zone& b) { return a.mmio < b.mmio; });
     return result;
 }
 
@@ -126,9 +120,9 @@ void find_modulus(const Zone& zone, const std::vector<Zone>& zones,
     }
 }
 
-Channel describe(const Zone& zone, const std::vector<Zone>& zones,
-                 const rapl::Processor& processor) {
-    Channel channel = rapl::describe(zone.name, zone.parent_name, "other:" + zone.directory);
+Channel describe(const Zone& zone, const std::string& name, const std::string& package,
+                 const std::vector<Zone>& zones, const rapl::Processor& processor) {
+    Channel channel = rapl::describe(name, package, "other:" + zone.directory);
     channel.units_per_raw = kMicro;
     channel.detail = "powercap " + zone.directory;
     find_modulus(zone, zones, processor, channel);
@@ -146,10 +140,41 @@ void forget_range(Channel& channel) {
 
 constexpr std::int64_t kCheckNs = 100'000'000;
 
-struct Counter {
-    std::string name; // finds the zone again: its number may change, its name does not
+// Finds a zone again: its number may change, its name does not. Of several that have one name it is
+// the n-th, as long as there are as many.
+struct Place {
+    std::string name;
     std::string parent_name;
     bool mmio = false; // the twin, which is a channel by itself
+    std::size_t nth = 0;
+    std::size_t namesakes = 0;
+};
+
+bool has_name(const Zone& zone, const Place& place) {
+    return zone.name == place.name && zone.parent_name == place.parent_name &&
+           zone.mmio == place.mmio;
+}
+
+Place place_of(const Zone& zone, const std::vector<Zone>& zones) {
+    Place place{zone.name, zone.parent_name, zone.mmio};
+    for (const Zone& other : zones) {
+        if (!has_name(other, place)) continue;
+        if (other.directory == zone.directory) place.nth = place.namesakes;
+        ++place.namesakes;
+    }
+    return place;
+}
+
+const Zone* find_zone(const Place& place, const std::vector<Zone>& zones) {
+    std::vector<const Zone*> found;
+    for (const Zone& zone : zones) {
+        if (has_name(zone, place)) found.push_back(&zone);
+    }
+    return found.size() == place.namesakes ? found[place.nth] : nullptr;
+}
+
+struct Counter {
+    Place place;
     File file;
     std::uint64_t raw = 0;       // the newest value
     std::int64_t checked_ns = 0; // when it was last made sure that the file is still there
@@ -176,16 +201,13 @@ public:
     bool reopen(std::size_t group) noexcept override {
         Counter& counter = counters_[group];
         try {
-            for (const Zone& zone : find_zones(root_)) {
-                if (zone.name != counter.name || zone.parent_name != counter.parent_name ||
-                    zone.mmio != counter.mmio) {
-                    continue;
-                }
-                File file(zone.path / "energy_uj");
-                if (file.error() != 0) return false;
-                counter.file = std::move(file);
-                return true;
-            }
+            const std::vector<Zone> zones = find_zones(root_);
+            const Zone* zone = find_zone(counter.place, zones);
+            if (zone == nullptr) return false;
+            File file(zone->path / "energy_uj");
+            if (file.error() != 0) return false;
+            counter.file = std::move(file);
+            return true;
         } catch (const std::exception&) {
             return false; // out of memory, or the tree changed while it was walked: later again
         }
@@ -249,58 +271,153 @@ Found nothing_there(const fs::path& root) {
               "CARBONTRACKER_ROOT=/host; otherwise: sudo modprobe intel_rapl_msr"}}};
 }
 
-// A counter that a virtual machine or an absent domain shows is 0 and stays so.
-bool is_alive(const File& file, std::uint64_t value) {
-    const std::int64_t deadline_ns = now_ns() + rapl::kSettleNs;
-    int failure = 0;
-    while (value == 0 && now_ns() < deadline_ns) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        value = file.number(failure).value_or(0);
+// Zones that show the counter of a channel once more.
+struct Repeats {
+    std::string name;
+    std::vector<std::string> directories;
+    bool undecided = false;
+
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const std::string& one : directories) text += (text.empty() ? "" : ", ") + one;
+        text += (directories.size() == 1 ? " repeats " : " repeat ") + name + ": not added";
+        if (undecided) text += rapl::taken_for_one();
+        return text;
     }
-    return value != 0;
-}
+};
 
 class Probing {
 public:
-    explicit Probing(const Host& host)
-        : processor_(rapl::read_processor(host.root)),
-          source_(std::make_unique<Powercap>(host.root / kClass)) {}
-
-    void take(const Zone& zone, const std::vector<Zone>& zones) {
-        Channel channel = describe(zone, zones, processor_);
-        const bool is_twin = owned_.contains(channel.domain);
-        if (is_twin && (!zone.mmio || channel.superset || !channel.part_of.empty())) {
-            found_.missing.push_back({"powercap", channel.id,
-                                      zone.directory + " repeats " + channel.name + ": not added",
-                                      ""});
-            return;
+    Probing(const Host& host, std::vector<Zone> zones)
+        : processor_(rapl::read_processor(host.root)), zones_(std::move(zones)),
+          source_(std::make_unique<Powercap>(host.root / kClass)) {
+        for (const rapl::Socket& socket : rapl::read_sockets(host.root, false)) {
+            packages_.push_back(socket.name);
         }
-        File file(zone.path / "energy_uj");
-        int failure = file.error();
-        const auto value = failure == 0 ? file.number(failure) : std::nullopt;
-        if (!value) {
-            found_.missing.push_back(unreadable(channel, zone, failure));
-            return;
-        }
-        if (!is_alive(file, *value)) {
-            found_.missing.push_back(rapl::stays_at_zero("powercap", channel));
-            return;
-        }
-        if (channel.modulus <= *value) forget_range(channel);
-        owned_.insert(channel.domain);
-        source_->add(std::move(channel),
-                     {zone.name, zone.parent_name, zone.mmio, std::move(file), 0, 0});
+        for (const Zone& zone : zones_) open(zone);
+        rapl::look(shown_, [&](std::size_t i) {
+            int failure = 0;
+            return files_[i].number(failure);
+        });
     }
 
+    /// Packages come before what they contain. The MSR or TPMI interface owns its domains; the
+    /// memory-mapped copy of a counter stands by.
     Found finish() {
+        for (const bool mmio : {false, true}) {
+            for (const bool top : {true, false}) take_level(mmio, top);
+        }
+        for (const auto& [id, repeats] : repeats_) {
+            found_.missing.push_back({"powercap", id, repeats.text(), ""});
+        }
         if (!source_->channels().empty()) found_.source = std::move(source_);
         return std::move(found_);
     }
 
 private:
+    void open(const Zone& zone) {
+        const Channel channel = describe_zone(zone, zone.name);
+        File file(zone.path / "energy_uj");
+        int failure = file.error();
+        if (failure != 0 || !file.number(failure)) {
+            found_.missing.push_back(unreadable(channel, zone, failure));
+            return;
+        }
+        // Which zone a memory-mapped one repeats is told by its name.
+        shown_.push_back({zone.name, channel.kind + (zone.mmio ? " mmio" : "")});
+        readable_.push_back(&zone);
+        files_.push_back(std::move(file));
+    }
+
+    // The name by which the zone around this one is known, empty at the top.
+    [[nodiscard]] std::string package_of(const Zone& zone) const {
+        const auto known = names_.find(zone.parent);
+        return known == names_.end() ? zone.parent_name : known->second;
+    }
+
+    [[nodiscard]] Channel describe_zone(const Zone& zone, const std::string& name) const {
+        return describe(zone, name, package_of(zone), zones_, processor_);
+    }
+
+    void take_level(bool mmio, bool top) {
+        std::vector<std::size_t> members;
+        std::vector<rapl::Shown> shown;
+        for (std::size_t i = 0; i < readable_.size(); ++i) {
+            const Zone& zone = *readable_[i];
+            if (zone.mmio != mmio || zone.parent.empty() != top) continue;
+            const Channel channel = describe_zone(zone, zone.name);
+            if (!shown_[i].is_alive()) {
+                found_.missing.push_back(rapl::stays_at_zero("powercap", channel));
+            } else if (repeated_.contains(zone.parent) && !channel.part_of.empty()) {
+                note_repeat(channel, zone, false); // a part is never added
+            } else {
+                members.push_back(i);
+                shown.push_back(shown_[i]);
+                if (!top) shown.back().name = channel.name;
+            }
+        }
+        const auto identities = rapl::identify(shown, processor_.vendor, packages_);
+        for (std::size_t n = 0; n < members.size(); ++n) {
+            const rapl::Identity& identity = identities[n];
+            const Zone& zone = *readable_[members[n]];
+            const Zone& first = *readable_[members[identity.first]];
+            const std::string& name = identities[identity.first].name;
+            if (top) names_[zone.directory] = name;
+            Channel channel = describe_zone(zone, top ? name : zone.name);
+            if (!top) number(channel, name);
+            if (&first != &zone) {
+                repeated_.insert(zone.directory);
+                note_repeat(channel, zone, identity.undecided.has_value());
+                continue;
+            }
+            if (identity.undecided) {
+                const std::size_t other = members[*identity.undecided];
+                channel.detail += rapl::taken_for_two(readable_[other]->directory);
+            }
+            add(std::move(channel), members[n]);
+        }
+    }
+
+    // Of several counters that have one name within a package, the later ones have a number.
+    static void number(Channel& channel, const std::string& name) {
+        const std::string suffix = name.substr(channel.name.size());
+        channel.id += suffix;
+        channel.domain += suffix;
+    }
+
+    void note_repeat(const Channel& channel, const Zone& zone, bool undecided) {
+        Repeats& repeats = repeats_[channel.id];
+        repeats.name = channel.name;
+        repeats.directories.push_back(zone.directory);
+        repeats.undecided = repeats.undecided || undecided;
+    }
+
+    void add(Channel channel, std::size_t index) {
+        const Zone& zone = *readable_[index];
+        const bool is_twin = !owned_.insert(channel.domain).second;
+        if (is_twin && (channel.superset || !channel.part_of.empty())) {
+            note_repeat(channel, zone, false);
+            return;
+        }
+        const std::vector<std::uint64_t>& values = shown_[index].values;
+        if (channel.modulus <= *std::max_element(values.begin(), values.end())) {
+            forget_range(channel);
+        }
+        source_->add(std::move(channel), {place_of(zone, zones_), std::move(files_[index]), 0, 0});
+    }
+
     const rapl::Processor processor_;
+    const std::vector<Zone> zones_;
+    std::vector<std::string> packages_; // as the topology has them
     std::unique_ptr<Powercap> source_;
-    std::set<std::string> owned_; // physical domains that already have a counter
+    // Zones whose counters can be read, with what these showed.
+    std::vector<const Zone*> readable_;
+    std::vector<File> files_;
+    std::vector<rapl::Shown> shown_;
+    std::map<std::string, std::string> names_; // of packages, by their zone's directory
+    std::set<std::string> repeated_;           // directories of zones that show another's counter
+    std::map<std::string, Repeats> repeats_;   // by the id of the channel
+    std::set<std::string> owned_;              // domains that already have a counter
     Found found_;
 };
 
@@ -308,11 +425,9 @@ private:
 
 Found probe_powercap(const Host& host) {
     const fs::path root = host.root / kClass;
-    const std::vector<Zone> zones = find_zones(root);
+    std::vector<Zone> zones = find_zones(root);
     if (zones.empty()) return nothing_there(root);
-    Probing probing(host);
-    for (const Zone& zone : zones) probing.take(zone, zones);
-    return probing.finish();
+    return Probing(host, std::move(zones)).finish();
 }
 
 } // namespace carbontracker

@@ -11,6 +11,7 @@
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
+#include "rapl/identity.hpp"
 #include "rapl/naming.hpp"
 #include "rapl/topology.hpp"
 #include "rapl/units.hpp"
@@ -79,17 +80,17 @@ std::vector<rapl::Socket> sockets_of(const fs::path& root, const rapl::Processor
     return rapl::read_sockets(root, processor.vendor == rapl::Vendor::intel);
 }
 
-Channel describe(const Register& counter, const rapl::Socket& socket, const rapl::Units& units,
+Channel describe(const Register& counter, const std::string& package, const rapl::Units& units,
                  const std::string& device) {
     const std::string name = counter.name;
-    const std::string number = rapl::package_number(socket.name);
+    const std::string number = rapl::package_number(package);
     Channel channel;
     if (name.empty()) {
-        channel = rapl::describe(socket.name, "", "");
+        channel = rapl::describe(package, "", "");
     } else if (name == "psys") {
         channel = rapl::describe(number == "0" ? "psys" : "psys-" + number, "", "");
     } else {
-        channel = rapl::describe(name, socket.name, "");
+        channel = rapl::describe(name, package, "");
     }
     channel.units_per_raw = units.*counter.joules;
     channel.modulus = kModulus;
@@ -98,7 +99,7 @@ Channel describe(const Register& counter, const rapl::Socket& socket, const rapl
 }
 
 struct Package {
-    std::string socket; // by name: its CPU may change
+    std::string socket; // by its name in the topology: its CPU may change
     File file;
     struct Counter {
         std::size_t channel;
@@ -202,45 +203,74 @@ Unavailable unsupported(const std::string& what, const std::string& reason) {
     return {"rapl_msr", what, reason, ""};
 }
 
-// Adds what one package offers to the source, or to what is missing; false where the next will
-// fail for the same cause.
-bool take(const fs::path& root, const rapl::Processor& processor, const rapl::Socket& socket,
-          RaplMsr& source, std::vector<Unavailable>& missing) {
-    Device device = open_any(root, socket);
-    if (device.file.error() != 0) {
-        missing.push_back(unopened(processor, device.name, device.file.error()));
-        return false;
+// A set of counters whose unit can be read.
+struct Opened {
+    rapl::Socket socket;
+    Device device;
+    rapl::Units units;
+};
+
+std::vector<Opened> open_all(const fs::path& root, const rapl::Processor& processor,
+                             std::uint64_t unit_register, const std::vector<rapl::Socket>& sockets,
+                             std::vector<Unavailable>& missing) {
+    std::vector<Opened> opened;
+    for (const rapl::Socket& socket : sockets) {
+        Device device = open_any(root, socket);
+        if (device.file.error() != 0) {
+            missing.push_back(unopened(processor, device.name, device.file.error()));
+            break; // the next fails for the same cause
+        }
+        int failure = 0;
+        const auto unit = device.file.word(unit_register, failure);
+        // A virtual machine answers 0: to believe that would make every count a joule.
+        if (!unit || ((*unit >> 8) & 0x1F) == 0) {
+            missing.push_back(unsupported(socket.name,
+                                          "no RAPL unit in its register: a virtual machine "
+                                          "or a processor without RAPL"));
+            continue;
+        }
+        opened.push_back({socket, std::move(device), decode_units(processor, *unit)});
     }
-    const Map map = registers_of(processor.vendor);
-    int failure = 0;
-    const auto unit = device.file.word(map.unit, failure);
-    // A virtual machine answers 0: to believe that would make every count a joule.
-    if (!unit || ((*unit >> 8) & 0x1F) == 0) {
-        missing.push_back(unsupported(socket.name,
-                                      "no RAPL unit in its register: a virtual machine "
-                                      "or a processor without RAPL"));
-        return true;
-    }
-    const rapl::Units units = decode_units(processor, *unit);
+    return opened;
+}
+
+// Which of them show the same counters, by that of the package.
+std::vector<rapl::Identity> identify(const std::vector<Opened>& opened,
+                                     const rapl::Processor& processor, std::uint64_t number) {
+    std::vector<rapl::Shown> shown;
+    for (const Opened& one : opened) shown.push_back({one.socket.name, "cpu"});
+    const auto read = [&](std::size_t i) -> std::optional<std::uint64_t> {
+        int failure = 0;
+        const auto value = opened[i].device.file.word(number, failure);
+        if (!value) return std::nullopt;
+        return *value & kCounterMask;
+    };
+    rapl::look(shown, read);
+    return rapl::identify(shown, processor.vendor, {});
+}
+
+// Adds what one package offers to the source, or to what is missing.
+void take(Opened opened, const std::string& name, const std::string& doubt, const Map& map,
+          rapl::Vendor vendor, RaplMsr& source, std::vector<Unavailable>& missing) {
     Package package;
-    package.socket = socket.name;
+    package.socket = opened.socket.name;
     std::vector<Channel> channels;
     for (const Register& counter : map.counters) {
-        if (!is_alive(device.file, counter.number)) continue; // a domain it does not have
-        Channel channel = describe(counter, socket, units, device.name);
-        if (channel.kind == "core" && processor.vendor == rapl::Vendor::amd) {
+        if (!is_alive(opened.device.file, counter.number)) continue; // a domain it does not have
+        Channel channel = describe(counter, name, opened.units, opened.device.name);
+        if (channel.kind == "core" && vendor == rapl::Vendor::amd) {
             rapl::label_single_core(channel);
         }
         package.counters.push_back({0, counter.number});
         channels.push_back(std::move(channel));
     }
     if (channels.empty()) {
-        missing.push_back(unsupported(socket.name, "all its RAPL counters stay at 0"));
-        return true;
+        missing.push_back(unsupported(opened.socket.name, "all its RAPL counters stay at 0"));
+        return;
     }
-    package.file = std::move(device.file);
+    channels.front().detail += doubt;
+    package.file = std::move(opened.device.file);
     source.add(std::move(package), std::move(channels));
-    return true;
 }
 
 } // namespace
@@ -259,8 +289,21 @@ Found probe_rapl_msr(const Host& host) {
     }
     Found found;
     auto source = std::make_unique<RaplMsr>(host.root);
-    for (const rapl::Socket& socket : sockets) {
-        if (!take(host.root, processor, socket, *source, found.missing)) break;
+    const Map map = registers_of(processor.vendor);
+    std::vector<Opened> opened = open_all(host.root, processor, map.unit, sockets, found.missing);
+    const auto identities = identify(opened, processor, map.counters.front().number);
+    std::vector<std::string> devices;
+    for (const Opened& one : opened) devices.push_back(one.device.name);
+    for (std::size_t i = 0; i < opened.size(); ++i) {
+        const auto& [first, name, undecided] = identities[i];
+        if (first != i) {
+            found.missing.push_back(unsupported(
+                identities[first].name, devices[i] + " repeats " + devices[first] + ": not added" +
+                                            (undecided ? rapl::taken_for_one() : "")));
+            continue;
+        }
+        const std::string doubt = undecided ? rapl::taken_for_two(devices[*undecided]) : "";
+        take(std::move(opened[i]), name, doubt, map, processor.vendor, *source, found.missing);
     }
     if (!source->channels().empty()) found.source = std::move(source);
     return found;
