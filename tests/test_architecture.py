@@ -27,6 +27,8 @@ PACKAGE = "carbontracker"
 # ---- what is allowed -----------------------------------------------------------------------
 
 BROAD_HANDLERS = {
+    "carbontracker.guard:optional": "the one guard: a part fails, and the program goes on",
+    "carbontracker.guard:_Log.log": "what cannot be said must not end a program",
     "carbontracker.followers:_Told._guarded": "the edge to loggers, which are users' programs",
     "carbontracker.followers:_made": "telemetry may fail; the training goes on",
     "carbontracker.budget:_tell": "the edge to on_budget, a function of the user's own",
@@ -41,12 +43,14 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 KNOWS = {
     "carbontracker.advising.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
+    "carbontracker.guard": (),
+    "carbontracker.environment": (),
     "carbontracker.ahead.prediction": (
         "carbontracker.ahead.prediction",
         "carbontracker.ahead.predict",
     ),
     "carbontracker.place": (
-        *("carbontracker.place", "carbontracker.data"),
+        *("carbontracker.place", "carbontracker.data", "carbontracker.guard"),
         *("carbontracker.intensity.cache", "carbontracker.intensity.choice"),
     ),
     "carbontracker.traces.attribution": ("carbontracker.constants",),
@@ -54,6 +58,8 @@ KNOWS = {
         "carbontracker.intensity",
         "carbontracker.data",
         "carbontracker.constants",
+        "carbontracker.guard",
+        "carbontracker.environment",
     ),
 }
 # Arrays in, numbers out: no clock either.

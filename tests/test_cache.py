@@ -205,7 +205,9 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_directory() == tmp_path / "here"
     monkeypatch.delenv("CARBONTRACKER_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_directory().parent == tmp_path
+    folder = cache_directory()
+    assert folder is not None
+    assert folder.parent == tmp_path
 
 
 PROCESS = """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.exceptions import BudgetExceeded
+from carbontracker.guard import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from carbontracker.run import Run
 
     OnBudget = str | Callable[[BudgetExceeded], object]
-
-logger = logging.getLogger("carbontracker")
 
 BASES = ("measured", "predicted")
 ACTIONS = ("warn", "raise")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from carbontracker.data import rows
+from carbontracker.data import TableError, rows
 
 _SHOWN = {
     "car_km_eu_new_": "km travelled by car",
@@ -32,8 +32,14 @@ class Equivalent:
 
 
 def equivalents(gco2eq: float, kwh: float) -> list[Equivalent]:
-    """Return the usual comparisons for ``gco2eq`` grams of CO2eq or ``kwh`` of electricity."""
-    return [_compare(_newest(start), gco2eq, kwh, name) for start, name in _SHOWN.items()]
+    """Return the usual comparisons for ``gco2eq`` grams of CO2eq or ``kwh`` of electricity.
+
+    Without the package's table there is none.
+    """
+    try:
+        return [_compare(_newest(start), gco2eq, kwh, name) for start, name in _SHOWN.items()]
+    except TableError:
+        return []
 
 
 def equivalent(key: str, gco2eq: float, kwh: float) -> Equivalent:

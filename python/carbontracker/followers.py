@@ -8,11 +8,12 @@ that one that is slow, hangs, fails or exits neither holds up nor ends the train
 from __future__ import annotations
 
 import functools
-import logging
 import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+
+from carbontracker.guard import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     _Event = tuple[str, tuple[Any, ...], dict[str, Any]]
     """Name of a method, what it is told, and what was captured."""
-
-logger = logging.getLogger("carbontracker")
 
 MAX_PENDING = 64
 """Events that a follower may lag behind before it is dropped."""

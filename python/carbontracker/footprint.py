@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.equivalents import Equivalent, equivalents
-from carbontracker.intensity import KINDS, Intensity
+from carbontracker.intensity import KINDS, MISSING, Intensity
 from carbontracker.intensity.series import shares
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def together(slots: Iterable[Slot]) -> list[Slot]:
 def _mean(parts: Sequence[tuple[float, Intensity]]) -> Intensity:
     """Return the energy-weighted mean figure, or the one figure if there is only one."""
     used = list(dict.fromkeys(intensity for _, intensity in parts))
-    if len({(intensity.scope, intensity.signal) for intensity in used}) > 1:
+    if len({(one.scope, one.signal) for one in used if one.kind != MISSING}) > 1:
         raise ValueError("carbon intensities of different scope or signal cannot be added up")
     if len(used) == 1:
         return used[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import time
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from carbontracker.guard import logger
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Mark, Session, Span, acquire, check_pace
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from carbontracker.window import Energy
 
     Power = tuple[Int64s, Floats]
-
-logger = logging.getLogger("carbontracker")
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 

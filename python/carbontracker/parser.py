@@ -6,13 +6,13 @@ was measured, devices lost from vectors and names cut at a dot. See ``docs/old-l
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
+from carbontracker.guard import logger
 from carbontracker.records import oldtext
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Directory = str | os.PathLike[str]
     Consumption = dict[str, Any]
-
-logger = logging.getLogger("carbontracker")
 
 STANDARD = "carbontracker.log"
 OUTPUT = "carbontracker_output.log"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -10,14 +9,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from carbontracker.constants import PUE_2023
+from carbontracker.data import TableError
 from carbontracker.footprint import Footprint, Slot, footprint_of_slots
-from carbontracker.intensity import IntensityUnavailable, provider
+from carbontracker.guard import INTENSITY, LOCATION, logger, optional
+from carbontracker.intensity import IntensityUnavailable, provider, unknown
 from carbontracker.intensity.choice import AUTO, OFFLINE, choose, foreseen, offline, wished
 from carbontracker.intensity.constant import Constant
 from carbontracker.intensity.live import Live
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.place import cloud
-from carbontracker.place.location import Place, locate
+from carbontracker.place.location import Place, locate, unlocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from carbontracker.intensity.choice import Wanted
 
     EnergyBetween = Callable[[datetime, datetime], float]
-
-logger = logging.getLogger("carbontracker")
 
 PUE_SOURCE = "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
 """Of the world average, in upstream's words."""
@@ -54,13 +53,18 @@ class Pricing:
 
         The times may be to come: then these are the forecast's, beyond its horizon the same hours
         of its last day. A provider that has none is replaced by the table, which says so in the
-        figure's note.
+        figure's note; without a table the figure is missing.
         """
+        zone = self.place.zone
         try:
-            return self.provider.between(self.place.zone, start, end)
+            return self.provider.between(zone, start, end)
         except IntensityUnavailable as error:
-            (figure,) = provider("table").between(self.place.zone, start, end)
-            return [replace(figure, note=f"{error.reason}: {STAND_IN}")]
+            why = error.reason
+        try:
+            (figure,) = provider("table").between(zone, start, end)
+        except IntensityUnavailable as error:
+            return [unknown(zone, error.reason)]
+        return [replace(figure, note=f"{why}: {STAND_IN}")]
 
     def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
         """Return the forecast for ``start`` to ``end`` as its provider has it; asks and waits.
@@ -190,12 +194,25 @@ def make_pricing(
         UnknownLocation: the location argument names no place; the message has the nearest.
         ValueError: a PUE or intensity argument that cannot be.
     """
-    place = locate(location, os.environ)
+    place = optional(LOCATION, lambda: _place(location), unlocated, errors_of_the_user=ValueError)
+    value, how = _pue(pue, place)
+    wanted, chosen, adviser = optional(
+        INTENSITY,
+        lambda: wished(intensity, place, api_keys or {}),
+        lambda _: (intensity, provider("table"), None),
+        errors_of_the_user=ValueError,
+    )
+    return Pricing(place, chosen, value, how, wanted, dict(api_keys or {}), adviser)
+
+
+def _place(location: str | None) -> Place:
+    try:
+        place = locate(location, os.environ)
+    except TableError as error:
+        return unlocated(str(error))
     if not place.known and not place.guess:
         logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
-    value, how = _pue(pue, place)
-    wanted, chosen, adviser = wished(intensity, place, api_keys or {})
-    return Pricing(place, chosen, value, how, wanted, dict(api_keys or {}), adviser)
+    return place
 
 
 def _pue(argument: float | None, place: Place) -> tuple[float, str]:

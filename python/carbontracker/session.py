@@ -7,10 +7,10 @@ last of them is done, or at interpreter exit.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from carbontracker import _core
 from carbontracker._core import Mark, Span
+from carbontracker.environment import enabled
+from carbontracker.guard import MEASURING, logger, optional
 from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
     Floats = NDArray[np.float64]
-
-logger = logging.getLogger("carbontracker")
 
 __all__ = [
     "Config",
@@ -46,8 +46,9 @@ HIGHEST_RATE_HZ = 1e4
 LOWEST_RATE_HZ = 0.5
 """As the core has it: a power sensor read more rarely would leave gaps."""
 
+FORKED = "the process that this one was forked from measures this machine"
+
 _LOOK_AGAIN_S = 0.002
-_NO = ("0", "no", "false", "off")
 
 
 def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str, float]:
@@ -131,7 +132,7 @@ class Config:
             "perf_library": environ.get("CARBONTRACKER_PERF") or "",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
-            "edge_reads": environ.get("CARBONTRACKER_EDGE_READS", "").lower() not in _NO,
+            "edge_reads": enabled("CARBONTRACKER_EDGE_READS", default=True),
             **_numbers("rate_hz", "CARBONTRACKER_RATE_HZ", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
             **_numbers("budget", "CARBONTRACKER_BUDGET", 0.0, 1.0),
         }
@@ -182,9 +183,11 @@ class Session:
     and every energy is missing.
     """
 
-    def __init__(self, config: Config, core: _core.Session | None) -> None:
+    def __init__(self, config: Config, core: _core.Session | None, reason: str = "") -> None:
         self.config = config
         self.core = core
+        self.reason = reason
+        """Why there is no core; empty if there is one."""
         self.entries = core.entries if core else []
         self.channels = tuple(
             ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in self.entries
@@ -318,16 +321,27 @@ _shared = _Shared()
 def acquire(config: Config) -> Session:
     """Return the process's session for ``config``, started; give it back with ``release``.
 
-    Raises:
-        ValueError: a simulated device's waveform cannot be read.
+    Where sampling cannot begin, one line says why, and every energy of the session is missing.
     """
     with _shared.lock:
         session = _shared.find(config)
         if session is None:
-            session = Session(config, None) if _shared.inert else Session.probe(config)
-            session.start()
+            session = optional(
+                MEASURING,
+                lambda: Session(config, None, FORKED) if _shared.inert else _started(config),
+                lambda why: Session(config, None, why),
+            )
         _shared.users[session] = _shared.users.get(session, 0) + 1
         return session
+
+
+def _started(config: Config) -> Session:
+    session = Session.probe(config)
+    with ExitStack() as undo:
+        undo.callback(session.close)  # some of the threads may run
+        session.start()
+        undo.pop_all()
+    return session
 
 
 def release(session: Session) -> None:

@@ -5,16 +5,15 @@ One thread that nobody waits for; what has not arrived is not there.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from carbontracker.advising.advice import IntensityCurve, Start, best_start
 from carbontracker.advising.elsewhere import Option, here, options
+from carbontracker.guard import LOCATION, logger, nothing, optional, start_thread
 from carbontracker.intensity import IntensityUnavailable
 from carbontracker.intensity.choice import offline
 from carbontracker.place.whereabouts import (
@@ -25,12 +24,11 @@ from carbontracker.place.whereabouts import (
 )
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
     from carbontracker.intensity import Intensity
     from carbontracker.pricing import Pricing
-
-logger = logging.getLogger("carbontracker")
 
 HORIZON = timedelta(hours=48)
 """How far ahead is looked: what the longest keyless forecast gives."""
@@ -104,9 +102,8 @@ class Aside:
         self._keys = dict(api_keys or {})
         self._found: Pricing | None = None
         if self._asks and not pricing.place.known and not looks_like_cloud(self._environ):
-            place = kept_place(self._environ)
-            self._asks = place is None
-            self._found = None if place is None else pricing.at(place, self._keys)
+            self._found = optional(LOCATION, lambda: self._kept(pricing), nothing)
+            self._asks = self._found is None
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
 
@@ -118,10 +115,7 @@ class Aside:
         """
         wanted = self._asks or (self._advise and not offline(self._environ))
         if wanted and self._thread is None:
-            self._thread = threading.Thread(
-                target=self._find_out, args=(pricing,), name="carbontracker-aside", daemon=True
-            )
-            self._thread.start()
+            self._thread = start_thread(LOCATION, self._find_out, "carbontracker-aside", pricing)
 
     def wait(self, seconds: float) -> None:
         """Wait for the answers for at most so long; for commands that people wait for."""
@@ -159,6 +153,11 @@ class Aside:
         region = options(same_cloud)[0]
         saves = region.saves(ours) if ours is not None else float("nan")
         return Advice(now, start, start_saves, region, saves)
+
+    def _kept(self, pricing: Pricing) -> Pricing | None:
+        """Return the pricing for the place of the last look-up, if that is still good."""
+        place = kept_place(self._environ)
+        return None if place is None else pricing.at(place, self._keys)
 
     def _find_out(self, pricing: Pricing) -> None:
         place = look_around(pricing.place, self._environ) if self._asks else None

@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from carbontracker.data import TableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,6 +43,8 @@ def minding_output(command: Callable[[], int]) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except TableError:
+        return NOTHING_KNOWN  # it has been said which table is missing
     except BrokenPipeError:
         _drop_output()
         return 0

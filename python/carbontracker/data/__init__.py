@@ -1,14 +1,66 @@
-"""The offline tables, read when first asked for and kept for the life of the process."""
+"""The offline tables, read when first asked for and kept for the life of the process.
+
+A table may be missing from a frozen program, or damaged. One warning names the first such table;
+what depends on it is then unknown, and the rest goes on.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from carbontracker.guard import logger, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WORLD = "WORLD"
 """The zone of the world average, the last and always marked resort."""
+UNLOCATED = "UNLOCATED"
+"""The zone of a place that cannot be told, because a table is damaged. It has no figure."""
 
 
-@cache
+class Table(NamedTuple):
+    """What a whole table has, so that a damaged one is recognised."""
+
+    rows: int
+    """At least so many."""
+    columns: str
+    """The first line."""
+
+
+TABLES = {
+    "cloud_regions": Table(
+        260,
+        "provider,region,name,zone,grid_zone,gco2eq_per_kwh,scope,year,pue,pue_year,evidence,"
+        "source,licence",
+    ),
+    "cpu_tdp": Table(5201, "match_key,tdp_watts,cores,evidence,model,launch_year,source"),
+    "equivalents": Table(52, "key,name,unit,gco2eq_per_unit,kwh_per_unit,year,source,evidence"),
+    "fuel_factors": Table(27, "fuel,lifecycle_gco2eq_per_kwh,direct_gco2_per_kwh,source,evidence"),
+    "gpu_tdp": Table(
+        226,
+        "match_key,tdp_watts,idle_watts,fp32_tflops,fp16_tflops,memory_gb,evidence,model,vendor,"
+        "device_names,aliases,launch_year,source",
+    ),
+    "grid_intensity": Table(376, "zone,name,year,gco2eq_per_kwh,scope,source,licence"),
+    "pue": Table(85, "scope,year,value,source,evidence"),
+    "sources": Table(26, "id,source,licence"),
+    "timezone_zones": Table(499, "timezone,country,zone,basis"),
+    "zone_aliases": Table(190, "alias,zone,kind"),
+}
+NUMERIC = {
+    *("gco2eq_per_kwh", "lifecycle_gco2eq_per_kwh", "direct_gco2_per_kwh", "gco2eq_per_unit"),
+    *("kwh_per_unit", "pue", "value", "tdp_watts", "idle_watts", "fp32_tflops", "fp16_tflops"),
+    *("memory_gb", "cores", "year", "pue_year", "launch_year"),
+}
+"""Columns whose cells are numbers, or empty."""
+
+
+class TableError(RuntimeError):
+    """A table of the package is missing or damaged; one warning has named the first of them."""
+
+
 def rows(table: str) -> tuple[dict[str, str], ...]:
     """Return the rows of ``<table>.csv`` beside this file, every cell as text.
 
@@ -16,11 +68,56 @@ def rows(table: str) -> tuple[dict[str, str], ...]:
     from a zero. The rows are shared between callers: read them, do not change them.
 
     Raises:
-        FileNotFoundError: there is no such table.
+        TableError: the table is missing or damaged.
+        KeyError: there is no table of this name.
     """
+    found = _rows_or_error(table, TABLES[table])
+    if isinstance(found, TableError):
+        raise found
+    return found
+
+
+@cache
+def _rows_or_error(table: str, whole: Table) -> tuple[dict[str, str], ...] | TableError:
     import csv
+    import io
     import os
 
     path = os.path.join(os.path.dirname(__file__), f"{table}.csv")
-    with open(path, encoding="utf-8", newline="") as file:
-        return tuple(csv.DictReader(file))
+    try:
+        text = _content(path).decode("utf-8")
+        first, *others = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if ",".join(first) != whole.columns or len(others) < whole.rows:
+            raise ValueError("it is not complete")
+        numeric = [index for index, column in enumerate(first) if column in NUMERIC]
+        for cells in others:
+            for index in numeric:
+                float(cells[index] or 0)
+        return tuple(dict(zip(first, cells, strict=True)) for cells in others)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        damage = TableError(f"the table {path} cannot be read: {reason(error)}")
+    _warn_once(str(damage))
+    return damage
+
+
+def _content(path: str) -> bytes:
+    """Return the bytes of a file of the package, which may lie in a zip archive."""
+    read: Callable[[str], bytes] | None = getattr(__spec__.loader, "get_data", None)
+    if read is not None:
+        return read(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+_damages: list[str] = []
+
+
+def _warn_once(damage: str) -> None:
+    _damages.append(damage)
+    if len(_damages) == 1:
+        logger.warning(
+            "carbontracker: %s; what depends on it, such as the carbon footprint, is unknown, and "
+            "energy is measured; install the package again, or add its data files to your frozen "
+            "program (PyInstaller: --collect-data carbontracker)",
+            damage,
+        )

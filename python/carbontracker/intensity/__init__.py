@@ -6,6 +6,7 @@ A new provider is one file with one class and one line in ``PROVIDERS``; see
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -18,9 +19,11 @@ SCOPES = ("lifecycle", "direct", "consumption", "unknown")
 combustion only; ``consumption``: direct, with imports; ``unknown``: not stated. One run uses one
 scope."""
 
-KINDS = ("measured", "estimated", "forecast", "extrapolated", "annual", "constant")
+MISSING = "missing"
+KINDS = ("measured", "estimated", "forecast", "extrapolated", "annual", "constant", MISSING)
 """How a figure came about, from the closest to the moment of use to the furthest from it.
-``extrapolated``: the same hour of another day's forecast, beyond the horizon."""
+``extrapolated``: the same hour of another day's forecast, beyond the horizon. ``missing``: there
+is no figure, and ``gco2eq_per_kwh`` is NaN."""
 
 SIGNALS = ("average", "marginal")
 """``average`` figures make a footprint; a ``marginal`` one answers what a change would cause."""
@@ -54,7 +57,7 @@ class Intensity:
     """
 
     gco2eq_per_kwh: float
-    """gCO2eq per kWh of electricity."""
+    """gCO2eq per kWh of electricity; NaN if ``kind`` is ``missing``."""
     zone: str
     """The zone the figure describes, which may be wider than the one asked for; see ``note``."""
     name: str
@@ -83,14 +86,15 @@ class Intensity:
     """When it was asked for, aware, UTC; None for what was not asked for."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gco2eq_per_kwh <= MAX_GCO2EQ_PER_KWH:  # NaN fails this as well
+        known = 0 <= self.gco2eq_per_kwh <= MAX_GCO2EQ_PER_KWH  # NaN is not
+        if not known and not (self.kind == MISSING and math.isnan(self.gco2eq_per_kwh)):
             raise ValueError(
                 f"carbon intensity must be 0 to {MAX_GCO2EQ_PER_KWH:g} gCO2eq/kWh, "
                 f"got {self.gco2eq_per_kwh!r}"
             )
-        for value, known in ((self.scope, SCOPES), (self.kind, KINDS), (self.signal, SIGNALS)):
-            if value not in known:
-                raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+        for value, words in ((self.scope, SCOPES), (self.kind, KINDS), (self.signal, SIGNALS)):
+            if value not in words:
+                raise ValueError(f"{value!r} is not one of {', '.join(words)}")
         for moment in (self.start, self.end, self.fetched_at):
             if moment is not None and moment.utcoffset() is None:
                 raise ValueError(f"a slot needs aware times, got {moment!r}")
@@ -110,6 +114,11 @@ class Intensity:
             )
         }
         return asdict(self) | times
+
+
+def unknown(zone: str, note: str) -> Intensity:
+    """Return what stands for the figure of a zone where there is none; ``note`` says why."""
+    return Intensity(math.nan, zone, "unknown", None, "unknown", MISSING, note=note)
 
 
 class Provider(Protocol):

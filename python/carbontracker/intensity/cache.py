@@ -7,7 +7,6 @@ address. Whatever is wrong with the disk, the answers stay in memory and nobody 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -16,12 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker import environment
+from carbontracker.guard import logger
 from carbontracker.intensity import Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-logger = logging.getLogger("carbontracker")
 
 VARIABLE = "CARBONTRACKER_CACHE_DIR"
 FORMAT = 1
@@ -43,13 +42,17 @@ _DAMAGED = (
 """What a file that holds something else leads to."""
 
 
-def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return where answers are kept: ``CARBONTRACKER_CACHE_DIR``, else the user's cache."""
+def cache_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where answers are kept: ``CARBONTRACKER_CACHE_DIR``, else the user's cache.
+
+    None where there is no home directory: answers are then kept in memory.
+    """
     if given := environ.get(VARIABLE, "").strip():
         return Path(given)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("carbontracker", appauthor=False)
+    try:
+        return environment.cache_directory()
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ names one: the table is the default, and ``CARBONTRACKER_OFFLINE=1`` has the las
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
-from carbontracker.data import WORLD
+from carbontracker.data import UNLOCATED, WORLD
+from carbontracker.environment import enabled
+from carbontracker.guard import logger
 from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.live import Live, nature
 from carbontracker.intensity.service import named
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
     Wanted: TypeAlias = "float | str | Provider | None"
 
-logger = logging.getLogger("carbontracker")
-
 INTENSITY = "CARBONTRACKER_INTENSITY"
 OFFLINE = "CARBONTRACKER_OFFLINE"
 AUTO = "auto"
+NO_ZONE = (UNLOCATED, WORLD)
+"""Zones of a location that is unknown, which no live service has."""
 
 
 class Somewhere(Protocol):
@@ -47,11 +48,11 @@ class Somewhere(Protocol):
 
 
 def offline(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether ``CARBONTRACKER_OFFLINE`` forbids to ask the network, whatever for.
+    """Return whether ``CARBONTRACKER_OFFLINE`` disables network access.
 
-    Whatever is not clearly a no is a yes: a word that is not understood tells nobody anything.
+    Any value except 0, false, no, off or empty does.
     """
-    return environ.get(OFFLINE, "").strip().lower() not in {"", "0", "false", "no", "off"}
+    return enabled(OFFLINE, environ=environ)
 
 
 def parsed(text: str) -> Wanted:
@@ -101,7 +102,7 @@ def _chosen(
     live = chosen[1] is not None or isinstance(chosen[0], Live)
     if isinstance(wanted, str) and wanted != "table" and not live and not offline():
         why = f"nobody knows {place.grid_zone} without a key"
-        if place.grid_zone == WORLD:
+        if place.grid_zone in NO_ZONE:
             why = "the location is unknown"
         logger.warning("carbontracker: no live carbon intensity: %s; the table is used", why)
     return chosen
@@ -126,7 +127,7 @@ def choose(
     else:
         zone, asked = "", [_adopted(wanted)]
     zone = zone or place.grid_zone
-    if not asked or offline() or (zone == WORLD and isinstance(wanted, str)):
+    if not asked or offline() or (zone in NO_ZONE and isinstance(wanted, str)):
         return provider("table"), None
     first = asked[0]
     if nature(first)[1] == "marginal":
@@ -145,7 +146,7 @@ def foreseen(
     zone = place.grid_zone
     if offline():
         raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
-    if zone == WORLD:
+    if zone in NO_ZONE:
         raise IntensityUnavailable("the location is unknown: name it with location=")
     lives = [Live(one, zone, None) for one in _automatic(zone, _lower(api_keys))]
     reasons = []

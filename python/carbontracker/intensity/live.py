@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from carbontracker.guard import INTENSITY, logger, start_thread
 from carbontracker.intensity import Intensity, IntensityUnavailable
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 from carbontracker.intensity.series import FORESEEN, Series, merged
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carbontracker.intensity import Provider
-
-logger = logging.getLogger("carbontracker")
 
 EVERY_S = 900.0
 """Seconds between two requests of a provider that does not say, as upstream has it."""
@@ -88,10 +86,7 @@ class Live:
     def start(self) -> None:
         """Begin to ask in the background, once."""
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._ask_periodically, name="carbontracker-live", daemon=True
-            )
-            self._thread.start()
+            self._thread = start_thread(INTENSITY, self._ask_periodically, "carbontracker-live")
 
     def settled(self) -> Settled:
         """Return what is known now, as a provider whose word will not change."""

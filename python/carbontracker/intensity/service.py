@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from contextlib import contextmanager
@@ -11,14 +10,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode
 
+from carbontracker.guard import logger
 from carbontracker.intensity import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from carbontracker.intensity.http import Client
-
-logger = logging.getLogger("carbontracker")
 
 HOUR = timedelta(hours=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from carbontracker.data import WORLD, rows
+from carbontracker.data import UNLOCATED, WORLD, TableError, rows
 from carbontracker.intensity import SCOPES, Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Table:
 
         Raises:
             IntensityUnavailable: neither the zone, its country nor the world has a figure of
-                this scope.
+                this scope, or the package's table is missing.
         """
         return [self._figure(zone)]
 
@@ -55,10 +55,15 @@ class Table:
 
     def _figure(self, zone: str) -> Intensity:
         wanted = zone.strip().upper()
-        figures = _figures()
-        for candidate in _widening(wanted):
-            if row := figures.get((candidate, self.scope)):
-                return _intensity(row, self._why(wanted, candidate))
+        if wanted == UNLOCATED:
+            raise IntensityUnavailable("the location is unknown")
+        try:
+            figures = _figures()
+            for candidate in _widening(wanted):
+                if row := figures.get((candidate, self.scope)):
+                    return _intensity(row, self._why(wanted, candidate))
+        except TableError as error:
+            raise IntensityUnavailable(str(error)) from None
         raise IntensityUnavailable(f"the table has no {self.scope} figure for {wanted!r}")
 
     def _why(self, wanted: str, used: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from carbontracker.data import WORLD, rows
+from carbontracker.data import UNLOCATED, WORLD, rows
 from carbontracker.place import cloud
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Place:
     """A grid zone and how it was found."""
 
     zone: str
-    """A zone of ``grid_intensity.csv``: ISO 3166-1, ISO 3166-2, ``US-EGRID-xxxx``, EU or WORLD."""
+    """A zone of ``grid_intensity.csv``: ISO 3166-1, ISO 3166-2, ``US-EGRID-xxxx``, EU or WORLD;
+    or ``UNLOCATED``, whose intensity is unknown."""
     name: str
     """The place's name for people."""
     how: str
@@ -97,6 +98,7 @@ def locate(
 
     Raises:
         UnknownLocation: the argument names no zone.
+        TableError: the package's tables are not there; see ``unlocated``.
     """
     if argument is not None:
         return named(argument, "argument")
@@ -113,6 +115,11 @@ def locate(
         if row := _time_zone_rows().get(name):
             return _place_of_time_zone(row)
     return _nowhere(f"location unknown; name it with location= or {VARIABLE}")
+
+
+def unlocated(why: str) -> Place:
+    """Return what stands for a place that cannot be told at all: not even an average holds."""
+    return Place(UNLOCATED, "unknown", UNKNOWN, f"the location is unknown: {why}")
 
 
 def named(text: str, how: str) -> Place:

@@ -7,7 +7,6 @@ Nothing is kept of an answer but the region, or country and subdivision.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import time
@@ -15,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import logger
 from carbontracker.intensity.cache import cache_directory
 from carbontracker.intensity.choice import offline
 from carbontracker.place import cloud
@@ -23,8 +23,6 @@ from carbontracker.place.location import Place, place_in, place_of_country, root
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-logger = logging.getLogger("carbontracker")
 
 METADATA_S = 0.5
 """All that a metadata service gets, s. It is link-local: what is there answers in milliseconds."""
@@ -149,9 +147,10 @@ def kept_place(environ: Mapping[str, str]) -> Place | None:
     return by_address(url, cache) if _kept(cache, url, time.time()) is not None else None
 
 
-def cache_file(environ: Mapping[str, str]) -> Path:
-    """Return the file that keeps a look-up, beside the carbon intensities."""
-    return cache_directory(environ) / "whereabouts.json"
+def cache_file(environ: Mapping[str, str]) -> Path | None:
+    """Return the file that keeps a look-up, beside the carbon intensities; None without a home."""
+    folder = cache_directory(environ)
+    return None if folder is None else folder / "whereabouts.json"
 
 
 # ---- metadata ------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
-logger = logging.getLogger("carbontracker")
+from carbontracker.guard import logger
 
 
 class OldLogs:

@@ -8,7 +8,6 @@ said there.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections import deque
@@ -16,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import logger
 from carbontracker.records.plain import mapping, mappings, number, whole
 from carbontracker.records.record import SCHEMA, record_directory
 from carbontracker.records.recorded import (
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     Event = Mapping[str, Any]
-
-logger = logging.getLogger("carbontracker")
 
 SUFFIX = ".jsonl"
 _HEAD = 64

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import math
 import os
 from dataclasses import asdict
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import carbontracker
 from carbontracker.ahead.outcome import against_actual
+from carbontracker.environment import data_directory, enabled
+from carbontracker.guard import logger
 from carbontracker.records.surroundings import (
     host_data,
     job_data,
@@ -37,29 +38,26 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the record's shape; grows when a reader would have to change."""
 
-logger = logging.getLogger("carbontracker")
-
 
 def record_directory(log_dir: str | os.PathLike[str] | None) -> Path:
     """Return where records go: ``log_dir``, else ``CARBONTRACKER_DIR``, else the data directory.
 
     The last is the platform's own for user data (``~/.local/share/carbontracker`` on Linux).
+
+    Raises:
+        OSError: it is the last, and there is no home directory.
     """
     if log_dir is not None:
         return Path(log_dir)
     given = os.environ.get("CARBONTRACKER_DIR", "").strip()
     if given:
         return Path(given)
-    from platformdirs import user_data_path
-
-    return user_data_path("carbontracker", appauthor=False)
+    return data_directory()
 
 
 def record_wanted(argument: bool | None) -> bool:
-    """Return whether to keep a record: the argument, else ``CARBONTRACKER_RECORD`` unless 0."""
-    if argument is not None:
-        return argument
-    return os.environ.get("CARBONTRACKER_RECORD", "1").strip().lower() not in {"0", "false", "no"}
+    """Return whether to keep a record: the argument, else ``CARBONTRACKER_RECORD``, else yes."""
+    return enabled("CARBONTRACKER_RECORD", default=True) if argument is None else argument
 
 
 class Record:

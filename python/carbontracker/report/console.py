@@ -65,7 +65,7 @@ class Console:
             self.warn("API keys are not used: the location is unknown, or the network is off")
         free = pricing.of_nothing()
         chosen = oldformat.chosen_intensity_line(free)
-        if pricing.place.zone == WORLD and free.intensity.kind != "constant":
+        if pricing.place.zone == WORLD and free.intensity.kind == "annual":
             self.warn(chosen)
         else:
             self._show(chosen, logged=False)

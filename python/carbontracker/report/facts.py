@@ -325,8 +325,9 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     """Yield a name and a text for everything that the totals rest on."""
     footprint, origin = run.footprint, run.origin
     intensity, place = footprint.intensity, footprint.location
+    figure = number(intensity.get("gco2eq_per_kwh"))
     words = [
-        f"{number(intensity.get('gco2eq_per_kwh')):.2f} gCO2eq/kWh" if intensity else "not known",
+        "not known" if math.isnan(figure) else f"{figure:.2f} gCO2eq/kWh",
         *(str(intensity[key]) for key in ("name", "zone", "year") if intensity.get(key)),
         *(f"{key}: {intensity[key]}" for key in ("scope", "kind") if intensity.get(key)),
     ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from carbontracker.window import Energy
 
 PREFIX = "CarbonTracker: "
+UNKNOWN_INTENSITY = "The carbon intensity is unknown, and so are the emissions."
 
 
 def timestring(seconds: float, *, with_fraction: bool = False) -> str:
@@ -39,8 +40,7 @@ def consumption_block(
         f"\tEnergy:\t{figure(footprint.kwh, digits)} kWh",
         f"\tCO2eq:\t{figure(footprint.gco2eq, digits)} g",
     ]
-    if interpretable:
-        car = footprint.equivalents[0]
+    for car in footprint.equivalents[:1] if interpretable else ():
         lines += ["\tThis is equivalent to:", f"\t{figure(car.value, digits)} {car.name}"]
     return "\n".join(lines)
 
@@ -89,6 +89,8 @@ def pue_line(pue: float, source: str) -> str:
 
 def intensity_line(footprint: Footprint) -> str:
     """Return the sentence with the mean intensity. The space at its end is part of the format."""
+    if math.isnan(footprint.intensity.gco2eq_per_kwh):
+        return UNKNOWN_INTENSITY
     return (
         "Average carbon intensity during training was "
         f"{footprint.intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh. "
@@ -99,9 +101,10 @@ def intensities_line(footprint: Footprint) -> str:
     """Return the log line that lists the intensities in use."""
     place = footprint.place
     where = "Unknown" if place is None or not place.known else place.zone
+    figure = footprint.intensity.gco2eq_per_kwh
     return (
         "Carbon intensities (gCO2eq/kWh) fetched every 900 s at detected location: "
-        f"{where}: [{footprint.intensity.gco2eq_per_kwh}]"
+        f"{where}: [{'' if math.isnan(figure) else figure}]"
     )
 
 
@@ -113,6 +116,8 @@ def provider_line(title: str, name: str) -> str:
 def chosen_intensity_line(footprint: Footprint) -> str:
     """Return the sentence that says which intensity is used, and why."""
     intensity, place = footprint.intensity, footprint.place
+    if math.isnan(intensity.gco2eq_per_kwh):
+        return UNKNOWN_INTENSITY
     value = f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh"
     if intensity.kind == "constant":
         return f"Using the given carbon intensity: {value}."

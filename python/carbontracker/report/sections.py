@@ -152,7 +152,7 @@ def compared(run: RunRecord) -> str:
         return ""
     found = equivalents(footprint.gco2eq, footprint.kwh)[:2]
     words = " or ".join(f"{plain(one.value, 3)} {one.name}" for one in found)
-    return f"The emissions compare to {words}."
+    return f"The emissions compare to {words}." if words else ""
 
 
 # ---- the parts -----------------------------------------------------------------------------

@@ -51,6 +51,8 @@ def joules(energy: Energy) -> str:
 def price_line(footprint: Footprint) -> str:
     """Return the intensity, where it holds, and the PUE."""
     intensity, place = footprint.intensity, footprint.place
+    if math.isnan(intensity.gco2eq_per_kwh):
+        return f"{oldformat.UNKNOWN_INTENSITY} PUE {footprint.pue:g} included"
     where = intensity.name if intensity.year is None else f"{intensity.name} {intensity.year}"
     how = f", location by {place.how}" if place and place.known else ""
     if place and not place.known and intensity.kind != "constant":

@@ -5,7 +5,6 @@ It stands on loopback unless another address is named, sleeps until it is asked,
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -15,14 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import logger
 from carbontracker.telemetry.exposition import CONTENT_TYPE, exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carbontracker.telemetry.metrics import Gauge
-
-logger = logging.getLogger("carbontracker")
 
 _SILENT_CLIENT_S = 5.0
 """A client that says nothing for so long is left."""

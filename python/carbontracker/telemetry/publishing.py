@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import logger
 from carbontracker.telemetry.address import address
 from carbontracker.telemetry.metrics import Gauge, training_metrics
 from carbontracker.vitals import Pulse
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from carbontracker.run import Run
     from carbontracker.telemetry.metrics import Metric
-
-logger = logging.getLogger("carbontracker")
 
 
 class Publisher:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 import carbontracker
+from carbontracker.guard import logger
 from carbontracker.records.plain import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from carbontracker.records.record import Record
     from carbontracker.records.recorded import RunRecord
     from carbontracker.session import Session
-
-logger = logging.getLogger("carbontracker")
 
 SUFFIX = ".arrow"
 EVERY_S = 1.0

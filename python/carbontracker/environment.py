@@ -1,0 +1,60 @@
+"""What the environment says: switches, and the directories of the user."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+NO = ("", "0", "false", "no", "off")
+"""Words for no, in any case. Every other word is a yes."""
+
+
+def is_yes(text: str) -> bool:
+    """Return whether a word switches something on."""
+    return text.strip().lower() not in NO
+
+
+def enabled(
+    variable: str, *, default: bool = False, environ: Mapping[str, str] = os.environ
+) -> bool:
+    """Return whether an environment variable switches something on; the default if it is unset."""
+    text = environ.get(variable)
+    return default if text is None else is_yes(text)
+
+
+def data_directory() -> Path:
+    """Return the platform's directory for the user's data (``~/.local/share`` on Linux).
+
+    Raises:
+        OSError: there is no home directory.
+    """
+    from platformdirs import user_data_path
+
+    return _absolute(lambda: user_data_path("carbontracker", appauthor=False))
+
+
+def cache_directory() -> Path:
+    """Return the platform's directory for what can be had again (``~/.cache`` on Linux).
+
+    Raises:
+        OSError: there is no home directory.
+    """
+    from platformdirs import user_cache_path
+
+    return _absolute(lambda: user_cache_path("carbontracker", appauthor=False))
+
+
+def _absolute(find: Callable[[], Path]) -> Path:
+    try:
+        found = find()
+    except RuntimeError:  # newer versions of platformdirs; older ones return "~/.local/share"
+        found = None
+    if found is None or not found.is_absolute():
+        home = os.environ.get("HOME")
+        message = f"there is no home directory: HOME is {'not set' if home is None else repr(home)}"
+        raise OSError(message)
+    return found
