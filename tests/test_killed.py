@@ -8,14 +8,31 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from carbontracker.cli import main
+from carbontracker.pricing import make_pricing
+from carbontracker.records.adding import add_runs
 from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.reading import read_run, read_runs
+from carbontracker.records.reading import events_of, read_run, read_runs
+from carbontracker.records.record import Record, epoch_dict, run_started_data
+from carbontracker.records.repricing import reprice
+from carbontracker.records.series import FIRST_WRITE_S, next_write_s
+from carbontracker.run import Run
+from carbontracker.session import Config, Simulated, acquire, release
 from tests.support.killing import EPOCHS
-from tests.support.programs import PRELUDE, TIMEOUT_S, WATTS, hide_sensors, python
+from tests.support.programs import (
+    PRELUDE,
+    TIMEOUT_S,
+    WATTS,
+    assert_power,
+    hide_sensors,
+    python,
+    record_file,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,8 +115,9 @@ session = acquire(config)
 record = Record(Path(sys.argv[1]))
 record.write("run_started", **run_started_data(session), command=["train"],
              pricing=footprint_dict(make_pricing().of_nothing()))
-record.follow(session, session.mark(), 0.01)
-with written_now_and_then(record, session, first_s=0.05):
+began = session.mark()
+record.follow(session, began, 0.01)
+with written_now_and_then(record, session, began, first_s=0.05):
     while sum(1 for _ in record.path.open()) < 3:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -109,7 +127,7 @@ with written_now_and_then(record, session, first_s=0.05):
     run = read_run(tmp_path)
     assert (run.state, run.origin.command) == ("incomplete", ("train",))
     seconds = run.outcome.seconds
-    assert seconds > 0.14  # written after 0.05 and again after 0.1 s
+    assert seconds >= 0.1  # written after 0.05 and again after 0.1 s
     assert run.energy.joules == pytest.approx(100 * seconds, rel=0.05)
     assert run.energy.quality == "modelled"
     assert run.footprint.kwh == pytest.approx(run.energy.joules * 1.58 / 3.6e6)
@@ -167,3 +185,129 @@ def test_a_full_file_system_ends_the_record_and_nothing_else(tmp_path: Path) -> 
         WATTS * math.fsum(epoch.seconds for epoch in run.epochs), rel=0.1
     )
     assert "could not write" in run.why_incomplete
+
+
+def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None:
+    config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),))
+    session = acquire(config)
+    run = Run(session, make_pricing())
+    record = Record(tmp_path)
+    record.write("run_started", **run_started_data(session), epochs=200)
+    record.follow(session, run.began_mark, 1.0)
+    record.write_open_epochs(run, first_s=1e-4)
+    for _ in range(200):
+        run.start_epoch()
+        time.sleep(0.001)
+        epoch = run.end_epoch()
+        start, end = run.ends_of(epoch)
+        record.write("epoch", **epoch_dict(epoch), **record.span(start, end))
+        record.write_series(end, start)
+    record.close()
+    release(session)
+    (file,) = tmp_path.glob("*.jsonl")
+    assert [str(one) for one in check_file(file) if one.level == ERROR] == []
+    assert b'"event":"epoch_so_far"' in file.read_bytes()
+    found = read_run(file)
+    assert [epoch.index for epoch in found.epochs] == list(range(1, 201))
+    assert all(epoch.finished for epoch in found.epochs)
+    for one in found.epochs:
+        assert {one.start_s, one.end_s} <= set(found.series.t_s)
+
+
+def test_a_series_up_to_an_earlier_moment_is_said_again(tmp_path: Path) -> None:
+    session = acquire(
+        Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=1e-3)
+    )
+    began = session.mark()
+    record = Record(tmp_path)
+    record.write("run_started", **run_started_data(session), epochs=1)
+    record.follow(session, began, 1e-3)
+    marks = []
+    for _ in range(4):
+        time.sleep(0.01)
+        marks.append(session.mark())
+    first, end_of_epoch, written_to, last = marks
+    for mark in (first, written_to, end_of_epoch, last):
+        record.write_series(mark)
+    record.close()
+    release(session)
+    series = read_run(tmp_path).series
+    assert list(series.t_s) == sorted(set(series.t_s))
+    for mark in (first, end_of_epoch, last):
+        assert record.span(began, mark)["end_s"] in series.t_s
+
+
+def test_the_moments_of_writing() -> None:
+    moments = [FIRST_WRITE_S]
+    while moments[-1] < 2000:
+        moments.append(next_write_s(moments[-1]))
+    assert moments == [5, 10, 20, 40, 80, 160, 320, 640, 1240, 1840, 2440]
+
+
+OPEN = """
+tracker = CarbonTracker(3, verbose=0, log_dir=sys.argv[1], **DEVICES)
+for _ in range(int(sys.argv[2])):
+    tracker.epoch_start()
+    time.sleep(0.1)
+    tracker.epoch_end()
+tracker.epoch_start()
+print("open", flush=True)
+while True:
+    sum(range(1000))
+"""
+
+
+def killed_in_an_epoch(directory: Path, finished: int) -> None:
+    """Kill a training in an epoch that no mark has touched, once something is written of it."""
+    command = [sys.executable, "-c", PRELUDE + OPEN, str(directory), str(finished)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "open\n" in iter(process.stdout.readline, "")
+            (file,) = directory.glob("*.jsonl")
+            size = file.stat().st_size
+            deadline = time.monotonic() + TIMEOUT_S
+            while file.stat().st_size == size and time.monotonic() < deadline:
+                time.sleep(0.1)
+            time.sleep(0.2)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("finished", [0, 2])
+def test_a_killed_training_has_its_open_epoch(
+    tmp_path: Path, finished: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_in_an_epoch(tmp_path, finished)
+    assert [str(one) for one in check_file(record_file(tmp_path)) if one.level == ERROR] == []
+    run = read_run(tmp_path)
+    assert [epoch.finished for epoch in run.epochs] == [True] * finished + [False]
+    last = run.epochs[-1]
+    assert (last.index, last.final) == (finished + 1, False)
+    assert last.seconds >= 5
+    assert f"it has {finished} of 3 epochs and the first {last.seconds:.1f} s" in run.why_incomplete
+    assert_power(last.energy.joules, last.energy.error_joules, last.seconds)
+    joules = math.fsum(epoch.energy.joules for epoch in run.epochs)
+    assert run.energy.joules == pytest.approx(joules)
+    assert run.footprint.kwh == pytest.approx(joules * 1.58 / 3.6e6)
+    series = math.fsum(
+        run.series.between(name, last.start_s, last.end_s) for name in run.series.joules
+    )
+    assert series == pytest.approx(last.energy.joules, rel=1e-3)
+    # What the views say.
+    for total in (
+        add_runs(read_runs(tmp_path, series=False, epochs=False)).joules,
+        next(read_runs(tmp_path, series=False, epochs=False)).energy.joules,
+        reprice(events_of(run), intensity=100.0).kwh * 3.6e6 / 1.58,
+    ):
+        assert total == pytest.approx(joules)
+    assert main(["report", str(tmp_path), "--csv", "-"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 1 + len(run.epochs)
+    assert f"{finished + 1},False,False" in rows[-1]
+    assert main(["report", str(tmp_path), "--markdown", "-"]) == 0
+    assert f"the first {last.seconds:.1f} s of the next" in capsys.readouterr().out
+    assert main(["report", str(tmp_path), "--html", "-"]) == 0
+    assert "unfinished" in capsys.readouterr().out
+    assert main(["check", str(tmp_path)]) == 0
+    assert f"it has {finished} epoch(s) and an unfinished one" in capsys.readouterr().out

@@ -54,6 +54,9 @@ RECORD = Part(
     "no record is kept",
     "name a directory with log_dir= or CARBONTRACKER_DIR, or switch it off: CARBONTRACKER_RECORD=0",
 )
+OPEN_EPOCH = Part(
+    "what goes on is not recorded before it ends", "a kill would lose it; its end is recorded"
+)
 LOGS = Part("no log files are written", "name another directory with log_dir=")
 SAMPLES = Part("no samples are kept", "name another file with trace=, or do without it")
 CARBON = Part("the carbon footprint is unknown", "the energy is measured")

@@ -175,9 +175,27 @@ class Run:
         if self._open is None:
             message = "epoch_end() without epoch_start()"
             raise RuntimeError(message)
-        self._bounds.append((self._open, self.session.mark(), finished))
-        self._open = None
+        end = self.session.mark()
+        # In this order: a thread that finds an epoch open finds the number of those before it.
+        start, self._open = self._open, None
+        self._bounds.append((start, end, finished))
         return self._epochs(len(self._bounds) - 1)[0]
+
+    def open_since_ns(self) -> int | None:
+        """Return when the open epoch began, ns of CLOCK_MONOTONIC; None if none is open."""
+        start = self._open
+        return None if start is None else start.t_ns
+
+    def epoch_so_far(self) -> tuple[Epoch, Mark, Mark] | None:
+        """Return the open epoch up to now, and its ends; None if none is open. For any thread."""
+        start, index = self._open, len(self._bounds) + 1
+        if start is None or self._open is not start:
+            return None
+        now = self.session.mark()
+        energy = self.session.energy(start, now)
+        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        seconds = (now.t_ns - start.t_ns) / 1e9
+        return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
 
     def predict(self, epochs: int) -> Forecast:
         """Return what ``epochs`` epochs will cost, from the finished ones.

@@ -269,6 +269,7 @@ class CarbonTracker(Watchful):
                 pue_source=pricing.pue_how,
             )
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
+            self._record.write_open_epochs(self._run)
             self._console.listener = self._record.write_warning
         if settings.trace:
             from carbontracker.traces.samples import begin_samples, place_for
@@ -364,13 +365,13 @@ class CarbonTracker(Watchful):
             self._record.write_series(run.session.mark())
             self._write_windows(None)
         why = overrun_dict(stopped_by) if stopped_by else None
-        self._write(
-            "run_finished",
-            **result_dict(self.result),
-            **self._sampling(),
-            **run.followers.cost_data(),
-            stopped_by=why,
-        )
+        if self._record is not None:
+            self._record.finish(
+                **result_dict(self.result),
+                **self._sampling(),
+                **run.followers.cost_data(),
+                stopped_by=why,
+            )
         self._close()
 
     def _sampling(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Session
+    from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
 EXAMPLES = """\
@@ -201,7 +201,7 @@ def _run(
         writing.enter_context(published(pulse, given.prometheus, given.otlp))
         if record is not None:
             record.follow(session, start, session.config.spacing_s)
-        _write_meanwhile(writing, given, session, record)
+        _write_meanwhile(writing, given, session, start, record)
         run_id = record.run_id if record else None
         with executed(command, run_id, watch if limits else None) as ended:
             code = OVER_BUDGET if watch.over else ended
@@ -234,11 +234,15 @@ def _run(
 
 
 def _write_meanwhile(
-    writing: ExitStack, given: argparse.Namespace, session: Session, record: Record | None
+    writing: ExitStack,
+    given: argparse.Namespace,
+    session: Session,
+    start: Mark,
+    record: Record | None,
 ) -> None:
     """Have what a kill must not lose written while the command runs."""
     if record is not None:
-        writing.enter_context(written_now_and_then(record, session))
+        writing.enter_context(written_now_and_then(record, session, start))
     if given.trace is not None:
         from carbontracker.traces.samples import sampled_to
 
@@ -249,8 +253,7 @@ def _end_record(
     record: Record, facts: dict[str, Any], energy: Energy, footprint: Footprint
 ) -> None:
     parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
-    record.write("run_finished", **facts, **parts)
-    record.close()
+    record.finish(**facts, **parts)
 
 
 def _begin_record(

@@ -111,6 +111,15 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "energy": _is_dict,
         "footprint": _is_dict,
     },
+    "epoch_so_far": {
+        "index": _is_count,
+        "finished": _is_flag,
+        "final": _is_flag,
+        "seconds": _is_amount,
+        "start_s": _is_amount,
+        "energy": _is_dict,
+        "footprint": _is_dict,
+    },
     "prediction": {
         "epochs": _is_number,
         "after_epochs": _is_amount,
@@ -177,6 +186,7 @@ def check_file(path: Path) -> Iterator[Finding]:
             message = (
                 f"run {run_id} has no run_finished: it was killed, could not write, or still runs; "
                 f"it has {run.epochs} epoch(s)"
+                + (" and an unfinished one" if run.open_epoch else "")
             )
             yield Finding(path, 0, WARNING, message)
 
@@ -238,6 +248,7 @@ class _Run:
         self.begun = False
         self.ended = False
         self.epochs = 0
+        self.open_epoch = False
         self.joules = 0.0
 
     def order_findings(self, event: Event) -> Iterator[tuple[str, str]]:
@@ -252,7 +263,12 @@ class _Run:
             self.begun = True  # said once
         if self.ended:
             yield ERROR, "it comes after run_finished"
+        if kind == "epoch_so_far":
+            self.open_epoch = True
+            if event.get("index") != self.epochs + 1:
+                yield ERROR, f"index is {event.get('index')!r} where {self.epochs + 1} is open"
         if kind == "epoch":
+            self.open_epoch = False
             yield from self._epoch_findings(event)
         if kind == "run_finished":
             self.ended = True

@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
 
 SUFFIX = ".jsonl"
+EPOCHS = ("epoch", "epoch_so_far")
+"""Events that hold an epoch: as it ended, or as far as it had come when it was written."""
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
+_SERIES = b'"event":"series"'
+_EPOCH = b'"event":"epoch'
+"""Of an epoch that ended, and of one so far."""
 
 
 class NoSuchRun(LookupError):
@@ -140,6 +145,13 @@ def parse_line(line: bytes) -> Event | None:
     return event if named and isinstance(event.get("run_id"), str) else None
 
 
+def add_epoch(epochs: list[Event], event: Event) -> None:
+    """Add an event of ``EPOCHS`` to those before it: an epoch so far holds until the next one."""
+    if epochs and epochs[-1]["event"] == "epoch_so_far":
+        epochs.pop()
+    epochs.append(event)
+
+
 def _no_such_run(path: str | os.PathLike[str] | None) -> str:
     if path is not None and Path(path).exists():
         return f"{path} holds no run that can be read: `carbontracker check {path}` says why"
@@ -156,7 +168,7 @@ def _mentions(file: Path, run_id: str) -> bool:
 
 
 def _passed_over(series: bool, epochs: bool) -> tuple[bytes, ...]:
-    wanted = {b'"event":"series"': series, b'"event":"epoch"': epochs}
+    wanted = {_SERIES: series, _EPOCH: epochs}
     return tuple(name for name, is_wanted in wanted.items() if not is_wanted)
 
 
@@ -213,7 +225,7 @@ class _Gathered:
 
     def take_up(self, damaged: list[str]) -> None:
         """Read what was put by, of a run that has no end: its epochs, or a command's series."""
-        needed = b'"event":"epoch"' if "command" not in self.started else b'"event":"'
+        needed = _EPOCH if "command" not in self.started else b'"event":"'
         for line in self.put_by:
             if needed not in line[:_HEAD]:
                 continue
@@ -231,8 +243,8 @@ class _Gathered:
             self.started = event
         elif kind == "run_finished":
             self.finished = event
-        elif kind == "epoch":
-            self.epochs.append(event)
+        elif kind in EPOCHS:
+            add_epoch(self.epochs, event)
         elif kind == "series":
             self.series.extend(event)
         else:

@@ -10,6 +10,7 @@ import errno
 import json
 import math
 import os
+import threading
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,8 +31,8 @@ from carbontracker.traces.clocks import read_anchor
 if TYPE_CHECKING:
     from carbontracker.advising.aside import Advice
     from carbontracker.footprint import Footprint, Slot
-    from carbontracker.records.series import SeriesWriter
-    from carbontracker.run import Epoch, Forecast, Result
+    from carbontracker.records.series import PeriodicWriter, SeriesWriter
+    from carbontracker.run import Epoch, Forecast, Result, Run
     from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
@@ -61,14 +62,20 @@ def record_wanted(argument: bool | None) -> bool:
 
 
 class Record:
-    """The events of one run, appended to the process's file in a directory."""
+    """The events of one run, appended to the process's file in a directory.
+
+    Threads may write: one lock orders their events, and what is worked out for them.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.run_id = os.urandom(8).hex()
         self.path: Path | None = None
         self._owner_pid = os.getpid()
         self._fd = -1
+        # Reentrant: a signal handler may end the run in the middle of an event.
+        self._lock = threading.RLock()
         self._series: SeriesWriter | None = None
+        self._open_epoch: PeriodicWriter | None = None
         self._open(directory)
 
     def write(self, event: str, **data: Any) -> None:
@@ -76,17 +83,30 @@ class Record:
 
         A forked child writes nothing: the run is its parent's.
         """
-        if self._fd < 0 or os.getpid() != self._owner_pid:
+        if not self._writable:
             return
         line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
         text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
-        try:
-            self._append(text.encode())
-        except OSError as error:
-            if self._fd < 0:
-                return  # a signal handler has ended the run meanwhile
-            logger.warning("carbontracker: the record %s ends here: %s", self.path, error)
+        failure = None
+        with self._lock:
+            try:
+                self._append(text.encode())
+            except OSError as error:
+                if self._fd < 0:
+                    return  # a signal handler or another thread has ended the run meanwhile
+                failure = error
+                self.close()
+        if failure is not None:
+            # Without the lock: a handler of the program's may do anything.
+            logger.warning("carbontracker: the record %s ends here: %s", self.path, failure)
+
+    def finish(self, **data: Any) -> None:
+        """Append ``run_finished`` and end the record: nothing follows."""
+        if not self._writable:
+            return
+        with self._lock:
+            self.write("run_finished", **data)
             self.close()
 
     def write_warning(self, level: str, message: str) -> None:
@@ -106,11 +126,44 @@ class Record:
         ``exact`` are moments on the way, such as the beginning of an epoch, that get their own
         point.
         """
-        if self._fd < 0 or self._series is None or os.getpid() != self._owner_pid:
+        if self._series is None or not self._writable:
             return
-        data = self._series.until(end, *exact)
-        if data is not None:
-            self.write("series", **data)
+        with self._lock:
+            data = self._series.until(end, *exact)
+            if data is not None:
+                self.write("series", **data)
+
+    def write_open_epochs(self, run: Run, first_s: float | None = None) -> None:
+        """Write each epoch of ``run`` while it is open, from a thread: a kill does not lose it.
+
+        Args:
+            run: that the record is of.
+            first_s: how long after its beginning an epoch is written first; 5 s by default.
+        """
+        from carbontracker.records.series import FIRST_WRITE_S, PeriodicWriter
+
+        if not run.session.here:
+            return  # nothing is sampled in this process
+        self._open_epoch = PeriodicWriter(
+            lambda: self._write_open_epoch(run), run.open_since_ns, first_s or FIRST_WRITE_S
+        )
+
+    def _write_open_epoch(self, run: Run) -> None:
+        if not self._writable:
+            return
+        # Under the lock: the event of an epoch that ends meanwhile comes after this one.
+        with self._lock:
+            found = run.epoch_so_far()
+            if found is None:
+                return
+            epoch, start, now = found
+            self.write("epoch_so_far", **epoch_dict(epoch), **self.span(start, now))
+            self.write_series(now, start)
+
+    @property
+    def _writable(self) -> bool:
+        # In a forked child the lock may be held by a thread that does not exist there.
+        return self._fd >= 0 and os.getpid() == self._owner_pid
 
     def span(self, start: Mark, end: Mark) -> dict[str, float]:
         """Return where two marks lie, in seconds after the beginning of the run."""
@@ -127,9 +180,15 @@ class Record:
 
     def close(self) -> None:
         """End the record."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if self._open_epoch is not None:
+            self._open_epoch.stop()
+        if not self._writable:
+            return
+        # Under the lock: the number of a closed file may be that of the program's next one.
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def _open(self, directory: Path) -> None:
         try:

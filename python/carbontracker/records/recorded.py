@@ -156,6 +156,8 @@ class RecordedEpoch:
     energy: Energy
     footprint: RecordedFootprint
     finished: bool
+    """False of one that was stopped, and of one that was open when the record ends: it goes as
+    far as it was written."""
     final: bool
     """The energy was final when it was written."""
 
@@ -355,7 +357,10 @@ class RunRecord:
             known = self.series.seconds
             there = "nothing" if math.isnan(known) else f"the first {known:.1f} s"
         else:
-            there = f"{len(self.epochs)} of {self.planned_epochs or '?'} epochs"
+            done = [epoch for epoch in self.epochs if epoch.finished]
+            there = f"{len(done)} of {self.planned_epochs or '?'} epochs"
+            if len(done) < len(self.epochs):
+                there += f" and the first {self.epochs[-1].seconds:.1f} s of the next"
         lost = "" if self.running else "; what came after them is not known"
         return "; ".join([f"{cause}; it has {there}{lost}", *self.notes])
 

@@ -18,6 +18,7 @@ from carbontracker.intensity.cache import intensity_from
 from carbontracker.intensity.choice import fallback
 from carbontracker.intensity.series import FORESEEN, Series, merged
 from carbontracker.place.location import Place, locate
+from carbontracker.records.reading import EPOCHS, add_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +106,10 @@ def _footprints(events: Sequence[Event]) -> list[dict[str, Any]]:
     ends = [event["footprint"] for event in events if event.get("event") == "run_finished"]
     if ends and ends[-1]["kwh"] is not None:
         return [_timed(ends[-1], events)]
-    epochs = [event for event in events if event.get("event") == "epoch"]
+    epochs: list[Event] = []
+    for event in events:
+        if event.get("event") in EPOCHS:
+            add_epoch(epochs, event)
     return [
         _timed(event["footprint"], [event])
         for event in epochs

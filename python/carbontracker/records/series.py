@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import OPEN_EPOCH, start_thread
 from carbontracker.measurement import wall_time
 from carbontracker.session import Mark
 from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from carbontracker.records.record import Record
     from carbontracker.session import Session
@@ -22,9 +24,9 @@ MOST_POINTS = 120
 DIGITS = 6
 """Decimals of joules: a microjoule is less than any sensor tells apart."""
 FIRST_WRITE_S = 5.0
-LONGEST_SILENCE_S = 600.0
-"""The series of a command is written after 5, 10, 20, ... seconds, at last every ten minutes: what
-a killed parent loses at most."""
+MAX_WRITE_SPACING_S = 600.0
+"""What goes on is written 5, 10, 20, 40, ... s after it began, at last every ten minutes. A kill
+loses at most the second half of it, and no more than ten minutes."""
 _GROWTH = 2000
 """A run of unknown length gets a point at least every 1/2000 of its age, so that its series grows
 with the logarithm of its length."""
@@ -41,7 +43,7 @@ class SeriesWriter:
     def __init__(self, session: Session, began: Mark, spacing_s: float) -> None:
         self._session = session
         self._began = began
-        self._last = began
+        self._last = self._one_before = began
         self._spacing_s = max(spacing_s, 1e-3)
 
     def seconds(self, mark: Mark) -> float:
@@ -55,12 +57,17 @@ class SeriesWriter:
             end: the last point, and the first one of the next event.
             exact: further moments that get a point of their own.
         """
+        if end.t_ns <= self._last.t_ns:
+            # An epoch ended while the series was being written up to a later moment: said again
+            # from the end before, so that the end of the epoch has a point of its own.
+            self._last = self._one_before
         if end.t_ns <= self._last.t_ns or not self._session.here:
             return None
         marks = self._grid(end, exact)
         energies = self._session.energies([(self._began, mark) for mark in marks[1:]])
         before = self._session.energy(self._began, marks[0])
-        first, self._last = self._last, end
+        first = self._last
+        self._one_before, self._last = first, end
         ids = [channel.id for channel in self._session.channels if channel.counted]
         if not ids:
             return None
@@ -93,32 +100,77 @@ class SeriesWriter:
         return [self._last, *(at[t_ns] for t_ns in sorted(at)), end]
 
 
+def next_write_s(written_s: float) -> float:
+    """Return when to write next what was written ``written_s`` after it began, s."""
+    return written_s + min(written_s, MAX_WRITE_SPACING_S)
+
+
+class PeriodicWriter:
+    """Writes what a kill must not lose from a thread of its own, while nothing is marked.
+
+    Where no thread can be made, or ``write`` raises, one line says so and nothing more is written.
+
+    Args:
+        write: called in that thread.
+        began_ns: returns when what goes on began, ns of CLOCK_MONOTONIC; None while nothing does.
+            A new beginning starts the waits anew.
+        first_s: how long after the beginning to write first; the next ones as `next_write_s` says.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[], None],
+        began_ns: Callable[[], int | None],
+        first_s: float = FIRST_WRITE_S,
+    ) -> None:
+        self._write = write
+        self._began_ns = began_ns
+        self._first_s = first_s
+        self._stopped = threading.Event()
+        start_thread(OPEN_EPOCH, self._run, "carbontracker-series")
+
+    def stop(self) -> None:
+        """End; does not wait for a write that is going on."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        known_ns: int | None = None
+        due_s = pause_s = self._first_s
+        while not self._stopped.wait(pause_s):
+            # Looked at often enough to see a beginning before its first write is due.
+            pause_s = self._first_s
+            began_ns = self._began_ns()
+            if began_ns != known_ns:
+                known_ns, due_s = began_ns, self._first_s
+            if began_ns is None:
+                continue
+            elapsed_s = (time.monotonic_ns() - began_ns) / 1e9
+            if elapsed_s >= due_s:
+                self._write()
+                while due_s <= elapsed_s:
+                    due_s = next_write_s(due_s)
+            pause_s = min(pause_s, max(due_s - elapsed_s, 1e-3))
+
+
 @contextmanager
 def written_now_and_then(
-    record: Record, session: Session, first_s: float = FIRST_WRITE_S
+    record: Record, session: Session, began: Mark, first_s: float = FIRST_WRITE_S
 ) -> Iterator[None]:
     """Write the series of a record while the block runs: what waits for a command marks nothing.
 
     Args:
         record: that follows the session.
         session: which is measuring.
-        first_s: when to write for the first time; the waits double from there on.
+        began: the beginning of the command.
+        first_s: when to write for the first time.
     """
-    done = threading.Event()
-
-    def write() -> None:
-        wait_s = first_s
-        while not done.wait(wait_s):
-            record.write_series(session.mark())
-            wait_s = min(2 * wait_s, LONGEST_SILENCE_S)
-
-    thread = threading.Thread(target=write, name="carbontracker-series", daemon=True)
-    thread.start()
+    writer = PeriodicWriter(
+        lambda: record.write_series(session.mark()), lambda: began.t_ns, first_s
+    )
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        writer.stop()
 
 
 def rising(column: Sequence[float]) -> list[float]:

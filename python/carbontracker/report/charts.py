@@ -68,6 +68,7 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
         first = epochs[i * together].index
         last = epochs[min((i + 1) * together, len(epochs)) - 1].index
         name = f"epoch {first}" if first == last else f"mean of epochs {first} to {last}"
+        name += "" if epochs[i * together].finished else ", unfinished"
         chart.add(*_bar_shapes(frame, i, joules / size, error / size))
         note = f"{name}: {quantity(joules, 'J', error)}"
         chart.add(Box(frame.x(i), frame.top, room / len(bars), frame.height, "hit", note))
@@ -77,11 +78,14 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
         [epochs[min((i + 1) * together, len(epochs)) - 1].index for i in range(len(bars))],
     )
     known = [one.energy.joules for one in epochs if is_known(one.energy.joules)]
+    unfinished = sum(not one.finished for one in epochs)
     spread = f" from {quantity(min(known), 'J')} to {quantity(max(known), 'J')}" if known else ""
     missing = len(epochs) - len(known)
     chart.description = f"{len(known)} epoch(s){spread}, with 95 % errors of measuring."
     if missing:
         chart.description += f" {missing} not measured (dashed)."
+    if unfinished:
+        chart.description += f" {unfinished} unfinished."
     if together > 1:
         chart.description += f" Each bar is the mean of {together} epochs."
     chart.caption = chart.description

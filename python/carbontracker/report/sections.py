@@ -328,7 +328,7 @@ def epoch_table(run: RunRecord) -> Table:
 def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
     footprint = epoch.footprint
     remarks = [
-        *(() if epoch.finished else ("cut short",)),
+        *(() if epoch.finished else ("unfinished",)),
         *(() if epoch.final else ("provisional",)),
     ]
     return (

@@ -27,7 +27,8 @@ def totals(run: RunRecord) -> dict[str, Any]:
         "energy": energy_dict(run.energy),
         "footprint": _footprint(run.footprint),
         "epoch_energies": [
-            {"index": one.index, "seconds": one.seconds, "joules": one.energy.joules}
+            {"index": one.index, "finished": one.finished, "seconds": one.seconds}
+            | {"joules": one.energy.joules}
             | {"error_joules": one.energy.error_joules, "gco2eq": one.footprint.gco2eq}
             for one in run.epochs
         ],

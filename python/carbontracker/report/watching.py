@@ -141,8 +141,8 @@ def _last_watts(run: RunRecord) -> dict[str, float]:
 
 
 def _forecast(run: RunRecord) -> dict[str, Any]:
-    finished = sum(epoch.finished for epoch in run.epochs)
-    data: dict[str, Any] = {"epochs_done": finished, "epochs_planned": run.planned_epochs}
+    finished = [epoch.seconds for epoch in run.epochs if epoch.finished]
+    data: dict[str, Any] = {"epochs_done": len(finished), "epochs_planned": run.planned_epochs}
     if run.origin.command:
         return {}
     if run.predictions:
@@ -152,9 +152,10 @@ def _forecast(run: RunRecord) -> dict[str, Any]:
             "kwh": newest.footprint.kwh,
             "gco2eq": newest.footprint.gco2eq,
         }
-    if run.planned_epochs and run.epochs and not run.complete:
-        each_s = math.fsum(epoch.seconds for epoch in run.epochs) / len(run.epochs)
-        data["seconds_left"] = max(0, run.planned_epochs - finished) * each_s
+    if run.planned_epochs and finished and not run.complete:
+        each_s = math.fsum(finished) / len(finished)
+        open_s = math.fsum(epoch.seconds for epoch in run.epochs if not epoch.finished)
+        data["seconds_left"] = max(0.0, (run.planned_epochs - len(finished)) * each_s - open_s)
     return data
 
 
