@@ -1,11 +1,15 @@
 // The whole boundary between the core and Python. It translates and decides nothing.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <exception>
+#include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "clock.hpp"
@@ -14,6 +18,8 @@
 #include "sample.hpp"
 #include "session.hpp"
 #include "span.hpp"
+#include "text.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 namespace ct = carbontracker;
@@ -21,14 +27,42 @@ namespace ct = carbontracker;
 namespace {
 
 using ct::bindings::moment_of;
+using ct::bindings::OsString;
+using ct::bindings::Unlocked;
 
-template <typename T> py::array_t<T> array(const std::vector<T>& values) {
-    return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+// The last that has to do with a session. To stop its threads may take as long as a driver does.
+void discard(ct::Session* session) noexcept {
+    if (!session->here()) return; // a child frees nothing that a thread was changing at the fork
+    if (PyGILState_Check() == 0) {
+        delete session;
+        return;
+    }
+    const Unlocked unlocked;
+    delete session;
+}
+
+// Of the exceptions that reach Python those whose words hold text from outside; what Python itself
+// has noted, that there was no memory for an object, says more than what came of it.
+void translate(std::exception_ptr error) {
+    if (!error || PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return;
+    try {
+        std::rethrow_exception(error);
+    } catch (const std::invalid_argument& wrong) {
+        PyErr_SetObject(PyExc_ValueError, ct::bindings::decode(wrong.what()).ptr());
+    } catch (const std::system_error& failed) {
+        PyErr_SetObject(PyExc_OSError, ct::bindings::decode(failed.what()).ptr());
+    }
+}
+
+// As bytes: pybind11's own way to numpy loads it in the middle of a call, and a daemon thread that
+// does so while the interpreter ends aborts the program.
+template <typename T> py::bytearray bytes_of(const std::vector<T>& values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
 py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
     const auto [t_ns, watts] = session.power(index, t0_ns, t1_ns);
-    return py::make_tuple(array(t_ns), array(watts));
+    return py::make_tuple(bytes_of(t_ns), bytes_of(watts));
 }
 
 py::tuple as_tuple(const ct::Energy& e) {
@@ -50,23 +84,24 @@ void bind_host(py::module_& m) {
         .def(py::init<std::string, std::string, std::string>(), py::arg("kind"), py::arg("name"),
              py::arg("waveform"));
     py::class_<ct::Host>(m, "Host").def(
-        py::init([](std::filesystem::path root, std::string nvml_library,
-                    std::filesystem::path data_dir, std::map<std::string, std::string> environment,
+        py::init([](std::filesystem::path root, OsString nvml_library,
+                    std::filesystem::path data_dir,
+                    const std::map<std::string, OsString>& environment,
                     std::vector<ct::SimulatedDevice> simulated, bool gpus_of_process,
-                    std::string perf_library) {
+                    OsString perf_library) {
             ct::Host host;
             host.root = std::move(root);
-            host.nvml_library = std::move(nvml_library);
+            host.nvml_library = std::move(nvml_library.bytes);
             host.data_dir = std::move(data_dir);
-            host.environment = std::move(environment);
+            for (const auto& [name, value] : environment) host.environment[name] = value.bytes;
             host.simulated = std::move(simulated);
             host.gpus_of_process = gpus_of_process;
-            host.perf_library = std::move(perf_library);
+            host.perf_library = std::move(perf_library.bytes);
             return host;
         }),
         py::kw_only(), py::arg("root"), py::arg("nvml_library"), py::arg("data_dir"),
         py::arg("environment"), py::arg("simulated"), py::arg("gpus_of_process") = false,
-        py::arg("perf_library") = "");
+        py::arg("perf_library") = OsString{});
 }
 
 void bind_entry(py::module_& m) {
@@ -118,7 +153,7 @@ void bind_stats(py::module_& m) {
 
 void bind_session(py::module_& m) {
     // Joining must not hold the interpreter: a sampling thread never needs it, others do.
-    using Unlocked = py::call_guard<py::gil_scoped_release>;
+    using WithoutLock = py::call_guard<Unlocked>;
     py::class_<ct::Session::Succession>(m, "Succession")
         .def_readonly("owner", &ct::Session::Succession::owner)
         .def_readonly("successor", &ct::Session::Succession::successor)
@@ -129,9 +164,11 @@ void bind_session(py::module_& m) {
                          std::vector<std::string> kinds, std::int64_t spacing_ns) {
                  // Probing may take long. Not the whole call: pybind11 notes the new object in a
                  // table that the interpreter's lock guards.
-                 const py::gil_scoped_release unlocked;
-                 return std::make_shared<ct::Session>(
-                     host, ct::Options{period_ns, budget, std::move(kinds), spacing_ns});
+                 const Unlocked unlocked;
+                 return std::shared_ptr<ct::Session>(
+                     new ct::Session(host,
+                                     ct::Options{period_ns, budget, std::move(kinds), spacing_ns}),
+                     discard);
              }),
              py::arg("host"), py::kw_only(), py::arg("period_ns") = 0, py::arg("budget") = 0.005,
              py::arg("kinds") = std::vector<std::string>{}, py::arg("spacing_ns") = 1'000'000'000)
@@ -139,8 +176,8 @@ void bind_session(py::module_& m) {
         .def_property_readonly("missing", &ct::Session::missing)
         .def_property_readonly("here", &ct::Session::here)
         .def_property_readonly("cpu_ns", &ct::Session::cpu_ns)
-        .def("start", &ct::Session::start, Unlocked())
-        .def("stop", &ct::Session::stop, Unlocked())
+        .def("start", &ct::Session::start, WithoutLock())
+        .def("stop", &ct::Session::stop, WithoutLock())
         .def("energy", &energy, py::arg("start"), py::arg("end"))
         .def(
             "is_final",
@@ -152,9 +189,18 @@ void bind_session(py::module_& m) {
         .def("stats", &ct::Session::stats);
 }
 
+bool is_main_interpreter() noexcept {
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
+constexpr const char* kOnlyMain =
+    "carbontracker can only be imported in the main interpreter, not in a sub-interpreter";
+
 } // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core_of_main, m) {
+    if (!is_main_interpreter()) throw py::import_error(kOnlyMain); // 3.13 comes this way only
+    py::register_local_exception_translator(translate);
     m.doc() = "Native core of carbontracker: sensors, sampling threads and rings.";
     m.attr("FIRST") = static_cast<unsigned>(ct::kFirst);
     m.attr("GAP") = static_cast<unsigned>(ct::kGap);
@@ -167,4 +213,13 @@ PYBIND11_MODULE(_core, m) {
     bind_session(m);
     ct::bindings::bind_span(m);
     ct::bindings::bind_probe(m);
+}
+
+// What pybind11 does first waits for a lock that a sub-interpreter's import holds, up to 3.12.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (!is_main_interpreter()) {
+        PyErr_SetString(PyExc_ImportError, kOnlyMain);
+        return nullptr;
+    }
+    return PyInit__core_of_main();
 }

@@ -9,6 +9,7 @@
 #include "book.hpp"
 #include "lane.hpp"
 #include "ring.hpp"
+#include "text.hpp"
 
 namespace carbontracker::bindings {
 namespace {

@@ -2,6 +2,7 @@
 // serves the rest of the boundary costs more than that by itself.
 #include "span.hpp"
 
+#include <exception>
 #include <new>
 #include <utility>
 
@@ -49,6 +50,9 @@ bool take_session(PyObject* object, SessionPointer& session) {
         session = py::cast<SessionPointer>(py::handle(object));
     } catch (const py::cast_error&) {
         PyErr_SetString(PyExc_TypeError, "a Session or None is needed");
+        return false;
+    } catch (const std::exception&) { // nothing may pass through CPython's own frames
+        PyErr_NoMemory();
         return false;
     }
     return true;

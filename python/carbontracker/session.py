@@ -286,7 +286,10 @@ class Session:
         """Return times (n,) ns and watts (n,) of channel ``index``."""
         if self.core is None:
             raise LookupError(index)
-        return self.core.power(index, start_ns, end_ns)
+        import numpy as np
+
+        t_ns, watts = self.core.power(index, start_ns, end_ns)
+        return np.frombuffer(t_ns, np.int64), np.frombuffer(watts, np.float64)
 
     def close(self) -> None:
         """Take a last reading and stop the threads; what was measured stays."""

@@ -93,7 +93,8 @@ def _put(path: Path, value: Value, *, is_directory: bool) -> None:
         path.symlink_to(value)
         return
     text = value.text if isinstance(value, Mode) else str(value)
-    path.write_text(text if text.endswith("\n") or not text else text + "\n")
+    whole = text if text.endswith("\n") or not text else text + "\n"
+    path.write_text(whole, encoding="utf-8", errors="surrogateescape")
     if isinstance(value, Mode):
         path.chmod(value.bits)
 

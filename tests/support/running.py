@@ -291,7 +291,7 @@ def fake_nvml(
     boards = [_complete(gpu, number) for number, gpu in enumerate(devices)]
     spec, calls = directory / "spec", directory / "calls"
     lines = [_driver_line(driver, epoch), *(_device_line(board) for board in boards)]
-    spec.write_text("".join(lines))
+    spec.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     calls.write_bytes(bytes(8 * (16 + 4 * 32)))
     environment = {
         "FAKE_NVML_SPEC": str(spec),

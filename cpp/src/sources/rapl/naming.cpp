@@ -1,5 +1,8 @@
 #include "naming.hpp"
 
+#include <algorithm>
+#include <functional>
+
 namespace carbontracker::rapl {
 namespace {
 
@@ -9,12 +12,20 @@ constexpr double kMostPlatformWatts = 20000.0;
 
 constexpr std::int64_t kTickNs = 1'000'000; // both vendors document one update a millisecond
 
+// An id is looked up and written by programs: of a name, which may hold anything, it takes what is
+// printable ASCII.
+std::string plain(std::string name) {
+    const auto is_plain = [](char c) { return c > ' ' && c <= '~'; };
+    std::replace_if(name.begin(), name.end(), std::not_fn(is_plain), '?');
+    return name;
+}
+
 } // namespace
 
 std::string package_number(const std::string& package) {
     const std::string prefix = "package-";
     if (!package.starts_with(prefix)) return "0";
-    std::string number = package.substr(prefix.size());
+    std::string number = plain(package.substr(prefix.size()));
     const std::size_t die = number.find("-die-");
     if (die != std::string::npos) number.replace(die, 5, ".");
     return number;
@@ -31,7 +42,7 @@ Channel describe(const std::string& name, const std::string& package,
         channel.id = "cpu:" + number;
     } else if (name.starts_with("psys")) {
         channel.kind = "platform";
-        channel.id = name == "psys" ? "platform:0" : "platform:" + name.substr(5);
+        channel.id = name == "psys" ? "platform:0" : "platform:" + plain(name.substr(5));
         channel.superset = true;
         channel.max_watts = kMostPlatformWatts;
     } else if (name == "dram") {
@@ -44,8 +55,8 @@ Channel describe(const std::string& name, const std::string& package,
         channel.id = unknown_id;
         channel.superset = true;
     } else {
-        channel.kind = name; // core, uncore: inside the package
-        channel.id = name + ":" + number;
+        channel.kind = plain(name); // core, uncore: inside the package
+        channel.id = channel.kind + ":" + number;
         channel.part_of = "cpu:" + number;
     }
     channel.name = package.empty() ? name : package + " " + name;

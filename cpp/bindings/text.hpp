@@ -1,0 +1,72 @@
+// Text at the boundary: Python's str on one side, bytes of the kernel, drivers and programs on the
+// other. To be included wherever a std::string crosses.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <string_view>
+
+namespace carbontracker::bindings {
+
+/// Text for people. A processor, a driver or a folder may call itself anything: bytes that are not
+/// UTF-8 become U+FFFD, so that whatever prints or stores the text can.
+inline pybind11::str decode(std::string_view bytes) {
+    PyObject* text =
+        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace");
+    if (text == nullptr) throw pybind11::error_already_set();
+    return pybind11::reinterpret_steal<pybind11::str>(text);
+}
+
+/// A path or a variable of the environment as the operating system has it: what Python could not
+/// decode of it stands in its str as lone surrogates, and becomes the same bytes again.
+struct OsString {
+    std::string bytes;
+};
+
+/// Takes the bytes of a bytes object, which may be null with an exception set.
+inline std::string take_bytes(PyObject* bytes) {
+    if (bytes == nullptr) throw pybind11::error_already_set();
+    const auto owned = pybind11::reinterpret_steal<pybind11::object>(bytes);
+    return {PyBytes_AS_STRING(bytes), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes))};
+}
+
+} // namespace carbontracker::bindings
+
+PYBIND11_NAMESPACE_BEGIN(PYBIND11_NAMESPACE)
+PYBIND11_NAMESPACE_BEGIN(detail)
+
+/// In place of pybind11's own, which raises where bytes are not UTF-8 and refuses lone surrogates.
+template <> struct type_caster<std::string> {
+    PYBIND11_TYPE_CASTER(std::string, const_name("str"));
+
+    bool load(handle source, bool /*convert*/) {
+        if (PyUnicode_Check(source.ptr()) == 0) return false;
+        value = carbontracker::bindings::take_bytes(
+            PyUnicode_AsEncodedString(source.ptr(), "utf-8", "replace"));
+        return true;
+    }
+
+    static handle cast(const std::string& text, return_value_policy /*policy*/, handle /*parent*/) {
+        return carbontracker::bindings::decode(text).release();
+    }
+};
+
+template <> struct type_caster<carbontracker::bindings::OsString> {
+    PYBIND11_TYPE_CASTER(carbontracker::bindings::OsString, const_name("str"));
+
+    bool load(handle source, bool /*convert*/) {
+        if (PyUnicode_Check(source.ptr()) == 0) return false;
+        value.bytes = carbontracker::bindings::take_bytes(PyUnicode_EncodeFSDefault(source.ptr()));
+        return true;
+    }
+
+    static handle cast(const carbontracker::bindings::OsString& name,
+                       return_value_policy /*policy*/, handle /*parent*/) {
+        return PyUnicode_DecodeFSDefaultAndSize(name.bytes.data(),
+                                                static_cast<Py_ssize_t>(name.bytes.size()));
+    }
+};
+
+PYBIND11_NAMESPACE_END(detail)
+PYBIND11_NAMESPACE_END(PYBIND11_NAMESPACE)

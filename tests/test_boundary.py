@@ -1,0 +1,297 @@
+"""The boundary between Python and the core: odd text, errors, and the ends of things."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from carbontracker import _core
+from carbontracker.session import Config, Simulated, acquire, release
+from tests.support.fakehost import (
+    Link,
+    cpuinfo,
+    fake_host,
+    fake_nvml,
+    meminfo,
+    powercap_zone,
+    proc_stat,
+)
+from tests.support.programs import PRELUDE, hide_sensors, python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from carbontracker.session import Session
+    from tests.support.fakehost import Tree
+
+STEADY = Simulated("gpu", "steady", "constant:250")
+
+
+@contextmanager
+def measuring(**settings: object) -> Iterator[Session]:
+    """Look at a machine without RAPL and NVML unless ``settings`` say otherwise."""
+    nothing: dict[str, object] = {"root": "/no-such-root", "nvml_library": "/no-such-library.so"}
+    session = acquire(Config(**(nothing | settings)))  # type: ignore[arg-type]
+    try:
+        yield session
+    finally:
+        release(session)
+
+
+def texts(session: Session) -> list[str]:
+    """Return every text that the core has for people."""
+    found = []
+    for thing in (*session.entries, *session.missing, *session.successions()):
+        values = (getattr(thing, name) for name in dir(type(thing)) if not name.startswith("_"))
+        found += [value for value in values if isinstance(value, str)]
+    return [*found, *session.stats(), *session.rates_hz()]
+
+
+def assert_printable(session: Session) -> None:
+    """Hold what the core says against what files and terminals can take."""
+    for text in texts(session):
+        text.encode("utf-8")
+        json.dumps(text, ensure_ascii=False).encode("utf-8")
+
+
+def joules_of(session: Session, device: str) -> tuple[float, float]:
+    """Return the joules of a device over a short while, and its seconds."""
+    start = session.mark()
+    time.sleep(0.05)
+    end = session.mark()
+    assert session.await_final(start, end, timeout_s=20.0)
+    seconds = (end.t_ns - start.t_ns) / 1e9
+    return session.energy(start, end).by_device[device].joules, seconds
+
+
+# ---- text that is not UTF-8 ------------------------------------------------------------------
+
+BYTES = [
+    b"\xff\xfe0000",
+    b"caf\xe9",
+    b"\xc3",
+    b"\xed\xb3\xbf",
+    "日本 \U0001f525".encode(),
+    b"a\x07b",
+]
+"""Rubbish, Latin-1, half a letter, a surrogate, and what is UTF-8 after all."""
+
+
+def as_text(name: bytes) -> str:
+    """Return what Python makes of such a name in the environment or of a file."""
+    return os.fsdecode(name)
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_processor_may_call_itself_anything(name: bytes, tmp_path: Path) -> None:
+    tree: Tree = {
+        "proc/stat": proc_stat(4, 1000, 1000),
+        "proc/cpuinfo": cpuinfo("Genuine CPU " + as_text(name)),
+        "proc/meminfo": meminfo(8),
+    }
+    with measuring(root=str(fake_host(tmp_path, tree)), simulated=(STEADY,)) as session:
+        joules, seconds = joules_of(session, "gpu:0")
+        assert joules == pytest.approx(250 * seconds, rel=1e-6)
+        (cpu,) = (entry for entry in session.entries if entry.id == "cpu:0")
+        shown = name.decode("utf-8", "replace")
+        assert cpu.name == "Genuine CPU " + shown
+        assert shown in cpu.detail
+        assert_printable(session)
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_so_may_a_zone(name: bytes, tmp_path: Path) -> None:
+    tree: Tree = {
+        **powercap_zone("intel-rapl:0", "package-0", energy_uj=1000),
+        **powercap_zone("intel-rapl:0:0", as_text(name), energy_uj=2000),
+        **powercap_zone("intel-rapl:1", "package-1" + as_text(name), energy_uj=3000),
+        **powercap_zone("intel-rapl:2", "package-1" + as_text(name + b"\xff"), energy_uj=4000),
+        **powercap_zone("intel-rapl:3", as_text(name), energy_uj=5000),
+        **powercap_zone("intel-rapl:4", "psys-" + as_text(name), energy_uj=6000),
+    }
+    with measuring(root=str(fake_host(tmp_path, tree))) as session:
+        ids = [entry.id for entry in session.entries]
+        assert "cpu:0" in ids
+        assert len(set(ids)) == len(ids) == 6
+        assert all(one.isascii() and one.isprintable() and " " not in one for one in ids)
+        assert_printable(session)
+
+
+@pytest.mark.parametrize("name", [one for one in BYTES if b" " not in one])
+def test_so_may_a_gpu(name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = {"name": "NVIDIA " + as_text(name), "power": "constant:300"}
+    with fake_nvml(tmp_path, [board]) as driver:  # type: ignore[list-item]
+        for variable, value in driver.environment.items():
+            monkeypatch.setenv(variable, value)
+        with measuring(nvml_library=str(driver.library)) as session:
+            start, end = session.mark(), None
+            time.sleep(0.3)
+            end = session.mark()
+            assert session.await_final(start, end, timeout_s=20.0)
+            energy = session.energy(start, end).by_device["gpu:0"]
+            true = driver.truth(0, start.t_ns, end.t_ns)
+            assert abs(energy.joules - true) <= energy.error_joules
+            (gpu,) = (entry for entry in session.entries if entry.id == "gpu:0")
+            assert gpu.name == "NVIDIA " + name.decode("utf-8", "replace")
+            assert_printable(session)
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_path_may_be_any_bytes(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("folder " + as_text(name))
+    folder.mkdir()
+    root = fake_host(folder, powercap_zone("intel-rapl:0", "package-0", energy_uj=1000))
+    with fake_nvml(tmp_path, [{"power": "constant:300"}]) as driver:
+        library = folder / driver.library.name
+        shutil.copy(driver.library, library)
+        for variable, value in driver.environment.items():
+            monkeypatch.setenv(variable, value)
+        with measuring(
+            root=str(root), nvml_library=str(library), perf_library=str(folder / "none.so")
+        ) as session:
+            assert {"gpu:0", "cpu:0"} <= {entry.id for entry in session.entries}
+            assert_printable(session)
+    shown = name.decode("utf-8", "replace")
+    with measuring(root=str(folder / "gone"), nvml_library=str(folder / "gone.so")) as session:
+        assert any(shown in one.reason for one in session.missing if one.source == "nvml")
+        assert any(shown in one.reason for one in session.missing if one.source == "powercap")
+        assert_printable(session)
+
+
+@pytest.mark.parametrize("visible", [b"\xff", b"0,\xff", b"caf\xe9,0"])
+def test_so_may_what_is_said_of_visible_gpus(
+    visible: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_nvml(tmp_path, [{"power": "constant:300"}] * 2) as driver:
+        for variable, value in driver.environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", as_text(visible))
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", as_text(visible))
+        monkeypatch.setenv("CARBONTRACKER_NVML", str(driver.library))
+        session = acquire(Config.from_environment(root="/no-such-root"))
+        try:
+            gpus = [entry.id for entry in session.entries if entry.counted]
+            assert gpus == (["gpu:0"] if visible.startswith(b"0") else [])
+            assert_printable(session)
+        finally:
+            release(session)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "a\ud800", "b\udfff\udc80c"])
+def test_a_simulated_device_may_have_any_name(text: str) -> None:
+    odd = Simulated("gpu", text, "constant:250")
+    other = Simulated("gpu" + text, "other", "constant:50")
+    with measuring(simulated=(odd, other), kinds=()) as session:
+        joules, seconds = joules_of(session, "gpu:0")
+        assert joules == pytest.approx(250 * seconds, rel=1e-6)
+        assert len({entry.id for entry in session.entries}) == 2
+        assert_printable(session)
+
+
+def test_words_of_an_error_can_be_printed() -> None:
+    broken = Simulated("gpu", "\udcff", "constant:\udcff")
+    with pytest.raises(ValueError, match="is not a waveform") as raised:
+        _core.Session(Config(simulated=(broken,)).host())
+    str(raised.value).encode("utf-8")
+    host = Config(simulated=(Simulated("gpu", "g", "constant:1"),)).host()
+    with pytest.raises(TypeError):
+        _core.Session(host, kinds=[b"gpu"])  # type: ignore[list-item]
+
+
+def test_a_training_on_such_a_machine(tmp_path: Path) -> None:
+    tree: Tree = {
+        "proc/stat": proc_stat(4, 1000, 1000),
+        "proc/cpuinfo": cpuinfo("Genuine CPU \udcff\udcfe"),
+        "proc/meminfo": meminfo(8),
+        "sys/class/powercap/intel-rapl:0/name": Link("\udcff"),
+    }
+    program = (
+        PRELUDE
+        + """
+tracker = CarbonTracker(1, log_dir=sys.argv[1])
+tracker.epoch_start(); time.sleep(0.02); tracker.epoch_end()
+(record,) = __import__("pathlib").Path(sys.argv[1]).glob("*.jsonl")
+print(json.dumps([json.loads(line)["event"] for line in record.read_bytes().splitlines()][0]))
+"""
+    )
+    done = python(
+        program,
+        str(tmp_path / "logs"),
+        CARBONTRACKER_ROOT=str(fake_host(tmp_path, tree)),
+        CARBONTRACKER_NVML=str(tmp_path / "\udcff.so"),
+        CUDA_VISIBLE_DEVICES="\udcff",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == '"run_started"'
+
+
+# ---- the ends of things ------------------------------------------------------------------------
+
+
+def test_a_daemon_thread_that_measures_at_the_end_does_not_abort_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    program = """
+import threading, time
+from carbontracker import _core
+from carbontracker.session import Config, Simulated
+
+def open_sessions():
+    config = Config.from_environment(simulated=(Simulated("gpu", "g", "constant:250"),))
+    while True:
+        core = _core.Session(config.host())
+        core.start()
+        started.set()
+        start, end = _core.Mark(core), _core.Mark(core)
+        core.energy(start, end), core.is_final(end), core.power(0, 0, 1), core.successions()
+        core.stop()
+
+started = threading.Event()
+for _ in range(3):
+    threading.Thread(target=open_sessions, daemon=True).start()
+started.wait()
+"""
+    for _ in range(5):
+        done = python(program)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_sub_interpreter_is_refused_in_one_sentence() -> None:
+    program = """
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+code = '''
+import carbontracker
+for again in range(2):
+    try:
+        carbontracker.measure
+    except ImportError as error:
+        print(error, flush=True)
+'''
+ways = [()] if sys.version_info < (3, 12) else [(), (False,)] if sys.version_info < (3, 13) else [
+    ("isolated",), ("legacy",)]
+for way in ways:
+    one = interpreters.create(*way)
+    failed = interpreters.run_string(one, code)
+    assert failed is None, failed
+print("the program goes on")
+"""
+    done = python(program)
+    assert done.returncode == 0, done.stderr
+    *refusals, last = done.stdout.splitlines()
+    assert last == "the program goes on"
+    assert len(refusals) >= 2
+    assert {line.count("sub") for line in refusals} <= {1}, refusals
