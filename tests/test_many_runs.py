@@ -16,6 +16,7 @@ from carbontracker.cli import main
 from carbontracker.records.adding import (
     COPY,
     INCOMPLETE,
+    MEAN_POWER,
     NO_ERROR,
     OVERLAP,
     PARTLY,
@@ -25,7 +26,7 @@ from carbontracker.records.adding import (
 )
 from carbontracker.records.comparing import Side, compare, student_quantile, welch_half_width
 from carbontracker.records.reading import read_run, read_runs
-from tests.support.records import GRAMS, PUE, Made
+from tests.support.records import GRAMS, PUE, Made, Rank, level
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +171,99 @@ def test_the_order_of_files_does_not_matter(
     begins = [(began_s, length_s, host) for began_s, length_s, _, host in runs]
     if len(set(begins)) == len(begins):
         assert totals[0] == pytest.approx(totals[1])
+
+
+def union(ranks: list[Rank]) -> list[tuple[float, float]]:
+    """Return the time of all epochs, s after the first run could begin, each second once."""
+    spans = sorted(
+        (rank.began_s + start_s, rank.began_s + end_s)
+        for rank in ranks
+        for start_s, end_s in rank.spans
+    )
+    joined: list[tuple[float, float]] = []
+    for start_s, end_s in spans:
+        if joined and start_s <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end_s))
+        else:
+            joined.append((start_s, end_s))
+    return joined
+
+
+def test_staggered_ranks_count_what_was_drawn_then(tmp_path: Path) -> None:
+    """The mean power of a whole run would give 3,032 J: the first seconds were the dear ones."""
+
+    def dear_first(t_s: float) -> float:
+        return 500 * min(t_s, 4.0) + 20 * max(0.0, t_s - 4.0)
+
+    ranks = [
+        Rank("first", began_s=0.0, spans=((0.0, 8.0),), machine=dear_first),
+        Rank("second", began_s=2.0, spans=((0.0, 20.0),), machine=dear_first),
+    ]
+    total = total_of(tmp_path, *ranks)
+    assert total.joules == pytest.approx(dear_first(22.0))
+    assert total.kwh == pytest.approx(dear_first(22.0) * KWH)
+    assert total.gco2eq == pytest.approx(dear_first(22.0) * KWH * GRAMS)
+    assert total.device_seconds == pytest.approx(22.0)
+    assert noted(total) == {PARTLY: 1}
+
+
+def test_what_lies_between_epochs_is_another_runs(tmp_path: Path) -> None:
+    ranks = [
+        Rank("first", spans=((0.0, 5.0), (15.0, 20.0))),
+        Rank("second", began_s=3.0, spans=((0.0, 4.0), (9.0, 13.0))),
+    ]
+    total = total_of(tmp_path, *ranks)
+    assert union(ranks) == [(0.0, 7.0), (12.0, 20.0)]
+    assert total.joules == pytest.approx(sum(level(b) - level(a) for a, b in union(ranks)))
+    assert total.device_seconds == pytest.approx(15.0)
+
+
+def test_without_energy_over_time_the_mean_of_the_epoch_counts(tmp_path: Path) -> None:
+    first = Rank("first", spans=((0.0, 10.0),))
+    second = Rank("second", began_s=5.0, spans=((0.0, 5.0), (5.0, 25.0)), series=False)
+    total = total_of(tmp_path, first, second)
+    assert total.joules == pytest.approx(level(30.0))  # the second epoch was its own
+    third = Rank("third", began_s=20.0, spans=((0.0, 20.0),), series=False)
+    total = total_of(tmp_path, third)
+    assert total.joules == pytest.approx(level(30.0) + (level(40.0) - level(20.0)) / 2)
+    assert noted(total) == {PARTLY: 2, MEAN_POWER: 1}
+
+
+def test_an_epoch_that_one_run_could_not_measure_is_the_others(tmp_path: Path) -> None:
+    first = Rank("first", spans=((0.0, 5.0), (5.0, 10.0)))
+    events = first.events()
+    unknown = events[3] | {"energy": first.energy(math.nan)}
+    lines = [json.dumps(event) for event in (*events[:3], unknown, *events[4:])]
+    (tmp_path / "first.jsonl").write_text("\n".join(lines).replace("NaN", "null") + "\n")
+    total = total_of(tmp_path, Rank("second", began_s=1.0, spans=((0.0, 9.0),)))
+    finished = level(10.0)  # what run_finished says of the first one
+    assert total.joules == pytest.approx(finished + level(10.0) - level(5.0))
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9)), min_size=1, max_size=5)
+RANK = st.tuples(st.integers(0, 30), SPANS, st.sampled_from(["n1", "n2"]), st.booleans())
+
+
+@SAME_FOLDER
+@given(st.lists(RANK, min_size=1, max_size=6))
+def test_at_any_power_each_second_of_an_epoch_counts_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    runs: list[tuple[int, list[tuple[int, int]], str, bool]],
+) -> None:
+    directory = tmp_path_factory.mktemp("ranks")
+    made: dict[str, list[Rank]] = {"n1": [], "n2": []}
+    for number, (began_s, pauses, host, finished) in enumerate(runs):
+        spans, at_s = [], 0.0
+        for pause_s, length_s in pauses:
+            spans.append((at_s + pause_s, at_s + pause_s + length_s))
+            at_s += pause_s + length_s
+        rank = Rank(f"r{number}", (), float(began_s), host=host, finished=finished, spans=spans)
+        rank.write(directory)
+        made[host].append(rank)
+    total = add_runs(read_runs(directory, series=False, epochs=False))
+    times = [span for ranks in made.values() for span in union(ranks)]
+    assert total.joules == pytest.approx(sum(level(b) - level(a) for a, b in times))
+    assert total.device_seconds == pytest.approx(sum(b - a for a, b in times))
 
 
 # ---- comparisons ---------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -142,3 +143,64 @@ class Made:
         path = directory / f"{name or self.run_id}.jsonl"
         path.write_text("".join(self.lines()))
         return path
+
+
+def level(seconds: float) -> float:
+    """Return E of a machine whose power repeats 100, 300, 500, 200 and 50 W, J after ``BEGAN``."""
+    watts = (100.0, 300.0, 500.0, 200.0, 50.0)
+    periods, rest = divmod(seconds, len(watts))
+    whole = int(rest)
+    return periods * sum(watts) + sum(watts[:whole]) + (rest - whole) * watts[whole]
+
+
+@dataclass(frozen=True)
+class Rank(Made):
+    """A run on a machine of which the power changes: its epochs are where they are given."""
+
+    spans: Sequence[tuple[float, float]] = ((0.0, 10.0),)
+    """Beginning and end of each epoch, s after the run began."""
+    machine: Callable[[float], float] = level
+    """E of the machine, J after so many seconds since ``BEGAN``."""
+    series: bool = True
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of the run."""
+        events = [Made.events(self)[0] | {"epochs": self.planned or len(self.spans)}]
+        written_s = 0.0
+        for index, (start_s, end_s) in enumerate(self.spans, 1):
+            joules = self._between(start_s, end_s)
+            times = {"start_s": start_s, "end_s": end_s, "seconds": end_s - start_s}
+            parts = {"energy": self.energy(joules), "footprint": self.footprint(joules)}
+            about = {"index": index, "finished": True, "final": True}
+            events.append(self._event("epoch", end_s, **about, **times, **parts))
+            if self.series:
+                events.append(self._event("series", end_s, **self._points(written_s, end_s)))
+            written_s = end_s
+        if self.finished:
+            total = sum(self._between(*span) for span in self.spans)
+            events.append(
+                self._event(
+                    "run_finished",
+                    written_s,
+                    epochs=len(self.spans),
+                    seconds=sum(end_s - start_s for start_s, end_s in self.spans),
+                    energy=self.energy(total),
+                    footprint=self.footprint(total),
+                    tracker_cpu_seconds=0.1,
+                )
+            )
+        return events
+
+    def _between(self, start_s: float, end_s: float) -> float:
+        return self.machine(self.began_s + end_s) - self.machine(self.began_s + start_s)
+
+    def _points(self, start_s: float, end_s: float) -> dict[str, Any]:
+        inner = range(math.floor(start_s) + 1, math.ceil(end_s))
+        moments = [start_s, *map(float, inner), end_s]
+        joules = [self._between(0.0, t_s) / len(self.devices) for t_s in moments]
+        return {
+            "t0": self.at(start_s),
+            "start_s": start_s,
+            "t_s": [t_s - start_s for t_s in moments],
+            "joules": {name: joules for name, _ in self.devices},
+        }
