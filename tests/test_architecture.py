@@ -45,6 +45,7 @@ KNOWS = {
     "carbontracker.window": ("carbontracker.constants",),
     "carbontracker.guard": (),
     "carbontracker.environment": (),
+    "carbontracker.arguments": ("carbontracker.environment",),
     "carbontracker.ahead.prediction": (
         "carbontracker.ahead.prediction",
         "carbontracker.ahead.predict",
@@ -60,6 +61,7 @@ KNOWS = {
         "carbontracker.constants",
         "carbontracker.guard",
         "carbontracker.environment",
+        "carbontracker.arguments",
     ),
 }
 # Arrays in, numbers out: no clock either.

@@ -83,6 +83,39 @@ print(json.dumps([sorted(loaded & heavy), threads, same_files]))
     assert answer(program) == [[], 1, True]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from carbontracker.tracker import CarbonTracker",
+        "import carbontracker; carbontracker.measure, carbontracker.track",
+    ],
+)
+def test_importing_the_tracker_loads_nothing_large(statement: str) -> None:
+    program = f"""
+import json, sys
+before = set(sys.modules)
+{statement}
+loaded = set(sys.modules) - before
+{HEAVY}
+heavy -= {{"carbontracker._core"}}
+heavy |= {{"rich", "pyarrow", "pandas", "matplotlib", "configparser", "zoneinfo", "ctypes"}}
+print(json.dumps([sorted(loaded & heavy), len(os.listdir("/proc/self/task"))]))
+"""
+    assert answer("import os\n" + program) == [[], 1]
+
+
+def test_a_training_without_predictions_needs_no_numpy(tmp_path: Path) -> None:
+    program = f"""
+import json, sys
+from carbontracker.tracker import CarbonTracker
+tracker = CarbonTracker(1, epochs_before_pred=0, log_dir={str(tmp_path)!r}, verbose=0, sim_gpu="A",
+                        sim_gpu_watts=100, components="gpu")
+tracker.epoch_start(); tracker.epoch_end()
+print(json.dumps([tracker.result.energy.joules >= 0, "numpy" in sys.modules]))
+"""
+    assert answer(program) == [True, False]
+
+
 def test_the_names_are_there_when_asked_for() -> None:
     program = """
 import json, carbontracker

@@ -845,27 +845,6 @@ def test_stop_without_any_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\tEnergy:\t0.000000000000 kWh" in out
 
 
-def test_a_second_start_ends_the_first_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    tracker = make(2)
-    tracker.epoch_start()
-    time.sleep(EPOCH_S)
-    tracker.epoch_start()
-    time.sleep(EPOCH_S)
-    assert tracker.epoch_counter == 2
-    tracker.epoch_end()
-    result = result_of(tracker)
-    assert result.finished_epochs == 2
-    assert_joules(result, WATTS)
-    assert "epoch_start() twice without epoch_end()" in capsys.readouterr().err
-
-
-def test_a_second_start_may_be_the_end() -> None:
-    tracker = make(1)
-    tracker.epoch_start()
-    tracker.epoch_start()
-    assert (tracker.deleted, tracker.epoch_counter) == (True, 1)
-
-
 def test_an_end_without_a_start_is_no_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     tracker = make(1)
     tracker.epoch_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -41,16 +42,10 @@ def harmless(method: _Method) -> _Method:
     return cast("_Method", guarded)
 
 
-class EpochCount(int):
-    """The number of epochs, as upstream's attribute; calling it iterates over them, marked."""
+class _Countable:
+    """A number of epochs; calling it iterates over them, marked."""
 
     _tracker: CarbonTracker
-
-    def __new__(cls, epochs: int, tracker: CarbonTracker) -> EpochCount:
-        """Return the count, bound to its tracker."""
-        count = super().__new__(cls, epochs)
-        count._tracker = tracker
-        return count
 
     def __call__(self, batches: object = None) -> Iterator[int]:
         """Yield 0, 1, … up to the count, marking the beginning and end of each epoch.
@@ -59,7 +54,7 @@ class EpochCount(int):
             batches: what every epoch goes through; its length tells the steps of an epoch.
         """
         self._tracker.expect_steps(length_of(batches))
-        for index in range(self):
+        for index in range(math.ceil(self)):  # type: ignore[call-overload]  # a number, too
             self._tracker.epoch_start()
             try:
                 yield index
@@ -68,3 +63,18 @@ class EpochCount(int):
                 self._tracker.stop()
                 raise
             self._tracker.epoch_end()
+
+
+class EpochCount(_Countable, int):
+    """The number of epochs, as upstream's attribute."""
+
+
+class PartialEpochCount(_Countable, float):
+    """The same where the last epoch is a part of one."""
+
+
+def epoch_count(epochs: float, tracker: CarbonTracker) -> EpochCount | PartialEpochCount:
+    """Return the count, bound to its tracker."""
+    count = EpochCount(epochs) if isinstance(epochs, int) else PartialEpochCount(epochs)
+    count._tracker = tracker
+    return count

@@ -258,4 +258,4 @@ def _wanted(settings: Settings) -> Iterator[Callable[[], Any]]:
     if settings.progress:
         from carbontracker.report.progress import Progress
 
-        yield lambda: Progress(int(settings.epochs))
+        yield lambda: Progress(settings.epochs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker.arguments import as_number, as_text, shown
 from carbontracker.constants import PUE_2023
 from carbontracker.data import TableError
 from carbontracker.footprint import Footprint, Slot, footprint_of_slots
@@ -207,7 +208,7 @@ def make_pricing(
 
 def _place(location: str | None) -> Place:
     try:
-        place = locate(location, os.environ)
+        place = locate(as_text("location", location), os.environ)
     except TableError as error:
         return unlocated(str(error))
     if not place.known and not place.guess:
@@ -217,10 +218,11 @@ def _place(location: str | None) -> Place:
 
 def _pue(argument: float | None, place: Place) -> tuple[float, str]:
     if argument is not None:
-        if not (math.isfinite(argument) and argument >= 1.0):
-            message = f"pue must be a finite ratio of at least 1, got {argument!r}"
+        given = as_number(argument)
+        if not isinstance(given, (int, float)) or not 1.0 <= given < math.inf:
+            message = f"pue must be a finite ratio of at least 1, got {shown(argument)}"
             raise ValueError(message)
-        return float(argument), "given"
+        return float(given), "given"
     text = os.environ.get("CARBONTRACKER_PUE", "").strip()
     if text:
         try:

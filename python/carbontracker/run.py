@@ -123,6 +123,9 @@ class Run:
         self.ahead = Outlook(budget or Budget(), Foresight(session))
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
+        self._first: Mark | None = None
+        self.restarted = False
+        """Whether an epoch has begun again before its end."""
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
         self.followers = Followers()
@@ -154,8 +157,8 @@ class Run:
 
     @property
     def _first_epoch(self) -> Mark | None:
-        """The mark at which the first epoch began; None before it."""
-        return self._bounds[0][0] if self._bounds else self._open
+        """The mark at which the first epoch began for the first time; None before it."""
+        return self._first
 
     def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
         """Return the marks at the beginning and end of an epoch."""
@@ -163,8 +166,10 @@ class Run:
         return start, end
 
     def start_epoch(self) -> None:
-        """Mark the beginning of an epoch."""
+        """Mark the beginning of an epoch; one that is open begins again, with the same index."""
+        self.restarted = self.restarted or self.in_epoch
         self._open = self.session.mark()
+        self._first = self._first or self._open
 
     def end_epoch(self, *, finished: bool = True) -> Epoch:
         """Mark its end and return it, as far as its energy is known now.
@@ -197,7 +202,7 @@ class Run:
         seconds = (now.t_ns - start.t_ns) / 1e9
         return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
 
-    def predict(self, epochs: int) -> Forecast:
+    def predict(self, epochs: float) -> Forecast:
         """Return what ``epochs`` epochs will cost, from the finished ones.
 
         Raises:
@@ -207,7 +212,7 @@ class Run:
         self.ahead.shown.append(forecast)
         return forecast
 
-    def predict_early(self, epochs: int, steps: Steps) -> Forecast | None:
+    def predict_early(self, epochs: float, steps: Steps) -> Forecast | None:
         """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
         prediction = self.ahead.foresight.early(epochs, steps)
         if prediction is None:
@@ -216,7 +221,7 @@ class Run:
         self.ahead.shown.append(self.ahead.newest)
         return self.ahead.newest
 
-    def renew_outlook(self, epochs: int) -> None:
+    def renew_outlook(self, epochs: float) -> None:
         """Predict for budgets what nobody is shown; at most once a second.
 
         Raises:
@@ -235,7 +240,7 @@ class Run:
         price = footprint_between(self.session, self.pricing, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
 
-    def _foresee(self, epochs: int) -> Forecast:
+    def _foresee(self, epochs: float) -> Forecast:
         self.ahead.renewed_ns = time.monotonic_ns()
         done = [epoch for epoch in self._epochs() if epoch.finished]
         self.ahead.newest = self._priced(self.ahead.foresight.whole(epochs, done))
@@ -266,9 +271,7 @@ class Run:
             self.session.await_final(self._bounds[-1][1])
         pricing = self.pricing.settled()  # all epochs by what is known at one moment
         epochs = self._epochs(pricing=pricing)
-        between = self.session.energies(
-            [(end, start) for (_, end, _), (start, _, _) in pairwise(self._bounds)]
-        )
+        between = self.session.energies(self._pauses())
         energy = add_windows([epoch.energy for epoch in epochs])
         return Result(
             epochs=epochs,
@@ -279,6 +282,14 @@ class Run:
             forecasts=tuple(self.ahead.shown),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
+
+    def _pauses(self) -> list[tuple[Mark, Mark]]:
+        """Return what lies between epochs, and before a first one that began again."""
+        bounds = list(self._bounds)
+        pauses = [(end, start) for (_, end, _), (start, _, _) in pairwise(bounds)]
+        if bounds and self._first is not None and self._first is not bounds[0][0]:
+            pauses.insert(0, (self._first, bounds[0][0]))
+        return pauses
 
     def _epochs(self, first: int = 0, pricing: Pricing | None = None) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""

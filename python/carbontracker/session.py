@@ -12,12 +12,12 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
 from carbontracker._core import Mark, Span
+from carbontracker.arguments import as_number, shown
 from carbontracker.environment import enabled
 from carbontracker.guard import MEASURING, logger, optional
 from carbontracker.window import MISSING, ChannelInfo, Energy
@@ -58,21 +58,24 @@ def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str
         ValueError: a rate or a budget that cannot be.
     """
     fields: dict[str, float] = {}
-    given: dict[str, object] = {"rate_hz": rate_hz, "overhead_budget": overhead_budget}
-    for name, value in given.items():
-        if value is not None and not isinstance(value, Real):
-            message = f"{name} must be a number, not {value!r}"
+    given: dict[str, float] = {}
+    for name, value in (("rate_hz", rate_hz), ("overhead_budget", overhead_budget)):
+        number = as_number(value)
+        if isinstance(number, (int, float)):
+            given[name] = float(number)
+        elif value is not None:
+            message = f"{name} must be a number, not {shown(value)}"
             raise ValueError(message)
     if rate_hz is not None:
-        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        if not LOWEST_RATE_HZ <= given["rate_hz"] <= HIGHEST_RATE_HZ:
             message = f"rate_hz must be from {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz"
             raise ValueError(message)
-        fields["rate_hz"] = float(rate_hz)
+        fields["rate_hz"] = given["rate_hz"]
     if overhead_budget is not None:
-        if not 0.0 <= overhead_budget <= 1.0:
+        if not 0.0 <= given["overhead_budget"] <= 1.0:
             message = "overhead_budget is a fraction of one core, from 0 (no limit) to 1"
             raise ValueError(message)
-        fields["budget"] = float(overhead_budget)
+        fields["budget"] = given["overhead_budget"]
     return fields
 
 

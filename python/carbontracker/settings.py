@@ -1,14 +1,17 @@
-"""The arguments of the drop-in: what they mean, and which of them cannot be."""
+"""The arguments of the drop-in: what they mean, what they are converted to, and which cannot be.
+
+What carbontracker 2.4.x runs with goes on running: it is converted, and one warning says so.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.arguments import as_count, as_flag, as_number, as_path, as_text, shown
 from carbontracker.budget import Budget, Limits, check_action
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import FetcherNameError
@@ -19,14 +22,30 @@ from carbontracker.steps import is_count
 from carbontracker.telemetry.address import address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from carbontracker.budget import OnBudget
     from carbontracker.intensity.choice import Wanted
 
 ANSWERS = ("y", "n")
+MAX_SPACING_S = 86_400.0
+"""Of the stored time series, s."""
+MAX_DECIMALS = 30
 
-_LONGEST_SPACING_S = 86_400.0
+_DEFAULTS: dict[str, Any] = {
+    "epochs_before_pred": 1,
+    "monitor_epochs": -1,
+    "update_interval": 1,
+    "components": "all",
+    "log_file_prefix": "",
+    "verbose": 1,
+    "decimal_precision": 12,
+    "locate": "auto",
+    "budget_on": "measured",
+    "on_budget": "warn",
+    "loggers": (),
+}
+"""What None stands for, where it has no meaning of its own."""
 LOCATE = ("auto", "never")
 """Whether the network may be asked where the machine stands."""
 
@@ -35,9 +54,9 @@ LOCATE = ("auto", "never")
 class Settings:
     """One field for each argument of ``CarbonTracker``, which documents them."""
 
-    epochs: int
-    epochs_before_pred: int
-    monitor_epochs: int
+    epochs: float
+    epochs_before_pred: float
+    monitor_epochs: float
     update_interval: float
     interpretable: bool
     stop_and_confirm: bool
@@ -77,13 +96,39 @@ class Settings:
     trace: bool | str | os.PathLike[str] | None
     previous_run: str | os.PathLike[str] | None
 
+    notes: tuple[str, ...] = field(init=False, default=(), repr=False)
+    """What was converted, in words. No argument."""
+
+    def __post_init__(self) -> None:
+        """Convert the arguments.
+
+        Raises:
+            ValueError: one that cannot be converted.
+        """
+        notes = []
+        for name, convert in _CONVERSIONS.items():
+            given = getattr(self, name)
+            default = given is None and name in _DEFAULTS
+            taken = _DEFAULTS[name] if default else convert(name, given)
+            object.__setattr__(self, name, taken)
+            if taken is given or (type(given) in (int, float, str) and taken == given):
+                continue
+            notes.append(f"{name}={shown(given)} is taken as {shown(taken)}")
+        keys: object = self.api_keys  # what is told of it must not tell a key
+        if keys is not None and not isinstance(keys, Mapping):
+            raise ValueError("api_keys must map names of providers to keys")
+        if keys is not None:
+            known, blank = _with_keys(keys)
+            object.__setattr__(self, "api_keys", known)
+            notes += [f"api_keys has no key for {name}" for name in blank]
+        object.__setattr__(self, "notes", tuple(notes))
+
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
 
         Raises:
             ValueError: the arguments contradict each other.
         """
-        self._check_epochs()
         if self.monitor_epochs != -1 and self.monitor_epochs < self.epochs_before_pred:
             message = "monitor_epochs cannot be less than epochs_before_pred"
             raise ValueError(message)
@@ -97,10 +142,6 @@ class Settings:
             raise ValueError(message)
         if self.prometheus is not None:
             address(self.prometheus)
-        trace: object = self.trace
-        if not isinstance(trace, (bool, str, os.PathLike, type(None))):
-            message = f"trace must be True or the path of a file, not {trace!r}"
-            raise ValueError(message)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "
@@ -114,23 +155,12 @@ class Settings:
             )
             raise ValueError(message)
 
-    def _check_epochs(self) -> None:
-        """Refuse a number of epochs that would end monitoring at the end of the first."""
-        given: object = self.epochs
-        if not isinstance(given, Real) or not math.isfinite(float(given)):
-            message = f"epochs must be a finite number, 0 if it is not known, not {given!r}"
-            raise ValueError(message)
-
     def _check_extras(self) -> None:
         self.limits.check()
         check_action(self.budget_on, self.on_budget)
         steps: object = self.steps_per_epoch
         if steps is not None and not is_count(steps):
             message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
-            raise ValueError(message)
-        previous: object = self.previous_run
-        if previous == "" or not isinstance(previous, (str, os.PathLike, type(None))):
-            message = f"previous_run must be a record, a directory or a run's id, not {previous!r}"
             raise ValueError(message)
         if self.default_answer is not None and self.default_answer not in ANSWERS:
             message = f"default_answer must be {' or '.join(ANSWERS)}, not {self.default_answer!r}"
@@ -151,8 +181,9 @@ class Settings:
 
         The argument, else ``CARBONTRACKER_ANSWER``, else ``y``: a job does not end unasked.
         """
-        given = self.default_answer or os.environ.get("CARBONTRACKER_ANSWER", "").strip().lower()
-        return given[:1] if given in (*ANSWERS, "yes", "no") else ANSWERS[0]
+        given = self.default_answer or os.environ.get("CARBONTRACKER_ANSWER", "")
+        answer = _answer(given)
+        return answer if answer in ANSWERS else ANSWERS[0]
 
     def check_names(self) -> None:
         """Refuse what there is not.
@@ -191,25 +222,33 @@ class Settings:
             if given[component][0] is not None
         )
 
-    @property
-    def predict_after(self) -> int:
-        """Return the epoch after which to predict; 0 for never."""
-        return int(self.epochs) if self.epochs_before_pred == -1 else self.epochs_before_pred
+    def predicts_after(self, epoch: int) -> bool:
+        """Return whether to predict after an epoch, counted from 1."""
+        wanted = self.epochs if self.epochs_before_pred == -1 else self.epochs_before_pred
+        return self.predicting and epoch - 1 < wanted <= epoch
+
+    def ends_after(self, epoch: int) -> bool:
+        """Return whether monitoring ends after an epoch; 2.5 of them end with the third."""
+        wanted = self.epochs if self.monitor_epochs == -1 else self.monitor_epochs
+        return 0 < wanted <= epoch
 
     @property
-    def monitor_until(self) -> int:
-        """Return the last epoch to monitor."""
-        return int(self.epochs) if self.monitor_epochs == -1 else self.monitor_epochs
+    def predicting(self) -> bool:
+        """Return whether predictions are wanted and possible."""
+        return self.epochs > 0 and (self.epochs_before_pred > 0 or self.epochs_before_pred == -1)
+
+    @property
+    def foresees(self) -> bool:
+        """Return whether the whole training is predicted, for the user or for a budget."""
+        return self.predicting or (self.epochs > 0 and self.budget().needs_outlook)
 
     def config(self) -> Config:
         """Return what to sample."""
-        spacing: object = self.update_interval
-        possible = isinstance(spacing, Real) and 0 < float(spacing) <= _LONGEST_SPACING_S
         return Config.from_environment(
             kinds=kinds_of(self.chosen_components),
             simulated=self.simulated,
             gpus_of_process=bool(self.devices_by_pid),
-            spacing_s=float(self.update_interval) if possible else 1.0,
+            spacing_s=float(self.update_interval),
             **check_pace(self.rate_hz, self.overhead_budget),
         )
 
@@ -219,9 +258,9 @@ class Settings:
         Raises:
             ValueError: an unknown location, or an impossible PUE or intensity.
         """
-        given: Any = self.api_keys  # not checked yet, and refused later if it is anything else
-        keys = dict(given) if isinstance(given, Mapping) else {}
-        keys = {n: k for n, k in keys.items() if isinstance(n, str) and isinstance(k, str)}
+        # Not checked yet, and refused later if they are something else.
+        given: Mapping[Any, Any] = self.api_keys or {}
+        keys = {n: k for n, k in given.items() if isinstance(n, str) and isinstance(k, str)}
         return make_pricing(self.location, self.pue, self.intensity, keys)
 
 
@@ -237,3 +276,161 @@ def check_api_names(api_keys: Mapping[Any, Any]) -> None:
         if not known or not isinstance(key, str) or not key.strip():
             message = f"api_keys must name a provider ({', '.join(with_key())}) and hold its key"
             raise FetcherNameError(message)
+
+
+def _with_keys(given: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[str]]:
+    """Return the keys without those that are empty, as an unset variable leaves them, and whose
+    they are."""
+    names = [name for name in given if isinstance(name, str) and name.lower() in with_key()]
+    blank = [name for name in names if given[name] is None or not str(given[name]).strip()]
+    kept = {name: key for name, key in given.items() if name not in blank}
+    return kept if blank else given, blank
+
+
+# ---- conversions: each takes the name and the value of an argument, which may be anything ----
+
+
+def _count_of_epochs(name: str, value: object) -> object:
+    number = as_count(value)
+    if not isinstance(number, (int, float)) or math.isnan(number):
+        raise ValueError(f"{name} must be a number of epochs, not {shown(value)}")
+    return number
+
+
+def _epochs(_: str, value: object) -> object:
+    # Text and None are refused, as carbontracker 2.4.x ends at them: nothing could be told.
+    number = None if isinstance(value, (str, bytes)) else as_count(value)
+    if not isinstance(number, (int, float)) or not -math.inf < number < math.inf:
+        message = f"epochs must be a finite number, 0 if it is not known, not {shown(value)}"
+        raise ValueError(message)
+    return number
+
+
+def _spacing(name: str, value: object) -> object:
+    number = as_number(value)
+    if not isinstance(number, (int, float)):
+        raise ValueError(f"{name} must be a number of seconds above 0, not {shown(value)}")
+    return number if 0 < number <= MAX_SPACING_S else _DEFAULTS[name]
+
+
+def _decimals(name: str, value: object) -> object:
+    number = as_count(value)
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, not {shown(value)}")
+    return min(number, MAX_DECIMALS)
+
+
+def _verbosity(name: str, value: object) -> object:
+    number = as_count(value)
+    if not isinstance(number, (int, float)):
+        raise ValueError(f"{name} must be a number, 0 for a silent console, not {shown(value)}")
+    return number
+
+
+def _count(_: str, value: object) -> object:
+    return as_count(value)
+
+
+def _number(_: str, value: object) -> object:
+    return as_number(value)
+
+
+def _limit(_: str, value: object) -> object:
+    return value if isinstance(value, bool) else as_number(value)
+
+
+def _optional_flag(name: str, value: object) -> object:
+    return None if value is None else as_flag(name, value)
+
+
+def _flag_or_text(name: str, value: object) -> object:
+    text = isinstance(value, (str, bytes))
+    return as_text(name, value) if text else _optional_flag(name, value)
+
+
+def _trace(name: str, value: object) -> object:
+    if not isinstance(value, (bool, str, bytes, os.PathLike, type(None))):
+        raise ValueError(f"{name} must be True or the path of a file, not {shown(value)}")
+    return value if isinstance(value, bool) else as_path(name, value)
+
+
+def _previous_run(name: str, value: object) -> object:
+    if value == "" or not isinstance(value, (str, os.PathLike, type(None))):
+        message = f"{name} must be a record, a directory or a run's id, not {shown(value)}"
+        raise ValueError(message)
+    return as_path(name, value)
+
+
+def _components(name: str, value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return as_text(name, value)
+
+
+def _prefix(name: str, value: object) -> object:
+    return as_text(name, value if isinstance(value, (str, bytes)) else str(value))
+
+
+def _word(name: str, value: object) -> object:
+    text = as_text(name, value)
+    return None if text is None else text.strip().lower()
+
+
+def _action(_: str, value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _answer(value: object) -> object:
+    if isinstance(value, bool):
+        return ANSWERS[0] if value else ANSWERS[1]
+    text = value.strip().lower() if isinstance(value, str) else value
+    return text[:1] if isinstance(text, str) and text in (*ANSWERS, "yes", "no") else text
+
+
+def _intensity(_: str, value: object) -> object:
+    return value if isinstance(value, (str, bool)) else as_number(value)
+
+
+def _port(_: str, value: object) -> object:
+    return value if isinstance(value, (str, bool)) else as_count(value)
+
+
+def _loggers(name: str, value: object) -> object:
+    if isinstance(value, (str, bytes)):
+        raise ValueError(f"{name} must be a list of loggers, not {shown(value)}")
+    if isinstance(value, (list, tuple)):
+        return value
+    return tuple(value) if isinstance(value, Iterable) else (value,)
+
+
+_CONVERSIONS: dict[str, Callable[[str, object], object]] = {
+    "epochs": _epochs,
+    **dict.fromkeys(("epochs_before_pred", "monitor_epochs"), _count_of_epochs),
+    "update_interval": _spacing,
+    **dict.fromkeys(("interpretable", "stop_and_confirm", "ignore_errors"), as_flag),
+    "components": _components,
+    "devices_by_pid": as_flag,
+    "log_dir": as_path,
+    "log_file_prefix": _prefix,
+    "verbose": _verbosity,
+    "decimal_precision": _decimals,
+    **dict.fromkeys(("sim_cpu_tdp", "sim_cpu_util", "sim_gpu_watts", "sim_gpu_util"), _number),
+    "location": as_text,
+    "pue": _number,
+    "intensity": _intensity,
+    "record": _optional_flag,
+    **dict.fromkeys(("rate_hz", "overhead_budget"), _number),
+    "locate": _word,
+    "advise": as_flag,
+    "steps_per_epoch": _count,
+    **dict.fromkeys(("max_kwh", "max_gco2eq", "max_seconds"), _limit),
+    "budget_on": _word,
+    "on_budget": _action,
+    "default_answer": lambda _, value: _answer(value),
+    "prometheus": _port,
+    "otlp": _flag_or_text,
+    "progress": as_flag,
+    "loggers": _loggers,
+    "trace": _trace,
+    "previous_run": _previous_run,
+}

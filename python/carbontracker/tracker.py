@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.advising.aside import Aside
 from carbontracker.budget import overrun_dict
-from carbontracker.conduct import EpochCount, harmless
+from carbontracker.conduct import EpochCount, PartialEpochCount, epoch_count, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
+from carbontracker.guard import ADVICE, LOCATION, PREDICTION, nothing, optional
 from carbontracker.records.record import (
     Record,
     advice_dict,
@@ -49,7 +50,7 @@ class CarbonTracker(Watchful):
     attributes. What is deliberately different is listed in ``docs/migrating.md``.
 
     Args:
-        epochs: how many there will be.
+        epochs: how many there will be; a part of the last one counts as such (2.5).
         epochs_before_pred: predict after so many; -1 for all, 0 for never.
         monitor_epochs: stop monitoring after so many; -1 for all.
         update_interval: spacing of the stored time series, s. Totals do not depend on it.
@@ -113,7 +114,7 @@ class CarbonTracker(Watchful):
 
     def __init__(  # noqa: PLR0913, PLR0917  # upstream's signature
         self,
-        epochs: int,
+        epochs: float,
         epochs_before_pred: int = 1,
         monitor_epochs: int = -1,
         update_interval: float = 1,
@@ -182,9 +183,9 @@ class CarbonTracker(Watchful):
             self._give_up(traceback.format_exc())
 
     @property
-    def epochs(self) -> EpochCount:
+    def epochs(self) -> EpochCount | PartialEpochCount:
         """Return the number of epochs, which called yields them: ``for i in tracker.epochs():``."""
-        return EpochCount(int(self._settings.epochs), self)
+        return epoch_count(self._settings.epochs, self)
 
     def __getattr__(self, name: str) -> Any:
         """Return an argument of the constructor by its name."""
@@ -197,13 +198,15 @@ class CarbonTracker(Watchful):
     def epoch_start(self) -> None:
         """Mark the beginning of an epoch."""
         run = self._monitored()
-        if run.in_epoch:
-            self._console.warn("epoch_start() twice without epoch_end(): the first epoch ends here")
-            self._finish_epoch()
-            if self.deleted:
-                return
+        restarts = run.in_epoch
         self._check_budget()
-        self.epoch_counter += 1
+        if not restarts:
+            self.epoch_counter += 1
+        elif not run.restarted:
+            self._console.warn(
+                f"epoch_start() twice without epoch_end(): epoch {self.epoch_counter} begins "
+                "again here; the energy before counts as between epochs"
+            )
         if self._aside is not None:
             # Not earlier: who only constructs a tracker asks no network.
             self._aside.start(run.pricing)
@@ -256,6 +259,8 @@ class CarbonTracker(Watchful):
         pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
         pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
         self._run = Run(session, pricing, settings.budget())
+        if settings.foresees:
+            self._run.ahead.foresight.prepare()
         self._learn()
         if record_wanted(settings.record):
             self._record = Record(record_directory(settings.log_dir))
@@ -292,22 +297,30 @@ class CarbonTracker(Watchful):
         self._relocate(run)
         self._steps.end()
         epoch = run.end_epoch()
-        run.ahead.foresight.epoch_ended(epoch, self._steps)
+        ahead = run.ahead.foresight
+        optional(PREDICTION, lambda: ahead.epoch_ended(epoch, self._steps), nothing)
         self._write_epoch(epoch)
-        if epoch.index == settings.predict_after and settings.epochs > 0:
-            forecast = run.predict(int(settings.epochs))
-            self._predicted(forecast)
-            self._advise(run, forecast)
+        if ahead.ready and settings.predicts_after(epoch.index):
+            self._foresee(run)
             if settings.stop_and_confirm and not self._console.confirmed():
                 self._end()
                 sys.exit(0)
         self._watch(epoch)
-        if epoch.index == settings.monitor_until:
+        if settings.ends_after(epoch.index):
             self._end()
+
+    def _foresee(self, run: Run) -> None:
+        forecast = optional(PREDICTION, lambda: run.predict(self._settings.epochs), nothing)
+        if forecast is not None:
+            self._predicted(forecast)
+            optional(ADVICE, lambda: self._advise(run, forecast), nothing)
 
     def _relocate(self, run: Run) -> None:
         """Reprice everything for the place, if it has been found out meanwhile."""
-        pricing = self._aside.repriced(run.pricing) if self._aside is not None else None
+        aside = self._aside
+        if aside is None:
+            return
+        pricing = optional(LOCATION, lambda: aside.repriced(run.pricing), nothing)
         if pricing is None:
             return
         run.pricing = pricing

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import harmless
 from carbontracker.exceptions import BudgetExceeded
+from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.records.record import forecast_dict
 from carbontracker.records.windowlog import unmeasured
 from carbontracker.steps import StepMarks
@@ -44,10 +45,6 @@ class Watchful(StepMarks):
         run = self._monitored()
         return run.windows.window(name, run.pricing)
 
-    @property
-    def _predicting(self) -> bool:
-        return self._settings.predict_after > 0 and self._settings.epochs > 0
-
     def _learn(self) -> None:
         """Take the previous run into account; without it there is a warning and no more."""
         previous = self._settings.previous_run
@@ -60,6 +57,10 @@ class Watchful(StepMarks):
         except (LookupError, OSError, ValueError) as error:
             self._console.warn(f"previous_run tells nothing: {error}")
 
+    @property
+    def _predicting(self) -> bool:
+        return self._settings.predicting and self._monitored().ahead.foresight.ready
+
     def _predicted(self, forecast: Forecast) -> None:
         self._console.predicted(forecast)
         self._write("prediction", **forecast_dict(forecast))
@@ -68,7 +69,8 @@ class Watchful(StepMarks):
     def _look(self) -> None:
         """Do what the mark of a step does once a second: predict if it is time to, and watch."""
         if self._steps.early:
-            early = self._monitored().predict_early(int(self._settings.epochs), self._steps)
+            run, epochs = self._monitored(), self._settings.epochs
+            early = optional(PREDICTION, lambda: run.predict_early(epochs, self._steps), nothing)
             if early is not None:
                 self._predicted(early)
         self._check_budget()
@@ -77,8 +79,8 @@ class Watchful(StepMarks):
         """Look at the budget after an epoch; one that the last has passed is only said."""
         run, epochs = self._monitored(), self._settings.epochs
         budget = run.ahead.budget
-        if budget.needs_outlook and epochs > 0:
-            run.renew_outlook(int(epochs))
+        if budget.needs_outlook and run.ahead.foresight.ready:
+            optional(PREDICTION, lambda: run.renew_outlook(epochs), nothing)
         # What the sensors have not told yet, they may tell yet.
         for name in budget.blind(epoch.footprint) if epoch.final else ():
             self._console.warn(f"{name} cannot be watched, because no energy is measured")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.advising.advice import IntensityCurve, Start, best_start
 from carbontracker.advising.elsewhere import Option, here, options
 from carbontracker.guard import LOCATION, logger, nothing, optional, start_thread
 from carbontracker.intensity import IntensityUnavailable
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
 
+    from carbontracker.advising.advice import Start
     from carbontracker.intensity import Intensity
     from carbontracker.pricing import Pricing
 
@@ -65,6 +65,9 @@ def best_of(
 
     None if no run of ``hours`` is forecast as a whole.
     """
+    # Here, because it loads numpy: a training without advice does without.
+    from carbontracker.advising.advice import IntensityCurve, Start, best_start
+
     forecast, duration_s = IntensityCurve(timed(slots, now)), hours * 3600
     latest_s = max(within.total_seconds() - duration_s, 0.0)
     best = best_start(forecast, 0.0, latest_s, duration_s)

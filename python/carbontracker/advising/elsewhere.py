@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.advising.advice import ranks, saved_share
 from carbontracker.constants import PUE_2023
 from carbontracker.data import WORLD
 from carbontracker.intensity import IntensityUnavailable, provider
@@ -50,6 +49,8 @@ class Option:
 
     def saves(self, here: Option) -> float:
         """Return which share of the emissions is saved against ``here``."""
+        from carbontracker.advising.advice import saved_share
+
         return saved_share(here.gco2eq_per_machine_kwh, self.gco2eq_per_machine_kwh)
 
     def grams(self, kwh: float, here: Option) -> float:
@@ -66,6 +67,8 @@ def options(only: str | None = None, scope: str = "lifecycle") -> list[Option]:
         only: the regions of this cloud; None for all.
         scope: ``lifecycle``, or ``direct``, which tells the grids of the US apart.
     """
+    from carbontracker.advising.advice import ranks  # here, because it loads numpy
+
     found = [
         option
         for region in cloud.regions().values()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from carbontracker.ahead.prediction import Estimator
+from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.session import Mark
 from carbontracker.steps import STEP
 
@@ -47,8 +50,18 @@ class Foresight:
         self._estimator: Estimator | None = None
         self._unit = 0
         """Steps in a piece; 0 before the first epoch with steps has ended."""
+        self.ready = False
+        """Whether what predictions need is loaded."""
         self._told = 0
         """Epochs that the estimator has been told step by step."""
+
+    def prepare(self) -> None:
+        """Load what predictions need; where that fails there is one line and no prediction.
+
+        Not at the first epoch's end: a mark may come from a signal handler in the middle of that
+        import, or from a forked child.
+        """
+        self.ready = optional(PREDICTION, _numpy_loaded, lambda _: False)
 
     def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
         """Tell the estimator of an epoch with steps; those without are looked up when asked."""
@@ -62,7 +75,7 @@ class Foresight:
         self._estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
         self._told += 1
 
-    def whole(self, epochs: int, done: Sequence[Epoch]) -> Prediction:
+    def whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
         """Return what ``epochs`` epochs will cost, from the finished ones.
 
         Raises:
@@ -88,7 +101,7 @@ class Foresight:
             )
         return prediction
 
-    def early(self, epochs: int, steps: Steps) -> Prediction | None:
+    def early(self, epochs: float, steps: Steps) -> Prediction | None:
         """Return the same from the steps of the first epoch so far; None if they tell nothing."""
         if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
             return None
@@ -110,6 +123,22 @@ class Foresight:
         joules = [energy.joules for energy in self._session.energies(windows)]
         for seconds, energy, kind in pieces(blocks, joules, done, unit or self._unit):
             estimator.step(seconds, energy, kind)
+
+
+def _numpy_loaded() -> bool:
+    """Load numpy.
+
+    Raises:
+        RuntimeError: no thread can be made. The linear algebra of numpy makes some when it is
+            loaded, and raises SIGINT in the user's program if it cannot.
+    """
+    if "numpy" not in sys.modules:
+        thread = threading.Thread(target=nothing)
+        thread.start()
+        thread.join()
+    import numpy as np  # noqa: F401  # loading it is all
+
+    return True
 
 
 def pieces(

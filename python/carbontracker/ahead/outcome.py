@@ -57,5 +57,5 @@ def against_actual(result: Result) -> list[Comparison]:
             (forecast.footprint.gco2eq, actual.gco2eq),
         )
         for forecast in result.forecasts
-        if forecast.prediction.epochs == result.finished_epochs == len(result.epochs)
+        if math.ceil(forecast.prediction.epochs) == result.finished_epochs == len(result.epochs)
     ]

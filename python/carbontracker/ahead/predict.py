@@ -14,8 +14,8 @@ UNKNOWN: Interval = (math.nan, math.nan)
 class Prediction:
     """The cost of all epochs, before PUE and intensity."""
 
-    epochs: int
-    """Epochs the prediction is for."""
+    epochs: float
+    """Epochs the prediction is for; the last may be a part of one."""
     after_epochs: float
     """Epochs it was made from; a fraction within one."""
     seconds: float

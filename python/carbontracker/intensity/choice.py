@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
+from carbontracker.arguments import as_number
 from carbontracker.data import UNLOCATED, WORLD
 from carbontracker.environment import enabled
 from carbontracker.guard import logger
@@ -91,8 +92,14 @@ def wished(
             return wanted, *_chosen(wanted, place, api_keys)
         except ValueError as error:
             logger.warning("carbontracker: %s: %s; the table is used", INTENSITY, error)
-    wanted = parsed(intensity) if isinstance(intensity, str) else intensity
+    wanted = parsed(intensity) if isinstance(intensity, str) else _number_or_provider(intensity)
     return wanted, *_chosen(wanted, place, api_keys)
+
+
+def _number_or_provider(intensity: Wanted) -> Wanted:
+    if isinstance(intensity, bool):
+        raise ValueError(f"intensity must be gCO2eq/kWh, a provider or its name, not {intensity}")
+    return cast("Wanted", as_number(intensity))
 
 
 def _chosen(

@@ -25,6 +25,14 @@ def whole(value: object) -> int:
     return int(given) if math.isfinite(given) else 0
 
 
+def count(value: object) -> float | None:
+    """Return a number of a record, whole ones as int; None where there is none."""
+    given = number(value)
+    if not math.isfinite(given):
+        return None
+    return int(given) if given.is_integer() else given
+
+
 def mapping(value: object) -> dict[str, Any]:
     """Return an object of a record; an empty one where there is none."""
     return value if isinstance(value, dict) else {}

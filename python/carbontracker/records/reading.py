@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import logger
-from carbontracker.records.plain import mapping, mappings, number, whole
+from carbontracker.records.plain import count, mapping, mappings, number, whole
 from carbontracker.records.record import SCHEMA, record_directory
 from carbontracker.records.recorded import (
     Origin,
@@ -344,7 +344,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
 
 def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
-        epochs=whole(event.get("epochs")),
+        epochs=count(event.get("epochs")) or 0,
         after_epochs=number(event.get("after_epochs"), 0.0),
         seconds=number(event.get("seconds")),
         joules=number(event.get("joules")),

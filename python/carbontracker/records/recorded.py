@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.plain import mapping, number
+from carbontracker.records.plain import count, mapping, number
 from carbontracker.records.surroundings import is_running
 from carbontracker.traces.clocks import Anchor
 from carbontracker.window import MISSING, Energy, add_windows
@@ -171,7 +171,7 @@ class RecordedEpoch:
 class RecordedPrediction:
     """A prediction that was made on the way."""
 
-    epochs: int
+    epochs: float
     after_epochs: float
     """A fraction within the first."""
     seconds: float
@@ -365,10 +365,9 @@ class RunRecord:
         return "; ".join([f"{cause}; it has {there}{lost}", *self.notes])
 
     @property
-    def planned_epochs(self) -> int | None:
+    def planned_epochs(self) -> float | None:
         """Return how many epochs there were to be; None for a command."""
-        epochs = number(self.origin.data.get("epochs"))
-        return int(epochs) if math.isfinite(epochs) else None
+        return count(self.origin.data.get("epochs"))
 
     @property
     def end(self) -> datetime:

@@ -44,6 +44,8 @@ class Console:
     def begin(self, session: Session, pricing: Pricing) -> None:
         """Say what is measured, with which PUE and intensity."""
         self._announce_simulated()
+        if self._settings.notes:
+            self.warn("; ".join(self._settings.notes))
         if self._settings.devices_by_pid:
             self.warn("devices_by_pid: all GPUs visible to this process are measured")
         devices = self._devices(session)
@@ -89,7 +91,7 @@ class Console:
         """Say that an epoch was cut short and counts as far as it came."""
         self._show(oldformat.unfinished_line(epoch.index, epoch.seconds), logged=True)
 
-    def interrupted(self, epochs: int) -> None:
+    def interrupted(self, epochs: float) -> None:
         """Log that monitoring ends before all epochs were seen."""
         self._logs.info(f"Training was interrupted before all {epochs} epochs were monitored.")
 
@@ -165,14 +167,9 @@ class Console:
             heading,
             seconds,
             footprint,
-            digits=self._digits,
+            digits=self._settings.decimal_precision,
             interpretable=self._settings.interpretable,
         )
-
-    @property
-    def _digits(self) -> int:
-        precision: object = self._settings.decimal_precision
-        return precision if isinstance(precision, int) and 0 <= precision <= 30 else 12
 
     def _watts(self, epoch: Epoch) -> dict[str, float]:
         return {name: _mean_watts(epoch.energy, name, epoch.seconds) for name in self._components}

@@ -63,7 +63,7 @@ class Predicted:
 
     after_epochs: float
     """A fraction within the first."""
-    epochs: int
+    epochs: float
     seconds: float
     kwh: float
     gco2eq: float
@@ -313,7 +313,7 @@ def comparability(run: RunRecord) -> str:
     if not run.complete:
         return "The run has no end in its record, so that there is nothing to hold them against."
     done, planned = len([one for one in run.epochs if one.finished]), run.predictions[-1].epochs
-    if done != planned:
+    if done != math.ceil(planned):
         return f"The predictions are for {planned} epochs; {done} were finished."
     return ""
 

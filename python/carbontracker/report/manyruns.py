@@ -70,7 +70,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
         return "-" if row["seconds"] is None else timestring(row["seconds"])
     if name == "epochs" and row["planned_epochs"] is not None:
         done, planned = row["epochs"], row["planned_epochs"]
-        return str(done) if done == planned else f"{done}/{planned}"
+        return str(done) if done == math.ceil(planned) else f"{done}/{planned}"
     value = row[name]
     if value is None:
         return "-"

@@ -31,7 +31,7 @@ class Progress:
         epochs: how many there will be.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: float) -> None:
         self._epochs = epochs
         self._done = 0
         self._epoch_seconds = 0.0

@@ -256,7 +256,7 @@ def as_json(view: View) -> dict[str, Any]:
     return found
 
 
-def training_line(vitals: Vitals, done: int, planned: int, seconds_left: float | None) -> str:
+def training_line(vitals: Vitals, done: int, planned: float, seconds_left: float | None) -> str:
     """Return the progress of a training in one line."""
     left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
     energy = figure_with_unit(vitals.energy.joules, "J")

@@ -31,14 +31,14 @@ class Estimator:
     milliseconds, so ask once a second rather than once a step.
 
     Args:
-        epochs: how many there will be; assign ``epochs`` when the plan changes.
+        epochs: how many there will be, perhaps a fraction; assign ``epochs`` when the plan changes.
         steps_per_epoch: their number, which allows a prediction within the first epoch; else it
             is learned from the first.
         prior: a previous run of the same training.
     """
 
     def __init__(
-        self, epochs: int, steps_per_epoch: int | None = None, prior: Prior | None = None
+        self, epochs: float, steps_per_epoch: int | None = None, prior: Prior | None = None
     ) -> None:
         if steps_per_epoch is None and prior is not None:
             steps_per_epoch = prior.steps_per_epoch
