@@ -123,6 +123,7 @@ void bind_entry(py::module_& m) {
         .def_readonly("source", &ct::Entry::source)
         .def_readonly("counted", &ct::Entry::counted)
         .def_readonly("alternate_of", &ct::Entry::alternate_of)
+        .def_readonly("joined_ns", &ct::Entry::joined_ns)
         .def_readonly("why", &ct::Entry::why);
     py::class_<ct::Unavailable>(m, "Unavailable")
         .def_readonly("source", &ct::Unavailable::source)
@@ -151,6 +152,23 @@ void bind_stats(py::module_& m) {
         .def_readonly("gone", &ct::ChannelStats::gone);
 }
 
+// Probing may take long: the interpreter's lock is released, and taken now and then to see whether
+// a signal ends it. Not for the whole call: pybind11 notes the new object in a table that the lock
+// guards.
+std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t period_ns,
+                                          double budget, std::vector<std::string> kinds,
+                                          std::int64_t spacing_ns, std::int64_t patience_ns,
+                                          const py::object& while_waiting) {
+    Unlocked unlocked;
+    const auto look = [&] {
+        const Unlocked::Interrupted locked(unlocked);
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!while_waiting.is_none()) while_waiting();
+    };
+    const ct::Options options{period_ns, budget, std::move(kinds), spacing_ns, patience_ns};
+    return {new ct::Session(host, options, look), discard};
+}
+
 void bind_session(py::module_& m) {
     // Joining must not hold the interpreter: a sampling thread never needs it, others do.
     using WithoutLock = py::call_guard<Unlocked>;
@@ -160,20 +178,13 @@ void bind_session(py::module_& m) {
         .def_readonly("from_ns", &ct::Session::Succession::from_ns)
         .def_readonly("why", &ct::Session::Succession::why);
     py::class_<ct::Session, std::shared_ptr<ct::Session>>(m, "Session")
-        .def(py::init([](const ct::Host& host, std::int64_t period_ns, double budget,
-                         std::vector<std::string> kinds, std::int64_t spacing_ns) {
-                 // Probing may take long. Not the whole call: pybind11 notes the new object in a
-                 // table that the interpreter's lock guards.
-                 const Unlocked unlocked;
-                 return std::shared_ptr<ct::Session>(
-                     new ct::Session(host,
-                                     ct::Options{period_ns, budget, std::move(kinds), spacing_ns}),
-                     discard);
-             }),
-             py::arg("host"), py::kw_only(), py::arg("period_ns") = 0, py::arg("budget") = 0.005,
-             py::arg("kinds") = std::vector<std::string>{}, py::arg("spacing_ns") = 1'000'000'000)
-        .def_property_readonly("entries", &ct::Session::entries)
-        .def_property_readonly("missing", &ct::Session::missing)
+        .def(py::init(&make_session), py::arg("host"), py::kw_only(), py::arg("period_ns") = 0,
+             py::arg("budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
+             py::arg("spacing_ns") = 1'000'000'000, py::arg("patience_ns") = 2'000'000'000,
+             py::arg("while_waiting") = py::none())
+        .def_property_readonly("entries", py::cpp_function(&ct::Session::entries, WithoutLock()))
+        .def_property_readonly("entry_count", &ct::Session::entry_count)
+        .def_property_readonly("missing", py::cpp_function(&ct::Session::missing, WithoutLock()))
         .def_property_readonly("here", &ct::Session::here)
         .def_property_readonly("cpu_ns", &ct::Session::cpu_ns)
         .def("start", &ct::Session::start, WithoutLock())
@@ -185,7 +196,7 @@ void bind_session(py::module_& m) {
             py::arg("mark"))
         .def("power", &power, py::arg("index"), py::arg("t0_ns"), py::arg("t1_ns"))
         .def("successions", &ct::Session::successions)
-        .def("channel_stats", &ct::Session::channel_stats, py::arg("index"))
+        .def("channel_stats", &ct::Session::channel_stats, py::arg("index"), WithoutLock())
         .def("stats", &ct::Session::stats);
 }
 

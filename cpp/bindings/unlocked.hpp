@@ -16,7 +16,22 @@ public:
     Unlocked() noexcept : state_(PyEval_SaveThread()) {}
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
-    ~Unlocked() {
+    ~Unlocked() { restore(); }
+
+    /// Has the lock again while it lives, within an Unlocked that goes on after it.
+    class Interrupted {
+    public:
+        explicit Interrupted(Unlocked& outer) noexcept : outer_(outer) { outer_.restore(); }
+        Interrupted(const Interrupted&) = delete;
+        Interrupted& operator=(const Interrupted&) = delete;
+        ~Interrupted() { outer_.state_ = PyEval_SaveThread(); }
+
+    private:
+        Unlocked& outer_;
+    };
+
+private:
+    void restore() noexcept {
         try {
             PyEval_RestoreThread(state_);
         } catch (...) {
@@ -24,7 +39,6 @@ public:
         }
     }
 
-private:
     PyThreadState* state_;
 };
 

@@ -38,20 +38,33 @@ Energy sum(std::span<const DeviceEnergy> devices) noexcept {
 
 } // namespace
 
-Book::Book(std::vector<Entry> entries) : entries_(std::move(entries)) {
-    std::vector<Channel> channels;
-    for (const Entry& entry : entries_) {
-        channels.push_back(entry.channel);
+void Book::add(std::vector<Entry> entries) {
+    const std::size_t first = entries_.size();
+    for (Entry& entry : entries) {
         lines_.emplace_back(entry.channel);
+        entries_.push_back(std::move(entry));
     }
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
-        if (!entries_[i].alternate_of.empty()) continue;
-        std::vector<std::size_t> members{i};
-        for (std::size_t j = 0; j < entries_.size(); ++j) {
-            if (entries_[j].alternate_of == entries_[i].channel.id) members.push_back(j);
+    for (std::size_t i = first; i < entries_.size(); ++i) {
+        const Entry& entry = entries_[i];
+        if (entry.alternate_of.empty()) {
+            if (entry.counted) counted_.push_back(ledgers_.size());
+            ledgers_.emplace_back(i).begin(entry.joined_ns);
+        } else {
+            join(i);
         }
-        if (entries_[i].counted) counted_.push_back(ledgers_.size());
-        ledgers_.emplace_back(std::move(members), channels);
+    }
+}
+
+// An owner comes before its alternates.
+void Book::join(std::size_t alternate) {
+    const Entry& entry = entries_[alternate];
+    for (Ledger& ledger : ledgers_) {
+        const Channel& owner = entries_[ledger.owner()].channel;
+        if (owner.id != entry.alternate_of) continue;
+        ledger.add(alternate, entry.channel, owner);
+        if (entry.supersedes) {
+            ledger.supersede(alternate, entry.joined_ns, "it measures what was estimated before");
+        }
     }
 }
 
@@ -84,9 +97,15 @@ void Book::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
 
 std::vector<Level> Book::levels(std::int64_t t_ns) const {
     std::vector<Level> result;
-    result.reserve(counted_.size());
-    for (const std::size_t i : counted_) result.push_back(ledgers_[i].at(t_ns, lines_));
+    complete(t_ns, result);
     return result;
+}
+
+void Book::complete(std::int64_t t_ns, std::vector<Level>& levels) const {
+    levels.reserve(counted_.size());
+    for (std::size_t i = levels.size(); i < counted_.size(); ++i) {
+        levels.push_back(ledgers_[counted_[i]].at(t_ns, lines_));
+    }
 }
 
 Energy Book::device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
@@ -112,8 +131,12 @@ MachineEnergy Book::energy(std::int64_t t0_ns, std::span<const Level> start, std
     result.devices.reserve(counted_.size());
     for (std::size_t i = 0; i < counted_.size(); ++i) {
         const Ledger& ledger = ledgers_[counted_[i]];
+        // Before it joined, the estimate that it supersedes was the device.
+        const bool counts_late = entries_[ledger.owner()].supersedes;
+        const std::int64_t from_ns = counts_late ? std::max(t0_ns, ledger.joined_ns()) : t0_ns;
+        if (from_ns > t1_ns) continue;
         result.devices.push_back(
-            {ledger.owner(), device_energy(ledger, t0_ns, start[i], t1_ns, end[i])});
+            {ledger.owner(), device_energy(ledger, from_ns, start[i], t1_ns, end[i])});
     }
     result.total = sum(result.devices);
     return result;

@@ -18,9 +18,13 @@ namespace carbontracker {
 struct Entry {
     Channel channel;
     std::string source;
-    bool counted = false;     ///< part of the total
-    std::string why;          ///< if not counted: the reason, in words
-    std::string alternate_of; ///< id of the channel that owns the same thing; empty for an owner
+    bool counted = false;       ///< part of the total
+    std::string why;            ///< if not counted: the reason, in words
+    std::string alternate_of;   ///< id of the channel that owns the same thing; empty for an owner
+    std::int64_t joined_ns = 0; ///< when it was found, of a source that answered late; else 0
+    /// Until it joined, an estimate stood in its place: as its alternate this entry continues it,
+    /// as one that counts by itself it begins there.
+    bool supersedes = false;
 };
 
 /// Energy of one device, or of all, over a window; NaN where nothing is known.
@@ -45,7 +49,10 @@ struct MachineEnergy {
 /// Timelines and ledgers; no clock, no thread, no sensor.
 class Book {
 public:
-    explicit Book(std::vector<Entry> entries);
+    explicit Book(std::vector<Entry> entries = {}) { add(std::move(entries)); }
+
+    /// Appends entries; those that are there keep their places, and so do the devices.
+    void add(std::vector<Entry> entries);
 
     [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
     [[nodiscard]] const std::vector<Ledger>& ledgers() const noexcept { return ledgers_; }
@@ -70,11 +77,15 @@ public:
     /// E(t) of every counted device.
     [[nodiscard]] std::vector<Level> levels(std::int64_t t_ns) const;
 
+    /// Appends the levels of devices that were not there yet when `levels` were looked up.
+    void complete(std::int64_t t_ns, std::vector<Level>& levels) const;
+
     /// Energy between two moments whose levels are known.
     [[nodiscard]] MachineEnergy energy(std::int64_t t0_ns, std::span<const Level> start,
                                        std::int64_t t1_ns, std::span<const Level> end) const;
 
 private:
+    void join(std::size_t alternate);
     [[nodiscard]] Energy device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
                                        std::int64_t t1_ns, const Level& end) const;
 

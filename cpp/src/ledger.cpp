@@ -50,23 +50,18 @@ bool shapes(const Channel& power, const Channel& counter) noexcept {
            (covers_refresh(power.window_ns, power.tick_ns) || 2 * power.tick_ns <= counter.tick_ns);
 }
 
-Ledger::Ledger(std::vector<std::size_t> members, std::span<const Channel> channels)
-    : members_(std::move(members)), parts_{{0, members_.front(), 0.0}} {
-    const Channel& owner = channels[members_.front()];
-    if (owner.quantity != Quantity::energy_counter) return;
-    for (const std::size_t i : members_) {
-        const Channel& channel = channels[i];
-        if (channel.quantity != Quantity::power) continue;
-        const bool whole = covers_refresh(channel.window_ns, channel.tick_ns);
-        if (range_ == kNone && channel.window_ns <= 2 * owner.tick_ns) range_ = i;
-        if (shape_ == kNone && shapes(channel, owner)) shape_ = i;
-        // A mean over many updates comes too late to be heard on a few.
-        const bool prompt = channel.window_ns <= 2 * std::max(owner.tick_ns, channel.tick_ns);
-        if (judge_ == kNone || (whole && prompt && tolerance_ > kToleranceWhole)) {
-            judge_ = i;
-            tolerance_ = whole ? kToleranceWhole : kTolerancePart;
-            window_ns_ = channel.window_ns;
-        }
+void Ledger::add(std::size_t index, const Channel& channel, const Channel& owner) {
+    members_.push_back(index);
+    if (owner.quantity != Quantity::energy_counter || channel.quantity != Quantity::power) return;
+    const bool whole = covers_refresh(channel.window_ns, channel.tick_ns);
+    if (range_ == kNone && channel.window_ns <= 2 * owner.tick_ns) range_ = index;
+    if (shape_ == kNone && shapes(channel, owner)) shape_ = index;
+    // A mean over many updates comes too late to be heard on a few.
+    const bool prompt = channel.window_ns <= 2 * std::max(owner.tick_ns, channel.tick_ns);
+    if (judge_ == kNone || (whole && prompt && tolerance_ > kToleranceWhole)) {
+        judge_ = index;
+        tolerance_ = whole ? kToleranceWhole : kTolerancePart;
+        window_ns_ = channel.window_ns;
     }
 }
 
@@ -88,9 +83,23 @@ Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) cons
 }
 
 Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
+    if (t_ns < joined_ns_) return {0.0, 0.0, 0.0, true};
     const Part& part = part_at(t_ns);
     Level level = lines[part.channel].at(t_ns, beside(part.channel, lines));
     level.joules += part.offset_joules;
+    if (!part.is_settled) {
+        const Level before = end_of_part_before(part, lines);
+        level.joules += before.joules;
+        level.final = level.final && before.final;
+    }
+    return level;
+}
+
+// Where `part` begins, as the part before it has it.
+Level Ledger::end_of_part_before(const Part& part, std::span<const Timeline> lines) const {
+    const Part& before = *(&part - 1);
+    Level level = lines[before.channel].at(part.from_ns, beside(before.channel, lines));
+    level.joules += before.offset_joules;
     return level;
 }
 
@@ -116,6 +125,11 @@ double Ledger::coverage(std::int64_t t0_ns, std::int64_t t1_ns,
 bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> health,
                     std::int64_t now_ns) {
     if (members_.size() == 1) return false;
+    if (Part& part = parts_.back(); !part.is_settled) {
+        const Level before = end_of_part_before(part, lines);
+        part.is_settled = before.final;
+        if (part.is_settled) part.offset_joules += before.joules;
+    }
     bool changed = check_alive(lines, health, now_ns);
     if (judge_ == kNone || health[judge_].gone || health[judge_].lost ||
         lines[judge_].size() == 0) {
@@ -144,6 +158,7 @@ bool Ledger::check_alive(std::span<const Timeline> lines, std::span<const Health
         const Health& other = health[i];
         const bool answers = !other.gone && !other.lost && other.last_read_ns + kSilentNs > now_ns;
         if (i == speaker() || !answers || lines[i].size() == 0) continue;
+        if (is_superseded_ && i == owner()) continue;
         may_return_ = false;
         silent_ns_ = 0;
         take_over(lines[speaker()].last_ns(), i,
@@ -274,6 +289,14 @@ bool Ledger::check_return(std::span<const Timeline> lines) {
     may_return_ = false;
     take_over(middle_ns, owner(), "its counter agrees with the power again", lines);
     return true;
+}
+
+// Nothing is known of it before it joined: its own energy begins at 0 there.
+void Ledger::supersede(std::size_t index, std::int64_t joined_ns, std::string why) {
+    is_superseded_ = true;
+    may_return_ = false;
+    parts_.push_back({joined_ns, index, 0.0, false});
+    takeovers_.push_back({joined_ns, index, std::move(why)});
 }
 
 void Ledger::take_over(std::int64_t from_ns, std::size_t channel, std::string why,

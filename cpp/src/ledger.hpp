@@ -37,8 +37,18 @@ struct Takeover {
 /// updates, and the power takes over from where it was last right.
 class Ledger {
 public:
-    /// Indices into the channels and timelines that every call is given; the first one owns.
-    Ledger(std::vector<std::size_t> members, std::span<const Channel> channels);
+    /// `owner` and all other members are indices into the timelines that every call is given.
+    explicit Ledger(std::size_t owner) : members_{owner}, parts_{{0, owner, 0.0}} {}
+
+    /// Takes in an alternate of the owner.
+    void add(std::size_t index, const Channel& channel, const Channel& owner);
+
+    /// The owner was found at `joined_ns`, long after the start: no energy is known before.
+    void begin(std::int64_t joined_ns) noexcept { joined_ns_ = joined_ns; }
+
+    /// A member that was found at `joined_ns` measures what the owner estimates: it speaks from
+    /// then on, for good.
+    void supersede(std::size_t index, std::int64_t joined_ns, std::string why);
 
     [[nodiscard]] Level at(std::int64_t t_ns, std::span<const Timeline> lines) const;
     [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns,
@@ -54,16 +64,19 @@ public:
     [[nodiscard]] std::size_t owner() const noexcept { return members_.front(); }
     [[nodiscard]] const std::vector<std::size_t>& members() const noexcept { return members_; }
     [[nodiscard]] const std::vector<Takeover>& takeovers() const noexcept { return takeovers_; }
+    [[nodiscard]] std::int64_t joined_ns() const noexcept { return joined_ns_; }
 
 private:
     struct Part {
         std::int64_t from_ns;
         std::size_t channel;
-        double offset_joules; // what the domain had used minus what the channel had counted
+        double offset_joules;   // what the domain had used minus what the channel had counted
+        bool is_settled = true; // else the part before it has not been read up to its end yet
     };
     enum class Opinion : std::uint8_t { open, agree, less, more };
 
     [[nodiscard]] const Part& part_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] Level end_of_part_before(const Part& part, std::span<const Timeline> lines) const;
     [[nodiscard]] Beside beside(std::size_t channel,
                                 std::span<const Timeline> lines) const noexcept;
     [[nodiscard]] Opinion compare(std::int64_t from_ns, std::int64_t to_ns,
@@ -95,6 +108,8 @@ private:
     std::int64_t reviewed_ns_ = 0; // owner's samples up to here have been compared
     std::int64_t restart_ns_ = 0;  // the newest that has been dealt with
     bool may_return_ = false;      // the owner was only set aside
+    bool is_superseded_ = false;   // the owner never speaks again
+    std::int64_t joined_ns_ = 0;   // of the owner; 0: there from the start
 };
 
 } // namespace carbontracker

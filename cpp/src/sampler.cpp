@@ -73,14 +73,17 @@ Sampler::~Sampler() {
     stop();
 }
 
-void Sampler::start() {
+void Sampler::start(std::int64_t wait_ns) {
     if (stopping_.load(std::memory_order_relaxed)) return; // a sampler runs once
     counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
-    look_for_suspend(now_ns());
-    read_all(); // so that no mark can come before the first reading
     const SignalsBlocked blocked;
     thread_ = std::thread(&Sampler::run, this);
     pthread_setname_np(thread_.native_handle(), ("ct-" + name_).substr(0, 15).c_str());
+    await_first_reading(now_ns() + wait_ns);
+}
+
+void Sampler::await_first_reading(std::int64_t deadline_ns) const noexcept {
+    begun_.wait(0, deadline_ns);
 }
 
 bool Sampler::stop() {
@@ -113,8 +116,8 @@ void Sampler::spare(const Thrift& thrift) noexcept {
     mark_spacing_ns_.store(thrift.mark_spacing_ns, std::memory_order_relaxed);
 }
 
-void Sampler::promote(std::size_t index) noexcept {
-    tracks_[index]->use.store(Use::total, std::memory_order_relaxed); // from its next reading on
+void Sampler::set_use(std::size_t index, Use use) noexcept {
+    tracks_[index]->use.store(use, std::memory_order_relaxed); // from its next reading on
 }
 
 // ---- the thread -----------------------------------------------------------------------------
@@ -126,6 +129,9 @@ void Sampler::run() noexcept {
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
         cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
     }
+    look_for_suspend(now_ns());
+    read_all(); // here, because a sensor may not answer
+    begun_.ring();
     std::uint32_t seen = 0; // a bell that has rung before we came is heard
     while (true) {
         bell_.wait(seen, next_due_ns());

@@ -66,7 +66,12 @@ public:
     Sampler& operator=(const Sampler&) = delete;
     ~Sampler();
 
-    void start();
+    /// Starts the thread, and waits for its first reading for at most `wait_ns`, so that no mark
+    /// comes before it. Throws std::system_error where no thread can be started.
+    void start(std::int64_t wait_ns = 2 * kNanosPerSecond);
+
+    /// Waits for the first reading, at most until `deadline_ns`.
+    void await_first_reading(std::int64_t deadline_ns) const noexcept;
 
     /// Takes one last reading and joins the thread. Callable more than once.
     ///
@@ -87,8 +92,8 @@ public:
     /// CPU time of the thread.
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
 
-    /// From now on channel `index` makes the total.
-    void promote(std::size_t index) noexcept;
+    /// What channel `index` is read for from now on.
+    void set_use(std::size_t index, Use use) noexcept;
 
     /// Consumer side, one thread at a time.
     void drain(std::size_t channel, std::vector<Sample>& out) { tracks_[channel]->ring.drain(out); }
@@ -189,6 +194,7 @@ private:
     Bell bell_;
     std::atomic<bool> stopping_{false};
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
+    Bell begun_;                                 // rung after the first reading
     Bell finished_;
     bool abandoned_ = false;
     std::thread thread_;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,8 +13,10 @@
 
 #include "book.hpp"
 #include "governor.hpp"
+#include "growing_list.hpp"
 #include "host.hpp"
 #include "moments.hpp"
+#include "probing.hpp"
 #include "sampler.hpp"
 #include "source.hpp"
 
@@ -24,23 +27,39 @@ struct Options {
     double budget = 0.005;          ///< share of one core for all of sampling; 0: unlimited
     std::vector<std::string> kinds; ///< only these kinds of channel; empty: all
     std::int64_t spacing_ns = 1'000'000'000; ///< of the samples kept of older times
+    /// How long the constructor waits for sensors to answer.
+    std::int64_t patience_ns = 2 * kNanosPerSecond;
 };
 
 /// Everything that can be read on this machine, sampled by one thread a source.
+///
+/// A sensor that answers after the constructor's patience has ended joins late: entries are added,
+/// and those that are there stay as they are.
 ///
 /// After a fork the child holds a session that is not `here`: it neither samples nor frees what the
 /// parent's threads were using, and every call on it does nothing.
 class Session {
 public:
-    /// Probes; starts nothing.
-    Session(const Host& host, const Options& options);
+    /// Probes, and starts no sampling. `while_waiting` is called every few milliseconds while
+    /// sensors are waited for; what it throws ends the construction. Throws std::invalid_argument
+    /// for a simulated device whose waveform cannot be read.
+    Session(const Host& host, const Options& options,
+            const std::function<void()>& while_waiting = {});
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
     ~Session();
 
-    [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return book_->entries(); }
-    [[nodiscard]] const std::vector<Unavailable>& missing() const noexcept { return missing_; }
+    /// Grows while sampling; an entry keeps its index. Nothing in a forked child.
+    [[nodiscard]] std::vector<Entry> entries() const;
+    [[nodiscard]] std::size_t entry_count() const noexcept {
+        return entry_count_.load(std::memory_order_acquire);
+    }
 
+    /// What cannot be read, with sensors that have not answered yet. Nothing in a forked child.
+    [[nodiscard]] std::vector<Unavailable> missing() const;
+
+    /// Starts sampling. Waits for first readings no longer than the constructor would have waited,
+    /// or a quarter of a second.
     void start();
     void stop();
 
@@ -83,9 +102,11 @@ private:
         std::size_t channel;
     };
 
-    void admit(const Sensor& sensor, Found found, const Options& options,
-               std::vector<Entry>& entries);
+    Sampler* admit(Answer answer, std::int64_t joined_ns);
+    void launch(Sampler& sampler);
+    void admit_latecomers();
     void supervise() noexcept;
+    void keep_up(std::int64_t began_ns);
     void keep_budget(std::int64_t wall_ns);
     void collect();
     void review();
@@ -93,18 +114,19 @@ private:
     void settle(Moment& moment);
 
     const Options options_;
+    Probing probing_;
     std::unique_ptr<Book> book_;
     std::vector<Place> places_; // of each entry
     std::vector<Unavailable> missing_;
     std::vector<std::string> claimed_; // kinds for which one source speaks alone
-    std::vector<std::unique_ptr<Sampler>> samplers_;
-    std::vector<Governor> governors_; // of each sampler
+    GrowingList<Sampler*> samplers_;   // owned; left behind where their threads are stuck
+    std::vector<Governor> governors_;  // of each sampler
+    std::atomic<std::size_t> entry_count_{0};
     Moments moments_;
-    std::mutex mutex_; // of the book and of what feeds it
+    mutable std::mutex mutex_; // of the book, of what feeds it, and of places and what is missing
     std::vector<Sample> scratch_;
     std::int64_t reviewed_ns_ = 0;
     std::unique_ptr<std::thread> supervisor_;
-    Bell wake_;
     std::atomic<std::int64_t> supervisor_cpu_ns_{0};
     std::atomic<bool> running_{false}; // start and stop run without the interpreter's lock
     const std::uint64_t generation_;   // of the process that made it

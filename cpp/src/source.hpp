@@ -145,6 +145,9 @@ using Probe = Found (*)(const Host&);
 /// An entry of the visible list in sources/registry.cpp.
 struct Sensor {
     const char* name;
+    const char* what; ///< the kinds of channel that it may find, as Unavailable has them
+    /// False: what it finds is said by the Host alone, so that probing cannot take long.
+    bool asks_machine;
     Probe probe;
 };
 

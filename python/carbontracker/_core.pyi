@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, final
@@ -60,6 +60,8 @@ class Entry:
     def alternate_of(self) -> str: ...
     @property
     def why(self) -> str: ...
+    @property
+    def joined_ns(self) -> int: ...
 
 class Unavailable:
     @property
@@ -124,9 +126,13 @@ class Session:
         budget: float = 0.005,
         kinds: list[str] = ...,
         spacing_ns: int = 1000000000,
+        patience_ns: int = 2000000000,
+        while_waiting: Callable[[], None] | None = None,
     ) -> None: ...
     @property
     def entries(self) -> list[Entry]: ...
+    @property
+    def entry_count(self) -> int: ...
     @property
     def missing(self) -> list[Unavailable]: ...
     @property

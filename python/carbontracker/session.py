@@ -191,11 +191,31 @@ class Session:
         self.core = core
         self.reason = reason
         """Why there is no core; empty if there is one."""
-        self.entries = core.entries if core else []
-        self.channels = tuple(
-            ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in self.entries
-        )
+        self._entries: Sequence[_core.Entry] = []
+        self._channels: tuple[ChannelInfo, ...] = ()
         self.closed = False
+
+    @property
+    def entries(self) -> Sequence[_core.Entry]:
+        """Return what is read here. A sensor that answers late adds to it; indices stay."""
+        self._look_for_latecomers()
+        return self._entries
+
+    @property
+    def channels(self) -> tuple[ChannelInfo, ...]:
+        """Return what the arithmetic needs to know of each entry."""
+        self._look_for_latecomers()
+        return self._channels
+
+    def _look_for_latecomers(self) -> None:
+        # A forked child keeps what its parent knew: the core's list is locked there for good.
+        if self.core is None or self.core.entry_count == len(self._entries) or not self.core.here:
+            return
+        entries = self.core.entries
+        self._channels = tuple(
+            ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in entries
+        )
+        self._entries = entries
 
     @classmethod
     def probe(cls, config: Config) -> Session:

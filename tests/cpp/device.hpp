@@ -84,9 +84,10 @@ class Device {
 public:
     Device(Load the_load, PowerSensor sensor, std::uint64_t seed, double jitter_ns = 100e3)
         : load(std::move(the_load)), sensor_(sensor), random_(seed), jitter_ns_(jitter_ns),
-          channels_{counter(), power(sensor)}, ledger({0, 1}, channels_),
+          channels_{counter(), power(sensor)}, ledger(0),
           lanes_{carbontracker::Lane(channels_[0]), carbontracker::Lane(channels_[1])} {
         for (const auto& channel : channels_) lines.emplace_back(channel);
+        ledger.add(1, channels_[1], channels_[0]);
         health.resize(2);
         phase_ns_ = static_cast<std::int64_t>(random_() % 100'000'000);
         power_ns_ = kStartNs + static_cast<std::int64_t>(random_() % 100'000'000);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -23,39 +24,43 @@ bool contains(const std::string& text, std::string_view part) {
     return text.find(part) != std::string::npos;
 }
 
-const Entry* find(const Session& session, const std::string& id) {
+std::optional<Entry> find(const Session& session, const std::string& id) {
     for (const Entry& entry : session.entries()) {
-        if (entry.channel.id == id) return &entry;
+        if (entry.channel.id == id) return entry;
     }
-    return nullptr;
+    return std::nullopt;
 }
 
 bool counted(const Session& session, const std::string& id, const std::string& source) {
-    const Entry* entry = find(session, id);
-    return entry != nullptr && entry->counted && entry->source == source && entry->why.empty();
+    const auto entry = find(session, id);
+    return entry && entry->counted && entry->source == source && entry->why.empty();
 }
 
 bool shown_only(const Session& session, const std::string& id, std::string_view why) {
-    const Entry* entry = find(session, id);
-    return entry != nullptr && !entry->counted && contains(entry->why, why);
+    const auto entry = find(session, id);
+    return entry && !entry->counted && contains(entry->why, why);
 }
 
-const Unavailable* missing(const Session& session, const std::string& source,
-                           std::string_view what) {
+std::optional<Unavailable> missing(const Session& session, const std::string& source,
+                                   std::string_view what) {
     for (const Unavailable& item : session.missing()) {
-        if (item.source == source && contains(item.what, what)) return &item;
+        if (item.source == source && contains(item.what, what)) return item;
     }
-    return nullptr;
+    return std::nullopt;
 }
 
 bool missing_because(const Session& session, const std::string& source, std::string_view what,
                      std::string_view reason) {
-    const Unavailable* item = missing(session, source, what);
-    return item != nullptr && contains(item->reason, reason);
+    const auto item = missing(session, source, what);
+    return item && contains(item->reason, reason);
 }
 
 std::size_t index_of(const Session& session, const std::string& id) {
-    return static_cast<std::size_t>(find(session, id) - session.entries().data());
+    const std::vector<Entry> entries = session.entries();
+    return static_cast<std::size_t>(
+        std::find_if(entries.begin(), entries.end(),
+                     [&](const Entry& entry) { return entry.channel.id == id; }) -
+        entries.begin());
 }
 
 std::uint64_t reads(const Session& session) {
@@ -176,8 +181,8 @@ TEST(a_powercap_tree_counts_packages_and_memory_once) {
     CHECK(shown_only(session, "uncore:1", "part of cpu:1"));
     CHECK(shown_only(session, "platform:0", "contains other channels"));
     for (const char* id : {"cpu:0", "dram:0"}) { // the memory-mapped twins
-        const Entry* twin = find(session, std::string(id) + "@powercap");
-        CHECK(twin != nullptr && twin->alternate_of == id && !twin->counted);
+        const auto twin = find(session, std::string(id) + "@powercap");
+        CHECK(twin && twin->alternate_of == id && !twin->counted);
     }
     CHECK(missing_because(session, "cpu_load", "cpu:0", "an estimate, not needed"));
     CHECK(missing_because(session, "cpu_load", "dram:0", "an estimate, not needed"));
@@ -253,7 +258,7 @@ TEST(a_zone_without_a_readable_name_is_no_zone) {
     machine.directory("sys/class/powercap/intel-rapl:0/name"); // fails to be read, not to be opened
     const Session session(machine.host(), {});
     CHECK(session.entries().empty());
-    CHECK(missing(session, "powercap", "cpu, dram") != nullptr);
+    CHECK(missing(session, "powercap", "cpu, dram").has_value());
 }
 
 TEST(a_measured_processor_leaves_only_its_memory_to_the_model) {

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <exception>
 #include <map>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -211,10 +212,13 @@ private:
 };
 
 Channel describe(const rapl::PerfEvent& event, const rapl::Socket& socket) {
-    static const std::map<std::string, std::string> parts = {
-        {"energy-ram", "dram"}, {"energy-cores", "core"}, {"energy-gpu", "uncore"}};
+    // Never destroyed: a probe may outlive the program's end.
+    static constexpr std::array<std::pair<std::string_view, const char*>, 3> parts = {
+        {{"energy-ram", "dram"}, {"energy-cores", "core"}, {"energy-gpu", "uncore"}}};
     const std::string number = rapl::package_number(socket.name);
-    const auto part = parts.find(event.name);
+    const auto* const part = std::find_if(parts.begin(), parts.end(), [&](const auto& candidate) {
+        return candidate.first == event.name;
+    });
     Channel channel;
     if (event.name == "energy-pkg") {
         channel = rapl::describe(socket.name, "", "");

@@ -3,26 +3,27 @@
 
 #include <array>
 
-// In order of preference: where two sensors read one thing, the earlier line owns it.
+// In order of preference: where two sensors read one thing, the earlier line owns it. Each with the
+// kinds that it may find, and whether it has to ask the machine for them.
 // clang-format off
 #define CARBONTRACKER_SENSORS(SENSOR) \
-    SENSOR(simulated) \
-    SENSOR(nvml) \
-    SENSOR(rapl_perf) \
-    SENSOR(powercap) \
-    SENSOR(rapl_msr) \
-    SENSOR(cpu_load) \
+    SENSOR(simulated, "simulated devices", false) \
+    SENSOR(nvml, "gpu", true) \
+    SENSOR(rapl_perf, "cpu, dram", true) \
+    SENSOR(powercap, "cpu, dram", true) \
+    SENSOR(rapl_msr, "cpu, dram", true) \
+    SENSOR(cpu_load, "cpu, dram", true) \
     /* end of the list, so that a new line changes no other */
 // clang-format on
 
 namespace carbontracker {
 
-#define DECLARE(name) Found probe_##name(const Host& host);
+#define DECLARE(name, what, asks_machine) Found probe_##name(const Host& host);
 CARBONTRACKER_SENSORS(DECLARE)
 #undef DECLARE
 
 std::span<const Sensor> registry() {
-#define ENTRY(name) Sensor{#name, probe_##name},
+#define ENTRY(name, what, asks_machine) Sensor{#name, what, asks_machine, probe_##name},
     static constexpr auto sensors = std::to_array<Sensor>({CARBONTRACKER_SENSORS(ENTRY)});
 #undef ENTRY
     return sensors;

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -64,12 +65,31 @@ void bind_optional(void* handle, Library& library) {
 struct Loaded {
     Library library;
     Failure failure; // without a reason once initialised
-    pid_t owner = 0; // NVML's state does not survive a fork
+    bool is_open = false;
 };
+
+/// The libraries of one process: NVML's state does not survive a fork, nor does a lock that a
+/// thread of the parent held then.
+struct Libraries {
+    const pid_t owner = getpid();
+    std::mutex mutex;
+    std::map<std::string, std::unique_ptr<Loaded>> by_path;
+};
+
+/// Never destroyed: a sampling thread may still be reading while the process exits.
+Libraries& libraries() {
+    static std::atomic<Libraries*> current{nullptr};
+    Libraries* found = current.load(std::memory_order_acquire);
+    if (found != nullptr && found->owner == getpid()) return *found;
+    auto fresh = std::make_unique<Libraries>();
+    // Else another thread was faster, whose libraries `found` is then.
+    const bool is_ours = current.compare_exchange_strong(found, fresh.get());
+    return is_ours ? *fresh.release() : *found;
+}
 
 void open(const std::string& path, Loaded& loaded) {
     loaded = Loaded{};
-    loaded.owner = getpid();
+    loaded.is_open = true;
     void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
@@ -97,14 +117,12 @@ std::string describe(const Library& library, int status) {
 }
 
 const Library* load(const std::string& path, Failure& failure) {
-    static std::mutex mutex;
-    // Never destroyed: a sampling thread may still be reading while the process exits.
-    static auto& libraries = *new std::map<std::string, std::unique_ptr<Loaded>>;
-    const std::lock_guard lock(mutex);
-    std::unique_ptr<Loaded>& loaded = libraries[path];
+    Libraries& known = libraries();
+    const std::lock_guard lock(known.mutex);
+    std::unique_ptr<Loaded>& loaded = known.by_path[path];
     if (!loaded) loaded = std::make_unique<Loaded>();
     // A failure is asked again: a driver may have been loaded since.
-    if (loaded->owner != getpid() || !loaded->failure.reason.empty()) open(path, *loaded);
+    if (!loaded->is_open || !loaded->failure.reason.empty()) open(path, *loaded);
     failure = loaded->failure;
     return failure.reason.empty() ? &loaded->library : nullptr;
 }
