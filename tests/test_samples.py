@@ -180,8 +180,8 @@ def test_a_samples_file_that_is_spoilt_leaves_the_record_to_draw(
 def test_where_samples_go(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trace must be True or the path of a file, not 3"):
         CarbonTracker(1, verbose=0, trace=3)  # type: ignore[arg-type]
-    assert place_for("x.arrow", tmp_path) == Path("x.arrow")
-    first, second = (place_for(True, tmp_path / "new") for _ in range(2))
+    assert place_for("x.arrow", lambda: tmp_path) == Path("x.arrow")
+    first, second = (place_for(True, lambda: tmp_path / "new") for _ in range(2))
     assert first.parent == tmp_path / "new"
     assert first != second
     assert first.suffix == ".arrow"

@@ -7,9 +7,12 @@ or refuses itself with a ``ValueError`` that names the argument.
 from __future__ import annotations
 
 import os
+import sys
 
 from carbontracker.environment import is_yes
 
+MAX_NAME_BYTES = 150
+"""Of what a text of the user adds to the name of a file, which may have 255."""
 _NOT_A_NUMBER = (TypeError, ValueError, ArithmeticError, RuntimeError)
 """What objects raise that look like numbers and are not, such as arrays of several elements."""
 
@@ -77,6 +80,15 @@ def as_path(name: str, value: object) -> str | os.PathLike[str] | None:
         raise ValueError(f"{name} must be the path of a directory or file, not {shown(value)}")
     inside = os.fspath(value)
     return os.fsdecode(inside) if isinstance(inside, bytes) else value
+
+
+def as_file_name(text: str) -> str:
+    """Return text as the beginning of a file's name: no other folder, no line, not too long."""
+    name = "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in text)
+    if name.startswith(".."):
+        name = f"_{name.lstrip('.')}"
+    encoding = sys.getfilesystemencoding()
+    return name.encode(encoding, "replace")[:MAX_NAME_BYTES].decode(encoding, "ignore")
 
 
 def shown(value: object) -> str:

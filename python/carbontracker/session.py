@@ -244,6 +244,11 @@ class Session:
         return self.core is not None and self.core.here
 
     @property
+    def failed(self) -> bool:
+        """Return whether sampling could not begin, which has been said."""
+        return self.core is None and self.reason not in ("", FORKED)
+
+    @property
     def missing(self) -> Sequence[_core.Unavailable]:
         """Return what cannot be read or is not used, why, and what mends it."""
         return self.core.missing if self.core else []

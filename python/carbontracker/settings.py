@@ -11,11 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.arguments import as_count, as_flag, as_number, as_path, as_text, shown
+from carbontracker.arguments import (
+    as_count,
+    as_file_name,
+    as_flag,
+    as_number,
+    as_path,
+    as_text,
+    shown,
+)
 from carbontracker.budget import Budget, Limits, check_action
 from carbontracker.components import kinds_of, parse_components, simulated_device
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity import with_key
+from carbontracker.place.location import LOCATE
 from carbontracker.pricing import Pricing, make_pricing
 from carbontracker.session import Config, Simulated, check_pace
 from carbontracker.steps import is_count
@@ -46,8 +55,6 @@ _DEFAULTS: dict[str, Any] = {
     "loggers": (),
 }
 """What None stands for, where it has no meaning of its own."""
-LOCATE = ("auto", "never")
-"""Whether the network may be asked where the machine stands."""
 
 
 @dataclass(frozen=True)
@@ -368,7 +375,8 @@ def _components(name: str, value: object) -> object:
 
 
 def _prefix(name: str, value: object) -> object:
-    return as_text(name, value if isinstance(value, (str, bytes)) else str(value))
+    text = as_text(name, value if isinstance(value, (str, bytes)) else str(value))
+    return as_file_name(text or "")
 
 
 def _word(name: str, value: object) -> object:

@@ -12,10 +12,11 @@ from carbontracker.advising.aside import Aside
 from carbontracker.budget import overrun_dict
 from carbontracker.conduct import EpochCount, PartialEpochCount, epoch_count, harmless
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
-from carbontracker.guard import ADVICE, LOCATION, PREDICTION, nothing, optional
+from carbontracker.guard import ADVICE, LOCATION, PREDICTION, SAMPLES, nothing, optional
 from carbontracker.records.record import (
     Record,
     advice_dict,
+    begin_record,
     epoch_dict,
     footprint_dict,
     record_directory,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from carbontracker.intensity.choice import Wanted
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
+    from carbontracker.session import Session
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
@@ -258,33 +260,42 @@ class CarbonTracker(Watchful):
         )
         pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
         pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
-        self._run = Run(session, pricing, settings.budget())
+        self._run = run = Run(session, pricing, settings.budget())
         if settings.foresees:
             self._run.ahead.foresight.prepare()
         self._learn()
         if record_wanted(settings.record):
-            self._record = Record(record_directory(settings.log_dir))
-            self._record.write(
-                "run_started",
-                **run_started_data(session),
-                began=self._run.began.isoformat(timespec="milliseconds"),
-                epochs=settings.epochs,
-                components=settings.chosen_components,
-                pricing=footprint_dict(pricing.of_nothing()),
-                pue_source=pricing.pue_how,
+            self._record = begin_record(
+                lambda: record_directory(settings.log_dir), lambda: self._started(run, pricing)
             )
+        if self._record is not None:
             self._record.follow(session, self._run.began_mark, session.config.spacing_s)
             self._record.write_open_epochs(self._run)
             self._console.listener = self._record.write_warning
         if settings.trace:
-            from carbontracker.traces.samples import begin_samples, place_for
-
-            path = place_for(settings.trace, record_directory(settings.log_dir))
-            self._run.followers.add(begin_samples(session, path, self._record))
+            self._run.followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
         self._console.begin(session, pricing)
         self._run.followers.begin(settings, self._run)
         # A training that crashes or never calls stop() still gets its result.
         atexit.register(self.stop)
+
+    def _samples(self, session: Session) -> Any:
+        from carbontracker.traces.samples import begin_samples, place_for
+
+        trace = self._settings.trace or True
+        path = place_for(trace, lambda: record_directory(self._settings.log_dir))
+        return begin_samples(session, path, self._record)
+
+    def _started(self, run: Run, pricing: Pricing) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            **run_started_data(run.session),
+            "began": run.began.isoformat(timespec="milliseconds"),
+            "epochs": settings.epochs,
+            "components": settings.chosen_components,
+            "pricing": footprint_dict(pricing.of_nothing()),
+            "pue_source": pricing.pue_how,
+        }
 
     def _monitored(self) -> Run:
         if self._run is None:

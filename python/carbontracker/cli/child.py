@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -69,6 +70,8 @@ def executed(
             say(f"command not found: {command[0]}")
             code = NOT_FOUND
         except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                _become(command, environment, error)
             say(f"cannot run {command[0]}: {error.strerror}")
             code = NOT_EXECUTABLE
         else:
@@ -78,6 +81,19 @@ def executed(
                 started[0].wait() if overseer is None else _oversee(started[0], overseer, strangers)
             )
         yield code if code >= 0 else KILLED_BY_SIGNAL - code
+
+
+def _become(command: list[str], environment: dict[str, str], error: OSError) -> None:
+    """Run ``command`` in place of this process, where none can be started beside it; returns only
+    if that fails too."""
+    say(f"no energy is measured: no process can be started beside this one: {error.strerror}")
+    for number in _FORWARDED:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
+    with suppress(OSError):
+        os.execvpe(command[0], command, environment)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from carbontracker.data import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 FAILED = 1
 """What was looked at is not as it should be."""
@@ -25,8 +26,12 @@ INTERRUPTED = 130
 
 def say(message: object) -> None:
     """Say it on standard error; on none at all if that is closed, as some daemons leave it."""
-    if sys.stderr is not None:  # print would take standard output, which may be a program's
-        print(f"carbontracker: {message}", file=sys.stderr)
+    if sys.stderr is None:
+        return  # print would take standard output, which may be a program's
+    try:
+        print(f"carbontracker: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # a full disk, a closed pipe
+        drop(sys.stderr)
 
 
 def minding_output(command: Callable[[], int]) -> int:
@@ -46,18 +51,19 @@ def minding_output(command: Callable[[], int]) -> int:
     except TableError:
         return NOTHING_KNOWN  # it has been said which table is missing
     except BrokenPipeError:
-        _drop_output()
+        drop(sys.stdout)
         return 0
     except OSError as error:
         say(error)
-        _drop_output()
+        drop(sys.stdout)
         return USAGE_ERROR
     return code
 
 
-def _drop_output() -> None:
-    """Let what is still buffered go nowhere: the interpreter would try it again at exit."""
+def drop(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere: the interpreter would try it again at exit, and the
+    exit code would become its own."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)

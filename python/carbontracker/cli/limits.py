@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.budget import Limits, overrun_dict
-from carbontracker.measurement import footprint_between
-from carbontracker.session import Mark
+from carbontracker.cli.exits import say
+from carbontracker.guard import LIMITS, optional
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from carbontracker.exceptions import BudgetExceeded
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
-    from carbontracker.session import Session
+    from carbontracker.session import Mark, Session
 
 OVER_BUDGET = 124
 """Exit code where a budget was spent and the program was ended, as ``timeout`` has it."""
@@ -66,33 +64,43 @@ class Watch:
         self.grace_s = grace_s
         self.over: BudgetExceeded | None = None
         """The limit that was passed."""
-        self._limits = limits
+        self.limits = limits
+        self._sees = True
         self._blind_looks = 0
         self._session = session
         self._pricing = pricing
         self._start = start
 
     def enough(self) -> bool:
-        """Return whether a limit is passed."""
+        """Return whether a limit is passed; where that cannot be told there is one line."""
+        return self._sees and optional(LIMITS, self._look, self._go_blind)
+
+    def _go_blind(self, _why: str) -> bool:
+        self._sees = False
+        return False
+
+    def _look(self) -> bool:
+        # Here, so that the options of a budget are known without the native core.
+        from carbontracker.measurement import footprint_between
+        from carbontracker.session import Mark
+
         marks = self._start, Mark(None, False)
         energy = self._session.energy(*marks)
         footprint = footprint_between(self._session, self._pricing, marks, energy)
         self._tell_blind(footprint)
         seconds = (marks[1].t_ns - marks[0].t_ns) / 1e9
-        self.over = next(self._limits.exceeded(seconds, footprint, "measured"), None)
+        self.over = next(self.limits.exceeded(seconds, footprint, "measured"), None)
         return self.over is not None
 
     def _tell_blind(self, footprint: Footprint) -> None:
         """Say once that a limit is not watched: when a sensor would have been heard of by now."""
-        unwatched = self._limits.unwatched(footprint)
+        unwatched = self.limits.unwatched(footprint)
         self._blind_looks += bool(unwatched)
-        if unwatched and self._blind_looks == _BLIND_LOOKS and sys.stderr is not None:
-            with suppress(OSError):
-                print(
-                    f"carbontracker: {' and '.join(unwatched)} cannot be watched, because no "
-                    "energy is measured: `carbontracker sensors` says why",
-                    file=sys.stderr,
-                )
+        if unwatched and self._blind_looks == _BLIND_LOOKS:
+            say(
+                f"{' and '.join(unwatched)} cannot be watched, because no energy is measured: "
+                "`carbontracker sensors` says why"
+            )
 
     def facts(self) -> dict[str, Any]:
         """Return the record's ``stopped_by``: the limit that was passed, None if none was."""

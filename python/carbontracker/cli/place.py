@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carbontracker.advising.aside import Aside
+from carbontracker.place.location import LOCATE
 from carbontracker.pricing import make_pricing
-from carbontracker.settings import LOCATE
 
 if TYPE_CHECKING:
     import argparse

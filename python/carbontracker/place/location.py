@@ -22,6 +22,9 @@ CONFIG = "carbontracker.ini"
 """The user's (``$XDG_CONFIG_HOME/carbontracker.ini``) and the site's (``/etc/carbontracker.ini``)
 settings: a section ``[carbontracker]`` with ``location = DK``."""
 
+LOCATE = ("auto", "never")
+"""Whether the network may be asked where the machine stands."""
+
 ROOT_VARIABLE = "CARBONTRACKER_ROOT"
 """The folder above ``etc`` and ``sys``: a container's mount of the host."""
 

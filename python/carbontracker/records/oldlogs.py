@@ -7,7 +7,10 @@ import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
-from carbontracker.guard import logger
+from carbontracker.guard import LOGS, Part, nothing, optional
+from carbontracker.records.plain import text
+
+_ENDED = Part("no log files from here on", "the run goes on")
 
 
 class OldLogs:
@@ -20,28 +23,16 @@ class OldLogs:
     def __init__(self, log_dir: str | os.PathLike[str] | None, prefix: str) -> None:
         self._owner_pid = os.getpid()
         self._stem: Path | None = None
-        if log_dir is None:
-            return
-        try:
-            Path(log_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            logger.warning("carbontracker: no log files are written: %s", error)
-            return
-        # The time ends in Z, so it is UTC, which upstream's is not.
-        stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
-        # Not from `random`: a training that seeds it must draw the same numbers as without us.
-        number = 1 + int.from_bytes(os.urandom(4), "big") % 999_999
-        name = f"{os.getpid()}.{number}_{stamp}_carbontracker"
-        # Absolute, because a training may change its working directory.
-        self._stem = Path(log_dir).absolute() / (f"{prefix}_{name}" if prefix else name)
+        if log_dir is not None:
+            self._stem = optional(LOGS, lambda: _new_stem(Path(log_dir), prefix), nothing)
 
     def info(self, *messages: str) -> None:
         """Append to the standard log."""
         self._append("", [f"{_time()} - {message}" for message in messages])
 
-    def output(self, text: str) -> None:
+    def output(self, shown: str) -> None:
         """Append to the log of what the console showed."""
-        self._append("_output", [f"{_time()} - {text}"])
+        self._append("_output", [f"{_time()} - {shown}"])
 
     def error(self, level: str, message: str) -> None:
         """Append to the error log."""
@@ -54,15 +45,31 @@ class OldLogs:
         if self._stem is None or os.getpid() != self._owner_pid:
             return
         path = f"{self._stem}{kind}.log"
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, "".join(line + "\n" for line in lines).encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            logger.warning("carbontracker: no log files from here on: %s", error)
-            self._stem = None
+        optional(_ENDED, lambda: _append_to(path, lines), self._give_up)
+
+    def _give_up(self, _why: str) -> None:
+        self._stem = None
+
+
+def _new_stem(folder: Path, prefix: str) -> Path:
+    """Return what the paths of a run's log files begin with, in a folder that is made."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The time ends in Z, so it is UTC, which upstream's is not.
+    stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
+    # Not from `random`: a training that seeds it must draw the same numbers as without us.
+    number = 1 + int.from_bytes(os.urandom(4), "big") % 999_999
+    name = f"{os.getpid()}.{number}_{stamp}_carbontracker"
+    # Absolute, because a training may change its working directory.
+    return folder.absolute() / (f"{prefix}_{name}" if prefix else name)
+
+
+def _append_to(path: str, lines: list[str]) -> None:
+    content = "".join(f"{text(line)}\n" for line in lines).encode()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
 
 
 def _time() -> str:

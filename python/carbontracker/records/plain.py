@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 _MOST = 1e18
 """Of any figure, in joules the world's electricity of days: what is more is damage."""
 _MOST_WHOLE = 2**63
 """Moments are whole nanoseconds since 1970."""
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def text(value: str) -> str:
+    """Return text that UTF-8 can hold: what stands for bytes that are not becomes U+FFFD."""
+    return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
 
 
 def number(value: object, default: float = math.nan) -> float:

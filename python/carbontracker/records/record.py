@@ -11,6 +11,7 @@ import json
 import math
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import carbontracker
 from carbontracker.ahead.outcome import against_actual
 from carbontracker.environment import data_directory, enabled
-from carbontracker.guard import logger
+from carbontracker.guard import RECORD, Part, nothing, optional
+from carbontracker.records.plain import text
 from carbontracker.records.surroundings import (
     host_data,
     job_data,
@@ -29,6 +31,8 @@ from carbontracker.records.surroundings import (
 from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carbontracker.advising.aside import Advice
     from carbontracker.footprint import Footprint, Slot
     from carbontracker.records.series import PeriodicWriter, SeriesWriter
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
+_LAST_STREAM = 2
 SCHEMA = 1
 """Version of the record's shape; grows when a reader would have to change."""
 
@@ -76,7 +81,7 @@ class Record:
         self._lock = threading.RLock()
         self._series: SeriesWriter | None = None
         self._open_epoch: PeriodicWriter | None = None
-        self._open(directory)
+        optional(RECORD, lambda: self._open(directory), nothing)
 
     def write(self, event: str, **data: Any) -> None:
         """Append one event; never raises. A full disk ends the record and is said once.
@@ -85,21 +90,21 @@ class Record:
         """
         if not self._writable:
             return
+        ends = Part(f"the record {self.path} ends here", "the run goes on")
+        optional(ends, lambda: self._write(event, data), lambda _: self.close())
+
+    def _write(self, event: str, data: dict[str, Any]) -> None:
         line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
-        text = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
-        failure = None
+        whole = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
+        # A failure is logged after this block: a handler of the program's may do anything.
         with self._lock:
             try:
-                self._append(text.encode())
-            except OSError as error:
-                if self._fd < 0:
-                    return  # a signal handler or another thread has ended the run meanwhile
-                failure = error
-                self.close()
-        if failure is not None:
-            # Without the lock: a handler of the program's may do anything.
-            logger.warning("carbontracker: the record %s ends here: %s", self.path, failure)
+                self._append(whole.encode())
+            except OSError:
+                if self._fd >= 0:  # else a signal handler or another thread has ended the run
+                    self.close()
+                    raise
 
     def finish(self, **data: Any) -> None:
         """Append ``run_finished`` and end the record: nothing follows."""
@@ -191,14 +196,48 @@ class Record:
                 os.close(fd)
 
     def _open(self, directory: Path) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Absolute: runs of one process share a file also after a change of directory.
-            self.path = _file_in(directory.absolute())
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(self.path, flags, 0o600)
-        except OSError as error:
-            logger.warning("carbontracker: no record is kept: %s", error)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Absolute: runs of one process share a file also after a change of directory.
+        self.path = _file_in(directory.absolute())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = _above_streams(os.open(self.path, flags, 0o600))
+
+
+def begin_record(
+    directory: Callable[[], Path], started: Callable[[], dict[str, Any]]
+) -> Record | None:
+    """Return a record with its first event; None, and one line, where there cannot be one.
+
+    Args:
+        directory: returns where it goes.
+        started: returns the data of ``run_started``.
+    """
+
+    def begin() -> Record:
+        record = Record(directory())
+        with ExitStack() as undo:
+            undo.callback(record.close)
+            record.write("run_started", **started())
+            undo.pop_all()
+        return record
+
+    return optional(RECORD, begin, nothing)
+
+
+def _above_streams(fd: int) -> int:
+    """Return a descriptor that is not one of the standard streams'.
+
+    Where those are closed the next file gets their number, and what libraries write to "standard
+    error" would land in it.
+    """
+    if fd > _LAST_STREAM:
+        return fd
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    finally:
+        os.close(fd)
 
 
 _files: dict[tuple[int, Path], Path] = {}
@@ -217,16 +256,19 @@ def _now() -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Return ``value`` with everything that JSON has no word for replaced; NaN becomes null."""
+    """Return ``value`` with everything that JSON has no word for replaced; NaN becomes null.
+
+    Text is such that UTF-8 can hold it.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {text(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
-    if value is None or isinstance(value, (str, int)):
+    if value is None or isinstance(value, int):
         return value
-    return str(value)
+    return text(str(value))
 
 
 def run_started_data(session: Session) -> dict[str, Any]:
@@ -256,11 +298,15 @@ def run_started_data(session: Session) -> dict[str, Any]:
             }
             for entry in session.entries
         ],
-        "missing": [
-            {"source": m.source, "what": m.what, "reason": m.reason, "remedy": m.remedy}
-            for m in session.missing
-        ],
+        "missing": _missing(session),
     }
+
+
+def _missing(session: Session) -> list[dict[str, str]]:
+    whole = [("session", "everything", session.reason, "")] if session.reason else []
+    parts = [(m.source, m.what, m.reason, m.remedy) for m in session.missing]
+    names = ("source", "what", "reason", "remedy")
+    return [dict(zip(names, one, strict=True)) for one in whole + parts]
 
 
 def sampling_data(session: Session) -> dict[str, Any]:

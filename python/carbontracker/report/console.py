@@ -17,6 +17,7 @@ from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
 from carbontracker.report.text import live_lines
+from carbontracker.session import FORKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,15 +186,15 @@ class Console:
 
     def _explain_missing(self, session: Session) -> None:
         for component in self._settings.chosen_components:
-            if component in self._components:
-                continue
+            if component in self._components or session.failed:
+                continue  # of a session that failed it has been said why
             reasons = [
                 f"{m.source}: {m.reason}" + (f"; mend it with: {m.remedy}" if m.remedy else "")
                 for m in session.missing
                 if component in m.what
             ]
             if not session.here:
-                reasons = ["the process that this one was forked from measures this machine"]
+                reasons = [session.reason or FORKED]
             asked = self._settings.components.strip().lower() != "all"
             if asked or not self._components:
                 why = " ".join(reasons) or "no sensor was found"
@@ -235,7 +236,16 @@ def _print(text: str, file: TextIO | None = None) -> None:
     if stream is None:
         return
     with suppress(Exception):
-        print(text, file=stream, flush=True)
+        print(_encodable(text, getattr(stream, "encoding", None)), file=stream, flush=True)
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    """Return text with ``?`` for letters that a stream cannot show."""
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return text.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
+    return text
 
 
 def _somebody_there() -> bool:

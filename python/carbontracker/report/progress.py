@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.watching import training_line
 from carbontracker.vitals import Pulse
 
@@ -45,10 +46,7 @@ class Progress:
         self._pulse = Pulse(run.session, run.began_mark, lambda: run.pricing)
         self._display = _notebook_display()
         if self._display is None and _is_terminal():
-            self._thread = threading.Thread(
-                target=self._renew, name="carbontracker-progress", daemon=True
-            )
-            self._thread.start()
+            self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")
 
     def epoch(self, epoch: Epoch) -> None:
         """Show the state after an epoch."""

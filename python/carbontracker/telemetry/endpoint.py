@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,7 @@ class Endpoint:
     """Serves ``/metrics`` until it is closed.
 
     Raises:
+        RuntimeError: no thread can be made.
         OSError: the port is in use, or the address is not this machine's.
     """
 
@@ -104,11 +105,14 @@ class Endpoint:
         self._server = kind((host, port), handler)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._server.server_port}"
         self._closing = False
-        _open.append(self)
         self._thread = threading.Thread(
             target=self._serve, name="carbontracker-prometheus", daemon=True
         )
-        self._thread.start()
+        with ExitStack() as undo:
+            undo.callback(self._server.server_close)
+            self._thread.start()
+            undo.pop_all()
+        _open.append(self)
 
     def _serve(self) -> None:
         while not self._closing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.guard import logger
+from carbontracker.guard import TELEMETRY, logger, nothing, optional
 from carbontracker.telemetry.address import address
 from carbontracker.telemetry.metrics import Gauge, training_metrics
 from carbontracker.vitals import Pulse
@@ -39,9 +39,9 @@ class Publisher:
         """Open what can be opened; what cannot is said once, and the run goes on without."""
         gauge = Gauge(pulse, more)
         if self._prometheus is not None:
-            self._serve(gauge)
+            optional(TELEMETRY, lambda: self._serve(gauge), nothing)
         if self._otlp:
-            self._push(gauge)
+            optional(TELEMETRY, lambda: self._push(gauge), nothing)
 
     def close(self) -> None:
         """Close all ways."""

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 import carbontracker
-from carbontracker.guard import logger
+from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
 from carbontracker.records.plain import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
 from carbontracker.traces.powertrace import PowerTrace, of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from carbontracker.records.record import Record
     from carbontracker.records.recorded import RunRecord
@@ -111,17 +111,17 @@ class SampleWriter:
         self._fd = os.open(self.path, flags, 0o600)
         if not self._append(self._schema.serialize().to_pybytes()):
             self._end()
-        self._thread = threading.Thread(
-            target=self._run, args=(every_s,), name="carbontracker-trace", daemon=True
-        )
-        self._thread.start()
+        thread = start_thread(SAMPLES, self._run, "carbontracker-trace", every_s)
+        if thread is None:
+            self._end()
+        self._thread = thread
 
     def close(self) -> None:
         """Write what is new and end the file; in a forked child do nothing."""
         if self._fd < 0 or os.getpid() != self._owner_pid:
             return
         self._done.set()
-        if self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         if self._write(last=True):
             self._append(_END)
@@ -212,10 +212,11 @@ def _about(session: Session, run_id: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def place_for(trace: bool | str | os.PathLike[str], directory: Path) -> Path:
+def place_for(trace: bool | str | os.PathLike[str], folder: Callable[[], Path]) -> Path:
     """Return where samples go: the path that was given, else a new file in a directory."""
     if not isinstance(trace, bool):
         return Path(trace)
+    directory = folder()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     return directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}{SUFFIX}"
@@ -228,13 +229,13 @@ def begin_samples(session: Session, path: Path, record: Record | None) -> Sample
     """
     if not session.here:
         return None
-    try:
+
+    def begin() -> SampleWriter:
         check_new(path)
-        writer = SampleWriter(session, path, record.run_id if record else None)
-    except (OSError, ModuleNotFoundError) as error:
-        logger.warning("carbontracker: no samples are kept: %s", error)
-        return None
-    if record is not None:
+        return SampleWriter(session, path, record.run_id if record else None)
+
+    writer = optional(SAMPLES, begin, nothing)
+    if writer is not None and record is not None:
         record.write("samples", path=str(writer.path))
     return writer
 
