@@ -95,6 +95,23 @@ def test_without_tables_carbon_is_unknown_and_energy_measured(tmp_path: Path) ->
     assert finished["footprint"]["intensity"]["kind"] == "missing"
 
 
+def test_a_record_without_carbon_is_read_and_priced_later(tmp_path: Path) -> None:
+    folder = copy_without_tables(tmp_path)
+    result_of(python(PRELUDE + EPOCHS, PYTHONPATH=str(folder)))
+    (record,) = (tmp_path / "records").glob("*.jsonl")
+    shutil.rmtree(folder)  # from here on the tables are there
+    assert run_command("check", str(record)).returncode == 0
+    for form in ("html", "csv", "json", "markdown", "latex", "codecarbon"):
+        ran = run_command("report", str(record), f"--{form}", str(tmp_path / form))
+        assert (ran.returncode, ran.stderr) == (0, "")
+    shown = run_command("report", str(record))
+    assert shown.returncode == 0
+    assert "nan" not in shown.stdout.lower().replace("finance", "")
+    priced = run_command("report", str(record), "--intensity", "100", "--json", "-")
+    footprint = json.loads(priced.stdout)["footprint"]
+    assert footprint["gco2eq"] == pytest.approx(100 * footprint["kwh"])
+
+
 def test_without_tables_commands_windows_and_functions_go_on(tmp_path: Path) -> None:
     folder = str(copy_without_tables(tmp_path))
     ran = run_command("run", "--", "sh", "-c", "echo TRAINED; exit 3", PYTHONPATH=folder)

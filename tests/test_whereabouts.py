@@ -21,6 +21,8 @@ from carbontracker.place.whereabouts import (
     may_ask,
 )
 from carbontracker.pricing import PUE_SOURCE, make_pricing
+from carbontracker.records.reading import read_run
+from carbontracker.report.facts import provenance_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import hide_sensors, python, read_record
 from tests.support.services import Reply, Request, serving
@@ -415,6 +417,35 @@ def test_an_answer_that_comes_late_reprices_the_whole_training(
     (located,) = [event for event in events if event["event"] == "located"]
     assert (started["zone"], located["pricing"]["location"]["zone"]) == ("WORLD", "DK")
     assert "Location by IP address" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_bare")
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_report_names_the_pue_that_was_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """A cloud's region has a PUE of its own, which comes with the place."""
+    root = machine(tmp_path, DMI["aws"])
+    monkeypatch.setenv("CARBONTRACKER_ROOT", str(root))
+    with serving(everything) as (server, url):
+        monkeypatch.setenv("CARBONTRACKER_METADATA_URL", url)
+        tracker = train(log_dir=tmp_path / "logs")
+        tracker.epoch_start()
+        until_asked(server, tracker)
+        tracker.epoch_end()
+        tracker.stop()
+    (path,) = (tmp_path / "logs").glob("*.jsonl")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    (located,) = [event for event in events if event["event"] == "located"]
+    assert located["pue_source"] != events[0]["pue_source"]
+    if killed:
+        path.write_text("".join(json.dumps(one) + "\n" for one in events if one != events[-1]))
+    run = read_run(path)
+    assert run.complete != killed
+    assert run.footprint.pue == located["pricing"]["pue"]
+    assert run.origin.data["pue_source"] == located["pue_source"]
+    told = dict(provenance_of(run))
+    assert told["PUE"] == f"{run.footprint.pue:g} ({located['pue_source']})"
 
 
 @pytest.mark.usefixtures("_bare")

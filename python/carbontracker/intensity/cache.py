@@ -7,6 +7,7 @@ address. Whatever is wrong with the disk, the answers stay in memory and nobody 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker import environment
 from carbontracker.guard import logger
-from carbontracker.intensity import Intensity, IntensityUnavailable
+from carbontracker.intensity import MISSING, Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -235,4 +236,6 @@ def intensity_from(record: dict[str, Any]) -> Intensity:
     for key in ("start", "end", "fetched_at"):
         if isinstance(values.get(key), str):
             values[key] = datetime.fromisoformat(values[key])
+    if values.get("kind") == MISSING and values.get("gco2eq_per_kwh") is None:
+        values["gco2eq_per_kwh"] = math.nan  # null in JSON
     return Intensity(**values)

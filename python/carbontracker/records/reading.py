@@ -252,7 +252,7 @@ class _Gathered:
 
     def record(self, file: Path, damaged: list[str]) -> RunRecord:
         """Return the run, as far as it is known."""
-        started, finished = self.started, self.finished
+        started, finished = self._priced_start(), self.finished
         last = _moment(self.last)
         began = _moment(started.get("began") or started.get("time")) or last
         first = began or datetime.fromtimestamp(0, timezone.utc)
@@ -272,6 +272,14 @@ class _Gathered:
             events=tuple(self.others),
             notes=tuple(self._notes(damaged)),
         )
+
+    def _priced_start(self) -> Event:
+        """Return ``run_started`` with the prices in force: those of the place that was found."""
+        prices = ("pricing", "pue_source")
+        found = {
+            name: event[name] for event in self._of("located") for name in prices if name in event
+        }
+        return {**self.started, **found} if self.started else self.started
 
     def _any(self) -> Event:
         return next(iter([*self.epochs, *self.others, self.finished or {}]), {})
@@ -303,7 +311,7 @@ class _Gathered:
                 exit_code=code if isinstance(code := event.get("exit_code"), int) else None,
                 data=event,
             )
-        return _outcome_so_far(epochs, self.series, self.started)
+        return _outcome_so_far(epochs, self.series, self._priced_start())
 
 
 def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: Event) -> Outcome:
