@@ -34,8 +34,7 @@ BROAD_HANDLERS = {
     "carbontracker.budget:_tell": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.live:Asked._guarded.guarded": "a provider of the user's own may raise",
-    "carbontracker.conduct:harmless.guarded": "outermost edge: a training never fails by us",
-    "carbontracker.tracker:CarbonTracker.__init__": "outermost edge of the constructor",
+    "carbontracker.conduct:_guarded.guarded": "outermost edge: a training never fails by us",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}
 

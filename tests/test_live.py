@@ -464,9 +464,9 @@ def test_live_figures_in_console_record_and_result(
         )
         if how == "method":
             tracker.set_api_keys(keys)
-        assert tracker._run is not None
-        pricing = tracker._run.pricing
         tracker.epoch_start()
+        assert tracker._training._run is not None
+        pricing = tracker._training._run.pricing
         until(lambda: pricing.intensities(NOW, datetime.now(timezone.utc))[-1].kind != "annual")
         tracker.epoch_end()
     assert tracker.result is not None
@@ -507,9 +507,9 @@ def test_a_service_that_answers_nonsense_changes_nothing(
         tracker = CarbonTracker(
             1, **SIMULATED, log_dir=tmp_path, api_keys={"electricitymaps": KEY}, verbose=0
         )
-        assert tracker._run is not None
-        pricing = tracker._run.pricing
         tracker.epoch_start()
+        assert tracker._training._run is not None
+        pricing = tracker._training._run.pricing
         until(lambda: "not answered" not in pricing.intensities(NOW, NOW)[0].note)
         tracker.epoch_end()
     assert tracker.result is not None
@@ -527,8 +527,8 @@ def test_a_service_that_hangs_holds_nothing_up(where: str, monkeypatch: pytest.M
     with serving(reply) as server:
         monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
         tracker = CarbonTracker(1, **SIMULATED, api_keys={"electricitymaps": KEY}, verbose=0)
-        until(lambda: server.asked)
         tracker.epoch_start()
+        until(lambda: server.asked)
         tracker.epoch_end()
         # It is over and reported while the one request there ever was still waits for its answer.
         assert tracker.result is not None

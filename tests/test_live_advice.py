@@ -90,9 +90,9 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     )
     assert service.asked == []
     tracker.epoch_start()
-    assert tracker._aside is not None
-    tracker._aside.wait(30)
-    found = tracker._aside._found
+    assert tracker._training._aside is not None
+    tracker._training._aside.wait(30)
+    found = tracker._training._aside._found
     assert found is not None
     while found.of_nothing().intensity.kind == "annual":  # asked since the place is known
         time.sleep(0.01)

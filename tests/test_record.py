@@ -374,8 +374,8 @@ tracker.epoch_start(); tracker.epoch_end()
 pid = os.fork()
 if pid == 0:
     tracker.epoch_start(); tracker.epoch_end(); tracker.stop()
-    tracker._record.write("from the child")
-    tracker._console.warn("from the child")
+    tracker._training._record.write("from the child")
+    tracker._training._console.warn("from the child")
     sys.exit(0)
 _, status = os.waitpid(pid, 0)
 tracker.epoch_start(); tracker.epoch_end(); tracker.stop()
@@ -395,7 +395,7 @@ def test_a_run_within_a_run_names_its_parent(tmp_path: Path) -> None:
         PRELUDE
         + """
 tracker = CarbonTracker(1, log_dir=sys.argv[1], **DEVICES)
-tracker.stop()
+tracker.epoch_start(); tracker.epoch_end()
 """
     )
     outside = [sys.executable, "-m", "carbontracker", "-q", "--log-dir", str(tmp_path / "outer")]

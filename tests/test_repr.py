@@ -317,7 +317,7 @@ def test_a_real_notebook_shows_progress_and_result() -> None:
     cells = [nbformat.v4.new_code_cell(text) for text in (SHOWN, loop, "tracker")]
     book = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(book, timeout=TIMEOUT_S, kernel_name="python3").execute()
-    shown = [one["data"] for one in book.cells[0].outputs if one.output_type == "display_data"]
+    shown = [one["data"] for one in book.cells[1].outputs if one.output_type == "display_data"]
     assert len(shown) == 1
     line = LINE.fullmatch(shown[0]["text/plain"])
     assert line is not None

@@ -104,7 +104,7 @@ def test_a_scrape_says_what_the_run_is_at(simulated: dict[str, Any]) -> None:
         joules = of(found, "energy_joules_total", **device)
         grams = of(found, "co2eq_grams_total", **device)
         assert grams == pytest.approx(joules * grams_per_joule)
-    run = tracker._run
+    run = tracker._training._run
     assert run is not None
     assert run.forecast is not None
     predicted = of(found, "predicted_energy_joules")
@@ -120,6 +120,7 @@ def test_a_scrape_says_what_the_run_is_at(simulated: dict[str, Any]) -> None:
 def test_every_scrape_is_new_and_never_goes_back(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=str(port), **simulated)
+    tracker.epoch_start()
     scrapes = [parsed(fetched(f"http://127.0.0.1:{port}/metrics")) for _ in range(20)]
     for name in (f"carbontracker_{one}_total" for one in ("energy_joules", "co2eq_grams")):
         for labels in (GPU, CPU):
@@ -132,6 +133,7 @@ def test_every_scrape_is_new_and_never_goes_back(simulated: dict[str, Any]) -> N
 def test_types_names_and_units_are_prometheus_own(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     text = fetched(f"http://127.0.0.1:{port}/metrics?collect[]=all")
     tracker.stop()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
@@ -145,6 +147,7 @@ def test_types_names_and_units_are_prometheus_own(simulated: dict[str, Any]) -> 
 def test_only_the_metrics_are_served(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     with pytest.raises(HTTPError, match="404") as refusal:
         fetched(f"http://127.0.0.1:{port}/")
     refusal.value.close()
@@ -206,6 +209,7 @@ def test_an_address_that_cannot_be_is_refused_at_once(
 def test_loopback_only(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     with socket.socket() as other:
         other.bind(("127.0.0.2", port))  # taken, if it listened on every address
     tracker.stop()
@@ -219,6 +223,7 @@ def test_on_the_loopback_of_ipv6(simulated: dict[str, Any]) -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     tracker = CarbonTracker(1, prometheus=f"[::1]:{port}", **simulated)
+    tracker.epoch_start()
     assert "energy_joules_total" in fetched(f"http://[::1]:{port}/metrics")
     tracker.stop()
 
@@ -243,6 +248,7 @@ def test_a_port_is_free_again_after_the_run(simulated: dict[str, Any]) -> None:
     port = free_port()
     for _ in range(3):
         tracker = CarbonTracker(1, prometheus=port, **simulated)
+        tracker.epoch_start()
         assert "energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
         tracker.stop()
 
@@ -250,6 +256,7 @@ def test_a_port_is_free_again_after_the_run(simulated: dict[str, Any]) -> None:
 def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     with socket.create_connection(("127.0.0.1", port)):
         assert "energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
@@ -258,6 +265,7 @@ def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -
 def test_slow_clients_have_to_leave_when_all_places_are_taken(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     with ExitStack() as stack:
         slow = []
         for _ in range(2 * MOST_CLIENTS):
@@ -275,6 +283,7 @@ def test_slow_clients_have_to_leave_when_all_places_are_taken(simulated: dict[st
 def test_a_forked_child_neither_serves_nor_holds_the_port(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     child = os.fork()
     if child == 0:
         signal.pause()
@@ -292,11 +301,12 @@ def test_a_forked_child_neither_serves_nor_holds_the_port(simulated: dict[str, A
 def test_without_the_argument_there_is_no_socket(simulated: dict[str, Any]) -> None:
     before = _sockets()
     tracker = CarbonTracker(1, **simulated)
+    tracker.epoch_start()
     assert _sockets() == before
     tracker.stop()
     program = (
         "import sys\nfrom carbontracker.tracker import CarbonTracker\n"
-        f"CarbonTracker(1, record=False, **{simulated!r}).stop()\n"
+        f"for _ in CarbonTracker(1, record=False, **{simulated!r}).epochs(): pass\n"
         "assert 'http.server' not in sys.modules and 'socketserver' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=TIMEOUT_S)
@@ -406,6 +416,7 @@ def test_prometheus_own_linter_has_no_complaints(simulated: dict[str, Any]) -> N
         pytest.skip("there is no promtool here: apt-get install prometheus")
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     text = fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
     checked = subprocess.run(
@@ -422,6 +433,7 @@ def test_prometheus_own_linter_has_no_complaints(simulated: dict[str, Any]) -> N
 def test_the_dashboard_asks_only_for_metrics_that_there_are(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
     text = fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
     there = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
@@ -473,6 +485,7 @@ def test_otlp_pushes_on_the_way_and_counts_up(
     with otlp_receiver() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         tracker = CarbonTracker(1, otlp=True, **simulated)
+        tracker.epoch_start()
         patiently(lambda: len(receiver.requests) >= 3)
         tracker.stop()
     for name in ("carbontracker.energy", "carbontracker.co2eq"):

@@ -666,7 +666,7 @@ def test_the_time_in_the_name_is_utc_and_in_the_lines_local(tmp_path: Path) -> N
         PRELUDE
         + """
 tracker = CarbonTracker(1, log_dir=sys.argv[1], **DEVICES)
-tracker.stop()
+tracker.epoch_start(); tracker.epoch_end()
 """
     )
     assert python(program, str(tmp_path / "logs"), TZ="Nowhere-9").returncode == 0
@@ -708,8 +708,8 @@ def test_a_log_directory_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptur
     tracker = make(1, log_dir=blocked / "logs", location="DK")
     train(tracker, 1)
     assert len(caplog.messages) == 2
-    assert caplog.messages[0].startswith("carbontracker: no log files are written: ")
-    assert caplog.messages[1].startswith("carbontracker: no record is kept: ")
+    assert caplog.messages[0].startswith("carbontracker: no record is kept: ")
+    assert caplog.messages[1].startswith("carbontracker: no log files are written: ")
     assert_joules(result_of(tracker), WATTS)
     assert blocked.read_text() == "in the way"
 
@@ -718,7 +718,8 @@ def test_log_files_that_go_away_are_missed_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logs = tmp_path / "logs"
-    tracker = make(2, log_dir=logs, record=False, location="DK")
+    tracker = make(3, log_dir=logs, record=False, location="DK")
+    train(tracker, 1)
     for path in logs.iterdir():
         path.unlink()
     logs.rmdir()
@@ -835,14 +836,15 @@ def test_stop_in_an_epoch_reports_it_as_far_as_it_came(
     assert not any(message == "Epoch 2:" for message in messages(log(tmp_path, "")))
 
 
-def test_stop_without_any_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    tracker = make(5, verbose=1)
+def test_stop_without_any_mark_is_silent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = make(5, verbose=1, log_dir=tmp_path / "logs")
     tracker.stop()
     result = result_of(tracker)
     assert (result.epochs, result.seconds, result.energy.joules) == ((), 0.0, 0.0)
-    out = capsys.readouterr().out
-    assert "Actual consumption for 0 epoch(s):" in out
-    assert "\tEnergy:\t0.000000000000 kWh" in out
+    assert capsys.readouterr() == ("", "")
+    assert not (tmp_path / "logs").exists()
 
 
 def test_an_end_without_a_start_is_no_epoch(capsys: pytest.CaptureFixture[str]) -> None:

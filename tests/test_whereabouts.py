@@ -390,8 +390,8 @@ def train(**arguments: object) -> CarbonTracker:
 
 
 def until_asked(server: Server, tracker: CarbonTracker) -> None:
-    assert tracker._aside is not None
-    tracker._aside.wait(30)
+    assert tracker._training._aside is not None
+    tracker._training._aside.wait(30)
     assert server.asked
 
 
@@ -458,8 +458,8 @@ def test_nobody_waits_for_a_service_that_hangs(monkeypatch: pytest.MonkeyPatch) 
             tracker.epoch_end()
         assert tracker.result is not None
         assert tracker.result.footprint.intensity.zone == "WORLD"
-    assert tracker._aside is not None
-    tracker._aside.wait(30)  # the server has gone, and so does the thread
+    assert tracker._training._aside is not None
+    tracker._training._aside.wait(30)  # the server has gone, and so does the thread
 
 
 @pytest.mark.usefixtures("_bare")
@@ -507,8 +507,7 @@ def test_construction_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", refuse)
     tracker = train(advise=True)
-    assert tracker._aside is not None
-    assert tracker._aside._thread is None
+    assert tracker._training._aside is None
     tracker.stop()
 
 

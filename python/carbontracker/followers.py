@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from carbontracker.run import Epoch, Result, Run
     from carbontracker.settings import Settings
 
-    _Event = tuple[str, tuple[Any, ...], dict[str, Any]]
-    """Name of a method, what it is told, and what was captured."""
+    _Event = tuple["_Apart", str, tuple[Any, ...], dict[str, Any]]
+    """Who is told, the name of a method, what it is told, and what was captured."""
 
 MAX_PENDING = 64
 """Events that a follower may lag behind before it is dropped."""
@@ -157,10 +157,10 @@ class _Apart(_Told):
     def _send(self, what: str, *about: Any, **captured: Any) -> None:
         if self._thread is None:
             name = f"carbontracker-{self.name}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            thread = threading.Thread(target=_take, args=(self._events,), name=name, daemon=True)
             thread.start()
             self._thread = thread
-        self._events.put((what, about, captured))
+        self._events.put((self, what, about, captured))
         self._untaken += 1
 
     def _hand_over(self) -> None:
@@ -175,15 +175,26 @@ class _Apart(_Told):
                 return
             self._untaken -= 1
 
-    def _run(self) -> None:
-        what = ""
-        while what != "close":
-            what, about, captured = self._events.get()
-            do = self._method(what)
-            if do is not None:
-                self._guarded(what, functools.partial(do, *about, **captured))
-            if self._hands_over:
-                self._taken.put(None)
+    def take(self, what: str, about: tuple[Any, ...], captured: dict[str, Any]) -> None:
+        """Tell the follower, on its thread."""
+        do = self._method(what)
+        if do is not None:
+            self._guarded(what, functools.partial(do, *about, **captured))
+        if self._hands_over:
+            self._taken.put(None)
+
+
+def _take(events: queue.SimpleQueue[_Event]) -> None:
+    """Tell a follower what is queued for it, until it is closed.
+
+    While the thread waits it has no reference to the follower, which may have the tracker: a
+    tracker without other references is to end.
+    """
+    what = ""
+    while what != "close":
+        told, what, about, captured = events.get()
+        told.take(what, about, captured)
+        del told, about, captured
 
 
 class Followers:

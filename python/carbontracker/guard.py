@@ -54,6 +54,7 @@ RECORD = Part(
     "no record is kept",
     "name a directory with log_dir= or CARBONTRACKER_DIR, or switch it off: CARBONTRACKER_RECORD=0",
 )
+ENDS = Part("a tracker that nothing refers to is not ended there", "it is when the program exits")
 OPEN_EPOCH = Part(
     "what goes on is not recorded before it ends", "a kill would lose it; its end is recorded"
 )

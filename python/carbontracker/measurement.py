@@ -189,11 +189,15 @@ def _usual_context() -> tuple[Any, tuple[Session, Pricing]]:
     return _usual[0]
 
 
-def _forget_session() -> None:
-    _usual.clear()  # a forked child looks again, and finds that it may not sample
+def _begin_anew() -> None:
+    """Have a forked child look for itself: the threads behind what is known are its parent's."""
+    _usual.clear()
+    _held.clear()
+    _watched.clear()
+    _default_pricing.cache_clear()
 
 
-os.register_at_fork(after_in_child=_forget_session)
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def measure(

@@ -119,7 +119,7 @@ class Pricing:
         return (asked.title, asked.name) if isinstance(asked, Live) else None
 
     def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
-        """Return this pricing with live figures by these keys, asked in the background.
+        """Return this pricing with live figures by these keys; nothing is asked before ``watch``.
 
         The table answers where the location is unknown, the network is switched off by
         ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure or a provider of their own.
@@ -130,7 +130,7 @@ class Pricing:
         wanted = next(iter(api_keys)) if self.wanted is None else self.wanted
         keys = {**self.api_keys, **api_keys}
         chosen, adviser = choose(wanted, self.place, keys)
-        return replace(self, provider=chosen, adviser=adviser, api_keys=keys, wanted=wanted).watch()
+        return replace(self, provider=chosen, adviser=adviser, api_keys=keys, wanted=wanted)
 
     def at(self, place: Place, api_keys: Mapping[str, str]) -> Pricing:
         """Return the pricing of the same wishes for another place; nothing is asked yet.

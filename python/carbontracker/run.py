@@ -13,8 +13,6 @@ from carbontracker.ahead.foresight import Foresight, Outlook
 from carbontracker.ahead.predict import UNKNOWN, Interval, Prediction
 from carbontracker.ahead.prediction.timeline import LONGEST_S, joules_between
 from carbontracker.ahead.uncertainty import gram_interval, intensity_sigma
-from carbontracker.budget import Budget
-from carbontracker.followers import Followers
 from carbontracker.footprint import footprint_of_slots, together
 from carbontracker.measurement import footprint_between, wall_time
 from carbontracker.records.windowlog import WindowLog
@@ -117,10 +115,10 @@ class Result:
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
 
-    def __init__(self, session: Session, pricing: Pricing, budget: Budget | None = None) -> None:
+    def __init__(self, session: Session, pricing: Pricing) -> None:
         self.session = session
         self.pricing = pricing
-        self.ahead = Outlook(budget or Budget(), Foresight(session))
+        self.ahead = Outlook(Foresight(session))
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._first: Mark | None = None
@@ -128,7 +126,6 @@ class Run:
         """Whether an epoch has begun again before its end."""
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
-        self.followers = Followers()
 
     @property
     def forecast(self) -> Forecast | None:
@@ -171,8 +168,12 @@ class Run:
         self._open = self.session.mark()
         self._first = self._first or self._open
 
-    def end_epoch(self, *, finished: bool = True) -> Epoch:
+    def end_epoch(self, *, finished: bool = True, end: Mark | None = None) -> Epoch:
         """Mark its end and return it, as far as its energy is known now.
+
+        Args:
+            finished: whether it ran to its end.
+            end: that end, where it is past; else now.
 
         Raises:
             RuntimeError: no epoch is open.
@@ -180,7 +181,7 @@ class Run:
         if self._open is None:
             message = "epoch_end() without epoch_start()"
             raise RuntimeError(message)
-        end = self.session.mark()
+        end = self.session.mark() if end is None else end
         # In this order: a thread that finds an epoch open finds the number of those before it.
         start, self._open = self._open, None
         self._bounds.append((start, end, finished))

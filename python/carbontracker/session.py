@@ -46,7 +46,7 @@ HIGHEST_RATE_HZ = 1e4
 LOWEST_RATE_HZ = 0.5
 """As the core has it: a power sensor read more rarely would leave gaps."""
 
-FORKED = "the process that this one was forked from measures this machine"
+ENDING = "the interpreter is ending"
 
 _LOOK_AGAIN_S = 0.002
 
@@ -240,7 +240,7 @@ class Session:
 
     @property
     def here(self) -> bool:
-        """Return False where nothing is sampled: in a child of a process that measures."""
+        """Return False where it is not sampled: in a forked child, or when the interpreter ends."""
         return self.core is not None and self.core.here
 
     @property
@@ -332,16 +332,15 @@ class _Shared:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.users: dict[Session, int] = {}
-        self.inert = False
-        """Nothing is sampled here any more: a parent measures, or the interpreter is ending."""
+        self.ending = False
+        """The interpreter is ending: nothing is sampled any more."""
 
     def find(self, config: Config) -> Session | None:
         return next((session for session in self.users if session.config == config), None)
 
     def after_fork_in_child(self) -> None:
-        # The counters are the machine's: what the parent already counts the child must not count
-        # again. The lock may have been held by a thread that does not exist here.
-        self.inert = self.inert or bool(self.users)
+        # The sessions stay the parent's; who asks for one here gets a new one. The lock may have
+        # been held by a thread that does not exist here.
         self.lock = threading.RLock()
         self.users.clear()
 
@@ -352,14 +351,15 @@ _shared = _Shared()
 def acquire(config: Config) -> Session:
     """Return the process's session for ``config``, started; give it back with ``release``.
 
-    Where sampling cannot begin, one line says why, and every energy of the session is missing.
+    A forked child gets one of its own. Where sampling cannot begin, one line says why, and every
+    energy of the session is missing.
     """
     with _shared.lock:
         session = _shared.find(config)
         if session is None:
             session = optional(
                 MEASURING,
-                lambda: Session(config, None, FORKED) if _shared.inert else _started(config),
+                lambda: Session(config, None, ENDING) if _shared.ending else _started(config),
                 lambda why: Session(config, None, why),
             )
         _shared.users[session] = _shared.users.get(session, 0) + 1
@@ -396,7 +396,7 @@ def _close_all() -> None:
 
 
 def _end() -> None:
-    _shared.inert = True  # a daemon thread may yet ask
+    _shared.ending = True  # a daemon thread may yet ask
     _close_all()
 
 

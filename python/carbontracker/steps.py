@@ -10,13 +10,10 @@ import math
 import operator
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
-
-_Item = TypeVar("_Item")
+    from collections.abc import Callable, Iterator
 
 MOST_BLOCKS = 256
 """Blocks kept of an epoch. When they are full, neighbours are joined and new ones are twice as
@@ -117,8 +114,13 @@ class Steps:
         self._block = self._due = math.inf
 
     def stop(self) -> None:
-        """Do nothing any more but count."""
+        """Do nothing any more but count, and forget who is to be called."""
         self._block = self._look_ns = self._due = math.inf
+        self._look = _nothing
+
+    def look_soon(self) -> None:
+        """Have the next mark look, whenever the last one did; after the end none does."""
+        self._look_ns = min(self._look_ns, 0) if self._look is not _nothing else math.inf
 
     @property
     def done(self) -> int:
@@ -162,6 +164,10 @@ class Steps:
             joined = _every_other(joined)
         self._blocks = joined
         self._block *= 2
+
+
+def _nothing() -> None:
+    """Stand in for what was called at marks, after the end."""
 
 
 def _joined(blocks: list[Block]) -> list[Block]:
@@ -210,36 +216,3 @@ def length_of(items: object) -> int | None:
     except (TypeError, NotImplementedError):
         return None  # loaders of streams have a __len__ that refuses
     return count if count > 0 else None
-
-
-class StepMarks:
-    """What a tracker has for those who mark steps."""
-
-    _steps: Steps
-
-    def step(self, n: int = 1) -> None:
-        """Mark the end of ``n`` steps; costs a fraction of a microsecond.
-
-        Raises:
-            BudgetExceeded: a budget is spent and ``on_budget="raise"``.
-        """
-        self._steps.mark(n)
-
-    def steps(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Yield the items of an epoch, with the mark of a step after each."""
-        self.expect_steps(length_of(items))
-        return self._marked(items)
-
-    def phase(self, kind: str) -> AbstractContextManager[None]:
-        """Keep a ``validation`` or ``checkpoint`` inside an epoch apart from its steps."""
-        return self._steps.phase(kind)
-
-    def expect_steps(self, count: int | None) -> None:
-        """Take ``count`` for the steps of an epoch, unless it is known already."""
-        if self._steps.per_epoch is None:
-            self._steps.per_epoch = count
-
-    def _marked(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        for item in items:
-            yield item
-            self.step()

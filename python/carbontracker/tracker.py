@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
+import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import carbontracker
 from carbontracker.advising.aside import Aside
 from carbontracker.budget import overrun_dict
-from carbontracker.conduct import EpochCount, PartialEpochCount, epoch_count, harmless
+from carbontracker.conduct import (
+    EpochCount,
+    Grip,
+    PartialEpochCount,
+    epoch_count,
+    harmless,
+    mark,
+)
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
+from carbontracker.followers import Followers
 from carbontracker.guard import ADVICE, LOCATION, PREDICTION, SAMPLES, nothing, optional
+from carbontracker.lifetime import Hold, in_worker, open_trainings
 from carbontracker.records.record import (
     Record,
     advice_dict,
     begin_record,
     epoch_dict,
     footprint_dict,
+    forecast_dict,
     record_directory,
     record_wanted,
     result_dict,
     run_started_data,
     sampling_data,
 )
+from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.run import Run
-from carbontracker.session import acquire, release
+from carbontracker.session import Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
-from carbontracker.steps import Steps
-from carbontracker.watchful import Watchful
+from carbontracker.steps import Steps, length_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from carbontracker.budget import OnBudget
     from carbontracker.intensity.choice import Wanted
+    from carbontracker.measurement import Window
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
     from carbontracker.session import Session
+
+_Item = TypeVar("_Item")
 
 EXIT_SOFTWARE = 70
 """Exit code of a tracker that was asked for something it does not know, as upstream has it."""
 
 
-class CarbonTracker(Watchful):
+class CarbonTracker:
     """Measures the epochs of a training, predicts all of them, prints and records the footprint.
+
+    Sampling begins here. What others see of the run, a word on the console, the record, log files,
+    ports and loggers, begins with the first mark: an epoch, a step, a phase or a window. The run
+    ends with ``stop()``, with the last epoch, with the last reference to the tracker, or when the
+    interpreter exits, whichever comes first.
 
     The first twenty arguments are those of carbontracker 2.4.x in their order; all are readable as
     attributes. What is deliberately different is listed in ``docs/migrating.md``.
@@ -162,32 +185,38 @@ class CarbonTracker(Watchful):
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
         self._settings.check()
-        self._owner_pid = os.getpid()
-        self.deleted = False
-        self.epoch_counter = 0
-        self.result: Result | None = None
-        self._run: Run | None = None
-        self._record: Record | None = None
-        self._steps = Steps(self._look)
-        if self._settings.steps_per_epoch is not None:
-            self._steps.per_epoch = int(self._settings.steps_per_epoch)
-        self._aside: Aside | None = None
-        pricing = self._settings.pricing()
-        self._console = Console(self._settings)
-        try:
-            self._settings.check_names()
-        except (ComponentNameError, FetcherNameError, TypeError, ValueError):
-            self._refuse(traceback.format_exc())
-            return
-        try:
-            self._begin(pricing)
-        except Exception:  # noqa: BLE001  # the outermost edge of the constructor
-            self._give_up(traceback.format_exc())
+        self._training = Training(self._settings, self._settings.pricing())
+        self._hold = Hold(self._training)
+        self._steps = self._training.steps
+        self._training.prepare()
+
+    @property
+    def deleted(self) -> bool:
+        """Return whether monitoring has ended, or could not begin."""
+        return self._training.deleted
+
+    @deleted.setter
+    def deleted(self, ended: bool) -> None:
+        self._training.deleted = ended
+
+    @property
+    def epoch_counter(self) -> int:
+        """Return how many epochs have begun."""
+        return self._training.epoch_counter
+
+    @epoch_counter.setter
+    def epoch_counter(self, count: int) -> None:
+        self._training.epoch_counter = count
+
+    @property
+    def result(self) -> Result | None:
+        """Return what the training has cost; None until it has ended."""
+        return self._training.result
 
     @property
     def epochs(self) -> EpochCount | PartialEpochCount:
         """Return the number of epochs, which called yields them: ``for i in tracker.epochs():``."""
-        return epoch_count(self._settings.epochs, self)
+        return epoch_count(self._settings.epochs, self._training.grip(self))
 
     def __getattr__(self, name: str) -> Any:
         """Return an argument of the constructor by its name."""
@@ -196,7 +225,197 @@ class CarbonTracker(Watchful):
         message = f"'CarbonTracker' object has no attribute {name!r}"
         raise AttributeError(message)
 
+    def epoch_start(self) -> None:
+        """Mark the beginning of an epoch."""
+        self._training.epoch_start()
+
+    def epoch_end(self) -> None:
+        """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
+        self._training.epoch_end()
+
+    def step(self, n: int = 1) -> None:
+        """Mark the end of ``n`` steps; costs a fraction of a microsecond.
+
+        Raises:
+            BudgetExceeded: a budget is spent and ``on_budget="raise"``.
+        """
+        self._steps.mark(n)
+
+    def steps(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield the items of an epoch, with the mark of a step after each."""
+        self.expect_steps(length_of(items))
+        return self._marked(items)
+
+    def phase(self, kind: str) -> AbstractContextManager[None]:
+        """Keep a ``validation`` or ``checkpoint`` inside an epoch apart from its steps."""
+        self._training.begun_by_mark()
+        return self._steps.phase(kind)
+
+    def expect_steps(self, count: int | None) -> None:
+        """Take ``count`` for the steps of an epoch, unless it is known already."""
+        if self._steps.per_epoch is None:
+            self._steps.per_epoch = count
+
+    def window(self, name: str = "") -> Window:
+        """Return a window to put around a part of the training, which the record keeps.
+
+        As ``carbontracker.measure``, but on the devices of this tracker. The record has, for each
+        epoch and name, the sums of all windows and a selection of at most 120 single ones.
+        """
+        made: Window | None = self._training.window(name)
+        return unmeasured(name, self._settings.pricing()) if made is None else made
+
+    def stop(self) -> None:
+        """End monitoring and report; an epoch that is open is reported as far as it came.
+
+        Where nothing was marked nothing is reported.
+        """
+        self._training.stop()
+
+    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
+        """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``.
+
+        Raises:
+            SystemExit: code 70 for an unknown provider, unless ``ignore_errors``.
+        """
+        self._training.set_api_keys(api_keys)
+
+    def _repr_html_(self) -> str:
+        return self._training.html()
+
+    def _marked(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            yield item
+            self.step()
+
+
+class Training:
+    """One training being monitored: what outlives the user's tracker until its end is written.
+
+    Nothing that is global, and no thread, may refer to it but weakly, except to end it: it has the
+    user's functions and loggers, and those may have the tracker.
+    """
+
+    def __init__(self, settings: Settings, pricing: Pricing) -> None:
+        self._settings = settings
+        self._pricing = pricing
+        self._keys: dict[str, str] = {}
+        self._made_in = Path()
+        """Where relative paths begin: the program may go elsewhere before its first mark."""
+        self.owner_pid = os.getpid()
+        self.deleted = False
+        self.epoch_counter = 0
+        self.result: Result | None = None
+        self.told_of = False
+        """Whether a later tracker has said that this one is still open."""
+        self.steps = Steps(self.look)
+        if settings.steps_per_epoch is not None:
+            self.steps.per_epoch = int(settings.steps_per_epoch)
+        self._run: Run | None = None
+        self._marked = False
+        self._begun = False
+        self._stop_wanted = False
+        self._beginning = threading.RLock()
+        self._ending = threading.Lock()
+        self._grips: weakref.WeakSet[Grip] = weakref.WeakSet()
+        self._told_pid = self.owner_pid
+        self._thread: threading.Thread | None = None
+        self._record: Record | None = None
+        self._aside: Aside | None = None
+        self._budget = settings.budget()
+        self._followers = Followers()
+        self._console = Console(settings)
+
+    def prepare(self) -> None:
+        """Refuse what cannot be, and begin to sample: the sensors are known by the first mark.
+
+        A worker of ``multiprocessing`` that may never mark anything samples from its first mark on.
+
+        Raises:
+            SystemExit: code 70 for what cannot be, unless ``ignore_errors``.
+        """
+        try:
+            self._settings.check_names()
+        except (ComponentNameError, FetcherNameError, TypeError, ValueError):
+            self._refuse(traceback.format_exc())
+            return
+        self._open()
+
     @harmless
+    def _open(self) -> None:
+        _ = carbontracker.__version__  # imports a lot: not at the first mark, nor within a signal
+        self._keys |= self._settings.api_keys or {}
+        with suppress(OSError):  # the directory that the program is in is gone
+            self._made_in = Path.cwd()
+        if not in_worker():
+            self._sample()
+
+    def _sample(self) -> Run:
+        session = acquire(self._settings.config())
+        self._run = run = Run(session, self._pricing)
+        open_trainings().add(self)
+        if self._settings.foresees:
+            run.ahead.foresight.prepare()
+        return run
+
+    def begin(self) -> None:
+        """Begin the run, at its first mark: what others see of it."""
+        if self._begun:
+            return
+        with self._beginning:  # marks of other threads wait until there is a run
+            if self._marked:
+                return  # a signal handler's, within the first one
+            self._marked = True
+            self._thread = threading.current_thread()
+            try:
+                self._begin(self._run or self._sample())
+            finally:
+                self._begun = True  # as far as it came, if a signal handler raised
+            if self._stop_wanted:
+                self._interrupt()
+
+    def _begin(self, run: Run) -> None:
+        settings, session, pricing = self._settings, run.session, self._pricing
+        for grip in self._grips:
+            grip.loosen()
+        self._aside = Aside(pricing, settings.locate, advise=settings.advise, api_keys=self._keys)
+        pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
+        pricing = (pricing.with_keys(self._keys) if self._keys else pricing).watch()
+        run.pricing = pricing
+        self._learn(run)
+        if record_wanted(settings.record):
+            self._record = begin_record(self._records, lambda: self._started(run, pricing))
+        if self._record is not None:
+            self._record.follow(session, run.began_mark, session.config.spacing_s)
+            self._record.write_open_epochs(run)
+            self._console.listener = self._record.write_warning
+        if settings.trace:
+            self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
+        self._console.begin(session, pricing, keys_given=bool(self._keys))
+        self._followers.begin(settings, run)
+        open_trainings().last_at_exit()
+
+    def grip(self, tracker: CarbonTracker) -> Grip:
+        """Return what a count of epochs has of its tracker."""
+        made = Grip(tracker, keep=not self._marked)
+        self._grips.add(made)
+        return made
+
+    @property
+    def in_epoch(self) -> bool:
+        """Return whether an epoch is open, whose energy is being counted."""
+        return self._run is not None and self._run.in_epoch
+
+    def idle_beside(self, thread: threading.Thread | None) -> bool:
+        """Return whether this training has no thread of its own: it has ended, or is ``thread``."""
+        mine = self._thread
+        return mine is None or mine is thread or not mine.is_alive()
+
+    @mark
+    def begun_by_mark(self) -> None:
+        """Begin the run, if this mark is the first one."""
+
+    @mark
     def epoch_start(self) -> None:
         """Mark the beginning of an epoch."""
         run = self._monitored()
@@ -213,9 +432,9 @@ class CarbonTracker(Watchful):
             # Not earlier: who only constructs a tracker asks no network.
             self._aside.start(run.pricing)
         run.start_epoch()
-        self._steps.begin(early=self.epoch_counter == 1 and self._predicting)
+        self.steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
-    @harmless
+    @mark
     def epoch_end(self) -> None:
         """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
         if not self._monitored().in_epoch:
@@ -223,68 +442,80 @@ class CarbonTracker(Watchful):
             return
         self._finish_epoch()
 
-    def _repr_html_(self) -> str:
-        from carbontracker.report.notebook import tracker_html
+    @mark
+    def look(self) -> None:
+        """Do what the mark of a step does once a second: predict if it is time to, and watch."""
+        if self.steps.early:
+            run, epochs = self._monitored(), self._settings.epochs
+            early = optional(PREDICTION, lambda: run.predict_early(epochs, self.steps), nothing)
+            if early is not None:
+                self._predicted(early)
+        self._check_budget()
 
-        return tracker_html(self.result, self._run)
+    @mark
+    def window(self, name: str) -> Window:
+        """Return a window that the record keeps."""
+        run = self._monitored()
+        return run.windows.window(name, run.pricing)
 
     @harmless
     def stop(self) -> None:
-        """End monitoring and report; an epoch that is open is reported as far as it came."""
+        """End monitoring before its time, and report."""
+        if self._marked and not self._begun:
+            self._stop_wanted = True  # a signal handler's, within the first mark: that will do it
+            return
         self._interrupt()
 
     @harmless
-    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
-        """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``.
+    def lost(self, t_ns: int) -> None:
+        """End monitoring as of ``t_ns``, when the tracker went, ns of CLOCK_MONOTONIC."""
+        self._interrupt(end=Mark(None, False, t_ns))
 
-        Raises:
-            SystemExit: code 70 for an unknown provider, unless ``ignore_errors``.
-        """
-        run = self._monitored()
+    @harmless
+    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
+        """Take keys of live intensity providers."""
         try:
             check_api_names(api_keys)
         except FetcherNameError:
             self._refuse(traceback.format_exc())
             return
-        if api_keys:
-            if self._aside is not None:
-                self._aside.with_keys(api_keys)
-            run.pricing = run.pricing.with_keys(api_keys)
-            self._console.intensity(run.pricing, keys_given=True)
+        if not api_keys:
+            return
+        self._keys |= api_keys
+        if self._aside is None or self._run is None:
+            return  # they are used when the run begins
+        self._aside.with_keys(api_keys)
+        self._run.pricing = self._run.pricing.with_keys(api_keys).watch()
+        self._console.intensity(self._run.pricing, keys_given=True)
 
-    def _begin(self, pricing: Pricing) -> None:
-        settings = self._settings
-        session = acquire(settings.config())
-        self._aside = Aside(
-            pricing, settings.locate, advise=settings.advise, api_keys=settings.api_keys
-        )
-        pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
-        pricing = pricing.with_keys(settings.api_keys) if settings.api_keys else pricing.watch()
-        self._run = run = Run(session, pricing, settings.budget())
-        if settings.foresees:
-            self._run.ahead.foresight.prepare()
-        self._learn()
-        if record_wanted(settings.record):
-            self._record = begin_record(
-                lambda: record_directory(settings.log_dir), lambda: self._started(run, pricing)
+    def html(self) -> str:
+        """Return the result, or how things stand, for a notebook."""
+        from carbontracker.report.notebook import tracker_html
+
+        return tracker_html(self.result, self._run)
+
+    def used_in_child(self) -> None:
+        """Say, once in a process, that a tracker from before a fork measures nothing here."""
+        if self._told_pid != os.getpid():
+            self._told_pid = os.getpid()
+            self._console.warn(
+                f"this tracker was made in process {self.owner_pid}, before a fork: in this "
+                "process it measures nothing; make a CarbonTracker here"
             )
-        if self._record is not None:
-            self._record.follow(session, self._run.began_mark, session.config.spacing_s)
-            self._record.write_open_epochs(self._run)
-            self._console.listener = self._record.write_warning
-        if settings.trace:
-            self._run.followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
-        self._console.begin(session, pricing)
-        self._run.followers.begin(settings, self._run)
-        # A training that crashes or never calls stop() still gets its result.
-        atexit.register(self.stop)
+
+    def give_up(self, details: str) -> None:
+        """End because of what happened here: the training goes on."""
+        self._console.refused(details, ignored=True)
+        self._close()
 
     def _samples(self, session: Session) -> Any:
         from carbontracker.traces.samples import begin_samples, place_for
 
         trace = self._settings.trace or True
-        path = place_for(trace, lambda: record_directory(self._settings.log_dir))
-        return begin_samples(session, path, self._record)
+        return begin_samples(session, self._made_in / place_for(trace, self._records), self._record)
+
+    def _records(self) -> Path:
+        return self._made_in / record_directory(self._settings.log_dir)
 
     def _started(self, run: Run, pricing: Pricing) -> dict[str, Any]:
         settings = self._settings
@@ -306,11 +537,13 @@ class CarbonTracker(Watchful):
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
         self._relocate(run)
-        self._steps.end()
+        self.steps.end()
         epoch = run.end_epoch()
         ahead = run.ahead.foresight
-        optional(PREDICTION, lambda: ahead.epoch_ended(epoch, self._steps), nothing)
+        optional(PREDICTION, lambda: ahead.epoch_ended(epoch, self.steps), nothing)
         self._write_epoch(epoch)
+        if epoch.index == 1:
+            self._tell_of_earlier()
         if ahead.ready and settings.predicts_after(epoch.index):
             self._foresee(run)
             if settings.stop_and_confirm and not self._console.confirmed():
@@ -345,19 +578,39 @@ class CarbonTracker(Watchful):
             self._console.advised(advice, forecast, run.pricing)
             self._write("advice", **advice_dict(advice))
 
-    def _interrupt(self, stopped_by: BudgetExceeded | None = None) -> None:
-        """End monitoring before its time."""
+    def _interrupt(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
+        """End monitoring before its time: now, or at ``end``."""
+        if not self._marked:
+            self.result = self._run.result() if self._run is not None else None
+            self._close()
+            return
         run = self._monitored()
         self._console.interrupted(self._settings.epochs)
         if run.in_epoch:
-            epoch = run.end_epoch(finished=False)
+            epoch = run.end_epoch(finished=False, end=end)
             self._write_epoch(epoch)
             self._console.unfinished(epoch)
-        self._end(stopped_by)
+        self._end(stopped_by, end)
+
+    def _tell_of_earlier(self) -> None:
+        """Say, once of each, which trackers count the same energy and were perhaps left behind."""
+        earlier = [
+            one
+            for one in open_trainings().before(self)
+            if one.in_epoch and one.idle_beside(self._thread) and not one.told_of
+        ]
+        for one in earlier:
+            one.told_of = True
+        if earlier:
+            which = "an earlier tracker is" if len(earlier) == 1 else "earlier trackers are"
+            self._console.warn(
+                f"{which} still open and counting the same energy: call stop(), or let go of what "
+                "holds it, such as a traceback or a notebook's Out[]"
+            )
 
     def _write_epoch(self, epoch: Epoch) -> None:
         self._console.epoch(epoch)
-        self._monitored().followers.epoch(epoch)
+        self._followers.epoch(epoch)
         if self._record is None:
             return
         start, end = self._monitored().ends_of(epoch)
@@ -374,44 +627,85 @@ class CarbonTracker(Watchful):
         if self._record is not None:
             self._record.write(event, **data)
 
-    def _end(self, stopped_by: BudgetExceeded | None = None) -> None:
+    def _end(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
         run = self._monitored()
         self._relocate(run)
         result = run.result()
-        if self.deleted:
+        if self.deleted or not self._ending.acquire(blocking=False):
             return  # a signal handler has done it while this one waited for the sensors
         self.deleted = True  # from here on it is this one that ends it
         self.result = result
-        run.followers.end(result)
+        self._followers.end(result)
         self._console.actual(self.result)
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
-            self._record.write_series(run.session.mark())
+            self._record.write_series(run.session.mark() if end is None else end)
             self._write_windows(None)
         why = overrun_dict(stopped_by) if stopped_by else None
         if self._record is not None:
             self._record.finish(
                 **result_dict(self.result),
-                **self._sampling(),
-                **run.followers.cost_data(),
+                **sampling_data(run.session),
+                **self._followers.cost_data(),
                 stopped_by=why,
             )
         self._close()
 
-    def _sampling(self) -> dict[str, Any]:
-        return sampling_data(self._run.session) if self._run is not None else {}
-
     def _close(self) -> None:
         self.deleted = True
-        self._steps.stop()
-        atexit.unregister(self.stop)
+        self.steps.stop()
         if self._record is not None:
             self._record.close()
+        self._followers.close()
         if self._run is not None:
-            self._run.followers.close()
             self._run.pricing.close()
             release(self._run.session)
             self._run = None
+        open_trainings().remove(self)
+
+    @property
+    def _predicting(self) -> bool:
+        return self._settings.predicting and self._monitored().ahead.foresight.ready
+
+    def _learn(self, run: Run) -> None:
+        """Take the previous run into account; without it there is a warning and no more."""
+        previous = self._settings.previous_run
+        if previous is None:
+            return
+        from carbontracker.ahead.previous import previous_run
+
+        try:
+            path = self._made_in / previous
+            run.ahead.foresight.prior = previous_run(path if path.exists() else previous)
+        except (LookupError, OSError, ValueError) as error:
+            self._console.warn(f"previous_run tells nothing: {error}")
+
+    def _predicted(self, forecast: Forecast) -> None:
+        self._console.predicted(forecast)
+        self._write("prediction", **forecast_dict(forecast))
+
+    def _watch(self, epoch: Epoch) -> None:
+        """Look at the budget after an epoch; one that the last has passed is only said."""
+        run, epochs = self._monitored(), self._settings.epochs
+        budget = self._budget
+        if budget.needs_outlook and run.ahead.foresight.ready:
+            optional(PREDICTION, lambda: run.renew_outlook(epochs), nothing)
+        # What the sensors have not told yet, they may tell yet.
+        for name in budget.blind(epoch.footprint) if epoch.final else ():
+            self._console.warn(f"{name} cannot be watched, because no energy is measured")
+        self._check_budget(trained=epoch.index >= epochs)
+
+    def _check_budget(self, *, trained: bool = False) -> None:
+        run = self._monitored()
+        try:
+            self._budget.look(run, self._over_budget, only_say=trained)
+        except BudgetExceeded as over:
+            self._interrupt(over)
+            raise
+
+    def _over_budget(self, over: BudgetExceeded) -> None:
+        self._write("budget_exceeded", **overrun_dict(over))
+        self._console.warn(str(over))
 
     def _refuse(self, details: str) -> None:
         """End because of what was asked for: with exit code 70, unless errors are ignored."""
@@ -419,8 +713,3 @@ class CarbonTracker(Watchful):
         self._close()
         if not self._settings.ignore_errors:
             sys.exit(EXIT_SOFTWARE)
-
-    def _give_up(self, details: str) -> None:
-        """End because of what happened here: the training goes on."""
-        self._console.refused(details, ignored=True)
-        self._close()

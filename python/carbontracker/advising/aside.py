@@ -140,7 +140,7 @@ class Aside:
         """Take keys that came later, for the place that may be found yet."""
         self._keys = dict(api_keys)
         if self._found is not None:
-            self._found = self._found.with_keys(api_keys)
+            self._found = self._found.with_keys(api_keys).watch()
 
     def advice(self, pricing: Pricing, hours: float) -> Advice:
         """Return what is known by now of better times and places for a run of ``hours``."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from carbontracker.ahead.predict import Prediction
     from carbontracker.ahead.prediction import Prior
-    from carbontracker.budget import Budget
     from carbontracker.run import Epoch, Forecast
     from carbontracker.session import Session
     from carbontracker.steps import Block, Steps
@@ -29,9 +28,8 @@ UNITS = 128
 
 @dataclass
 class Outlook:
-    """What was predicted of a training, and how much it may cost."""
+    """What was predicted of a training."""
 
-    budget: Budget
     foresight: Foresight
     newest: Forecast | None = None
     """Shown or not."""

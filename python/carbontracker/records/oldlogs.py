@@ -17,12 +17,14 @@ class OldLogs:
     """``…_carbontracker.log``, ``…_output.log`` and, once there is an error, ``…_err.log``.
 
     Writing never raises: a log that cannot be written is said once and given up. Files are private
-    to the user, written only by the process that made them, and open only while written to.
+    to the user, written only by the process that made them, and open only while written to; the
+    directory is made with the first of them.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None, prefix: str) -> None:
         self._owner_pid = os.getpid()
         self._stem: Path | None = None
+        self._begun = False
         if log_dir is not None:
             self._stem = optional(LOGS, lambda: _new_stem(Path(log_dir), prefix), nothing)
 
@@ -45,15 +47,21 @@ class OldLogs:
         if self._stem is None or os.getpid() != self._owner_pid:
             return
         path = f"{self._stem}{kind}.log"
-        optional(_ENDED, lambda: _append_to(path, lines), self._give_up)
+        part = _ENDED if self._begun else LOGS
+        optional(part, lambda: self._write(path, lines), self._give_up)
+
+    def _write(self, path: str, lines: list[str]) -> None:
+        if not self._begun:
+            Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._begun = True
+        _append_to(path, lines)
 
     def _give_up(self, _why: str) -> None:
         self._stem = None
 
 
 def _new_stem(folder: Path, prefix: str) -> Path:
-    """Return what the paths of a run's log files begin with, in a folder that is made."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Return what the paths of a run's log files begin with."""
     # The time ends in Z, so it is UTC, which upstream's is not.
     stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
     # Not from `random`: a training that seeds it must draw the same numbers as without us.

@@ -82,6 +82,8 @@ class Record:
         self._series: SeriesWriter | None = None
         self._open_epoch: PeriodicWriter | None = None
         optional(RECORD, lambda: self._open(directory), nothing)
+        if self._fd >= 0:
+            _lineage.open.append(self.run_id)
 
     def write(self, event: str, **data: Any) -> None:
         """Append one event; never raises. A full disk ends the record and is said once.
@@ -194,6 +196,7 @@ class Record:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
+                _lineage.open.remove(self.run_id)
 
     def _open(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -240,6 +243,28 @@ def _above_streams(fd: int) -> int:
         os.close(fd)
 
 
+class _Lineage:
+    """The runs that this process is recording, and the one it was forked from."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        """Ids, the newest last."""
+        self.forked_from: str | None = None
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """Return the run that the runs of this process are part of, if there is one."""
+        return self.forked_from or os.environ.get("CARBONTRACKER_RUN_ID")
+
+    def after_fork_in_child(self) -> None:
+        if self.open:
+            self.forked_from = self.open[-1]
+            self.open.clear()
+
+
+_lineage = _Lineage()
+os.register_at_fork(after_in_child=_lineage.after_fork_in_child)
+
 _files: dict[tuple[int, Path], Path] = {}
 
 
@@ -278,7 +303,7 @@ def run_started_data(session: Session) -> dict[str, Any]:
         "version": carbontracker.__version__,
         "pid": os.getpid(),
         "pid_start_ticks": process_start_ticks(os.getpid()),
-        "parent_run_id": os.environ.get("CARBONTRACKER_RUN_ID"),
+        "parent_run_id": _lineage.parent_run_id,
         "host": host_data(),
         "software": software_data(),
         "job": job_data(os.environ),

@@ -17,7 +17,7 @@ from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
 from carbontracker.report.text import live_lines
-from carbontracker.session import FORKED
+from carbontracker.session import ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Console:
         self.listener: Callable[[str, str], None] | None = None
         """Told the level and text of every diagnostic."""
 
-    def begin(self, session: Session, pricing: Pricing) -> None:
+    def begin(self, session: Session, pricing: Pricing, *, keys_given: bool) -> None:
         """Say what is measured, with which PUE and intensity."""
         self._announce_simulated()
         if self._settings.notes:
@@ -56,7 +56,7 @@ class Console:
         if self._components:
             self._show(oldformat.components_line(devices), logged=True)
         self._explain_missing(session)
-        self.intensity(pricing, keys_given=bool(self._settings.api_keys))
+        self.intensity(pricing, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")
 
     def intensity(self, pricing: Pricing, *, keys_given: bool) -> None:
@@ -194,7 +194,7 @@ class Console:
                 if component in m.what
             ]
             if not session.here:
-                reasons = [session.reason or FORKED]
+                reasons = [session.reason or ENDING]
             asked = self._settings.components.strip().lower() != "all"
             if asked or not self._components:
                 why = " ".join(reasons) or "no sensor was found"

@@ -1,0 +1,156 @@
+"""When a training ends that was not stopped: with its tracker, or with the interpreter.
+
+A training has to outlive its tracker by as long as it takes to write its end. So the tracker is a
+shell around it, and what is global knows trainings by weak references only. The tracker has a
+``Hold``: when the last reference to that goes, the time is noted, and a thread ends the training
+at that time. What is open when the interpreter exits is ended there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from carbontracker.guard import ENDS, start_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carbontracker.tracker import Training
+
+    Left = SimpleQueue[tuple[Training, int] | None]
+
+EXIT_WAIT_S = 10.0
+"""How long the interpreter's exit waits for the thread to write the ends that it has begun, s."""
+
+
+class Hold:
+    """What a tracker has of its training; copies of a tracker share one."""
+
+    __slots__ = ("training",)
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def __del__(self) -> None:
+        # Runs in any thread, within any allocation, in a forked child, while the interpreter ends.
+        # So it takes no lock and does no I/O: `SimpleQueue.put` may interrupt itself.
+        training = getattr(self, "training", None)  # a copy that failed has none
+        if training is not None and not training.deleted and training.owner_pid == os.getpid():
+            _open.left.put((training, time.monotonic_ns()))
+
+
+class OpenTrainings:
+    """The trainings of this process that have not ended, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, weakref.ref[Training]] = {}
+        self.left: Left = SimpleQueue()
+        """Trainings that lost their tracker, each with the time, ns of CLOCK_MONOTONIC."""
+        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # a signal handler may come in between
+        self._asked_multiprocessing = False
+
+    def __iter__(self) -> Iterator[Training]:
+        """Yield them."""
+        for known in list(self._known.values()):
+            training = known()
+            if training is not None:
+                yield training
+
+    def before(self, training: Training) -> Iterator[Training]:
+        """Yield those that began earlier than this one."""
+        for one in self:
+            if one is training:
+                return
+            yield one
+
+    def add(self, training: Training) -> None:
+        """End this training with its tracker or at exit, whichever comes first."""
+        with self._lock:
+            self._known[id(training)] = weakref.ref(training)
+            if self._thread is None:
+                self._thread = start_thread(ENDS, _end_left, "carbontracker-end", self.left)
+        self.last_at_exit()
+
+    def last_at_exit(self) -> None:
+        """Run at exit before all that is registered so far: loggers end what they have, too."""
+        atexit.unregister(self.end_all)
+        atexit.register(self.end_all)
+        if not self._asked_multiprocessing and in_worker():
+            # Workers of multiprocessing leave without a call of what `atexit` has.
+            self._asked_multiprocessing = True
+            sys.modules["multiprocessing.util"].Finalize(None, self.end_all, exitpriority=100)
+
+    def remove(self, training: Training) -> None:
+        """Forget a training that has ended; the thread goes with the last one."""
+        with self._lock:
+            self._known.pop(id(training), None)
+            if self._known or self._thread is None:
+                return
+            atexit.unregister(self.end_all)
+            self._thread = None
+            self.left.put(None)
+            self.left = SimpleQueue()
+
+    def end_all(self) -> None:
+        """End what is open, the newest first."""
+        thread = self._thread
+        if thread is not None:
+            self.left.put(None)
+            thread.join(EXIT_WAIT_S)
+        _end_left(self.left, wait=False)  # where no thread could be made
+        for training in reversed(list(self)):
+            training.stop()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's trainings to the parent."""
+        for training in self:
+            training.steps.look_soon()  # so that a child which goes on marking is told
+        self._known.clear()
+        self.left = SimpleQueue()
+        self._thread = None
+        self._lock = threading.RLock()  # a thread that does not exist here may have held it
+        self._asked_multiprocessing = False
+
+
+def _end_left(left: Left, *, wait: bool = True) -> None:
+    """End the trainings that lost their trackers, each when it did, until there is a None."""
+    while True:
+        try:
+            found = left.get(block=wait)
+        except Empty:
+            return
+        if found is None:
+            return
+        training, t_ns = found
+        with suppress(SystemExit):  # of a logger: those to come are ended all the same
+            training.lost(t_ns)
+        del training, found  # or it would be kept until the next one
+
+
+def in_worker() -> bool:
+    """Return whether this process is a worker of ``multiprocessing``, or prepares to be one.
+
+    Such a process may have imported the main module, trackers included, only to find a function.
+    """
+    process = sys.modules.get("multiprocessing.process")  # in a worker it is loaded
+    if process is None:
+        return False
+    return process.parent_process() is not None or hasattr(process.current_process(), "_inheriting")
+
+
+_open = OpenTrainings()
+os.register_at_fork(after_in_child=_open.after_fork_in_child)
+
+
+def open_trainings() -> OpenTrainings:
+    """Return those of this process."""
+    return _open
