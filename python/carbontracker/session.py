@@ -246,7 +246,7 @@ class Session:
     @property
     def failed(self) -> bool:
         """Return whether sampling could not begin, which has been said."""
-        return self.core is None and self.reason not in ("", FORKED)
+        return self.core is None and self.reason not in ("", ENDING)
 
     @property
     def missing(self) -> Sequence[_core.Unavailable]:
