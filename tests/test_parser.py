@@ -25,6 +25,7 @@ from carbontracker.report.oldformat import timestring
 from carbontracker.tracker import CarbonTracker
 from tests.data.oldlogs.make import CASES, corpus
 from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors
+from tests.support.records import PUE, Made
 
 CORPUS = Path(__file__).parent / "data" / "oldlogs"
 EXPECTED: dict[str, Any] = json.loads((CORPUS / "expected.json").read_text())
@@ -193,6 +194,213 @@ def test_several_equivalents_are_joined(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+# ---- each training once --------------------------------------------------------------------
+
+FIRST = "{}_2022-03-01T100000Z"
+SECOND = "{}_2022-03-01T100003Z"
+THIRD = "{}_2022-03-01T100006Z"
+OF_THREE = 0.000043 + 0.000086 + 0.000129
+GRAMS_OF_THREE = 0.020455 + 0.040983 + 0.061434
+
+
+@pytest.mark.parametrize("pid", [4711, 4712])
+@pytest.mark.parametrize(
+    "names", [(FIRST, SECOND, THIRD), (FIRST,), (FIRST, THIRD), (FIRST, SECOND)]
+)
+def test_trackers_of_one_process_count_once(
+    tmp_path: Path, pid: int, names: tuple[str, ...]
+) -> None:
+    """The first file has what all three wrote, so that it is enough."""
+    kwh, grams, equivalents = parser.aggregate_consumption(
+        only(tmp_path, *(name.format(pid) for name in names))
+    )
+    assert kwh == pytest.approx(OF_THREE)
+    assert grams == pytest.approx(GRAMS_OF_THREE)
+    assert equivalents == {"km travelled by car": pytest.approx(0.000190 + 0.000381 + 0.000571)}
+
+
+def test_the_same_figures_of_two_processes_count_twice(tmp_path: Path) -> None:
+    only(tmp_path, THIRD.format(4711))
+    for kind in ("", "_output"):
+        name = f"{THIRD.format(4711)}_carbontracker{kind}.log"
+        shutil.copy(tmp_path / name, tmp_path / name.replace("4711", "4799"))
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(2 * 0.000129)
+
+
+def test_trackers_that_share_a_file_write_every_line_twice(tmp_path: Path) -> None:
+    """Up to 1.1.2 a file's name has the minute only: two handlers append to one file."""
+    for kind in ("", "_output"):
+        texts = [
+            (CORPUS / f"{name.format(4711)}_carbontracker{kind}.log").read_text()
+            for name in (FIRST, SECOND, THIRD)
+        ]
+        first, second = texts[0].removesuffix(texts[1]), texts[1].removesuffix(texts[2])
+        entries = re.split(r"(?m)^(?=2022-)", second)
+        text = first + "".join(entry * 2 for entry in entries)
+        (tmp_path / f"2022-03-01T10:00Z_carbontracker{kind}.log").write_text(text)
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(0.000043 + 0.000086)
+    (log,) = parser.parse_all_logs(tmp_path)
+    assert log["actual"]["energy (kWh)"] == 0.000043
+    assert log["components"]["gpu"]["epoch_durations (s)"].tolist() == [1.0]
+
+
+def test_trackers_with_prefixes_share_the_output_logs_only(tmp_path: Path) -> None:
+    standards = []
+    for index, name in enumerate((FIRST, SECOND, THIRD)):
+        stem, prefixed = name.format(4711), f"{'abc'[index]}_{name.format(4711)}"
+        shutil.copy(
+            CORPUS / f"{stem}_carbontracker_output.log",
+            tmp_path / f"{prefixed}_carbontracker_output.log",
+        )
+        text = (CORPUS / f"{stem}_carbontracker.log").read_text()
+        standards.append((tmp_path / f"{prefixed}_carbontracker.log", text))
+    for (path, text), later in zip(
+        standards, [text for _, text in standards[1:]] + [""], strict=True
+    ):
+        path.write_text(text.removesuffix(later))
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(OF_THREE)
+
+
+def test_a_tracker_that_is_open_while_another_ends_counts_once(tmp_path: Path) -> None:
+    stamp = "2022-03-01 10:00:0{} - "
+    begin = "CarbonTracker: The following components were found: GPU with device(s) A.\n"
+    block = (
+        "CarbonTracker: \n{} consumption for {} epoch(s):\n\tTime:\t0:00:0{}\n"
+        "\tEnergy:\t{} kWh\n\tCO2eq:\t1.0 g\n"
+    )
+    outer = [
+        (0, begin),
+        (1, block.format("Predicted", 3, 9, "0.9")),
+        (2, begin),
+        (4, block.format("Actual", 1, 2, "0.2")),
+        (8, block.format("Actual", 3, 8, "0.8")),
+    ]
+    head = "carbontracker version 1.2.5\n"
+    for stem, entries, heads in (
+        ("7_2022-03-01T100000Z", outer, (0, 2)),
+        ("7_2022-03-01T100002Z", outer[2:], (2,)),
+    ):
+        text = "".join(stamp.format(at) + words for at, words in entries)
+        (tmp_path / f"{stem}_carbontracker_output.log").write_text(text)
+        text = "".join(stamp.format(at) + head for at in heads)
+        (tmp_path / f"{stem}_carbontracker.log").write_text(text)
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(0.2 + 0.8)
+
+
+def test_an_empty_output_log_is_no_error(tmp_path: Path) -> None:
+    kwh, grams, equivalents = parser.aggregate_consumption(only(tmp_path, "v1.1.7-silent"))
+    assert kwh == pytest.approx(1000 * 3 * 1.1 * 1.55 / 3.6e6)
+    assert grams == pytest.approx(kwh * 475)
+    assert equivalents == {}
+
+
+# ---- averages undone -----------------------------------------------------------------------
+
+
+def test_an_average_of_devices_is_made_a_sum(tmp_path: Path) -> None:
+    only(tmp_path, "v2.0.0-four-gpus-averaged")
+    assert parser.aggregate_consumption(tmp_path)[0] == 0.000219
+    kwh, grams, equivalents = parser.corrected_consumption(tmp_path)
+    assert kwh == pytest.approx(4 * 0.000219)
+    assert kwh == pytest.approx(1000 * 2 * 1.58 / 3.6e6, rel=3e-3)  # written with six decimals
+    assert grams == pytest.approx(4 * 0.105550)
+    assert equivalents == {"km travelled by car": pytest.approx(4 * 0.000982)}
+
+
+def test_each_component_is_corrected_by_its_own_devices(tmp_path: Path) -> None:
+    only(tmp_path, "v2.3.0-names-and-more")  # two GPUs at a mean of 240 W, one processor of 120 W
+    factor = (2 * 240 + 120) / (240 + 120)
+    assert parser.corrected_consumption(tmp_path)[0] == pytest.approx(factor * 0.00158)
+
+
+@pytest.mark.parametrize("name", ["v1.2.5-four-gpus", "v2.4.7-plain", "v2.3.1-numpy2-vector"])
+def test_what_was_added_or_has_one_device_stays(tmp_path: Path, name: str) -> None:
+    only(tmp_path, name)
+    assert parser.corrected_consumption(tmp_path) == parser.aggregate_consumption(tmp_path)
+
+
+# ---- what else there may be in a directory -------------------------------------------------
+
+CONSOLE = """\
+Loading cuda
+CarbonTracker: The following components were found: GPU with device(s) A100.
+CarbonTracker: 
+Actual consumption for 1 epoch(s):
+\tTime:\t8:00:33
+\tEnergy:\t2.800010 kWh
+\tCO2eq:\t299.601022 g
+\tThis is equivalent to:
+\t2.786986 km travelled by car
+CarbonTracker: Finished monitoring.
+"""  # noqa: W291  # as it was written
+
+
+def parsed(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``carbontracker --parse`` on a directory."""
+    command = [sys.executable, "-m", "carbontracker", "--parse", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-32"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_logs_in_other_encodings_are_read(tmp_path: Path, encoding: str, newline: str) -> None:
+    only(tmp_path, "v2.4.7-plain", FIRST.format(4712))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_text().replace("\n", newline).encode(encoding))
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(0.001185072779 + OF_THREE)
+    assert parser.parse_all_logs(tmp_path)[1]["components"]["gpu"]["devices"] == ["NVIDIA A100"]
+
+
+@pytest.mark.parametrize("name", ["job.126.out", "slurm-4.out", "nohup", "run.o4711", "out.txt"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_what_a_console_showed_counts_where_there_is_no_log(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    (tmp_path / name).write_text(CONSOLE, encoding=encoding)
+    (tmp_path / "notes.md").write_text(CONSOLE)
+    done = parsed(tmp_path)
+    assert done.returncode == 0
+    assert f"use {2.80001:.16f} kWh" in done.stdout
+    assert "the console output of 1 training(s) without log files counts" in done.stderr
+    assert "1 training(s)" in done.stderr
+
+
+def test_what_a_console_showed_of_a_logged_training_counts_once(tmp_path: Path) -> None:
+    only(tmp_path, "v2.4.7-plain")
+    logged = (tmp_path / "v2.4.7-plain_carbontracker_output.log").read_text()
+    (tmp_path / "job.1.out").write_text(re.sub(r"(?m)^\S+ \S+ - ", "", logged))
+    assert parser.aggregate_consumption(tmp_path)[0] == 0.001185072779
+    (tmp_path / "job.2.out").write_text(CONSOLE)
+    assert parser.aggregate_consumption(tmp_path)[0] == pytest.approx(2.80001 + 0.001185072779)
+
+
+@pytest.mark.parametrize("name", ["", "a_carbontracker", "job.out", "other.txt"])
+def test_nothing_understood_is_said_and_no_success(tmp_path: Path, name: str) -> None:
+    if name == "a_carbontracker":
+        (tmp_path / f"{name}.log").write_text("what another program said\n")
+        (tmp_path / f"{name}_output.log").write_text("and this\n")
+    elif name:
+        (tmp_path / name).write_text("nothing of ours\n")
+    done = parsed(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing is added up" in done.stderr
+
+
+def test_logs_that_tell_no_energy_give_no_sentence(tmp_path: Path) -> None:
+    only(tmp_path, "v3.0.0-not-measured")
+    done = parsed(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "1 training(s) without energy" in done.stderr
+
+
+def test_a_directory_of_records_gives_their_total(tmp_path: Path) -> None:
+    Made("aaaa000011112222", (1000.0, 1000.0)).write(tmp_path)
+    done = parsed(tmp_path)
+    assert done.returncode == 0
+    assert f"use {2000 * PUE / 3.6e6:.16f} kWh" in done.stdout
+    assert "this is of the records" in done.stderr
+
+
 # ---- files ---------------------------------------------------------------------------------
 
 
@@ -327,3 +535,40 @@ def test_what_this_version_writes_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert log["actual"]["energy (kWh)"] == pytest.approx(tracker.result.footprint.kwh, abs=1e-12)
     assert log["components"]["gpu"]["devices"] == ["NVIDIA A100"]
     assert len(log["components"]["cpu"]["epoch_durations (s)"]) == 2
+
+
+def test_names_with_dots_and_commas_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    name = "Xeon(R) E5-2680 v4 @ 2.40GHz, 2.0 (TM)"
+    devices = DEVICES | {"sim_cpu": name, "sim_gpu": "A 1.5"}
+    tracker = CarbonTracker(1, verbose=0, log_dir=tmp_path / "logs", location="DK", **devices)
+    for _ in tracker.epochs():
+        pass
+    (log,) = parser.parse_all_logs(tmp_path / "logs")
+    assert {kind: one["devices"] for kind, one in log["components"].items()} == {
+        "gpu": ["A 1.5"],
+        "cpu": [name],
+    }
+    # For upstream's parser a dot ends a component, a comma a device.
+    text = Path(log["standard_filename"]).read_text(encoding="utf-8")
+    (line,) = re.findall(r"components were found: (.*)", text)
+    assert (line.count("."), line.count(",")) == (2, 0)
+
+
+def test_what_is_not_measured_has_no_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    tracker = CarbonTracker(1, verbose=0, log_dir=tmp_path / "logs", components="gpu")
+    for _ in tracker.epochs():
+        pass
+    (path,) = (tmp_path / "logs").glob("*_output.log")
+    text = path.read_text()
+    assert "Actual consumption for 1 epoch(s):\n\tTime:" in text
+    assert not re.search("Energy:|CO2eq:|equivalent|km", text)
+    actual, _ = parser.get_consumption(text)
+    assert actual is not None
+    assert math.isnan(actual["energy (kWh)"])
+    assert parser.aggregate_consumption(tmp_path / "logs") == (0, 0, {})

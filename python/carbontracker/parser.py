@@ -7,6 +7,8 @@ was measured, devices lost from vectors and names cut at a dot. See ``docs/old-l
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,6 @@ from carbontracker.records import oldtext
 
 if TYPE_CHECKING:
     import os
-    import re
     from collections.abc import Sequence
 
     Directory = str | os.PathLike[str]
@@ -25,40 +26,168 @@ if TYPE_CHECKING:
 
 STANDARD = "carbontracker.log"
 OUTPUT = "carbontracker_output.log"
-AVERAGING = ((2, 0), (3, 0))
-"""From and before which versions the power of a component's devices was averaged, not added."""
+ERRORS = "carbontracker_err.log"
+AVERAGING = ((2, 0), (2, 4, 7))
+"""First and last version in which the power of a component's devices was averaged, not added."""
+MAX_JOB_OUTPUT_BYTES = 64 * 1024 * 1024
+"""A larger file beside the logs is not looked at."""
+_JOB_OUTPUT = re.compile(r"[^.]+|.*\.(out|log|txt|err|[oe]\d+)(\.\d+)?", re.IGNORECASE)
+"""Names of files that a job's console goes to."""
+_PROCESS = re.compile(r"(?:^|_)(\d+)(?:\.\d+)?_\d{4}-\d\d-\d\dT[\d:]+Z?_$")
+
+
+@dataclass
+class Used:
+    """An amount of electricity and its emissions."""
+
+    kwh: float = 0.0
+    """With PUE."""
+    gco2eq: float = 0.0
+    equivalents: dict[str, float] = field(default_factory=dict)
+
+    def add(self, consumption: Consumption, factor: float) -> None:
+        """Add ``factor`` times what is known of a consumption."""
+        self.kwh += factor * _or_zero(consumption["energy (kWh)"])
+        self.gco2eq += factor * _or_zero(consumption["co2eq (g)"])
+        for words, value in (consumption["equivalents"] or {}).items():
+            if not math.isnan(value):
+                self.equivalents[words] = self.equivalents.get(words, 0.0) + factor * value
+
+    def as_tuple(self) -> tuple[float, float, dict[str, float]]:
+        """Return it as ``aggregate_consumption`` always did."""
+        return self.kwh or 0, self.gco2eq or 0, self.equivalents
+
+
+@dataclass
+class LogTotal:
+    """What the trainings of a directory have used, as their logs say."""
+
+    written: Used = field(default_factory=Used)
+    corrected: Used = field(default_factory=Used)
+    """See ``corrected_consumption``."""
+    trainings: int = 0
+    """Whose energy is known."""
+    unknown: int = 0
+    """Whose logs tell no energy."""
+    averaged: int = 0
+    """In which the averaged power of several devices was made a sum."""
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What one tracker has written."""
+
+    output_filename: str
+    output: str
+    standard_filename: str = ""
+    standard: str = ""
+    own: bool = False
+    """The files are this tracker's own."""
+
+    @property
+    def blocks(self) -> list[oldtext.Block]:
+        return list(oldtext.blocks_of(self.output))
+
+    @property
+    def actuals(self) -> int:
+        return sum(block.actual for block in self.blocks)
 
 
 def parse_all_logs(log_dir: Directory) -> list[dict[str, Any]]:
     """Return one dictionary for each pair of log files, sorted by name.
 
     Keys: ``output_filename``, ``standard_filename``, ``components`` (see ``parse_logs``),
-    ``early_stop``, ``actual`` and ``pred`` (see ``get_consumption``).
+    ``early_stop``, ``actual`` and ``pred`` (see ``get_consumption``). Each is of the tracker that
+    the files belong to: up to 1.2.5, later ones of the same process have written into them, too.
 
     Raises:
         MismatchedLogFilesError: files of one kind only.
         MismatchedEpochsError: a component has another number of powers than there are durations.
     """
-    outputs, standards = get_all_logs(log_dir)
-    return [_parse_pair(*pair) for pair in zip(outputs, standards, strict=True)]
+    own = [training for training in _logged(log_dir) if training.own]
+    for training in own:
+        _warn_of_averages(training.standard, training.standard_filename)
+    return [_parsed(training) for training in own]
 
 
-def _parse_pair(output: str, standard: str) -> dict[str, Any]:
-    text = _read(standard)
-    _warn_of_averages(text, standard)
+def _parsed(training: _Training) -> dict[str, Any]:
+    text = training.standard
     early_stop = get_early_stop(text)
-    actual, pred = get_consumption(_read(output))
+    actual, pred = get_consumption(training.output)
     ran = len(get_epoch_durations(text))
     if actual is not None and early_stop and _is_upstream(text) and ran > actual["epochs"]:
         actual["epochs"] = ran  # its stop() took one away, and counted its energy
     return {
-        "output_filename": output,
-        "standard_filename": standard,
-        "components": _components(text, standard),
+        "output_filename": training.output_filename,
+        "standard_filename": training.standard_filename,
+        "components": _components(text, training.standard_filename),
         "early_stop": early_stop,
         "actual": actual,
         "pred": pred,
     }
+
+
+# ---- what belongs to which tracker ---------------------------------------------------------
+
+
+def _logged(log_dir: Directory) -> list[_Training]:
+    """Return every training in the log files of a directory once, by the files' names.
+
+    First come those that a file belongs to: its own tracker has written its first section.
+    """
+    found: list[_Training] = []
+    seen: set[tuple[str, str]] = set()
+    pairs = [
+        (*pair, _sections(pair[0]), _sections(pair[1]))
+        for pair in zip(*get_all_logs(log_dir), strict=True)
+    ]
+    for index in range(max((max(len(o), len(s)) for _, _, o, s in pairs), default=0)):
+        for output, standard, outputs, standards in pairs:
+            written = outputs[index] if index < len(outputs) else ""
+            # Trackers with different prefixes share the output logs only.
+            about = standards[index] if index < len(standards) else ""
+            key = _process(output), written or about
+            if index and (not key[1] or key in seen):
+                continue
+            seen.add(key)
+            found.append(_Training(output, written, standard, about, own=not index))
+    return found
+
+
+def _sections(file: str) -> list[str]:
+    return oldtext.sections(_read(file))
+
+
+def _process(output: str) -> str:
+    """Return the process that has written a file, by its name; the first versions do not say."""
+    found = _PROCESS.search(Path(output).name[: -len(OUTPUT)])
+    return found[1] if found else ""
+
+
+def _on_consoles(log_dir: Directory, logged: Sequence[_Training]) -> list[_Training]:
+    """Return the trainings in what jobs showed on their consoles, of which there is no log."""
+    known = {_figures(block) for training in logged for block in training.blocks}
+    found = []
+    for path in sorted(Path(log_dir).iterdir()):
+        if path.name.endswith((OUTPUT, STANDARD, ERRORS)) or not _JOB_OUTPUT.fullmatch(path.name):
+            continue
+        if not path.is_file() or path.stat().st_size > MAX_JOB_OUTPUT_BYTES:
+            continue
+        shown = [_Training(str(path), text) for text in oldtext.sections(_read(path))]
+        new = [one for one in shown if not known.issuperset(map(_figures, one.blocks))]
+        known.update(_figures(block) for training in new for block in training.blocks)
+        if new:
+            logger.warning(
+                "carbontracker: %s: the console output of %d training(s) without log files counts",
+                path,
+                len(new),
+            )
+        found += new
+    return found
+
+
+def _figures(block: oldtext.Block) -> tuple[object, ...]:
+    return block.actual, block.epochs, block.seconds, repr(block.kwh), repr(block.gco2eq)
 
 
 def parse_logs(
@@ -84,7 +213,7 @@ def parse_logs(
     if std_log_file is None or output_log_file is None:
         newest, _ = get_most_recent_logs(log_dir)
         std_log_file = newest if std_log_file is None else std_log_file
-    text = _read(std_log_file)
+    text = _sections(str(std_log_file))[0]
     _warn_of_averages(text, str(std_log_file))
     return _components(text, str(std_log_file))
 
@@ -129,10 +258,30 @@ def _components(text: str, file: str) -> dict[str, dict[str, Any]]:
 
 
 def print_aggregate(log_dir: Directory) -> None:
-    """Print one sentence for a paper on all log files of a directory."""
+    """Print one sentence for a paper on all log files of a directory.
+
+    Where versions averaged the power of several devices, a second line on stderr has the total
+    with that undone: see ``corrected_consumption``.
+    """
+    print_total(add_logs(log_dir))
+
+
+def print_total(total: LogTotal) -> None:
+    """Print the sentence of ``print_aggregate`` on a total."""
     from carbontracker.report.sentence import print_sentence
 
-    print_sentence(*aggregate_consumption(log_dir))
+    written, corrected = total.written, total.corrected
+    print_sentence(written.kwh, written.gco2eq, written.equivalents)
+    if total.averaged:
+        logger.warning(
+            "carbontracker: %d of %d training(s) were measured by a version from 2.0.0 to 2.4.7, "
+            "which averaged the power of several devices instead of adding it; with the sum the "
+            "total is %.10f kWh and %.10f kg of CO2eq",
+            total.averaged,
+            total.trainings,
+            corrected.kwh,
+            corrected.gco2eq / 1000,
+        )
 
 
 def aggregate_consumption(log_dir: Directory) -> tuple[float, float, dict[str, float]]:
@@ -140,39 +289,91 @@ def aggregate_consumption(log_dir: Directory) -> tuple[float, float, dict[str, f
 
     Of each, what was measured counts. A prediction counts only where monitoring ended before the
     training did (``monitor_epochs``), and where nothing else is known. Of a training that was
-    killed before its total was written, the epochs that it finished count.
+    killed before its total was written, the epochs that it finished count. Figures are as they
+    were written; ``corrected_consumption`` undoes an error of some versions.
     """
-    kwh, grams, equivalents = 0.0, 0.0, dict[str, float]()
-    for log in parse_all_logs(log_dir):
-        used = _chosen(log)
-        if used is None:
+    return add_logs(log_dir).written.as_tuple()
+
+
+def corrected_consumption(log_dir: Directory) -> tuple[float, float, dict[str, float]]:
+    """Return what ``aggregate_consumption`` does, with the power of several devices added.
+
+    Versions 2.0.0 to 2.4.7 averaged it: the mean times the number of devices is the sum. That is
+    done where a log names its version and two devices or more.
+    """
+    return add_logs(log_dir).corrected.as_tuple()
+
+
+def add_logs(log_dir: Directory) -> LogTotal:
+    """Return the total of all trainings in a directory, each once: of its logs, else its console.
+
+    Args:
+        log_dir: of log files, and of files that jobs' consoles went to.
+
+    Raises:
+        MismatchedLogFilesError, MismatchedEpochsError: see ``parse_all_logs``.
+        OSError: there is no such directory, or a file cannot be read.
+    """
+    logged = _logged(log_dir)
+    total = LogTotal()
+    open_ones = _still_open(logged)
+    for training in [*logged, *_on_consoles(log_dir, logged)]:
+        if id(training) in open_ones:
             continue
-        unknown = [key for key in ("energy (kWh)", "co2eq (g)") if math.isnan(used[key])]
-        if unknown:
-            logger.warning(
-                "carbontracker: %s does not tell its %s: the total lacks it",
-                log["output_filename"],
-                " and ".join(unknown),
-            )
-        kwh += _or_zero(used["energy (kWh)"])
-        grams += _or_zero(used["co2eq (g)"])
-        for words, value in (used["equivalents"] or {}).items():
-            equivalents[words] = equivalents.get(words, 0.0) + _or_zero(value)
-    return kwh or 0, grams or 0, equivalents
+        _warn_of_averages(training.standard, training.standard_filename)
+        factor = _averaged(training.standard)
+        for used in _used(training):
+            missing = [key for key in ("energy (kWh)", "co2eq (g)") if math.isnan(used[key])]
+            if missing:
+                logger.warning(
+                    "carbontracker: %s does not tell its %s: the total lacks it",
+                    training.output_filename,
+                    " and ".join(missing),
+                )
+            known = "energy (kWh)" not in missing
+            total.trainings += known
+            total.unknown += not known
+            total.averaged += known and factor != 1.0
+            total.written.add(used, 1.0)
+            total.corrected.add(used, factor)
+    return total
 
 
-def _chosen(log: dict[str, Any]) -> Consumption | None:
+def _still_open(logged: Sequence[_Training]) -> set[int]:
+    """Return the trainings without a total whose total is in a later section of the same file.
+
+    They went on while the next tracker began and ended, up to 1.2.5.
+    """
+    found: set[int] = set()
+    by_process: dict[str, list[_Training]] = {}
+    for training in logged:
+        by_process.setdefault(_process(training.output_filename), []).append(training)
+    for trainings in by_process.values():
+        spare = 0
+        for training in sorted(trainings, key=lambda one: one.output[:19], reverse=True):
+            spare += training.actuals - 1
+            if not training.actuals and spare >= 0:
+                found.add(id(training))
+            spare = max(spare, 0)
+    return found
+
+
+def _used(training: _Training) -> list[Consumption]:
+    """Return what counts of a training; of several that ended in one section, each."""
+    if training.actuals > 1:
+        return [_consumption(block) for block in training.blocks if block.actual]
+    log = _parsed(training)
     actual: Consumption | None = log["actual"]
     pred: Consumption | None = log["pred"]
     if actual is None:
-        return _finished_epochs(log) or pred
+        used = _finished_epochs(training.standard, log) or pred
+        return [] if used is None else [used]
     whole = log["early_stop"] or pred is None or actual["epochs"] >= pred["epochs"]
-    return actual if whole else pred
+    return [actual if whole or pred is None else pred]
 
 
-def _finished_epochs(log: dict[str, Any]) -> Consumption | None:
+def _finished_epochs(text: str, log: dict[str, Any]) -> Consumption | None:
     """Return what the epochs of a killed training have cost; None where that is not known."""
-    text = _read(log["standard_filename"])
     pue, pred = oldtext.pue_of(text), log["pred"]
     parts = [one["avg_energy_usages (J)"] for one in log["components"].values()]
     joules = math.fsum(float(part.sum()) for part in parts if part is not None)
@@ -195,22 +396,26 @@ def _finished_epochs(log: dict[str, Any]) -> Consumption | None:
 def get_all_logs(log_dir: Directory) -> tuple[list[str], list[str]]:
     """Return the output logs and the standard logs that belong together, sorted by name.
 
-    Empty files are passed over, and so is a file whose companion is missing.
+    A pair of empty files is passed over, and so is a file whose companion is missing. Up to 1.1.7
+    the output log is empty where the console was silent (``verbose=0``).
 
     Raises:
         MismatchedLogFilesError: there are files of one kind and none that belongs to them.
     """
-    files = [path for path in Path(log_dir).iterdir() if path.is_file() and path.stat().st_size]
+    files = [path for path in Path(log_dir).iterdir() if path.is_file()]
     outputs = {path.name[: -len(OUTPUT)]: path for path in files if path.name.endswith(OUTPUT)}
     standards = {path.name[: -len(STANDARD)]: path for path in files if _is_standard(path)}
-    both = sorted(set(outputs) & set(standards))
-    if not both and (outputs or standards):
+    paths = [*outputs.items(), *standards.items()]
+    told = {name for name, path in paths if path.stat().st_size}
+    both = sorted(set(outputs) & set(standards) & told)
+    alone = sorted(path.name for name, path in paths if name in told - set(both))
+    if not both and alone:
+        counts = [sum(name in told for name in kind) for kind in (standards, outputs)]
         message = (
-            f"{log_dir} has {len(standards)} standard and {len(outputs)} output logs, none of "
-            "which belong together"
+            f"{log_dir} has {counts[0]} standard and {counts[1]} output logs, none of which "
+            "belong together"
         )
         raise MismatchedLogFilesError(message)
-    alone = sorted(path.name for name, path in (outputs | standards).items() if name not in both)
     if alone:
         logger.warning("carbontracker: log files without a companion: %s", ", ".join(alone))
     return [str(outputs[name]) for name in both], [str(standards[name]) for name in both]
@@ -233,14 +438,11 @@ def get_consumption(
     """Return what an output log says was used, and what was predicted; None for neither.
 
     Keys: ``epochs``, ``duration (s)``, ``energy (kWh)`` with PUE, ``co2eq (g)`` and
-    ``equivalents``, a dictionary or None. Of several blocks the last counts.
+    ``equivalents``, a dictionary or None. Of several blocks the first counts.
     """
-    actual = pred = None
-    for block in oldtext.blocks_of(output_log_data):
-        if block.actual:
-            actual = _consumption(block)
-        else:
-            pred = _consumption(block)
+    blocks = list(oldtext.blocks_of(output_log_data))
+    actual = next((_consumption(block) for block in blocks if block.actual), None)
+    pred = next((_consumption(block) for block in blocks if not block.actual), None)
     return actual, pred
 
 
@@ -308,25 +510,45 @@ def _is_upstream(text: str) -> bool:
     return version is None or version < (3,)
 
 
-def _warn_of_averages(text: str, file: str) -> None:
+def _counts_of_averaged(text: str) -> dict[str, int]:
+    """Return how many devices were averaged to one figure, by component; 1 of none."""
     version = oldtext.version_of(text)
-    if version is None or not AVERAGING[0] <= version < AVERAGING[1]:
-        return
+    if version is None or not AVERAGING[0] <= version <= AVERAGING[1]:
+        return {}
     told_apart = {
         name for name, rows in oldtext.powers_of(text).items() if any(len(row) > 1 for row in rows)
     }
-    many = {
+    return {
         name: len(names)
         for name, names in oldtext.devices_of(text).items()
         if len(names) > 1 and name not in told_apart
     }
-    if many:
+
+
+def _averaged(text: str) -> float:
+    """Return how many times as much was drawn as a standard log says; 1 if it is not known."""
+    counts = _counts_of_averaged(text)
+    durations = oldtext.durations_of(text)
+    written = true = 0.0
+    for name, rows in oldtext.powers_of(text).items() if counts else ():
+        joules = [sum(row) * seconds for row, seconds in zip(rows, durations, strict=False)]
+        known = math.fsum(one for one in joules if not math.isnan(one))
+        written += known
+        true += known * counts.get(name, 1)
+    if written > 0:
+        return true / written
+    return float(next(iter(counts.values()))) if len(counts) == 1 else 1.0
+
+
+def _warn_of_averages(text: str, file: str) -> None:
+    counts = _counts_of_averaged(text)
+    if counts:
         logger.warning(
             "carbontracker: %s: version %s averaged the power of %s instead of adding it; what "
             "was drawn is about that many times as much",
             file,
-            ".".join(map(str, version)),
-            " and ".join(f"{count} devices of {name}" for name, count in many.items()),
+            ".".join(map(str, oldtext.version_of(text) or ())),
+            " and ".join(f"{count} devices of {name}" for name, count in counts.items()),
         )
 
 
@@ -339,5 +561,4 @@ def _or_zero(value: float) -> float:
 
 
 def _read(path: Directory) -> str:
-    # Names of devices were written in whatever encoding the machine had.
-    return Path(path).read_text(encoding="utf-8", errors="replace")
+    return oldtext.decode(Path(path).read_bytes())

@@ -12,13 +12,38 @@ def main(log_dir: str) -> int:
 
 def _printed(log_dir: str) -> int:
     from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
-    from carbontracker.parser import print_aggregate
+    from carbontracker.parser import add_logs, print_total
 
     try:
-        print_aggregate(log_dir)
+        total = add_logs(log_dir)
+        if total.trainings:
+            print_total(total)
+            say(f"{total.trainings} training(s) in {log_dir}, {total.written.kwh:.6g} kWh in all")
+            return 0
+        return _recorded(log_dir, total.unknown)
     except BrokenPipeError:
         raise  # of the output, not of a log
     except (OSError, MismatchedEpochsError, MismatchedLogFilesError) as error:
         say(f"{log_dir} cannot be added up: {error}")
         return FAILED
-    return 0
+
+
+def _recorded(log_dir: str, unknown: int) -> int:
+    """Print the sentence on the records of a directory whose log files tell no energy."""
+    from carbontracker.records.adding import add_runs
+    from carbontracker.records.reading import read_runs
+    from carbontracker.report.manyruns import total_lines
+
+    total = add_runs(read_runs(log_dir, series=False, epochs=False))
+    if total.runs:
+        sentence, *notes = total_lines(total)
+        print(sentence)
+        for note in ("no log file tells any energy; this is of the records", *notes):
+            say(note)
+        return 0
+    why = f"{unknown} training(s) without energy" if unknown else "no log file of carbontracker"
+    say(
+        f"{log_dir} holds {why}: nothing is added up. Log files end in carbontracker.log and "
+        "carbontracker_output.log, console output in .out, .log, .txt or .err"
+    )
+    return FAILED

@@ -6,15 +6,25 @@ is documented of the formats stands in ``docs/old-logs.md``.
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? - ", re.MULTILINE)
+_BEGINNINGS = tuple(
+    re.compile(rf"^(?:{_STAMP.pattern[1:]})?(?:CarbonTracker: )?{words}", re.MULTILINE)
+    for words in ("carbontracker version ", "The following components were found")
+)
+"""First lines of a tracker: in standard logs the first where there is one, else the second."""
+_DOTS = str.maketrans({"\N{ONE DOT LEADER}": ".", "\N{SINGLE LOW-9 QUOTATION MARK}": ","})
+"""How this version writes dots and commas in the name of a device: both end a name for upstream's
+parser."""
 _VERSION = re.compile(r"carbontracker version (\d+(?:\.\w+)*)")
 _PUE = re.compile(r"PUE coefficient of (\d+(?:\.\d+)?)")
 _COMPONENTS = re.compile(r"The following components were found: (.*)", re.DOTALL)
@@ -26,11 +36,12 @@ _DURATION = re.compile(r"Duration: (\S+)")
 _INTENSITY = re.compile(r"Average carbon intensity during training was\s+(\S+) gCO2(?:eq)?/kWh")
 _BLOCK = re.compile(
     r"(?P<kind>Actual|Predicted) consumption(?: for (?P<epochs>-?\d+(?:\.\d+)?) epoch\(s\))?:"
-    r"[ \t]*\r?\n\s*Time:\s*(?P<time>\S+)[ \t]*"
-    r"\r?\n\s*Energy:\s*(?P<energy>.*?) *kWh[ \t]*"
-    r"\r?\n\s*CO2eq:\s*(?P<co2eq>.*?) *g[ \t]*(?=\r?\n|$)"
+    r"[ \t]*\r?\n\s*Time:\s*(?P<time>\S+)[ \t]*(?=\r?\n|$)"
+    r"(?:\r?\n\s*Energy:\s*(?P<energy>.*?) *kWh[ \t]*(?=\r?\n|$))?"
+    r"(?:\r?\n\s*CO2eq:\s*(?P<co2eq>.*?) *g[ \t]*(?=\r?\n|$))?"
     r"(?:\r?\n\s*This is equivalent to:(?P<equivalents>(?:\r?\n[ \t]+\S+[ \t]+\S[^\r\n]*)*))?"
 )
+"""What is not known has no line."""
 _TIME = re.compile(r"(-?)(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _DAYS = re.compile(r"(-?\d+) days?, (.*)")
 
@@ -66,6 +77,47 @@ def entries(text: str) -> list[str]:
     return [text[start.end() : end].strip() for start, end in zip(starts, ends, strict=True)]
 
 
+def decode(data: bytes) -> str:
+    """Return the text of a log file, with ``\\n`` at the ends of its lines.
+
+    Logs that went through a Windows shell are UTF-16, with a byte order mark or without. In
+    others, names of devices are in whatever encoding the machine had.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    if encoding is None:
+        encoding = "utf-8"
+        # ASCII in UTF-16: every other byte is zero.
+        low, high = data[:_LOOKED_AT:2].count(0), data[1:_LOOKED_AT:2].count(0)
+        if max(low, high) > len(data[:_LOOKED_AT]) // 8:
+            encoding = "utf-16-le" if high > low else "utf-16-be"
+    text = data.decode(encoding, "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LOOKED_AT = 4096
+
+
+def sections(text: str) -> list[str]:
+    """Return what each tracker has written, the file's own tracker first.
+
+    Up to 1.2.5 a tracker also writes into the files of the earlier ones of its process. Where it
+    began in the same second, or minute, it writes every line twice into one file.
+    """
+    starts = [found.start() for found in _STAMP.finditer(text)]
+    pieces = [text[a:b] for a, b in pairwise([0, *starts, len(text)])]
+    text = "".join(piece for before, piece in pairwise(["", *pieces]) if piece != before)
+    begin = next((one for one in _BEGINNINGS if one.search(text)), _BEGINNINGS[0])
+    later = [found.start() for found in begin.finditer(text)][1:]
+    return [text[a:b] for a, b in pairwise([0, *later, len(text)])]
+
+
 def version_of(text: str) -> tuple[int, ...] | None:
     """Return the version that a standard log names, as numbers; None if it names none."""
     found = _VERSION.search(text)
@@ -97,7 +149,7 @@ def devices_of(text: str) -> dict[str, list[str]]:
         found = _COMPONENTS.match(entry)
         for component, names in _COMPONENT.findall(found[1]) if found else ():
             here = devices.setdefault(component.lower(), [])
-            listed = [name.strip() for name in names.split(",")]
+            listed = [name.strip().translate(_DOTS) for name in names.split(",")]
             here += [name for name in listed if name] if not here else []
     return devices
 
@@ -131,8 +183,8 @@ def blocks_of(text: str) -> Iterator[Block]:
             actual=found["kind"] == "Actual",
             epochs=_count(found["epochs"]),
             seconds=math.nan if seconds is None else seconds,
-            kwh=figure(found["energy"]),
-            gco2eq=figure(found["co2eq"]),
+            kwh=figure(found["energy"] or ""),
+            gco2eq=figure(found["co2eq"] or ""),
             equivalents=equivalents_of((found["equivalents"] or "").splitlines()),
         )
 
@@ -148,7 +200,7 @@ def equivalents_of(lines: list[str]) -> dict[str, float] | None:
     found = {}
     for line in lines:
         value, _, words = line.strip().partition(" ")
-        if words:
+        if words and figures(value):  # "not measured km travelled by car" has no number
             found[words.strip()] = figure(value)
     return found or None
 

@@ -54,7 +54,8 @@ class Console:
         self._logs.info(f"carbontracker version {carbontracker.__version__}")
         self._logs.info(oldformat.pue_line(pricing.pue, pricing.pue_how))
         if self._components:
-            self._show(oldformat.components_line(devices), logged=True)
+            self._logs.info(oldformat.logged_components_line(devices))
+            self._show(oldformat.components_line(devices), logged=False)
         self._explain_missing(session)
         self.intensity(pricing, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from carbontracker.window import Energy
 
 PREFIX = "CarbonTracker: "
+LOOK_ALIKE = str.maketrans({".": "\N{ONE DOT LEADER}", ",": "\N{SINGLE LOW-9 QUOTATION MARK}"})
 UNKNOWN_INTENSITY = "The carbon intensity is unknown, and so are the emissions."
 
 
@@ -32,22 +33,19 @@ def timestring(seconds: float, *, with_fraction: bool = False) -> str:
 def consumption_block(
     heading: str, seconds: float, footprint: Footprint, *, digits: int, interpretable: bool
 ) -> str:
-    """Return the block that follows a prediction or a measurement."""
-    lines = [
-        "",
-        heading,
-        f"\tTime:\t{timestring(seconds)}",
-        f"\tEnergy:\t{figure(footprint.kwh, digits)} kWh",
-        f"\tCO2eq:\t{figure(footprint.gco2eq, digits)} g",
-    ]
+    """Return the block that follows a prediction or a measurement.
+
+    Energy that is not known has no line: parsers of upstream's logs take a number there. Unknown
+    emissions are ``nan g``, as upstream writes them.
+    """
+    lines = ["", heading, f"\tTime:\t{timestring(seconds)}"]
+    if not math.isnan(footprint.kwh):
+        lines.append(f"\tEnergy:\t{footprint.kwh:.{digits}f} kWh")
+        lines.append(f"\tCO2eq:\t{footprint.gco2eq:.{digits}f} g")
     for car in footprint.equivalents[:1] if interpretable else ():
-        lines += ["\tThis is equivalent to:", f"\t{figure(car.value, digits)} {car.name}"]
+        if not math.isnan(car.value):
+            lines += ["\tThis is equivalent to:", f"\t{car.value:.{digits}f} {car.name}"]
     return "\n".join(lines)
-
-
-def figure(value: float, digits: int) -> str:
-    """Return a number with so many decimals; what was not measured says so."""
-    return "not measured" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def predicted_heading(epochs: float) -> str:
@@ -68,6 +66,17 @@ def components_line(devices: Mapping[str, Sequence[str]]) -> str:
         if names
     ]
     return f"The following components were found: {' '.join(found)}"
+
+
+def logged_components_line(devices: Mapping[str, Sequence[str]]) -> str:
+    """Return the same for the standard log.
+
+    Upstream's parser ends a name at its first dot or comma, and takes the rest for the name of a
+    component: here they are characters that look alike. ``carbontracker.parser`` turns them back.
+    """
+    return components_line(
+        {kind: [name.translate(LOOK_ALIKE) for name in names] for kind, names in devices.items()}
+    )
 
 
 def epoch_lines(epoch: int, seconds: float, watts: Mapping[str, float]) -> list[str]:

@@ -42,6 +42,11 @@ class Case:
     stem: str = ""
     more: dict[str, float] = field(default_factory=dict)
     """Further equivalents."""
+    stamp: str = "2023-05-04 10:11:12"
+    silent: bool = False
+    """``verbose=0``, which up to 1.1.7 left the output log empty."""
+    later: str = ""
+    """Name of the next case of the same process, whose tracker writes into these files, too."""
     notes: str = ""
 
 
@@ -56,7 +61,7 @@ def timestring(value: float) -> str:
 
 
 def standard(case: Case) -> str:
-    stamp = "2023-05-04 10:11:12 - "
+    stamp = f"{case.stamp} - "
     unit = "gCO2eq" if case.version >= "2.4" else "gCO2"
     lines = []
     if case.version:
@@ -104,7 +109,7 @@ def block(heading: str, figures: tuple[Any, ...], more: dict[str, float]) -> str
 
 
 def output(case: Case) -> str:
-    stamp = "2023-05-04 10:11:12 - CarbonTracker: "
+    stamp = f"{case.stamp} - CarbonTracker: "
     lines = ["The following components were found."]
     if case.pred:
         lines.append(block(f"Predicted consumption for {case.pred[0]} epoch(s):", case.pred, {}))
@@ -149,8 +154,8 @@ def expected(case: Case) -> dict[str, Any]:
     return {
         "components": components,
         "early_stop": "interrupted" in case.stopped,
-        "actual": consumption(case, case.actual, case.more),
-        "pred": consumption(case, case.pred, {}),
+        "actual": None if case.silent else consumption(case, case.actual, case.more),
+        "pred": None if case.silent else consumption(case, case.pred, {}),
     }
 
 
@@ -284,6 +289,24 @@ CASES = [
     Case("v2.4.7-ended-by-user", "2.4.7", A100, ["0:00:02.50"], ONE, ONE_VALUE,
          (1, 2, "0.000395", "0.175775", "0.001646"), (100, 250, "0.0395", "17.5775", "0.164583"),
          intensity="445.0", stopped=STOP.format(100), true_epochs=1),
+    *(
+        Case(f"v{version}-{word}-of-three", version, {"gpu": ["GPU 0"]}, [f"0:00:0{k}.00"],
+             {"gpu": ["[100.]"]}, {"gpu": [[100.0]]},
+             (1, k, energy, grams, km), (1, k, energy, grams, km), pue="1.55",
+             stem=f"{pid}_2022-03-01T10000{3 * k - 3}Z", stamp=f"2022-03-01 10:00:0{3 * k - 3}",
+             later=f"v{version}-{after}-of-three" if after else "",
+             notes="trackers of one process: each also writes into the files of those before it")
+        for version, pid in (("1.1.7", 4711), ("1.2.5", 4712))
+        for k, word, after, energy, grams, km in (
+            (1, "first", "second", "0.000043", "0.020455", "0.000190"),
+            (2, "second", "third", "0.000086", "0.040983", "0.000381"),
+            (3, "third", "", "0.000129", "0.061434", "0.000571"),
+        )
+    ),
+    Case("v1.1.7-silent", "1.1.7", {"gpu": FOUR}, ["0:00:01.10"] * 3,
+         {"gpu": ["[100. 200. 300. 400.]"] * 3}, {"gpu": [[100.0, 200.0, 300.0, 400.0]] * 3},
+         (3, 3, "0.001421", "0.674896", "0.006278"), pue="1.55", intensity="475", silent=True,
+         notes="verbose=0: the output log is empty, the standard log has everything"),
     Case("v3.0.0-not-measured", "3.0.0", A100, ["0:00:02.50"],
          {"gpu": ["None"], "cpu": ["None"]}, {"gpu": [[0.0]], "cpu": [[0.0]]},
          (1, 2, "not measured", "not measured", None)),
@@ -294,9 +317,12 @@ CASES = [
 
 def files(case: Case) -> dict[str, str]:
     stem = case.stem or case.name
+    writers = [case]
+    while writers[-1].later:
+        writers.append(next(one for one in CASES if one.name == writers[-1].later))
     pair = {
-        f"{stem}_carbontracker.log": standard(case),
-        f"{stem}_carbontracker_output.log": output(case),
+        f"{stem}_carbontracker.log": "".join(map(standard, writers)),
+        f"{stem}_carbontracker_output.log": "" if case.silent else "".join(map(output, writers)),
     }
     return {name: text.replace("\n", "\r\n") if case.crlf else text for name, text in pair.items()}
 
