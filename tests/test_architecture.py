@@ -117,7 +117,8 @@ CORE_KNOWS = {
     "governor": (),
 }
 SHARED_HELPERS = {
-    "rapl": "one set of counters behind three doors: equal names tell that they are one"
+    "pci": "what the kernel shows of accelerators, read or not",
+    "rapl": "one set of counters behind three doors: equal names tell that they are one",
 }
 SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp")
 

@@ -131,6 +131,11 @@ struct Unavailable {
     std::string what; ///< the devices or channels concerned
     std::string reason;
     std::string remedy; ///< empty when nothing can be done
+    /// The id ("gpu:1", its kind before the colon) of a device that is there and draws power, but
+    /// gives no reading: the total lacks it. Empty for all other reasons, such as a second way to
+    /// a device that is read in another way, or a device that is not this process's.
+    std::string device = {};
+    double limit_watts = 0.0; ///< that device's power limit; 0: not known
 };
 
 /// The outcome of probing: what was found (null if nothing) and what is missing.

@@ -204,7 +204,7 @@ Found probe_nvml(const Host& host) {
     Choice choice;
     // Looked up before the driver is: its own start wakes what it finds.
     const nvml::PciGpus pci = nvml::pci_gpus(host.root);
-    if (!pci.asleep.empty() && pci.asleep == pci.all) {
+    if (!pci.asleep.empty() && pci.asleep.size() == pci.all.size()) {
         for (const std::string& address : pci.asleep) {
             choice.missing.push_back(nvml::asleep("gpu", address));
         }
@@ -212,11 +212,25 @@ Found probe_nvml(const Host& host) {
     }
     nvml::Failure failure;
     const nvml::Library* library = nvml::load(host.nvml_library, failure);
-    if (library == nullptr) return {nullptr, {no_library(host, std::move(failure))}};
+    if (library == nullptr) {
+        choice.missing = nvml::unlisted(host.root, pci, {}, "not read: " + failure.reason);
+        choice.missing.insert(choice.missing.begin(), no_library(host, std::move(failure)));
+        return {nullptr, std::move(choice.missing)};
+    }
 
     nvml::Survey found = nvml::survey(*library);
     choice.gpus = std::move(found.gpus);
     choice.missing = std::move(found.missing);
+    // One that cannot be opened is named already, but not by its address.
+    const bool all_opened =
+        std::none_of(choice.missing.begin(), choice.missing.end(),
+                     [](const Unavailable& one) { return one.what.starts_with("gpu:"); });
+    if (all_opened) {
+        for (Unavailable& one :
+             nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {
+            choice.missing.push_back(std::move(one));
+        }
+    }
     keep_visible(host, choice);
     leave_asleep(pci, choice);
     keep_own(host, *library, choice);

@@ -13,6 +13,7 @@
     SENSOR(powercap, "cpu, dram", true) \
     SENSOR(rapl_msr, "cpu, dram", true) \
     SENSOR(cpu_load, "cpu, dram", true) \
+    SENSOR(accelerators, "gpu", true) \
     /* end of the list, so that a new line changes no other */
 // clang-format on
 

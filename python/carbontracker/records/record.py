@@ -327,10 +327,10 @@ def run_started_data(session: Session) -> dict[str, Any]:
     }
 
 
-def _missing(session: Session) -> list[dict[str, str]]:
-    whole = [("session", "everything", session.reason, "")] if session.reason else []
-    parts = [(m.source, m.what, m.reason, m.remedy) for m in session.missing]
-    names = ("source", "what", "reason", "remedy")
+def _missing(session: Session) -> list[dict[str, str | None]]:
+    whole = [("session", "everything", session.reason, "", None)] if session.reason else []
+    parts = [(m.source, m.what, m.reason, m.remedy, m.device or None) for m in session.missing]
+    names = ("source", "what", "reason", "remedy", "device")
     return [dict(zip(names, one, strict=True)) for one in whole + parts]
 
 

@@ -57,6 +57,7 @@ class Console:
             self._logs.info(oldformat.logged_components_line(devices))
             self._show(oldformat.components_line(devices), logged=False)
         self._explain_missing(session)
+        self._name_unread(session)
         self.intensity(pricing, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")
 
@@ -192,7 +193,7 @@ class Console:
             reasons = [
                 f"{m.source}: {m.reason}" + (f"; mend it with: {m.remedy}" if m.remedy else "")
                 for m in session.missing
-                if component in m.what
+                if component in m.what or m.device.startswith(component)
             ]
             if not session.here:
                 reasons = [session.reason or ENDING]
@@ -200,6 +201,13 @@ class Console:
             if asked or not self._components:
                 why = " ".join(reasons) or "no sensor was found"
                 self.warn(f"{component} is not measured, because {why}")
+
+    def _name_unread(self, session: Session) -> None:
+        replaced = {device.kind for device in self._settings.simulated}
+        kinds = set(self._settings.chosen_components) - replaced
+        unread = [m.what for m in session.missing if m.device.partition(":")[0] in kinds]
+        if unread:
+            self.warn(f"{'; '.join(unread)}: not read, and not in the total")
 
     def _announce_simulated(self) -> None:
         # Upstream prints these whatever the verbosity.

@@ -4,18 +4,14 @@
 #include <array>
 #include <cstdio>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
-#include "../../host.hpp"
 #include "errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {
 
-constexpr const char* kPciDevices = "sys/bus/pci/devices";
 constexpr std::string_view kNvidia = "0x10de";
-constexpr std::string_view kDisplayClass = "0x03"; // VGA and 3D controllers, not their sound
 
 // Where a laptop's board tells no limit: the most that any is built for.
 constexpr std::uint64_t kLaptopMilliwatts = 175'000;
@@ -85,12 +81,6 @@ Gpu examine(const Library& library, unsigned index, Device device) {
     return gpu;
 }
 
-bool is_asleep(const std::filesystem::path& device) {
-    const auto status = read_text(device / "power/runtime_status");
-    // Not where the kernel does not manage it: then it says "unsupported", or nothing.
-    return status == "suspended" || status == "suspending";
-}
-
 } // namespace
 
 Survey survey(const Library& library) {
@@ -115,16 +105,36 @@ Survey survey(const Library& library) {
 
 PciGpus pci_gpus(const std::filesystem::path& root) {
     PciGpus gpus;
-    std::error_code error;
-    for (std::filesystem::directory_iterator entry(root / kPciDevices, error), end;
-         !error && entry != end; entry.increment(error)) {
-        const std::filesystem::path& device = entry->path();
-        if (read_text(device / "vendor") != kNvidia) continue;
-        if (!read_text(device / "class").value_or("").starts_with(kDisplayClass)) continue;
-        gpus.all.insert(device.filename());
-        if (is_asleep(device)) gpus.asleep.insert(device.filename());
+    for (pci::Device& device : pci::devices(root)) {
+        if (device.vendor != kNvidia) continue;
+        if (!device.address.empty() && pci::is_asleep(device)) gpus.asleep.insert(device.address);
+        gpus.all.push_back(std::move(device));
     }
     return gpus;
+}
+
+std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
+                                  const std::vector<Gpu>& listed, const std::string& why) {
+    std::vector<Unavailable> result;
+    // A driver that tells no addresses leaves open which of them it lists.
+    const bool is_told = std::none_of(listed.begin(), listed.end(),
+                                      [](const Gpu& gpu) { return gpu.pci_address.empty(); });
+    for (const pci::Device& device : pci.all) {
+        const bool is_listed = std::any_of(listed.begin(), listed.end(), [&](const Gpu& gpu) {
+            return device.address.empty() || gpu.pci_address == device.address;
+        });
+        if (is_listed || !is_told || pci.asleep.contains(device.address)) continue;
+        const bool is_withheld = pci::is_withheld(root, device);
+        const std::string name = device.address.empty() ? device.name : device.address;
+        std::string what = name + ": NVIDIA GPU";
+        if (!device.driver.empty()) what += " (" + device.driver + ")";
+        what += ", vendor " + device.vendor + " device " + device.model;
+        result.push_back(
+            {"nvml", std::move(what),
+             is_withheld ? "not given to this container" : why + "; its energy is not in the total",
+             "", is_withheld ? "" : "gpu:" + name});
+    }
+    return result;
 }
 
 Unavailable asleep(const std::string& what, const std::string& pci_address) {

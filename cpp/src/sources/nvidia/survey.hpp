@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../../source.hpp"
+#include "../pci/devices.hpp"
 #include "cuda_visible.hpp"
 #include "library.hpp"
 
@@ -33,13 +34,17 @@ struct Survey {
 /// Every GPU that can be opened; the others are named with the reason.
 Survey survey(const Library& library);
 
-/// PCI addresses of NVIDIA's GPUs as the kernel lists them, and of those that are powered down.
+/// NVIDIA's GPUs as the kernel lists them, and the addresses of those that are powered down.
 struct PciGpus {
-    std::set<std::string> all;
+    std::vector<pci::Device> all;
     std::set<std::string> asleep;
 };
 
 PciGpus pci_gpus(const std::filesystem::path& root);
+
+/// GPUs that the kernel lists and the driver's library does not: `why` is the reason.
+std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
+                                  const std::vector<Gpu>& listed, const std::string& why);
 
 /// A GPU left asleep, because every call would wake it; how to keep it awake.
 Unavailable asleep(const std::string& what, const std::string& pci_address);

@@ -1,0 +1,147 @@
+// Accelerators that are there and that no sensor of this version reads: named, so that what is
+// missing from the total is known. NVIDIA's are named by their own source.
+//
+// Interfaces: Linux Documentation/gpu/amdgpu/thermal.rst, Documentation/accel, PCI IDs of vendors.
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+
+#include "../host.hpp"
+#include "../source.hpp"
+#include "pci/devices.hpp"
+
+namespace carbontracker {
+namespace {
+
+namespace fs = std::filesystem;
+using pci::Device;
+
+constexpr double kMicro = 1e-6; // watts in a microwatt
+
+constexpr std::string_view kAmdGraphics = "0x1002";
+constexpr std::string_view kAmdProcessors = "0x1022";
+constexpr std::string_view kIntel = "0x8086";
+constexpr std::string_view kNvidia = "0x10de";
+
+struct Vendor {
+    std::string_view id;
+    const char* name;
+};
+constexpr std::array kVendors = {
+    Vendor{kAmdGraphics, "AMD"},     Vendor{kAmdProcessors, "AMD"},
+    Vendor{kIntel, "Intel"},         Vendor{"0x1da3", "Habana"},
+    Vendor{"0x1e60", "Hailo"},       Vendor{"0x1ae0", "Google"},
+    Vendor{"0x17cb", "Qualcomm"},    Vendor{"0x1d0f", "Amazon"},
+    Vendor{"0x1e52", "Tenstorrent"}, Vendor{"0x1ed5", "Moore Threads"},
+    Vendor{"0x10ee", "Xilinx"},
+};
+
+// Displays that compute nothing: those of management controllers and of hypervisors, and old ones.
+constexpr auto kMereDisplays = std::to_array<std::string_view>({
+    "0x1a03", // ASPEED
+    "0x102b", // Matrox
+    "0x19e5", // Huawei iBMC
+    "0x1af4", // virtio
+    "0x1b36", // QXL
+    "0x1234", // QEMU
+    "0x15ad", // VMware
+    "0x1414", // Hyper-V
+    "0x80ee", // VirtualBox
+    "0x5853", // Xen
+    "0x1ab8", // Parallels
+    "0x1d0f", // Amazon EC2
+    "0x1013", // Cirrus Logic
+    "0x1039", // SiS
+    "0x18ca", // XGI
+    "0x1106", // VIA
+    "0x5333", // S3
+    "0x126f", // Silicon Motion
+});
+
+bool is_mere_display(const Device& device) {
+    return device.is_gpu && std::find(kMereDisplays.begin(), kMereDisplays.end(), device.vendor) !=
+                                kMereDisplays.end();
+}
+
+// The folder of its sensors, if its driver has any.
+std::optional<fs::path> sensors_of(const Device& device) {
+    std::error_code error;
+    for (fs::directory_iterator entry(device.path / "hwmon", error), end; !error && entry != end;
+         entry.increment(error)) {
+        return entry->path();
+    }
+    return std::nullopt;
+}
+
+// The graphics of an AMD processor: their tables of metrics have revisions of their own, and their
+// driver shows a voltage that cards do not have. A sleeping card must not be asked.
+bool is_amd_apu(const Device& device) {
+    if (const auto sensors = sensors_of(device)) {
+        if (read_text(*sensors / "in1_label") == "vddnb") return true;
+    }
+    if (pci::is_asleep(device)) return false;
+    std::array<char, 4> header{}; // size, format revision, content revision
+    const File metrics(device.path / "gpu_metrics");
+    if (metrics.error() != 0) return false;
+    const long got = metrics.read_start(header.data(), header.size());
+    return got == static_cast<long>(header.size()) && (header[2] == 2 || header[2] == 3);
+}
+
+// What is in the processor's package is in its counter, too.
+bool is_in_processor(const Device& device) {
+    if (device.vendor == kAmdProcessors) return true; // the NPU of an APU
+    if (device.vendor == kAmdGraphics) return is_amd_apu(device);
+    // Graphics and NPU of a processor are on its own bus; the drivers show sensors of cards only.
+    const bool is_own_bus = device.address.empty() || device.address.starts_with("0000:00:");
+    return device.vendor == kIntel && is_own_bus && !sensors_of(device);
+}
+
+double limit_watts(const Device& device) {
+    const auto sensors = sensors_of(device);
+    if (!sensors || pci::is_asleep(device)) return 0.0;
+    for (const char* file : {"power1_cap", "power1_max", "power1_rated_max"}) {
+        const auto microwatts = read_number(*sensors / file);
+        if (microwatts && *microwatts > 0) return kMicro * static_cast<double>(*microwatts);
+    }
+    return 0.0;
+}
+
+// "card0: AMD GPU (amdgpu), vendor 0x1002 device 0x744c"
+std::string describe(const Device& device) {
+    const auto vendor = std::find_if(kVendors.begin(), kVendors.end(),
+                                     [&](const Vendor& one) { return one.id == device.vendor; });
+    std::string text = device.name + ": ";
+    if (vendor != kVendors.end()) text += std::string(vendor->name) + " ";
+    text += device.is_gpu ? "GPU" : "accelerator";
+    if (!device.driver.empty()) text += " (" + device.driver + ")";
+    if (!device.vendor.empty()) {
+        text += ", vendor " + device.vendor + " device " + device.model;
+    }
+    return text;
+}
+
+} // namespace
+
+Found probe_accelerators(const Host& host) {
+    Found found;
+    for (const Device& device : pci::devices(host.root)) {
+        if (device.vendor == kNvidia || is_mere_display(device)) continue;
+        if (is_in_processor(device)) {
+            found.missing.push_back({"accelerators", describe(device),
+                                     "a part of the processor: in the energy of its package", ""});
+            continue;
+        }
+        if (pci::is_withheld(host.root, device)) {
+            found.missing.push_back(
+                {"accelerators", describe(device), "not given to this container", ""});
+            continue;
+        }
+        found.missing.push_back({"accelerators", describe(device),
+                                 "not read by this version; its energy is not in the total", "",
+                                 "gpu:" + device.name, limit_watts(device)});
+    }
+    return found;
+}
+
+} // namespace carbontracker

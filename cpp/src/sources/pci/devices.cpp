@@ -1,0 +1,128 @@
+#include "devices.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <system_error>
+
+#include "../../host.hpp"
+
+namespace carbontracker::pci {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A class of the kernel, and how its devices are called: "card0", not its connectors
+/// ("card0-DP-1") nor its other nodes ("renderD128").
+struct Class {
+    const char* folder;
+    std::string_view prefix;
+};
+constexpr std::array kClasses = {
+    Class{"sys/class/drm", "card"},
+    Class{"sys/class/accel", "accel"},
+    Class{"sys/class/habanalabs", "hl"}, // Gaudi, before Linux 6.2
+    Class{"sys/class/hailo_chardev", "hailo"},
+    Class{"sys/class/neuron_device", "neuron"}, // AWS
+    Class{"sys/class/apex", "apex_"},           // Coral
+};
+
+// Of the class codes of PCI.
+constexpr std::string_view kDisplay = "0x03";     // VGA and 3D controllers
+constexpr std::string_view kAccelerator = "0x12"; // processing accelerators
+
+bool is_numbered(std::string_view name, std::string_view prefix) {
+    if (!name.starts_with(prefix) || name.size() == prefix.size()) return false;
+    name.remove_prefix(prefix.size());
+    return name.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// "0000:41:00.0"
+bool is_address(const std::string& name) {
+    return name.size() >= 12 && name[name.size() - 2] == '.' && name[name.size() - 5] == ':' &&
+           name[name.size() - 8] == ':';
+}
+
+std::vector<fs::path> entries(const fs::path& folder) {
+    std::vector<fs::path> result;
+    std::error_code error;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+        result.push_back(entry->path());
+    }
+    std::sort(result.begin(), result.end(), [](const fs::path& a, const fs::path& b) {
+        const std::string& x = a.native();
+        const std::string& y = b.native();
+        return x.size() != y.size() ? x.size() < y.size() : x < y; // card2 before card10
+    });
+    return result;
+}
+
+Device describe(std::string name, const fs::path& path) {
+    Device device;
+    device.name = std::move(name);
+    std::error_code error;
+    device.path = fs::canonical(path, error);
+    if (error) device.path = path;
+    const std::string last = device.path.filename();
+    if (is_address(last)) device.address = last;
+    device.vendor = read_text(path / "vendor").value_or("");
+    device.model = read_text(path / "device").value_or("");
+    device.driver = fs::read_symlink(path / "driver", error).filename();
+    return device;
+}
+
+bool is_there(const fs::path& path) {
+    std::error_code error;
+    return fs::exists(path, error);
+}
+
+} // namespace
+
+std::vector<Device> devices(const fs::path& root) {
+    std::vector<Device> found;
+    const auto add = [&](Device device) {
+        const bool known = std::any_of(found.begin(), found.end(), [&](const Device& other) {
+            return other.path == device.path ||
+                   (!device.address.empty() && other.address == device.address);
+        });
+        if (!known && !is_there(device.path / "physfn")) found.push_back(std::move(device));
+    };
+    for (const Class& one : kClasses) {
+        for (const fs::path& entry : entries(root / one.folder)) {
+            const std::string name = entry.filename();
+            if (!is_numbered(name, one.prefix)) continue;
+            Device device = describe(name, entry / "device");
+            device.is_gpu = one.prefix == "card";
+            // The graphics of a system on a chip are no PCI device, and a part of the chip.
+            if (!device.is_gpu || !device.vendor.empty()) add(std::move(device));
+        }
+    }
+    for (const fs::path& entry : entries(root / "sys/bus/pci/devices")) {
+        const std::string code = read_text(entry / "class").value_or("");
+        if (!code.starts_with(kDisplay) && !code.starts_with(kAccelerator)) continue;
+        Device device = describe(entry.filename(), entry);
+        device.address = entry.filename();
+        device.is_gpu = code.starts_with(kDisplay);
+        add(std::move(device));
+    }
+    return found;
+}
+
+bool is_withheld(const fs::path& root, const Device& device) {
+    const auto marks = {".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"};
+    const bool is_container =
+        std::any_of(marks.begin(), marks.end(), [&](const char* m) { return is_there(root / m); });
+    const auto nodes = {root / "dev/dri" / device.name, root / "dev/accel" / device.name,
+                        root / "dev" / device.name, root / "dev/nvidiactl"};
+    return is_container && std::none_of(nodes.begin(), nodes.end(),
+                                        [](const fs::path& node) { return is_there(node); });
+}
+
+bool is_asleep(const Device& device) {
+    const auto status = read_text(device.path / "power/runtime_status");
+    // Not where the kernel does not manage it: then it says "unsupported", or nothing.
+    return status == "suspended" || status == "suspending";
+}
+
+} // namespace carbontracker::pci

@@ -1,0 +1,229 @@
+// Accelerators that no sensor reads: which are named, which are a part of the processor, and which
+// are none.
+#include <filesystem>
+#include <string_view>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "source.hpp"
+
+using namespace carbontracker;
+
+namespace carbontracker {
+Found probe_accelerators(const Host& host);
+Found probe_nvml(const Host& host);
+} // namespace carbontracker
+
+namespace {
+
+struct Pci {
+    std::string address = "0000:03:00.0";
+    std::string vendor = "0x1002";
+    std::string device = "0x744c";
+    std::string driver = "amdgpu";
+    std::string code = "0x030000";
+};
+
+/// A machine with devices as the kernel has them: a folder on the bus, and links to it.
+class Devices : public Machine {
+public:
+    [[nodiscard]] std::filesystem::path add(const Pci& pci) const {
+        const std::filesystem::path folder = "sys/devices/pci0000:00/" + pci.address;
+        write(folder / "vendor", pci.vendor + "\n");
+        write(folder / "device", pci.device + "\n");
+        write(folder / "class", pci.code + "\n");
+        if (!pci.driver.empty()) link(folder / "driver", "/sys/bus/pci/drivers/" + pci.driver);
+        link("sys/bus/pci/devices/" + pci.address, root() / folder);
+        return folder;
+    }
+
+    /// Gives a device a node of a class: "drm/card0".
+    void node(const std::filesystem::path& folder, const std::string& path) const {
+        const std::filesystem::path inside = folder / path;
+        directory(inside);
+        link(inside / "device", root() / folder);
+        link("sys/class/" + path, root() / inside);
+    }
+
+    [[nodiscard]] std::vector<Unavailable> missing() const {
+        return probe_accelerators(host()).missing;
+    }
+
+    [[nodiscard]] std::filesystem::path root() const { return host().root; }
+
+private:
+    void link(const std::filesystem::path& path, const std::filesystem::path& target) const {
+        std::filesystem::create_directories((root() / path).parent_path());
+        std::filesystem::create_symlink(target, root() / path);
+    }
+};
+
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
+
+} // namespace
+
+TEST(a_card_that_is_not_read_is_named) {
+    const Devices machine;
+    const auto folder = machine.add({});
+    machine.node(folder, "drm/card0");
+    machine.node(folder, "drm/renderD128");
+    machine.node(folder, "drm/card0-DP-1");
+    machine.write(folder / "hwmon/hwmon3/name", "amdgpu\n");
+    machine.write(folder / "hwmon/hwmon3/power1_cap", "303000000\n");
+    machine.write(folder / "gpu_metrics", std::string("x\0\x01\x03", 4));
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return; // once, however many nodes it has
+    CHECK(missing[0].what == "card0: AMD GPU (amdgpu), vendor 0x1002 device 0x744c");
+    CHECK(contains(missing[0].reason, "its energy is not in the total"));
+    CHECK(missing[0].device == "gpu:card0");
+    CHECK(missing[0].limit_watts == 303.0);
+    CHECK(!probe_accelerators(machine.host()).source);
+}
+
+TEST(every_accelerator_has_its_line) {
+    struct Expected {
+        Pci pci;
+        const char* node;
+        const char* what;
+    };
+    const Expected table[] = {
+        {{"0000:03:00.0", "0x8086", "0xe20b", "xe"}, "drm/card1", "card1: Intel GPU (xe)"},
+        {{"0000:19:00.0", "0x1da3", "0x1020", "habanalabs", "0x120000"},
+         "accel/accel0",
+         "accel0: Habana accelerator (habanalabs), vendor 0x1da3 device 0x1020"},
+        {{"0000:19:00.0", "0x1da3", "0x1020", "habanalabs", "0x120000"}, "habanalabs/hl0", "hl0: "},
+        {{"0000:05:00.0", "0x1e60", "0x2864", "hailo", "0x0b4000"},
+         "hailo_chardev/hailo0",
+         "hailo0: Hailo accelerator"},
+        {{"0000:05:00.0", "0x1ed5", "0x0200", "mtgpu"}, "drm/card0", "card0: Moore Threads GPU"},
+        {{"0000:05:00.0", "0x9999", "0x0001", ""}, "drm/card0", "card0: GPU, vendor 0x9999"},
+        // Without a driver there is only the bus.
+        {{"0000:c3:00.0", "0x1002", "0x74a1", "", "0x120000"},
+         "",
+         "0000:c3:00.0: AMD accelerator, vendor 0x1002"},
+        {{"0000:83:00.0", "0x1002", "0x73bf", "", "0x030000"}, "", "0000:83:00.0: AMD GPU, vendor"},
+        // A card that is handed to a virtual machine may be on any bus there.
+        {{"0001:00:00.0", "0x8086", "0x56c0", "i915", "0x038000"}, "drm/card0", "card0: Intel GPU"},
+    };
+    for (const Expected& expected : table) {
+        const Devices machine;
+        const auto folder = machine.add(expected.pci);
+        if (*expected.node != '\0') machine.node(folder, expected.node);
+        const auto missing = machine.missing();
+        if (!CHECK(missing.size() == 1)) continue;
+        if (!CHECK(missing[0].what.starts_with(expected.what)))
+            std::printf("%s\n", missing[0].what.c_str());
+        CHECK(missing[0].device.starts_with("gpu:"));
+    }
+}
+
+TEST(many_cards_are_named_in_their_order) {
+    const Devices machine;
+    for (int i = 0; i < 12; ++i) {
+        char address[16];
+        std::snprintf(address, sizeof address, "0000:%02x:00.0", 3 + i);
+        machine.node(machine.add({.address = address}), "drm/card" + std::to_string(i));
+    }
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 12)) return;
+    for (std::size_t i = 0; i < 12; ++i) {
+        CHECK(missing[i].device == "gpu:card" + std::to_string(i));
+    }
+}
+
+// Their energy is in the counter of the package, so that nothing is missing.
+TEST(what_is_a_part_of_the_processor_is_said_to_be) {
+    const auto check = [](const Pci& pci, const char* node, auto&& more) {
+        const Devices machine;
+        const auto folder = machine.add(pci);
+        machine.node(folder, node);
+        more(machine, folder);
+        const auto missing = machine.missing();
+        if (!CHECK(missing.size() == 1)) return;
+        CHECK(contains(missing[0].reason, "a part of the processor"));
+        CHECK(missing[0].device.empty());
+    };
+    const auto nothing = [](const Devices&, const std::filesystem::path&) {};
+    check({"0000:00:02.0", "0x8086", "0xa780", "i915"}, "drm/card0", nothing);
+    check({"0000:00:0b.0", "0x8086", "0x7d1d", "intel_vpu", "0x120000"}, "accel/accel0", nothing);
+    check({"0000:c2:00.1", "0x1022", "0x1502", "amdxdna", "0x118000"}, "accel/accel0", nothing);
+    for (const char revision : {'\x02', '\x03'}) {
+        check({"0000:c1:00.0", "0x1002", "0x15bf"}, "drm/card1",
+              [&](const Devices& machine, const std::filesystem::path& folder) {
+                  machine.write(folder / "gpu_metrics", std::string("x\0", 2) + revision + '\x01');
+              });
+    }
+    check({"0000:05:00.0", "0x1002", "0x15d8"}, "drm/card0",
+          [](const Devices& machine, const std::filesystem::path& folder) {
+              machine.write(folder / "hwmon/hwmon0/in1_label", "vddnb\n");
+          });
+}
+
+TEST(displays_that_compute_nothing_are_not_named) {
+    for (const char* vendor : {"0x1a03", "0x102b", "0x1af4", "0x1234", "0x1b36", "0x15ad", "0x1414",
+                               "0x80ee", "0x1013", "0x1d0f"}) {
+        const Devices machine;
+        machine.node(machine.add({.vendor = vendor, .driver = ""}), "drm/card0");
+        CHECK(machine.missing().empty());
+    }
+    // Nor those of a board without PCI: a part of its chip.
+    const Devices board;
+    board.directory("sys/devices/platform/v3d/drm/card0");
+    board.node("sys/devices/platform/v3d", "drm/card0");
+    CHECK(board.missing().empty());
+    const Machine empty;
+    CHECK(probe_accelerators(empty.host()).missing.empty());
+}
+
+// Reading would wake it, and it is named all the same.
+TEST(a_sleeping_card_is_not_asked) {
+    const Devices machine;
+    const auto folder = machine.add({});
+    machine.node(folder, "drm/card0");
+    machine.write(folder / "power/runtime_status", "suspended\n");
+    machine.write(folder / "gpu_metrics", std::string("x\0\x02\x01", 4));
+    machine.write(folder / "hwmon/hwmon3/power1_cap", "303000000\n");
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return;
+    CHECK(missing[0].device == "gpu:card0");
+    CHECK(missing[0].limit_watts == 0.0);
+}
+
+TEST(a_part_of_a_card_for_virtual_machines_is_no_card) {
+    const Devices machine;
+    machine.node(machine.add({}), "drm/card0");
+    const auto part = machine.add({.address = "0000:03:02.0"});
+    machine.directory(part / "physfn");
+    CHECK(machine.missing().size() == 1);
+}
+
+// A container sees all devices of its machine in /sys.
+TEST(what_a_container_was_not_given_is_not_missing_from_its_total) {
+    const Devices machine;
+    machine.node(machine.add({}), "drm/card0");
+    machine.write(".dockerenv", "");
+    auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return;
+    CHECK(missing[0].device.empty());
+    CHECK(contains(missing[0].reason, "not given to this container"));
+    machine.write("dev/dri/card0", "");
+    missing = machine.missing();
+    CHECK(missing.at(0).device == "gpu:card0");
+}
+
+// NVIDIA's are named by their own source, where the driver or its library is missing.
+TEST(an_nvidia_gpu_without_its_library_is_named) {
+    const Devices machine;
+    static_cast<void>(machine.add({"0000:41:00.0", "0x10de", "0x20b2", "nouveau", "0x030200"}));
+    static_cast<void>(machine.add({"0000:41:00.1", "0x10de", "0x10f0", "", "0x040300"})); // sound
+    CHECK(machine.missing().empty());
+    const Found found = probe_nvml(machine.host());
+    CHECK(!found.source);
+    if (!CHECK(found.missing.size() == 2)) return; // the library, and the GPU
+    CHECK(found.missing[1].what ==
+          "0000:41:00.0: NVIDIA GPU (nouveau), vendor 0x10de device 0x20b2");
+    CHECK(contains(found.missing[1].reason, "its energy is not in the total"));
+    CHECK(found.missing[1].device == "gpu:0000:41:00.0");
+}
