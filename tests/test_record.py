@@ -82,7 +82,9 @@ def test_the_events_of_a_training(tmp_path: Path) -> None:
     assert set(sensors) == {"gpu:0", "cpu:0"}
     assert sensors["gpu:0"]["name"] == "NVIDIA A100"
     assert sensors["gpu:0"]["quality"] == "modelled"
-    assert all({"source", "what", "reason", "remedy", "device"} == set(m) for m in started["missing"])
+    assert all(
+        {"source", "what", "reason", "remedy", "device"} == set(m) for m in started["missing"]
+    )
 
     epochs = [event for event in events if event["event"] == "epoch"]
     assert [(epoch["index"], epoch["finished"]) for epoch in epochs] == [
