@@ -274,6 +274,7 @@ def core_complaints(path: str, text: str) -> Iterator[str]:
         if path.startswith("sources/"):
             helper = helper_folder(target)
             own = helper and helper_folder(path) in ("", helper)
+            own = own or helper in SHARED_HELPERS
             if target not in SOURCE_KNOWS and not own:
                 yield f"{path}: a source knows {', '.join(SOURCE_KNOWS)}, not {target}"
         elif stem in CORE_KNOWS:
