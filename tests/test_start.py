@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -211,3 +212,319 @@ def test_tables_are_read_from_an_archive(tmp_path: Path) -> None:
     assert first.startswith(f"{archive}/")
     assert int(first.split()[-1]) > 300
     assert "pue.csv" in second
+
+
+# ---- no home, no name, no room ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc/nothing"])
+def test_without_a_home_everything_but_the_record_is_there(tmp_path: Path, home: str) -> None:
+    variables = {"HOME": home, "CARBONTRACKER_DIR": "", "CARBONTRACKER_CACHE_DIR": ""}
+    variables |= {"XDG_DATA_HOME": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    ran = run_command("run", "--", "sh", "-c", "echo TRAINED; exit 3", **variables)
+    assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+    (line,) = lines_of_ours(ran.stderr)
+    assert line.startswith("carbontracker: no record is kept: ")
+    assert "CARBONTRACKER_DIR" in line
+    program = python(PRELUDE + EPOCHS, **variables)
+    assert result_of(program)[-1] is not None
+    assert [one.partition(": ")[2].partition(":")[0] for one in lines_of_ours(program.stderr)] == [
+        "no record is kept"
+    ]
+    for quiet in (variables | {"CARBONTRACKER_RECORD": "off"}, variables | {"X": "--no-record"}):
+        options = ["--no-record"] if "X" in quiet else []
+        ran = run_command("run", *options, "--", "sh", "-c", "exit 3", **quiet)
+        assert (ran.returncode, lines_of_ours(ran.stderr)) == (3, [])
+    for command in (["runs"], ["report", "0123abcd"], ["aggregate"], ["check"], ["sensors"]):
+        ran = run_command(*command, **variables)
+        assert "Traceback" not in ran.stderr
+        assert ran.returncode in (0, 1, 2)
+    assert not list(Path.cwd().glob("~"))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="becomes a user without a name"
+)
+def test_a_user_without_a_name_and_a_home() -> None:
+    """As clusters give them to containers."""
+    become = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+    run = [sys.executable, "-m", "carbontracker", "run", "--", "sh", "-c", "echo RAN; exit 3"]
+    ran = subprocess.run(
+        [*become, *run],
+        env={"PATH": os.defpath},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    if "Permission denied" in ran.stderr or "No module named" in ran.stderr:
+        pytest.skip("this environment is not readable by others")
+    assert (ran.returncode, ran.stdout) == (3, "RAN\n")
+    (line,) = lines_of_ours(ran.stderr)
+    assert line.startswith("carbontracker: no record is kept: there is no home directory")
+
+
+def test_a_directory_that_is_gone_full_or_forbidden(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"""
+import os
+import resource
+os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})
+{PRELUDE}
+{EPOCHS.replace("**DEVICES", "log_dir='logs', **DEVICES")}
+"""
+    ran = python(program)
+    result_of(ran)
+    assert {line.split(": ")[1] for line in lines_of_ours(ran.stderr)} == {
+        "no record is kept",
+        "no log files are written",
+    }
+    for place in ("/dev/full", "/proc/1/x", "a\\0b", "/dev/null/x"):
+        ran = python(PRELUDE + EPOCHS.replace("**DEVICES", f"log_dir='{place}', **DEVICES"))
+        result_of(ran)
+        assert any("no record is kept" in line for line in lines_of_ours(ran.stderr))
+
+
+# ---- text that is not UTF-8, streams that are not there -----------------------------------------
+
+
+def test_text_that_is_no_utf8_reaches_records_and_logs(tmp_path: Path) -> None:
+    logs = os.fsencode(tmp_path) + b"/caf\xe9"
+    program = (
+        PRELUDE
+        + "import os\n"
+        + "DEVICES |= {'log_dir': os.fsdecode(os.fsencode(sys.argv[1])), 'sim_gpu': 'A\\udcff'}\n"
+        + "DEVICES |= {'log_file_prefix': 'x\\udce9'}\n"
+        + EPOCHS
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, logs],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "SLURM_JOB_ID": "\udce9"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    result_of(ran)
+    assert "Traceback" not in ran.stderr
+    files = sorted(Path(os.fsdecode(logs)).iterdir())
+    assert len(files) == 3 + 1  # the standard log, the output, a warning; and the record
+    for file in files:
+        content = file.read_text(encoding="utf-8")
+        assert content
+        if file.suffix == ".jsonl":
+            events = [json.loads(line) for line in content.splitlines()]
+            assert events[-1]["event"] == "run_finished"
+            json.dumps(events).encode("utf-8")
+            assert events[0]["job"]["slurm"]["job_id"] == "\ufffd"
+    shown = subprocess.run(
+        [sys.executable, "-m", "carbontracker", "report", logs],
+        capture_output=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert shown.returncode == 0
+
+
+def test_a_command_of_other_bytes_is_run_and_recorded(tmp_path: Path) -> None:
+    ran = run_command("run", "--", "printf", "%s", "caf\udce9")
+    assert (ran.returncode, ran.stdout) == (0, "caf\udce9")
+    (record,) = (tmp_path / "records").glob("*.jsonl")
+    started = json.loads(record.read_text(encoding="utf-8").splitlines()[0])
+    assert started["command"] == ["printf", "%s", "caf\ufffd"]
+
+
+def test_a_narrow_console_shows_what_it_can() -> None:
+    """Device names have letters that the C locale has not."""
+    program = PRELUDE + EPOCHS.replace("**DEVICES", "**DEVICES | {'sim_gpu': 'Größe'}")
+    ran = python(program, PYTHONIOENCODING="ascii:strict")
+    result_of(ran)
+    assert "Using simulated GPU: Gr??e" in ran.stdout
+
+
+CLOSED = """
+import os, sys, threading
+for name in ("stdin", "stdout", "stderr"):
+    {how}
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "getattr(sys, name).close()",
+        "setattr(sys, name, None)",
+        "os.close(getattr(sys, name).fileno())",
+        "setattr(sys, name, object())",
+    ],
+)
+def test_streams_that_are_not_there(tmp_path: Path, how: str) -> None:
+    found = tmp_path / "found"
+    program = f"""
+import logging
+logging.raiseExceptions = True
+{PRELUDE}
+import os
+import resource
+{CLOSED.format(how=how)}
+tracker = CarbonTracker(2, log_dir={str(tmp_path / "logs")!r}, trace="/dev/null/x",
+                        previous_run="nosuchrun", **DEVICES)
+for _ in range(2):
+    tracker.epoch_start(); time.sleep(0.01); tracker.epoch_end()
+with open({str(found)!r}, "w") as file:
+    json.dump([tracker.result.finished_epochs, spent(tracker)], file)
+try:
+    os.write(2, b"a library writes to standard error")
+except OSError:
+    pass
+os._exit(5)
+"""
+    ran = python(program)
+    assert ran.returncode == 5
+    epochs, (joules, error_joules, seconds) = json.loads(found.read_text())
+    assert epochs == 2
+    assert abs(joules - WATTS * seconds) <= error_joules + 0.01 * WATTS * seconds
+    (record,) = (tmp_path / "logs").glob("*.jsonl")
+    assert json.loads(record.read_text().splitlines()[-1])["event"] == "run_finished"
+    assert "a library writes" not in record.read_text()
+
+
+@pytest.mark.parametrize(
+    "redirection", ["2>/dev/full", "2>&-", ">&- 2>&- <&-", "2>&1 | true", ">/dev/full"]
+)
+def test_the_exit_code_is_the_programs_whatever_the_streams_are(redirection: str) -> None:
+    command = f"{sys.executable} -m carbontracker run --json - -- sh -c 'exit 3' {redirection}"
+    shell = f"set -o pipefail; {command}"
+    ran = subprocess.run(["bash", "-c", shell], check=False, timeout=TIMEOUT_S)
+    assert ran.returncode == 3
+
+
+# ---- no thread, no process, no core, no memory -------------------------------------------------
+
+WITHOUT_THREADS = """
+import os, resource, sys
+# The stack of a new thread is as large as this, which no address space holds.
+resource.setrlimit(resource.RLIMIT_STACK, (2**46, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def without_threads(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where no thread can be made."""
+    if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
+        pytest.skip("the stack's limit cannot be raised")
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_THREADS, sys.executable, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+
+
+def test_without_threads_the_program_runs() -> None:
+    ran = without_threads("-m", "carbontracker", "run", "--", "sh", "-c", "echo TRAINED; exit 3")
+    assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+    assert "Traceback" not in ran.stderr
+    assert any("no energy is measured" in line for line in lines_of_ours(ran.stderr))
+
+
+def test_without_threads_a_training_goes_on() -> None:
+    program = (
+        PRELUDE
+        + """
+import carbontracker as ct
+tracker = CarbonTracker(2, prometheus=0, progress=True, advise=True, intensity="auto",
+                        loggers=[object()], **DEVICES)
+for _ in range(2):
+    tracker.epoch_start(); time.sleep(0.01); tracker.epoch_end()
+with ct.measure("x") as window: pass
+@ct.track
+def work(): return 5
+print("RAN", tracker.result.finished_epochs, tracker.result.seconds > 0,
+      math.isnan(tracker.result.energy.joules), window.energy.quality, work())
+"""
+    )
+    ran = without_threads("-c", program)
+    assert ran.returncode == 0, ran.stderr
+    assert "RAN 2 True True missing 5" in ran.stdout
+    assert "Traceback" not in ran.stderr
+    said = [line.split(": ")[1] for line in lines_of_ours(ran.stderr)]
+    assert "no energy is measured" in said
+    assert "no prediction is made" in said
+
+
+def test_where_no_process_can_be_started_beside_us_the_program_takes_our_place() -> None:
+    """A limit on processes counts us; a shell would have started the program itself."""
+    program = """
+import errno, subprocess, sys
+def full(*_, **__): raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+sys.addaudithook(lambda name, _: full() if name == "subprocess.Popen" else None)
+from carbontracker.cli import main
+sys.exit(main(["run", "--", "sh", "-c", "echo TRAINED; exit 3"]))
+"""
+    ran = python(program)
+    assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+    assert "no process can be started beside this one" in ran.stderr
+
+
+def test_without_the_core_the_program_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "coreless"
+    ignored = shutil.ignore_patterns("_core*", "__pycache__")
+    shutil.copytree(PACKAGE, folder / "carbontracker", ignore=ignored)
+    for options in ([], ["--max-kwh", "1", "--location", "DK"]):
+        ran = run_command(
+            "run", *options, "--", "sh", "-c", "echo TRAINED; exit 3", PYTHONPATH=str(folder)
+        )
+        assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+        (line,) = lines_of_ours(ran.stderr)
+        assert "_core" in line
+
+
+@pytest.mark.parametrize("megabytes", [24, 32, 40, 48, 64, 96, 160])
+def test_with_little_memory_the_program_runs(megabytes: int) -> None:
+    """An address space that is small for Python, smaller for us, and enough for a shell."""
+    shell = (
+        f"ulimit -v {1024 * megabytes}; {sys.executable} -c pass 2>/dev/null || exit 77; "
+        f"exec {sys.executable} -m carbontracker run -- sh -c 'exit 3'"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", shell], check=False, timeout=TIMEOUT_S, capture_output=True, text=True
+    )
+    assert ran.returncode in (3, 77), ran.stderr
+
+
+# ---- version, surroundings ---------------------------------------------------------------------
+
+
+def test_a_version_that_is_not_written_anywhere(tmp_path: Path) -> None:
+    for content in (None, b"", b"\xff\xfe", b"Name: carbontracker\n"):
+        folder = tmp_path / f"app-{content!r:.8}"
+        shutil.copytree(PACKAGE, folder / "carbontracker", ignore=shutil.ignore_patterns("*.pyc"))
+        about = folder / "carbontracker-9.dist-info"
+        about.mkdir()
+        if content is not None:
+            (about / "METADATA").write_bytes(content)
+        ran = python(
+            "import carbontracker, sys; print(type(carbontracker.__version__).__name__)",
+            PYTHONPATH=str(folder),
+        )
+        assert (ran.stdout, ran.stderr) == ("str\n", "")
+
+
+def test_odd_words_of_the_environment(tmp_path: Path) -> None:
+    variables = {"TZ": "no/such:zone\udce9", "LC_ALL": "xx_YY.garbage", "LANG": "\udcff"}
+    variables |= {"CARBONTRACKER_LOCATION": "", "CUDA_VISIBLE_DEVICES": "\udcff,\udcfe"}
+    variables |= {"CARBONTRACKER_PUE": "\udcff", "CARBONTRACKER_RATE_HZ": "\udcff"}
+    variables |= {"CARBONTRACKER_INTENSITY": "\udcff", "CARBONTRACKER_ANSWER": "\udcff"}
+    variables |= {"CARBONTRACKER_DIR": f"{tmp_path}/caf\udce9", "POD_NAME": "\udcff"}
+    ran = run_command("run", "--", "sh", "-c", "exit 3", **variables)
+    assert ran.returncode == 3
+    assert "Traceback" not in ran.stderr
+    program = python(PRELUDE + EPOCHS, **variables)
+    result_of(program)
+    assert "Traceback" not in program.stderr
+    assert len(list(Path(f"{tmp_path}/caf\udce9").glob("*.jsonl"))) == 2

@@ -50,12 +50,12 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from importlib.metadata import version
 
         try:
-            return version("carbontracker")
-        except PackageNotFoundError:  # a copied source tree
-            return "0+unknown"
+            return version("carbontracker") or "0+unknown"
+        except (ImportError, AttributeError, KeyError, OSError, TypeError, ValueError):
+            return "0+unknown"  # a copied source tree, or a frozen program with half of its data
     if name not in _HOME:
         message = f"module 'carbontracker' has no attribute {name!r}"
         raise AttributeError(message)
