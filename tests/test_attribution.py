@@ -239,14 +239,68 @@ def test_a_gpus_power_goes_to_what_ran_on_it_by_the_operator_that_launched_it() 
     assert sum(row.joules for row in rows.values()) == pytest.approx(found.joules) == 2000
 
 
-def test_a_gpu_without_work_in_the_profile_goes_with_the_processor() -> None:
+def test_a_gpu_that_the_profile_has_no_work_of_is_outside_of_it() -> None:
+    """Three GPUs at 100 W each beside a processor at 100 W; the profile is of the first GPU."""
+    profile = Profiled()
+    profile.add("aten::mm", 0, 4, external=1)
+    profile.add("aten::copy_", 9, 10)
+    profile.add("sgemm", 2, 8, cat="kernel", tid=7, device=0, external=1)
+    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0", "gpu:1", "gpu:2"))
+    rows = {row.name: row.by_device for row in (*found.rows, found.idle, *found.outside)}
+    nothing = {"gpu:1": 0, "gpu:2": 0}
+    assert rows["aten::mm"] == pytest.approx({"cpu:0": 400, "gpu:0": 600} | nothing)
+    assert rows["aten::copy_"] == pytest.approx({"cpu:0": 100, "gpu:0": 0} | nothing)
+    assert rows["(no operator)"] == pytest.approx({"cpu:0": 500, "gpu:0": 400} | nothing)
+    assert rows["(devices not in this profile)"] == pytest.approx(
+        {"cpu:0": 0, "gpu:0": 0, "gpu:1": 1000, "gpu:2": 1000}
+    )
+    assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(found.joules) == 4000
+    data = as_dict(found)
+    assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
+    assert "(devices not in this profile)" in table(found, "operator", 5)
+
+
+def test_without_work_of_gpus_all_of_them_are_outside() -> None:
     profile = Profiled()
     profile.add("aten::mm", 0, 4)
     profile.add("aten::add", 5, 10)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"))
+    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0", "gpu:1"))
     assert joules_of(found) == pytest.approx(
-        {"aten::mm": 800, "aten::add": 1000, "(no operator)": 200}
+        {"aten::mm": 400, "aten::add": 500, "(no operator)": 100}
     )
+    (outside,) = found.outside
+    assert outside.joules == pytest.approx(2000)
+    assert outside.by_device == pytest.approx({"cpu:0": 0, "gpu:0": 1000, "gpu:1": 1000})
+    assert found.joules == pytest.approx(3000)
+
+
+def test_kernels_of_a_gpu_that_was_not_measured_have_unknown_joules() -> None:
+    profile = Profiled()
+    profile.add("aten::mm", 0, 10)
+    profile.add("sgemm", 2, 6, cat="kernel", tid=7, device=0)
+    profile.add("sgemm", 1, 9, cat="kernel", tid=7, device=1)
+    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"))
+    rows = {row.name: row for row in found.rows}
+    assert rows["sgemm"].joules == pytest.approx(400)
+    assert rows["sgemm"].gpu_seconds == pytest.approx(4)
+    (outside,) = found.outside
+    assert outside.name == "(kernels of devices that were not measured)"
+    assert math.isnan(outside.joules)
+    assert outside.gpu_seconds == pytest.approx(8)
+    text = table(found, "operator", 5)
+    assert "unknown" in text
+    data = as_dict(found)
+    known = [row["joules"] for row in data["rows"] if not math.isnan(row["joules"])]
+    assert sum(known) == pytest.approx(found.joules) == 2000
+
+
+def test_work_without_an_annotation_goes_to_those_of_the_processor() -> None:
+    profile = Profiled()
+    profile.add("forward", 0, 10, cat="user_annotation")
+    profile.add("sgemm", 2, 6, cat="kernel", tid=7, device=0)
+    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"), ANNOTATION)
+    assert joules_of(found) == pytest.approx({"forward": 2000, "(no annotation)": 0})
+    assert not found.outside
 
 
 def test_power_of_another_time_is_refused() -> None:

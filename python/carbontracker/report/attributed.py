@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def as_dict(found: Attributed) -> dict[str, Any]:
     return {
         "joules": found.joules,
         "window_seconds": found.window_seconds,
-        "rows": [_row(row, found.joules) for row in (*found.rows, found.idle)],
+        "rows": [_row(row, found.joules) for row in (*found.rows, found.idle, *found.outside)],
         "unknown_seconds": found.unknown_seconds,
         "resolution_seconds": found.resolution_seconds,
     }
@@ -35,7 +36,7 @@ def _row(row: Row, total: float) -> dict[str, Any]:
 
 def table(found: Attributed, by: str, top: int) -> str:
     """Return the rows with most joules, the rest as one, what belongs to none, and the sum."""
-    with_gpu = any(row.gpu_seconds for row in found.rows)
+    with_gpu = any(row.gpu_seconds for row in (*found.rows, *found.outside))
     devices = list(found.idle.by_device)
     heads = [by, "J", "%", "calls", "CPU s"] + ["GPU s"] * with_gpu
     heads += [f"{device} J" for device in devices] if len(devices) > 1 else []
@@ -45,11 +46,14 @@ def table(found: Attributed, by: str, top: int) -> str:
     if rest:
         lines.append((f"({len(rest)} more)", _together(rest)))
     lines.append((found.idle.name, found.idle))
-    lines.append(("all of the window", _together([*found.rows, found.idle])))
+    lines += [(row.name, row) for row in found.outside]
+    lines.append(("all of the window", _together([*found.rows, found.idle, *found.outside])))
     cells = [heads]
     for name, row in lines:
-        share = f"{100 * row.joules / found.joules:.1f}" if found.joules else "-"
-        line = [_short(name), f"{row.joules:.3f}", share, str(row.calls or "")]
+        known = not math.isnan(row.joules)
+        share = f"{100 * row.joules / found.joules:.1f}" if found.joules and known else "-"
+        joules = f"{row.joules:.3f}" if known else "unknown"
+        line = [_short(name), joules, share, str(row.calls or "")]
         line += [f"{row.cpu_seconds:.3f}"] + [f"{row.gpu_seconds:.3f}"] * with_gpu
         if len(devices) > 1:
             line += [f"{row.by_device[device]:.3f}" for device in devices]
@@ -62,7 +66,7 @@ def _together(rows: list[Row] | tuple[Row, ...]) -> Row:
 
     return Row(
         "",
-        sum(row.joules for row in rows),
+        sum(row.joules for row in rows if not math.isnan(row.joules)),
         {device: sum(row.by_device[device] for row in rows) for device in rows[0].by_device},
         sum(row.cpu_seconds for row in rows),
         sum(row.gpu_seconds for row in rows),

@@ -14,7 +14,7 @@ from carbontracker.traces.attribution import Pieces, Split, innermost, merged, s
 from carbontracker.traces.chrometrace import PID, moments_of, slices_of, span_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from carbontracker.traces.attribution import Power
     from carbontracker.traces.powertrace import PowerTrace
@@ -29,6 +29,9 @@ _GPU = {
     OPERATOR: ("kernel", "gpu_memcpy", "gpu_memset"),
     ANNOTATION: ("gpu_user_annotation",),
 }
+_ANY_GPU = frozenset(category for categories in _GPU.values() for category in categories)
+NOT_PROFILED = "(devices not in this profile)"
+NOT_MEASURED = "(kernels of devices that were not measured)"
 _STEP = re.compile(r"(ProfilerStep)#\d+")
 
 
@@ -40,7 +43,8 @@ class Activities:
     cpu: list[Pieces]
     """One for each thread."""
     gpus: dict[int, list[Pieces]]
-    """By number of the device in the profile: one for each stream."""
+    """By number of the device in the profile: one for each stream. A device that the profile has
+    other work of is there without any."""
     starts_ns: Any
     """When each call began (calls,)."""
     called: Any
@@ -63,13 +67,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Attributed:
-    """The energy of a window by what was running in it. All rows and ``idle`` add up to it."""
+    """The energy of a window by what was running in it. The known joules of all rows, ``idle`` and
+    ``outside`` add up to it."""
 
     rows: tuple[Row, ...]
     """Most joules first."""
     idle: Row
-    """Drawn while nothing was running on the device, or on the processor of a device that no
-    profile sees."""
+    """Drawn while nothing was running on the device."""
+    outside: tuple[Row, ...]
+    """What the profile and the measurement do not have in common: energy of GPUs that the profile
+    has no work of, and work, of unknown joules, of GPUs that were not measured."""
     joules: float
     window_seconds: float
     unknown_seconds: dict[str, float]
@@ -108,7 +115,10 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
     for (device, _, _), indices in doers.items():
         pieces[device].append(innermost(starts[indices], ends[indices], named[indices]))
     on_cpu = pieces.pop(None, [])
-    gpus = {device: list(streams) for device, streams in pieces.items() if device is not None}
+    gpus: dict[int, list[Pieces]] = {
+        _device_of(event): [] for event in slices_of(data) if event.get("cat") in _ANY_GPU
+    }
+    gpus |= {device: streams for device, streams in pieces.items() if device is not None}
     counts = np.array([event["cat"] in _CPU[by] for event in wanted], dtype=bool)
     return Activities(list(numbers), on_cpu, gpus, starts[counts], named[counts])
 
@@ -149,8 +159,10 @@ def attribute(
 ) -> Attributed:
     """Return the joules by operator or annotation.
 
-    The power of a GPU that the profile has work of goes to that work, all other power to what the
-    threads of the processor were at. A profile's GPU k is the k-th that was measured.
+    The power of a GPU that the profile has work of goes to that work, or, where none of it has an
+    annotation, to those of the processor. The power of any other GPU is outside the profile; that
+    of processor and memory goes to what the threads of the processor were at. A profile's GPU k is
+    the k-th that was measured.
 
     Args:
         data: the profile.
@@ -166,22 +178,30 @@ def attribute(
     count = len(activities.names)
     workers = _workers(activities, list(trace.devices))
     splits = {
-        device: split(power, workers[device], whole, count)
+        device: split(power, workers.get(device, []), whole, count)
         for device, power in trace.devices.items()
     }
+    profiled = {device: one for device, one in splits.items() if device in workers}
+    measured = sum(device.startswith("gpu") for device in trace.devices)
     if all(one.unknown_seconds >= one.window_seconds for one in splits.values()):
         message = "nothing is known of the power in that window: is it the run of this profile?"
         raise ValueError(message)
     anything = next(iter(trace.devices.values()))
     on_cpu = split(anything, activities.cpu, whole, count)
-    streams = [one for streams in activities.gpus.values() for one in streams]
+    streams = [one for k, streams in activities.gpus.items() if k < measured for one in streams]
+    others = [one for k, streams in activities.gpus.items() if k >= measured for one in streams]
     on_gpu = split(anything, streams, whole, count)
+    on_others = split(anything, others, whole, count)
     return Attributed(
         rows=_rows(activities, splits, (on_cpu, on_gpu), whole),
+        outside=tuple(_outside(splits, workers, float(on_others.seconds.sum()))),
         idle=Row(
             "(no operator)" if by == OPERATOR else "(no annotation)",
-            sum(one.idle_joules for one in splits.values()),
-            {device: one.idle_joules for device, one in splits.items()},
+            sum(one.idle_joules for one in profiled.values()),
+            {
+                device: profiled[device].idle_joules if device in profiled else 0.0
+                for device in splits
+            },
             on_cpu.idle_seconds,
             on_gpu.idle_seconds if streams else 0.0,
             0,
@@ -194,10 +214,27 @@ def attribute(
 
 
 def _workers(activities: Activities, devices: Sequence[str]) -> dict[str, list[Pieces]]:
-    """Return who draws the power of each device: its streams if the profile has any, else all."""
+    """Return what draws the power of each device, without GPUs that the profile has no work of."""
     gpus = [device for device in devices if device.startswith("gpu")]
-    streams = {device: activities.gpus.get(number) for number, device in enumerate(gpus)}
-    return {device: streams.get(device) or activities.cpu for device in devices}
+    numbers = {device: number for number, device in enumerate(gpus)}
+    return {
+        device: activities.gpus.get(numbers.get(device, -1)) or activities.cpu
+        for device in devices
+        if device not in numbers or numbers[device] in activities.gpus
+    }
+
+
+def _outside(
+    splits: Mapping[str, Split], workers: Mapping[str, object], unmeasured_seconds: float
+) -> Iterator[Row]:
+    unseen = {
+        device: 0.0 if device in workers else one.total_joules for device, one in splits.items()
+    }
+    if len(workers) < len(splits):
+        yield Row(NOT_PROFILED, sum(unseen.values()), unseen, 0.0, 0.0, 0)
+    if unmeasured_seconds > 0:
+        unknown = dict.fromkeys(splits, 0.0)
+        yield Row(NOT_MEASURED, float("nan"), unknown, 0.0, unmeasured_seconds, 0)
 
 
 def _rows(
