@@ -243,6 +243,14 @@ def test_windows_take_the_same_numbers() -> None:
     assert Config.from_environment().rate_hz == 0
 
 
+def test_a_decorator_refuses_its_options_where_it_stands() -> None:
+    for wrong in ({"pue": "low"}, {"rate_hz": "fast"}, {"location": "Denmrk"}):
+        with pytest.raises(ValueError, match=r"pue|rate_hz|unknown location"):
+            carbontracker.track(name="x", **wrong)(len)
+    with pytest.raises(TypeError):
+        carbontracker.track(nosuch=1)(len)
+
+
 # ---- two and a half epochs -----------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -495,6 +496,21 @@ def test_with_little_memory_the_program_runs(megabytes: int) -> None:
         ["bash", "-c", shell], check=False, timeout=TIMEOUT_S, capture_output=True, text=True
     )
     assert ran.returncode in (3, 77), ran.stderr
+
+
+@pytest.mark.parametrize("megabytes", [48, 96, 128, 160, 200, 256, 320, 640])
+def test_with_little_memory_a_training_goes_on(megabytes: int) -> None:
+    """Loading numpy, for a prediction, would end the process there."""
+    training = PRELUDE + EPOCHS + "print('TRAINED', 'numpy' in sys.modules)"
+    shell = (
+        f"ulimit -v {1024 * megabytes}; {sys.executable} -c pass 2>/dev/null || exit 77; "
+        f"exec {sys.executable} -c {shlex.quote(training)}"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", shell], check=False, timeout=TIMEOUT_S, capture_output=True, text=True
+    )
+    assert ran.returncode in (0, 77), ran.stderr
+    assert ran.returncode or "TRAINED" in ran.stdout
 
 
 # ---- version, surroundings ---------------------------------------------------------------------

@@ -243,6 +243,25 @@ def measure(
     return Window(core, name, (session, pricing), config.edge_reads)
 
 
+def _check_options(
+    *,
+    rate_hz: float | None = None,
+    overhead_budget: float | None = None,
+    edge_reads: bool | None = None,  # noqa: ARG001  # any value will do
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: Wanted = None,
+) -> None:
+    """Refuse options of ``measure`` that cannot be.
+
+    Raises:
+        UnknownLocation, ValueError: an argument that cannot be.
+    """
+    check_pace(rate_hz, overhead_budget)
+    if not (location is None and pue is None and intensity is None):
+        make_pricing(location, pue, intensity)
+
+
 @overload
 def track(function: _Function, /) -> _Function: ...
 @overload
@@ -259,6 +278,9 @@ def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
         function: given when used bare, ``@track``.
         name: of the windows; the function's own by default.
         options: as for ``measure``.
+
+    Raises:
+        UnknownLocation, ValueError: an option that cannot be, where the function is decorated.
     """
     if function is None:
         return lambda decorated: _tracked(decorated, name, options)
@@ -270,6 +292,8 @@ def _tracked(function: Any, name: str, options: dict[str, Any]) -> Callable[...,
         message = f"track needs a function, not a {type(function).__name__}: put @track below it"
         raise TypeError(message)
     label = name or getattr(function, "__qualname__", type(function).__name__)
+    if options:
+        _check_options(**options)  # here, and not when the function is called for the first time
 
     def finish(window: Window) -> None:
         cast("Any", wrapper).window = window

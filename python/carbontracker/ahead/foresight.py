@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import mmap
+import os
 import sys
 import threading
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from carbontracker.session import Session
     from carbontracker.steps import Block, Steps
 
+NUMPY_BYTES = 2**28
+"""Address space that loading numpy takes at most, and for each processor: OpenBLAS has a buffer of
+32 MiB and a thread's stack there. Found by ``ulimit -v``."""
+NUMPY_BYTES_PER_CPU = 2**26
+_NO_RESERVE = 0x4000
+"""MAP_NORESERVE of mmap(2), which the module ``mmap`` does not have before Python 3.11: room is
+looked for, and no memory taken."""
 UNITS = 128
 """At most so many pieces of an epoch are handed on, each of as many steps."""
 
@@ -129,11 +138,14 @@ def _numpy_loaded() -> bool:
     Raises:
         RuntimeError: no thread can be made. The linear algebra of numpy makes some when it is
             loaded, and raises SIGINT in the user's program if it cannot.
+        OSError: the address space has too little room for it, where it would end the process.
     """
     if "numpy" not in sys.modules:
         thread = threading.Thread(target=nothing)
         thread.start()
         thread.join()
+        room = NUMPY_BYTES + (os.cpu_count() or 1) * NUMPY_BYTES_PER_CPU
+        mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
     import numpy as np  # noqa: F401  # loading it is all
 
     return True
