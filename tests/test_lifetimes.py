@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +15,13 @@ from carbontracker.records.reading import read_runs
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 from tests.support.programs import (
     PRELUDE,
+    TIMEOUT_S,
     assert_power,
     hide_sensors,
     python,
 )
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 
@@ -594,3 +597,156 @@ print(json.dumps(0))
     done = python(program)
     assert last_line(done) == 0
     assert done.stderr == ""
+
+
+def test_a_daemon_that_makes_its_tracker_after_its_forks_measures(tmp_path: Path) -> None:
+    program = (
+        FORKING
+        + """
+before = CarbonTracker(2, log_dir=os.path.join(sys.argv[1], "before"), **options)
+reader, writer = os.pipe()
+if os.fork():
+    os.close(writer)
+    print(json.dumps(json.loads(os.read(reader, 1000))), flush=True)
+    os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+own("daemon")
+before.epoch_start(); before.epoch_end(); before.stop()
+os.write(writer, json.dumps(before.result).encode())
+os._exit(0)
+"""
+    )
+    done = python(program, str(tmp_path))
+    assert last_line(done) is None
+    (line,) = done.stderr.splitlines()
+    assert "before a fork" in line
+    (run,) = events_of(tmp_path)
+    assert run[0]["parent_run_id"] is None  # what was made before had recorded nothing
+    assert finished(run)["epochs"] == 2
+
+
+def test_one_of_a_script_that_a_command_runs_names_the_nearest_run(tmp_path: Path) -> None:
+    program = (
+        FORKING
+        + """
+parents = CarbonTracker(3, log_dir=os.path.join(sys.argv[1], "parent"), **options)
+parents.epoch_start()
+in_child(own)
+parents.epoch_end(); parents.stop()
+in_child(lambda: own("later"))
+"""
+    )
+    outside = ["-m", "carbontracker", "-q", "--log-dir", str(tmp_path / "command")]
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, *outside, *command],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    ids = {}
+    parents = {}
+    for name in ("command", "parent", "child", "later"):
+        (path,) = (tmp_path / name).glob("*.jsonl")
+        started = json.loads(path.read_text().splitlines()[0])
+        ids[name], parents[name] = started["run_id"], started["parent_run_id"]
+    assert parents == {
+        "command": None,
+        "parent": ids["command"],
+        "child": ids["parent"],
+        "later": ids["command"],
+    }
+
+
+# ---- processes that import the main module -------------------------------------------------
+
+WITH_WORKERS = """
+import json, multiprocessing, os, sys, threading, time
+from carbontracker.tracker import CarbonTracker
+
+tracker = CarbonTracker(
+    2, log_dir=os.environ["OUT"], prometheus=0, loggers=[], trace=False, sim_gpu="X",
+    sim_gpu_watts=100, sim_gpu_util=1.0, components="gpu", verbose=1,
+)
+
+def load(_):
+    time.sleep(0.02)
+    return sorted(name for name in map(comm, os.listdir("/proc/self/task"))
+                  if name.startswith("ct-"))
+
+def comm(task):
+    try:
+        with open(f"/proc/self/task/{task}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+def marks(_):
+    tracker.epoch_start(); time.sleep(0.05); tracker.epoch_end()
+    tracker.stop()
+    return tracker.result and tracker.result.energy.joules / tracker.result.seconds
+
+def makes(where):
+    own = CarbonTracker(
+        1, log_dir=where, sim_gpu="X", sim_gpu_watts=100, sim_gpu_util=1.0, components="gpu",
+        verbose=0,
+    )
+    for _ in own.epochs():
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    if sys.argv[1] == "forkserver":
+        context.set_forkserver_preload(["__main__"])
+    with context.Pool(2) as pool:
+        for _ in range(2):
+            tracker.epoch_start()
+            sampled = pool.map(load, range(4), chunksize=1)
+            tracker.epoch_end()
+        marked = pool.map(marks, range(1)) if sys.argv[2] == "marks" else []
+        pool.close()
+        pool.join()
+    if sys.argv[2] == "makes":
+        worker = context.Process(target=makes, args=(os.environ["OUT"],))
+        worker.start(); worker.join()
+        assert worker.exitcode == 0
+    print(json.dumps([sampled, marked]))
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("use", ["load", "marks", "makes"])
+def test_workers_leave_nothing_behind_unless_they_mark(
+    tmp_path: Path, method: str, use: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(WITH_WORKERS)
+    done = subprocess.run(
+        [sys.executable, str(script), method, use],
+        env=os.environ | {"OUT": str(tmp_path / "out")},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = events_of(tmp_path / "out")
+    sampled, marked = json.loads(done.stdout.splitlines()[-1])
+    assert sampled == [[]] * 4  # no thread of ours
+    # A fork server imports the main module itself, where the version of Python can.
+    inherits = method == "fork" or (method == "forkserver" and done.stderr != "")
+    if use == "marks" and inherits:
+        (line,) = done.stderr.splitlines()
+        assert "before a fork" in line
+        assert (len(runs), marked) == (1, [None])
+        return
+    assert len(runs) == 1 + (use != "load")
+    assert done.stdout.count("components were found") == 1 + (use == "marks")
+    assert done.stderr == ""
+    for run in runs:
+        end = finished(run)
+        assert_power(end["energy"]["joules"], end["energy"]["error_joules"], end["seconds"], 100.0)
+    assert marked == ([pytest.approx(100.0, rel=0.3)] if use == "marks" else [])

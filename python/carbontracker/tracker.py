@@ -397,7 +397,7 @@ class Training:
 
     def grip(self, tracker: CarbonTracker) -> Grip:
         """Return what a count of epochs has of its tracker."""
-        made = Grip(tracker, keep=not self._marked)
+        made = Grip(tracker, keep=not (self._marked or self.deleted))
         self._grips.add(made)
         return made
 
