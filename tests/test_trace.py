@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import time
+import zlib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest, read_a
 from carbontracker.traces.powertrace import PowerTrace, Slice, of_run
 from carbontracker.traces.profiled import attribute, windows_named
 from carbontracker.tracker import CarbonTracker
-from tests.support.programs import DEVICES, hide_sensors
+from tests.support.programs import DEVICES, hide_sensors, python
 from tests.support.records import BEGAN, Made
 from tests.support.traces import SECOND, Profiled, power
 
@@ -237,6 +238,205 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
 
 
 # ---- clocks --------------------------------------------------------------------------------
+
+
+EVENT = '{"ph":"X","cat":"cpu_op","name":"aten::%s","pid":1,"tid":1,"ts":%d,"dur":2%s}'
+A, B = EVENT % ("mm", 10, ""), EVENT % ("add", 20, "")
+WHOLE = f'{{"schemaVersion":1,"traceEvents":[{A},{B}],"deviceProperties":[{{"id":0}}]}}'
+
+
+def read(directory: Path, text: str | bytes) -> list[Any]:
+    """Return the events that are read from a text."""
+    path = directory / "trace.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    events: list[Any] = read_trace(path)["traceEvents"]
+    return events
+
+
+def read_or_why(directory: Path, text: str) -> list[Any] | str:
+    """Return the events that are read from a text, or why there are none."""
+    try:
+        return read(directory, text)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{A},{B}",
+        f"[{A},{B},",
+        f"[{A},\n{B},\n",
+        f"[{A},{B},]",
+        f"[\n{A},\n{B}\n,\n]",
+        f'{{"traceEvents":[{A},{B}',
+        f'{{"traceEvents":[{A},{B},],}}',
+        f'{{"traceEvents":[{A},{B}],"displayTimeUnit":"ms',
+        f"[{A},{B},{A[:-20]}",
+        f"\ufeff[{A},{B},",
+    ],
+)
+def test_what_viewers_open_is_read(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == [json.loads(A), json.loads(B)]
+
+
+def test_a_trace_torn_anywhere_is_a_part_of_itself(tmp_path: Path) -> None:
+    """Wherever it was cut there is a beginning of its events, or one line that says why not."""
+    whole = json.loads(WHOLE)["traceEvents"]
+    counts = []
+    for end in range(1, len(WHOLE)):
+        found = read_or_why(tmp_path, WHOLE[:end])
+        if isinstance(found, str):
+            assert "is no trace" in found
+            assert "\n" not in found
+        else:
+            assert found == whole[: len(found)]
+            counts.append(len(found))
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "read_as"),
+    [
+        (',"args":{"memory bandwidth (GB/s)": inf}', {"memory bandwidth (GB/s)": None}),
+        (',"args":{"x": -Inf, "y": NaN, "z": nan}', dict.fromkeys("xyz")),
+        (',"args":{"x": Infinity}', {"x": None}),
+        (',"args":{"x": "inf, nan\\\\"}', {"x": "inf, nan\\"}),
+        (',"args":{"file": "lib\\cuda\\init.py(2)"}', {"file": r"lib\cuda\init.py(2)"}),
+        (',"args":{"file": "C:\\users\\n"}', {"file": "C:\\users\n"}),
+        (',"args":{"file": "config.py(0): \x01\x02"}', {"file": "config.py(0): \x01\x02"}),
+    ],
+)
+def test_what_profilers_write_against_the_rules_is_read(
+    tmp_path: Path, more: str, read_as: dict[str, Any]
+) -> None:
+    (event,) = read(tmp_path, f"[{EVENT % ('mm', 10, more)}]")
+    assert event["args"] == read_as
+
+
+def test_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
+    (event,) = read(tmp_path, f"[{A}]".encode().replace(b"aten", b"ke\xff\xfern"))
+    assert event["name"] == "ke\ufffd\ufffdrn::mm"
+
+
+def bomb(mebibytes: int) -> bytes:
+    """Return a gzip file that unpacks to so much."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b" " * 2**20
+    return b"".join([*(packer.compress(block) for _ in range(mebibytes)), packer.flush()])
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "bomb.json.gz").write_bytes(bomb(2048))
+    program = f"""
+import resource, sys
+from carbontracker.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+code = main(["attribute", {str(tmp_path / "bomb.json.gz")!r}])
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = python(program, OPENBLAS_NUM_THREADS="1")
+    code, peak_mib = map(int, done.stdout.split())
+    assert code == 2
+    assert peak_mib < 500
+    assert done.stderr.count("\n") == 1
+    assert "too much to be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        gzip.compress(WHOLE.encode())[:-20],
+        gzip.compress(WHOLE.encode())[:-4] + b"abcd",
+        b"\x1f\x8b\x08\x00" + b"\xff" * 40,
+        b"[" * 100_000,
+        b'{"traceEvents":[{"args":' + b"[" * 100_000,
+        b'{"traceEvents":[' + b'{"a":' * 100_000,
+        b"\x00" * 1000,
+        b"9" * 100_000,
+    ],
+)
+def test_what_is_broken_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], raw: bytes
+) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(raw)
+    assert main(["attribute", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert len(err) < 1000
+
+
+EVIL = [
+    None, True, -1, 1e17, -1e17, 1e300, 2**63, 10**300, "", "x", "1e5", "=1+1", "\x1b[2J",
+    "y" * 200_000, [], [1], {}, {"a": {"b": [None]}}, math.inf,
+]  # fmt: skip
+FIELDS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args", "args.External id", "args.device")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_events_of_any_other_kind_are_passed_over(
+    tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside them, the events that are sound keep every joule."""
+    made = Made("aaaa000011112222", (1000.0, 3000.0), devices=TWO)
+    record = made.write(tmp_path)
+    profile = profile_of(BEGAN_NS, 0)
+    sound = json.loads(json.dumps(profile.data["traceEvents"]))
+    for evil in EVIL:
+        event = json.loads(json.dumps(next(one for one in sound if one.get("ph") == "X")))
+        *way, last = field.split(".")
+        target = event
+        for word in way:
+            target = target.setdefault(word, {})
+        target[last] = evil
+        data = profile.data | {"traceEvents": [*sound, event, None, 3, "x", [], {}]}
+        path, out = tmp_path / "profile.json", tmp_path / "out.json"
+        path.write_text(json.dumps(data).replace("Infinity", "1e400"))
+        for command in (
+            ["trace", str(record), "--merge", str(path), "--out", str(out)],
+            ["attribute", str(path), "--run", str(record)],
+            ["attribute", str(path), "--run", str(record), "--by", "annotation"],
+            ["attribute", str(path), "--run", str(record), "--window", "epoch 1"],
+            ["attribute", str(out), "--json"],
+        ):
+            assert main(command) in {0, 2}, (command, evil)
+            shown, err = capsys.readouterr()
+            assert "Traceback" not in err
+            if command[-1] != "--json":
+                assert max(map(len, shown.splitlines()), default=0) < 500
+                assert "\x1b" not in shown
+        written = json.loads(out.read_text(), parse_constant=pytest.fail)
+        assert sum(joules(written).values()) == pytest.approx(4000, rel=1e-6)
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_power_in_a_trace_that_makes_no_sense_is_passed_over(
+    tmp_path: Path, evil: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = Made("aaaa000011112222", (1000.0, 3000.0), devices=TWO).write(tmp_path)
+    path = profile_of(BEGAN_NS, 0).write(tmp_path / "profile.json")
+    out = tmp_path / "out.json"
+    assert main(["trace", str(record), "--merge", str(path), "--out", str(out)]) == 0
+    whole = out.read_text()
+    for key in ("tracks", "unknown_ns", "clock", "run_id"):
+        data = json.loads(whole)
+        data[ABOUT][key] = evil
+        out.write_text(json.dumps(data))
+        assert main(["attribute", str(out)]) in {0, 2}
+    for key in ("ts", "args", "name", "pid"):
+        data = json.loads(whole)
+        counter = next(one for one in data["traceEvents"] if one["ph"] == "C")
+        counter[key] = evil
+        out.write_text(json.dumps(data))
+        assert main(["attribute", str(out)]) in {0, 2}
+    for key in ("baseTimeNanoseconds", ABOUT, "traceEvents"):
+        data = json.loads(whole) | {key: evil}
+        out.write_text(json.dumps(data))
+        assert main(["attribute", str(out)]) in {0, 2}
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_an_anchor_is_one_moment_on_both_clocks() -> None:

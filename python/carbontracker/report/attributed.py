@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.report.figures import clean
+
 if TYPE_CHECKING:
     from carbontracker.traces.profiled import Attributed, Row
 
@@ -90,7 +92,8 @@ def _notes(found: Attributed) -> list[str]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _WIDEST_NAME else f"{name[: _WIDEST_NAME - 1]}…"
+    shown = clean(name[: _WIDEST_NAME + 1])
+    return shown if len(shown) <= _WIDEST_NAME else f"{shown[: _WIDEST_NAME - 1]}…"
 
 
 def _aligned(cells: list[list[str]]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from carbontracker.records.plain import mapping
 from carbontracker.traces.attribution import Pieces, Split, innermost, merged, split
-from carbontracker.traces.chrometrace import PID, moments_of, slices_of, span_of
+from carbontracker.traces.chrometrace import PID, moments_of, slices_of, span_of, timed_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,7 +94,7 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
     """
     wanted = [event for event in slices_of(data) if event.get("cat") in _CPU[by] + _GPU[by]]
     launched = {
-        mapping(event.get("args")).get("External id"): event.get("name")
+        _id(mapping(event.get("args")).get("External id")): event.get("name")
         for event in wanted
         if event["cat"] == "cpu_op"
     }
@@ -106,11 +106,11 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
     for i, event in enumerate(wanted):
         arguments = mapping(event.get("args"))
         on_gpu = event["cat"] in _GPU[by]
-        name = launched.get(arguments.get("External id")) if on_gpu else None
+        name = launched.get(_id(arguments.get("External id"))) if on_gpu else None
         label = _STEP.sub(r"\1#*", str(name or event.get("name")))
         named[i] = numbers.setdefault(label, len(numbers))
         device = _device_of(event) if on_gpu else None
-        doers[device, event.get("pid"), event.get("tid")].append(i)
+        doers[device, _id(event.get("pid")), _id(event.get("tid"))].append(i)
     pieces: dict[int | None, list[Pieces]] = defaultdict(list)
     for (device, _, _), indices in doers.items():
         pieces[device].append(innermost(starts[indices], ends[indices], named[indices]))
@@ -121,6 +121,11 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
     gpus |= {device: streams for device, streams in pieces.items() if device is not None}
     counts = np.array([event["cat"] in _CPU[by] for event in wanted], dtype=bool)
     return Activities(list(numbers), on_cpu, gpus, starts[counts], named[counts])
+
+
+def _id(value: object) -> float | str | None:
+    """Return what tells processes, threads and calls apart; None where there is no such thing."""
+    return value if isinstance(value, (int, float, str)) else None
 
 
 def _device_of(event: Event) -> int:
@@ -138,9 +143,8 @@ def windows_named(data: dict[str, Any], name: str) -> Windows:
     """
     found = [
         event
-        for event in data["traceEvents"]
-        if event.get("ph") == "X"
-        and event.get("name") == name
+        for event in timed_slices(data)
+        if event.get("name") == name
         and (event.get("pid") == PID or event.get("cat") == "user_annotation")
     ]
     ours = [event for event in found if event.get("pid") == PID]
