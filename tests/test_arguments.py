@@ -365,3 +365,49 @@ def test_later_epochs_begin_again_too(capsys: pytest.CaptureFixture[str]) -> Non
     assert result.finished_epochs == tracker.epoch_counter == 3
     assert result.between_epochs.joules >= 0.7 * WATTS * 3 * 0.02
     assert capsys.readouterr().err.count("epoch_start() twice") == 1
+
+
+# ---- the user's text as a file's name ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "resnet/50 lr=1e-3",
+        "/etc/passwd",
+        "../../outside",
+        "..",
+        "a\0b",
+        "line\nend\r\t\x1b[31m",
+        "x" * 300,
+        "é" * 300,
+        "\ud800\udcff",
+        b"caf\xe9",
+    ],
+)
+def test_a_prefix_makes_log_files_in_their_folder(
+    tmp_path: Path, prefix: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "deep" / "logs"
+    train(make(1, log_dir=logs, log_file_prefix=prefix), 1)
+    err = capsys.readouterr().err
+    assert err.count("WARNING") == 1
+    assert "log_file_prefix=" in err
+    kinds = sorted(file.name.partition("_carbontracker")[2] for file in logs.iterdir())
+    assert kinds == ["", ".log", "_err.log", "_output.log"]  # the first is the record
+    assert [one.name for one in (tmp_path / "deep").iterdir()] == ["logs"]
+    for file in logs.iterdir():
+        assert file.name.isprintable()
+        assert len(file.name.encode()) <= 255
+
+
+@pytest.mark.parametrize("prefix", ["", "exp1", "größe 7", ".hidden", "a..b", "-x"])
+def test_a_prefix_that_is_a_name_stays(
+    tmp_path: Path, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make(1, log_dir=tmp_path, log_file_prefix=prefix), 1)
+    assert "log_file_prefix" not in capsys.readouterr().err
+    begin = f"{prefix}_" if prefix else ""
+    logs = [one.name for one in tmp_path.iterdir() if one.suffix == ".log"]
+    assert len(logs) == 2
+    assert all(name.startswith(begin) for name in logs)
