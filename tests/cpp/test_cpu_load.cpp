@@ -1,9 +1,11 @@
 // The estimate from utilisation, against its formula, on pretended machines.
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "check.hpp"
 #include "machine.hpp"
@@ -61,7 +63,20 @@ public:
         machine_.write("proc/stat", Ticks{}.text());
         machine_.write("proc/cpuinfo", info);
         if (!meminfo.empty()) machine_.write("proc/meminfo", meminfo);
+        // It moves while it is probed, and is then where it was.
+        Ticks ticks;
+        std::atomic<bool> probing{true};
+        std::thread kernel([&] {
+            while (probing) {
+                ++ticks.idle;
+                machine_.overwrite("proc/stat", ticks.text());
+                sleep_ns(1'000'000);
+            }
+        });
         source_ = probe(machine_).source;
+        probing = false;
+        kernel.join();
+        machine_.overwrite("proc/stat", Ticks{}.text());
         source_->read(0, before_);
     }
 
@@ -202,6 +217,49 @@ TEST(a_reading_that_cannot_be_parsed_fails_alone) {
     // The energy goes on where it was.
     model.machine().overwrite("proc/stat", good);
     CHECK(model.draws(10.0));
+}
+
+// Sandboxes, copies and frozen files: any power from idle to busy may be the true one.
+TEST(a_file_that_stands_still_tells_no_utilisation) {
+    for (const std::string& stat :
+         {std::string("cpu  0 0 0 0 0 0 0 0 0 0\n"), Ticks{}.text(), Ticks{.user = 5}.text()}) {
+        const Machine machine;
+        machine.write("proc/stat", stat);
+        machine.write("proc/cpuinfo", cpuinfo("Testium One", 8));
+        machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
+        const Found found = probe(machine);
+        if (!CHECK(found.source && found.missing.size() == 1)) return;
+        CHECK(contains(found.missing[0].reason, "stands still"));
+        CHECK(contains(found.missing[0].reason, "utilisation is unknown"));
+        std::array<Reading, 2> before;
+        std::array<Reading, 2> after;
+        found.source->read(0, before);
+        sleep_ns(5'000'000);
+        found.source->read(0, after);
+        const double seconds = static_cast<double>(after[0].t_ns - before[0].t_ns) / 1e9;
+        const std::array<std::pair<double, double>, 2> idle_and_busy = {
+            {{10.0, 90.0}, {16 * 0.15, 16 * 0.35}}};
+        for (std::size_t i = 0; i < 2; ++i) {
+            const Channel& channel = found.source->channels()[i];
+            const auto [idle, busy] = idle_and_busy[i];
+            const double joules = static_cast<double>(after[i].raw - before[i].raw) / 1e6;
+            CHECK_NEAR(joules, 0.5 * (idle + busy) * seconds, 2e-6);
+            CHECK(0.5 * (idle + busy) * (1.0 + channel.relative_error) > busy);
+            CHECK(0.5 * (idle + busy) * (1.0 - channel.relative_error) < idle);
+            CHECK(contains(channel.detail, "utilisation unknown"));
+            CHECK(after[i].status == Status::ok);
+        }
+    }
+}
+
+TEST(a_file_that_freezes_is_unknown_until_it_moves) {
+    Model model(cpuinfo("Testium One", 8));
+    CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9100}));
+    std::array<Reading, 2> readings;
+    sleep_ns(2'100'000'000);
+    model.source().read(0, readings);
+    CHECK(readings[0].status == Status::retry);
+    CHECK(model.draws(90.0, Ticks{.user = 3100, .idle = 9100})); // all of the time since
 }
 
 TEST(a_machine_without_proc_stat_has_no_model) {

@@ -7,9 +7,11 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <chrono>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "../clock.hpp"
@@ -199,12 +201,13 @@ std::optional<double> memory_gib(const std::filesystem::path& root) {
 struct Ticks {
     std::uint64_t busy = 0;
     std::uint64_t total = 0;
+    std::uint64_t stolen = 0;
 };
 
 // First line of /proc/stat: user nice system idle iowait irq softirq steal; guest time is already
 // inside user, and time stolen by the hypervisor was not ours.
 std::optional<Ticks> parse_ticks(std::string_view text) noexcept {
-    std::array<std::uint64_t, 7> value{};
+    std::array<std::uint64_t, 8> value{};
     if (text.substr(0, 4) != "cpu ") return std::nullopt;
     text.remove_prefix(4);
     for (std::uint64_t& field : value) {
@@ -214,31 +217,62 @@ std::optional<Ticks> parse_ticks(std::string_view text) noexcept {
         text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     }
     Ticks ticks;
+    ticks.stolen = value.back();
     for (const std::uint64_t field : value) ticks.total += field;
+    ticks.total -= ticks.stolen;
     ticks.busy = ticks.total - value[3] - value[4];
     return ticks;
 }
 
+std::optional<Ticks> read_ticks(const File& stat) noexcept {
+    char text[256];
+    const long got = stat.read_start(text, sizeof text);
+    return got > 0 ? parse_ticks({text, static_cast<std::size_t>(got)}) : std::nullopt;
+}
+
+// A kernel counts every tick of every CPU, busy or idle. Where less than a tenth of one CPU's 100 a
+// second are counted, the file is a copy, a sandbox's stand-in, or frozen: it says nothing.
+constexpr std::int64_t kNsPerTick = 100'000'000;
+constexpr std::int64_t kStillNs = 2 * kNanosPerSecond;
+
+bool has_moved(const Ticks& from, const Ticks& to, std::int64_t elapsed_ns) noexcept {
+    const std::uint64_t before = from.total + from.stolen;
+    const std::uint64_t after = to.total + to.stolen;
+    return after > before && static_cast<std::int64_t>(after - before) * kNsPerTick >= elapsed_ns;
+}
+
+// Of one CPU alone a tick may show after 70 ms only: each field is cut off to whole ones.
+bool is_alive(const File& stat) {
+    const auto first = read_ticks(stat);
+    if (!first) return true; // its readings fail, and say so
+    const std::int64_t began_ns = now_ns();
+    while (now_ns() < began_ns + kNsPerTick) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        const auto next = read_ticks(stat);
+        if (!next || has_moved(*first, *next, 0)) return true;
+    }
+    return false;
+}
+
 class CpuLoad final : public Source {
 public:
-    CpuLoad(File stat, std::vector<Channel> channels, std::vector<Line> lines)
-        : stat_(std::move(stat)), channels_(std::move(channels)), lines_(std::move(lines)),
-          joules_(lines_.size(), 0.0) {}
+    /// `follows_load`: the file was seen to move.
+    CpuLoad(File stat, bool follows_load, std::vector<Channel> channels, std::vector<Line> lines)
+        : stat_(std::move(stat)), follows_load_(follows_load), channels_(std::move(channels)),
+          lines_(std::move(lines)), joules_(lines_.size(), 0.0) {}
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
         return channels_;
     }
 
     void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
-        char text[256];
-        const long got = stat_.read_start(text, sizeof text);
+        const auto ticks = read_ticks(stat_);
         const std::int64_t t_ns = now_ns();
-        const auto ticks =
-            got > 0 ? parse_ticks({text, static_cast<std::size_t>(got)}) : std::nullopt;
-        if (ticks) advance(*ticks, t_ns);
+        const bool is_known = ticks && (!follows_load_ || !stands_still(*ticks, t_ns));
+        if (is_known) advance(*ticks, t_ns);
         for (std::size_t i = 0; i < lines_.size(); ++i) {
             readings[i] = {t_ns, static_cast<std::uint64_t>(joules_[i] * kMicro),
-                           ticks ? Status::ok : Status::retry};
+                           is_known ? Status::ok : Status::retry};
         }
     }
 
@@ -248,6 +282,15 @@ public:
     [[nodiscard]] std::int64_t shortest_period_ns() const noexcept override { return 50'000'000; }
 
 private:
+    // Since when no tick was counted, if that is too long ago: the utilisation is not known.
+    bool stands_still(const Ticks& ticks, std::int64_t t_ns) noexcept {
+        if (moved_ns_ == 0 || has_moved(moved_, ticks, t_ns - moved_ns_)) {
+            moved_ = ticks;
+            moved_ns_ = t_ns;
+        }
+        return t_ns - moved_ns_ > kStillNs;
+    }
+
     void advance(const Ticks& ticks, std::int64_t t_ns) noexcept {
         if (t_ns_ != 0) {
             // iowait may run backwards, and so may the sums with it: such a step tells nothing.
@@ -267,6 +310,9 @@ private:
     }
 
     File stat_;
+    const bool follows_load_;
+    Ticks moved_; // when it last moved
+    std::int64_t moved_ns_ = 0;
     std::vector<Channel> channels_;
     std::vector<Line> lines_;
     std::vector<double> joules_;
@@ -292,6 +338,14 @@ Channel describe(const std::string& kind, const std::string& name, const Line& l
     return channel;
 }
 
+// Without a utilisation the power lies anywhere between idle and busy: half way, and so far off.
+void forget_utilisation(Line& line, Channel& channel) {
+    const double middle = 0.5 * (line.idle_watts + line.full_watts);
+    channel.relative_error += (line.full_watts - middle) / middle;
+    channel.detail += "; utilisation unknown: half way between the two";
+    line.idle_watts = line.full_watts = middle;
+}
+
 } // namespace
 
 Found probe_cpu_load(const Host& host) {
@@ -314,7 +368,19 @@ Found probe_cpu_load(const Host& host) {
         channels.push_back(
             describe("dram", rounded(*gib) + " GiB of memory", memory, kMemoryError));
     }
-    return {std::make_unique<CpuLoad>(std::move(stat), std::move(channels), std::move(lines)), {}};
+    std::vector<Unavailable> missing;
+    const bool moves = is_alive(stat);
+    if (!moves) {
+        for (std::size_t i = 0; i < lines.size(); ++i) forget_utilisation(lines[i], channels[i]);
+        missing.push_back({"cpu_load", "utilisation",
+                           (host.root / "proc/stat").string() +
+                               " stands still (a sandbox, a copy, a frozen file): the utilisation "
+                               "is unknown, and the estimate lies between idle and busy",
+                           ""});
+    }
+    return {
+        std::make_unique<CpuLoad>(std::move(stat), moves, std::move(channels), std::move(lines)),
+        std::move(missing)};
 }
 
 } // namespace carbontracker

@@ -203,6 +203,10 @@ class Console:
                 self.warn(f"{component} is not measured, because {why}")
 
     def _name_unread(self, session: Session) -> None:
+        if any(entry.source == "cpu_load" and entry.counted for entry in session.entries):
+            for one in session.missing:
+                if one.what == "utilisation":
+                    self.warn(one.reason)
         replaced = {device.kind for device in self._settings.simulated}
         kinds = set(self._settings.chosen_components) - replaced
         unread = [m.what for m in session.missing if m.device.partition(":")[0] in kinds]
