@@ -53,6 +53,8 @@ def relative_sigma(kind: str, hours_ahead: float) -> float:
     """
     if kind == "constant":
         return 0.0  # the user's own word
+    if kind == "missing":
+        return math.inf  # nothing is known of it
     if kind == "annual":
         return ANNUAL_SIGMA
     if kind == "extrapolated":
