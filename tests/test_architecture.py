@@ -43,6 +43,7 @@ KNOWS = {
     "carbontracker.advising.advice": (),
     "carbontracker.window": ("carbontracker.constants",),
     "carbontracker.guard": (),
+    "carbontracker.hostfiles": (),
     "carbontracker.environment": (),
     "carbontracker.arguments": ("carbontracker.environment",),
     "carbontracker.ahead.prediction": (
@@ -51,6 +52,7 @@ KNOWS = {
     ),
     "carbontracker.place": (
         *("carbontracker.place", "carbontracker.data", "carbontracker.guard"),
+        "carbontracker.hostfiles",
         *("carbontracker.intensity.cache", "carbontracker.intensity.choice"),
     ),
     "carbontracker.traces.attribution": ("carbontracker.constants",),

@@ -129,6 +129,7 @@ void bind_entry(py::module_& m) {
         .def_readonly("source", &ct::Unavailable::source)
         .def_readonly("what", &ct::Unavailable::what)
         .def_readonly("reason", &ct::Unavailable::reason)
+        .def_readonly("awaited", &ct::Unavailable::awaited)
         .def_readonly("remedy", &ct::Unavailable::remedy)
         .def_readonly("device", &ct::Unavailable::device);
 }

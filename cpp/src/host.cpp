@@ -2,12 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 namespace carbontracker {
@@ -18,8 +19,33 @@ std::optional<std::string> Host::variable(const std::string& name) const {
     return found->second;
 }
 
-File::File(const std::filesystem::path& path) noexcept
-    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), error_(fd_ < 0 ? errno : 0) {}
+namespace {
+
+// Major numbers of character devices: that of msr, and those that are given out at run time, of
+// which msr_safe has one (Linux Documentation/admin-guide/devices.txt).
+constexpr unsigned kMsrMajor = 202;
+constexpr bool is_msr(unsigned major) noexcept {
+    return major == kMsrMajor || (major >= 234 && major <= 254) || (major >= 384 && major <= 511);
+}
+
+// 0, or why an open file is not to be read.
+int check_node(int descriptor, Node node) noexcept {
+    struct stat state{};
+    if (::fstat(descriptor, &state) != 0) return errno;
+    if (S_ISREG(state.st_mode)) return 0;
+    if (S_ISDIR(state.st_mode)) return EISDIR;
+    const bool is_register = S_ISCHR(state.st_mode) && is_msr(major(state.st_rdev));
+    return node == Node::msr && is_register ? 0 : ESPIPE;
+}
+
+} // namespace
+
+// O_NONBLOCK: to open a pipe must not wait for its other end.
+File::File(const std::filesystem::path& path, Node node) noexcept
+    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)),
+      error_(fd_ < 0 ? errno : check_node(fd_, node)) {
+    if (fd_ >= 0 && error_ != 0) ::close(std::exchange(fd_, -1));
+}
 
 File File::adopt(int descriptor) noexcept {
     File file;
@@ -72,16 +98,19 @@ std::optional<std::uint64_t> File::word(std::uint64_t offset, int& failure) cons
     return std::nullopt;
 }
 
-std::optional<std::string> read_text(const std::filesystem::path& path) {
-    std::ifstream file(path);
-    if (!file) return std::nullopt;
+std::optional<std::string> read_text(const std::filesystem::path& path, std::size_t most_bytes) {
+    const File file(path);
+    if (file.error() != 0) return std::nullopt;
     std::string result;
-    char part[256];
-    // Not `<< rdbuf()`, which takes a failed read for an empty file.
-    while (file.read(part, sizeof part) || file.gcount() > 0) {
-        result.append(part, static_cast<std::size_t>(file.gcount()));
+    char part[4096];
+    while (result.size() < most_bytes) {
+        const std::size_t wanted = std::min(sizeof part, most_bytes - result.size());
+        const ssize_t got = ::read(file.descriptor(), part, wanted);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return std::nullopt;
+        if (got == 0) break;
+        result.append(part, static_cast<std::size_t>(got));
     }
-    if (file.bad()) return std::nullopt;
     while (!result.empty() && result.back() == '\n') result.pop_back();
     return result;
 }
@@ -110,6 +139,7 @@ std::string describe_errno(int error) {
     case EIO: return "the hardware did not answer (EIO)";
     case ENODATA: return "the sensor has no value (ENODATA)";
     case ENODEV: return "the device is gone (ENODEV)";
+    case ESPIPE: return "a pipe or a device where a file should be (ESPIPE)";
     case EISDIR: return "a directory where a file should be (EISDIR)";
     case EBADMSG: return "no number in the file";
     default: return "error " + std::to_string(error);

@@ -32,12 +32,21 @@ struct Host {
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
 };
 
-/// A file that stays open: one pread a reading costs a sixth of open, read and close.
+/// What may be opened at a path.
+enum class Node : std::uint8_t {
+    file, ///< a regular file, as all of sysfs and procfs are
+    msr,  ///< the same, or the character device of a CPU's registers
+};
+
+/// A file that stays open: one pread a reading costs a sixth of open, read and close. The only way
+/// in which a file of the machine is opened: whatever lies at the path, to open it waits for
+/// nothing.
 class File {
 public:
     File() = default;
-    /// Opens read-only; check error() before use.
-    explicit File(const std::filesystem::path& path) noexcept;
+    /// Opens read-only; check error() before use: EISDIR for a folder, ESPIPE for a pipe, a socket
+    /// or a device that is not expected there.
+    explicit File(const std::filesystem::path& path, Node node = Node::file) noexcept;
     /// Takes over an open descriptor.
     static File adopt(int descriptor) noexcept;
     File(File&& other) noexcept;
@@ -71,8 +80,13 @@ private:
     int error_ = 0;
 };
 
-/// Whole text of a small file, without the trailing newline; nullopt if it cannot be read.
-std::optional<std::string> read_text(const std::filesystem::path& path);
+/// The most that is read of a file, unless more is known to be there.
+inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+
+/// Text of a regular file, without the trailing newline, of a larger one as much as `most_bytes`;
+/// nullopt if it cannot be read.
+std::optional<std::string> read_text(const std::filesystem::path& path,
+                                     std::size_t most_bytes = kMostBytes);
 
 /// The decimal number in a small file; nullopt if there is none.
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path);

@@ -114,7 +114,8 @@ std::vector<Unavailable> Session::missing() const {
         result.push_back({registry()[sensor].name, registry()[sensor].what,
                           "it has not answered for " + std::to_string(waited_s) +
                               " s: measured from when it does",
-                          ""});
+                          registry()[sensor].if_silent});
+        result.back().awaited = true;
     }
     return result;
 }

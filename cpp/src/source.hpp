@@ -136,6 +136,7 @@ struct Unavailable {
     /// a device that is read in another way, or a device that is not this process's.
     std::string device = {};
     double limit_watts = 0.0; ///< that device's power limit; 0: not known
+    bool awaited = false;     ///< the sensor has not answered, and joins when it does
 };
 
 /// The outcome of probing: what was found (null if nothing) and what is missing.
@@ -150,7 +151,8 @@ using Probe = Found (*)(const Host&);
 /// An entry of the visible list in sources/registry.cpp.
 struct Sensor {
     const char* name;
-    const char* what; ///< the kinds of channel that it may find, as Unavailable has them
+    const char* what;      ///< the kinds of channel that it may find, as Unavailable has them
+    const char* if_silent; ///< what to do where it does not answer; empty if nothing is known
     /// False: what it finds is said by the Host alone, so that probing cannot take long.
     bool asks_machine;
     Probe probe;

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from carbontracker.session import Config, acquire, release
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carbontracker.session import Session
 
 
@@ -73,9 +75,23 @@ class Sensors:
     """CPU time that looking has cost, s."""
 
 
-def sensors(seconds: float = 0.5) -> Sensors:
-    """Probe this machine and look at it for so many seconds."""
-    session = acquire(Config.from_environment())
+PATIENCE_S = 30.0
+"""How long a look waits for sensors to answer, s: a driver's initialisation takes up to 15 s."""
+
+
+def sensors(
+    seconds: float = 0.5,
+    patience_s: float = PATIENCE_S,
+    while_waiting: Callable[[], None] | None = None,
+) -> Sensors:
+    """Probe this machine and look at it for so many seconds.
+
+    Args:
+        seconds: how long to look.
+        patience_s: how long to wait for sensors to answer, s.
+        while_waiting: called every few milliseconds while they are waited for.
+    """
+    session = acquire(Config.from_environment(), patience_s, while_waiting)
     try:
         return _look(session, seconds)
     finally:

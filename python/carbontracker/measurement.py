@@ -179,8 +179,12 @@ def _session_for(config: Config) -> Session:
     for session in _held:
         if session.config == config and not session.closed:
             return session
-    _held.append(acquire(config))
-    return _held[-1]
+    session = acquire(config)
+    for one in session.missing:
+        if one.awaited:
+            logger.warning("carbontracker: %s (%s): %s", one.what, one.source, one.reason)
+    _held.append(session)
+    return session
 
 
 def _usual_context() -> tuple[Any, tuple[Session, Pricing]]:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
-from carbontracker._core import Mark, Span
+from carbontracker._core import Entry, Mark, Span
 from carbontracker.arguments import as_number, shown
 from carbontracker.environment import enabled
 from carbontracker.guard import MEASURING, logger, optional
 from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Entry",
+    "Latecomers",
     "Mark",
     "Session",
     "Simulated",
@@ -40,13 +42,16 @@ __all__ = [
     "acquire",
     "check_pace",
     "release",
-]  # Mark and Span for those who may not know the core
+]  # Entry, Mark and Span for those who may not know the core
 
 HIGHEST_RATE_HZ = 1e4
 LOWEST_RATE_HZ = 0.5
 """As the core has it: a power sensor read more rarely would leave gaps."""
 
 ENDING = "the interpreter is ending"
+
+PATIENCE_S = 2.0
+"""How long a session waits for its sensors to answer before it begins without them, s."""
 
 _LOOK_AGAIN_S = 0.002
 
@@ -191,12 +196,12 @@ class Session:
         self.core = core
         self.reason = reason
         """Why there is no core; empty if there is one."""
-        self._entries: Sequence[_core.Entry] = []
+        self._entries: Sequence[Entry] = []
         self._channels: tuple[ChannelInfo, ...] = ()
         self.closed = False
 
     @property
-    def entries(self) -> Sequence[_core.Entry]:
+    def entries(self) -> Sequence[Entry]:
         """Return what is read here. A sensor that answers late adds to it; indices stay."""
         self._look_for_latecomers()
         return self._entries
@@ -218,8 +223,19 @@ class Session:
         self._entries = entries
 
     @classmethod
-    def probe(cls, config: Config) -> Session:
+    def probe(
+        cls,
+        config: Config,
+        patience_s: float = PATIENCE_S,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Session:
         """Find what can be read; nothing is sampled before ``start``.
+
+        Args:
+            config: what to sample.
+            patience_s: how long to wait for all sensors to answer, s; what answers later joins
+                late.
+            while_waiting: called every few milliseconds while they are waited for.
 
         Raises:
             ValueError: a simulated device's waveform cannot be read.
@@ -230,6 +246,8 @@ class Session:
             budget=config.budget,
             kinds=list(config.kinds),
             spacing_ns=max(1, int(config.spacing_s * 1e9)),
+            patience_ns=round(patience_s * 1e9),
+            while_waiting=while_waiting,
         )
         return cls(config, core)
 
@@ -326,6 +344,21 @@ class Session:
             self.core.stop()
 
 
+class Latecomers:
+    """The sensors that join a session after a run has begun, each told once."""
+
+    def __init__(self, session: Session, began: Mark) -> None:
+        self._session = session
+        self._began_ns = began.t_ns
+        self._told = sum(entry.joined_ns <= began.t_ns for entry in session.entries)
+
+    def take(self) -> list[tuple[Entry, float]]:
+        """Return what has joined since the last time, each with the seconds after the beginning."""
+        entries = self._session.entries
+        new, self._told = entries[self._told :], len(entries)
+        return [(entry, (entry.joined_ns - self._began_ns) / 1e9) for entry in new]
+
+
 class _Shared:
     """The sessions of this process, counted by their users."""
 
@@ -348,26 +381,36 @@ class _Shared:
 _shared = _Shared()
 
 
-def acquire(config: Config) -> Session:
+def acquire(
+    config: Config,
+    patience_s: float = PATIENCE_S,
+    while_waiting: Callable[[], None] | None = None,
+) -> Session:
     """Return the process's session for ``config``, started; give it back with ``release``.
 
-    A forked child gets one of its own. Where sampling cannot begin, one line says why, and every
-    energy of the session is missing.
+    A forked child gets one of its own. Other arguments are those of ``Session.probe``. Where
+    sampling cannot begin, one line says why, and every energy of the session is missing.
     """
     with _shared.lock:
         session = _shared.find(config)
         if session is None:
             session = optional(
                 MEASURING,
-                lambda: Session(config, None, ENDING) if _shared.ending else _started(config),
+                lambda: (
+                    Session(config, None, ENDING)
+                    if _shared.ending
+                    else _started(config, patience_s, while_waiting)
+                ),
                 lambda why: Session(config, None, why),
             )
         _shared.users[session] = _shared.users.get(session, 0) + 1
         return session
 
 
-def _started(config: Config) -> Session:
-    session = Session.probe(config)
+def _started(
+    config: Config, patience_s: float, while_waiting: Callable[[], None] | None
+) -> Session:
+    session = Session.probe(config, patience_s, while_waiting)
     with ExitStack() as undo:
         undo.callback(session.close)  # some of the threads may run
         session.start()

@@ -42,7 +42,7 @@ from carbontracker.records.record import (
 from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.run import Run
-from carbontracker.session import Mark, acquire, release
+from carbontracker.session import Latecomers, Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
 from carbontracker.steps import Steps, length_of
 
@@ -322,6 +322,7 @@ class Training:
         self._thread: threading.Thread | None = None
         self._record: Record | None = None
         self._aside: Aside | None = None
+        self._latecomers: Latecomers | None = None
         self._budget = settings.budget()
         self._followers = Followers()
         self._console = Console(settings)
@@ -392,6 +393,7 @@ class Training:
         if settings.trace:
             self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
         self._console.begin(session, pricing, keys_given=bool(self._keys))
+        self._latecomers = Latecomers(session, run.began_mark)
         self._followers.begin(settings, run)
         open_trainings().last_at_exit()
 
@@ -537,6 +539,7 @@ class Training:
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
         self._relocate(run)
+        self._tell_latecomers(run)
         self.steps.end()
         epoch = run.end_epoch()
         ahead = run.ahead.foresight
@@ -558,6 +561,10 @@ class Training:
         if forecast is not None:
             self._predicted(forecast)
             optional(ADVICE, lambda: self._advise(run, forecast), nothing)
+
+    def _tell_latecomers(self, run: Run) -> None:
+        if self._latecomers is not None:
+            self._console.joined(run.session, self._latecomers)
 
     def _relocate(self, run: Run) -> None:
         """Reprice everything for the place, if it has been found out meanwhile."""
@@ -630,6 +637,7 @@ class Training:
     def _end(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
         run = self._monitored()
         self._relocate(run)
+        self._tell_latecomers(run)
         result = run.result()
         if self.deleted or not self._ending.acquire(blocking=False):
             return  # a signal handler has done it while this one waited for the sensors

@@ -10,6 +10,9 @@
  * called again, which fails for reload_takes_s; then all counters begin at 0 and the handles of
  * before are invalid.
  *
+ * FAKE_NVML_INIT_GATE and FAKE_NVML_NAME_GATE name files for which init and every question for a
+ * name wait: a driver that takes long, or, where the file is never made, one that hangs.
+ *
  * FAKE_NVML_CALLS names a file of native uint64 counters, kept up to date by mmap:
  *   0 all  1 power  2 energy  3 fields  4 init  5 shutdown  6 open (by index, UUID, MIG)
  *   7 processes  8 utilisation  9 other  10 refused: called before init or after fork
@@ -26,6 +29,7 @@
 int nvmlInitWithFlags(unsigned flags) {
     int code = OK;
     (void)flags;
+    wait_for_gate("FAKE_NVML_INIT_GATE");
     if (owner != 0 && owner != getpid()) { /* a forked child starts from nothing */
         pthread_mutex_init(&init_lock, NULL);
         pthread_mutex_init(&driver_lock, NULL);
@@ -161,6 +165,7 @@ int nvmlDeviceGetUUID(void* handle, char* out, unsigned length) {
 int nvmlDeviceGetName(void* handle, char* out, unsigned length) {
     struct call call;
     char name[TEXT + 16];
+    wait_for_gate("FAKE_NVML_NAME_GATE");
     int code = begin_on(&call, CALL_OTHER, handle, out);
     if (code == OK) {
         snprintf(name, sizeof name, "%s%s", call.device->name, call.slot < 0 ? "" : " MIG 1g");

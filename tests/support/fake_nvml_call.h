@@ -106,6 +106,12 @@ static void wait_us(double us) {
     while (us > 0.0 && clock_ns(CLOCK_MONOTONIC) < until) continue;
 }
 
+/* Waits until the file that an environment variable names is there; at once if it names none. */
+static void wait_for_gate(const char* variable) {
+    const char* path = getenv(variable);
+    while (path != NULL && access(path, F_OK) != 0) wait_us(1000.0);
+}
+
 /* ---- call counters ------------------------------------------------------- */
 
 static void counters_open(void) {

@@ -8,7 +8,6 @@
 #include <cctype>
 #include <charconv>
 #include <chrono>
-#include <fstream>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -36,6 +35,9 @@ constexpr double kUnknownFullWatts = 3.5;
 constexpr double kMemoryIdleWatts = 0.15;
 constexpr double kMemoryFullWatts = 0.35;
 
+// Two kilobytes a logical CPU, of which there may be a few thousand.
+constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
+
 constexpr double kCpuError = 0.40;
 constexpr double kMemoryError = 0.60;
 
@@ -56,7 +58,7 @@ std::optional<std::string> value_after(const std::string& line, std::string_view
 
 Processor read_processor(const std::filesystem::path& root) {
     Processor processor;
-    std::ifstream file(root / "proc/cpuinfo");
+    std::istringstream file(read_text(root / "proc/cpuinfo", kMostCpuinfo).value_or(""));
     std::set<std::string> sockets;
     int logical = 0;
     for (std::string line; std::getline(file, line);) {
@@ -127,7 +129,7 @@ double to_double(const std::string& text) {
 
 std::optional<TableRow> look_up(const std::filesystem::path& table, const std::string& key) {
     if (key.empty()) return std::nullopt;
-    std::ifstream file(table);
+    std::istringstream file(read_text(table).value_or(""));
     const std::string wanted = key + ",";
     for (std::string line; std::getline(file, line);) {
         if (line.compare(0, wanted.size(), wanted) != 0) continue;
@@ -188,7 +190,7 @@ Line cpu_line(const Processor& processor, const std::filesystem::path& table) {
 }
 
 std::optional<double> memory_gib(const std::filesystem::path& root) {
-    std::ifstream file(root / "proc/meminfo");
+    std::istringstream file(read_text(root / "proc/meminfo").value_or(""));
     for (std::string line; std::getline(file, line);) {
         const auto value = value_after(line, "MemTotal");
         if (!value) continue;

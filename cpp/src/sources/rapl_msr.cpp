@@ -59,10 +59,10 @@ struct Device {
 
 Device open_device(const fs::path& root, unsigned cpu) {
     const std::string folder = "cpu/" + std::to_string(cpu) + "/";
-    Device plain{File(root / "dev" / (folder + "msr")), folder + "msr"};
+    Device plain{File(root / "dev" / (folder + "msr"), Node::msr), folder + "msr"};
     if (plain.file.error() == 0) return plain;
     // A module of national laboratories: the same file with a list of permitted registers.
-    Device safe{File(root / "dev" / (folder + "msr_safe")), folder + "msr_safe"};
+    Device safe{File(root / "dev" / (folder + "msr_safe"), Node::msr), folder + "msr_safe"};
     return safe.file.error() == 0 ? std::move(safe) : std::move(plain);
 }
 

@@ -30,7 +30,7 @@ from carbontracker.records.record import (
 )
 from carbontracker.records.series import written_now_and_then
 from carbontracker.report import text
-from carbontracker.session import Config, acquire, check_pace, release
+from carbontracker.session import Config, Latecomers, acquire, check_pace, release
 from carbontracker.telemetry.address import address
 from carbontracker.telemetry.publishing import published
 from carbontracker.vitals import Pulse
@@ -94,6 +94,7 @@ class Measured:
         self._aside = Aside(pricing, given.locate)
         self._aside.start(pricing)
         self._start = start = session.mark()
+        self._latecomers = Latecomers(session, start)
         self.watch = Watch(limits_of(given), given.grace, session, pricing, start)
         pulse = Pulse(session, start, lambda: pricing)
         meanwhile.enter_context(published(pulse, given.prometheus, given.otlp))
@@ -151,8 +152,19 @@ class Measured:
         if not self._given.quiet:
             simulated = bool(session.config.simulated)
             _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
+            self._show_late()
         if out is not None:
             _write_json(_result(energy, footprint) | facts | {"command": self._command}, out)
+
+    def _show_late(self) -> None:
+        """Say which devices joined late, and which sensors never answered."""
+        session = self._session
+        qualities = {entry.id: entry.quality for entry in session.entries}
+        for line in text.joined_lines(self._latecomers, qualities):
+            say(line)
+        for one in session.missing:
+            if one.awaited:
+                say(f"{one.what} is not measured: {one.source} has not answered")
 
     def _located(self) -> Pricing:
         """Return the pricing for the place that has been found out meanwhile, if one has."""

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from carbontracker.data import rows
+from carbontracker.hostfiles import host_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,8 +142,8 @@ def looks_like(environ: Mapping[str, str], root: str | os.PathLike[str]) -> str 
     said = []
     for name in _DMI_FILES:
         path = os.path.join(root, "sys", "class", "dmi", "id", name)
-        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-            said.append(file.read(200).strip())
+        with suppress(OSError):
+            said.append(host_text(path, 200).strip())
     for cloud, mark in _DMI_MARKS:
         if any(text.startswith(mark) for text in said):
             return cloud

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from carbontracker.data import UNLOCATED, WORLD, rows
+from carbontracker.hostfiles import host_text
 from carbontracker.place import cloud
 
 if TYPE_CHECKING:
@@ -275,9 +276,8 @@ def _time_zones(environ: Mapping[str, str], root: str | os.PathLike[str]) -> Ite
     """Yield the names of the time zone in force, the user's choice before the machine's."""
     yield _time_zone_name(environ.get("TZ", ""))
     with suppress(OSError):
-        path = os.path.join(root, "etc", "timezone")
-        with open(path, encoding="utf-8", errors="replace") as file:
-            yield _time_zone_name(file.readline())
+        first, *_ = host_text(os.path.join(root, "etc", "timezone")).split("\n")
+        yield _time_zone_name(first)
     with suppress(OSError):
         # One step of the link only: Europe/Copenhagen may itself be a link to Europe/Berlin.
         yield _time_zone_name(os.readlink(os.path.join(root, "etc", "localtime")))

@@ -128,6 +128,12 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "footprint": _is_dict,
     },
     "series": {"t0": _is_time, "start_s": _is_amount, "t_s": _is_list, "joules": _is_dict},
+    "sensor_joined": {
+        "id": _is_text,
+        "source": _is_text,
+        "counted": _is_flag,
+        "seconds_after_start": _is_amount,
+    },
     "windows": {"windows": _is_list},
     "samples": {"path": _is_text},
     "warning": {"level": _is_text, "message": _is_text},

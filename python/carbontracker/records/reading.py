@@ -263,7 +263,7 @@ class _Gathered:
             started=first,
             finished=_moment(finished.get("time")) if finished else None,
             last_seen=last or first,
-            origin=_origin(started),
+            origin=_origin(started, tuple(self._of("sensor_joined"))),
             epochs=epochs,
             series=self.series,
             outcome=self._outcome(epochs),
@@ -375,9 +375,11 @@ def _sensor(data: Event) -> Sensor:
     )
 
 
-def _origin(started: Event) -> Origin:
+def _origin(started: Event, joined: tuple[Event, ...]) -> Origin:
     command = started.get("command")
     pid, parent = started.get("pid"), started.get("parent_run_id")
+    # One that joined while the run began may be in both.
+    sensors = {one.id: one for one in map(_sensor, (*mappings(started.get("sensors")), *joined))}
     return Origin(
         schema=whole(started.get("schema")),
         version=str(started.get("version") or ""),
@@ -386,7 +388,7 @@ def _origin(started: Event) -> Origin:
         parent_id=parent if isinstance(parent, str) else None,
         job={name: mapping(one) for name, one in mapping(started.get("job")).items()},
         command=tuple(map(str, command)) if isinstance(command, list) else (),
-        sensors=tuple(map(_sensor, mappings(started.get("sensors")))),
+        sensors=tuple(sensors.values()),
         missing=tuple(mappings(started.get("missing"))),
         data=started,
     )

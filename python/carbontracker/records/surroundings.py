@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from carbontracker.hostfiles import host_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +111,7 @@ def process_start_ticks(pid: int) -> int | None:
     Field 22 of ``/proc/PID/stat``, proc(5): with the boot and the pid it names one process.
     """
     with suppress(OSError, ValueError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = host_text(f"/proc/{pid}/stat")
         return int(text.rpartition(")")[2].split()[19])
     return None
 
@@ -126,13 +127,13 @@ def is_running(host: Mapping[str, Any], pid: int | None, start_ticks: int | None
 
 def _first_line(path: str) -> str | None:
     with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        return host_text(path).strip() or None
     return None
 
 
 def _cpu_name() -> str | None:
-    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+    with suppress(OSError):
+        for line in host_text("/proc/cpuinfo").split("\n"):
             name, _, value = line.partition(":")
             if name.strip() in ("model name", "Model"):
                 return value.strip()

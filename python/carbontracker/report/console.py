@@ -16,7 +16,7 @@ from carbontracker.records.oldlogs import OldLogs
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import live_lines
+from carbontracker.report.text import joined_lines, live_lines
 from carbontracker.session import ENDING
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
-    from carbontracker.session import Session
+    from carbontracker.session import Latecomers, Session
     from carbontracker.settings import Settings
     from carbontracker.window import Energy
 
@@ -57,6 +57,7 @@ class Console:
             self._logs.info(oldformat.logged_components_line(devices))
             self._show(oldformat.components_line(devices), logged=False)
         self._explain_missing(session)
+        self._announce_awaited(session)
         self._name_unread(session)
         self.intensity(pricing, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")
@@ -185,6 +186,17 @@ class Console:
                     estimated = entry.quality == "modelled" and entry.source != "simulated"
                     names.append(f"{entry.name} (modelled)" if estimated else entry.name)
         return found
+
+    def joined(self, session: Session, latecomers: Latecomers) -> None:
+        """Say which devices have joined since the last time, and when."""
+        qualities = {entry.id: entry.quality for entry in session.entries}
+        for line in joined_lines(latecomers, qualities):
+            self.warn(line)
+
+    def _announce_awaited(self, session: Session) -> None:
+        for m in session.missing:
+            if m.awaited:
+                self.warn(f"{m.what} ({m.source}): {m.reason}")
 
     def _explain_missing(self, session: Session) -> None:
         for component in self._settings.chosen_components:

@@ -17,6 +17,7 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
+from carbontracker.report.text import joined_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,6 +110,13 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield "No energy was measured: what is missing is not zero."
     elif run.energy.coverage < 0.995:
         yield f"Energy is known for {percent(run.energy.coverage)} of the time and devices."
+    qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
+    for event in run.of("sensor_joined"):
+        name, owner = str(event.get("id")), str(event.get("alternate_of") or "")
+        seconds = number(event.get("seconds_after_start"))
+        continues = qualities.get(owner) == "modelled" and event.get("quality") != "modelled"
+        if event.get("counted") or continues:
+            yield f"{joined_line(name, seconds, owner or None)}."
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
         yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."

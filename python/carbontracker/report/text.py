@@ -9,10 +9,11 @@ from carbontracker.intensity.series import STAND_IN
 from carbontracker.report import oldformat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from carbontracker.footprint import Footprint
     from carbontracker.inventory import Absent, Readable, Sensors
+    from carbontracker.session import Latecomers
     from carbontracker.window import Energy
 
 
@@ -38,6 +39,33 @@ def device_lines(energy: Energy) -> list[str]:
     return [
         f"{name}: {joules(part)}" + (f", {part.quality}" if part.quality != "missing" else "")
         for name, part in energy.by_device.items()
+    ]
+
+
+def joined_line(name: str, seconds: float, alternate_of: str | None = None) -> str:
+    """Return that a sensor answered late, and what that means for the time before.
+
+    Args:
+        name: of the channel.
+        seconds: between the beginning and its joining.
+        alternate_of: the device whose estimate it continues; none if it is a device by itself.
+    """
+    before = f"{alternate_of} was estimated" if alternate_of else "it was not measured"
+    return f"{name} joined {seconds:.1f} s after the start; before that {before}"
+
+
+def joined_lines(latecomers: Latecomers, qualities: Mapping[str, str]) -> list[str]:
+    """Return a line for every device that has joined since the last time.
+
+    Args:
+        latecomers: of a session.
+        qualities: of all channels by their id.
+    """
+    return [
+        joined_line(entry.id, seconds, entry.alternate_of or None)
+        for entry, seconds in latecomers.take()
+        if entry.counted
+        or (qualities.get(entry.alternate_of) == "modelled" and entry.quality != "modelled")
     ]
 
 

@@ -104,7 +104,9 @@ class SampleWriter:
             {_ABOUT: json.dumps(_about(session, run_id))},
         )
         began_ns = time.monotonic_ns()
-        self._upto = [began_ns] * len(session.channels)
+        self._began_ns = began_ns
+        self._upto: dict[int, int] = {}
+        """Up to when each channel has been written; one that joins late begins when it does."""
         self._begun: set[int] = set()
         self._done = threading.Event()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -160,8 +162,9 @@ class SampleWriter:
         now_ns = time.monotonic_ns()
         times, names, watts = [], [], []
         for index, channel in enumerate(self._session.channels):
-            t_ns, mean = self._session.power(index, self._upto[index], now_ns)
-            new = t_ns > self._upto[index]
+            upto_ns = self._upto.get(index, self._began_ns)
+            t_ns, mean = self._session.power(index, upto_ns, now_ns)
+            new = t_ns > upto_ns
             t_ns, mean = t_ns[new], mean[new]
             if not last:
                 t_ns, mean = t_ns[:-1], mean[:-1]

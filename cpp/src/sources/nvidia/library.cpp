@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "../../host.hpp"
 #include "errors.hpp"
 
 namespace carbontracker::nvml {
@@ -90,7 +91,10 @@ Libraries& libraries() {
 void open(const std::string& path, Loaded& loaded) {
     loaded = Loaded{};
     loaded.is_open = true;
-    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    // A path that leads to a pipe would hold the loader's lock for good, and with it the program.
+    const bool is_path = path.find('/') != std::string::npos;
+    void* handle = nullptr;
+    if (!is_path || File(path).error() == 0) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
         loaded.failure = {path + " not found: no NVIDIA driver here, or not in this container", ""};
