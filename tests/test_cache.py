@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -88,6 +89,81 @@ def test_files_are_private_whole_and_leave_nothing_behind(tmp_path: Path) -> Non
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700
     assert json.loads(files["a.json"].read_text())["slots"][0]["gco2eq_per_kwh"] == 77.5
+
+
+def in_a_thread(cache: Cache, fetch: Fetch) -> Answer:
+    """Ask a cache in a thread that the test does not wait for longer than a minute."""
+    found: list[Answer] = []
+    thread = threading.Thread(target=lambda: found.append(cache.get("a", 900, fetch)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found, "the cache waits for what it reads"
+    return found[0]
+
+
+def poisoned(directory: Path) -> bytes:
+    """Return the content of a cache file with a figure that is not the service's."""
+    Cache(directory).get("a", 900, Fetch([replace(SLOT, gco2eq_per_kwh=1.0)]))
+    return (directory / "a.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.lock"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link", "device"])
+def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    shared, target = tmp_path / "shared", tmp_path / "target"
+    shared.mkdir()
+    if kind == "link":
+        target.write_bytes(poisoned(tmp_path / "other"))
+        target.chmod(0o600)
+    before = target.read_bytes() if target.exists() else None
+    if kind == "pipe":
+        os.mkfifo(shared / name)
+    elif kind == "directory":
+        (shared / name).mkdir()
+    else:
+        (shared / name).symlink_to(target if kind == "link" else "/dev/zero")
+    fetch = Fetch([SLOT])
+    answer = in_a_thread(Cache(shared), fetch)
+    assert (answer.slots[0].gco2eq_per_kwh, fetch.count) == (77.5, 1)
+    assert (target.read_bytes() if target.exists() else None) == before
+
+
+def test_a_link_to_nowhere_makes_no_file(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("a.json", "a.lock"):
+        (shared / name).symlink_to(tmp_path / "made")
+    assert in_a_thread(Cache(shared), Fetch([SLOT])).slots
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_others_can_have_written_is_not_believed(tmp_path: Path) -> None:
+    content = poisoned(tmp_path)
+    for mode in (0o620, 0o602, 0o666):
+        (tmp_path / "a.json").write_bytes(content)
+        (tmp_path / "a.json").chmod(mode)
+        fetch = Fetch([SLOT])
+        assert Cache(tmp_path).get("a", 900, fetch).slots[0].gco2eq_per_kwh == 77.5
+        assert fetch.count == 1
+        assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_is_not_believed(tmp_path: Path) -> None:
+    poisoned(tmp_path)
+    os.chown(tmp_path / "a.json", 65_534, 65_534)
+    fetch = Fetch([SLOT])
+    assert Cache(tmp_path).get("a", 900, fetch).slots[0].gco2eq_per_kwh == 77.5
+    assert fetch.count == 1
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**40)  # a hole: it takes no space
+    (tmp_path / "a.json").chmod(0o600)
+    assert in_a_thread(Cache(tmp_path), Fetch([SLOT])).slots
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

@@ -6,9 +6,11 @@ address. Whatever is wrong with the disk, the answers stay in memory and nobody 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import stat
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
@@ -30,6 +32,8 @@ REFUSED_S = 3600.0
 REFUSALS = (401, 403, 404, 410)
 LOCK_WAIT_S = 20.0
 """Longest wait for the process that is asking, s: longer than asking takes."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Of a file: months of figures are some hundred kilobytes."""
 _LOCK_STEP_S = 0.05
 _DAMAGED = (
     OSError,
@@ -54,6 +58,58 @@ def cache_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
         return environment.cache_directory()
     except OSError:
         return None
+
+
+def read_own(path: Path) -> bytes:
+    """Return what a file of the cache holds; never waits.
+
+    The directory may be one that other users write to, such as a shared temporary one. A file
+    counts only if it is a plain one that no user but this one and root can have written.
+
+    Raises:
+        OSError: there is none, or it does not count.
+    """
+    fd = _opened_own(path, os.O_RDONLY)
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
+
+
+def write_own(path: Path, data: bytes) -> None:
+    """Write a file of the cache for this user only, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(f"{path.stem}.{os.getpid()}.{os.urandom(3).hex()}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def _opened_own(path: Path, flags: int) -> int:
+    """Open a plain file that this user or root owns and no other user can write to.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    # O_NONBLOCK: opening a pipe would wait for its other end.
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    about = os.fstat(fd)
+    owned = about.st_uid in {os.geteuid(), 0} and not about.st_mode & 0o022
+    if stat.S_ISREG(about.st_mode) and owned:
+        return fd
+    os.close(fd)
+    reason = "it is not a plain file" if owned else "another user can have written it"
+    raise OSError(errno.EPERM, reason, str(path))
 
 
 @dataclass(frozen=True)
@@ -128,25 +184,16 @@ class Cache:
         if self._directory is None:
             return None
         try:
-            return _loaded(json.loads((self._directory / f"{name}.json").read_bytes()))
+            return _loaded(json.loads(read_own(self._directory / f"{name}.json")))
         except _DAMAGED:
             return None  # not there yet, or of no use: asked again
 
     def _write(self, name: str, answer: Answer) -> None:
         if self._directory is None:
             return
-        path = self._directory / f"{name}.json"
-        fresh = path.with_suffix(f".{os.getpid()}.{os.urandom(3).hex()}")
+        text = json.dumps(_dumped(answer), allow_nan=False)
         try:
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                with os.fdopen(fd, "w", encoding="utf-8") as file:
-                    json.dump(_dumped(answer), file, allow_nan=False)
-                fresh.replace(path)
-            except OSError:
-                with suppress(OSError):
-                    fresh.unlink()
-                raise
+            write_own(self._directory / f"{name}.json", text.encode())
         except OSError as error:
             self._tell(error)
 
@@ -183,9 +230,7 @@ class Cache:
             return None
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(
-                self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            return _opened_own(self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             self._tell(error)
             return None

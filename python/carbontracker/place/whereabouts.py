@@ -7,7 +7,6 @@ Nothing is kept of an answer but the region, or country and subdivision.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import logger
-from carbontracker.intensity.cache import cache_directory
+from carbontracker.intensity.cache import cache_directory, read_own, write_own
 from carbontracker.intensity.choice import offline
 from carbontracker.place import cloud
 from carbontracker.place.location import Place, place_in, place_of_country, root_of
@@ -226,7 +225,7 @@ def _kept(cache: Path | None, url: str, now_s: float) -> dict[str, str] | None:
     if cache is None:
         return None
     try:
-        found = json.loads(cache.read_text(encoding="utf-8"))
+        found = json.loads(read_own(cache))
         fresh = 0 <= now_s - found["time"] < KEPT_S and found["url"] == url
         return _country(found) if fresh else None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, NoAnswer):
@@ -237,9 +236,6 @@ def _keep(cache: Path | None, answer: Mapping[str, object]) -> None:
     """Write the answer for this user only, whole or not at all."""
     if cache is None:
         return
-    part = cache.with_name(f"{cache.name}.{os.getpid()}")
     with suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123  # needs the mode
-            json.dump(answer, file)
-        part.replace(cache)
+        write_own(cache, json.dumps(answer).encode())
