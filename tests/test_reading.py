@@ -19,17 +19,19 @@ from hypothesis import strategies as st
 from carbontracker.cli import main
 from carbontracker.records.adding import add_runs
 from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.reading import NoSuchRun, moment_at, read_run, read_runs
+from carbontracker.records.reading import NoSuchRun, add_epoch, moment_at, read_run, read_runs
 from carbontracker.records.record import Record
 from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
 from carbontracker.report.manyruns import row_of
 from carbontracker.tracker import CarbonTracker
+from tests.support.observing import waving_machine
 from tests.support.programs import (
     CPU_WATTS,
     DEVICES,
     GPU_WATTS,
     hide_sensors,
+    python,
     read_record,
     record_file,
 )
@@ -82,6 +84,45 @@ def test_a_training_is_read_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     assert levels(run.path) == []
 
 
+def test_epochs_of_a_finished_run_are_final(tmp_path: Path) -> None:
+    # A counter that is renewed ten times a second: no epoch's end is known when it ends.
+    with waving_machine(tmp_path, "constant:300", "constant:100") as machine:
+        program = (
+            "import time\n"
+            "from carbontracker.tracker import CarbonTracker\n"
+            "tracker = CarbonTracker(4, verbose=0, location='DK', update_interval=0.05)\n"
+            "for _ in tracker.epochs(): time.sleep(0.33)\n"
+            "print([[e.final, e.energy.joules] for e in tracker.result.epochs])\n"
+        )
+        logs = {"CARBONTRACKER_DIR": str(tmp_path / "logs")}
+        done = python(program, **machine.environment, **logs)
+    (file,) = (tmp_path / "logs").glob("*.jsonl")
+    written = [json.loads(line) for line in file.read_text().splitlines()]
+    assert not all(event["final"] for event in written if event["event"] == "epoch")
+    run = read_run(tmp_path / "logs")
+    known = json.loads(done.stdout.replace("True", "true").replace("False", "false"))
+    assert [[epoch.final, epoch.energy.joules] for epoch in run.epochs] == known
+    assert [epoch.index for epoch in run.epochs] == [1, 2, 3, 4]
+    assert all(epoch.final for epoch in run.epochs)
+    assert levels(file) == []
+    for ends_s, power in (run.series.power(device) for device in ("gpu:0", "cpu:0")):
+        assert len(ends_s) == len(power)
+        assert min(b - a for a, b in pairwise([run.series.t_s[0], *ends_s])) > 0.02
+
+
+def test_a_final_epoch_takes_the_place_of_the_provisional_one() -> None:
+    epochs: list[Any] = []
+    for kind, index, joules in (
+        ("epoch", 1, 10),
+        ("epoch_so_far", 2, 3),
+        ("epoch", 2, 12),
+        ("epoch_final", 1, 11),
+        ("epoch_final", 2, 13),
+    ):
+        add_epoch(epochs, {"event": kind, "index": index, "joules": joules})
+    assert [(event["index"], event["joules"]) for event in epochs] == [(1, 11), (2, 13)]
+
+
 def test_energy_over_time_is_what_the_epochs_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +144,11 @@ def test_energy_over_time_is_what_the_epochs_say(
             true = final.energy.by_device[device]
             assert abs(joules - true.joules) <= true.error_joules + 1e-5
         ends_s, power = series.power(device)
-        assert len(ends_s) == len(power) == len(series) - 1
+        edges_s = [series.t_s[0], *ends_s]
+        assert edges_s[-1] == series.t_s[-1]
+        assert set(edges_s) <= set(series.t_s)
         total = math.fsum(
-            watt * (b - a) for watt, a, b in zip(power, series.t_s, ends_s, strict=False)
+            watt * (b - a) for watt, (a, b) in zip(power, pairwise(edges_s), strict=True)
         )
         assert total == pytest.approx(series.joules[device][-1], abs=1e-5)
         assert total / series.seconds == pytest.approx(watts, rel=0.3)

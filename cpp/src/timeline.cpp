@@ -28,6 +28,7 @@ constexpr std::size_t kMostGaps = 512;
 
 constexpr double kTickJitter = 0.1; // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
+constexpr double kWholeTick = 0.75; // of a tick: no shorter interval has a power of its own
 
 } // namespace
 
@@ -337,16 +338,34 @@ std::pair<std::vector<std::int64_t>, std::vector<double>>
 Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     std::pair<std::vector<std::int64_t>, std::vector<double>> series;
     if (points_.size() < 2) return series;
-    std::size_t from = index_at(t0_ns);
-    for (std::size_t k = from + 1; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
-        // Two moments that are hardly known to be apart say nothing of the power between them.
-        const std::int64_t unsure_ns = std::int64_t{points_[from].unsure_ns} + points_[k].unsure_ns;
-        const std::int64_t apart_ns = points_[k].t_ns - points_[from].t_ns;
-        if (apart_ns < kClearlyApart * unsure_ns || apart_ns <= 0) continue;
-        const auto rise_uj = static_cast<double>(points_[k].energy_uj - points_[from].energy_uj);
-        series.first.push_back(points_[k].t_ns);
+    // Two moments closer than the sensor's tick, or hardly known to be apart, say nothing of the
+    // power between them.
+    const auto shortest_ns = static_cast<std::int64_t>(kWholeTick * static_cast<double>(tick_ns()));
+    const auto tell = [&](const Point& a, const Point& b) {
+        const std::int64_t unsure_ns = std::int64_t{a.unsure_ns} + b.unsure_ns;
+        const std::int64_t apart_ns = b.t_ns - a.t_ns;
+        return apart_ns > 0 && apart_ns >= std::max(kClearlyApart * unsure_ns, shortest_ns);
+    };
+    std::size_t before = index_at(t0_ns); // where the interval before the one at hand begins
+    std::size_t from = before;
+    const auto add = [&](std::size_t begin, std::size_t end) {
+        const auto rise_uj = static_cast<double>(points_[end].energy_uj - points_[begin].energy_uj);
+        const std::int64_t apart_ns = points_[end].t_ns - points_[begin].t_ns;
+        series.first.push_back(points_[end].t_ns);
         series.second.push_back(rise_uj * kMicro / seconds(apart_ns));
+    };
+    std::size_t k = from + 1;
+    for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
+        if (!tell(points_[from], points_[k])) continue;
+        add(from, k);
+        before = from;
         from = k;
+    }
+    // What is left over is too short for a power of its own and belongs to the last interval.
+    if (k - 1 > from && !series.first.empty()) {
+        series.first.pop_back();
+        series.second.pop_back();
+        add(before, k - 1);
     }
     return series;
 }

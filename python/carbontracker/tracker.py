@@ -321,6 +321,8 @@ class Training:
         self._told_pid = self.owner_pid
         self._thread: threading.Thread | None = None
         self._record: Record | None = None
+        self._provisional: set[int] = set()
+        """Epochs that the record has as provisional."""
         self._aside: Aside | None = None
         self._latecomers: Latecomers | None = None
         self._budget = settings.budget()
@@ -624,6 +626,16 @@ class Training:
         self._record.write("epoch", **epoch_dict(epoch), **self._record.span(start, end))
         self._record.write_series(end, start)
         self._write_windows(epoch.index)
+        if not epoch.final:
+            self._provisional.add(epoch.index)
+
+    def _write_final_epochs(self, run: Run, epochs: Sequence[Epoch]) -> None:
+        """Write again what a sensor had not told of when an epoch ended, and has since."""
+        for epoch in epochs:
+            if self._record is not None and epoch.final and epoch.index in self._provisional:
+                start, end = run.ends_of(epoch)
+                span = self._record.span(start, end)
+                self._record.write("epoch_final", **epoch_dict(epoch), **span)
 
     def _write_windows(self, epoch: int | None) -> None:
         windows = self._monitored().windows.take()
@@ -648,6 +660,7 @@ class Training:
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark() if end is None else end)
+            self._write_final_epochs(run, result.epochs)
             self._write_windows(None)
         why = overrun_dict(stopped_by) if stopped_by else None
         if self._record is not None:

@@ -278,6 +278,42 @@ TEST(an_edge_whose_time_was_not_seen_is_put_right_by_the_next) {
     CHECK_NEAR(line.at(480 * kMilli).joules, 48.0, 1e-5);
 }
 
+TEST(power_between_readings_closer_than_a_tick_is_not_told) {
+    // A constant 100 W whose counter renews itself every 100 ms, give or take a millisecond; a mark
+    // has asked for readings 1.3 ms after some of the others.
+    for (const bool at_the_end : {false, true}) {
+        Timeline line(counter(100 * kMilli));
+        std::vector<Sample> samples;
+        const auto add = [&](double t_ms, double joules) {
+            Sample sample;
+            sample.t_ns = std::llround(t_ms * 1e6);
+            sample.energy_uj = std::llround(joules * 1e6);
+            sample.tick_ns = short_ns(100 * kMilli);
+            sample.flags = samples.empty() ? kFirst : kStoodStill;
+            samples.push_back(sample);
+        };
+        add(0.0, 0.0);
+        for (int k = 1; k <= 20; ++k) {
+            const double late_ms = k % 2 == 0 ? 1.0 : -1.0;
+            add(100.0 * k, 10.0 * k + 0.1 * late_ms);
+            if (k % 5 == 2 || (at_the_end && k == 20)) add(100.0 * k + 1.3, 10.0 * k + 0.5);
+        }
+        line.extend(samples, samples.back().t_ns);
+        const auto [t_ns, watts] = line.power(0, samples.back().t_ns);
+        double joules = 0.0;
+        std::int64_t before_ns = 0;
+        for (std::size_t i = 0; i < t_ns.size(); ++i) {
+            CHECK(t_ns[i] - before_ns >= 75 * kMilli);
+            CHECK(watts[i] > 90.0 && watts[i] < 110.0);
+            joules += watts[i] * static_cast<double>(t_ns[i] - before_ns) / 1e9;
+            before_ns = t_ns[i];
+        }
+        // None of the energy is lost, the last moment included.
+        CHECK(t_ns.back() == samples.back().t_ns);
+        CHECK_NEAR(joules, static_cast<double>(samples.back().energy_uj) / 1e6, 1e-6);
+    }
+}
+
 TEST(power_beside_a_counter_gives_its_energy_a_shape) {
     // 100 ms ticks; 20 W and 420 W in turn every 50 ms; the power channel reads 10 % too much.
     const auto load = [](double t) {

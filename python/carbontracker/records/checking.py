@@ -120,6 +120,14 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "energy": _is_dict,
         "footprint": _is_dict,
     },
+    "epoch_final": {
+        "index": _is_count,
+        "finished": _is_flag,
+        "final": _is_flag,
+        "seconds": _is_amount,
+        "energy": _is_dict,
+        "footprint": _is_dict,
+    },
     "prediction": {
         "epochs": _is_number,
         "after_epochs": _is_amount,
@@ -255,7 +263,8 @@ class _Run:
         self.ended = False
         self.epochs = 0
         self.open_epoch = False
-        self.joules = 0.0
+        self.joules: dict[int, float] = {}
+        """Of each epoch, as it was written last."""
 
     def order_findings(self, event: Event) -> Iterator[tuple[str, str]]:
         """Yield what is out of order in the next event."""
@@ -276,6 +285,8 @@ class _Run:
         if kind == "epoch":
             self.open_epoch = False
             yield from self._epoch_findings(event)
+        if kind == "epoch_final":
+            yield from self._final_findings(event)
         if kind == "run_finished":
             self.ended = True
             yield from self._total_findings(event)
@@ -284,19 +295,27 @@ class _Run:
         self.epochs += 1
         if event.get("index") != self.epochs:
             yield ERROR, f"index is {event.get('index')!r} where {self.epochs} follows"
-        self.joules += _joules(event, "joules")
+        self.joules[self.epochs] = _joules(event, "joules")
+
+    def _final_findings(self, event: Event) -> Iterator[tuple[str, str]]:
+        index = event.get("index")
+        if not isinstance(index, int) or index not in self.joules:
+            yield ERROR, f"index is {index!r}, of which there is no epoch"
+            return
+        self.joules[index] = _joules(event, "joules")
 
     def _total_findings(self, event: Event) -> Iterator[tuple[str, str]]:
         joules = _joules(event, "joules")
-        if not self.epochs or not math.isfinite(joules + self.joules):
+        if not self.epochs or not math.isfinite(joules + sum(self.joules.values())):
             return
         # Epochs may have been written before their last readings came in.
         error = _joules(event, "error_joules")
         allowed = 0.02 * joules + (0.1 * joules if math.isnan(error) else 2 * error) + 1.0
-        if abs(joules - self.joules) > allowed:
+        of_epochs = math.fsum(self.joules.values())
+        if abs(joules - of_epochs) > allowed:
             yield (
                 WARNING,
-                (f"its {joules:.3f} J are not what its epochs add up to, {self.joules:.3f} J"),
+                (f"its {joules:.3f} J are not what its epochs add up to, {of_epochs:.3f} J"),
             )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
 
 SUFFIX = ".jsonl"
-EPOCHS = ("epoch", "epoch_so_far")
+EPOCHS = ("epoch", "epoch_so_far", "epoch_final")
 """Events that hold an epoch: as it ended, or as far as it had come when it was written."""
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
@@ -146,7 +146,16 @@ def parse_line(line: bytes) -> Event | None:
 
 
 def add_epoch(epochs: list[Event], event: Event) -> None:
-    """Add an event of ``EPOCHS`` to those before it: an epoch so far holds until the next one."""
+    """Add an event of ``EPOCHS`` to those before it.
+
+    An epoch so far holds until the next one. A final one takes the place of what was provisional.
+    """
+    if event["event"] == "epoch_final":
+        # Only the newest ones can be provisional for long: looked for from the end.
+        for place in range(len(epochs) - 1, -1, -1):
+            if epochs[place].get("index") == event.get("index"):
+                epochs[place] = event
+                return
     if epochs and epochs[-1]["event"] == "epoch_so_far":
         epochs.pop()
     epochs.append(event)

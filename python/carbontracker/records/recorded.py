@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
@@ -195,6 +196,11 @@ class Outcome:
     """The whole event ``run_finished``; empty if there is none."""
 
 
+SLOWEST_REFRESH_S = 0.1
+"""The longest usual time between two values of a sensor, s: of NVML's counter on an A100
+(``cpp/src/sources/nvidia/sensor_table.cpp``)."""
+
+
 class Series:
     """Energy over time by device: cumulative joules E(t) since the run began, at moments t.
 
@@ -267,11 +273,30 @@ class Series:
         return self.at(device, end_s) - self.at(device, start_s)
 
     def power(self, device: str) -> tuple[list[float], list[float]]:
-        """Return times (n,), the ends of intervals in s, and mean watts (n,) in them."""
+        """Return times (n,), the ends of intervals in s, and mean watts (n,) in them.
+
+        Where an epoch ends there may be two moments closer together than a sensor renews its value:
+        such an interval joins its neighbour, so that the energy under the curve stays.
+        """
         times, column = self.t_s, self.joules[device]
-        steps = range(1, len(times))
-        watts = [(column[i] - column[i - 1]) / (times[i] - times[i - 1]) for i in steps]
-        return list(times[1:]), watts
+        spans = list(pairwise(self._edges()))
+        watts = [(column[j] - column[i]) / (times[j] - times[i]) for i, j in spans]
+        return [times[j] for _, j in spans], watts
+
+    def _edges(self) -> list[int]:
+        """Return the indices of the moments that lie far enough apart to tell a mean power."""
+        times = self.t_s
+        if len(times) < 3:
+            return list(range(len(times)))
+        lengths_s = [end - start for start, end in pairwise(times)]
+        shortest_s = min(SLOWEST_REFRESH_S, 0.5 * median(lengths_s))
+        edges = [0]
+        for i in range(1, len(times) - 1):
+            if times[i] - times[edges[-1]] >= shortest_s:
+                edges.append(i)
+        if len(edges) > 1 and times[-1] - times[edges[-1]] < shortest_s:
+            edges.pop()
+        return [*edges, len(times) - 1]
 
     def energy(self, qualities: Mapping[str, str]) -> Energy:
         """Return the energy of the whole series; its error is not known.

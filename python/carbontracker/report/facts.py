@@ -152,11 +152,11 @@ def power_of(run: RunRecord, device: str, pieces: int) -> tuple[list[float], lis
     """
     series = run.series
     if device in series.joules and len(series) > 1:
+        first, last = series.t_s[0], series.t_s[-1]
         if len(series) <= pieces + 1:
-            edges = list(series.t_s)
-        else:
-            first, last = series.t_s[0], series.t_s[-1]
-            edges = [first + (last - first) * i / pieces for i in range(pieces)] + [last]
+            ends_s, watts = series.power(device)
+            return [first, *ends_s], watts
+        edges = [first + (last - first) * i / pieces for i in range(pieces)] + [last]
         at = [series.at(device, t_s) for t_s in edges]
         spans = zip(pairwise(at), pairwise(edges), strict=True)
         return edges, [(b - a) / (t1 - t0) if t1 > t0 else math.nan for (a, b), (t0, t1) in spans]
