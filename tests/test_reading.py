@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from carbontracker.cli import main
 from carbontracker.records.adding import add_runs
 from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.reading import NoSuchRun, add_epoch, moment_at, read_run, read_runs
+from carbontracker.records.reading import NoSuchRun, final_epochs, moment_at, read_run, read_runs
 from carbontracker.records.record import Record
 from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
@@ -111,16 +111,15 @@ def test_epochs_of_a_finished_run_are_final(tmp_path: Path) -> None:
 
 
 def test_a_final_epoch_takes_the_place_of_the_provisional_one() -> None:
-    epochs: list[Any] = []
-    for kind, index, joules in (
-        ("epoch", 1, 10),
-        ("epoch_so_far", 2, 3),
-        ("epoch", 2, 12),
-        ("epoch_final", 1, 11),
-        ("epoch_final", 2, 13),
+    for said, joules in (
+        ([{"index": 2, "final": True, "energy": {"joules": 13}}], [10, 13]),
+        ([{"index": 3}, {"index": "2"}, None, 5], [10, 12]),
+        ("nonsense", [10, 12]),
+        (None, [10, 12]),
     ):
-        add_epoch(epochs, {"event": kind, "index": index, "joules": joules})
-    assert [(event["index"], event["joules"]) for event in epochs] == [(1, 11), (2, 13)]
+        found = final_epochs({"final_epochs": said})
+        epochs = [{"index": 1, "energy": {"joules": 10}}, {"index": 2, "energy": {"joules": 12}}]
+        assert [{**e, **found.get(e["index"], {})}["energy"]["joules"] for e in epochs] == joules
 
 
 def test_energy_over_time_is_what_the_epochs_say(

@@ -21,9 +21,12 @@ def is_yes(text: str) -> bool:
 def enabled(
     variable: str, *, default: bool = False, environ: Mapping[str, str] = os.environ
 ) -> bool:
-    """Return whether an environment variable switches something on; the default if it is unset."""
-    text = environ.get(variable)
-    return default if text is None else is_yes(text)
+    """Return whether an environment variable switches something on.
+
+    The default holds where it is unset or empty: templates of jobs leave variables empty.
+    """
+    text = environ.get(variable, "").strip()
+    return is_yes(text) if text else default
 
 
 def data_directory() -> Path:

@@ -629,13 +629,13 @@ class Training:
         if not epoch.final:
             self._provisional.add(epoch.index)
 
-    def _write_final_epochs(self, run: Run, epochs: Sequence[Epoch]) -> None:
-        """Write again what a sensor had not told of when an epoch ended, and has since."""
-        for epoch in epochs:
-            if self._record is not None and epoch.final and epoch.index in self._provisional:
-                start, end = run.ends_of(epoch)
-                span = self._record.span(start, end)
-                self._record.write("epoch_final", **epoch_dict(epoch), **span)
+    def _final_epochs(self, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
+        """Return what a sensor had not told of when an epoch ended, and has since."""
+        return [
+            epoch_dict(epoch)
+            for epoch in epochs
+            if epoch.final and epoch.index in self._provisional
+        ]
 
     def _write_windows(self, epoch: int | None) -> None:
         windows = self._monitored().windows.take()
@@ -660,7 +660,6 @@ class Training:
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark() if end is None else end)
-            self._write_final_epochs(run, result.epochs)
             self._write_windows(None)
         why = overrun_dict(stopped_by) if stopped_by else None
         if self._record is not None:
@@ -668,6 +667,7 @@ class Training:
                 **result_dict(self.result),
                 **sampling_data(run.session),
                 **self._followers.cost_data(),
+                final_epochs=self._final_epochs(result.epochs),
                 stopped_by=why,
             )
         self._close()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from carbontracker.records.plain import number
-from carbontracker.records.reading import lines_of, parse_line
+from carbontracker.records.reading import final_epochs, lines_of, parse_line
 from carbontracker.records.record import SCHEMA
 
 if TYPE_CHECKING:
@@ -117,14 +117,6 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "final": _is_flag,
         "seconds": _is_amount,
         "start_s": _is_amount,
-        "energy": _is_dict,
-        "footprint": _is_dict,
-    },
-    "epoch_final": {
-        "index": _is_count,
-        "finished": _is_flag,
-        "final": _is_flag,
-        "seconds": _is_amount,
         "energy": _is_dict,
         "footprint": _is_dict,
     },
@@ -285,8 +277,6 @@ class _Run:
         if kind == "epoch":
             self.open_epoch = False
             yield from self._epoch_findings(event)
-        if kind == "epoch_final":
-            yield from self._final_findings(event)
         if kind == "run_finished":
             self.ended = True
             yield from self._total_findings(event)
@@ -297,14 +287,12 @@ class _Run:
             yield ERROR, f"index is {event.get('index')!r} where {self.epochs} follows"
         self.joules[self.epochs] = _joules(event, "joules")
 
-    def _final_findings(self, event: Event) -> Iterator[tuple[str, str]]:
-        index = event.get("index")
-        if not isinstance(index, int) or index not in self.joules:
-            yield ERROR, f"index is {index!r}, of which there is no epoch"
-            return
-        self.joules[index] = _joules(event, "joules")
-
     def _total_findings(self, event: Event) -> Iterator[tuple[str, str]]:
+        for index, epoch in final_epochs(event).items():
+            if index not in self.joules:
+                yield ERROR, f"final_epochs has index {index}, of which there is no epoch"
+                return
+            self.joules[index] = _joules(epoch, "joules")
         joules = _joules(event, "joules")
         if not self.epochs or not math.isfinite(joules + sum(self.joules.values())):
             return

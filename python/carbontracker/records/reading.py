@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
 
 SUFFIX = ".jsonl"
-EPOCHS = ("epoch", "epoch_so_far", "epoch_final")
+EPOCHS = ("epoch", "epoch_so_far")
 """Events that hold an epoch: as it ended, or as far as it had come when it was written."""
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
@@ -146,19 +146,17 @@ def parse_line(line: bytes) -> Event | None:
 
 
 def add_epoch(epochs: list[Event], event: Event) -> None:
-    """Add an event of ``EPOCHS`` to those before it.
-
-    An epoch so far holds until the next one. A final one takes the place of what was provisional.
-    """
-    if event["event"] == "epoch_final":
-        # Only the newest ones can be provisional for long: looked for from the end.
-        for place in range(len(epochs) - 1, -1, -1):
-            if epochs[place].get("index") == event.get("index"):
-                epochs[place] = event
-                return
+    """Add an event of ``EPOCHS`` to those before it: an epoch so far holds until the next one."""
     if epochs and epochs[-1]["event"] == "epoch_so_far":
         epochs.pop()
     epochs.append(event)
+
+
+def final_epochs(finished: Event) -> dict[Any, Event]:
+    """Return by index what ``run_finished`` says of epochs that were provisional when written."""
+    said = finished.get("final_epochs")
+    epochs = filter(None, map(mapping, said if isinstance(said, list) else []))
+    return {epoch["index"]: epoch for epoch in epochs if isinstance(epoch.get("index"), int)}
 
 
 def _no_such_run(path: str | os.PathLike[str] | None) -> str:
@@ -265,7 +263,10 @@ class _Gathered:
         last = _moment(self.last)
         began = _moment(started.get("began") or started.get("time")) or last
         first = began or datetime.fromtimestamp(0, timezone.utc)
-        epochs = tuple(_epoch(event, first) for event in self.epochs)
+        final = final_epochs(self.finished or {})
+        epochs = tuple(
+            _epoch({**event, **final.get(event.get("index"), {})}, first) for event in self.epochs
+        )
         return RunRecord(
             id=str((started or self._any()).get("run_id", "")),
             path=file,

@@ -116,7 +116,7 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
         pieces[device].append(innermost(starts[indices], ends[indices], named[indices]))
     on_cpu = pieces.pop(None, [])
     gpus: dict[int, list[Pieces]] = {
-        _device_of(event): [] for event in slices_of(data) if event.get("cat") in _ANY_GPU
+        _device_of(event): [] for event in slices_of(data) if _id(event.get("cat")) in _ANY_GPU
     }
     gpus |= {device: streams for device, streams in pieces.items() if device is not None}
     counts = np.array([event["cat"] in _CPU[by] for event in wanted], dtype=bool)
