@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import with_none
@@ -86,6 +89,27 @@ class Tool(with_none.Tool):
             for source, one in dict(self._session.stats()).items()
         }
 
+    def seconds(self, count: int, sessions: int = 1) -> list[list[list[float]]]:
+        """Return, for each of so many sessions in a row, its cost second by second.
+
+        A second has the CPU time of all threads of the session, s, and the calls of the driver.
+        """
+        from carbontracker.session import Config, acquire, release
+
+        found = []
+        for _ in range(sessions):
+            session = acquire(Config.from_environment())
+            start_ns, calls, cpu_s = time.monotonic_ns(), _driver_calls(), 0.0
+            rows = []
+            for second in range(1, count + 1):
+                time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9 + second))
+                now_calls, now_cpu_s = _driver_calls(), session.cpu_seconds
+                rows.append([now_cpu_s - cpu_s, now_calls - calls])
+                calls, cpu_s = now_calls, now_cpu_s
+            release(session)
+            found.append(rows)
+        return found
+
     def sample_times(self, index: int, start_ns: int, end_ns: int) -> list[int]:
         """Return the times of the samples of a channel, ns; empty where they are not offered."""
         try:
@@ -147,3 +171,9 @@ class Tool(with_none.Tool):
             _ = self._first.energy.joules
             took.append(clock() - a)
         return took
+
+
+def _driver_calls() -> int:
+    """Return how many functions of the pretended driver this process has called."""
+    (calls,) = struct.unpack("=Q", Path(os.environ["FAKE_NVML_CALLS"]).read_bytes()[:8])
+    return int(calls)

@@ -25,6 +25,7 @@ struct Thrift {
     double total = 1.0;  ///< what makes the total is read so many times as far apart
     double others = 1.0; ///< and so is the rest
     std::int64_t mark_spacing_ns = 2'000'000; ///< marks closer than this share one reading
+    double share = std::numeric_limits<double>::infinity(); ///< of one core, to be kept to
 };
 
 /// A ladder of thrift, one for each source. Every rung doubles one distance: first between the
@@ -43,12 +44,17 @@ public:
     }
 
     /// Climbs or descends after a second in which `share` was used; neither, where that is NaN.
-    void keep(double share, double budget) noexcept {
+    /// `held_back`: more would have been used, had there been more to use.
+    void keep(double share, double budget, bool held_back = false) noexcept {
+        if (std::isnan(share)) return;
         if (share > budget) {
             const double doublings = budget > 0.0 ? std::ceil(std::log2(share / budget)) : kTop;
             rung_ = std::min(rung_ + static_cast<int>(std::min(doublings, double{kTop})), kTop);
+        } else if (held_back) {
+            rung_ = std::min(rung_ + 1, kTop);
+        } else if (share < kRelax * budget) {
+            rung_ = std::max(rung_ - 1, 0);
         }
-        if (share < kRelax * budget) rung_ = std::max(rung_ - 1, 0);
     }
 
     [[nodiscard]] double others() const noexcept { return doubled(0, kOthers); }
@@ -58,7 +64,10 @@ public:
                                          doubled(kOthers + kUseful, kMarks));
     }
 
-    [[nodiscard]] Thrift thrift() const noexcept { return {useful(), others(), mark_spacing_ns()}; }
+    /// What a source that may use `share` of one core does about it.
+    [[nodiscard]] Thrift thrift(double share) const noexcept {
+        return {useful(), others(), mark_spacing_ns(), share};
+    }
 
 private:
     // The first seconds are spent on learning rhythms, and say little of the rest.

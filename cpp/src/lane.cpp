@@ -1,6 +1,7 @@
 #include "lane.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace carbontracker {
 
@@ -14,6 +15,22 @@ Lane::Lane(const Channel& channel) noexcept
 }
 
 Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
+    const Outcome outcome =
+        reading.status == Status::ok ? digest(reading, sample) : Outcome::unusable;
+    failures_ = outcome == Outcome::unusable ? failures_ + 1 : 0;
+    return outcome;
+}
+
+std::int64_t Lane::latest_ns() const noexcept {
+    constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+    const std::int64_t most_apart_ns = meter_ ? meter_->most_apart_ns() : kNever;
+    return most_apart_ns < kNever - last_read_ns_ ? last_read_ns_ + most_apart_ns : kNever;
+}
+
+Outcome Lane::digest(const Reading& reading, Sample& sample) noexcept {
+    const bool again = started_ && reading.t_ns == last_read_ns_;
+    kept_ = again || reading.t_ns == reading.sensor_ns;
+    if (again) return Outcome::repeated;
     const Outcome outcome = meter_ ? count(reading, sample) : integrate(reading, sample);
     if (outcome == Outcome::unusable) return outcome;
     started_ = true;

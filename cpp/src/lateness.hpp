@@ -17,10 +17,10 @@ template <typename Count> void add(std::atomic<Count>& counter, Count more) noex
 
 class Lateness {
 public:
-    void note(std::int64_t late_ns) noexcept {
+    void note(std::int64_t late_ns, std::uint64_t times = 1) noexcept {
         const auto late = static_cast<std::uint64_t>(std::max<std::int64_t>(late_ns, 0));
         const auto width = static_cast<std::size_t>(std::bit_width(late));
-        add(counts_[std::min(width, counts_.size() - 1)], std::uint32_t{1});
+        add(counts_[std::min(width, counts_.size() - 1)], times);
     }
 
     /// The lateness that `share` of the readings stay below, ns; within a power of two as if spread
@@ -43,7 +43,7 @@ public:
     }
 
 private:
-    std::array<std::atomic<std::uint32_t>, 40> counts_{}; // of n bits: up to nine minutes
+    std::array<std::atomic<std::uint64_t>, 40> counts_{}; // of n bits: up to nine minutes
 };
 
 } // namespace carbontracker

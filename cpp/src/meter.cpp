@@ -1,5 +1,7 @@
 #include "meter.hpp"
 
+#include <limits>
+
 #include "clock.hpp"
 
 namespace carbontracker {
@@ -38,6 +40,16 @@ Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
         return Outcome::sample;
     }
     return count(reading, sample);
+}
+
+std::int64_t Meter::most_apart_ns() const noexcept {
+    constexpr double kOfRange = 0.5;
+    constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+    const double range_joules = static_cast<double>(modulus_) * units_per_raw_;
+    const double most_ns = kOfRange * range_joules / max_watts_ * 1e9;
+    return modulus_ != 0 && most_ns < static_cast<double>(kNever)
+               ? static_cast<std::int64_t>(most_ns)
+               : kNever;
 }
 
 Outcome Meter::start(const Reading& reading, Sample& sample) noexcept {

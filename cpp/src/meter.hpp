@@ -12,7 +12,8 @@ namespace carbontracker {
 enum class Outcome : std::uint8_t {
     sample,    ///< energy moved (or the channel started): publish the sample
     unchanged, ///< the reading is good and nothing moved
-    unusable,  ///< implausible or out of order: book nothing
+    unusable,  ///< failed, implausible or out of order: book nothing
+    repeated,  ///< the reading is the one before it: the driver kept it, and nothing since
 };
 
 /// Pure arithmetic with no clock and no sensor of its own; one per counter.
@@ -33,6 +34,9 @@ public:
     void resume() noexcept { resumed_ = true; }
 
     [[nodiscard]] std::uint64_t resets() const noexcept { return resets_; }
+
+    /// Readings further apart than this could miss that the counter went round.
+    [[nodiscard]] std::int64_t most_apart_ns() const noexcept;
 
 private:
     Outcome start(const Reading& reading, Sample& sample) noexcept;

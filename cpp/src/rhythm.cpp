@@ -8,7 +8,9 @@ namespace {
 
 constexpr double kSharp = 0.15; // of a period: a pair of readings that can hardly hit by chance
 constexpr double kClose = 0.8;  // of the margin: a reading so close to an edge may miss its update
+constexpr double kEarly = 3.0;  // times the jitter: an update may have come so long before its time
 constexpr double kMostReach = 4096.0;
+constexpr double kRoundUp = 0.1; // a period is not known to the last digit
 constexpr double kLostCount = 4.0;
 constexpr double kDoubtful = 0.15; // of a period off the grid
 constexpr int kMostDoubt = 12;
@@ -73,7 +75,7 @@ void Rhythm::unchanged(std::int64_t read_ns, std::int64_t sensor_ns) noexcept {
     if (mode_ == Mode::locked) {
         visited(read_ns, false);
     } else if (mode_ == Mode::searching) {
-        nothing_found();
+        nothing_found(read_ns);
     }
 }
 
@@ -95,7 +97,8 @@ Edge Rhythm::follow(std::int64_t before_ns, std::int64_t read_ns) noexcept {
     if (edges > kLostCount * lock_.reach) lose_count();
     // This close to an edge the update may or may not have come, and the change be an older one's.
     const double nearest = to - grid < 0.5 * period ? grid : grid + period;
-    const bool close = std::abs(to - nearest) < kClose * lock_.margin_ns;
+    const double tail = to < nearest ? kEarly * lock_.jitter_ns : 0.0;
+    const bool close = std::abs(to - nearest) < std::max(kClose * lock_.margin_ns, tail);
     if (always_moves_ && close && nearest - period > from) return one_of_two(nearest, to);
     if (edges >= 1.0 && grid > from) {
         const bool narrow = 2.0 * half < 0.6 * period;
@@ -150,7 +153,7 @@ void Rhythm::confirm(double edge_ns, bool pair, bool sharp) noexcept {
     if (!pair) return;
     // A pair that is wide for the period may hold an edge by chance: that proves no count.
     if (sharp) lock_.reach = std::min(2.0 * lock_.reach, kMostReach);
-    const double closer = lock_.margin_ns > 4.0 * lock_.jitter_ns ? 0.6 : 0.85;
+    const double closer = lock_.margin_ns > 4.0 * lock_.jitter_ns ? 0.6 : 0.9;
     lock_.margin_ns = std::max(kLeastMarginNs, closer * lock_.margin_ns);
 }
 
@@ -223,8 +226,8 @@ void Rhythm::finish_visit() noexcept {
     visit_.found_ns = 0.0;
 }
 
-std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                   double thrift) noexcept {
+std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns, double thrift,
+                                   std::int64_t free_ns) noexcept {
     const double period = lock_.period_ns;
     const double margin = lock_.margin_ns;
     const auto now = static_cast<double>(now_ns);
@@ -238,21 +241,11 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
         const double later = now + margin * static_cast<double>(1 << visit_.tries);
         return to_ns(after > now ? after : std::min(later, now + 0.3 * period));
     }
-    // Who must be thrifty loses count rather than visit edges that nobody can afford.
-    const double skipped =
-        std::min(lock_.reach * thrift, std::floor(static_cast<double>(spacing_ns) / period));
-    visit_.sparse = skipped >= 2.0;
-    const double stride = visit_.wanted ? 1.0 : std::max(1.0, skipped);
-    const double coming = std::ceil((now + kLeastMarginNs * 0.5 - lock_.edge_ns) / period);
-    // From the newest visit, which may have found that the update showed the same value again.
-    const double visited = std::max(0.0, std::round((visit_.last_ns - lock_.edge_ns) / period));
-    const double edge = lock_.edge_ns + std::max(visited + stride, coming) * period;
-    if (visit_.stage == Stage::idle || visit_.wanted || edge < visit_.edge_ns) {
-        visit_.edge_ns = edge;
-        visit_.stage = Stage::before;
-        visit_.tries = 0;
-        visit_.found_ns = 0.0;
-    }
+    // What a mark wants does not wait until it can be afforded.
+    choose_edge(visit_.wanted ? now : std::max(now, static_cast<double>(free_ns)), spacing_ns,
+                thrift);
+    // What waits until it can be afforded leaves edges out as well.
+    visit_.sparse = visit_.sparse || visit_.edge_ns - now > 1.5 * period;
     // A trusted stamp tells the moment, and one reading after it is enough.
     if (stamped() || visit_.edge_ns - margin <= now) {
         visit_.stage = Stage::after;
@@ -261,20 +254,39 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
     return to_ns(visit_.edge_ns - margin);
 }
 
-std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                  double thrift) noexcept {
-    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, thrift);
+// The next edge to be visited, not before `from_ns`: another one than has been chosen only where
+// that was left, or is sooner.
+void Rhythm::choose_edge(double from_ns, std::int64_t spacing_ns, double thrift) noexcept {
+    const double period = lock_.period_ns;
+    // Who must be thrifty loses count rather than visit edges that nobody can afford.
+    const double apart = static_cast<double>(spacing_ns) / period + kRoundUp;
+    const double skipped = std::min(lock_.reach * thrift, std::floor(apart));
+    visit_.sparse = skipped >= 2.0;
+    const double stride = visit_.wanted ? 1.0 : std::max(1.0, skipped);
+    const double coming = std::ceil((from_ns + kLeastMarginNs * 0.5 - lock_.edge_ns) / period);
+    // From the newest visit, which may have found that the update showed the same value again.
+    const double visited = std::max(0.0, std::round((visit_.last_ns - lock_.edge_ns) / period));
+    const double edge = lock_.edge_ns + std::max(visited + stride, coming) * period;
+    if (visit_.stage != Stage::idle && !visit_.wanted && edge >= visit_.edge_ns) return;
+    visit_.edge_ns = edge;
+    visit_.stage = Stage::before;
+    visit_.tries = 0;
+    visit_.found_ns = 0.0;
+}
+
+std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns, double thrift,
+                                  std::int64_t free_ns) noexcept {
+    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, thrift, free_ns);
     if (mode_ == Mode::searching) {
-        const std::int64_t next_ns = next_search_ns(now_ns);
+        const std::int64_t next_ns = std::max(next_search_ns(now_ns, thrift), free_ns);
         if (mode_ == Mode::searching) return next_ns;
     }
     if (const std::int64_t scan = scan_ns()) return scan;
     // A steady rate on absolute deadlines; those that were missed are skipped.
+    const std::int64_t step_ns = std::max(spacing_ns, kLeastStepNs);
     if (steady_ns_ == 0) steady_ns_ = last_read_ns_;
-    if (steady_ns_ + spacing_ns <= now_ns) {
-        steady_ns_ += (now_ns - steady_ns_) / spacing_ns * spacing_ns;
-    }
-    return steady_ns_ + spacing_ns;
+    if (steady_ns_ + step_ns <= now_ns) steady_ns_ += (now_ns - steady_ns_) / step_ns * step_ns;
+    return std::max(steady_ns_ + step_ns, free_ns);
 }
 
 std::int64_t Rhythm::scan_ns() const noexcept {

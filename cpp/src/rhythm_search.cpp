@@ -4,6 +4,7 @@
 
 #include "grid.hpp"
 #include "rhythm.hpp"
+#include "source.hpp"
 
 namespace carbontracker {
 namespace {
@@ -11,12 +12,23 @@ namespace {
 constexpr std::int64_t kMilli = 1'000'000;
 
 // Steps of a search: finer costs more than it tells, coarser takes too long.
+constexpr std::int64_t kStepsPerUsual = 10;
 constexpr std::int64_t kMostStepNs = 10 * kMilli;
 constexpr int kStillBeforeCoarser = 48;
 constexpr int kMovingBeforeFiner = 8;
 
-// A search wants so many edges before it looks for a grid in them, at least so many readings apart.
+// So much of the usual period after a change the next one is not looked for, unless that is so
+// short that a reading may come as late.
+constexpr double kLeap = 0.6;
+constexpr std::int64_t kLeastLeapNs = 5 * kMilli;
+
+// A search that finds no change in so many usual periods is given up.
+constexpr std::int64_t kStillPeriods = 10;
+
+// A search wants so many edges before it looks for a grid in them, at least so many readings apart;
+// fewer, if that grid is the usual one.
 constexpr std::size_t kLeastEdges = 6;
+constexpr std::size_t kLeastUsualEdges = 4;
 constexpr std::int64_t kStepsPerPeriod = 5;
 constexpr double kOnGrid = 0.15;      // of a period: how far off an edge still counts as regular
 constexpr double kShareOnGrid = 0.75; // of the edges
@@ -35,8 +47,9 @@ constexpr double kShortestLockNs = 3.0 * kMilli;
 Rhythm::Rhythm(std::int64_t usual_ns, bool always_moves) noexcept
     : always_moves_(always_moves), mode_(usual_ns > 0 ? Mode::searching : Mode::free),
       usual_ns_(usual_ns) {
-    search_.step_ns = std::clamp(usual_ns / 16, kLeastStepNs, kMostStepNs);
+    search_.step_ns = std::clamp(usual_ns / kStepsPerUsual, kLeastStepNs, kMostStepNs);
     search_.pause_ns = kFirstPauseNs;
+    search_.leaps = usual_ns >= kLeastLeapNs;
 }
 
 Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept {
@@ -53,8 +66,10 @@ void Rhythm::search_from(std::int64_t now_ns) noexcept {
     tick_ns_ = 0;
     search_.count = 0;
     search_.still = search_.moving = 0;
+    search_.leaps = usual_ns_ >= kLeastLeapNs;
+    search_.moved = true;
     search_.began_ns = now_ns;
-    search_.step_ns = std::clamp(usual_ns_ / 16, kLeastStepNs, kMostStepNs);
+    search_.step_ns = std::clamp(usual_ns_ / kStepsPerUsual, kLeastStepNs, kMostStepNs);
     visit_ = {};
     lock_ = {};
 }
@@ -66,8 +81,19 @@ void Rhythm::give_up(std::int64_t now_ns) noexcept {
     search_.pause_ns = std::min(2 * search_.pause_ns, kLongestPauseNs);
 }
 
-void Rhythm::nothing_found() noexcept {
-    if (++search_.still <= kStillBeforeCoarser) return;
+void Rhythm::nothing_found(std::int64_t now_ns) noexcept {
+    ++search_.still;
+    const bool coarsest = search_.step_ns == kMostStepNs;
+    const bool long_still = search_.still * search_.step_ns >= kStillPeriods * usual_ns_;
+    if (coarsest && long_still && search_.count == 0) {
+        const std::int64_t pause_ns = search_.pause_ns;
+        give_up(now_ns);
+        if (search_.moved) return;
+        search_.retry_ns = now_ns; // it begins with the first change
+        search_.pause_ns = pause_ns;
+        return;
+    }
+    if (coarsest || search_.still <= kStillBeforeCoarser) return;
     search_.still = 0;
     search_.step_ns = std::min(2 * search_.step_ns, kMostStepNs);
 }
@@ -75,11 +101,16 @@ void Rhythm::nothing_found() noexcept {
 void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept {
     const std::int64_t apart_ns = read_ns - before_ns;
     search_.still = 0;
+    search_.moved = true;
+    if (search_.leaps && search_.moving == 1) { // more than one, perhaps: not the usual period
+        search_.leaps = false;
+        search_.count = 0;
+    }
     if (++search_.moving >= kMovingBeforeFiner) {
         search_.moving = 0;
         search_.count = 0;
         if (search_.step_ns > kLeastStepNs) {
-            search_.step_ns = std::max(kLeastStepNs, search_.step_ns / 4);
+            search_.step_ns = std::max(kLeastStepNs, search_.step_ns / 5);
             return;
         }
         if (apart_ns <= 2 * kLeastStepNs) usual_ns_ = std::min(usual_ns_, apart_ns);
@@ -91,7 +122,7 @@ void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read
         --search_.count;
     }
     search_.edges[search_.count++] = edge.t_ns;
-    if (search_.count >= kLeastEdges) try_to_lock(read_ns);
+    if (search_.count >= kLeastUsualEdges) try_to_lock(read_ns);
 }
 
 void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
@@ -104,7 +135,7 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     }
     if (shortest_ns < kStepsPerPeriod * search_.step_ns && search_.step_ns > kLeastStepNs) {
         // Not all at once: one change that came early is no period.
-        search_.step_ns = std::max({kLeastStepNs, shortest_ns / 12, search_.step_ns / 4});
+        search_.step_ns = std::max({kLeastStepNs, shortest_ns / 12, search_.step_ns / 5});
         search_.count = 0;
         return;
     }
@@ -117,6 +148,8 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     const auto spanned_ns = static_cast<double>(search_.edges[n - 1] - search_.edges[0]);
     const bool empty =
         always_moves_ && static_cast<double>(n - 1) * grid.period_ns < kShareSeen * spanned_ns;
+    const bool usual = is_usual_refresh(std::llround(grid.period_ns), usual_ns_);
+    if (n < kLeastEdges && !usual) return;
     if (grid.period_ns <= 0.0 || grid.share < kShareOnGrid || empty) {
         if (n < kEdges) return;
         search_.shortest_ns = shortest_ns; // no rhythm, but no faster than this
@@ -142,12 +175,16 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     visit_ = {};
 }
 
-std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
+std::int64_t Rhythm::next_search_ns(std::int64_t now_ns, double thrift) noexcept {
     if (search_.began_ns == 0) search_.began_ns = now_ns;
     if (now_ns - search_.began_ns > std::max(kSearchNs, kSearchPeriods * usual_ns_)) {
         give_up(now_ns);
     }
-    return last_read_ns_ + search_.step_ns;
+    auto step_ns = static_cast<double>(search_.step_ns);
+    if (search_.leaps && search_.moving == 1) {
+        step_ns = std::max(step_ns, kLeap * static_cast<double>(usual_ns_));
+    }
+    return last_read_ns_ + static_cast<std::int64_t>(thrift * step_ns);
 }
 
 } // namespace carbontracker

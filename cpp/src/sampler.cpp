@@ -23,19 +23,10 @@ constexpr std::int64_t kStopNs = 2 * kNanosPerSecond;
 // What the driver may have kept since the last reading.
 constexpr std::size_t kHistory = 256;
 
-// A channel that only watches over others is read this far apart.
-constexpr std::int64_t kWatchNs = kNanosPerSecond;
-
 // How often to look whether the machine was suspended, and what is no difference of two clock
 // reads.
 constexpr std::int64_t kLookNs = 50'000'000;
 constexpr std::int64_t kSuspendNs = 20'000'000;
-
-// No sensor is worth more readings than this.
-constexpr std::int64_t kLeastGapNs = 20'000;
-
-// Power that has no rhythm is not read faster than this.
-constexpr std::int64_t kLeastPowerNs = 20'000'000;
 
 // Readings wanted this close to one another are taken together: less than it takes to wake up.
 constexpr std::int64_t kTogetherNs = 60'000;
@@ -53,15 +44,25 @@ std::size_t ring_capacity(std::int64_t period_ns) {
                       kLeastRing, kMostRing);
 }
 
+// A source that says nothing of how often it is worth reading.
+constexpr std::int64_t kNoPeriodNs = 100'000'000;
+
+std::int64_t usual_period_ns(const Source& source) noexcept {
+    return source.default_period_ns() > 0 ? source.default_period_ns() : kNoPeriodNs;
+}
+
+// When a group is due that has been read and not been planned yet.
+constexpr std::int64_t kJustRead = std::numeric_limits<std::int64_t>::min();
+
 } // namespace
 
 Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
                  const std::vector<Use>& uses)
-    : name_(std::move(name)), source_(std::move(source)), pace_(pace), history_(kHistory) {
+    : name_(std::move(name)), source_(std::move(source)), pace_(pace),
+      usual_ns_(usual_period_ns(*source_)), history_(kHistory) {
     const std::vector<Channel>& channels = source_->channels();
     for (std::size_t i = 0; i < channels.size(); ++i) {
-        const std::int64_t period_ns =
-            pace_.period_ns > 0 ? pace_.period_ns : source_->default_period_ns();
+        const std::int64_t period_ns = pace_.period_ns > 0 ? pace_.period_ns : usual_ns_;
         tracks_.push_back(std::make_unique<Track>(channels[i], ring_capacity(period_ns), uses[i]));
         groups_.resize(std::max(groups_.size(), channels[i].group + 1));
         groups_[channels[i].group].members.push_back(i);
@@ -114,6 +115,7 @@ void Sampler::spare(const Thrift& thrift) noexcept {
     stretch_total_.store(thrift.total, std::memory_order_relaxed);
     stretch_others_.store(thrift.others, std::memory_order_relaxed);
     mark_spacing_ns_.store(thrift.mark_spacing_ns, std::memory_order_relaxed);
+    share_.store(thrift.share, std::memory_order_relaxed);
 }
 
 void Sampler::set_use(std::size_t index, Use use) noexcept {
@@ -134,7 +136,7 @@ void Sampler::run() noexcept {
     begun_.ring();
     std::uint32_t seen = 0; // a bell that has rung before we came is heard
     while (true) {
-        bell_.wait(seen, next_due_ns());
+        bell_.wait(seen, earliest_due_ns());
         // The count comes before the flag: a stop that falls between the two has rung since.
         seen = bell_.count();
         if (stopping_.load(std::memory_order_acquire)) break;
@@ -151,7 +153,7 @@ void Sampler::run() noexcept {
     finished_.ring();
 }
 
-std::int64_t Sampler::next_due_ns() const noexcept {
+std::int64_t Sampler::earliest_due_ns() const noexcept {
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
     for (const Group& group : groups_) due_ns = std::min(due_ns, group.due_ns);
     return due_ns;
@@ -170,7 +172,7 @@ bool Sampler::serve_mark() noexcept {
 bool Sampler::wants_marks(const Track& track) const noexcept {
     const bool total = track.use.load(std::memory_order_relaxed) == Use::total;
     const bool thrifty = stretch_others_.load(std::memory_order_relaxed) > 1.0;
-    return (total || !thrifty) && track.lane.rhythm().wants_marks();
+    return (total || !thrifty) && track.lane.wants_marks();
 }
 
 void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
@@ -212,6 +214,10 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
         time_ns = read_group(i, time_ns);
     }
     if (!any) return false;
+    charge(time_ns);
+    for (Group& group : groups_) {
+        if (group.due_ns == kJustRead) plan_group(group, time_ns);
+    }
     add(counters_.reads, std::uint64_t{1});
     bool wanted = false;
     for (const auto& track : tracks_) wanted = wanted || wants_marks(*track);
@@ -223,7 +229,9 @@ void Sampler::read_all() noexcept {
     // Also what is being spared: a counter holds all that was drawn meanwhile.
     for (std::size_t i = 0; i < groups_.size(); ++i) {
         const bool gone = groups_[i].spared_until_ns == std::numeric_limits<std::int64_t>::max();
-        if (!groups_[i].lost && !gone) read_group(i, now_ns());
+        if (groups_[i].lost || gone) continue;
+        read_group(i, now_ns());
+        plan_group(groups_[i], now_ns());
     }
     add(counters_.reads, std::uint64_t{1});
 }
@@ -241,7 +249,7 @@ std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexc
     }
     const std::int64_t ended_ns = now_ns();
     settle(group, began_ns, ended_ns);
-    plan_group(group, ended_ns);
+    group.due_ns = kJustRead;
     return ended_ns;
 }
 
@@ -250,7 +258,6 @@ void Sampler::take_history(std::size_t channel) noexcept {
     for (std::size_t count = history_.size(); count == history_.size();) {
         count = std::min(source_->history(channel, history_), history_.size());
         for (std::size_t i = 0; i < count; ++i) store(track, history_[i]);
-        track.has_history = track.has_history || count > 0;
     }
 }
 
@@ -283,42 +290,31 @@ void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns)
     }
 }
 
+// What the readings have cost, with the wake-up that came before them.
+void Sampler::charge(std::int64_t now_ns) noexcept {
+    const std::int64_t cpu_ns = thread_cpu_ns();
+    allowance_.spend(now_ns, cpu_ns - charged_ns_, share_.load(std::memory_order_relaxed));
+    charged_ns_ = cpu_ns;
+    free_ns_.store(allowance_.free_ns(), std::memory_order_relaxed);
+}
+
 void Sampler::plan_group(Group& group, std::int64_t now_ns) noexcept {
+    const Limits limits = this->limits(now_ns);
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
         if (track.gone.load(std::memory_order_relaxed)) continue;
-        std::int64_t next_ns = 0;
-        if (pace_.period_ns > 0) {
-            const std::int64_t sharp_ns = track.lane.rhythm().scan_ns();
-            next_ns = next_steady_ns(now_ns);
-            if (sharp_ns > 0) next_ns = std::min(next_ns, sharp_ns);
-        } else {
-            next_ns = next_read_ns(track, now_ns);
-        }
-        due_ns = std::min(due_ns, std::max(next_ns, now_ns + kLeastGapNs));
+        const Use use = track.use.load(std::memory_order_relaxed);
+        due_ns = std::min(due_ns, next_due_ns(now_ns, track.lane, use, limits));
         track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
     }
     group.due_ns = std::max(due_ns, group.spared_until_ns);
 }
 
-std::int64_t Sampler::next_read_ns(Track& track, std::int64_t now_ns) noexcept {
-    const Use use = track.use.load(std::memory_order_relaxed);
-    const std::atomic<double>& stretch = use == Use::total ? stretch_total_ : stretch_others_;
-    const double factor = stretch.load(std::memory_order_relaxed);
-    const std::int64_t default_ns = source_->default_period_ns();
-    std::int64_t base_ns = use == Use::watch ? std::max(kWatchNs, default_ns) : default_ns;
-    // A counter goes on counting while nobody looks; power that nobody saw, or kept, is lost.
-    if (track.is_power && use != Use::watch && !track.has_history) {
-        base_ns = std::min(base_ns, std::max(track.lane.rhythm().refresh_ns(), kLeastPowerNs));
-    }
-    const auto spacing_ns = static_cast<std::int64_t>(
-        std::min(static_cast<double>(base_ns) * factor, static_cast<double>(kLongestPeriodNs)));
-    // A reading that could not be used says nothing of when the next one is worth taking.
-    if (!track.answered) return now_ns + spacing_ns;
-    const std::int64_t next_ns = track.lane.rhythm().next_read_ns(now_ns, spacing_ns, factor);
-    if (!track.lane.rhythm().searching() || next_ns <= now_ns) return next_ns;
-    return now_ns + static_cast<std::int64_t>(static_cast<double>(next_ns - now_ns) * factor);
+Limits Sampler::limits(std::int64_t now_ns) noexcept {
+    return {usual_ns_, pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
+            stretch_total_.load(std::memory_order_relaxed),
+            stretch_others_.load(std::memory_order_relaxed), allowance_.free_ns()};
 }
 
 // A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.
@@ -335,24 +331,14 @@ std::int64_t Sampler::next_steady_ns(std::int64_t now_ns) noexcept {
 // ---- readings become samples ------------------------------------------------------------------
 
 void Sampler::store(Track& track, const Reading& reading) noexcept {
-    track.answered = false;
     if (reading.status == Status::gone) track.gone.store(true, std::memory_order_relaxed);
-    if (reading.status != Status::ok) {
-        add(track.errors, std::uint64_t{1});
-        return;
-    }
-    if (reading.t_ns == track.read_ns) { // what the driver kept last time, and nothing since
-        track.answered = true;
-        return;
-    }
-    track.read_ns = reading.t_ns;
     Sample sample;
     const Outcome outcome = track.lane.take(reading, sample);
     if (outcome == Outcome::unusable) {
         add(track.errors, std::uint64_t{1});
         return;
     }
-    track.answered = true;
+    if (outcome == Outcome::repeated) return;
     add(track.readings, std::uint64_t{1});
     track.resets.store(track.lane.resets(), std::memory_order_relaxed);
     if (outcome == Outcome::sample) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 #include "lateness.hpp"
 #include "ring.hpp"
 #include "sample.hpp"
+#include "schedule.hpp"
 #include "source.hpp"
 
 namespace carbontracker {
@@ -24,13 +26,6 @@ struct Pace {
     std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them
     /// How long the machine has been suspended so far; replaced by tests.
     std::int64_t (*suspended_ns)() noexcept = carbontracker::suspended_ns;
-};
-
-/// What a channel is read for; the later ones are the first to be read less.
-enum class Use : std::uint8_t {
-    total, ///< it makes the total
-    side,  ///< it refines another's energy, or is shown beside it
-    watch, ///< it stands by, should another fail
 };
 
 /// What a sampling thread says about itself.
@@ -95,6 +90,14 @@ public:
     /// What channel `index` is read for from now on.
     void set_use(std::size_t index, Use use) noexcept;
 
+    /// Whether readings that would come now wait until they can be afforded.
+    [[nodiscard]] bool is_held_back() const noexcept {
+        return free_ns_.load(std::memory_order_relaxed) > now_ns();
+    }
+
+    /// How many calls it takes to read everything once.
+    [[nodiscard]] std::size_t groups() const noexcept { return groups_.size(); }
+
     /// Consumer side, one thread at a time.
     void drain(std::size_t channel, std::vector<Sample>& out) { tracks_[channel]->ring.drain(out); }
 
@@ -111,17 +114,11 @@ public:
 private:
     struct Track {
         Track(const Channel& channel, std::size_t capacity, Use for_what)
-            : lane(channel), group(channel.group), is_power(channel.quantity == Quantity::power),
-              ring(capacity), use(for_what) {}
+            : lane(channel), ring(capacity), use(for_what) {}
         Lane lane;
-        const std::size_t group;
-        const bool is_power;
         Ring<Sample> ring;
         Sample newest;
-        std::int64_t read_ns = 0; // time of the newest reading
-        bool has_history = false; // the driver keeps its readings
-        bool answered = false;    // the newest reading could be used
-        bool published = true;    // false while a full ring has refused the newest
+        bool published = true; // false while a full ring has refused the newest
         std::atomic<Use> use;
         std::atomic<std::uint64_t> errors{0};
         std::atomic<std::uint64_t> dropped{0};
@@ -156,7 +153,7 @@ private:
     static constexpr clockid_t kNoClock = -1;
 
     void run() noexcept;
-    [[nodiscard]] std::int64_t next_due_ns() const noexcept;
+    [[nodiscard]] std::int64_t earliest_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
     [[nodiscard]] bool wants_marks(const Track& track) const noexcept;
     void mark_group(Group& group, std::int64_t mark_ns) noexcept;
@@ -166,8 +163,9 @@ private:
     std::int64_t read_group(std::size_t group, std::int64_t began_ns) noexcept;
     void take_history(std::size_t channel) noexcept;
     void settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
+    void charge(std::int64_t now_ns) noexcept;
     void plan_group(Group& group, std::int64_t now_ns) noexcept;
-    [[nodiscard]] std::int64_t next_read_ns(Track& track, std::int64_t now_ns) noexcept;
+    [[nodiscard]] Limits limits(std::int64_t now_ns) noexcept;
     [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
     static void store(Track& track, const Reading& reading) noexcept;
     static void publish(Track& track, Sample sample) noexcept;
@@ -175,6 +173,7 @@ private:
     const std::string name_;
     const std::unique_ptr<Source> source_;
     const Pace pace_;
+    const std::int64_t usual_ns_; // between readings, where nobody asked for a rate
     std::vector<std::unique_ptr<Track>> tracks_;
     std::vector<Group> groups_;
     std::vector<Reading> readings_;
@@ -182,8 +181,9 @@ private:
     Counters counters_;
     std::atomic<double> stretch_total_{1.0};
     std::atomic<double> stretch_others_{1.0};
+    std::atomic<double> share_{Thrift{}.share};
     std::atomic<std::int64_t> mark_spacing_ns_{Thrift{}.mark_spacing_ns};
-    std::atomic<std::int64_t> marked_ns_{0};
+    std::atomic<std::int64_t> marked_ns_{std::numeric_limits<std::int64_t>::min() / 2}; // never
     std::atomic<bool> wants_marks_{true};
     std::atomic<std::int64_t> mark_ns_{0};
     struct {
@@ -191,6 +191,9 @@ private:
         std::int64_t looked_ns = 0;
     } wake_;                     // when the thread last looked for a suspend
     std::int64_t steady_ns_ = 0; // the next deadline of a rate that was asked for
+    Allowance allowance_;
+    std::atomic<std::int64_t> free_ns_{0}; // of the allowance, for anybody to read
+    std::int64_t charged_ns_ = 0; // CPU time of the thread that the allowance has been charged with
     Bell bell_;
     std::atomic<bool> stopping_{false};
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <new>
 #include <system_error>
@@ -25,6 +26,9 @@ std::uint64_t watch_forks() {
 }
 
 constexpr std::int64_t kSuperviseNs = kNanosPerSecond;
+
+// What marks want and what cannot wait comes on top of what is planned.
+constexpr double kPlanned = 0.94; // of the budget
 
 // Whoever asks hears of channels that have failed in the meantime.
 constexpr std::int64_t kReviewNs = 100'000'000;
@@ -85,7 +89,10 @@ Sampler* Session::admit(Answer answer, std::int64_t joined_ns) {
 void Session::admit_latecomers() {
     for (Answer& answer : probing_.take()) {
         const std::lock_guard lock(mutex_);
-        if (Sampler* sampler = admit(std::move(answer), now_ns())) launch(*sampler);
+        Sampler* sampler = admit(std::move(answer), now_ns());
+        if (sampler == nullptr) continue;
+        share_budget();
+        launch(*sampler);
     }
 }
 
@@ -149,6 +156,7 @@ void Session::start() {
     if (!here() || running_.exchange(true)) return;
     {
         const std::lock_guard lock(mutex_);
+        share_budget();
         for (Sampler* sampler : samplers_.view()) launch(*sampler);
     }
     {
@@ -276,19 +284,36 @@ void Session::keep_up(std::int64_t now) {
 }
 
 // A rate that was asked for is kept whatever it costs.
+bool Session::has_budget() const noexcept {
+    return options_.period_ns <= 0 && options_.budget > 0.0;
+}
+
+// Until it is known what each source costs: by the number of calls that it takes to read it.
+void Session::share_budget() {
+    if (!has_budget()) return;
+    const std::span<Sampler* const> samplers = samplers_.view();
+    double calls = 0.0;
+    for (const Sampler* sampler : samplers) calls += static_cast<double>(sampler->groups());
+    for (std::size_t i = 0; i < samplers.size(); ++i) {
+        const double part = static_cast<double>(samplers[i]->groups()) / calls;
+        samplers[i]->spare(governors_[i].thrift(kPlanned * options_.budget * part));
+    }
+}
+
 void Session::keep_budget(std::int64_t wall_ns) {
-    if (options_.period_ns > 0 || options_.budget <= 0.0 || governors_.empty()) return;
+    if (!has_budget() || governors_.empty()) return;
     const std::span<Sampler* const> samplers = samplers_.view();
     std::vector<double> shares;
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         shares.push_back(governors_[i].share(samplers[i]->cpu_ns(), wall_ns));
     }
+    if (std::isnan(shares.front())) return; // too early to tell
     const auto own = static_cast<double>(supervisor_cpu_ns_.load(std::memory_order_relaxed));
-    const double left = options_.budget - own / static_cast<double>(wall_ns);
+    const double left = kPlanned * options_.budget - own / static_cast<double>(wall_ns);
     const std::vector<double> budgets = allot(std::max(left, 0.0), shares);
     for (std::size_t i = 0; i < samplers.size(); ++i) {
-        governors_[i].keep(shares[i], budgets[i]);
-        samplers[i]->spare(governors_[i].thrift());
+        governors_[i].keep(shares[i], budgets[i], samplers[i]->is_held_back());
+        samplers[i]->spare(governors_[i].thrift(budgets[i]));
     }
 }
 

@@ -107,6 +107,8 @@ private:
     void admit_latecomers();
     void supervise() noexcept;
     void keep_up(std::int64_t began_ns);
+    [[nodiscard]] bool has_budget() const noexcept;
+    void share_budget();
     void keep_budget(std::int64_t wall_ns);
     void collect();
     void review();

@@ -104,6 +104,20 @@ TEST(the_others_are_lengthened_first_then_totals_then_marks) {
     CHECK(marks_ns == kMarkNs << 4);
 }
 
+TEST(who_is_held_back_gives_up_something_though_the_budget_is_kept) {
+    Governed one(0.005);
+    for (int rung = 1; rung <= 3; ++rung) {
+        one.governor.keep(0.0049, one.budget, true);
+        CHECK(one.governor.others() == static_cast<double>(1 << rung));
+    }
+    one.governor.keep(0.001, one.budget, true); // only for a moment, perhaps: not given back yet
+    CHECK(one.governor.others() == 16.0);
+    one.governor.keep(std::nan(""), one.budget, true);
+    CHECK(one.governor.others() == 16.0);
+    one.use(0.001);
+    CHECK(one.governor.others() == 8.0);
+}
+
 TEST(far_beyond_the_budget_several_rungs_are_climbed_at_once) {
     Governed one(0.005);
     one.use(0.005 * 8.0);

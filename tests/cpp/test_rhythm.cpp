@@ -109,6 +109,55 @@ TEST(edges_are_known_to_a_small_part_of_the_period) {
     }
 }
 
+TEST(an_edge_that_comes_early_is_not_taken_for_the_one_before_where_most_are_skipped) {
+    for (const double period_ms : {20.0, 100.0}) {
+        for (const double jitter : {0.01, 0.03}) {
+            for (const std::int64_t spacing_ns : {400'000'000, 800'000'000}) {
+                double whole = 0.0;
+                Errors errors;
+                for (int seed = 0; seed < 20; ++seed) {
+                    Follower one = follower(period_ms, 100.0, seed, jitter * period_ms);
+                    one.spacing_ns = spacing_ns;
+                    one.run_until(10 * kSecond, ignore);
+                    one.run_until(60 * kSecond, [&](const Edge& edge, std::int64_t truth_ns) {
+                        errors.add(edge, truth_ns);
+                        const auto off_ns = static_cast<double>(edge.t_ns - truth_ns);
+                        whole += std::abs(off_ns) > 0.7 * period_ms * kMilli ? 1.0 : 0.0;
+                    });
+                }
+                CHECK(whole < 0.045 * errors.count);
+                CHECK(errors.covered > 0.9 * errors.count);
+            }
+        }
+    }
+}
+
+TEST(a_sensor_that_stands_still_is_not_searched_for_a_rhythm_until_it_moves) {
+    for (const bool always_moves : {true, false}) {
+        Follower one(100'000'000, Updates({.period_ns = 1e15}, 1), 2, always_moves);
+        one.spacing_ns = 100'000'000;
+        one.run_until(4 * kSecond, ignore);
+        const std::uint64_t readings = one.readings;
+        CHECK(!one.rhythm.searching());
+        one.run_until(14 * kSecond, ignore);
+        CHECK(one.readings - readings <= 101);
+        one.sensor.become({.period_ns = 100e6}, one.now_ns);
+        one.run_until(17 * kSecond, ignore);
+        CHECK(one.rhythm.locked());
+    }
+}
+
+TEST(a_usual_period_is_found_with_few_readings) {
+    for (const double period_ms : {20.0, 100.0}) {
+        for (int seed = 0; seed < 20; ++seed) {
+            Follower one = follower(period_ms, period_ms, seed);
+            while (!one.rhythm.locked() && one.now_ns < 4 * kSecond) one.step(ignore);
+            CHECK(one.rhythm.locked());
+            CHECK(one.readings <= 30);
+        }
+    }
+}
+
 TEST(updates_that_are_left_out_do_not_disturb) {
     for (const double period_ms : {20.0, 100.0}) {
         for (int seed = 0; seed < 10; ++seed) {

@@ -234,6 +234,32 @@ TEST(a_reading_refused_last_is_told_even_if_nothing_moves_again) {
     CHECK(sampler.channel_stats(0).last_read_ns > last.front().t_ns);
 }
 
+TEST(a_source_without_a_pace_of_its_own_is_read_all_the_same) {
+    for (const std::int64_t period_ns : {std::int64_t{0}, std::int64_t{-1}}) {
+        for (const std::int64_t tick_ns : {std::int64_t{0}, kMilli}) {
+            Channel counter = channel("cpu:0");
+            counter.tick_ns = tick_ns;
+            Sampler sampler("x",
+                            std::make_unique<Scripted>(std::vector{counter}, count_up, period_ns),
+                            {}, all_total());
+            sampler.start();
+            CHECK(eventually([&] { return sampler.stats().reads >= 3; }));
+            sampler.stop();
+            CHECK(drained(sampler).size() == sampler.stats().reads);
+        }
+    }
+}
+
+TEST(lateness_is_counted_for_ever) {
+    Lateness late;
+    // Beyond what 32 bits hold, which at 1 kHz is reached after fifty days.
+    late.note(1000, (std::uint64_t{1} << 32) - 1);
+    late.note(1'000'000);
+    CHECK(late.quantile_ns(0.5) < 10'000);
+    late.note(1000);
+    CHECK(late.quantile_ns(0.5) < 10'000);
+}
+
 TEST(the_thread_has_a_name_and_takes_no_signals) {
     const std::uint64_t before = blocked_signals("/proc/thread-self");
     Sampler sampler("scripted-and-long", one_channel(count_up), {kHour}, all_total());

@@ -105,7 +105,51 @@ private:
     std::uint64_t rounds_ = 0;
 };
 
+/// Power from a driver's ring that is emptied every 200 ms; what was read then is shown until the
+/// next time. Beside it stands a counter that is renewed every 100 ms.
+class Ring200 final : public Source {
+public:
+    Ring200() {
+        channels_[0].tick_ns = channels_[1].tick_ns = 100 * kMilli;
+        channels_[1].quantity = Quantity::power;
+        channels_[1].units_per_raw = 1e-3;
+    }
+    [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
+        return channels_;
+    }
+    void read(std::size_t /*group*/, std::span<Reading> readings) noexcept override {
+        ++rounds;
+        const std::int64_t t_ns = now_ns();
+        const auto tick = static_cast<std::uint64_t>(t_ns / (100 * kMilli));
+        readings[0] = {t_ns, 20'000'000 * tick, Status::ok, 0};
+        if (t_ns - newest_.t_ns >= 200 * kMilli) {
+            newest_ = {t_ns - kMilli, 200'000, Status::ok, t_ns - kMilli};
+            ++fetches;
+        }
+        readings[1] = newest_;
+    }
+    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 200 * kMilli; }
+
+    std::atomic<std::uint64_t> rounds{0};
+    std::atomic<std::uint64_t> fetches{0};
+
+private:
+    std::vector<Channel> channels_{channel("gpu:0"), channel("gpu:0@power")};
+    Reading newest_;
+};
+
 } // namespace
+
+TEST(between_two_fetches_of_a_ring_it_is_not_asked_again_and_again) {
+    auto owned = std::make_unique<Ring200>();
+    Ring200& source = *owned;
+    Sampler sampler("ring", std::move(owned), {}, {Use::total, Use::side});
+    sampler.start();
+    CHECK(eventually([&] { return source.fetches.load() >= 12; }));
+    sampler.stop();
+    // By the counter's search and its visits; however slow this machine is, there are not more.
+    CHECK(source.rounds.load() <= 30 * source.fetches.load());
+}
 
 TEST(a_lost_group_is_reopened_with_growing_pauses_while_the_other_is_read) {
     for (const std::int64_t period_ns : {std::int64_t{0}, kMilli}) {

@@ -1,0 +1,70 @@
+#include "schedule.hpp"
+
+#include "clock.hpp"
+#include "integrator.hpp"
+
+namespace carbontracker {
+namespace {
+
+// A channel that only watches over others is read this far apart.
+constexpr std::int64_t kWatchNs = kNanosPerSecond;
+
+// Power that has no rhythm is not read faster than this.
+constexpr std::int64_t kLeastPowerNs = 20'000'000;
+
+// No sensor is worth more readings than this.
+constexpr std::int64_t kLeastGapNs = 100'000;
+
+// What does not make the total leaves so much of what was saved up to what does.
+constexpr std::int64_t kReserveNs = Allowance::kSavedNs / 2;
+
+// A reading that failed, or that cannot be, is taken again after a refresh of the sensor, within
+// these bounds; one that fails so often in a row, no sooner than any other.
+constexpr std::uint64_t kTakenAgain = 5;
+constexpr std::int64_t kLeastAgainNs = 1'000'000;
+constexpr std::int64_t kMostAgainNs = 20'000'000;
+
+std::int64_t spacing_ns(const Lane& lane, Use use, const Limits& limits, double thrift) noexcept {
+    std::int64_t apart_ns =
+        use == Use::watch ? std::max(kWatchNs, limits.usual_ns) : limits.usual_ns;
+    // A counter goes on counting while nobody looks; power that nobody saw, or kept, is lost.
+    if (lane.is_power() && use != Use::watch && !lane.kept()) {
+        apart_ns = std::min(apart_ns, std::max(lane.rhythm().refresh_ns(), kLeastPowerNs));
+    }
+    const double wanted_ns = static_cast<double>(apart_ns) * thrift;
+    return static_cast<std::int64_t>(std::min(wanted_ns, static_cast<double>(kLongestPeriodNs)));
+}
+
+std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Use use, std::int64_t apart_ns,
+                       double thrift, const Limits& limits) noexcept {
+    if (limits.steady_ns > 0) {
+        const std::int64_t scan_ns = lane.kept() ? 0 : lane.rhythm().scan_ns();
+        return scan_ns > 0 ? std::min(limits.steady_ns, scan_ns) : limits.steady_ns;
+    }
+    const std::int64_t reserve_ns = use == Use::total ? 0 : kReserveNs;
+    const std::int64_t free_ns = std::min(limits.free_ns + reserve_ns, now_ns + kLongestPeriodNs);
+    // Each has its own time: there is nothing to be gained by coming at the right moment.
+    if (lane.kept()) return std::max(now_ns + apart_ns, free_ns);
+    return lane.rhythm().next_read_ns(now_ns, apart_ns, thrift, free_ns);
+}
+
+} // namespace
+
+std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits& limits) noexcept {
+    const double thrift = use == Use::total ? limits.total : limits.others;
+    const std::int64_t apart_ns = spacing_ns(lane, use, limits, thrift);
+    std::int64_t due_ns = 0;
+    if (lane.failures() == 0) {
+        due_ns = std::min(wanted_ns(now_ns, lane, use, apart_ns, thrift, limits), lane.latest_ns());
+    } else {
+        // A reading that could not be used says nothing of when the next one is worth taking.
+        due_ns = limits.steady_ns > 0 ? limits.steady_ns : now_ns + apart_ns;
+        if (lane.failures() <= kTakenAgain) {
+            const std::int64_t refresh_ns = lane.rhythm().refresh_ns();
+            due_ns = std::min(due_ns, now_ns + std::clamp(refresh_ns, kLeastAgainNs, kMostAgainNs));
+        }
+    }
+    return std::max(due_ns, now_ns + kLeastGapNs);
+}
+
+} // namespace carbontracker

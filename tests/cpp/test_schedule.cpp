@@ -1,0 +1,221 @@
+// When a channel is due, and what that costs from the first second on: on a virtual clock, so that
+// every run is the same each time.
+#include "schedule.hpp"
+
+#include <cstdio>
+#include <limits>
+
+#include "check.hpp"
+#include "virtual_sampler.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+constexpr std::int64_t kMs = 1'000'000;
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+Channel counter(std::int64_t tick_ns, std::uint64_t modulus = 0) {
+    Channel channel;
+    channel.units_per_raw = 1e-6;
+    channel.tick_ns = tick_ns;
+    channel.modulus = modulus;
+    return channel;
+}
+
+Channel power() {
+    Channel channel = counter(20 * kMs);
+    channel.quantity = Quantity::power;
+    channel.units_per_raw = 1e-3;
+    return channel;
+}
+
+Outcome take(Lane& lane, std::int64_t t_ns, std::uint64_t raw, std::int64_t sensor_ns = 0) {
+    Sample sample;
+    return lane.take({t_ns, raw, Status::ok, sensor_ns}, sample);
+}
+
+} // namespace
+
+TEST(the_budget_holds_from_the_first_second_on) {
+    for (const bool ring : {false, true}) {
+        for (const bool stamps : {false, true}) {
+            for (const int boards : {1, 8}) {
+                for (const std::int64_t call_ns : {0, 20'000, 300'000}) {
+                    for (const Load::Kind load :
+                         {Load::Kind::constant, Load::Kind::square, Load::Kind::steps}) {
+                        VirtualSampler one({load, 100 * kMs, ring, stamps}, boards, call_ns);
+                        double first = 0.0, rest = 0.0, worst = 0.0;
+                        for (int second = 0; second < 60; ++second) {
+                            const double share = static_cast<double>(one.second().cpu_ns) / kSecond;
+                            worst = std::max(worst, share);
+                            (second < 10 ? first : rest) += share;
+                        }
+                        const bool held = CHECK(worst <= 0.02) & CHECK(first <= 10 * 0.01) &
+                                          CHECK(rest <= 50 * 0.0052);
+                        if (held) continue;
+                        std::printf("ring %d stamps %d boards %d call %ld: %g %g %g\n", ring,
+                                    stamps, boards, static_cast<long>(call_ns), worst, first / 10,
+                                    rest / 50);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(a_row_of_short_sessions_costs_no_more_than_a_long_one_may) {
+    double share = 0.0;
+    for (int session = 0; session < 10; ++session) {
+        VirtualSampler one({Load::Kind::square, 100 * kMs, true, false}, 8, 20'000);
+        share += static_cast<double>(one.second().cpu_ns) / kSecond;
+    }
+    CHECK(share <= 10 * 0.011);
+}
+
+TEST(where_calls_are_cheap_all_counters_are_learned_in_the_first_second) {
+    for (const int boards : {1, 8}) {
+        VirtualSampler one({Load::Kind::steps, 100 * kMs, false, false}, boards, 20'000);
+        one.second();
+        for (const VirtualBoard& board : one.boards()) CHECK(board.lanes[0].rhythm().locked());
+    }
+}
+
+TEST(a_reading_that_the_driver_kept_is_not_asked_for_at_once) {
+    // The same reading again and again, as between two fetches of a ring, for ten seconds.
+    Lane lane(power());
+    const Limits limits{.usual_ns = kSecond};
+    take(lane, 10 * kSecond, 100'000, 10 * kSecond);
+    std::int64_t now_ns = 10 * kSecond + 3 * kMs;
+    int readings = 0;
+    while (now_ns < 20 * kSecond) {
+        CHECK(take(lane, 10 * kSecond, 100'000, 10 * kSecond) == Outcome::repeated);
+        now_ns = next_due_ns(now_ns, lane, Use::side, limits);
+        ++readings;
+    }
+    CHECK(lane.kept() && !lane.wants_marks());
+    CHECK(readings <= 10);
+    // One whose source does not say that it was kept shows it by coming twice.
+    Lane plain(power());
+    take(plain, 10 * kSecond, 100'000);
+    CHECK(!plain.kept());
+    CHECK(take(plain, 10 * kSecond, 100'000) == Outcome::repeated);
+    CHECK(next_due_ns(11 * kSecond, plain, Use::side, limits) >= 12 * kSecond);
+    // And once readings are of their moment again, the rhythm is followed again.
+    take(plain, 12 * kSecond, 100'000);
+    CHECK(!plain.kept());
+    CHECK(next_due_ns(12 * kSecond, plain, Use::side, limits) < 12 * kSecond + 100 * kMs);
+}
+
+TEST(what_can_wait_waits_until_it_can_be_afforded) {
+    for (const std::int64_t tick_ns : {std::int64_t{0}, kMs, 100 * kMs}) {
+        Lane lane(counter(tick_ns));
+        take(lane, kSecond, 1000);
+        Limits limits{.usual_ns = 20 * kMs};
+        const std::int64_t soon_ns = next_due_ns(kSecond, lane, Use::total, limits);
+        CHECK(soon_ns > kSecond && soon_ns <= kSecond + 20 * kMs);
+        limits.free_ns = kSecond + 700 * kMs;
+        CHECK(next_due_ns(kSecond, lane, Use::total, limits) == limits.free_ns);
+        // What does not make the total leaves something over.
+        CHECK(next_due_ns(kSecond, lane, Use::side, limits) > limits.free_ns);
+        // Nothing waits for ever.
+        limits.free_ns = kSecond + 3600 * kSecond;
+        CHECK(next_due_ns(kSecond, lane, Use::total, limits) <= 3 * kSecond);
+        // A rate that was asked for is kept whatever it costs.
+        limits.steady_ns = kSecond + 5 * kMs;
+        CHECK(next_due_ns(kSecond, lane, Use::total, limits) == limits.steady_ns);
+    }
+}
+
+TEST(who_waits_for_the_budget_is_told_of_marks) {
+    Lane lane(counter(20 * kMs));
+    const auto reading = [&](std::int64_t t_ns) {
+        take(lane, t_ns, static_cast<std::uint64_t>(t_ns / (20 * kMs)));
+    };
+    std::int64_t now_ns = kSecond;
+    Limits limits{.usual_ns = 20 * kMs};
+    while (now_ns < 4 * kSecond) {
+        reading(now_ns);
+        now_ns = next_due_ns(now_ns, lane, Use::total, limits) + 30'000;
+    }
+    CHECK(lane.rhythm().locked() && !lane.wants_marks()); // every edge is visited
+    for (int i = 0; i < 20; ++i) {
+        reading(now_ns);
+        limits.free_ns = now_ns + 300 * kMs;
+        now_ns = next_due_ns(now_ns, lane, Use::total, limits) + 30'000;
+    }
+    CHECK(lane.wants_marks());
+}
+
+TEST(nothing_is_due_at_once_however_late_it_is) {
+    for (const std::int64_t usual_ns : {std::int64_t{0}, std::int64_t{-5}, kMs}) {
+        for (const std::int64_t tick_ns : {std::int64_t{0}, kMs, 100 * kMs}) {
+            Lane lane(counter(tick_ns));
+            take(lane, kSecond, 1000);
+            take(lane, kSecond + kMs, 1000);
+            const std::int64_t now_ns = 100 * kSecond; // long after that
+            CHECK(next_due_ns(now_ns, lane, Use::total, {.usual_ns = usual_ns}) > now_ns);
+        }
+    }
+}
+
+TEST(a_counter_is_read_before_it_can_have_gone_round_whatever_the_budget) {
+    // 300 J at 2 kW: round in 150 ms. A register of 32 bits at 15 uJ takes half a minute.
+    for (const std::uint64_t range : {std::uint64_t{300'000'000}, std::uint64_t{65'536'000'000}}) {
+        Lane lane(counter(kMs, range));
+        const double round_ns = static_cast<double>(range) * 1e-6 / 2000.0 * 1e9;
+        std::int64_t now_ns = kSecond;
+        std::uint64_t raw = 5;
+        for (const double thrift : {1.0, 16.0, 1e6}) {
+            const Limits limits{.usual_ns = 100 * kMs,
+                                .total = thrift,
+                                .others = thrift,
+                                .free_ns = std::numeric_limits<std::int64_t>::max() / 2};
+            for (const Use use : {Use::total, Use::side, Use::watch}) {
+                take(lane, now_ns, ++raw);
+                const std::int64_t due_ns = next_due_ns(now_ns, lane, use, limits);
+                CHECK(static_cast<double>(due_ns - now_ns) <= 0.6 * round_ns);
+                now_ns = due_ns;
+            }
+        }
+        // Nor does a slow rate that was asked for let it go round.
+        take(lane, now_ns, ++raw);
+        const Limits slow{.usual_ns = 100 * kMs, .steady_ns = now_ns + 3600 * kSecond};
+        const std::int64_t due_ns = next_due_ns(now_ns, lane, Use::total, slow);
+        CHECK(static_cast<double>(due_ns - now_ns) <= 0.6 * round_ns);
+    }
+}
+
+TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
+    for (const std::int64_t tick_ns : {kMs, 100 * kMs}) {
+        Lane lane(counter(tick_ns));
+        take(lane, kSecond, 5'000'000'000);
+        const Limits limits{.usual_ns = 100 * kMs, .total = 16.0, .free_ns = 3600 * kSecond};
+        std::int64_t now_ns = 2 * kSecond;
+        for (int i = 0; i < 5; ++i) { // each another nonsense
+            CHECK(take(lane, now_ns, static_cast<std::uint64_t>(5 - i)) == Outcome::unusable);
+            const std::int64_t due_ns = next_due_ns(now_ns, lane, Use::total, limits);
+            CHECK(due_ns - now_ns >= kMs && due_ns - now_ns <= 20 * kMs);
+            now_ns = due_ns;
+        }
+        take(lane, now_ns, 0);
+        CHECK(next_due_ns(now_ns, lane, Use::total, limits) == now_ns + 1600 * kMs);
+    }
+}
+
+TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
+    Allowance allowance;
+    allowance.spend(100 * kSecond, 0, 0.005);
+    CHECK(allowance.free_ns() == 100 * kSecond - Allowance::kSavedNs);
+    allowance.spend(100 * kSecond, 4 * kMs, 0.005); // 0.8 s of it
+    CHECK(allowance.free_ns() < 100 * kSecond);
+    allowance.spend(100 * kSecond, kMs, 0.005);
+    CHECK(allowance.free_ns() > 100 * kSecond);
+    allowance.spend(100 * kSecond, 100 * kSecond, 0.005);
+    CHECK(allowance.free_ns() <= 102 * kSecond);
+    Allowance unlimited;
+    for (int i = 1; i < 1000; ++i) {
+        unlimited.spend(i * kSecond, kSecond, std::numeric_limits<double>::infinity());
+        CHECK(unlimited.free_ns() <= i * kSecond);
+    }
+}
