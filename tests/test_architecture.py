@@ -106,11 +106,12 @@ CORE_KNOWS = {
     "meter": ("sample", "source", "clock"),
     "integrator": ("meter", "rhythm", "sample", "source", "clock"),
     "lane": ("integrator", "meter", "rhythm", "sample", "source"),
+    "schedule": ("clock", "integrator", "lane"),
     "signals": (),
     "lateness": (),
     "sampler": (
         *("clock", "governor", "integrator", "lane", "lateness", "ring", "sample", "signals"),
-        "source",
+        *("schedule", "source"),
     ),
     "timeline": ("sample", "source"),
     "ledger": ("source", "timeline"),
