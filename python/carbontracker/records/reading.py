@@ -152,11 +152,11 @@ def add_epoch(epochs: list[Event], event: Event) -> None:
     epochs.append(event)
 
 
-def final_epochs(finished: Event) -> dict[Any, Event]:
+def final_epochs(finished: Event) -> dict[int | None, Event]:
     """Return by index what ``run_finished`` says of epochs that were provisional when written."""
     said = finished.get("final_epochs")
     epochs = filter(None, map(mapping, said if isinstance(said, list) else []))
-    return {epoch["index"]: epoch for epoch in epochs if isinstance(epoch.get("index"), int)}
+    return {index: epoch for epoch in epochs if (index := count(epoch.get("index"))) is not None}
 
 
 def _no_such_run(path: str | os.PathLike[str] | None) -> str:
@@ -265,7 +265,8 @@ class _Gathered:
         first = began or datetime.fromtimestamp(0, timezone.utc)
         final = final_epochs(self.finished or {})
         epochs = tuple(
-            _epoch({**event, **final.get(event.get("index"), {})}, first) for event in self.epochs
+            _epoch({**event, **final.get(count(event.get("index")), {})}, first)
+            for event in self.epochs
         )
         return RunRecord(
             id=str((started or self._any()).get("run_id", "")),
