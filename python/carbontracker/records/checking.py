@@ -255,7 +255,7 @@ class _Run:
         self.ended = False
         self.epochs = 0
         self.open_epoch = False
-        self.joules: dict[int, float] = {}
+        self.joules: dict[float | None, float] = {}
         """Of each epoch, as it was written last."""
 
     def order_findings(self, event: Event) -> Iterator[tuple[str, str]]:

@@ -152,7 +152,7 @@ def add_epoch(epochs: list[Event], event: Event) -> None:
     epochs.append(event)
 
 
-def final_epochs(finished: Event) -> dict[int | None, Event]:
+def final_epochs(finished: Event) -> dict[float | None, Event]:
     """Return by index what ``run_finished`` says of epochs that were provisional when written."""
     said = finished.get("final_epochs")
     epochs = filter(None, map(mapping, said if isinstance(said, list) else []))
@@ -202,7 +202,7 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
         run_id = event["run_id"]
         if run_id in ended:
             continue
-        run = runs.setdefault(run_id, _Gathered())
+        run = runs.setdefault(run_id, _Gathered(run_id))
         run.add(event)
         if event["event"] == "run_finished":
             ended.add(run_id)
@@ -220,7 +220,8 @@ def _run_id_in(head: bytes) -> str:
 class _Gathered:
     """What has been read of one run so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
         self.started: Event = {}
         self.finished: Event | None = None
         self.last = ""
@@ -269,7 +270,7 @@ class _Gathered:
             for event in self.epochs
         )
         return RunRecord(
-            id=str((started or self._any()).get("run_id", "")),
+            id=self.run_id,
             path=file,
             started=first,
             finished=_moment(finished.get("time")) if finished else None,
@@ -291,9 +292,6 @@ class _Gathered:
             name: event[name] for event in self._of("located") for name in prices if name in event
         }
         return {**self.started, **found} if self.started else self.started
-
-    def _any(self) -> Event:
-        return next(iter([*self.epochs, *self.others, self.finished or {}]), {})
 
     def _of(self, kind: str) -> Iterator[Event]:
         return (event for event in self.others if event["event"] == kind)
