@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import io
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,6 +24,7 @@ from carbontracker.report import facts, rendered, sections
 from carbontracker.report.prices import priced_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
+from tests.support.simulated import Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -349,3 +354,152 @@ def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> Non
     (one,) = facts.predictions_of(priced_as(run, run.footprint))
     assert all(map(math.isnan, one.intervals["gco2eq_95"]))
     assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
+
+
+# ---- records that hold anything ------------------------------------------------------------
+
+EVIL: tuple[Any, ...] = (
+    None, True, -1, 1e17, -1e17, 2**63, 2**64, 10**300, math.inf, "", "x", "=1+1", "\x1b[2J",
+    "y" * 200_000, [], [1], {}, {"a": {"b": [None]}}, "0001-01-01T00:00:00+00:00",
+    "9999-12-31T23:59:59-14:00",
+)  # fmt: skip
+EVERY_VIEW = (
+    *("runs", "runs --json", "aggregate", "aggregate --json", "check", "report", "report --csv -"),
+    *("report --json -", "report --html -", "report --codecarbon -", "report --latex -"),
+    *("report --markdown -", "report --trace -", "report --pue 1.2", "compare", "trace"),
+)
+ON_A_TERMINAL = {"runs", "aggregate", "check", "report", "compare"}
+Way = tuple[Any, ...]
+
+
+def full_record() -> list[dict[str, Any]]:
+    """Return the events of a run that has some of everything."""
+    events = list(Training(epochs=2, gpus=1, moments=3).events())
+    first = events[0]
+    clock = {"monotonic_ns": 8215001902114, "unix_ns": 1772366420004881209}
+    for event in events:
+        if event["event"] == "series":
+            event.update(t0_ns=8205001771230, clock=clock)
+    first.update(clock=clock, parent_run_id="abc", components=["gpu"])
+    about = {"run_id": first["run_id"], "time": first["time"]}
+    so_far = next(event for event in events if event["event"] == "epoch")
+    return [
+        first,
+        {"event": "warning", **about, "level": "WARNING", "message": "m"},
+        {"event": "samples", **about, "path": "/x"},
+        {"event": "located", **about, "pricing": first["pricing"], "pue_source": "a"},
+        so_far | {"event": "epoch_so_far", "finished": False, "final": False},
+        *events[1:],
+    ]
+
+
+def ways_of(value: Any, way: Way = ()) -> list[Way]:
+    """Return how to get to every field, and to the first of each list."""
+    if isinstance(value, dict):
+        inner: list[tuple[Any, Any]] = list(value.items())
+    else:
+        inner = [(0, value[0])] if isinstance(value, list) and value else []
+    return [one for key, item in inner for one in [(*way, key), *ways_of(item, (*way, key))]]
+
+
+def with_field(events: Sequence[dict[str, Any]], index: int, way: Way, evil: object) -> str:
+    """Return a record in which one field holds something else."""
+    event = json.loads(json.dumps(events[index]))
+    target = event
+    for key in way[:-1]:
+        target = target[key]
+    target[way[-1]] = evil
+    changed = [*events[:index], event, *events[index + 1 :]]
+    return "".join(json.dumps(one) + "\n" for one in changed)
+
+
+def assert_no_view_fails(
+    logs: Path, text: str, capsys: pytest.CaptureFixture[str], views: Sequence[str] = EVERY_VIEW
+) -> None:
+    logs.mkdir(exist_ok=True)
+    path = logs / "evil.jsonl"
+    path.write_text(text)
+    for view in views:
+        command, *rest = view.split()
+        more = {"compare": [str(path)], "trace": ["--out", str(logs / "out.json")]}
+        code = main([command, str(path), *more.get(command, []), *rest])
+        shown, err = capsys.readouterr()
+        assert code in {0, 1, 2}, view
+        if view in ON_A_TERMINAL:
+            assert max(map(len, shown.splitlines()), default=0) <= 1100, view
+            assert len(shown) < 60_000, view
+            assert "\x1b[2J" not in shown, view
+        assert max(map(len, err.splitlines()), default=0) < 2100, view
+
+
+FULL = full_record()
+FIELDS = [
+    (index, way)
+    for index, event in enumerate(FULL)
+    for way in ways_of(event)
+    if way not in {("event",), ("run_id",)}
+    and event["event"] not in {one["event"] for one in FULL[:index]}
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_view_fails_whatever_a_field_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    draw = random.Random(seed)
+    for index, way in draw.sample(FIELDS, 8):
+        assert_no_view_fails(
+            tmp_path, with_field(FULL, index, way, draw.choice(EVIL)), capsys, EVERY_VIEW
+        )
+
+
+@pytest.mark.parametrize(
+    ("event", "way", "evil"),
+    [
+        ("epoch", ("start_s",), 1e17),
+        ("epoch", ("start_s",), -1e17),
+        ("epoch", ("seconds",), 1e17),
+        ("series", ("start_s",), 1e17),
+        ("series", ("t0_ns",), 2**63),
+        ("series", ("t0_ns",), -(2**63)),
+        ("series", ("clock", "monotonic_ns"), 2**64),
+        ("series", ("clock", "unix_ns"), 2**63),
+        ("series", ("t_s", 0), -1e17),
+        ("windows", ("windows", 0, "start_s", 0), 1e17),
+        ("run_finished", ("seconds",), 1e17),
+        ("run_started", ("began",), "0001-01-01T00:00:00+14:00"),
+        ("run_started", ("began",), "9999-12-31T23:59:59-14:00"),
+        ("run_started", ("host", "name"), "y" * 200_000),
+        ("run_started", ("sensors", 0, "name"), "y" * 200_000),
+        ("prediction", ("method",), "y" * 200_000),
+    ],
+)
+def test_moments_beyond_time_and_texts_without_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], event: str, way: Way, evil: object
+) -> None:
+    index = next(i for i, one in enumerate(FULL) if one["event"] == event)
+    text = with_field(FULL, index, way, evil)
+    assert_no_view_fails(tmp_path, text, capsys)
+    if importlib.util.find_spec("reportlab") is not None:
+        pdf = tmp_path / "out.pdf"
+        assert main(["report", str(tmp_path / "evil.jsonl"), "--pdf", str(pdf)]) == 0
+        assert pdf.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_is_no_formula_and_a_number_stays(tmp_path: Path, sign: str) -> None:
+    made = Made(f"{sign}aaaa", (1000.0, 2000.0), host=f"{sign}h", devices=((f"{sign}gpu", "g/1"),))
+    events = made.events()
+    events[0]["host"] |= {"cpu": f"{sign}cmd|' /C calc'!A0", "system": f"{sign}1"}
+    events[1]["energy"]["joules"] = -1000.0
+    path = tmp_path / "run.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    run = read_run(path)
+    for name in ("csv", "codecarbon"):
+        header, *table = csv.reader(io.StringIO(rendered(name, run).decode(), newline=""))
+        cells = [*header, *(cell for row in table for cell in row)]
+        formulas = [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert [cell for cell in formulas if not cell.startswith("-1000")] == []
+        assert any(cell.startswith("'") for cell in cells)
+    header, first, *_ = csv.reader(io.StringIO(rendered("csv", run).decode(), newline=""))
+    assert float(first[header.index("joules")]) == -1000.0

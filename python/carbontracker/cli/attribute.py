@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from carbontracker.cli.arguments import parser_of
-
-USAGE_ERROR = 2
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
@@ -58,7 +56,7 @@ def main(arguments: list[str]) -> int:
         windows = windows_named(data, given.window) if given.window else ()
         found = attribute(data, power, given.by, windows)
     except (NoSuchRun, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     if given.json:
         print(json.dumps(jsonable(as_dict(found)), indent=2))

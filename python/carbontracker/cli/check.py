@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.records.checking import ERROR, WARNING
     from carbontracker.records.reading import files_in
+    from carbontracker.report.figures import MAX_LINE, clean
 
     levels: Counter[str] = Counter()
     files = [file for path in given.paths for file in files_in(Path(path))]
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
         if finding.level == UNREADABLE:
             say(finding)
         elif finding.level == ERROR or not given.quiet:
-            print(finding)
+            print(clean(finding, MAX_LINE))
     errors, warnings = levels[ERROR], levels[WARNING]
     if not given.quiet:
         print(f"{len(files)} record(s): {errors} error(s), {warnings} warning(s)")

@@ -20,6 +20,8 @@ USAGE_ERROR = 2
 """The arguments are wrong, name what is not there, or a result cannot be written."""
 NOTHING_KNOWN = 3
 """There is no forecast, or no figure, to give advice by."""
+MAX_MESSAGE = 2000
+"""Characters of a message."""
 INTERRUPTED = 130
 """Ctrl-C, as shells have it: 128 and the number of the signal."""
 
@@ -29,9 +31,15 @@ def say(message: object) -> None:
     if sys.stderr is None:
         return  # print would take standard output, which may be a program's
     try:
-        print(f"carbontracker: {message}", file=sys.stderr, flush=True)
+        print(f"carbontracker: {short(message)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):  # a full disk, a closed pipe
         drop(sys.stderr)
+
+
+def short(message: object) -> str:
+    """Return a message cut to a length that a screen shows: a file it quotes may hold anything."""
+    text = str(message)
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
 def minding_output(command: Callable[[], int]) -> int:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker.cli.arguments import parser_of
+from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
     from carbontracker.traces.powertrace import PowerTrace
-
-USAGE_ERROR = 2
 
 EXAMPLES = """\
 examples:
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
         if given.out is not None:
             _write_trace(given.run, given.out, given.merge)
     except (NoSuchRun, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"carbontracker: {error}", file=sys.stderr)
+        say(error)
         return USAGE_ERROR
     return 0
 

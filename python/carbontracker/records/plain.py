@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 _MOST = 1e18
 """Of any figure, in joules the world's electricity of days: what is more is damage."""
 _MOST_WHOLE = 2**63
 """Moments are whole nanoseconds since 1970."""
 
+
+MAX_SECONDS = 1e9
+MAX_NS = 4 * 10**18
+"""Of a moment: sums and differences of two, and of times, fit in 64 bits."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -26,6 +30,17 @@ def number(value: object, default: float = math.nan) -> float:
         return default
     most = _MOST if isinstance(value, float) else _MOST_WHOLE
     return default if abs(value) > most else float(value)
+
+
+def seconds_of(value: object, default: float = math.nan) -> float:
+    """Return a time of a record, s; one of more than 31 years is damage, and not known."""
+    given = number(value, default)
+    return given if abs(given) <= MAX_SECONDS else default
+
+
+def is_moment(value: object) -> TypeGuard[int]:
+    """Return whether it is a moment in whole ns, on the wall clock or since a machine began."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NS
 
 
 def whole(value: object) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import logger
-from carbontracker.records.plain import count, mapping, mappings, number, whole
+from carbontracker.records.plain import count, mapping, mappings, number, seconds_of, whole
 from carbontracker.records.record import SCHEMA, record_directory
 from carbontracker.records.recorded import (
     Origin,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 EPOCHS = ("epoch", "epoch_so_far")
 """Events that hold an epoch: as it ended, or as far as it had come when it was written."""
+_LAST_YEAR = 2200
+"""A record of a later time is damaged."""
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
 _SERIES = b'"event":"series"'
@@ -312,11 +314,11 @@ class _Gathered:
         if self.finished is not None:
             event = self.finished
             return Outcome(
-                seconds=number(event.get("seconds")),
+                seconds=seconds_of(event.get("seconds")),
                 energy=energy_from(event.get("energy")),
                 footprint=RecordedFootprint.of(event.get("footprint")),
                 between_epochs=energy_from(event.get("between_epochs")),
-                tracker_cpu_seconds=number(event.get("tracker_cpu_seconds")),
+                tracker_cpu_seconds=seconds_of(event.get("tracker_cpu_seconds")),
                 exit_code=code if isinstance(code := event.get("exit_code"), int) else None,
                 data=event,
             )
@@ -342,12 +344,12 @@ def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: 
 
 
 def _epoch(event: Event, began: datetime) -> RecordedEpoch:
-    seconds = number(event.get("seconds"))
+    seconds = seconds_of(event.get("seconds"))
     end = _moment(event.get("time"))
-    end_s = number(event.get("end_s"))
+    end_s = seconds_of(event.get("end_s"))
     if math.isnan(end_s) and end is not None:
         end_s = (end - began).total_seconds()  # the first writers told no more than when it ended
-    start_s = number(event.get("start_s"))
+    start_s = seconds_of(event.get("start_s"))
     return RecordedEpoch(
         index=whole(event.get("index")),
         seconds=seconds,
@@ -363,7 +365,7 @@ def _prediction(event: Event) -> RecordedPrediction:
     return RecordedPrediction(
         epochs=count(event.get("epochs")) or 0,
         after_epochs=number(event.get("after_epochs"), 0.0),
-        seconds=number(event.get("seconds")),
+        seconds=seconds_of(event.get("seconds")),
         joules=number(event.get("joules")),
         footprint=RecordedFootprint.of(event.get("footprint")),
         data=event,
@@ -408,11 +410,13 @@ def _moment(text: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment = moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment if 1970 <= moment.year <= _LAST_YEAR else None
 
 
 def moment_at(run: RunRecord, seconds: float) -> datetime:
-    """Return the wall-clock time, UTC, so many seconds after a run began."""
+    """Return the wall-clock time, UTC, so many seconds after a run began; at most 31 years."""
     return run.started + timedelta(seconds=seconds)

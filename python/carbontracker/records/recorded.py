@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.plain import count, mapping, number
+from carbontracker.records.plain import MAX_SECONDS, count, is_moment, mapping, number, seconds_of
 from carbontracker.records.surroundings import is_running
 from carbontracker.traces.clocks import Anchor
 from carbontracker.window import MISSING, Energy, add_windows
@@ -231,13 +231,15 @@ class Series:
         times, columns = event.get("t_s"), event.get("joules")
         if not isinstance(times, list) or not isinstance(columns, dict):
             return
-        start_s = number(event.get("start_s"), 0.0)
+        start_s = seconds_of(event.get("start_s"), 0.0)
         # Marks are whole nanoseconds; so is their sum, once it is rounded to them.
         moments = [round(start_s + t_s, 9) for t_s in _column(times)]
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
         if any(len(values) != len(moments) for values in known.values()):
             return
-        if not all(map(math.isfinite, moments)) or any(a >= b for a, b in pairwise(moments)):
+        if not all(abs(moment) <= MAX_SECONDS for moment in moments) or any(
+            a >= b for a, b in pairwise(moments)
+        ):
             return  # power is over time that passes
         self._note_clock(event, start_s)
         keep = bisect_left(self.t_s, moments[0]) if moments else len(self.t_s)
@@ -250,11 +252,12 @@ class Series:
 
     def _note_clock(self, event: Data, start_s: float) -> None:
         t0_ns, clock = event.get("t0_ns"), mapping(event.get("clock"))
-        if isinstance(t0_ns, int) and math.isfinite(start_s):
+        if is_moment(t0_ns):
             self.began_ns = t0_ns - round(start_s * 1e9)
         pair = [clock.get(name) for name in Anchor._fields]
-        if all(isinstance(moment, int) for moment in pair):
-            self.anchors.append(Anchor(*pair))  # type: ignore[arg-type]  # tested just now
+        moments = [moment for moment in pair if is_moment(moment)]
+        if len(moments) == len(pair):
+            self.anchors.append(Anchor(*moments))
 
     def at(self, device: str, t_s: float) -> float:
         """Return E(t) of a device, J; NaN outside of what is known."""

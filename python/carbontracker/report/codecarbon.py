@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.records.plain import number
 from carbontracker.report import facts
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import csv_text
 
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
@@ -95,7 +95,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        return clean(value)
+        return csv_text(value)
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import MAX_CELL, clean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
 
     Names come from commands and hosts: what would steer a terminal does not get there.
     """
-    rows = [[clean(cell) for cell in row] for row in rows]
+    rows = [[clean(cell, MAX_CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

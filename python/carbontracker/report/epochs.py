@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.records.plain import number
 from carbontracker.records.reading import moment_at
 from carbontracker.report import facts
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import clean, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +25,14 @@ def render(run: RunRecord) -> bytes:
     """Return the file; what is not known is blank."""
     out = io.StringIO(newline="")
     columns = columns_of(run)
-    writer = csv.DictWriter(out, columns)
-    writer.writeheader()
-    writer.writerows(rows(run))
+    writer = csv.writer(out)
+    writer.writerow(map(csv_text, columns))
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows(run))
     return out.getvalue().encode()
+
+
+def _cell(value: Value) -> Value:
+    return csv_text(value) if isinstance(value, str) else value
 
 
 def columns_of(run: RunRecord) -> dict[str, type]:

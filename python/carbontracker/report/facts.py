@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.records.plain import mapping, mappings, number, whole
+from carbontracker.records.plain import mapping, mappings, number, seconds_of, whole
 from carbontracker.window import MISSING, Energy
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def windows_of(run: RunRecord) -> list[Windows]:
 def _add(windows: Windows, data: Mapping[str, Any]) -> None:
     windows.count += whole(data.get("count"))
     windows.unknown += whole(data.get("unknown"))
-    windows.seconds += number(data.get("seconds"), 0.0)
+    windows.seconds += seconds_of(data.get("seconds"), 0.0)
     windows.joules = _plus(windows.joules, number(data.get("joules")))
     windows.error_joules = _plus(windows.error_joules, number(data.get("error_joules")))
     starts, lengths = data.get("start_s"), data.get("length_s")
     if isinstance(starts, list) and isinstance(lengths, list):
-        for start, length in zip(map(number, starts), map(number, lengths), strict=False):
+        for start, length in zip(map(seconds_of, starts), map(seconds_of, lengths), strict=False):
             if math.isfinite(start + length):
                 windows.spans.append((start, start + length))
 

@@ -15,6 +15,13 @@ _NAMED = {
     # Grams end at tonnes, which have no prefix.
     "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
 }
+MAX_TEXT = 4000
+"""Characters of a text that any view shows: commands and names may have hundreds of thousands."""
+MAX_LINE = 1000
+"""The same of a line in a terminal."""
+MAX_CELL = 200
+"""The same of a cell of a table."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MOST_DIGITS = 6
 _DIGITS = 4
 """Significant digits where no error is known: more would claim one."""
@@ -97,16 +104,27 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
-def clean(text: object) -> str:
+def clean(text: object, most: int = MAX_TEXT) -> str:
     """Return text on one line without what would steer a terminal or spoil a file.
 
     Names come from drivers, commands and users. Control and bidirectional characters (categories
-    C and Z but the space; those of languages are kept) become U+FFFD.
+    C and Z but the space; those of languages are kept) become U+FFFD. Text of more than ``most``
+    characters is cut, and ends in an ellipsis.
     """
+    whole = str(text)
+    shown = whole if len(whole) <= most else f"{whole[: most - 1]}…"
     return "".join(
         " " if one in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(one) else one
-        for one in str(text)
+        for one in shown
     )
+
+
+def csv_text(text: str) -> str:
+    """Return text for a cell of a CSV file, which a spreadsheet must not take for a formula.
+
+    Numbers do not go through here: a negative one begins with a sign.
+    """
+    return f"'{clean(text)}" if text.startswith(_FORMULA) else clean(text)
 
 
 def _is_unseen(character: str) -> bool:

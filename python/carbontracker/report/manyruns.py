@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.equivalents import equivalents
 from carbontracker.report.columns import aligned
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import MAX_LINE, clean
 from carbontracker.report.oldformat import timestring
 from carbontracker.report.sentence import sentence
 
@@ -111,7 +111,8 @@ def _described(side: Side) -> str:
     whole = "" if all(one.complete for one in side.runs) else " (not whole)"
     count = f"{len(side.runs)} runs, the last " if len(side.runs) > 1 else ""
     host = run.origin.host.get("name") or "?"
-    return clean(f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}")
+    line = f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}"
+    return clean(line, MAX_LINE)
 
 
 def _difference_row(one: Difference) -> tuple[str, ...]:

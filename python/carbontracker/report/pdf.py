@@ -14,7 +14,7 @@ from carbontracker.report.charts import charts_of
 from carbontracker.report.colours import LIGHT, STYLES
 from carbontracker.report.drawing import FONT_SIZE, Label, Path
 from carbontracker.report.extras import needed
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import MAX_CELL, MAX_LINE, clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,7 +136,10 @@ def _code(code: str) -> Any:
 
 
 def _facts(facts: Any) -> Any:
-    rows = [(_paragraph(name, 9, "quiet"), _paragraph(value, 9)) for name, value in facts]
+    rows = [
+        (_paragraph(name, 9, "quiet"), _paragraph(clean(value, MAX_LINE), 9))
+        for name, value in facts
+    ]
     return needed("reportlab.platypus", "pdf").Table(
         rows,
         colWidths=(125, _WIDTH - 125),
@@ -159,7 +162,7 @@ def _table(table: Table) -> Any:
     ]
     rows += [
         [
-            platypus.Paragraph(escape(_text(cell)), body)
+            platypus.Paragraph(escape(_text(clean(cell, MAX_CELL))), body)
             for cell, (_, body) in zip(row, styles, strict=True)
         ]
         for row in table.rows

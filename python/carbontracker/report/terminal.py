@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 from carbontracker.report import facts, sections
-from carbontracker.report.figures import clean, duration, is_known, quantity
+from carbontracker.report.figures import MAX_CELL, MAX_LINE, clean, duration, is_known, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def _print_parts(console: Console, run: RunRecord) -> None:
 def _text(console: Console, text: str, style: str = "") -> Text:
     from rich.text import Text
 
-    shown = clean(text)
+    shown = clean(text, MAX_LINE)
     return Text(shown if console.encoding.startswith("utf") else shown.translate(_ASCII), style)
 
 
@@ -147,7 +147,8 @@ def _least_width(console: Console, table: Table, rows: Sequence[Sequence[str]]) 
     """Return the width without padding, in characters; text of any length may wrap."""
     width = len(table.columns) + 1
     for i, column in enumerate(table.columns):
-        cells = [_text(console, cell).plain for cell in (column.name, *(row[i] for row in rows))]
+        texts = (clean(cell, MAX_CELL) for cell in (column.name, *(row[i] for row in rows)))
+        cells = [_text(console, cell).plain for cell in texts]
         if column.kind == "t":
             words = [word for cell in cells for word in cell.split()]
             width += min(_LEAST_TEXT, max(map(len, words)))
@@ -174,7 +175,7 @@ def _grid(console: Console, table: Table, rows: Sequence[Sequence[str]], padding
             overflow="fold",
         )
     for row in rows:
-        grid.add_row(*(_text(console, cell) for cell in row))
+        grid.add_row(*(_text(console, clean(cell, MAX_CELL)) for cell in row))
     return grid
 
 
@@ -184,5 +185,5 @@ def _print_rows(console: Console, table: Table, rows: Sequence[Sequence[str]]) -
         console.print()
         for column, cell in zip(table.columns, row, strict=True):
             if cell:
-                console.print(_text(console, f"{column.name}: {cell}"))
+                console.print(_text(console, f"{column.name}: {clean(cell, MAX_CELL)}"))
     console.print()

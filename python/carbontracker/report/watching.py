@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.records.plain import mapping, number
 from carbontracker.records.record import jsonable
-from carbontracker.report.figures import clean
+from carbontracker.report.figures import MAX_LINE, clean
 from carbontracker.report.oldformat import timestring
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def table(view: View) -> str:
     lines += [f"{line(cells)}  {name}".rstrip() for cells, name in zip(body, names, strict=True)]
     lines.append(f"{_figure(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {_figure(view.pue)} in CO2eq")
     lines += [*_forecast_lines(view.forecast), *view.notes]
-    return "\n".join(map(clean, lines))
+    return "\n".join(clean(line, MAX_LINE) for line in lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

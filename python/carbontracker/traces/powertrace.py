@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.records.plain import mappings, number
+from carbontracker.records.plain import mappings, number, seconds_of
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest
 
@@ -129,7 +129,7 @@ def _windows(named: dict[str, Any], moment: Callable[[float], int]) -> Iterator[
         return
     about = {"one_of": named["every"]} if number(named.get("every"), 1) > 1 else {}
     for start_s, length_s, joules in zip(*lists, strict=False):
-        start, length = number(start_s), number(length_s)
+        start, length = seconds_of(start_s), seconds_of(length_s)
         if math.isfinite(start + length):
             ends = moment(start), moment(start) + round(length * 1e9)
             yield Slice("window", str(named.get("name") or "window"), *ends, number(joules), about)
