@@ -6,16 +6,13 @@ import math
 import time
 from bisect import bisect_right
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from random import Random
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from carbontracker import _core
-
-if TYPE_CHECKING:
-    from random import Random
 
 MS = 1_000_000
 T, ENERGY, SPAN, UNSURE, TICK, FLAGS = range(6)  # of a drained sample
@@ -283,7 +280,7 @@ def test_what_is_not_known_yet_never_falls(steps: list[tuple[int, int]], ahead_m
 def test_missing_is_not_zero() -> None:
     lane = counter()
     device = device_of(lane, 0)
-    total, _, coverage, quality = device.energy(0, 1_000 * MS)
+    total, _, coverage, quality, _ = device.energy(0, 1_000 * MS)
     assert math.isnan(total)
     assert quality == "missing"
     assert coverage == 0.0
@@ -329,3 +326,84 @@ def test_core_and_python_mean_the_same() -> None:
     before_ns = time.monotonic_ns()
     core_ns = _core.now_ns()
     assert before_ns <= core_ns <= time.monotonic_ns()  # one clock
+
+
+# ---- error bars of windows that contain one another ------------------------------------------
+
+SECONDS = 40
+"""Length of a run with a fault in its middle, s."""
+
+
+def troubled(fault: str, seed: int, *, stands_by: bool) -> _core.DeviceProbe:
+    """Return a device of restless load whose counter meets a fault from 15 s to 20 s.
+
+    Args:
+        fault: ``restart``, ``silence``, ``stuck``, ``gap`` or ``none``.
+        seed: of the load.
+        stands_by: there is a power sensor as well, which sees a quarter of the time.
+    """
+    random = Random(seed)
+    owner = _core.LaneProbe(
+        counter=True, units_per_raw=1e-3, tick_ns=100 * MS, limit_watts=400.0, relative_error=0.05
+    )
+    lanes = [owner]
+    if stands_by:
+        lanes.append(
+            _core.LaneProbe(
+                counter=False,
+                units_per_raw=1e-3,
+                tick_ns=100 * MS,
+                window_ns=25 * MS,
+                relative_error=0.05,
+            )
+        )
+    device = _core.DeviceProbe(lanes)
+    counted_mj = base_mj = shown_mj = 0
+    for tick in range(10 * SECONDS):
+        watts = random.choice((100, 150, 400))
+        t_ns = 10_000 * MS + tick * 100 * MS + MS
+        troubled_now = 150 <= tick < 200
+        counted_mj += watts * 100
+        if fault == "restart" and tick == 150:
+            base_mj = counted_mj
+        if not (fault == "stuck" and troubled_now):
+            shown_mj = counted_mj - base_mj
+        if not (fault in {"silence", "gap"} and troubled_now):
+            owner.take(t_ns, shown_mj)
+        if stands_by and not (fault == "gap" and troubled_now):
+            lanes[1].take(t_ns, watts * 1_000)
+        device.silence(0, troubled_now and fault in {"silence", "gap"})
+        if stands_by:
+            device.silence(1, troubled_now and fault == "gap")
+        if tick % 10 == 9:
+            device.collect(t_ns)
+            device.review(t_ns)
+    device.collect(10_000 * MS + SECONDS * 1_000 * MS)
+    return device
+
+
+@given(
+    st.sampled_from(["none", "restart", "silence", "stuck", "gap"]),
+    st.integers(0, 5),
+    st.booleans(),
+    st.lists(st.integers(0, 1_000 * SECONDS), min_size=4, max_size=4, unique=True),
+)
+def test_a_longer_window_is_no_surer_than_its_parts_allow(
+    fault: str, seed: int, stands_by: bool, at_ms: list[int]
+) -> None:
+    """E(b, c) = E(a, d) - E(a, b) - E(c, d): what is open in a part is open in the whole.
+
+    And the whole is as sure as all of its parts together.
+    """
+    device = troubled(fault, seed, stands_by=stands_by)
+    a, b, c, d = (10_000 * MS + at * MS for at in sorted(at_ms))
+    whole = device.energy(a, d)
+    inner = device.energy(b, c)
+    parts = [device.energy(a, b), inner, device.energy(c, d)]
+    if any(math.isnan(part[0]) for part in [whole, *parts]):
+        return
+    ends = device.level(b)[1] + device.level(c)[1]
+    assert inner[1] <= whole[1] + ends + 1e-6
+    assert whole[1] <= math.fsum(part[1] for part in parts) + 1e-6
+    assert whole[0] == pytest.approx(math.fsum(part[0] for part in parts), abs=1e-6)
+    assert whole[4] == pytest.approx(math.fsum(part[4] for part in parts), abs=1e-6)

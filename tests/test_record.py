@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENERGY = {"joules", "error_joules", "modelled_joules", "quality", "coverage"}
+ENERGY |= {"coverage_devices", "unknown_joules_max"}
 FOOTPRINT = {"kwh", "error_kwh", "gco2eq", "pue", "intensity", "location"}
 FOOTPRINT |= {"mean_gco2eq_per_kwh", "shares", "slots"}
 

@@ -526,9 +526,14 @@ def test_a_lost_gpu_is_missing_and_the_others_are_not(tmp_path: Path) -> None:
     unknown = [name for name, part in after.by_device.items() if math.isnan(part.joules)]
     assert unknown == ["gpu:2", "gpu:3"]
     assert after.by_device["gpu:2"].quality == "missing"
-    assert after.coverage == pytest.approx(4 / 6)
+    assert after.coverage_devices == pytest.approx(4 / 6)
     known = math.fsum(truth(number, end, late) for number in (0, 1, 4, 5))
     assert after.joules == near(known, 100 + 200 + 350 + 300)
+    # They are weighed by their limits, of 400 W each, and may have drawn that.
+    at_most = 2 * 400 * after.seconds
+    assert after.unknown_joules_max == pytest.approx(at_most)
+    assert after.coverage == pytest.approx(after.joules / (after.joules + at_most))
+    assert after.quality == "incomplete"
 
 
 def test_a_gpu_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
@@ -538,8 +543,11 @@ def test_a_gpu_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         time.sleep(0.3)
         energy = measured.energy(start, measured.session.mark())
         missing = {absent.what: absent.reason for absent in measured.session.missing}
-    assert sorted(energy.by_device) == ["gpu:0", "gpu:2"]
+    assert sorted(energy.by_device) == ["gpu:0", "gpu:1", "gpu:2"]
     assert missing["gpu:1"] == "GPU is lost (15)"
+    assert math.isnan(energy.by_device["gpu:1"].joules)
+    assert energy.by_device["gpu:1"].quality == "missing"
+    assert energy.quality == "incomplete"
 
 
 # ---- power readings ------------------------------------------------------------------------

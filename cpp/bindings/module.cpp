@@ -66,7 +66,8 @@ py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std
 }
 
 py::tuple as_tuple(const ct::Energy& e) {
-    return py::make_tuple(e.joules, e.error_joules, e.modelled_joules, e.quality, e.coverage);
+    return py::make_tuple(e.joules, e.error_joules, e.modelled_joules, e.quality, e.coverage,
+                          e.unknown_joules_max, e.coverage_devices, e.seconds);
 }
 
 py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
@@ -124,14 +125,18 @@ void bind_entry(py::module_& m) {
         .def_readonly("counted", &ct::Entry::counted)
         .def_readonly("alternate_of", &ct::Entry::alternate_of)
         .def_readonly("joined_ns", &ct::Entry::joined_ns)
-        .def_readonly("why", &ct::Entry::why);
+        .def_property_readonly("limit_watts",
+                               [](const ct::Entry& e) { return ct::limit_watts(e.channel); })
+        .def_readonly("why", &ct::Entry::why)
+        .def_readonly("read", &ct::Entry::read);
     py::class_<ct::Unavailable>(m, "Unavailable")
         .def_readonly("source", &ct::Unavailable::source)
         .def_readonly("what", &ct::Unavailable::what)
         .def_readonly("reason", &ct::Unavailable::reason)
         .def_readonly("awaited", &ct::Unavailable::awaited)
         .def_readonly("remedy", &ct::Unavailable::remedy)
-        .def_readonly("device", &ct::Unavailable::device);
+        .def_readonly("device", &ct::Unavailable::device)
+        .def_readonly("limit_watts", &ct::Unavailable::limit_watts);
 }
 
 void bind_stats(py::module_& m) {

@@ -20,9 +20,13 @@ namespace py = pybind11;
 class LaneProbe {
 public:
     LaneProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
-              std::int64_t tick_ns, std::int64_t window_ns, bool low_pass, std::size_t capacity)
+              double limit_watts, double relative_error, std::int64_t tick_ns,
+              std::int64_t window_ns, bool low_pass, std::size_t capacity)
         : channel_(make(counter, units_per_raw, modulus, max_watts, tick_ns, window_ns, low_pass)),
-          lane_(channel_), ring_(capacity) {}
+          lane_(channel_), ring_(capacity) {
+        channel_.limit_watts = limit_watts;
+        channel_.relative_error = relative_error;
+    }
 
     /// Whether the reading was usable and any sample of it found room.
     bool take(std::int64_t t_ns, std::uint64_t raw, std::int64_t sensor_ns) {
@@ -81,17 +85,21 @@ private:
 class DeviceProbe {
 public:
     explicit DeviceProbe(std::vector<LaneProbe*> lanes)
-        : lanes_(std::move(lanes)), book_(entries(lanes_)), health_(lanes_.size()) {}
+        : lanes_(std::move(lanes)), book_(entries(lanes_)), health_(lanes_.size()),
+          silent_(lanes_.size()) {}
 
     /// Takes in what the lanes have made.
     void collect(std::int64_t seen_ns) {
         for (std::size_t i = 0; i < lanes_.size(); ++i) {
-            book_.extend(i, lanes_[i]->samples(), seen_ns);
-            if (!health_[i].gone) health_[i].last_read_ns = seen_ns;
+            book_.extend(i, lanes_[i]->samples(), silent_[i] ? 0 : seen_ns);
+            if (!health_[i].gone && !silent_[i]) health_[i].last_read_ns = seen_ns;
         }
     }
 
     void lose(std::size_t lane) { health_.at(lane).gone = true; }
+
+    /// From now on `lane` gives no readings, and does not say why; or gives them again.
+    void silence(std::size_t lane, bool silent) { silent_.at(lane) = silent; }
 
     std::size_t review(std::int64_t now_ns) {
         static_cast<void>(book_.review(health_, now_ns));
@@ -116,11 +124,11 @@ public:
         return {level.joules, level.error_joules, level.final};
     }
 
-    /// joules, error_joules, coverage, quality
-    [[nodiscard]] std::tuple<double, double, double, std::string> energy(std::int64_t t0_ns,
-                                                                         std::int64_t t1_ns) const {
+    /// joules, error_joules, coverage, quality, unknown_joules_max
+    [[nodiscard]] std::tuple<double, double, double, std::string, double>
+    energy(std::int64_t t0_ns, std::int64_t t1_ns) const {
         const Energy e = book_.energy(t0_ns, book_.levels(t0_ns), t1_ns, book_.levels(t1_ns)).total;
-        return {e.joules, e.error_joules, e.coverage, e.quality};
+        return {e.joules, e.error_joules, e.coverage, e.quality, e.unknown_joules_max};
     }
 
 private:
@@ -140,16 +148,18 @@ private:
     std::vector<LaneProbe*> lanes_;
     Book book_;
     std::vector<Health> health_;
+    std::vector<bool> silent_;
 };
 
 } // namespace
 
 void bind_probe(py::module_& m) {
     py::class_<LaneProbe>(m, "LaneProbe")
-        .def(py::init<bool, double, std::uint64_t, double, std::int64_t, std::int64_t, bool,
-                      std::size_t>(),
+        .def(py::init<bool, double, std::uint64_t, double, double, double, std::int64_t,
+                      std::int64_t, bool, std::size_t>(),
              py::kw_only(), py::arg("counter"), py::arg("units_per_raw"), py::arg("modulus") = 0,
-             py::arg("max_watts") = 2000.0, py::arg("tick_ns") = 0, py::arg("window_ns") = 0,
+             py::arg("max_watts") = 2000.0, py::arg("limit_watts") = 0.0,
+             py::arg("relative_error") = 0.0, py::arg("tick_ns") = 0, py::arg("window_ns") = 0,
              py::arg("low_pass") = false, py::arg("capacity") = 4096)
         .def("take", &LaneProbe::take, py::arg("t_ns"), py::arg("raw"), py::arg("sensor_ns") = 0)
         .def("next_read_ns", &LaneProbe::next_read_ns, py::arg("now_ns"), py::arg("spacing_ns"))
@@ -160,6 +170,7 @@ void bind_probe(py::module_& m) {
         .def(py::init<std::vector<LaneProbe*>>(), py::arg("lanes"), py::keep_alive<1, 2>())
         .def("collect", &DeviceProbe::collect, py::arg("seen_ns"))
         .def("lose", &DeviceProbe::lose, py::arg("lane"))
+        .def("silence", &DeviceProbe::silence, py::arg("lane"), py::arg("silent"))
         .def("review", &DeviceProbe::review, py::arg("now_ns"))
         .def("thin", &DeviceProbe::thin, py::arg("before_ns"), py::arg("spacing_ns"))
         .def("size", &DeviceProbe::size, py::arg("lane"))

@@ -9,30 +9,42 @@ namespace carbontracker {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr Energy kMissing{kNan, kNan, 0.0, 0.0, "missing"};
 
 const char* together(const char* a, const char* b) noexcept {
     return std::strcmp(a, b) == 0 ? a : "mixed";
 }
 
-// Tolerances of like sensors may all point one way, so errors are added, not averaged out. What is
-// missing altogether is judged by the rest.
-Energy sum(std::span<const DeviceEnergy> devices) noexcept {
-    Energy total{0.0, 0.0, 0.0, 0.0, "missing"};
-    std::size_t known = 0;
-    for (const DeviceEnergy& device : devices) {
-        total.coverage += device.energy.coverage / static_cast<double>(devices.size());
-        if (std::isnan(device.energy.joules)) continue;
-        total.joules += device.energy.joules;
-        total.error_joules += device.energy.error_joules;
-        total.modelled_joules += device.energy.modelled_joules;
-        total.quality =
-            known == 0 ? device.energy.quality : together(total.quality, device.energy.quality);
-        ++known;
+Energy missing(double seconds, double unknown_joules_max) noexcept {
+    return {kNan, kNan, 0.0, "missing", 0.0, unknown_joules_max, 0.0, seconds};
+}
+
+// More may be missing than the error admits.
+void judge(Energy& energy) noexcept {
+    if (energy.unknown_joules_max > energy.error_joules) energy.quality = "incomplete";
+}
+
+// Tolerances of like sensors may all point one way, so errors are added, not averaged out.
+Energy sum(std::span<const DeviceEnergy> devices, double seconds) noexcept {
+    Energy total{0.0, 0.0, 0.0, "missing", 0.0, 0.0, 0.0, seconds};
+    double expected_joules = 0.0;
+    bool any = false;
+    for (const auto& [entry, part] : devices) {
+        total.unknown_joules_max += part.unknown_joules_max;
+        total.coverage_devices += part.coverage / static_cast<double>(devices.size());
+        if (std::isnan(part.joules)) {
+            expected_joules += part.unknown_joules_max;
+            continue;
+        }
+        expected_joules += part.joules / part.coverage;
+        total.joules += part.joules;
+        total.error_joules += part.error_joules;
+        total.modelled_joules += part.modelled_joules;
+        total.quality = any ? together(total.quality, part.quality) : part.quality;
+        any = true;
     }
-    if (known == 0) return kMissing;
-    total.error_joules +=
-        total.joules * static_cast<double>(devices.size() - known) / static_cast<double>(known);
+    if (!any) return missing(seconds, total.unknown_joules_max);
+    total.coverage =
+        expected_joules > 0.0 ? total.joules / expected_joules : total.coverage_devices;
     return total;
 }
 
@@ -44,6 +56,7 @@ void Book::add(std::vector<Entry> entries) {
         lines_.emplace_back(entry.channel);
         entries_.push_back(std::move(entry));
     }
+    silences_.resize(entries_.size());
     for (std::size_t i = first; i < entries_.size(); ++i) {
         const Entry& entry = entries_[i];
         if (entry.alternate_of.empty()) {
@@ -70,10 +83,15 @@ void Book::join(std::size_t alternate) {
 
 std::vector<std::size_t> Book::review(std::span<const Health> health, std::int64_t now_ns) {
     std::vector<std::size_t> speaking;
+    std::vector<Health> heard(health.begin(), health.end());
+    for (std::size_t i = 0; i < heard.size(); ++i) {
+        heard[i].silent = silences_[i].look(heard[i], now_ns);
+        lines_[i].set_answering(!heard[i].gone && !heard[i].lost && !heard[i].silent);
+    }
     for (std::size_t n = 0; n < ledgers_.size(); ++n) {
         Ledger& ledger = ledgers_[n];
         const std::size_t known = ledger.takeovers().size();
-        if (ledger.review(lines_, health, now_ns)) speaking.push_back(ledger.speaker());
+        if (ledger.review(lines_, heard, now_ns)) speaking.push_back(ledger.speaker());
         for (std::size_t i = known; i < ledger.takeovers().size(); ++i) {
             takeovers_.push_back({n, ledger.takeovers()[i].from_ns});
         }
@@ -110,24 +128,37 @@ void Book::complete(std::int64_t t_ns, std::vector<Level>& levels) const {
 
 Energy Book::device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
                            std::int64_t t1_ns, const Level& end) const {
-    const Channel& first = entries_[ledger.speaker_at(t0_ns)].channel;
-    const Channel& last = entries_[ledger.speaker_at(t1_ns)].channel;
+    const double length_s = seconds(t1_ns - t0_ns);
+    const double limit_watts = carbontracker::limit_watts(entries_[ledger.owner()].channel);
     const double joules = std::max(0.0, end.joules - start.joules);
     const double coverage = ledger.coverage(t0_ns, t1_ns, lines_);
-    if (coverage <= 0.0 || (coverage < 1.0 && joules == 0.0)) return kMissing;
+    if (coverage <= 0.0 || (coverage < 1.0 && joules == 0.0)) {
+        return missing(length_s, limit_watts * std::max(0.0, length_s));
+    }
+    Energy energy{joules, 0.0, 0.0, nullptr, coverage, 0.0, coverage, length_s};
+    double gain_joules = 0.0;
+    Unknown unknown;
+    ledger.visit(
+        t0_ns, start.joules, t1_ns, end.joules, lines_, [&](const Ledger::Stretch& stretch) {
+            const Channel& channel = entries_[stretch.channel].channel;
+            const Unknown part = lines_[stretch.channel].unknown(stretch.from_ns, stretch.to_ns);
+            unknown.ns += part.ns;
+            unknown.joules += part.joules;
+            gain_joules += channel.relative_error * stretch.joules;
+            if (channel.quality == Quality::modelled) energy.modelled_joules += stretch.joules;
+            const char* quality = name_of(channel.quality);
+            energy.quality = energy.quality ? together(energy.quality, quality) : quality;
+        });
     const double edges = std::hypot(start.error_joules, end.error_joules);
-    // What an uncovered stretch may have held is judged by the rest of the window.
-    const double lost = joules * (1.0 / coverage - 1.0);
     const double hidden = 2.0 * std::sqrt(std::max(0.0, end.hidden_joules2 - start.hidden_joules2));
-    const double gain = std::max(first.relative_error, last.relative_error) * joules;
-    const char* quality = together(name_of(first.quality), name_of(last.quality));
-    return {joules, edges + hidden + gain + lost, last.quality == Quality::modelled ? joules : 0.0,
-            coverage, quality};
+    energy.error_joules = edges + hidden + gain_joules + unknown.joules;
+    energy.unknown_joules_max = limit_watts * seconds(unknown.ns);
+    return energy;
 }
 
 MachineEnergy Book::energy(std::int64_t t0_ns, std::span<const Level> start, std::int64_t t1_ns,
                            std::span<const Level> end) const {
-    MachineEnergy result{kMissing, {}};
+    MachineEnergy result;
     result.devices.reserve(counted_.size());
     for (std::size_t i = 0; i < counted_.size(); ++i) {
         const Ledger& ledger = ledgers_[counted_[i]];
@@ -138,7 +169,9 @@ MachineEnergy Book::energy(std::int64_t t0_ns, std::span<const Level> start, std
         result.devices.push_back(
             {ledger.owner(), device_energy(ledger, from_ns, start[i], t1_ns, end[i])});
     }
-    result.total = sum(result.devices);
+    result.total = sum(result.devices, seconds(t1_ns - t0_ns));
+    judge(result.total);
+    for (DeviceEnergy& device : result.devices) judge(device.energy);
     return result;
 }
 

@@ -25,6 +25,7 @@ struct Entry {
     /// Until it joined, an estimate stood in its place: as its alternate this entry continues it,
     /// as one that counts by itself it begins there.
     bool supersedes = false;
+    bool read = true; ///< false: a device that is there and cannot be read
 };
 
 /// Energy of one device, or of all, over a window; NaN where nothing is known.
@@ -32,8 +33,13 @@ struct Energy {
     double joules;
     double error_joules;    ///< 95 % half-width
     double modelled_joules; ///< the part that is an estimate
-    double coverage;        ///< 0..1
-    const char* quality;    ///< measured, integrated, modelled, mixed, or missing
+    const char* quality;    ///< measured, integrated, modelled, mixed, incomplete, or missing
+    /// Of a device the share of the time in which its energy is known, 0..1; of several the share
+    /// of the energy that they are taken to draw: at the mean power of each, else at its limit.
+    double coverage;
+    double unknown_joules_max; ///< what is not known is at most this: limit x time
+    double coverage_devices;   ///< coverage with equal weights
+    double seconds;            ///< length of the window
 };
 
 struct DeviceEnergy {
@@ -63,6 +69,7 @@ public:
     }
 
     /// Lets the ledgers look at what has come; the entries that speak for the first time now.
+    /// `health` has one for every entry.
     std::vector<std::size_t> review(std::span<const Health> health, std::int64_t now_ns);
 
     /// How often somebody took over.
@@ -91,6 +98,7 @@ private:
 
     std::vector<Entry> entries_;
     std::vector<Timeline> lines_;
+    std::vector<Silence> silences_;
     std::vector<Ledger> ledgers_; // of every owner, counted or not
     std::vector<std::size_t> counted_;
     struct Succeeded {

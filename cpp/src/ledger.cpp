@@ -33,7 +33,7 @@ constexpr double kGrossly = 4.0;
 constexpr double kSigmas = 10.0;
 constexpr double kEnds = 0.6; // and times what is open at both ends
 
-// Whoever has not answered for so long, while others do, has died.
+// What has not answered for so long is silent.
 constexpr std::int64_t kSilentNs = 3 * kSecondNs;
 
 // Energy in units of the counter below which nothing can be said of it.
@@ -42,7 +42,20 @@ constexpr double kLeastQuanta = 50.0;
 // So many of the newest samples are compared one by one.
 constexpr std::size_t kMostCompared = 64;
 
+double square(double value) noexcept {
+    return value * value;
+}
+
 } // namespace
+
+bool Silence::look(const Health& health, std::int64_t now_ns) noexcept {
+    if (health.last_read_ns + kSilentNs >= now_ns) {
+        since_ns_ = 0;
+        return false;
+    }
+    if (since_ns_ == 0) since_ns_ = now_ns;
+    return now_ns >= since_ns_ + kSecondNs;
+}
 
 bool shapes(const Channel& power, const Channel& counter) noexcept {
     return power.quantity == Quantity::power && counter.quantity == Quantity::energy_counter &&
@@ -67,14 +80,11 @@ void Ledger::add(std::size_t index, const Channel& channel, const Channel& owner
 
 // ---- looking up -----------------------------------------------------------------------------
 
-const Ledger::Part& Ledger::part_at(std::int64_t t_ns) const noexcept {
-    auto part = parts_.rbegin();
-    while (part + 1 != parts_.rend() && part->from_ns > t_ns) ++part;
-    return *part;
-}
-
-std::size_t Ledger::speaker_at(std::int64_t t_ns) const noexcept {
-    return part_at(t_ns).channel;
+std::size_t Ledger::index_at(std::int64_t t_ns) const noexcept {
+    const auto later =
+        std::upper_bound(parts_.begin(), parts_.end(), t_ns,
+                         [](std::int64_t t, const Part& part) { return t < part.from_ns; });
+    return later == parts_.begin() ? 0 : static_cast<std::size_t>(later - parts_.begin()) - 1;
 }
 
 Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) const noexcept {
@@ -84,40 +94,44 @@ Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) cons
 
 Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
     if (t_ns < joined_ns_) return {0.0, 0.0, 0.0, true};
-    const Part& part = part_at(t_ns);
+    const std::size_t i = index_at(t_ns);
+    const Part& part = parts_[i];
     Level level = lines[part.channel].at(t_ns, beside(part.channel, lines));
     level.joules += part.offset_joules;
+    level.hidden_joules2 += part.offset_joules2;
     if (!part.is_settled) {
-        const Level before = end_of_part_before(part, lines);
+        const Level before = end_before(i, lines);
         level.joules += before.joules;
+        level.hidden_joules2 += before.hidden_joules2;
         level.final = level.final && before.final;
     }
+    // What a channel comes to know later of a time near its ends must not move the ends.
+    level.joules = std::max(start_of(i, lines), level.joules);
+    if (i + 1 < parts_.size()) level.joules = std::min(level.joules, start_of(i + 1, lines));
     return level;
 }
 
-// Where `part` begins, as the part before it has it.
-Level Ledger::end_of_part_before(const Part& part, std::span<const Timeline> lines) const {
-    const Part& before = *(&part - 1);
-    Level level = lines[before.channel].at(part.from_ns, beside(before.channel, lines));
+// Where a part begins, as the part before it has it; the variance with what is open there.
+Level Ledger::end_before(std::size_t part, std::span<const Timeline> lines) const {
+    const Part& before = parts_[part - 1];
+    Level level = lines[before.channel].at(parts_[part].from_ns, beside(before.channel, lines));
     level.joules += before.offset_joules;
+    level.hidden_joules2 += before.offset_joules2 + square(level.error_joules / 2.0);
     return level;
+}
+
+double Ledger::start_of(std::size_t part, std::span<const Timeline> lines) const {
+    return parts_[part].is_settled ? parts_[part].start_joules : end_before(part, lines).joules;
 }
 
 double Ledger::coverage(std::int64_t t0_ns, std::int64_t t1_ns,
                         std::span<const Timeline> lines) const {
-    if (t1_ns <= t0_ns || parts_.size() == 1) {
-        return lines[part_at(t1_ns).channel].coverage(t0_ns, t1_ns);
-    }
-    double covered_ns = 0.0;
-    for (std::size_t i = 0; i < parts_.size(); ++i) {
-        const std::int64_t from_ns = i == 0 ? t0_ns : std::max(t0_ns, parts_[i].from_ns);
-        const std::int64_t to_ns =
-            i + 1 < parts_.size() ? std::min(t1_ns, parts_[i + 1].from_ns) : t1_ns;
-        if (to_ns <= from_ns) continue;
-        covered_ns += lines[parts_[i].channel].coverage(from_ns, to_ns) *
-                      static_cast<double>(to_ns - from_ns);
-    }
-    return covered_ns / static_cast<double>(t1_ns - t0_ns);
+    if (t1_ns <= t0_ns) return lines[speaker_at(t1_ns)].coverage(t0_ns, t1_ns);
+    std::int64_t unknown_ns = 0;
+    visit(t0_ns, 0.0, t1_ns, 0.0, lines, [&](const Stretch& stretch) {
+        unknown_ns += lines[stretch.channel].unknown(stretch.from_ns, stretch.to_ns).ns;
+    });
+    return 1.0 - static_cast<double>(unknown_ns) / static_cast<double>(t1_ns - t0_ns);
 }
 
 // ---- who speaks -----------------------------------------------------------------------------
@@ -126,9 +140,13 @@ bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> hea
                     std::int64_t now_ns) {
     if (members_.size() == 1) return false;
     if (Part& part = parts_.back(); !part.is_settled) {
-        const Level before = end_of_part_before(part, lines);
+        const Level before = end_before(parts_.size() - 1, lines);
         part.is_settled = before.final;
-        if (part.is_settled) part.offset_joules += before.joules;
+        if (part.is_settled) {
+            part.start_joules = before.joules;
+            part.offset_joules += before.joules;
+            part.offset_joules2 += before.hidden_joules2;
+        }
     }
     bool changed = check_alive(lines, health, now_ns);
     if (judge_ == kNone || health[judge_].gone || health[judge_].lost ||
@@ -146,21 +164,13 @@ bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> hea
 bool Ledger::check_alive(std::span<const Timeline> lines, std::span<const Health> health,
                          std::int64_t now_ns) {
     const Health& now = health[speaker()];
-    const bool silent = now.last_read_ns + kSilentNs < now_ns;
-    if (!now.gone && !silent) {
-        silent_ns_ = 0;
-        return false;
-    }
-    // A process that was stopped wakes up thread by thread: who is silent gets another second.
-    if (silent_ns_ == 0) silent_ns_ = now_ns;
-    if (!now.gone && now_ns < silent_ns_ + kSecondNs) return false;
+    if (!now.gone && !now.silent) return false;
     for (const std::size_t i : members_) {
         const Health& other = health[i];
         const bool answers = !other.gone && !other.lost && other.last_read_ns + kSilentNs > now_ns;
         if (i == speaker() || !answers || lines[i].size() == 0) continue;
         if (is_superseded_ && i == owner()) continue;
-        may_return_ = false;
-        silent_ns_ = 0;
+        may_return_ = !health[owner()].gone && !is_superseded_;
         take_over(lines[speaker()].last_ns(), i,
                   now.gone ? "it answers no more" : "it has stopped answering", lines);
         return true;
@@ -182,7 +192,7 @@ bool Ledger::check_moving(std::span<const Timeline> lines) {
     const double drawn = to.joules - from.joules;
     const double open = std::sqrt(std::max(0.0, to.hidden_joules2 - from.hidden_joules2));
     if (drawn < kLeastQuanta * counter.quantum_joules() + kSigmas * open) return false;
-    may_return_ = false;
+    may_return_ = true;
     take_over(still_from_ns, judge_, "its counter is stuck while power is drawn", lines);
     return true;
 }
@@ -273,7 +283,8 @@ void Ledger::disqualify(std::int64_t from_ns, std::int64_t to_ns, bool never,
               lines);
 }
 
-// A counter that began again is believed once ten updates have agreed with the power.
+// A counter that began again, or that was stuck or silent and moves again, is believed once ten
+// updates since then have agreed with the power.
 bool Ledger::check_return(std::span<const Timeline> lines) {
     const Timeline& counter = lines[owner()];
     restart_ns_ = counter.restart_ns(); // it may have begun again while it was silent
@@ -283,7 +294,9 @@ bool Ledger::check_return(std::span<const Timeline> lines) {
     const std::int64_t to_ns = counter.newest_ns(back);
     const std::int64_t middle_ns = counter.newest_ns(back + kStretch);
     const std::int64_t from_ns = counter.newest_ns(back + 2 * kStretch);
-    if (from_ns < restart_ns_ || from_ns == middle_ns) return false;
+    if (from_ns < std::max(restart_ns_, parts_.back().from_ns) || from_ns == middle_ns) {
+        return false;
+    }
     if (compare(from_ns, middle_ns, lines) != Opinion::agree) return false;
     if (compare(middle_ns, to_ns, lines) != Opinion::agree) return false;
     may_return_ = false;
@@ -295,19 +308,25 @@ bool Ledger::check_return(std::span<const Timeline> lines) {
 void Ledger::supersede(std::size_t index, std::int64_t joined_ns, std::string why) {
     is_superseded_ = true;
     may_return_ = false;
-    parts_.push_back({joined_ns, index, 0.0, false});
+    parts_.push_back({joined_ns, index, 0.0, 0.0, 0.0, false});
     takeovers_.push_back({joined_ns, index, std::move(why)});
 }
 
 void Ledger::take_over(std::int64_t from_ns, std::size_t channel, std::string why,
                        std::span<const Timeline> lines) {
     from_ns = std::max(from_ns, parts_.back().from_ns);
-    const Timeline& successor = lines[channel];
     // Where nothing had been right before, the successor speaks for all of the time.
-    const double before = from_ns == 0 ? 0.0 : at(from_ns, lines).joules;
-    const double then = from_ns == 0 ? 0.0 : successor.at(from_ns).joules;
+    Level before;
+    Level then;
+    double splice_joules2 = 0.0; // each is sure of that moment to so much
+    if (from_ns != 0) {
+        before = at(from_ns, lines);
+        then = lines[channel].at(from_ns, beside(channel, lines));
+        splice_joules2 = square(before.error_joules / 2.0) + square(then.error_joules / 2.0);
+    }
     if (from_ns == parts_.back().from_ns) parts_.pop_back();
-    parts_.push_back({from_ns, channel, before - then});
+    parts_.push_back({from_ns, channel, before.joules, before.joules - then.joules,
+                      before.hidden_joules2 - then.hidden_joules2 + splice_joules2});
     takeovers_.push_back({from_ns, channel, std::move(why)});
 }
 

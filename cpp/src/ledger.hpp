@@ -1,6 +1,7 @@
 // E(t) of one physical thing: the channel that owns it, its alternates, and who speaks when.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,6 +23,18 @@ struct Health {
     std::int64_t last_read_ns = 0; ///< newest good reading
     bool gone = false;
     bool lost = false;
+    bool silent = false; ///< as Silence has found
+};
+
+/// Finds out whether a channel has stopped giving readings without a word: a driver that stalls.
+class Silence {
+public:
+    /// Looks again; true once nothing has come for seconds. A process that was stopped wakes up
+    /// thread by thread, so that what is silent at first gets another second.
+    bool look(const Health& health, std::int64_t now_ns) noexcept;
+
+private:
+    std::int64_t since_ns_ = 0;
 };
 
 /// Why another channel speaks, or spoke for a while.
@@ -38,7 +51,7 @@ struct Takeover {
 class Ledger {
 public:
     /// `owner` and all other members are indices into the timelines that every call is given.
-    explicit Ledger(std::size_t owner) : members_{owner}, parts_{{0, owner, 0.0}} {}
+    explicit Ledger(std::size_t owner) : members_{owner}, parts_{{0, owner, 0.0, 0.0, 0.0}} {}
 
     /// Takes in an alternate of the owner.
     void add(std::size_t index, const Channel& channel, const Channel& owner);
@@ -54,13 +67,38 @@ public:
     [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns,
                                   std::span<const Timeline> lines) const;
 
+    /// A stretch of time in which one channel speaks.
+    struct Stretch {
+        std::size_t channel;
+        std::int64_t from_ns;
+        std::int64_t to_ns;
+        double joules;
+    };
+
+    /// Calls `use` for each stretch of a window, in order. The energy at both of its ends is given,
+    /// because it may have been settled before.
+    template <typename Use>
+    void visit(std::int64_t t0_ns, double start_joules, std::int64_t t1_ns, double end_joules,
+               std::span<const Timeline> lines, Use use) const {
+        const std::size_t last = index_at(std::max(t0_ns, t1_ns - 1));
+        for (std::size_t i = index_at(t0_ns); i <= last; ++i) {
+            const std::int64_t to_ns = i == last ? t1_ns : parts_[i + 1].from_ns;
+            const double joules = i == last ? end_joules : start_of(i + 1, lines);
+            use(Stretch{parts_[i].channel, t0_ns, to_ns, std::max(0.0, joules - start_joules)});
+            t0_ns = to_ns;
+            start_joules = joules;
+        }
+    }
+
     /// Looks at what has come since the last call; returns whether somebody took over.
     bool review(std::span<const Timeline> lines, std::span<const Health> health,
                 std::int64_t now_ns);
 
     /// The channel that speaks now, and the one that spoke at `t_ns`.
     [[nodiscard]] std::size_t speaker() const noexcept { return parts_.back().channel; }
-    [[nodiscard]] std::size_t speaker_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] std::size_t speaker_at(std::int64_t t_ns) const noexcept {
+        return parts_[index_at(t_ns)].channel;
+    }
     [[nodiscard]] std::size_t owner() const noexcept { return members_.front(); }
     [[nodiscard]] const std::vector<std::size_t>& members() const noexcept { return members_; }
     [[nodiscard]] const std::vector<Takeover>& takeovers() const noexcept { return takeovers_; }
@@ -70,13 +108,16 @@ private:
     struct Part {
         std::int64_t from_ns;
         std::size_t channel;
-        double offset_joules;   // what the domain had used minus what the channel had counted
+        double start_joules;    // what the domain had used when it began
+        double offset_joules;   // that, less what the channel had counted
+        double offset_joules2;  // the same of the variance
         bool is_settled = true; // else the part before it has not been read up to its end yet
     };
     enum class Opinion : std::uint8_t { open, agree, less, more };
 
-    [[nodiscard]] const Part& part_at(std::int64_t t_ns) const noexcept;
-    [[nodiscard]] Level end_of_part_before(const Part& part, std::span<const Timeline> lines) const;
+    [[nodiscard]] std::size_t index_at(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] Level end_before(std::size_t part, std::span<const Timeline> lines) const;
+    [[nodiscard]] double start_of(std::size_t part, std::span<const Timeline> lines) const;
     [[nodiscard]] Beside beside(std::size_t channel,
                                 std::span<const Timeline> lines) const noexcept;
     [[nodiscard]] Opinion compare(std::int64_t from_ns, std::int64_t to_ns,
@@ -104,7 +145,6 @@ private:
     std::size_t judge_ = kNone; // power to compare the owner's counter with
     double tolerance_ = 0.0;
     std::int64_t window_ns_ = 0;   // of the judge
-    std::int64_t silent_ns_ = 0;   // since when the speaker has been seen to be silent
     std::int64_t reviewed_ns_ = 0; // owner's samples up to here have been compared
     std::int64_t restart_ns_ = 0;  // the newest that has been dealt with
     bool may_return_ = false;      // the owner was only set aside

@@ -41,8 +41,8 @@ std::string reason_unused(const Channel& channel, const std::string& source,
                           const std::vector<std::string>& claimed) {
     if (contains(claimed, channel.kind)) return "replaced by a simulated device";
     for (const Entry& entry : before) {
-        if (entry.counted && entry.source != source && channel.quality == Quality::modelled &&
-            entry.channel.kind == channel.kind) {
+        if (entry.counted && entry.read && entry.source != source &&
+            channel.quality == Quality::modelled && entry.channel.kind == channel.kind) {
             return "an estimate, not needed: " + entry.channel.id + " is " +
                    (entry.channel.quality == Quality::modelled ? "simulated" : "measured");
         }
@@ -128,6 +128,27 @@ Admission settle_overlaps(const std::string& source, const std::vector<Channel>&
         result.uses[i] = use_of(all.back(), channels, i);
         result.channels.push_back(i);
         result.entries.push_back(all.back());
+    }
+    return result;
+}
+
+std::vector<Entry> unread_entries(const std::string& source,
+                                  const std::vector<Unavailable>& missing,
+                                  const std::vector<Entry>& before, const Wanted& wanted) {
+    std::vector<Entry> result;
+    for (const Unavailable& one : missing) {
+        if (one.device.empty()) continue;
+        Channel channel;
+        channel.id = one.device;
+        channel.kind = one.device.substr(0, one.device.find(':'));
+        channel.name = one.what;
+        channel.domain = "unread/" + source + "/" + one.device;
+        channel.detail = one.reason;
+        channel.limit_watts = one.limit_watts;
+        if (!wanted.kinds.empty() && !contains(wanted.kinds, channel.kind)) continue;
+        if (!reason_unused(channel, source, before, wanted.claimed).empty()) continue;
+        make_unique(channel, source, false, before);
+        result.push_back({std::move(channel), source, true, one.reason, "", 0, false, false});
     }
     return result;
 }

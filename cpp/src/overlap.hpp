@@ -33,4 +33,10 @@ Admission settle_overlaps(const std::string& source, const std::vector<Channel>&
                           const std::vector<Entry>& before, const Wanted& wanted,
                           std::int64_t joined_ns);
 
+/// Entries for the devices among `missing` that are there and give no reading: parts of the total
+/// that are not known.
+std::vector<Entry> unread_entries(const std::string& source,
+                                  const std::vector<Unavailable>& missing,
+                                  const std::vector<Entry>& before, const Wanted& wanted);
+
 } // namespace carbontracker

@@ -59,10 +59,18 @@ Session::Session(const Host& host, const Options& options,
 // Returns the sampler of what the sensor has found; null if nothing of it is of use.
 Sampler* Session::admit(Answer answer, std::int64_t joined_ns) {
     const std::string name = registry()[answer.sensor].name;
-    std::move(answer.found.missing.begin(), answer.found.missing.end(),
-              std::back_inserter(missing_));
-    const std::unique_ptr<Source>& source = answer.found.source;
-    if (!source) return nullptr;
+    const std::vector<Unavailable>& missing = answer.found.missing;
+    missing_.insert(missing_.end(), missing.begin(), missing.end());
+    Sampler* sampler = nullptr;
+    if (answer.found.source) {
+        sampler = admit_channels(name, std::move(answer.found.source), joined_ns);
+    }
+    admit_unread(name, missing);
+    return sampler;
+}
+
+Sampler* Session::admit_channels(const std::string& name, std::unique_ptr<Source> source,
+                                 std::int64_t joined_ns) {
     Admission admission = settle_overlaps(name, source->channels(), book_->entries(),
                                           {options_.kinds, claimed_}, joined_ns);
     std::move(admission.missing.begin(), admission.missing.end(), std::back_inserter(missing_));
@@ -72,17 +80,27 @@ Sampler* Session::admit(Answer answer, std::int64_t joined_ns) {
     if (options_.period_ns > 0) {
         pace.period_ns = std::max(options_.period_ns, source->shortest_period_ns());
     }
-    auto sampler =
-        std::make_unique<Sampler>(name, std::move(answer.found.source), pace, admission.uses);
+    auto sampler = std::make_unique<Sampler>(name, std::move(source), pace, admission.uses);
     for (const std::size_t channel : admission.channels) {
         places_.push_back({samplers_.view().size(), channel});
     }
-    book_->add(std::move(admission.entries));
     governors_.emplace_back();
     samplers_.push_back(sampler.get());
+    add_entries(std::move(admission.entries));
+    return sampler.release();
+}
+
+void Session::admit_unread(const std::string& name, const std::vector<Unavailable>& missing) {
+    std::vector<Entry> entries =
+        unread_entries(name, missing, book_->entries(), {options_.kinds, claimed_});
+    places_.resize(places_.size() + entries.size(), {kNoSampler, 0});
+    add_entries(std::move(entries));
+}
+
+void Session::add_entries(std::vector<Entry> entries) {
+    book_->add(std::move(entries));
     // release: whoever knows of an entry finds it.
     entry_count_.store(places_.size(), std::memory_order_release);
-    return sampler.release();
 }
 
 // What a driver took longer for than the constructor waited.
@@ -321,6 +339,7 @@ void Session::collect() {
     if (!here()) return;
     const std::span<Sampler* const> samplers = samplers_.view();
     for (std::size_t i = 0; i < places_.size(); ++i) {
+        if (places_[i].sampler == kNoSampler) continue;
         Sampler& sampler = *samplers[places_[i].sampler];
         // The time first: all samples up to it are in the ring by then.
         const std::int64_t seen_ns = sampler.last_read_ns(places_[i].channel);
@@ -335,7 +354,10 @@ void Session::review() {
     const std::span<Sampler* const> samplers = samplers_.view();
     std::vector<Health> health;
     for (const Place& place : places_) {
-        const ChannelStats stats = samplers[place.sampler]->channel_stats(place.channel);
+        ChannelStats stats{};
+        if (place.sampler != kNoSampler) {
+            stats = samplers[place.sampler]->channel_stats(place.channel);
+        }
         health.push_back({stats.last_read_ns, stats.gone, stats.lost});
     }
     for (const std::size_t entry : book_->review(health, now_ns())) {
@@ -347,6 +369,7 @@ ChannelStats Session::channel_stats(std::size_t index) const {
     if (!here()) return {};
     const std::lock_guard lock(mutex_);
     const Place& place = places_.at(index);
+    if (place.sampler == kNoSampler) return {};
     return samplers_.view()[place.sampler]->channel_stats(place.channel);
 }
 

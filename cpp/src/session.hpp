@@ -97,12 +97,17 @@ public:
     [[nodiscard]] bool here() const noexcept;
 
 private:
+    static constexpr std::size_t kNoSampler = static_cast<std::size_t>(-1);
     struct Place {
-        std::size_t sampler;
+        std::size_t sampler; // or kNoSampler
         std::size_t channel;
     };
 
     Sampler* admit(Answer answer, std::int64_t joined_ns);
+    Sampler* admit_channels(const std::string& name, std::unique_ptr<Source> source,
+                            std::int64_t joined_ns);
+    void admit_unread(const std::string& name, const std::vector<Unavailable>& missing);
+    void add_entries(std::vector<Entry> entries);
     void launch(Sampler& sampler);
     void admit_latecomers();
     void supervise() noexcept;

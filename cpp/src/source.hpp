@@ -1,6 +1,7 @@
 // What a sensor is. A new one is a file in sources/ and a line in sources/registry.cpp.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -38,6 +39,7 @@ struct Channel {
     double units_per_raw = 1.0;  ///< joules (counter) or watts (power) per raw count
     std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: it never does
     double max_watts = 2000.0;   ///< more than the device can draw: decides wrap or reset
+    double limit_watts = 0.0;    ///< the device's own power limit; 0: it tells none
     double relative_error = 0.0; ///< 95 % half-width of the documented gain tolerance
     /// The sensor's usual refresh period, until learned; 0 for what moves at every reading.
     std::int64_t tick_ns = 1000000;
@@ -46,6 +48,14 @@ struct Channel {
     std::size_t group = 0;      ///< channels of one group are read by one call
     std::string detail;         ///< how it is read, and every assumption made, for people
 };
+
+/// The most that a device draws for long: its own limit, or that of a large one of its kind (an
+/// A100, a server's socket and its memory), for what tells none.
+[[nodiscard]] inline double limit_watts(const Channel& channel) {
+    if (channel.limit_watts > 0.0) return channel.limit_watts;
+    const double usual = channel.kind == "gpu" ? 400.0 : (channel.kind == "cpu" ? 350.0 : 100.0);
+    return std::min(usual, channel.max_watts);
+}
 
 /// "measured", "integrated" or "modelled".
 [[nodiscard]] constexpr const char* name_of(Quality quality) noexcept {

@@ -21,6 +21,10 @@ constexpr std::int64_t kMissedTicks = 8;
 // as covered: readings are periodic, marks are not.
 constexpr std::int64_t kSlackNs = 250'000'000;
 
+// What was drawn so shortly before or after a gap says what may have been drawn in it.
+constexpr std::int64_t kNearNs = 1'000'000'000;
+constexpr std::int64_t kLeastNearNs = 1'000'000;
+
 // Thinning copies, so it waits until there is something to gain; the past does not grow for ever.
 constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
@@ -52,8 +56,12 @@ void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
 
 void Timeline::append(const Sample& sample) {
     if (!points_.empty()) refine_last(sample);
+    // More than a sample can say: some time since the reading before.
+    const bool is_most = sample.unsure_ns == std::numeric_limits<std::uint32_t>::max();
+    const std::int64_t unsure_ns =
+        std::max<std::int64_t>(sample.unsure_ns, is_most ? sample.span_ns : 0);
     Point point{sample.t_ns,  sample.energy_uj, sample.t_ns - sample.span_ns,
-                0.0,          sample.unsure_ns, sample.tick_ns,
+                0.0,          unsure_ns,        sample.tick_ns,
                 sample.flags, sample.watts};
     if ((sample.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
     if ((sample.flags & kRestart) != 0) {
@@ -70,8 +78,8 @@ void Timeline::refine_last(const Sample& next) {
     Point& last = points_.back();
     if (!counter_ || next.tick_ns == 0 || (last.flags & kFirst) != 0) return;
     const std::int64_t t_ns = next.t_ns - next.tick_ns;
-    const std::uint32_t unsure_ns =
-        next.unsure_ns + static_cast<std::uint32_t>(kTickJitter * next.tick_ns);
+    const std::int64_t unsure_ns =
+        next.unsure_ns + static_cast<std::int64_t>(kTickJitter * next.tick_ns);
     if (is_settled(last) || unsure_ns >= last.unsure_ns) return;
     if (std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
     const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
@@ -223,8 +231,9 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
         if (b.tick_ns == 0 && (b.flags & kStoodStill) != 0) { // nor is it known when it ticks
             shape_uj = std::max(shape_uj, rise_uj * std::min(share, 1.0 - share));
         }
-        const double edge_uj =
-            rise_uj / length * std::hypot(share * b.unsure_ns, (1.0 - share) * a.unsure_ns);
+        const double edge_uj = rise_uj / length *
+                               std::hypot(share * static_cast<double>(b.unsure_ns),
+                                          (1.0 - share) * static_cast<double>(a.unsure_ns));
         error_uj = std::hypot(shape_uj, edge_uj);
         // Before the period was learned, how much of the first tick came before us is a guess.
         if ((a.flags & kFirst) != 0 && b.tick_ns == 0) error_uj += 0.5 * rise_uj * (1.0 - share);
@@ -284,9 +293,9 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     // or less as it lately was.
     const double doubt_uj = std::max(0.5 * std::max(more_uj, rise_uj * ahead),
                                      swing_joules(point.t_ns - ahead_ns, point.t_ns) / kMicro);
-    const double error_uj = shape_joules(last - 1, std::min(1.0, ahead), range) / kMicro +
-                            doubt_uj + rise_uj * std::min(1.0, point.unsure_ns / length) +
-                            quantum_uj_;
+    const double error_uj =
+        shape_joules(last - 1, std::min(1.0, ahead), range) / kMicro + doubt_uj +
+        rise_uj * std::min(1.0, static_cast<double>(point.unsure_ns) / length) + quantum_uj_;
     return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
 }
 
@@ -299,7 +308,7 @@ std::int64_t Timeline::ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const
     std::int64_t most_ns = std::max<std::int64_t>({1, point.tick_ns, length_ns});
     if (!counter_) most_ns = std::max(most_ns, looked_ns + kSlackNs); // it stood at this power
     if (looked_ns <= tick_ns() + point.unsure_ns) most_ns = std::max(most_ns, kSlackNs);
-    return std::clamp<std::int64_t>(t_ns - point.t_ns, 0, most_ns);
+    return std::clamp<std::int64_t>(std::min(t_ns, horizon_ns()) - point.t_ns, 0, most_ns);
 }
 
 // The whole step at point k if it may lie on either side of t.
@@ -311,27 +320,85 @@ double Timeline::step_uj(std::size_t k, std::int64_t t_ns) const noexcept {
     return static_cast<double>(point.energy_uj - points_[k - 1].energy_uj);
 }
 
-std::int64_t Timeline::known_to_ns() const noexcept {
+// ---- what is not known ----------------------------------------------------------------------
+
+bool Timeline::is_stuck() const noexcept {
     const std::int64_t quiet_ns = std::max(2 * kQuietNs, kQuietTicks * tick_ns());
-    const bool stuck = counter_ && always_draws_ && seen_ns_ > last_ns() + quiet_ns;
-    return stuck ? last_ns() + tick_ns() : seen_ns_;
+    return counter_ && always_draws_ && seen_ns_ > last_ns() + quiet_ns;
+}
+
+bool Timeline::in_first_tick() const noexcept {
+    return counter_ && points_.size() == 1 && (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
+}
+
+// Readings are periodic and marks are not: the next reading may be on its way. Not where the sensor
+// has been found not to answer.
+std::int64_t Timeline::horizon_ns() const noexcept {
+    return seen_ns_ + (answers_ ? kSlackNs : 0);
+}
+
+std::int64_t Timeline::known_to_ns() const noexcept {
+    if (points_.empty()) return 0;
+    return is_stuck() ? last_ns() + tick_ns() : seen_ns_;
+}
+
+std::int64_t Timeline::known_again_ns(std::int64_t t_ns) const noexcept {
+    const auto later =
+        std::upper_bound(points_.begin(), points_.end(), t_ns,
+                         [](std::int64_t t, const Point& point) { return t < point.t_ns; });
+    return later == points_.end() ? seen_ns_ : later->t_ns;
 }
 
 double Timeline::coverage(std::int64_t t0_ns, std::int64_t t1_ns) const {
-    if (points_.empty() || t1_ns < t0_ns) return 0.0;
-    const std::int64_t begin_ns = first_ns();
-    const std::int64_t end_ns = known_to_ns();
-    if (counter_ && points_.size() == 1 && (always_draws_ || seen_ns_ - begin_ns < kQuietNs)) {
-        return 0.0; // still within its first tick: nothing is known yet
-    }
+    if (points_.empty() || t1_ns < t0_ns || in_first_tick()) return 0.0;
     if (t1_ns == t0_ns) return 1.0;
-    const std::int64_t from_ns = begin_ns - t0_ns <= kSlackNs ? t0_ns : begin_ns;
-    const std::int64_t to_ns = t1_ns - end_ns <= kSlackNs ? t1_ns : end_ns;
-    std::int64_t known_ns = std::max<std::int64_t>(0, to_ns - from_ns);
-    for (const auto& [start_ns, stop_ns] : gaps_) {
-        known_ns -= std::max<std::int64_t>(0, std::min(t1_ns, stop_ns) - std::max(t0_ns, start_ns));
+    const auto unknown_ns = static_cast<double>(unknown(t0_ns, t1_ns).ns);
+    return 1.0 - unknown_ns / static_cast<double>(t1_ns - t0_ns);
+}
+
+Unknown Timeline::unknown(std::int64_t t0_ns, std::int64_t t1_ns) const {
+    Unknown result;
+    if (t1_ns <= t0_ns) return result;
+    if (points_.empty() || in_first_tick()) return {t1_ns - t0_ns, 0.0};
+    // Of a stretch that is not known, the part within the window.
+    const auto add = [&](std::int64_t from_ns, std::int64_t to_ns) {
+        const std::int64_t length_ns = std::min(t1_ns, to_ns) - std::max(t0_ns, from_ns);
+        if (length_ns <= 0) return;
+        result.ns += length_ns;
+        result.joules += watts_around(from_ns, to_ns) * seconds(length_ns);
+    };
+    if (first_ns() - t0_ns > kSlackNs) add(t0_ns, first_ns());
+    for (auto gap = first_gap_after(t0_ns); gap != gaps_.end() && gap->first < t1_ns; ++gap) {
+        add(std::max(gap->first, first_ns()), gap->second);
     }
-    return std::max(0.0, static_cast<double>(known_ns) / static_cast<double>(t1_ns - t0_ns));
+    add(is_stuck() ? last_ns() + tick_ns() : horizon_ns(), t1_ns);
+    return result;
+}
+
+std::vector<std::pair<std::int64_t, std::int64_t>>::const_iterator
+Timeline::first_gap_after(std::int64_t t_ns) const noexcept {
+    return std::upper_bound(gaps_.begin(), gaps_.end(), t_ns,
+                            [](std::int64_t t, const std::pair<std::int64_t, std::int64_t>& gap) {
+                                return t < gap.second;
+                            });
+}
+
+// The mean power beside a stretch that is not known: of the second before it or of the one after
+// it, whichever was more.
+double Timeline::watts_around(std::int64_t from_ns, std::int64_t to_ns) const {
+    const auto mean_watts = [&](std::int64_t begin_ns, std::int64_t end_ns) {
+        begin_ns = std::max(begin_ns, first_ns());
+        end_ns = std::min(end_ns, last_ns());
+        std::int64_t known_ns = end_ns - begin_ns;
+        for (auto gap = first_gap_after(begin_ns); gap != gaps_.end() && gap->first < end_ns;
+             ++gap) {
+            known_ns -= std::min(end_ns, gap->second) - std::max(begin_ns, gap->first);
+        }
+        if (known_ns < std::max(kLeastNearNs, tick_ns())) return 0.0;
+        return (at(end_ns).joules - at(begin_ns).joules) / seconds(known_ns);
+    };
+    const std::int64_t before_ns = std::min(from_ns, last_ns());
+    return std::max(mean_watts(before_ns - kNearNs, before_ns), mean_watts(to_ns, to_ns + kNearNs));
 }
 
 std::pair<std::vector<std::int64_t>, std::vector<double>>
@@ -342,7 +409,7 @@ Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     // power between them.
     const auto shortest_ns = static_cast<std::int64_t>(kWholeTick * static_cast<double>(tick_ns()));
     const auto tell = [&](const Point& a, const Point& b) {
-        const std::int64_t unsure_ns = std::int64_t{a.unsure_ns} + b.unsure_ns;
+        const std::int64_t unsure_ns = a.unsure_ns + b.unsure_ns;
         const std::int64_t apart_ns = b.t_ns - a.t_ns;
         return apart_ns > 0 && apart_ns >= std::max(kClearlyApart * unsure_ns, shortest_ns);
     };

@@ -16,8 +16,14 @@ namespace carbontracker {
 struct Level {
     double joules = 0.0;
     double error_joules = 0.0;   ///< 95 % half-width of timing, shape and quantisation
-    double hidden_joules2 = 0.0; ///< variance that power hid between readings since the start
+    double hidden_joules2 = 0.0; ///< variance since the start: power between readings, takeovers
     bool final = false;          ///< no later sample will move the value
+};
+
+/// The part of a stretch of time of which the energy is not known.
+struct Unknown {
+    std::int64_t ns = 0;
+    double joules = 0.0; ///< what it held at the power around it; 0 where none is known
 };
 
 class Timeline;
@@ -44,6 +50,19 @@ public:
 
     /// Share of [t0, t1] in which the energy is known, 0..1.
     [[nodiscard]] double coverage(std::int64_t t0_ns, std::int64_t t1_ns) const;
+
+    /// The rest of [t0, t1].
+    [[nodiscard]] Unknown unknown(std::int64_t t0_ns, std::int64_t t1_ns) const;
+
+    /// Whether the sensor still answers. While it does, E(t) goes on for a moment after the newest
+    /// reading, because the next one is on its way.
+    void set_answering(bool answers) noexcept { answers_ = answers; }
+
+    /// The energy is known up to here; 0 if nothing is known.
+    [[nodiscard]] std::int64_t known_to_ns() const noexcept;
+
+    /// When it was known again after `t_ns`: the first change or reading since.
+    [[nodiscard]] std::int64_t known_again_ns(std::int64_t t_ns) const noexcept;
 
     /// Mean watts between changes within [t0, t1], each with the end of its interval.
     [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
@@ -86,7 +105,7 @@ private:
         std::int64_t energy_uj;
         std::int64_t before_ns; // the last reading that found the energy before
         double hidden_joules2;
-        std::uint32_t unsure_ns;
+        std::int64_t unsure_ns;
         std::uint32_t tick_ns;
         std::uint32_t flags;
         float watts;
@@ -123,7 +142,12 @@ private:
     [[nodiscard]] Level integrated(std::size_t k, std::int64_t t_ns) const;
     [[nodiscard]] double spread(const Rise& rise, std::int64_t t_ns, double share) const;
     [[nodiscard]] double step_uj(std::size_t k, std::int64_t t_ns) const noexcept;
-    [[nodiscard]] std::int64_t known_to_ns() const noexcept;
+    [[nodiscard]] bool is_stuck() const noexcept;
+    [[nodiscard]] bool in_first_tick() const noexcept;
+    [[nodiscard]] std::int64_t horizon_ns() const noexcept;
+    [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>>::const_iterator
+    first_gap_after(std::int64_t t_ns) const noexcept;
+    [[nodiscard]] double watts_around(std::int64_t from_ns, std::int64_t to_ns) const;
 
     const bool counter_;
     const bool whole_;        // power: a reading is the mean of all of its refresh period
@@ -133,6 +157,7 @@ private:
     const double quantum_uj_;
     std::vector<Point> points_;
     std::vector<std::pair<std::int64_t, std::int64_t>> gaps_;
+    bool answers_ = true;
     std::int64_t seen_ns_ = 0;
     std::int64_t restart_ns_ = 0;
     std::int64_t before_restart_ns_ = 0;

@@ -107,6 +107,8 @@ def _look(session: Session, seconds: float) -> Sensors:
     elapsed = (end.t_ns - start.t_ns) / 1e9
     readable = []
     for index, entry in enumerate(session.entries):
+        if not entry.read:
+            continue  # it is among what is absent
         stats = session.channel_stats(index)
         tick_ns = stats.tick_ns if stats else 0
         part = energy.by_device.get(entry.id) if entry.counted else None

@@ -218,7 +218,8 @@ class Session:
             return
         entries = self.core.entries
         self._channels = tuple(
-            ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted) for e in entries
+            ChannelInfo(e.id, e.kind, e.quality, e.relative_error, e.counted, e.read)
+            for e in entries
         )
         self._entries = entries
 
@@ -292,6 +293,7 @@ class Session:
         return {
             entry.id: self.core.channel_stats(index).readings / max(wall_s[entry.source], 1e-9)
             for index, entry in enumerate(self.entries)
+            if entry.read
         }
 
     def successions(self) -> Sequence[_core.Succession]:

@@ -39,7 +39,8 @@ class DeviceVitals:
     name: str
     """What the hardware calls itself."""
     quality: str
-    """``measured``, ``integrated`` or ``modelled``: how its channel knows."""
+    """``measured``, ``integrated`` or ``modelled``: how its channel knows; ``missing`` of a device
+    that cannot be read."""
     watts: float
     """Mean of the last second; NaN if it is not known."""
     energy: Energy
@@ -103,7 +104,7 @@ class Pulse:
                 id=entry.id,
                 kind=entry.kind,
                 name=entry.name,
-                quality=entry.quality,
+                quality=entry.quality if entry.read else "missing",
                 watts=watts.get(entry.id, math.nan),
                 energy=energy.by_device[entry.id],
                 gco2eq=parts.footprint(entry.id).gco2eq,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from carbontracker.constants import JOULES_PER_KWH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    _Figures = tuple[float, float, float, str, float]
+    _Figures = tuple[float, float, float, str, float, float, float, float]
     _Device = tuple[int, _Figures]
     """Index of a channel, and its energy."""
 
@@ -26,6 +26,8 @@ class ChannelInfo(NamedTuple):
     """95 % half-width of the sensor's gain tolerance, as a share of the energy."""
     counted: bool
     """The channel is a root: it enters the totals."""
+    read: bool = True
+    """False of a device that is there and cannot be read: the total lacks its energy."""
 
 
 class Energy:
@@ -36,10 +38,13 @@ class Energy:
         "_by_kind",
         "_parts",
         "coverage",
+        "coverage_devices",
         "error_joules",
         "joules",
         "modelled_joules",
         "quality",
+        "seconds",
+        "unknown_joules_max",
     )
 
     joules: float
@@ -49,17 +54,31 @@ class Energy:
     modelled_joules: float
     """The part of ``joules`` that is an estimate, J."""
     quality: str
-    """``measured``, ``integrated``, ``modelled``, or ``mixed``; ``missing`` if there is none."""
+    """``measured``, ``integrated``, ``modelled``, or ``mixed``; ``incomplete`` where
+    ``unknown_joules_max`` is more than ``error_joules``; ``missing`` where nothing is known."""
     coverage: float
-    """Share of the window and channels in which energy is known, 0..1."""
+    """Of a device: the share of the time in which its energy is known, 0..1. Of several devices:
+    the share that is known of the energy that they are taken to draw, each at its mean power where
+    that is known, else at its power limit, else at that of a large device of its kind."""
+    unknown_joules_max: float
+    """What is not known is at most this, J: power limit times the time that is not known. It is in
+    neither ``joules`` nor ``error_joules``."""
+    coverage_devices: float
+    """``coverage`` with the same weight for every device, 0..1."""
+    seconds: float
+    """Length of the window, s; NaN if it is not known."""
 
-    def __init__(  # the figures of one energy
+    def __init__(  # noqa: PLR0913  # the figures of one energy
         self,
         joules: float,
         error_joules: float,
         modelled_joules: float,
         quality: str,
         coverage: float,
+        unknown_joules_max: float = 0.0,
+        coverage_devices: float | None = None,
+        seconds: float = math.nan,
+        *,
         parts: tuple[Sequence[ChannelInfo], Sequence[_Device]] = ((), ()),
     ) -> None:
         self.joules = joules
@@ -67,6 +86,9 @@ class Energy:
         self.modelled_joules = modelled_joules
         self.quality = quality
         self.coverage = coverage
+        self.unknown_joules_max = unknown_joules_max
+        self.coverage_devices = coverage if coverage_devices is None else coverage_devices
+        self.seconds = seconds
         # What it is the sum of is only worked out for those who look: windows are asked often.
         self._parts = parts
         self._by_device: dict[str, Energy] | None = None
@@ -80,7 +102,7 @@ class Energy:
         return energy
 
     @property
-    def figures(self) -> tuple[float, float, float, str, float]:
+    def figures(self) -> _Figures:
         """Return the fields without the parts, in the order of the constructor."""
         return (
             self.joules,
@@ -88,6 +110,9 @@ class Energy:
             self.modelled_joules,
             self.quality,
             self.coverage,
+            self.unknown_joules_max,
+            self.coverage_devices,
+            self.seconds,
         )
 
     @property
@@ -106,7 +131,7 @@ class Energy:
             kinds: dict[str, list[Energy]] = {}
             for index, part in devices:
                 kinds.setdefault(channels[index].kind, []).append(Energy(*part))
-            self._by_kind = {kind: _sum(parts) for kind, parts in kinds.items()}
+            self._by_kind = {kind: add_devices(parts) for kind, parts in kinds.items()}
         return self._by_kind
 
     @property
@@ -132,44 +157,113 @@ class Energy:
         )
 
 
-MISSING = Energy(math.nan, math.nan, 0.0, "missing", 0.0)
+def missing(seconds: float = math.nan, unknown_joules_max: float = 0.0) -> Energy:
+    """Return the energy of a window of which nothing is known."""
+    return Energy(
+        math.nan, math.nan, 0.0, "missing", 0.0, unknown_joules_max, coverage_devices=0.0,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+MISSING = missing()
 """No channel could be read. Missing is not zero."""
 
 
-def _sum(parts: Iterable[Energy]) -> Energy:
-    everything = list(parts)
-    known = [part for part in everything if not math.isnan(part.joules)]
+def add_devices(devices: Sequence[Energy]) -> Energy:
+    """Return the energy of several devices in one window."""
+    known = [part for part in devices if not math.isnan(part.joules)]
+    unknown_joules_max = math.fsum(part.unknown_joules_max for part in devices)
+    seconds = devices[0].seconds if devices else math.nan
     if not known:
-        return MISSING
-    qualities = {part.quality for part in known}
+        return missing(seconds, unknown_joules_max)
     joules = math.fsum(part.joules for part in known)
-    # What is missing altogether is judged by the rest, like an uncovered stretch.
-    lost = joules * (len(everything) - len(known)) / len(known)
+    expected = math.fsum(map(_expected, devices))
+    coverage_devices = math.fsum(part.coverage_devices for part in devices) / len(devices)
+    # Tolerances of like sensors may all point one way, so they are added, not averaged out.
+    error_joules = math.fsum(part.error_joules for part in known)
     return Energy(
         joules=joules,
-        # Tolerances of like sensors may all point one way, so they are added, not averaged out.
-        error_joules=math.fsum(part.error_joules for part in known) + lost,
+        error_joules=error_joules,
         modelled_joules=math.fsum(part.modelled_joules for part in known),
-        quality=qualities.pop() if len(qualities) == 1 else "mixed",
-        coverage=math.fsum(part.coverage for part in everything) / len(everything),
+        quality=_quality(known, unknown_joules_max, error_joules),
+        coverage=joules / expected if expected > 0 else coverage_devices,
+        unknown_joules_max=unknown_joules_max,
+        coverage_devices=coverage_devices,
+        seconds=seconds,
     )
+
+
+def _expected(device: Energy) -> float:
+    """Return what a device is taken to have drawn in all of the window, J."""
+    if math.isnan(device.joules):
+        return device.unknown_joules_max
+    return device.joules / device.coverage if device.coverage > 0 else device.joules
 
 
 def add_windows(windows: Sequence[Energy]) -> Energy:
     """Return the energy of several windows together, device by device.
 
-    A device that is missing from every window stays missing; in some of them, its coverage says
-    so. Coverage is the mean over the windows.
+    A device that is missing from every window stays missing; in some of them, its coverage says so,
+    and what it may have drawn in those, at its mean power in the others, is in the error. Windows
+    count by their length, or alike where a length is not known.
     """
     if not windows:
-        return Energy(0.0, 0.0, 0.0, "missing", 1.0)  # no time, no energy, and no sensor's word
-    devices = _collect_by(windows, "by_device")
-    kinds = _collect_by(windows, "by_kind")
-    return Energy.of(_sum(windows), devices, kinds)
-
-
-def _collect_by(windows: Sequence[Energy], name: str) -> dict[str, Energy]:
-    keys = dict.fromkeys(key for window in windows for key in getattr(window, name))
-    return {
-        key: _sum(getattr(window, name).get(key, MISSING) for window in windows) for key in keys
+        return Energy(0.0, 0.0, 0.0, "missing", 1.0, seconds=0.0)  # no time, no energy, no sensor
+    names = dict.fromkeys(name for window in windows for name in window.by_device)
+    if not names:
+        return _add_in_turn(windows)
+    devices = {
+        name: _add_in_turn(
+            [window.by_device.get(name) or missing(window.seconds) for window in windows]
+        )
+        for name in names
     }
+    kinds: dict[str, list[Energy]] = {}
+    for name, energy in devices.items():
+        kinds.setdefault(kind_of(name), []).append(energy)
+    by_kind = {kind: add_devices(parts) for kind, parts in kinds.items()}
+    return Energy.of(add_devices(list(devices.values())), devices, by_kind)
+
+
+def kind_of(device: str) -> str:
+    """Return the kind in a device's id: ``gpu`` of ``gpu:0``."""
+    return device.partition(":")[0]
+
+
+def _add_in_turn(windows: Sequence[Energy]) -> Energy:
+    """Return the energy of one device in several windows."""
+    known = [part for part in windows if not math.isnan(part.joules)]
+    unknown_joules_max = math.fsum(part.unknown_joules_max for part in windows)
+    seconds = math.fsum(part.seconds for part in windows)
+    if not known:
+        return missing(seconds, unknown_joules_max)
+    by_length = seconds > 0  # False of NaN
+    lengths = [part.seconds if by_length else 1.0 for part in windows]
+    whole = math.fsum(lengths)
+    joules = math.fsum(part.joules for part in known)
+
+    def mean(shares: list[float]) -> float:
+        pairs = zip(shares, lengths, strict=True)
+        return math.fsum(share * length for share, length in pairs) / whole
+
+    lost = mean([float(math.isnan(part.joules)) for part in windows]) * whole
+    coverage = mean([part.coverage for part in windows])
+    lost_joules = joules / (coverage * whole) * lost if coverage > 0 else 0.0
+    error_joules = math.fsum(part.error_joules for part in known) + lost_joules
+    return Energy(
+        joules=joules,
+        error_joules=error_joules,
+        modelled_joules=math.fsum(part.modelled_joules for part in known),
+        quality=_quality(known, unknown_joules_max, error_joules),
+        coverage=coverage,
+        unknown_joules_max=unknown_joules_max,
+        coverage_devices=mean([part.coverage_devices for part in windows]),
+        seconds=seconds,
+    )
+
+
+def _quality(known: Sequence[Energy], unknown_joules_max: float, error_joules: float) -> str:
+    if unknown_joules_max > error_joules:
+        return "incomplete"
+    qualities = {part.quality for part in known} - {"incomplete"}
+    return qualities.pop() if len(qualities) == 1 else "mixed"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <deque>
@@ -110,6 +111,9 @@ public:
         const bool spared = updates > kLearned && updates % counter_every != 0;
         if (!health[0].gone && !silent && !spared) read(0, t_ns, shown_);
         now_ns = t_ns + kLateNs;
+        for (std::size_t i = 0; i < health.size(); ++i) {
+            health[i].silent = silences_[i].look(health[i], now_ns);
+        }
         const bool changed = ledger.review(lines, health, now_ns);
         if (updates % 50 == 0) {
             for (auto& line : lines) line.thin(now_ns - 30'000'000'000, 1'000'000'000);
@@ -201,6 +205,7 @@ private:
     }
 
     PowerSensor sensor_;
+    std::array<carbontracker::Silence, 2> silences_;
     std::mt19937_64 random_;
     double jitter_ns_;
     std::vector<carbontracker::Channel> channels_;

@@ -171,6 +171,30 @@ TEST(an_owner_that_stops_answering_is_replaced_after_seconds) {
     account.right();
 }
 
+TEST(a_counter_that_was_silent_or_stuck_for_a_while_speaks_again) {
+    for (const bool stuck : {false, true}) {
+        for (std::uint64_t seed = 0; seed < 5; ++seed) {
+            Device device(Load(Load::Kind::steps, seed), kWhole, seed);
+            if (!warmed_up(device)) return;
+            const Account account(device);
+            (stuck ? device.stuck : device.silent) = true;
+            CHECK(device.updates_until_takeover(60) <= 45);
+            CHECK(device.ledger.speaker() == 1);
+            for (int i = 0; i < 50; ++i) device.update();
+            CHECK(device.ledger.speaker() == 1); // not before it moves again
+            device.stuck = device.silent = false;
+            CHECK(device.updates_until_takeover(60) <= 30);
+            CHECK(device.ledger.speaker() == 0);
+            CHECK(says(device, "agrees"));
+            for (int i = 0; i < 300; ++i) device.update();
+            CHECK(device.ledger.takeovers().size() == 2);
+            if (!account.right()) return;
+            CHECK(device.ledger.coverage(account.t0_ns, device.now_ns - kSecond, device.lines) >
+                  0.99);
+        }
+    }
+}
+
 TEST(nobody_takes_over_when_both_have_died) {
     Device device(Load(Load::Kind::steps, 3), kWhole, 3);
     if (!warmed_up(device)) return;

@@ -314,6 +314,18 @@ TEST(power_between_readings_closer_than_a_tick_is_not_told) {
     }
 }
 
+TEST(a_doubt_beyond_what_a_sample_can_say_does_not_wrap_round) {
+    // 100 J within 5 s, and neither tick is known to better than four seconds.
+    Timeline line(counter(kSecond));
+    const std::vector<Sample> samples = {
+        {kSecond, 0, 0, 0, 0, kFirst},
+        {20 * kSecond, 100'000'000, 9 * kSecond, short_ns(9 * kSecond), short_ns(kSecond), 0},
+        {25 * kSecond, 200'000'000, 9 * kSecond, 4'200'000'000U, short_ns(kSecond), 0},
+    };
+    line.extend(samples, 25 * kSecond);
+    CHECK(line.at(20 * kSecond).error_joules > 10.0);
+}
+
 TEST(power_beside_a_counter_gives_its_energy_a_shape) {
     // 100 ms ticks; 20 W and 420 W in turn every 50 ms; the power channel reads 10 % too much.
     const auto load = [](double t) {
@@ -377,6 +389,60 @@ TEST(gaps_are_stated) {
     CHECK(line.coverage(0, kSecond) == 1.0);
     CHECK(line.restart_ns() == 4 * kSecond);
     CHECK(line.before_restart_ns() == kSecond);
+}
+
+TEST(what_a_gap_may_have_held_is_judged_by_the_power_around_it_and_adds_up) {
+    // 100 W, of which nothing is known from 4 s to 6 s, and nothing after 9 s.
+    Timeline line(counter(100 * kMilli));
+    std::vector<Sample> samples = ticking(kSecond, 4 * kSecond, 100 * kMilli, constant);
+    Sample again = samples.back();
+    again.t_ns = 6 * kSecond;
+    again.span_ns = 2 * kSecond;
+    again.flags = kGap | kRestart;
+    samples.push_back(again);
+    for (std::int64_t t_ns = 6100 * kMilli; t_ns <= 9 * kSecond; t_ns += 100 * kMilli) {
+        again.t_ns = t_ns;
+        again.energy_uj += 10'000'000;
+        again.span_ns = kMilli;
+        again.flags = kStoodStill;
+        samples.push_back(again);
+    }
+    line.extend(samples, 9 * kSecond);
+    const Unknown gap = line.unknown(2 * kSecond, 8 * kSecond);
+    CHECK(gap.ns == 2 * kSecond);
+    CHECK_NEAR(gap.joules, 200.0, 1e-6);
+    CHECK(line.unknown(6 * kSecond, 9 * kSecond).ns == 0);
+    for (const std::int64_t middle_ns : {5 * kSecond, 7 * kSecond, 12 * kSecond}) {
+        const Unknown whole = line.unknown(2 * kSecond, 15 * kSecond);
+        const Unknown one = line.unknown(2 * kSecond, middle_ns);
+        const Unknown other = line.unknown(middle_ns, 15 * kSecond);
+        CHECK(whole.ns == one.ns + other.ns);
+        CHECK_NEAR(whole.joules, one.joules + other.joules, 1e-6);
+    }
+}
+
+TEST(what_does_not_answer_is_not_carried_on) {
+    for (const bool counts : {true, false}) {
+        Timeline line(counts ? counter(100 * kMilli) : power());
+        line.extend(ticking(kSecond, 5 * kSecond, 100 * kMilli, constant), 5 * kSecond);
+        // The next reading may be on its way: a quarter of a second is taken to go on as before.
+        CHECK(line.unknown(4 * kSecond, 6 * kSecond).ns == 750 * kMilli);
+        line.set_answering(false);
+        CHECK(line.unknown(4 * kSecond, 6 * kSecond).ns == kSecond);
+        CHECK(line.coverage(5 * kSecond, 6 * kSecond) == 0.0);
+        CHECK(line.at(6 * kSecond).joules == line.at(5 * kSecond).joules);
+        line.set_answering(true);
+        if (counts) CHECK(line.at(6 * kSecond).joules > line.at(5 * kSecond).joules);
+    }
+}
+
+TEST(a_channel_that_comes_late_is_not_known_before) {
+    Timeline line(counter(100 * kMilli));
+    line.extend(ticking(5 * kSecond, 9 * kSecond, 100 * kMilli, constant), 9 * kSecond);
+    CHECK(line.unknown(kSecond, 9 * kSecond).ns == 4 * kSecond);
+    CHECK_NEAR(line.unknown(kSecond, 9 * kSecond).joules, 400.0, 15.0);
+    CHECK(line.coverage(kSecond, 9 * kSecond) == 0.5);
+    CHECK(line.at(kSecond).joules == 0.0);
 }
 
 TEST(nothing_is_known_of_no_samples) {

@@ -195,5 +195,4 @@ class Device:
 
     def energy(self, t0_s: float, t1_s: float) -> tuple[float, float]:
         """Return joules and their error bar between two times, s."""
-        joules, error, _, _ = self.probe.energy(round(t0_s * NS), round(t1_s * NS))
-        return joules, error
+        return self.probe.energy(round(t0_s * NS), round(t1_s * NS))[:2]

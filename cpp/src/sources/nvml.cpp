@@ -144,7 +144,8 @@ std::string name_of(const Gpu& gpu) {
     return "gpu:" + std::to_string(gpu.index) + " (" + gpu.name + ")";
 }
 
-void keep_visible(const Host& host, Choice& choice) {
+void keep_visible(const Host& host, const nvml::Library& library, const nvml::Survey& found,
+                  Choice& choice) {
     std::vector<GpuNames> names;
     for (const Gpu& gpu : choice.gpus) names.push_back(gpu.names);
     const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
@@ -158,6 +159,10 @@ void keep_visible(const Host& host, Choice& choice) {
     if (order_is_assumed(host, choice.gpus)) {
         choice.notes = "; CUDA's order assumed to be the bus order: set "
                        "CUDA_DEVICE_ORDER=PCI_BUS_ID";
+    }
+    for (const nvml::Unopened& gpu : found.unopened) {
+        choice.missing.push_back(
+            nvml::unopened(library, gpu, may_mean(variable, gpu.index, names)));
     }
     std::vector<Gpu> kept;
     for (const std::size_t i : visible) kept.push_back(std::move(choice.gpus[i]));
@@ -221,17 +226,14 @@ Found probe_nvml(const Host& host) {
     nvml::Survey found = nvml::survey(*library);
     choice.gpus = std::move(found.gpus);
     choice.missing = std::move(found.missing);
-    // One that cannot be opened is named already, but not by its address.
-    const bool all_opened =
-        std::none_of(choice.missing.begin(), choice.missing.end(),
-                     [](const Unavailable& one) { return one.what.starts_with("gpu:"); });
-    if (all_opened) {
+    // One that cannot be opened is named by its number, and not by its address.
+    if (found.unopened.empty()) {
         for (Unavailable& one :
              nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {
             choice.missing.push_back(std::move(one));
         }
     }
-    keep_visible(host, choice);
+    keep_visible(host, *library, found, choice);
     leave_asleep(pci, choice);
     keep_own(host, *library, choice);
     auto source = std::make_unique<Nvml>(*library);

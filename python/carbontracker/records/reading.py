@@ -315,7 +315,7 @@ class _Gathered:
             event = self.finished
             return Outcome(
                 seconds=seconds_of(event.get("seconds")),
-                energy=energy_from(event.get("energy")),
+                energy=energy_from(event.get("energy"), seconds_of(event.get("seconds"))),
                 footprint=RecordedFootprint.of(event.get("footprint")),
                 between_epochs=energy_from(event.get("between_epochs")),
                 tracker_cpu_seconds=seconds_of(event.get("tracker_cpu_seconds")),
@@ -354,7 +354,7 @@ def _epoch(event: Event, began: datetime) -> RecordedEpoch:
         index=whole(event.get("index")),
         seconds=seconds,
         start_s=end_s - seconds if math.isnan(start_s) else start_s,
-        energy=energy_from(event.get("energy")),
+        energy=energy_from(event.get("energy"), seconds),
         footprint=RecordedFootprint.of(event.get("footprint")),
         finished=bool(event.get("finished", True)),
         final=bool(event.get("final", True)),

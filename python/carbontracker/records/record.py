@@ -313,7 +313,7 @@ def run_started_data(session: Session) -> dict[str, Any]:
         "software": software_data(),
         "job": job_data(os.environ),
         "clock": read_anchor()._asdict(),
-        "sensors": [sensor_data(entry) for entry in session.entries],
+        "sensors": [sensor_data(entry) for entry in session.entries if entry.read],
         "missing": _missing(session),
     }
 
@@ -354,16 +354,22 @@ def sampling_data(session: Session) -> dict[str, Any]:
 
 def energy_dict(energy: Energy) -> dict[str, Any]:
     """Return an energy as JSON-ready values: joules without PUE, and how they are known."""
+    return {"seconds": energy.seconds} | _energy_parts(energy)
+
+
+def _energy_parts(energy: Energy) -> dict[str, Any]:
     result: dict[str, Any] = {
         "joules": energy.joules,
         "error_joules": energy.error_joules,
         "modelled_joules": energy.modelled_joules,
         "quality": energy.quality,
         "coverage": energy.coverage,
+        "coverage_devices": energy.coverage_devices,
+        "unknown_joules_max": energy.unknown_joules_max,
     }
     for name, parts in (("by_device", energy.by_device), ("by_kind", energy.by_kind)):
         if parts:
-            result[name] = {key: energy_dict(part) for key, part in parts.items()}
+            result[name] = {key: _energy_parts(part) for key, part in parts.items()}
     return result
 
 

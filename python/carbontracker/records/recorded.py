@@ -14,7 +14,7 @@ from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.records.plain import MAX_SECONDS, count, is_moment, mapping, number, seconds_of
 from carbontracker.records.surroundings import is_running
 from carbontracker.traces.clocks import Anchor
-from carbontracker.window import MISSING, Energy, add_windows
+from carbontracker.window import MISSING, Energy, add_devices, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,19 +24,29 @@ if TYPE_CHECKING:
     Data = Mapping[str, Any]
 
 
-def energy_from(data: object) -> Energy:
-    """Return the energy that a record holds, with its devices and kinds; missing if it has none."""
+def energy_from(data: object, seconds: float = math.nan) -> Energy:
+    """Return the energy that a record holds, with its devices and kinds; missing if it has none.
+
+    Args:
+        data: of the record.
+        seconds: length of the window, s, where the energy itself does not say it.
+    """
     if not isinstance(data, dict):
-        return MISSING
+        return missing(seconds)
+    seconds = number(data.get("seconds"), seconds)
+    coverage = number(data.get("coverage"), 0.0)
     total = Energy(
         number(data.get("joules")),
         number(data.get("error_joules")),
         number(data.get("modelled_joules"), 0.0),
         str(data.get("quality") or "missing"),
-        number(data.get("coverage"), 0.0),
+        coverage,
+        number(data.get("unknown_joules_max"), 0.0),  # older versions did not say
+        number(data.get("coverage_devices"), coverage),
+        seconds,
     )
     parts = [
-        {str(key): energy_from(part) for key, part in mapping(data.get(name)).items()}
+        {str(key): energy_from(part, seconds) for key, part in mapping(data.get(name)).items()}
         for name in ("by_device", "by_kind")
     ]
     return Energy.of(total, parts[0], parts[1])
@@ -312,10 +322,11 @@ class Series:
             joules = column[-1] if column else math.nan
             quality = qualities.get(name, "missing") if not math.isnan(joules) else "missing"
             modelled = joules if quality == "modelled" else 0.0
-            devices[name] = Energy(joules, math.nan, modelled, quality, 1.0)
+            coverage = float(quality != "missing")
+            devices[name] = Energy(joules, math.nan, modelled, quality, coverage)
         if not devices:
             return MISSING
-        return Energy.of(add_windows(list(devices.values())), devices, {})
+        return Energy.of(add_devices(list(devices.values())), devices, {})
 
     def within(self, start_s: float, end_s: float) -> range:
         """Return the indices of the moments in a window, ends included."""

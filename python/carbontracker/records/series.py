@@ -68,7 +68,7 @@ class SeriesWriter:
         before = self._session.energy(self._began, marks[0])
         first = self._last
         self._one_before, self._last = first, end
-        ids = [channel.id for channel in self._session.channels if channel.counted]
+        ids = [one.id for one in self._session.channels if one.counted and one.read]
         if not ids:
             return None
         at_start = first is self._began

@@ -182,6 +182,8 @@ class Console:
         found: dict[str, list[str]] = {name: [] for name in self._settings.chosen_components}
         for entry in session.entries:
             for component, names in found.items():
+                if not entry.read:
+                    continue
                 if entry.counted and entry.kind in KINDS_BY_COMPONENT[component]:
                     estimated = entry.quality == "modelled" and entry.source != "simulated"
                     names.append(f"{entry.name} (modelled)" if estimated else entry.name)

@@ -211,6 +211,7 @@ def _about(session: Session, run_id: str | None) -> dict[str, Any]:
             {"id": entry.id, "kind": entry.kind, "name": entry.name, "source": entry.source,
              "quality": entry.quality, "counted": entry.counted}
             for entry in session.entries
+            if entry.read
         ],
     }  # fmt: skip
 

@@ -108,6 +108,9 @@ void ChannelMaker::relate(std::vector<Made>& made) const {
         channel.domain = "gpu/" + uuid;
         channel.units_per_raw = kMilli;
         channel.relative_error = kDocumentedError;
+        // Of a module only its GPU tells a limit.
+        if (!is_module(one))
+            channel.limit_watts = kMilli * static_cast<double>(gpu_.limit_milliwatts);
         if (is_module(one) == is_module(made.front())) continue;
         channel.domain += is_module(one) ? "/module" : "/board";
         channel.superset = is_module(one);
@@ -138,8 +141,13 @@ std::string ring_note(const PowerBuffer& buffer) {
 Unavailable unreadable(const Library& library, const Gpu& gpu, int status) {
     std::string reason = "neither energy nor power: " + nvml::describe(library, status);
     if (gpu.is_virtual) reason += "; a virtual GPU, whose energy only its host can measure";
-    return {"nvml", "gpu:" + std::to_string(gpu.index) + " (" + gpu.name + ")", std::move(reason),
-            gpu.is_virtual ? "" : remedy(status)};
+    const std::string id = "gpu:" + std::to_string(gpu.index);
+    return {"nvml",
+            id + " (" + gpu.name + ")",
+            std::move(reason),
+            gpu.is_virtual ? "" : remedy(status),
+            id,
+            kMilli * static_cast<double>(gpu.limit_milliwatts)};
 }
 
 } // namespace carbontracker::nvml

@@ -91,4 +91,15 @@ std::vector<std::size_t> visible_gpus(const std::optional<std::string>& value,
     return {visible.begin(), visible.end()};
 }
 
+bool may_mean(const std::optional<std::string>& value, std::size_t ordinal,
+              const std::vector<GpuNames>& gpus) {
+    if (!value) return true;
+    const std::vector<std::string> entries = split(*value);
+    return std::any_of(entries.begin(), entries.end(), [&](const std::string& entry) {
+        if (entry.starts_with(kMig)) return !by_mig(entry, gpus);
+        if (entry.starts_with(kGpu)) return !by_uuid(entry, gpus);
+        return carbontracker::ordinal(entry, ordinal + 1) == ordinal;
+    });
+}
+
 } // namespace carbontracker

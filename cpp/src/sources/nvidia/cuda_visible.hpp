@@ -22,4 +22,9 @@ struct GpuNames {
 std::vector<std::size_t> visible_gpus(const std::optional<std::string>& value,
                                       const std::vector<GpuNames>& gpus);
 
+/// Whether the variable may mean a GPU that could not be opened, whose UUID is therefore not known:
+/// it is unset, has this ordinal, or a UUID that is none of those in `gpus`.
+bool may_mean(const std::optional<std::string>& value, std::size_t ordinal,
+              const std::vector<GpuNames>& gpus);
+
 } // namespace carbontracker

@@ -96,8 +96,7 @@ Survey survey(const Library& library) {
         if (opened == kSuccess) {
             found.gpus.push_back(examine(library, index, device));
         } else {
-            found.missing.push_back({"nvml", "gpu:" + std::to_string(index),
-                                     describe(library, opened) + hint(opened), remedy(opened)});
+            found.unopened.push_back({index, opened});
         }
     }
     return found;
@@ -135,6 +134,14 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
              "", is_withheld ? "" : "gpu:" + name});
     }
     return result;
+}
+
+Unavailable unopened(const Library& library, const Unopened& gpu, bool is_ours) {
+    const std::string id = "gpu:" + std::to_string(gpu.index);
+    // What this user may not open this program does not compute on.
+    const bool is_lost = is_ours && gpu.status != kNoPermission;
+    return {"nvml", id, describe(library, gpu.status) + hint(gpu.status), remedy(gpu.status),
+            is_lost ? id : ""};
 }
 
 Unavailable asleep(const std::string& what, const std::string& pci_address) {

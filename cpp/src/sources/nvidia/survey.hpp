@@ -26,8 +26,15 @@ struct Gpu {
     std::uint64_t limit_milliwatts = 0; ///< the highest that can be set or is; 0: unknown
 };
 
+/// One that is there and could not be opened.
+struct Unopened {
+    unsigned index = 0;
+    int status = 0;
+};
+
 struct Survey {
     std::vector<Gpu> gpus;
+    std::vector<Unopened> unopened;
     std::vector<Unavailable> missing;
 };
 
@@ -45,6 +52,9 @@ PciGpus pci_gpus(const std::filesystem::path& root);
 /// GPUs that the kernel lists and the driver's library does not: `why` is the reason.
 std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
                                   const std::vector<Gpu>& listed, const std::string& why);
+
+/// Why a GPU could not be opened. `is_ours`: it may be one that this process uses.
+Unavailable unopened(const Library& library, const Unopened& gpu, bool is_ours);
 
 /// A GPU left asleep, because every call would wake it; how to keep it awake.
 Unavailable asleep(const std::string& what, const std::string& pci_address);
