@@ -28,7 +28,7 @@ PACKAGE = "carbontracker"
 
 BROAD_HANDLERS = {
     "carbontracker.guard:optional": "the one guard: a part fails, and the program goes on",
-    "carbontracker.guard:_Log.log": "what cannot be said must not end a program",
+    "carbontracker.guard:_Log._log": "what cannot be said must not end a program",
     "carbontracker.followers:_Told._guarded": "the edge to loggers, which are users' programs",
     "carbontracker.followers:_made": "telemetry may fail; the training goes on",
     "carbontracker.budget:_tell": "the edge to on_budget, a function of the user's own",

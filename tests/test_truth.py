@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -768,24 +769,38 @@ def test_the_estimate_is_its_formula_and_says_that_it_is_one(tmp_path: Path) -> 
         "guest": line(0.2, 0.9, 0.0) * SERVER_TDP * 8 / 56,
     }
     roots = {name: fake_host(tmp_path / name, tree) for name, tree in trees.items()}
-    sessions = {
-        name: acquire(Config(root=str(root), nvml_library="/nonexistent"))
-        for name, root in roots.items()
-    }
+    over = threading.Event()
+
+    def play() -> None:
+        """Let all counters go on, as kernels do; one machine is busy in 3 of 4 ticks."""
+        step = 0
+        while not over.wait(0.02):
+            step += 1
+            for name, root in roots.items():
+                busy = 3 if name == "busy" else 0
+                text = proc_stat(4, 1_000 + busy * step, 9_000 + (4 - busy) * step)
+                # In place, as a kernel shows it: the file stays open.
+                with (root / "proc/stat").open("r+") as file:
+                    file.write(text)
+
+    sessions = {}
+    player = threading.Thread(target=play)
+    player.start()
     try:
-        stat = roots["busy"] / "proc/stat"
+        for name, root in roots.items():
+            sessions[name] = acquire(Config(root=str(root), nvml_library="/nonexistent"))
         marks: dict[str, list[Mark]] = {name: [] for name in sessions}
-        for step in range(32):
-            stat.write_text(proc_stat(4, 1_000 + 3 * step, 9_000 + step))
-            time.sleep(0.05)
-            if step in (8, 31):
-                for name, session in sessions.items():
-                    marks[name].append(session.mark())
+        for pause_s in (0.5, 1.2):
+            time.sleep(pause_s)
+            for name, session in sessions.items():
+                marks[name].append(session.mark())
         energies = {
             name: (session.await_final(marks[name][1]), session.energy(*marks[name]))[1]
             for name, session in sessions.items()
         }
     finally:
+        over.set()
+        player.join()
         for session in sessions.values():
             release(session)
     for name, energy in energies.items():

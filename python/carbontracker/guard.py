@@ -7,17 +7,12 @@ of a part: it is checked before, and raised.
 
 from __future__ import annotations
 
-import logging
-import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
-
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter
 
 _Made = TypeVar("_Made")
 
@@ -25,19 +20,33 @@ MAX_REASON = 300
 """Characters of a reason in a message."""
 
 
-class _Log(_Adapter):
-    """The logger ``carbontracker``, whose calls never raise.
+class _Log:
+    """The logger ``carbontracker``, whose calls never raise, and which loads `logging` when used.
 
     A program may close its streams, or give the logger handlers that fail.
     """
 
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a message, if that works; if not, there is no place left to say it."""
-        with suppress(Exception):
-            super().log(level, msg, *args, **kwargs)
+    def debug(self, message: object, *args: object) -> None:
+        """Log for those who look for a fault."""
+        self._log("DEBUG", message, *args)
+
+    def info(self, message: object, *args: object) -> None:
+        """Log what happens."""
+        self._log("INFO", message, *args)
+
+    def warning(self, message: object, *args: object) -> None:
+        """Log what the user should know."""
+        self._log("WARNING", message, *args)
+
+    @staticmethod
+    def _log(level: str, message: object, *args: object) -> None:
+        with suppress(Exception):  # if it does not work, there is no place left to say it
+            import logging
+
+            logging.getLogger("carbontracker").log(getattr(logging, level), message, *args)
 
 
-logger = _Log(logging.getLogger("carbontracker"), {})
+logger = _Log()
 
 
 class Part(NamedTuple):
@@ -106,6 +115,8 @@ def start_thread(
 
     def run() -> None:
         optional(part, lambda: target(*arguments), nothing)
+
+    import threading
 
     def make() -> threading.Thread:
         thread = threading.Thread(target=run, name=name, daemon=True)

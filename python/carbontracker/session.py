@@ -358,7 +358,8 @@ class Latecomers:
         """Return what has joined since the last time, each with the seconds after the beginning."""
         entries = self._session.entries
         new, self._told = entries[self._told :], len(entries)
-        return [(entry, (entry.joined_ns - self._began_ns) / 1e9) for entry in new]
+        # What is seen and cannot be read has not joined.
+        return [(one, (one.joined_ns - self._began_ns) / 1e9) for one in new if one.read]
 
 
 class _Shared:
