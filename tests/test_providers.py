@@ -31,6 +31,7 @@ from tests.support.intensity_services import (
     NOW,
     Case,
     parse,
+    patient,
     quick,
     steps,
     truth,
@@ -111,7 +112,7 @@ def test_now_a_series_and_a_forecast(case: Case) -> None:
 def test_a_week_back_is_asked_in_pieces_and_joined(case: Case) -> None:
     start = NOW - timedelta(days=16 if case.name != "odre" else 4)
     with serving(answering(case)) as server:
-        past = asking(case, server).between(case.zone, start, NOW)
+        past = asking(case, server, client=patient()).between(case.zone, start, NOW)
     check(case, past, start, NOW)
     assert past[0].start is not None
     assert past[0].start <= start

@@ -318,6 +318,11 @@ CASES = [
 ]
 
 
+def patient() -> Client:
+    """Return a client that a busy machine does not time out, and that does not really wait."""
+    return Client(Limits(10.0, 10.0, 60.0), sleep=lambda _: None, spread=lambda: 0.5)
+
+
 def quick(slept: list[float] | None = None, **more: Any) -> Client:
     """Return a client that gives up soon and does not really wait."""
     waits = slept if slept is not None else []
