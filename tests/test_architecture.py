@@ -100,6 +100,7 @@ CORE_KNOWS = {
     "clock": (),
     "ring": (),
     "host": (),
+    "forks": (),
     "source": (),
     "grid": (),
     "rhythm": ("clock", "grid"),
@@ -123,7 +124,7 @@ SHARED_HELPERS = {
     "pci": "what the kernel shows of accelerators, read or not",
     "rapl": "one set of counters behind three doors: equal names tell that they are one",
 }
-SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp")
+SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp", "forks.hpp")
 
 # ---- Python --------------------------------------------------------------------------------
 
@@ -286,6 +287,8 @@ def core_complaints(path: str, text: str) -> Iterator[str]:
                 yield f"{path}: includes {target}"
     if SWALLOW.search(text) and path not in BROAD_HANDLERS_CPP:
         yield f"{path}: swallows any exception"
+    if "directory_iterator" in text:
+        yield f"{path}: names_in(), not an iterator that ends the program where memory is short"
 
 
 def shared_helper_complaints(files: Mapping[str, str]) -> Iterator[str]:
@@ -551,6 +554,7 @@ def test_a_broad_handler_is_seen(source: str) -> None:
         ("ring.hpp", '#include "sample.hpp"'),
         ("sample.hpp", '#include "sources/nvidia/library.hpp"'),
         ("sampler.cpp", "try { f(); } catch (...) {}"),
+        ("sources/x.cpp", "std::filesystem::directory_iterator entry(path, error);"),
     ],
 )
 def test_a_core_file_that_breaks_a_rule_is_seen(path: str, text: str) -> None:

@@ -295,3 +295,225 @@ print("the program goes on")
     assert last == "the program goes on"
     assert len(refusals) >= 2
     assert {line.count("sub") for line in refusals} <= {1}, refusals
+
+
+# ---- waiting -----------------------------------------------------------------------------------
+
+CORE = """
+import json, os, signal, sys, threading, time
+from carbontracker import _core
+from carbontracker.session import Config, Session, Simulated
+
+def make(watts=250):
+    config = Config(
+        root="/no-such-root",
+        nvml_library="/no-such-library.so",
+        simulated=(Simulated("gpu", "g", f"constant:{watts}"),),
+    )
+    session = Session.probe(config)
+    session.start()
+    return session
+
+def joules_off(session, watts, start):
+    end = session.mark()
+    assert session.await_final(start, end, timeout_s=20.0)
+    seconds = (end.t_ns - start.t_ns) / 1e9
+    return session.energy(start, end).joules - watts * seconds
+
+session = make()
+start, end = session.mark(), session.mark()
+"""
+
+
+def test_a_call_that_waits_for_others_lets_other_threads_run() -> None:
+    """A call that waited with the interpreter's lock would hold up all threads, this one too."""
+    program = (
+        CORE
+        + """
+core = session.core
+calls = [
+    lambda: core.energy(start, end),
+    lambda: core.is_final(end),
+    lambda: core.power(0, 0, end.t_ns),
+    lambda: core.successions(),
+    lambda: core.channel_stats(0),
+    lambda: core.entries,
+    lambda: core.missing,
+]
+for call in calls:
+    held = _core.HoldProbe(core)
+    done, began = threading.Event(), threading.Event()
+    def ask():
+        began.set()
+        call()
+        done.set()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    began.wait()
+    assert not done.wait(0.05)  # it waits, and this thread goes on
+    held.release()
+    done.wait()
+    thread.join()
+core.stats(), core.cpu_ns, core.here, core.entry_count, core.skipped_rounds
+session.close()
+print("none stood still")
+"""
+    )
+    done = python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "none stood still\n", "")
+
+
+def test_a_forked_child_waits_for_no_lock_of_its_parent() -> None:
+    program = (
+        CORE
+        + """
+core = session.core
+span = _core.Span(core, "s")
+span.__enter__()
+held = _core.HoldProbe(core)  # a child sees it held for ever
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    wrong = []
+    def expect(what):
+        if not what:
+            wrong.append(what)
+    expect(not core.here)
+    total, devices = core.energy(start, end)
+    expect(total[3] == "missing" and devices == ())
+    expect(core.is_final(end))
+    expect([len(one) for one in core.power(0, 0, end.t_ns)] == [0, 0])
+    expect(core.successions() == [] and core.entries == [] and core.missing == [])
+    expect(core.channel_stats(0).readings == 0)
+    core.stats(), core.cpu_ns, core.skipped_rounds
+    core.start(), core.stop()
+    mark = _core.Mark(core)
+    span.__exit__(None, None, None)
+    del mark, span, start, end, held
+    session.core = core = None  # the last that knew of the session
+    os._exit(len(wrong))
+_, status = os.waitpid(child, 0)
+held.release()
+print(json.dumps(os.waitstatus_to_exitcode(status)))
+session.close()
+"""
+    )
+    done = python(program, PYTHONWARNINGS="ignore::DeprecationWarning")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_a_session_that_a_forked_child_makes_itself_measures_there_and_here() -> None:
+    program = (
+        CORE
+        + """
+held = _core.HoldProbe(session.core)
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    signal.alarm(40)
+    own = make(80)
+    begin = own.mark()
+    time.sleep(0.05)
+    os.write(writer, json.dumps([joules_off(own, 80, begin), own.here, session.here]).encode())
+    own.close()
+    os._exit(0)
+held.release()
+_, status = os.waitpid(child, 0)
+found = json.loads(os.read(reader, 1000))
+print(json.dumps([os.waitstatus_to_exitcode(status), found, joules_off(session, 250, start)]))
+session.close()
+"""
+    )
+    done = python(program, PYTHONWARNINGS="ignore::DeprecationWarning")
+    assert done.returncode == 0, done.stderr
+    status, (in_child, own, parents), here = json.loads(done.stdout)
+    assert (status, own, parents) == (0, True, False)
+    assert in_child == pytest.approx(0, abs=1e-4)
+    assert here == pytest.approx(0, abs=1e-4)
+
+
+def test_marks_of_another_session_are_times() -> None:
+    one = Config(root="/no", nvml_library="/no.so", simulated=(STEADY,))
+    many = Config(root="/no", nvml_library="/no.so", simulated=(STEADY,) * 8)
+    first, second = acquire(one), acquire(many)
+    try:
+        start = first.mark()
+        time.sleep(0.05)
+        end = second.mark()
+        for session, devices in ((first, 1), (second, 8)):
+            assert session.await_final(start, end, timeout_s=20.0)
+            energy = session.energy(start, end)
+            seconds = (end.t_ns - start.t_ns) / 1e9
+            assert energy.joules == pytest.approx(devices * 250 * seconds, rel=1e-6)
+            assert len(energy.by_device) == devices
+    finally:
+        release(first)
+        release(second)
+
+
+# ---- what cannot be had ------------------------------------------------------------------------
+
+
+def test_a_program_that_may_have_no_more_threads_goes_on_unmeasured() -> None:
+    program = """
+import os, resource, threading, time
+import numpy  # it makes threads of its own
+import carbontracker
+from carbontracker.session import Config, Session, Simulated
+carbontracker.measure
+if os.getuid() == 0:
+    os.setuid(54321)  # limits are counted by user, and not kept by root
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    print("no thread")
+config = Config(
+    root="/no", nvml_library="/no.so", simulated=(Simulated("gpu", "g", "constant:250"),)
+)
+session = Session.probe(config)
+session.start()
+start, end = session.mark(), session.mark()
+print(session.energy(start, end))
+for one in session.missing:
+    print(one.source, one.what, one.reason, sep=": ")
+session.close()
+print("the training goes on")
+"""
+    done = python(program)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    if lines[0] != "no thread":
+        pytest.skip("threads of this user are not limited here")
+    assert lines[1] == "<Energy nan J +/- nan J, missing, coverage 0.000>"
+    assert any(one.startswith("simulated: gpu:0: not measured: no thread could") for one in lines)
+    assert lines[-1] == "the training goes on"
+
+
+def test_memory_that_is_short_for_seconds_ends_nothing() -> None:
+    program = (
+        CORE
+        + """
+import resource
+size = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")]
+before = resource.getrlimit(resource.RLIMIT_AS)
+hoard = []
+resource.setrlimit(resource.RLIMIT_AS, (size[0] * 1024 + 2**24, before[1]))
+for step in (2**20, 2**14, 2**9, 2**6):
+    try:
+        while True:
+            hoard.append(bytearray(step))
+    except MemoryError:
+        pass
+until = time.monotonic() + 3.0  # rounds of the supervisor
+while time.monotonic() < until:
+    pass
+hoard = None
+resource.setrlimit(resource.RLIMIT_AS, before)
+print(json.dumps(joules_off(session, 250, start)))
+session.close()
+"""
+    )
+    done = python(program)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == pytest.approx(0, abs=1e-3)

@@ -60,18 +60,34 @@ template <typename T> py::bytearray bytes_of(const std::vector<T>& values) {
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
+// Calls with the right to look at what was measured. The interpreter's lock is released only where
+// that right has to be waited for: to take it back may cost milliseconds beside a busy thread.
+template <typename Call> auto look(const ct::Session& session, const Call& call) {
+    if (ct::Session::Hold hold = session.try_hold()) return call(std::move(hold));
+    const Unlocked unlocked;
+    return call(ct::Session::Hold());
+}
+
 py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
-    const auto [t_ns, watts] = session.power(index, t0_ns, t1_ns);
+    const auto [t_ns, watts] = look(session, [&](ct::Session::Hold hold) {
+        return session.power(index, t0_ns, t1_ns, std::move(hold));
+    });
     return py::make_tuple(bytes_of(t_ns), bytes_of(watts));
 }
 
-py::tuple as_tuple(const ct::Energy& e) {
-    return py::make_tuple(e.joules, e.error_joules, e.modelled_joules, e.quality, e.coverage,
-                          e.unknown_joules_max, e.coverage_devices, e.seconds);
+py::object as_tuple(const ct::Energy& e) {
+    PyObject* figures =
+        Py_BuildValue("(dddsdddd)", e.joules, e.error_joules, e.modelled_joules, e.quality,
+                      e.coverage, e.unknown_joules_max, e.coverage_devices, e.seconds);
+    if (figures == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(figures);
 }
 
 py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
-    const ct::MachineEnergy machine = session.energy(moment_of(start), moment_of(end));
+    ct::Moment& from = moment_of(start);
+    ct::Moment& to = moment_of(end);
+    const ct::MachineEnergy machine = look(
+        session, [&](ct::Session::Hold hold) { return session.energy(from, to, std::move(hold)); });
     py::tuple devices(machine.devices.size());
     for (std::size_t i = 0; i < machine.devices.size(); ++i) {
         const ct::DeviceEnergy& device = machine.devices[i];
@@ -199,11 +215,29 @@ void bind_session(py::module_& m) {
         .def("energy", &energy, py::arg("start"), py::arg("end"))
         .def(
             "is_final",
-            [](ct::Session& session, py::handle mark) { return session.is_final(moment_of(mark)); },
+            [](ct::Session& session, py::handle mark) {
+                const ct::Moment& moment = moment_of(mark);
+                return look(session, [&](ct::Session::Hold hold) {
+                    return session.is_final(moment, std::move(hold));
+                });
+            },
             py::arg("mark"))
         .def("power", &power, py::arg("index"), py::arg("t0_ns"), py::arg("t1_ns"))
-        .def("successions", &ct::Session::successions)
-        .def("channel_stats", &ct::Session::channel_stats, py::arg("index"), WithoutLock())
+        .def("successions",
+             [](ct::Session& session) {
+                 return look(session, [&](ct::Session::Hold hold) {
+                     return session.successions(std::move(hold));
+                 });
+             })
+        .def(
+            "channel_stats",
+            [](const ct::Session& session, std::size_t index) {
+                return look(session, [&](ct::Session::Hold hold) {
+                    return session.channel_stats(index, std::move(hold));
+                });
+            },
+            py::arg("index"))
+        .def_property_readonly("skipped_rounds", &ct::Session::skipped_rounds)
         .def("stats", &ct::Session::stats);
 }
 

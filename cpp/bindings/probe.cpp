@@ -9,6 +9,7 @@
 #include "book.hpp"
 #include "lane.hpp"
 #include "ring.hpp"
+#include "session.hpp"
 #include "text.hpp"
 
 namespace carbontracker::bindings {
@@ -102,12 +103,12 @@ public:
     void silence(std::size_t lane, bool silent) { silent_.at(lane) = silent; }
 
     std::size_t review(std::int64_t now_ns) {
-        static_cast<void>(book_.review(health_, now_ns));
+        book_.review(health_, now_ns);
         return book_.ledgers().front().speaker();
     }
 
     void thin(std::int64_t before_ns, std::int64_t spacing_ns) {
-        book_.thin(before_ns, spacing_ns);
+        for (std::size_t i = 0; i < lanes_.size(); ++i) book_.thin(i, before_ns, spacing_ns);
     }
 
     [[nodiscard]] std::size_t size(std::size_t lane) const { return book_.line(lane).size(); }
@@ -151,6 +152,19 @@ private:
     std::vector<bool> silent_;
 };
 
+// A look at what a session has measured that takes long.
+class HoldProbe {
+public:
+    explicit HoldProbe(const Session& session) {
+        while (!hold_.owns_lock()) hold_ = session.try_hold();
+    }
+
+    void release() { hold_.unlock(); }
+
+private:
+    Session::Hold hold_;
+};
+
 } // namespace
 
 void bind_probe(py::module_& m) {
@@ -177,6 +191,9 @@ void bind_probe(py::module_& m) {
         .def_property_readonly("takeovers", &DeviceProbe::takeovers)
         .def("level", &DeviceProbe::level, py::arg("t_ns"))
         .def("energy", &DeviceProbe::energy, py::arg("t0_ns"), py::arg("t1_ns"));
+    py::class_<HoldProbe>(m, "HoldProbe")
+        .def(py::init<const Session&>(), py::arg("session"), py::keep_alive<1, 2>())
+        .def("release", &HoldProbe::release);
 }
 
 } // namespace carbontracker::bindings

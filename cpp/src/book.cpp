@@ -50,6 +50,10 @@ Energy sum(std::span<const DeviceEnergy> devices, double seconds) noexcept {
 
 } // namespace
 
+MachineEnergy nothing_known(double seconds) noexcept {
+    return {missing(seconds, 0.0), {}};
+}
+
 void Book::add(std::vector<Entry> entries) {
     const std::size_t first = entries_.size();
     for (Entry& entry : entries) {
@@ -81,22 +85,22 @@ void Book::join(std::size_t alternate) {
     }
 }
 
-std::vector<std::size_t> Book::review(std::span<const Health> health, std::int64_t now_ns) {
-    std::vector<std::size_t> speaking;
+void Book::review(std::span<const Health> health, std::int64_t now_ns) {
     std::vector<Health> heard(health.begin(), health.end());
     for (std::size_t i = 0; i < heard.size(); ++i) {
         heard[i].silent = silences_[i].look(heard[i], now_ns);
         lines_[i].set_answering(!heard[i].gone && !heard[i].lost && !heard[i].silent);
     }
     for (std::size_t n = 0; n < ledgers_.size(); ++n) {
-        Ledger& ledger = ledgers_[n];
-        const std::size_t known = ledger.takeovers().size();
-        if (ledger.review(lines_, heard, now_ns)) speaking.push_back(ledger.speaker());
-        for (std::size_t i = known; i < ledger.takeovers().size(); ++i) {
-            takeovers_.push_back({n, ledger.takeovers()[i].from_ns});
+        Ledger looked = ledgers_[n];
+        const std::size_t known = looked.takeovers().size();
+        looked.review(lines_, heard, now_ns);
+        takeovers_.reserve(takeovers_.size() + looked.takeovers().size() - known);
+        for (std::size_t i = known; i < looked.takeovers().size(); ++i) {
+            takeovers_.push_back({n, looked.takeovers()[i].from_ns});
         }
+        ledgers_[n] = std::move(looked);
     }
-    return speaking;
 }
 
 void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const {
@@ -107,10 +111,6 @@ void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& lev
         levels[static_cast<std::size_t>(place - counted_.begin())] =
             ledgers_[takeovers_[i].ledger].at(t_ns, lines_);
     }
-}
-
-void Book::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
-    for (Timeline& line : lines_) line.thin(before_ns, spacing_ns);
 }
 
 std::vector<Level> Book::levels(std::int64_t t_ns) const {

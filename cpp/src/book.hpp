@@ -52,6 +52,9 @@ struct MachineEnergy {
     std::vector<DeviceEnergy> devices;
 };
 
+/// Of a window of so many seconds in which there are no devices to be known of.
+[[nodiscard]] MachineEnergy nothing_known(double seconds) noexcept;
+
 /// Timelines and ledgers; no clock, no thread, no sensor.
 class Book {
 public:
@@ -59,6 +62,9 @@ public:
 
     /// Appends entries; those that are there keep their places, and so do the devices.
     void add(std::vector<Entry> entries);
+
+    /// As in Timeline.
+    void make_room(std::size_t entry, std::size_t samples) { lines_[entry].make_room(samples); }
 
     [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
     [[nodiscard]] const std::vector<Ledger>& ledgers() const noexcept { return ledgers_; }
@@ -68,9 +74,9 @@ public:
         lines_[entry].extend(samples, seen_ns);
     }
 
-    /// Lets the ledgers look at what has come; the entries that speak for the first time now.
-    /// `health` has one for every entry.
-    std::vector<std::size_t> review(std::span<const Health> health, std::int64_t now_ns);
+    /// Lets the ledgers look at what has come. `health` has one for every entry. Where it throws,
+    /// for lack of memory, each of the ledgers has either looked or not.
+    void review(std::span<const Health> health, std::int64_t now_ns);
 
     /// How often somebody took over.
     [[nodiscard]] std::size_t takeovers() const noexcept { return takeovers_.size(); }
@@ -79,7 +85,9 @@ public:
     /// for it, too.
     void rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const;
 
-    void thin(std::int64_t before_ns, std::int64_t spacing_ns);
+    void thin(std::size_t entry, std::int64_t before_ns, std::int64_t spacing_ns) {
+        lines_[entry].thin(before_ns, spacing_ns);
+    }
 
     /// E(t) of every counted device.
     [[nodiscard]] std::vector<Level> levels(std::int64_t t_ns) const;

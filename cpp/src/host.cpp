@@ -1,5 +1,6 @@
 #include "host.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace carbontracker {
@@ -96,6 +98,20 @@ std::optional<std::uint64_t> File::word(std::uint64_t offset, int& failure) cons
     if (got == sizeof value) return value;
     if (got >= 0) failure = ENXIO;
     return std::nullopt;
+}
+
+std::vector<std::string> names_in(const std::filesystem::path& directory) {
+    struct Close {
+        void operator()(DIR* open) const noexcept { ::closedir(open); }
+    };
+    std::vector<std::string> names;
+    const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
+    if (!open) return names;
+    while (const dirent* entry = ::readdir(open.get())) {
+        const std::string_view name = entry->d_name;
+        if (name != "." && name != "..") names.emplace_back(name);
+    }
+    return names;
 }
 
 std::optional<std::string> read_text(const std::filesystem::path& path, std::size_t most_bytes) {

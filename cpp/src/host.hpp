@@ -80,6 +80,10 @@ private:
     int error_ = 0;
 };
 
+/// Names of what is in a directory, in any order; none if it cannot be read. In place of the
+/// iterators of std::filesystem, which end the program where there is no memory for a name.
+std::vector<std::string> names_in(const std::filesystem::path& directory);
+
 /// The most that is read of a file, unless more is known to be there.
 inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 

@@ -131,6 +131,7 @@ void Probing::wait(std::int64_t deadline_ns, const std::function<void()>& while_
 std::vector<Answer> Probing::take() {
     std::vector<Answer> answers;
     const std::lock_guard lock(shared_->mutex);
+    answers.reserve(shared_->states.size()); // what is taken is not lost
     for (std::size_t i = 0; i < shared_->states.size(); ++i) {
         Shared::Probe& probe = shared_->states[i];
         if (probe.state != Shared::State::answered) continue;

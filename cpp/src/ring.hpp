@@ -1,9 +1,11 @@
 // A bounded queue from one producer thread to one consumer thread, wait-free on both sides.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -54,6 +56,16 @@ public:
         // release: our reads of the slots are over before the producer may reuse them.
         tail_.store(head, std::memory_order_release);
         return head - tail;
+    }
+
+    /// Consumer only. Takes what there is and has room in `out`; how many that were.
+    std::size_t drain(std::span<T> out) noexcept {
+        const std::size_t tail = tail_.load(std::memory_order_relaxed);
+        const std::size_t head = head_.load(std::memory_order_acquire); // as above
+        const std::size_t count = std::min(head - tail, out.size());
+        for (std::size_t i = 0; i < count; ++i) out[i] = slots_[(tail + i) & mask_];
+        tail_.store(tail + count, std::memory_order_release);
+        return count;
     }
 
 private:

@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <utility>
 
@@ -75,11 +76,13 @@ Sampler::~Sampler() {
 }
 
 void Sampler::start(std::int64_t wait_ns) {
-    if (stopping_.load(std::memory_order_relaxed)) return; // a sampler runs once
+    if (stopping_.load(std::memory_order_relaxed) || has_started()) return; // a sampler runs once
+    {
+        const SignalsBlocked blocked;
+        thread_ = std::thread(&Sampler::run, this);
+    }
     counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
-    const SignalsBlocked blocked;
-    thread_ = std::thread(&Sampler::run, this);
-    pthread_setname_np(thread_.native_handle(), ("ct-" + name_).substr(0, 15).c_str());
+    has_started_.store(true, std::memory_order_relaxed);
     await_first_reading(now_ns() + wait_ns);
 }
 
@@ -88,8 +91,8 @@ void Sampler::await_first_reading(std::int64_t deadline_ns) const noexcept {
 }
 
 bool Sampler::stop() {
-    if (!thread_.joinable()) return !abandoned_;
     stopping_.store(true, std::memory_order_release); // pairs with the acquire in run()
+    if (!thread_.joinable()) return !abandoned_;
     bell_.ring();
     finished_.wait(0, now_ns() + kStopNs);
     if (finished_.count() == 0) {
@@ -125,6 +128,9 @@ void Sampler::set_use(std::size_t index, Use use) noexcept {
 // ---- the thread -----------------------------------------------------------------------------
 
 void Sampler::run() noexcept {
+    char name[16]; // as many letters as the kernel keeps
+    std::snprintf(name, sizeof name, "ct-%s", name_.c_str());
+    pthread_setname_np(pthread_self(), name);
     // The default slack of 50 us would be most of the lateness of a kHz loop.
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     clockid_t clock = kNoClock;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -65,6 +66,11 @@ public:
     /// comes before it. Throws std::system_error where no thread can be started.
     void start(std::int64_t wait_ns = 2 * kNanosPerSecond);
 
+    /// Whether it has had a thread.
+    [[nodiscard]] bool has_started() const noexcept {
+        return has_started_.load(std::memory_order_relaxed);
+    }
+
     /// Waits for the first reading, at most until `deadline_ns`.
     void await_first_reading(std::int64_t deadline_ns) const noexcept;
 
@@ -99,7 +105,9 @@ public:
     [[nodiscard]] std::size_t groups() const noexcept { return groups_.size(); }
 
     /// Consumer side, one thread at a time.
-    void drain(std::size_t channel, std::vector<Sample>& out) { tracks_[channel]->ring.drain(out); }
+    std::size_t drain(std::size_t channel, std::span<Sample> out) noexcept {
+        return tracks_[channel]->ring.drain(out);
+    }
 
     /// As in channel_stats(), by itself.
     [[nodiscard]] std::int64_t last_read_ns(std::size_t channel) const noexcept {
@@ -199,6 +207,7 @@ private:
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
     Bell begun_;                                 // rung after the first reading
     Bell finished_;
+    std::atomic<bool> has_started_{false}; // a value by itself
     bool abandoned_ = false;
     std::thread thread_;
 };

@@ -4,26 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <iterator>
 #include <new>
-#include <system_error>
 
+#include "forks.hpp"
 #include "overlap.hpp"
 #include "signals.hpp"
 
 namespace carbontracker {
 namespace {
-
-// Counts the forks between the first process and this one.
-std::atomic<std::uint64_t> fork_generation{0};
-
-std::uint64_t watch_forks() {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] {
-        fork_generation.fetch_add(1, std::memory_order_relaxed); // the child has one thread
-    });
-    static_cast<void>(registered);
-    return fork_generation.load(std::memory_order_relaxed);
-}
 
 constexpr std::int64_t kSuperviseNs = kNanosPerSecond;
 
@@ -39,9 +29,19 @@ constexpr std::int64_t kKeepFullNs = 60 * kNanosPerSecond;
 // A window may begin so long before the first reading and still count as covered.
 constexpr std::int64_t kFirstReadingNs = 250'000'000;
 
+// Between two batches of settled moments, so that a thread that waits for the lock gets it: the one
+// that has just given it back would else be the first to take it again.
+constexpr std::int64_t kPauseNs = 1'000'000;
+
+constexpr const char* kUpkeep = "what is done once a second";
+constexpr const char* kNoThread =
+    "no thread could be made: too many processes or threads, or too little memory";
+constexpr const char* kMoreThreads =
+    "allow more of them (ulimit -u, or the pids limit of the container)";
+
 // In a forked child the memory of what another thread may have been changing is never freed.
-template <typename T> void leave(T& value) {
-    static_cast<void>(new T(std::move(value)));
+template <typename T> void leave(T& value) noexcept {
+    static_cast<void>(new (std::nothrow) T(std::move(value)));
 }
 
 } // namespace
@@ -49,56 +49,62 @@ template <typename T> void leave(T& value) {
 Session::Session(const Host& host, const Options& options,
                  const std::function<void()>& while_waiting)
     : options_(options), probing_(host), book_(std::make_unique<Book>()),
-      samplers_(registry().size()), generation_(watch_forks()) {
+      samplers_(registry().size()), generation_(watched_fork_generation()) {
+    refused_.reserve(registry().size());
     probing_.wait(probing_.began_ns() + options.patience_ns, while_waiting);
-    for (Answer& answer : probing_.take()) admit(std::move(answer), 0);
+    try {
+        for (Answer& answer : probing_.take()) admit(std::move(answer), 0);
+    } catch (const std::exception&) {
+        for (const Sampler* sampler : samplers_.view()) delete sampler;
+        throw;
+    }
 }
 
 // ---- what there is --------------------------------------------------------------------------
 
-// Returns the sampler of what the sensor has found; null if nothing of it is of use.
-Sampler* Session::admit(Answer answer, std::int64_t joined_ns) {
+// Prepared first, and then put in place without an allocation: all of it or, where there is no
+// memory for it, nothing.
+void Session::admit(Answer answer, std::int64_t joined_ns) {
     const std::string name = registry()[answer.sensor].name;
     const std::vector<Unavailable>& missing = answer.found.missing;
-    missing_.insert(missing_.end(), missing.begin(), missing.end());
-    Sampler* sampler = nullptr;
-    if (answer.found.source) {
-        sampler = admit_channels(name, std::move(answer.found.source), joined_ns);
+    auto book = std::make_unique<Book>(*book_);
+    std::vector<Place> places = places_;
+    std::vector<Unavailable> all_missing = missing_;
+    all_missing.insert(all_missing.end(), missing.begin(), missing.end());
+    std::vector<std::string> claimed = claimed_;
+    std::unique_ptr<Sampler> sampler;
+    if (std::unique_ptr<Source>& source = answer.found.source) {
+        Admission admission = settle_overlaps(name, source->channels(), book->entries(),
+                                              {options_.kinds, claimed}, joined_ns);
+        std::move(admission.missing.begin(), admission.missing.end(),
+                  std::back_inserter(all_missing));
+        if (!admission.entries.empty()) { // else nothing of use: no thread for it
+            for (std::string& kind : source->claimed_kinds()) claimed.push_back(std::move(kind));
+            Pace pace;
+            if (options_.period_ns > 0) {
+                pace.period_ns = std::max(options_.period_ns, source->shortest_period_ns());
+            }
+            sampler = std::make_unique<Sampler>(name, std::move(source), pace, admission.uses);
+            for (const std::size_t channel : admission.channels) {
+                places.push_back({samplers_.view().size(), channel});
+            }
+            book->add(std::move(admission.entries));
+        }
     }
-    admit_unread(name, missing);
-    return sampler;
-}
-
-Sampler* Session::admit_channels(const std::string& name, std::unique_ptr<Source> source,
-                                 std::int64_t joined_ns) {
-    Admission admission = settle_overlaps(name, source->channels(), book_->entries(),
-                                          {options_.kinds, claimed_}, joined_ns);
-    std::move(admission.missing.begin(), admission.missing.end(), std::back_inserter(missing_));
-    if (admission.entries.empty()) return nullptr; // nothing of use: no thread for it
-    for (std::string& kind : source->claimed_kinds()) claimed_.push_back(std::move(kind));
-    Pace pace;
-    if (options_.period_ns > 0) {
-        pace.period_ns = std::max(options_.period_ns, source->shortest_period_ns());
+    std::vector<Entry> unread =
+        unread_entries(name, missing, book->entries(), {options_.kinds, claimed});
+    places.resize(places.size() + unread.size(), {kNoSampler, 0});
+    book->add(std::move(unread));
+    governors_.reserve(governors_.size() + 1);
+    // From here on nothing allocates.
+    book_ = std::move(book);
+    places_ = std::move(places);
+    missing_ = std::move(all_missing);
+    claimed_ = std::move(claimed);
+    if (sampler) {
+        governors_.emplace_back();
+        samplers_.push_back(sampler.release());
     }
-    auto sampler = std::make_unique<Sampler>(name, std::move(source), pace, admission.uses);
-    for (const std::size_t channel : admission.channels) {
-        places_.push_back({samplers_.view().size(), channel});
-    }
-    governors_.emplace_back();
-    samplers_.push_back(sampler.get());
-    add_entries(std::move(admission.entries));
-    return sampler.release();
-}
-
-void Session::admit_unread(const std::string& name, const std::vector<Unavailable>& missing) {
-    std::vector<Entry> entries =
-        unread_entries(name, missing, book_->entries(), {options_.kinds, claimed_});
-    places_.resize(places_.size() + entries.size(), {kNoSampler, 0});
-    add_entries(std::move(entries));
-}
-
-void Session::add_entries(std::vector<Entry> entries) {
-    book_->add(std::move(entries));
     // release: whoever knows of an entry finds it.
     entry_count_.store(places_.size(), std::memory_order_release);
 }
@@ -106,21 +112,27 @@ void Session::add_entries(std::vector<Entry> entries) {
 // What a driver took longer for than the constructor waited.
 void Session::admit_latecomers() {
     for (Answer& answer : probing_.take()) {
-        const std::lock_guard lock(mutex_);
-        Sampler* sampler = admit(std::move(answer), now_ns());
-        if (sampler == nullptr) continue;
-        share_budget();
-        launch(*sampler);
+        const std::size_t sensor = answer.sensor;
+        const Hold hold(mutex_);
+        try {
+            admit(std::move(answer), now_ns());
+            share_budget();
+        } catch (const std::bad_alloc&) {
+            refused_.push_back(sensor); // there is room for all of them
+        }
     }
+    launch();
 }
 
-void Session::launch(Sampler& sampler) {
-    try {
-        sampler.start(0);
-    } catch (const std::system_error& error) {
-        missing_.push_back({sampler.name(), "all",
-                            std::string("no thread could be started to read it: ") + error.what(),
-                            "allow more processes or threads"});
+// Gives a thread to every sampler that has none. One that gets none now may get one in a second,
+// and is `missing` until then.
+void Session::launch() noexcept {
+    for (Sampler* sampler : samplers_.view()) {
+        try {
+            sampler->start(0);
+        } catch (const std::exception&) {
+            continue;
+        }
     }
 }
 
@@ -142,7 +154,34 @@ std::vector<Unavailable> Session::missing() const {
                           registry()[sensor].if_silent});
         result.back().awaited = true;
     }
+    for (const std::size_t sensor : refused_) {
+        result.push_back({registry()[sensor].name, registry()[sensor].what,
+                          "not measured: memory was short when it answered", ""});
+    }
+    if (has_begun_.load(std::memory_order_relaxed)) add_shortages(result);
     return result;
+}
+
+// What the session itself could not get.
+void Session::add_shortages(std::vector<Unavailable>& result) const {
+    const std::span<Sampler* const> samplers = samplers_.view();
+    for (std::size_t i = 0; i < samplers.size(); ++i) {
+        if (samplers[i]->has_started()) continue;
+        std::string ids;
+        for (std::size_t k = 0; k < places_.size(); ++k) {
+            if (places_[k].sampler != i) continue;
+            ids += (ids.empty() ? "" : ", ") + book_->entries()[k].channel.id;
+        }
+        result.push_back(
+            {samplers[i]->name(), ids, std::string("not measured: ") + kNoThread, kMoreThreads});
+    }
+    if (!has_supervisor_.load(std::memory_order_relaxed)) {
+        result.push_back({"session", kUpkeep, std::string("not done: ") + kNoThread, kMoreThreads});
+    }
+    if (const std::uint64_t rounds = skipped_rounds(); rounds > 0) {
+        result.push_back({"session", kUpkeep,
+                          "left out " + std::to_string(rounds) + " times: memory was short", ""});
+    }
 }
 
 Session::~Session() {
@@ -162,38 +201,54 @@ Session::~Session() {
     leave(places_);
     leave(missing_);
     leave(claimed_);
+    leave(refused_);
     leave(governors_);
-    leave(scratch_);
 }
 
 bool Session::here() const noexcept {
-    return generation_ == fork_generation.load(std::memory_order_relaxed);
+    return generation_ == fork_generation();
 }
 
 void Session::start() {
-    if (!here() || running_.exchange(true)) return;
+    if (!here()) return;
     {
-        const std::lock_guard lock(mutex_);
+        const std::lock_guard lock(lifecycle_);
+        if (has_stopped_ || running_.exchange(true)) return;
         share_budget();
-        for (Sampler* sampler : samplers_.view()) launch(*sampler);
-    }
-    {
+        launch();
         const SignalsBlocked blocked;
-        supervisor_ = std::make_unique<std::thread>(&Session::supervise, this);
+        try {
+            supervisor_ = std::make_unique<std::thread>(&Session::supervise, this);
+            has_supervisor_.store(true, std::memory_order_relaxed);
+        } catch (const std::exception&) {
+            supervisor_.reset(); // `missing` says so
+        }
+        has_begun_.store(true, std::memory_order_relaxed);
     }
     const std::int64_t deadline_ns =
         std::max(probing_.began_ns() + options_.patience_ns, now_ns() + kFirstReadingNs);
-    for (Sampler* sampler : samplers_.view()) sampler->await_first_reading(deadline_ns);
+    for (const Sampler* sampler : samplers_.view()) {
+        if (sampler->has_started()) sampler->await_first_reading(deadline_ns);
+    }
 }
 
 void Session::stop() {
-    if (!here() || !running_.exchange(false)) return;
+    if (!here()) return;
+    const std::lock_guard lock(lifecycle_);
+    if (!running_.exchange(false)) return;
+    has_stopped_ = true;
     probing_.bell().ring();
-    if (supervisor_ && supervisor_->joinable()) supervisor_->join();
+    if (supervisor_) supervisor_->join();
+    supervisor_.reset();
     for (Sampler* sampler : samplers_.view()) sampler->stop();
-    const std::lock_guard lock(mutex_);
-    collect();
-    review();
+    try {
+        const Hold hold(mutex_);
+        collect();
+        review();
+    } catch (const std::exception&) {
+        skipped_rounds_.fetch_add(
+            1, std::memory_order_relaxed); // an energy that is asked for does it again
+    }
 }
 
 // ---- marks ----------------------------------------------------------------------------------
@@ -213,8 +268,16 @@ void Session::forget(Moment& moment) noexcept {
     if (here()) moments_.remove(moment); // in a child nobody else knows of it
 }
 
+Session::Hold Session::try_hold() const {
+    return here() ? Hold(mutex_, std::try_to_lock) : Hold();
+}
+
+void Session::wait_for(Hold& hold) const {
+    if (!hold.owns_lock()) hold = Hold(mutex_);
+}
+
 std::vector<Level> Session::levels(Moment& moment) {
-    if (moment.levels.empty()) return book_->levels(moment.t_ns);
+    if (!moments_.owns(moment) || moment.levels.empty()) return book_->levels(moment.t_ns);
     book_->complete(moment.t_ns, moment.levels);
     // Who took over since, and speaks for that time too, starts from another figure.
     book_->rewrite(moment.t_ns, moment.takeovers, moment.levels);
@@ -222,37 +285,35 @@ std::vector<Level> Session::levels(Moment& moment) {
     return moment.levels;
 }
 
-void Session::settle(Moment& moment) {
-    moment.levels = book_->levels(moment.t_ns);
-    moment.takeovers = book_->takeovers();
-}
-
-MachineEnergy Session::energy(Moment& start, Moment& end) {
-    const std::lock_guard lock(mutex_);
+MachineEnergy Session::energy(Moment& start, Moment& end, Hold hold) {
+    if (!here()) return nothing_known(seconds(end.t_ns - start.t_ns));
+    wait_for(hold);
     collect();
     if (now_ns() - reviewed_ns_ > kReviewNs) review();
     return book_->energy(start.t_ns, levels(start), end.t_ns, levels(end));
 }
 
-bool Session::is_final(const Moment& moment) {
-    const std::lock_guard lock(mutex_);
-    if (!moment.levels.empty()) return true;
+bool Session::is_final(const Moment& moment, Hold hold) {
+    if (!here()) return true;
+    wait_for(hold);
+    if (moments_.owns(moment) && !moment.levels.empty()) return true;
     collect();
     const std::vector<Level> now = book_->levels(moment.t_ns);
     return std::all_of(now.begin(), now.end(), [](const Level& level) { return level.final; });
 }
 
 std::pair<std::vector<std::int64_t>, std::vector<double>>
-Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
-    const std::lock_guard lock(mutex_);
+Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Hold hold) {
+    if (!here()) return {};
+    wait_for(hold);
     collect();
     return book_->line(index).power(t0_ns, t1_ns);
 }
 
-std::vector<Session::Succession> Session::successions() {
+std::vector<Session::Succession> Session::successions(Hold hold) {
     std::vector<Succession> result;
     if (!here()) return result;
-    const std::lock_guard lock(mutex_);
+    wait_for(hold);
     for (const Ledger& ledger : book_->ledgers()) {
         for (const Takeover& takeover : ledger.takeovers()) {
             result.push_back({book_->entries()[ledger.owner()].channel.id,
@@ -284,21 +345,49 @@ void Session::supervise() noexcept {
                 supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
                 keep_budget(now - began_ns);
             }
-        } catch (const std::bad_alloc&) {
+        } catch (const std::exception&) {
             // Again in a second: samples are cumulative, so that only resolution may be lost.
+            skipped_rounds_.fetch_add(1, std::memory_order_relaxed);
         }
         bell.wait(seen, next_ns);
     }
 }
 
+// Piece by piece: no caller waits for all of it.
 void Session::keep_up(std::int64_t now) {
-    const std::lock_guard lock(mutex_);
-    collect();
-    review();
+    const std::size_t entries = entry_count();
+    for (std::size_t i = 0; i < entries; ++i) {
+        const Hold hold(mutex_);
+        collect(i);
+    }
+    {
+        const Hold hold(mutex_);
+        review();
+    }
     const std::int64_t horizon_ns = now - kKeepFullNs;
     // A moment that is about to lose its neighbourhood is settled first.
-    moments_.settle_until(horizon_ns, [this](Moment& moment) { settle(moment); });
-    book_->thin(horizon_ns, options_.spacing_ns);
+    settle_until(horizon_ns);
+    const std::int64_t before_ns = std::min(horizon_ns, moments_.oldest_ns(horizon_ns));
+    for (std::size_t i = 0; i < entries; ++i) {
+        const Hold hold(mutex_);
+        book_->thin(i, before_ns, options_.spacing_ns);
+    }
+}
+
+void Session::settle_until(std::int64_t t_ns) {
+    const auto settle = [this](std::int64_t at_ns) {
+        return Moments::Settled{book_->levels(at_ns), book_->takeovers()};
+    };
+    const Bell& bell = probing_.bell();
+    while (true) {
+        const std::uint32_t seen = bell.count();
+        if (!running_.load(std::memory_order_relaxed)) return;
+        {
+            const Hold hold(mutex_);
+            if (moments_.settle_some(t_ns, settle) < Moments::kBatch) return;
+        }
+        bell.wait(seen, now_ns() + kPauseNs);
+    }
 }
 
 // A rate that was asked for is kept whatever it costs.
@@ -335,22 +424,26 @@ void Session::keep_budget(std::int64_t wall_ns) {
     }
 }
 
+// Samples that there is no memory for stay in their ring.
+void Session::collect(std::size_t index) {
+    const Place& place = places_[index];
+    if (place.sampler == kNoSampler) return;
+    Sampler& sampler = *samplers_.view()[place.sampler];
+    // The time first: all samples up to it are in the ring by then.
+    const std::int64_t seen_ns = sampler.last_read_ns(place.channel);
+    std::size_t count = 0;
+    do {
+        book_->make_room(index, scratch_.size());
+        count = sampler.drain(place.channel, scratch_);
+        book_->extend(index, std::span(scratch_.data(), count), seen_ns);
+    } while (count == scratch_.size());
+}
+
 void Session::collect() {
-    if (!here()) return;
-    const std::span<Sampler* const> samplers = samplers_.view();
-    for (std::size_t i = 0; i < places_.size(); ++i) {
-        if (places_[i].sampler == kNoSampler) continue;
-        Sampler& sampler = *samplers[places_[i].sampler];
-        // The time first: all samples up to it are in the ring by then.
-        const std::int64_t seen_ns = sampler.last_read_ns(places_[i].channel);
-        scratch_.clear();
-        sampler.drain(places_[i].channel, scratch_);
-        book_->extend(i, scratch_, seen_ns);
-    }
+    for (std::size_t i = 0; i < places_.size(); ++i) collect(i);
 }
 
 void Session::review() {
-    reviewed_ns_ = now_ns();
     const std::span<Sampler* const> samplers = samplers_.view();
     std::vector<Health> health;
     for (const Place& place : places_) {
@@ -360,14 +453,18 @@ void Session::review() {
         }
         health.push_back({stats.last_read_ns, stats.gone, stats.lost});
     }
-    for (const std::size_t entry : book_->review(health, now_ns())) {
-        samplers[places_[entry].sampler]->set_use(places_[entry].channel, Use::total);
+    book_->review(health, now_ns());
+    for (const Ledger& ledger : book_->ledgers()) {
+        if (ledger.speaker() == ledger.owner()) continue;
+        const Place& place = places_[ledger.speaker()]; // a successor makes the total
+        samplers[place.sampler]->set_use(place.channel, Use::total);
     }
+    reviewed_ns_ = now_ns();
 }
 
-ChannelStats Session::channel_stats(std::size_t index) const {
+ChannelStats Session::channel_stats(std::size_t index, Hold hold) const {
     if (!here()) return {};
-    const std::lock_guard lock(mutex_);
+    wait_for(hold);
     const Place& place = places_.at(index);
     if (place.sampler == kNoSampler) return {};
     return samplers_.view()[place.sampler]->channel_stats(place.channel);

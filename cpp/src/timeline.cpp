@@ -48,6 +48,15 @@ Timeline::Timeline(const Channel& channel)
 
 // ---- taking samples in ----------------------------------------------------------------------
 
+void Timeline::make_room(std::size_t samples) {
+    if (points_.capacity() - points_.size() < samples) {
+        points_.reserve(std::max(2 * points_.capacity(), points_.size() + samples));
+    }
+    if (gaps_.capacity() < kMostGaps && gaps_.capacity() - gaps_.size() < samples) {
+        gaps_.reserve(std::min(kMostGaps, std::max(2 * gaps_.capacity(), gaps_.size() + samples)));
+    }
+}
+
 void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
     for (const Sample& sample : samples) append(sample);
     seen_ns_ = std::max(seen_ns_, seen_ns);

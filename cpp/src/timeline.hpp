@@ -42,8 +42,11 @@ class Timeline {
 public:
     explicit Timeline(const Channel& channel);
 
-    /// Appends samples in time order. `seen_ns` is the newest good reading, which may have found
-    /// nothing moved.
+    /// Makes sure that so many more samples can be appended. Where it throws nothing has changed.
+    void make_room(std::size_t samples);
+
+    /// Appends samples in time order; does not throw where there is room for them. `seen_ns` is the
+    /// newest good reading, which may have found nothing moved.
     void extend(std::span<const Sample> samples, std::int64_t seen_ns);
 
     [[nodiscard]] Level at(std::int64_t t_ns, const Beside& beside = {}) const;

@@ -91,6 +91,7 @@ inline std::vector<Use> all_total(std::size_t count = 1) {
 
 inline std::vector<Sample> drained(Sampler& sampler, std::size_t of_channel = 0) {
     std::vector<Sample> samples;
-    sampler.drain(of_channel, samples);
+    Sample sample;
+    while (sampler.drain(of_channel, {&sample, 1}) > 0) samples.push_back(sample);
     return samples;
 }

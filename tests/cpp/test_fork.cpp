@@ -1,12 +1,16 @@
 // A program that forks while it is measured, as data loaders do.
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "check.hpp"
 #include "machine.hpp"
@@ -47,6 +51,10 @@ int complaints(std::unique_ptr<Session> session) {
     session->stop();
     if (!session->successions().empty()) wrong |= 2;
     if (reads(*session) != before) wrong |= 4;
+    if (!std::isnan(session->energy(start, end).total.joules)) wrong |= 16;
+    if (!session->is_final(end) || !session->power(0, 0, end.t_ns).first.empty()) wrong |= 32;
+    if (session->try_hold().owns_lock() || session->channel_stats(0).readings != 0) wrong |= 64;
+    if (!session->entries().empty() || !session->missing().empty()) wrong |= 128;
     session->forget(end);
     session->forget(start);
     session.reset(); // must not join threads that are not here
@@ -130,6 +138,92 @@ TEST(a_session_not_yet_started_does_not_start_in_a_child) {
     if (!CHECK(child > 0)) return;
     CHECK(exit_status(child) == 0);
     CHECK(session->here());
+}
+
+// The lock is never given back in the child.
+TEST(a_child_waits_for_no_lock_that_was_held_at_the_fork) {
+    const Machine machine;
+    auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
+    session->start();
+    Session::Hold hold;
+    while (!hold.owns_lock()) hold = session->try_hold();
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) {
+        int wrong = complaints(std::move(session));
+        if (!kThreadSanitizer) wrong |= complaints(host(machine));
+        leave(wrong);
+    }
+    if (!CHECK(child > 0)) return;
+    CHECK(exit_status(child) == 0);
+    hold.unlock();
+    const std::uint64_t before = reads(*session);
+    CHECK(eventually([&] { return reads(*session) >= before + 3; }));
+    session->stop();
+}
+
+TEST(a_child_of_a_child_measures_as_well) {
+    if (kThreadSanitizer) return; // see above
+    const Machine machine;
+    Session session(host(machine), {1'000'000, 0.0, {}});
+    session.start();
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) {
+        int wrong = complaints(host(machine));
+        Session own(host(machine), {1'000'000, 0.0, {}});
+        own.start();
+        const pid_t grandchild = fork();
+        if (grandchild == 0) {
+            wrong |= own.here() || session.here() ? 1 : 0;
+            leave(wrong | complaints(host(machine)));
+        }
+        if (exit_status(grandchild) != 0) wrong |= 4;
+        if (!own.here()) wrong |= 2;
+        own.stop();
+        leave(wrong);
+    }
+    if (!CHECK(child > 0)) return;
+    CHECK(exit_status(child) == 0);
+    CHECK(session.here());
+    session.stop();
+}
+
+// A process that may have no further thread: what needs one is missing, and nothing ends.
+TEST(where_no_thread_can_be_had_nothing_is_measured_and_that_is_said) {
+    if (kThreadSanitizer) return; // see above
+    const Machine machine;
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) {
+        const rlimit one{1, 1};
+        constexpr uid_t kUnused = 54321; // limits are counted by user, and not kept by root
+        if (getuid() == 0 && setuid(kUnused) != 0) leave(0);
+        if (setrlimit(RLIMIT_NPROC, &one) != 0) leave(0);
+        int wrong = 0;
+        Session session(host(machine), {});
+        session.start();
+        Moment start, end;
+        session.mark(start, true);
+        session.mark(end, true);
+        if (!std::isnan(session.energy(start, end).total.joules)) wrong |= 1;
+        const std::vector<Unavailable> missing = session.missing();
+        const auto says = [&](const std::string& source, const std::string& what) {
+            return std::any_of(missing.begin(), missing.end(), [&](const Unavailable& one_of) {
+                return one_of.source == source && one_of.what.find(what) != std::string::npos &&
+                       one_of.reason.find("no thread could be ") != std::string::npos;
+            });
+        };
+        if (!says("simulated", "gpu:0")) wrong |= 2;
+        if (!says("cpu_load", "cpu")) wrong |= 4;
+        if (!says("session", "once a second")) wrong |= 8;
+        session.stop();
+        session.forget(start);
+        session.forget(end);
+        leave(wrong);
+    }
+    if (!CHECK(child > 0)) return;
+    CHECK(exit_status(child) == 0);
 }
 
 TEST(many_forks_in_a_row_disturb_nothing) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <new>
 #include <random>
 #include <thread>
 #include <vector>
@@ -19,9 +20,25 @@ using namespace carbontracker;
 
 namespace {
 
+constexpr std::int64_t kHour = 3600 * kNanosPerSecond;
+
+// What tells the levels of one moment from those of all others.
+Moments::Settled level_at(std::int64_t t_ns) {
+    return {{{static_cast<double>(t_ns), 0.0, 0.0, true}}, 1};
+}
+
+bool is_settled_right(const Moment& moment) {
+    return !moment.listed && moment.levels.size() == 1 && moment.takeovers == 1 &&
+           moment.levels[0].joules == static_cast<double>(moment.t_ns);
+}
+
 std::vector<std::int64_t> settled_until(Moments& moments, std::int64_t t_ns) {
     std::vector<std::int64_t> times_ns;
-    moments.settle_until(t_ns, [&](Moment& moment) { times_ns.push_back(moment.t_ns); });
+    const auto settle = [&](std::int64_t at_ns) {
+        times_ns.push_back(at_ns);
+        return level_at(at_ns);
+    };
+    while (moments.settle_some(t_ns, settle) == Moments::kBatch) continue;
     return times_ns;
 }
 
@@ -71,6 +88,148 @@ TEST(ten_thousand_moments_at_once_leave_in_any_order) {
         CHECK(std::is_sorted(rest.begin(), rest.end()));
         CHECK(settled_until(moments, 10'000).empty());
     }
+}
+
+TEST(a_batch_is_bounded_and_all_come_to_be_settled) {
+    for (const std::size_t count : {std::size_t{0}, std::size_t{1}, Moments::kBatch - 1,
+                                    Moments::kBatch, 3 * Moments::kBatch + 7}) {
+        Moments moments;
+        std::vector<Moment> held(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            held[i].t_ns = static_cast<std::int64_t>(i);
+            moments.add(held[i]);
+        }
+        std::size_t left = count;
+        while (true) {
+            const std::size_t settled = moments.settle_some(kHour, level_at);
+            CHECK(settled == std::min(left, Moments::kBatch));
+            left -= settled;
+            if (settled < Moments::kBatch) break;
+        }
+        CHECK(left == 0);
+        CHECK(moments.oldest_ns(kHour) == kHour);
+        CHECK(std::all_of(held.begin(), held.end(), is_settled_right));
+    }
+}
+
+// The list is free while levels are worked out: were its lock held, this would hang.
+TEST(moments_come_and_go_while_others_are_being_settled) {
+    Moments moments;
+    std::vector<Moment> held(Moments::kBatch);
+    for (std::size_t i = 0; i < held.size(); ++i) {
+        held[i].t_ns = static_cast<std::int64_t>(i);
+        moments.add(held[i]);
+    }
+    Moment later;
+    const auto settle = [&](std::int64_t t_ns) {
+        if (t_ns == 3) { // one that was looked at, one that was not yet, the first, and the last
+            for (const std::size_t i :
+                 {std::size_t{2}, std::size_t{5}, std::size_t{0}, held.size() - 1}) {
+                moments.remove(held[i]);
+            }
+            // Another moment at the same address, and a new one.
+            held[5].t_ns = kHour;
+            moments.add(held[5]);
+            later.t_ns = kHour;
+            moments.add(later);
+        }
+        return level_at(t_ns);
+    };
+    CHECK(moments.settle_some(kHour - 1, settle) == Moments::kBatch);
+    for (std::size_t i = 0; i < held.size(); ++i) {
+        const bool was_removed = i == 0 || i == 2 || i == held.size() - 1;
+        CHECK(is_settled_right(held[i]) == (!was_removed && i != 5));
+        CHECK(held[i].levels.empty() == (was_removed || i == 5));
+        CHECK(held[i].listed == (i == 5));
+    }
+    CHECK(later.listed && later.levels.empty());
+    CHECK(moments.settle_some(kHour - 1, level_at) == 0);
+    CHECK((settled_until(moments, kHour) == std::vector<std::int64_t>{kHour, kHour}));
+}
+
+TEST(where_settling_fails_nothing_has_changed) {
+    Moments moments;
+    std::vector<Moment> held(10);
+    for (Moment& moment : held) {
+        moment.t_ns = &moment - held.data();
+        moments.add(moment);
+    }
+    const auto fail = [](std::int64_t t_ns) {
+        if (t_ns == 7) throw std::bad_alloc();
+        return level_at(t_ns);
+    };
+    bool has_thrown = false;
+    try {
+        moments.settle_some(kHour, fail);
+    } catch (const std::bad_alloc&) {
+        has_thrown = true;
+    }
+    CHECK(has_thrown);
+    for (const Moment& moment : held) CHECK(moment.listed && moment.levels.empty());
+    CHECK(settled_until(moments, kHour).size() == held.size());
+    CHECK(std::all_of(held.begin(), held.end(), is_settled_right));
+}
+
+TEST(threads_mark_and_forget_while_one_settles) {
+    constexpr std::size_t kThreads = 8;
+    constexpr std::size_t kHeld = 40;
+    constexpr int kRounds = 60;
+    Moments moments;
+    std::atomic<std::int64_t> clock_ns{0};
+    std::atomic<std::size_t> running{kThreads};
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (std::size_t n = 0; n < kThreads; ++n) {
+        threads.emplace_back([&] {
+            for (int round = 0; round < kRounds; ++round) {
+                std::vector<Moment> held(kHeld);
+                for (Moment& moment : held) {
+                    moment.t_ns = ++clock_ns;
+                    moments.add(moment);
+                }
+                for (Moment& moment : held) {
+                    moments.remove(moment);
+                    if (!moment.levels.empty() && !is_settled_right(moment)) ++wrong;
+                }
+            }
+            --running;
+        });
+    }
+    while (running > 0) moments.settle_some(clock_ns - 10, level_at);
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+    CHECK(moments.oldest_ns(-1) == -1);
+}
+
+// A look in between finds some settled and some not: the lock is not held until all are.
+TEST(a_session_settles_many_old_moments_piece_by_piece) {
+    const Machine machine;
+    Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});
+    std::vector<Moment> held(100 * Moments::kBatch);
+    for (Moment& moment : held) {
+        session.mark(moment, false);
+        moment.t_ns -= kHour; // nothing runs yet
+    }
+    session.start();
+    const auto count_settled = [&] {
+        Session::Hold hold;
+        while (!hold.owns_lock()) hold = session.try_hold();
+        const auto is_settled = [](const Moment& moment) { return !moment.levels.empty(); };
+        return static_cast<std::size_t>(std::count_if(held.begin(), held.end(), is_settled));
+    };
+    std::size_t times_between = 0;
+    std::size_t settled = 0;
+    CHECK(eventually([&] {
+        const std::size_t now = count_settled();
+        if (now < settled || now % Moments::kBatch != 0) times_between += held.size(); // wrong
+        settled = now;
+        times_between += now > 0 && now < held.size() ? 1 : 0;
+        return now == held.size();
+    }));
+    CHECK(times_between > 0);
+    CHECK(times_between < held.size());
+    session.stop();
+    for (Moment& moment : held) session.forget(moment);
 }
 
 TEST(ten_thousand_moments_of_a_running_session_are_each_right) {

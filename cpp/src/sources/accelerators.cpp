@@ -66,12 +66,9 @@ bool is_mere_display(const Device& device) {
 
 // The folder of its sensors, if its driver has any.
 std::optional<fs::path> sensors_of(const Device& device) {
-    std::error_code error;
-    for (fs::directory_iterator entry(device.path / "hwmon", error), end; !error && entry != end;
-         entry.increment(error)) {
-        return entry->path();
-    }
-    return std::nullopt;
+    const std::vector<std::string> names = names_in(device.path / "hwmon");
+    if (names.empty()) return std::nullopt;
+    return device.path / "hwmon" / names.front();
 }
 
 // The graphics of an AMD processor: their tables of metrics have revisions of their own, and their

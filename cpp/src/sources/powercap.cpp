@@ -56,11 +56,8 @@ void add_zone(const fs::path& path, std::map<std::string, Zone>& zones) {
     zone.path = path;
     zone.name = *name;
     zone.mmio = directory.starts_with("intel-rapl-mmio");
-    std::error_code ignored; // a zone may vanish while we look; what is left is what there is
-    for (const auto& entry : fs::directory_iterator(path, ignored)) {
-        if (entry.path().filename().string().starts_with(directory + ":")) {
-            add_zone(entry.path(), zones);
-        }
+    for (const std::string& child : names_in(path)) {
+        if (child.starts_with(directory + ":")) add_zone(path / child, zones);
     }
 }
 
@@ -68,10 +65,7 @@ void add_zone(const fs::path& path, std::map<std::string, Zone>& zones) {
 // directory's name each is taken once. Its parent follows from the numbers in that name.
 std::vector<Zone> find_zones(const fs::path& root) {
     std::map<std::string, Zone> zones;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(root, ignored)) {
-        add_zone(entry.path(), zones);
-    }
+    for (const std::string& directory : names_in(root)) add_zone(root / directory, zones);
     std::vector<Zone> result;
     for (auto& [directory, zone] : zones) {
         const auto parent = zones.find(directory.substr(0, directory.rfind(':')));

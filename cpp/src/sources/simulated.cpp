@@ -3,9 +3,9 @@
 // A waveform is a name and its figures, powers in watts and times in seconds:
 //   constant:W   square:LOW,HIGH,PERIOD,DUTY   sine:MEAN,AMPLITUDE,PERIOD   ramp:FROM,TO,SECONDS
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
-#include <functional>
 #include <numbers>
 #include <stdexcept>
 #include <string_view>
@@ -52,18 +52,15 @@ struct Shape {
     std::string_view name;
     std::size_t figures;
     Joules joules;
-    std::function<bool(const Figures&)> valid; // beyond the powers being finite and not negative
+    bool (*valid)(const Figures&); // beyond the powers being finite and not negative
 };
 
-const std::vector<Shape>& shapes() {
-    static const std::vector<Shape> all = {
-        {"constant", 1, constant_joules, [](const Figures&) { return true; }},
-        {"square", 4, square_joules, [](const Figures& f) { return f[2] > 0.0 && f[3] <= 1.0; }},
-        {"sine", 3, sine_joules, [](const Figures& f) { return f[2] > 0.0 && f[1] <= f[0]; }},
-        {"ramp", 3, ramp_joules, [](const Figures& f) { return f[2] > 0.0; }},
-    };
-    return all;
-}
+constexpr std::array kShapes = {
+    Shape{"constant", 1, constant_joules, [](const Figures&) { return true; }},
+    Shape{"square", 4, square_joules, [](const Figures& f) { return f[2] > 0.0 && f[3] <= 1.0; }},
+    Shape{"sine", 3, sine_joules, [](const Figures& f) { return f[2] > 0.0 && f[1] <= f[0]; }},
+    Shape{"ramp", 3, ramp_joules, [](const Figures& f) { return f[2] > 0.0; }},
+};
 
 Figures parse_figures(std::string_view text) {
     Figures figures;
@@ -88,7 +85,7 @@ Wave parse_wave(const SimulatedDevice& device) {
     const std::string_view text = device.waveform;
     const std::size_t colon = text.find(':');
     if (colon != std::string_view::npos) {
-        for (const Shape& shape : shapes()) {
+        for (const Shape& shape : kShapes) {
             if (shape.name != text.substr(0, colon)) continue;
             Figures figures = parse_figures(text.substr(colon + 1));
             if (figures.size() == shape.figures && shape.valid(figures)) {

@@ -1,11 +1,10 @@
 #include "board.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <utility>
 
+#include "../../forks.hpp"
 #include "errors.hpp"
 
 namespace carbontracker::nvml {
@@ -54,7 +53,7 @@ Reading judge(Lane& lane, int status, std::optional<std::uint64_t> raw, const Ca
 } // namespace
 
 Board::Board(const Library& library, Device device, std::string uuid)
-    : library_(&library), device_(device), uuid_(std::move(uuid)), owner_(getpid()) {
+    : library_(&library), device_(device), uuid_(std::move(uuid)), generation_(fork_generation()) {
     lanes_.reserve(kMostLanes);
 }
 
@@ -77,7 +76,7 @@ bool Board::is_buffered(const Lane& lane) const noexcept {
 }
 
 void Board::read(std::span<Reading> readings) noexcept {
-    const bool is_ours = owner_ == getpid();
+    const bool is_ours = generation_ == fork_generation();
     int status = is_ours ? read_fields(readings) : int{kSuccess};
     for (Lane& lane : lanes_) {
         Reading& reading = readings[lane.channel];
@@ -154,7 +153,7 @@ int Board::read_buffer(Lane& lane, Reading& reading) noexcept {
 }
 
 bool Board::reopen() noexcept {
-    if (owner_ != getpid()) return false;
+    if (generation_ != fork_generation()) return false;
     Device device = nullptr;
     int status = library_->handle_by_uuid(uuid_.c_str(), &device);
     if (status == kUninitialized || status == kDriverNotLoaded) {
@@ -171,7 +170,8 @@ bool Board::reopen() noexcept {
 }
 
 std::size_t Board::history(std::size_t channel, std::span<Reading> out) noexcept {
-    const bool kept = owner_ == getpid() && buffer_ && lanes_[buffered_lane_].channel == channel;
+    const bool kept =
+        generation_ == fork_generation() && buffer_ && lanes_[buffered_lane_].channel == channel;
     return kept ? buffer_->take(out) : 0;
 }
 

@@ -69,7 +69,7 @@ private:
     const Library* library_;
     Device device_;
     std::string uuid_;
-    pid_t owner_; ///< NVML's state does not survive a fork
+    std::uint64_t generation_; ///< NVML's state does not survive a fork
     std::vector<Lane> lanes_;
     std::optional<PowerBuffer> buffer_;
     std::size_t buffered_lane_ = 0;

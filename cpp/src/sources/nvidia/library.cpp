@@ -1,13 +1,14 @@
 #include "library.hpp"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 
+#include "../../forks.hpp"
 #include "../../host.hpp"
 #include "errors.hpp"
 
@@ -66,13 +67,12 @@ void bind_optional(void* handle, Library& library) {
 struct Loaded {
     Library library;
     Failure failure; // without a reason once initialised
-    bool is_open = false;
 };
 
 /// The libraries of one process: NVML's state does not survive a fork, nor does a lock that a
 /// thread of the parent held then.
 struct Libraries {
-    const pid_t owner = getpid();
+    const std::uint64_t generation = fork_generation();
     std::mutex mutex;
     std::map<std::string, std::unique_ptr<Loaded>> by_path;
 };
@@ -81,35 +81,36 @@ struct Libraries {
 Libraries& libraries() {
     static std::atomic<Libraries*> current{nullptr};
     Libraries* found = current.load(std::memory_order_acquire);
-    if (found != nullptr && found->owner == getpid()) return *found;
+    if (found != nullptr && found->generation == fork_generation()) return *found;
     auto fresh = std::make_unique<Libraries>();
     // Else another thread was faster, whose libraries `found` is then.
     const bool is_ours = current.compare_exchange_strong(found, fresh.get());
     return is_ours ? *fresh.release() : *found;
 }
 
-void open(const std::string& path, Loaded& loaded) {
-    loaded = Loaded{};
-    loaded.is_open = true;
+std::unique_ptr<Loaded> open(const std::string& path) {
+    auto loaded = std::make_unique<Loaded>();
     // A path that leads to a pipe would hold the loader's lock for good, and with it the program.
     const bool is_path = path.find('/') != std::string::npos;
     void* handle = nullptr;
     if (!is_path || File(path).error() == 0) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
-        loaded.failure = {path + " not found: no NVIDIA driver here, or not in this container", ""};
-        return;
+        loaded->failure = {path + " not found: no NVIDIA driver here, or not in this container",
+                           ""};
+        return loaded;
     }
-    if (const char* symbol = first_missing(handle, loaded.library)) {
-        loaded.failure = {path + " lacks " + symbol + ": the driver is too old", ""};
-        return;
+    if (const char* symbol = first_missing(handle, loaded->library)) {
+        loaded->failure = {path + " lacks " + symbol + ": the driver is too old", ""};
+        return loaded;
     }
-    bind_optional(handle, loaded.library);
-    const int status = loaded.library.init();
+    bind_optional(handle, loaded->library);
+    const int status = loaded->library.init();
     if (status != kSuccess) {
-        loaded.failure = {"nvmlInit: " + describe(loaded.library, status) + hint(status),
-                          remedy(status)};
+        loaded->failure = {"nvmlInit: " + describe(loaded->library, status) + hint(status),
+                           remedy(status)};
     }
+    return loaded;
 }
 
 } // namespace
@@ -124,9 +125,8 @@ const Library* load(const std::string& path, Failure& failure) {
     Libraries& known = libraries();
     const std::lock_guard lock(known.mutex);
     std::unique_ptr<Loaded>& loaded = known.by_path[path];
-    if (!loaded) loaded = std::make_unique<Loaded>();
     // A failure is asked again: a driver may have been loaded since.
-    if (!loaded->is_open || !loaded->failure.reason.empty()) open(path, *loaded);
+    if (!loaded || !loaded->failure.reason.empty()) loaded = open(path);
     failure = loaded->failure;
     return failure.reason.empty() ? &loaded->library : nullptr;
 }

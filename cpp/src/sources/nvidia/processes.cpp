@@ -31,12 +31,10 @@ std::optional<pid_t> parent_of(const std::filesystem::path& process) {
 
 std::map<pid_t, pid_t> parents(const std::filesystem::path& proc) {
     std::map<pid_t, pid_t> result;
-    std::error_code error;
-    for (std::filesystem::directory_iterator entry(proc, error), end; !error && entry != end;
-         entry.increment(error)) {
-        const auto process = parse_number(entry->path().filename().string());
+    for (const std::string& name : names_in(proc)) {
+        const auto process = parse_number(name);
         if (!process) continue;
-        if (const auto parent = parent_of(entry->path())) {
+        if (const auto parent = parent_of(proc / name)) {
             result[static_cast<pid_t>(*process)] = *parent;
         }
     }

@@ -45,11 +45,7 @@ bool is_address(const std::string& name) {
 
 std::vector<fs::path> entries(const fs::path& folder) {
     std::vector<fs::path> result;
-    std::error_code error;
-    for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-         entry.increment(error)) {
-        result.push_back(entry->path());
-    }
+    for (const std::string& name : names_in(folder)) result.push_back(folder / name);
     std::sort(result.begin(), result.end(), [](const fs::path& a, const fs::path& b) {
         const std::string& x = a.native();
         const std::string& y = b.native();

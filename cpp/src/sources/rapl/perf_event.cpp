@@ -81,9 +81,9 @@ std::optional<PerfUnit> read_perf_unit(const fs::path& root) {
     PerfUnit unit;
     unit.type = static_cast<std::uint32_t>(*type);
     unit.cpus = parse_cpu_list(read_text(path / "cpumask").value_or(""));
-    std::error_code ignored; // no folder, no events
-    for (const auto& entry : fs::directory_iterator(path / "events", ignored)) {
-        if (auto event = read_event(entry.path())) unit.events.push_back(std::move(*event));
+    for (const std::string& name : names_in(path / "events")) {
+        if (auto event = read_event(path / "events" / name))
+            unit.events.push_back(std::move(*event));
     }
     if (unit.events.empty()) return std::nullopt;
     std::sort(unit.events.begin(), unit.events.end(),

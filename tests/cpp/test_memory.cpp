@@ -1,0 +1,208 @@
+// A program that is short of memory: allocations fail, one by one or for a while, on every thread.
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "session.hpp"
+#include "waiting.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+// How many more allocations succeed before one fails; without end while negative.
+std::atomic<std::int64_t> until_failure{-1};
+std::atomic<bool> is_exhausted{false};
+std::atomic<std::int64_t> failed{0};
+
+bool fails_now() noexcept {
+    const bool is_next = until_failure.load() >= 0 && until_failure.fetch_sub(1) == 0;
+    if (!is_next && !is_exhausted.load()) return false;
+    failed.fetch_add(1);
+    return true;
+}
+
+void* allocate(std::size_t size) {
+    void* memory = fails_now() ? nullptr : std::malloc(size == 0 ? 1 : size);
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+}
+
+/// No allocation succeeds while this lives.
+class Exhausted {
+public:
+    Exhausted() { is_exhausted = true; }
+    Exhausted(const Exhausted&) = delete;
+    Exhausted& operator=(const Exhausted&) = delete;
+    ~Exhausted() { is_exhausted = false; }
+};
+
+/// Runs `call` with its `n`-th allocation failing. Whether one did.
+template <typename Call> bool fail_at(std::int64_t n, const Call& call) {
+    const std::int64_t before = failed.load();
+    until_failure = n;
+    try {
+        call();
+    } catch (const std::bad_alloc&) {
+        CHECK(failed.load() > before);
+    }
+    until_failure = -1;
+    return failed.load() > before;
+}
+
+const std::vector<SimulatedDevice> kTwo = {{"gpu", "g", "constant:250"},
+                                           {"cpu", "c", "constant:80"}};
+
+double seconds_of(const Moment& start, const Moment& end) {
+    return static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
+}
+
+bool says(const Session& session, const std::string& reason) {
+    for (const Unavailable& one : session.missing()) {
+        if (one.reason.find(reason) != std::string::npos) return true;
+    }
+    return false;
+}
+
+} // namespace
+
+void* operator new(std::size_t size) {
+    return allocate(size);
+}
+void* operator new(std::size_t size, const std::nothrow_t& /*unused*/) noexcept {
+    return fails_now() ? nullptr : std::malloc(size == 0 ? 1 : size);
+}
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t /*size*/) noexcept {
+    std::free(memory);
+}
+
+TEST(a_session_outlives_seconds_without_memory_and_loses_nothing) {
+    const Machine machine;
+    Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
+    session.start();
+    CHECK(session.skipped_rounds() == 0);
+    Moment start, end;
+    session.mark(start, true);
+    {
+        const Exhausted exhausted;
+        CHECK(eventually([&] {
+            Moment moment;
+            session.mark(moment, true);
+            session.forget(moment);
+            return session.skipped_rounds() >= 2;
+        }));
+        bool has_thrown = false;
+        try {
+            static_cast<void>(session.energy(start, start));
+        } catch (const std::bad_alloc&) {
+            has_thrown = true;
+        }
+        CHECK(has_thrown);
+    }
+    session.mark(end, true);
+    CHECK(says(session, "memory was short"));
+    CHECK(eventually([&] { return session.is_final(end); }));
+    const MachineEnergy energy = session.energy(start, end);
+    CHECK_NEAR(energy.devices[0].energy.joules, 250.0 * seconds_of(start, end), 1e-5);
+    CHECK_NEAR(energy.devices[1].energy.joules, 80.0 * seconds_of(start, end), 1e-5);
+    CHECK(energy.total.coverage == 1.0);
+    {
+        const Exhausted exhausted;
+        session.stop(); // the last look fails, and an energy makes up for it
+    }
+    CHECK_NEAR(session.energy(start, end).total.joules, 330.0 * seconds_of(start, end), 2e-5);
+    session.forget(start);
+    session.forget(end);
+}
+
+TEST(old_moments_are_settled_once_there_is_memory_again) {
+    const Machine machine;
+    Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
+    std::vector<Moment> held(2 * Moments::kBatch);
+    for (Moment& moment : held) {
+        session.mark(moment, false);
+        moment.t_ns -= 3600 * kNanosPerSecond; // nothing runs yet
+    }
+    session.start();
+    {
+        const Exhausted exhausted;
+        CHECK(eventually([&] { return session.skipped_rounds() >= 1; }));
+    }
+    CHECK(eventually([&] {
+        Session::Hold hold;
+        while (!hold.owns_lock()) hold = session.try_hold();
+        return !held.back().levels.empty();
+    }));
+    session.stop();
+    for (Moment& moment : held) {
+        CHECK(moment.levels.size() == 2);
+        session.forget(moment);
+    }
+}
+
+// Whichever allocation it is that fails, in whichever thread.
+TEST(a_session_is_made_or_is_not) {
+    const Machine machine;
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    machine.write("proc/stat", "cpu  1 1 1 1 1 1 1 1 0 0\n");
+    machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
+    const Host host = machine.host({{"gpu", "g", "constant:250"}});
+    int made = 0;
+    for (std::int64_t n = 0; n < 3000; n += 7) {
+        std::optional<Session> session;
+        const bool has_failed = fail_at(n, [&] {
+            session.emplace(host, Options{1'000'000, 0.0, {}});
+            session->start();
+        });
+        if (session) {
+            ++made;
+            Moment start, end;
+            session->mark(start, true);
+            session->mark(end, true);
+            static_cast<void>(session->energy(start, end));
+            session->stop();
+            session->forget(start);
+            session->forget(end);
+        }
+        if (!has_failed) break;
+    }
+    CHECK(made > 0);
+}
+
+TEST(a_question_that_runs_out_of_memory_can_be_asked_again) {
+    const Machine machine;
+    Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
+    session.start();
+    Moment start, end;
+    session.mark(start, true);
+    for (std::int64_t n = 0; n < 60; ++n) {
+        const std::uint64_t before = session.channel_stats(0).readings;
+        CHECK(eventually([&] { return session.channel_stats(0).readings > before + 2; }));
+        Moment now;
+        session.mark(now, true);
+        fail_at(n, [&] { static_cast<void>(session.energy(start, now)); });
+        fail_at(n, [&] { static_cast<void>(session.is_final(now)); });
+        fail_at(n, [&] { static_cast<void>(session.power(0, 0, now.t_ns)); });
+        fail_at(n, [&] { static_cast<void>(session.missing()); });
+        fail_at(n, [&] { static_cast<void>(session.entries()); });
+        const double joules = session.energy(start, now).total.joules;
+        CHECK(std::abs(joules - 330.0 * seconds_of(start, now)) < 5.0); // it may be provisional
+        session.forget(now);
+    }
+    session.mark(end, true);
+    session.stop();
+    CHECK_NEAR(session.energy(start, end).total.joules, 330.0 * seconds_of(start, end), 2e-5);
+    CHECK(session.channel_stats(0).dropped == 0);
+    session.forget(start);
+    session.forget(end);
+}
