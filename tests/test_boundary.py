@@ -281,10 +281,13 @@ for again in range(2):
     except ImportError as error:
         print(error, flush=True)
 '''
-ways = [()] if sys.version_info < (3, 12) else [(), (False,)] if sys.version_info < (3, 13) else [
-    ("isolated",), ("legacy",)]
-for way in ways:
-    one = interpreters.create(*way)
+if sys.version_info < (3, 12):
+    made = [interpreters.create()]
+elif sys.version_info < (3, 13):
+    made = [interpreters.create(), interpreters.create(isolated=False)]
+else:
+    made = [interpreters.create("isolated"), interpreters.create("legacy")]
+for one in made:
     failed = interpreters.run_string(one, code)
     assert failed is None, failed
 print("the program goes on")
