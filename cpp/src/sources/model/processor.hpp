@@ -1,0 +1,13 @@
+// What the machine's processors are called, and what they draw.
+#pragma once
+
+#include <filesystem>
+
+#include "estimate.hpp"
+
+namespace carbontracker::model {
+
+/// `data_dir` holds the package's tables.
+Estimate processors(const std::filesystem::path& root, const std::filesystem::path& data_dir);
+
+} // namespace carbontracker::model
