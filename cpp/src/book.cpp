@@ -18,6 +18,11 @@ Energy missing(double seconds, double unknown_joules_max) noexcept {
     return {kNan, kNan, 0.0, "missing", 0.0, unknown_joules_max, 0.0, seconds};
 }
 
+// Of a device whose energy is in another one's reading by now.
+Energy nothing_drawn(const Entry& entry, std::int64_t ns) noexcept {
+    return {0.0, 0.0, 0.0, name_of(entry.channel.quality), 1.0, 0.0, 1.0, seconds(ns)};
+}
+
 // More may be missing than the error admits.
 void judge(Energy& energy) noexcept {
     if (energy.unknown_joules_max > energy.error_joules) energy.quality = "incomplete";
@@ -36,10 +41,15 @@ Energy sum(std::span<const DeviceEnergy> devices, double seconds) noexcept {
             continue;
         }
         expected_joules += part.joules / part.coverage;
+        // What adds nothing has no say in how the total is known.
+        if (!any || (total.joules <= 0.0 && part.joules > 0.0)) {
+            total.quality = part.quality;
+        } else if (part.joules > 0.0) {
+            total.quality = together(total.quality, part.quality);
+        }
         total.joules += part.joules;
         total.error_joules += part.error_joules;
         total.modelled_joules += part.modelled_joules;
-        total.quality = any ? together(total.quality, part.quality) : part.quality;
         any = true;
     }
     if (!any) return missing(seconds, total.unknown_joules_max);
@@ -69,6 +79,13 @@ void Book::add(std::vector<Entry> entries) {
         } else {
             join(i);
         }
+        for (const std::string& id : entry.ends) end(id, entry.joined_ns);
+    }
+}
+
+void Book::end(const std::string& id, std::int64_t t_ns) {
+    for (Ledger& ledger : ledgers_) {
+        if (entries_[ledger.owner()].channel.id == id) ledger.end(t_ns);
     }
 }
 
@@ -166,8 +183,11 @@ MachineEnergy Book::energy(std::int64_t t0_ns, std::span<const Level> start, std
         const bool counts_late = entries_[ledger.owner()].supersedes;
         const std::int64_t from_ns = counts_late ? std::max(t0_ns, ledger.joined_ns()) : t0_ns;
         if (from_ns > t1_ns) continue;
+        const std::int64_t to_ns = std::min(t1_ns, ledger.ended_ns());
+        const bool is_over = to_ns < t1_ns && to_ns <= from_ns;
         result.devices.push_back(
-            {ledger.owner(), device_energy(ledger, from_ns, start[i], t1_ns, end[i])});
+            {ledger.owner(), is_over ? nothing_drawn(entries_[ledger.owner()], t1_ns - from_ns)
+                                     : device_energy(ledger, from_ns, start[i], to_ns, end[i])});
     }
     result.total = sum(result.devices, seconds(t1_ns - t0_ns));
     judge(result.total);

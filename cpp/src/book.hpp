@@ -26,6 +26,8 @@ struct Entry {
     /// as one that counts by itself it begins there.
     bool supersedes = false;
     bool read = true; ///< false: a device that is there and cannot be read
+    /// Ids of estimates that were counted until this one joined, which contains what they estimate.
+    std::vector<std::string> ends = {};
 };
 
 /// Energy of one device, or of all, over a window; NaN where nothing is known.
@@ -101,6 +103,7 @@ public:
 
 private:
     void join(std::size_t alternate);
+    void end(const std::string& id, std::int64_t t_ns);
     [[nodiscard]] Energy device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
                                        std::int64_t t1_ns, const Level& end) const;
 

@@ -94,6 +94,7 @@ Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) cons
 
 Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
     if (t_ns < joined_ns_) return {0.0, 0.0, 0.0, true};
+    t_ns = std::min(t_ns, ended_ns_);
     const std::size_t i = index_at(t_ns);
     const Part& part = parts_[i];
     Level level = lines[part.channel].at(t_ns, beside(part.channel, lines));

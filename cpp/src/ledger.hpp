@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,6 +60,9 @@ public:
     /// The owner was found at `joined_ns`, long after the start: no energy is known before.
     void begin(std::int64_t joined_ns) noexcept { joined_ns_ = joined_ns; }
 
+    /// From `t_ns` on the energy is in another ledger, and nothing is added here.
+    void end(std::int64_t t_ns) noexcept { ended_ns_ = std::min(ended_ns_, t_ns); }
+
     /// A member that was found at `joined_ns` measures what the owner estimates: it speaks from
     /// then on, for good.
     void supersede(std::size_t index, std::int64_t joined_ns, std::string why);
@@ -103,6 +107,7 @@ public:
     [[nodiscard]] const std::vector<std::size_t>& members() const noexcept { return members_; }
     [[nodiscard]] const std::vector<Takeover>& takeovers() const noexcept { return takeovers_; }
     [[nodiscard]] std::int64_t joined_ns() const noexcept { return joined_ns_; }
+    [[nodiscard]] std::int64_t ended_ns() const noexcept { return ended_ns_; }
 
 private:
     struct Part {
@@ -150,6 +155,7 @@ private:
     bool may_return_ = false;      // the owner was only set aside
     bool is_superseded_ = false;   // the owner never speaks again
     std::int64_t joined_ns_ = 0;   // of the owner; 0: there from the start
+    std::int64_t ended_ns_ = std::numeric_limits<std::int64_t>::max();
 };
 
 } // namespace carbontracker

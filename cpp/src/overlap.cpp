@@ -64,6 +64,42 @@ const Entry* estimate_beside(const Channel& channel, const std::string& source,
     return found == before.end() ? nullptr : &*found;
 }
 
+// The counted channels of other sources whose readings contain what `channel` estimates.
+std::vector<std::string> wholes_of(const Channel& channel, const std::string& source,
+                                   const std::vector<Entry>& before) {
+    std::vector<std::string> ids;
+    if (channel.quality != Quality::modelled) return ids;
+    for (const Entry& entry : before) {
+        if (entry.counted && entry.read && entry.source != source &&
+            contains(entry.channel.covers, channel.kind)) {
+            ids.push_back(entry.channel.id);
+        }
+    }
+    return ids;
+}
+
+// The counted estimates that are contained in `whole`, which comes after them.
+std::vector<std::string> estimates_in(const Entry& whole, const std::vector<Entry>& before,
+                                      const Wanted& wanted) {
+    std::vector<std::string> ids;
+    if (!whole.counted) return ids;
+    for (const Entry& entry : before) {
+        if (entry.counted && entry.source != whole.source &&
+            entry.channel.quality == Quality::modelled &&
+            contains(whole.channel.covers, entry.channel.kind) &&
+            !contains(wanted.claimed, entry.channel.kind)) {
+            ids.push_back(entry.channel.id);
+        }
+    }
+    return ids;
+}
+
+std::string listed(const std::vector<std::string>& ids) {
+    std::string text;
+    for (const std::string& id : ids) text += (text.empty() ? "" : ", ") + id;
+    return text;
+}
+
 bool is_superseded(const Entry& estimate, const std::vector<Entry>& entries) {
     return std::any_of(entries.begin(), entries.end(), [&](const Entry& entry) {
         return entry.supersedes && entry.alternate_of == estimate.channel.id;
@@ -76,6 +112,8 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
     const Entry* owner = owner_of(channel.domain, before);
     const Entry* estimate = owner == nullptr ? estimate_beside(channel, source, before) : nullptr;
     const bool takes_over = estimate != nullptr && !is_superseded(*estimate, before);
+    const std::vector<std::string> wholes = wholes_of(channel, source, before);
+    if (!wholes.empty()) channel.part_of = wholes.front();
     make_unique(channel, source, owner != nullptr || takes_over, before);
     Entry entry{std::move(channel), source, false, "", "", joined_ns, estimate != nullptr};
     if (owner != nullptr) {
@@ -87,6 +125,8 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
         entry.alternate_of = estimate->channel.id;
     } else if (entry.channel.superset) {
         entry.why = "contains other channels: shown for comparison, never added";
+    } else if (!wholes.empty()) {
+        entry.why = "an estimate of what is in the reading of " + listed(wholes) + ": not added";
     } else if (!entry.channel.part_of.empty()) {
         entry.why = "part of " + entry.channel.part_of;
     } else {
@@ -125,6 +165,7 @@ Admission settle_overlaps(const std::string& source, const std::vector<Channel>&
             continue;
         }
         all.push_back(make_entry(channel, source, all, joined_ns));
+        all.back().ends = estimates_in(all.back(), before, wanted);
         result.uses[i] = use_of(all.back(), channels, i);
         result.channels.push_back(i);
         result.entries.push_back(all.back());

@@ -34,6 +34,9 @@ struct Channel {
     std::string domain;
     std::string part_of;   ///< id of the channel that contains this one; empty for a root
     bool superset = false; ///< contains other roots (psys): shown, never added
+    /// Kinds of what else is in a reading ("cpu" and "dram" in a module's): an estimate of such a
+    /// kind is a part of this channel.
+    std::vector<std::string> covers;
     Quantity quantity = Quantity::energy_counter;
     Quality quality = Quality::measured;
     double units_per_raw = 1.0;  ///< joules (counter) or watts (power) per raw count

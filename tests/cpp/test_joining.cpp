@@ -102,6 +102,122 @@ TEST(a_source_joins_while_marks_energies_and_lists_go_on) {
     session.forget(end);
 }
 
+namespace {
+
+// A machine whose processor is estimated at 50 W, half way between 10 and 90, as its /proc/stat
+// stands still, with modules that draw 500 W, processor and memory included.
+const std::string kModule = "name=NVIDIA_GH200_480GB arch=9 power=constant:300 "
+                            "module=constant:500 module_counter=yes";
+
+void add_processor(const Machine& machine) {
+    machine.write("proc/cpuinfo", "processor : 0\nmodel name : Testium One\n\n");
+    machine.write("proc/stat", "cpu  100 0 100 100 0 0 0 0 0 0\n");
+}
+
+Options patient() {
+    Options options;
+    options.budget = 0.0;
+    return options;
+}
+
+} // namespace
+
+TEST(an_estimate_is_a_part_of_the_modules_that_contain_what_it_estimates) {
+    const FakeDriver driver({kModule, kModule});
+    add_processor(driver.machine());
+    driver.machine().write("proc/meminfo", "MemTotal: 104857600 kB\n");
+    Session session(driver.host(), patient());
+    session.start();
+    Moment start;
+    Moment end;
+    session.mark(start, true);
+    sleep_ns(kNanosPerSecond);
+    session.mark(end, true);
+    CHECK(eventually([&] { return session.is_final(end); }));
+    const double seconds = static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
+    const MachineEnergy energy = session.energy(start, end);
+    CHECK(energy.devices.size() == 2);
+    CHECK_NEAR(energy.total.joules, 2 * 500.0 * seconds, 100.0);
+    CHECK(energy.total.modelled_joules == 0.0);
+    CHECK(std::string(energy.total.quality) == "measured");
+    int estimates = 0;
+    for (const Entry& entry : session.entries()) {
+        if (entry.channel.quality != Quality::modelled) continue;
+        ++estimates;
+        CHECK(!entry.counted && entry.channel.part_of == "gpu:0");
+        CHECK(entry.why.find("gpu:0, gpu:1") != std::string::npos);
+    }
+    CHECK(estimates == 2);
+    session.stop();
+    session.forget(start);
+    session.forget(end);
+}
+
+// Of the GPU alone, or where only the processor is asked for, the estimate is what there is.
+TEST(an_estimate_counts_where_nothing_that_counts_contains_it) {
+    const auto is_counted = [](const std::string& gpu, std::vector<std::string> kinds) {
+        const FakeDriver driver({gpu});
+        add_processor(driver.machine());
+        Options options = patient();
+        options.kinds = std::move(kinds);
+        const Session session(driver.host(), options);
+        for (const Entry& entry : session.entries()) {
+            if (entry.channel.id == "cpu:0") return entry.counted;
+        }
+        return false;
+    };
+    CHECK(is_counted("name=NVIDIA_H100 arch=9 power=constant:300", {}));
+    CHECK(is_counted(kModule, {"cpu"}));
+    CHECK(!is_counted(kModule, {}));
+    // The module is shown beside its GPU, and not added.
+    CHECK(is_counted("name=NVIDIA_GB200 arch=10 power=constant:300 module=constant:500", {}));
+}
+
+TEST(an_estimate_ends_where_a_module_joins_that_contains_it) {
+    const FakeDriver driver({kModule});
+    add_processor(driver.machine());
+    setenv("FAKE_NVML_INIT_GATE", (driver.host().root / "gate").c_str(), 1);
+    Options options = patient();
+    options.patience_ns = 300'000'000; // a look at /proc/stat takes a tenth of a second
+    Session session(driver.host(), options);
+    session.start();
+    Moment start;
+    session.mark(start, true);
+    sleep_ns(kNanosPerSecond / 2);
+    Moment middle;
+    session.mark(middle, true);
+    driver.machine().write("gate", "");
+    CHECK(eventually([&] { return session.entry_count() > 1; }));
+    CHECK(eventually([&] { return session.channel_stats(1).readings > 2; }));
+    Moment late;
+    session.mark(late, true);
+    sleep_ns(kNanosPerSecond);
+    Moment end;
+    session.mark(end, true);
+    CHECK(eventually([&] { return session.is_final(end); }));
+    session.stop();
+    unsetenv("FAKE_NVML_INIT_GATE");
+    const std::vector<Entry> entries = session.entries();
+    const std::int64_t joined_ns = entries.at(1).joined_ns;
+    CHECK(joined_ns > middle.t_ns && joined_ns < late.t_ns);
+    const auto seconds = [](std::int64_t from_ns, std::int64_t to_ns) {
+        return static_cast<double>(to_ns - from_ns) / kNanosPerSecond;
+    };
+    const auto cpu = [&](Moment& from, Moment& to) {
+        return session.energy(from, to).devices.at(0).energy;
+    };
+    CHECK_NEAR(cpu(start, middle).joules, 50.0 * seconds(start.t_ns, middle.t_ns), 0.1);
+    CHECK_NEAR(cpu(start, end).joules, 50.0 * seconds(start.t_ns, joined_ns), 0.1);
+    CHECK(cpu(start, end).coverage > 0.99);
+    CHECK(cpu(late, end).joules == 0.0 && cpu(late, end).coverage == 1.0);
+    // E(a, b) + E(b, c) = E(a, c).
+    CHECK_NEAR(cpu(start, middle).joules + cpu(middle, end).joules, cpu(start, end).joules, 1e-6);
+    const Energy total = session.energy(late, end).total;
+    CHECK_NEAR(total.joules, 500.0 * seconds(late.t_ns, end.t_ns), 75.0);
+    CHECK(std::string(total.quality) == "measured" && total.coverage > 0.99);
+    for (Moment* moment : {&start, &middle, &late, &end}) session.forget(*moment);
+}
+
 TEST(a_session_may_end_before_its_sensor_answers) {
     const Gated driver;
     for (int i = 0; i < 3; ++i) {

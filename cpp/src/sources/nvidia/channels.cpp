@@ -108,6 +108,7 @@ void ChannelMaker::relate(std::vector<Made>& made) const {
         channel.domain = "gpu/" + uuid;
         channel.units_per_raw = kMilli;
         channel.relative_error = kDocumentedError;
+        if (is_module(one)) channel.covers = {"cpu", "dram"};
         // Of a module only its GPU tells a limit.
         if (!is_module(one))
             channel.limit_watts = kMilli * static_cast<double>(gpu_.limit_milliwatts);
