@@ -24,6 +24,7 @@ from tests.support.fakehost import (
     Counter,
     FakeNvml,
     Gpu,
+    Link,
     Mode,
     RunningPowercap,
     Tree,
@@ -717,7 +718,8 @@ def test_unreadable_counters_are_named_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_hidden_counters_and_a_missing_driver_are_explained(tmp_path: Path) -> None:
-    hidden = fake_host(tmp_path, {"sys/class/powercap/": ""})
+    masked = {"sys/class/powercap/intel-rapl:0": Link("../../devices/virtual/powercap/masked")}
+    hidden = fake_host(tmp_path, masked)
     session = Session.probe(
         Config(root=str(hidden), nvml_library=str(tmp_path / "libnvidia-ml.so.1"))
     )
@@ -725,11 +727,11 @@ def test_hidden_counters_and_a_missing_driver_are_explained(tmp_path: Path) -> N
     missing = {absent.source: absent for absent in session.missing}
     assert "holds no readable RAPL zone" in missing["powercap"].reason
     assert "CARBONTRACKER_ROOT=/host" in missing["powercap"].remedy
-    assert "no NVIDIA driver here" in missing["nvml"].reason
+    assert "no NVIDIA GPU is seen here" in missing["nvml"].reason
     assert "proc/stat" in missing["cpu_load"].reason
     bare = Session.probe(Config(root=str(tmp_path / "nowhere"), nvml_library="/nonexistent"))
     reasons = [absent.reason for absent in bare.missing if absent.source == "powercap"]
-    assert ["does not exist" in reason for reason in reasons] == [True]
+    assert ["no Intel or AMD processor" in reason for reason in reasons] == [True]
 
 
 def test_a_machine_where_nothing_can_be_read_reports_nothing(tmp_path: Path) -> None:

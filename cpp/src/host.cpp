@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <system_error>
 #include <utility>
 
 namespace carbontracker {
@@ -142,6 +144,20 @@ std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{}) return std::nullopt;
     return value;
+}
+
+bool is_container(const std::filesystem::path& root) {
+    constexpr std::array marks = {
+        ".dockerenv",                    // Docker
+        "run/.containerenv",             // Podman
+        "var/run/secrets/kubernetes.io", // a pod
+        "run/systemd/container",         // systemd-nspawn, LXC
+        "dev/.lxc",
+    };
+    return std::any_of(marks.begin(), marks.end(), [&](const char* mark) {
+        std::error_code error;
+        return std::filesystem::exists(root / mark, error);
+    });
 }
 
 std::string describe_errno(int error) {

@@ -98,6 +98,9 @@ std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
 /// Parses leading decimal digits; nullopt if the text does not start with one or overflows.
 std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
 
+/// Whether the processes of this tree are in a container, as engines mark it.
+bool is_container(const std::filesystem::path& root);
+
 /// Words for an errno, independent of the locale: "permission denied (EACCES)".
 std::string describe_errno(int error);
 

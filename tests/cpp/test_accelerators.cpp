@@ -104,7 +104,11 @@ TEST(every_accelerator_has_its_line) {
          "",
          "0000:c3:00.0: AMD accelerator, vendor 0x1002"},
         {{"0000:83:00.0", "0x1002", "0x73bf", "", "0x030000"}, "", "0000:83:00.0: AMD GPU, vendor"},
-        // A card that is handed to a virtual machine may be on any bus there.
+        // A card that is handed to a virtual machine may be on any bus there, or in any place of
+        // the processor's own but that of its graphics.
+        {{"0000:00:06.0", "0x8086", "0x56c0", "i915", "0x038000"}, "drm/card0", "card0: Intel GPU"},
+        // Without a display there may be no card.
+        {{"0000:05:00.0", "0x1002", "0x74a1"}, "drm/renderD128", "renderD128: AMD GPU (amdgpu)"},
         {{"0001:00:00.0", "0x8086", "0x56c0", "i915", "0x038000"}, "drm/card0", "card0: Intel GPU"},
     };
     for (const Expected& expected : table) {
@@ -159,6 +163,65 @@ TEST(what_is_a_part_of_the_processor_is_said_to_be) {
           [](const Devices& machine, const std::filesystem::path& folder) {
               machine.write(folder / "hwmon/hwmon0/in1_label", "vddnb\n");
           });
+    // Without a driver its neighbours tell: the security processor is the processor's.
+    check({"0000:c1:00.0", "0x1002", "0x164e"}, "drm/card0",
+          [](const Devices& machine, const std::filesystem::path&) {
+              static_cast<void>(
+                  machine.add({"0000:c1:00.2", "0x1022", "0x1649", "ccp", "0x108000"}));
+          });
+}
+
+// The other functions of a card are of the card's vendor.
+TEST(a_card_with_a_sound_device_is_a_card) {
+    const Devices machine;
+    machine.node(machine.add({}), "drm/card0");
+    static_cast<void>(machine.add({"0000:03:00.1", "0x1002", "0xab30", "snd", "0x040300"}));
+    CHECK(machine.missing().at(0).device == "gpu:card0");
+}
+
+// First of all the kernel must show its power; nothing that this version reads it with.
+TEST(what_to_do_about_a_card_depends_on_what_is_lacking) {
+    const auto remedy = [](const Pci& pci, const char* node, auto&& more) {
+        const Devices machine;
+        const auto folder = machine.add(pci);
+        if (*node != '\0') machine.node(folder, node);
+        more(machine, folder);
+        return machine.missing().at(0).remedy;
+    };
+    const auto nothing = [](const Devices&, const std::filesystem::path&) {};
+    const auto sensors = [](const Devices& machine, const std::filesystem::path& folder) {
+        machine.write(folder / "hwmon/hwmon3/power1_average", "30000000\n");
+    };
+    const std::string_view assume = "count it by an assumption: --sim-gpu NAME --sim-gpu-watts";
+    const Pci amd;
+    const Pci amd_without_driver = {.driver = ""};
+    const Pci intel = {"0000:03:00.0", "0x8086", "0xe20b", "xe"};
+    CHECK(remedy(amd, "drm/card0", sensors).starts_with(assume));
+    CHECK(remedy(amd_without_driver, "", nothing).starts_with("sudo modprobe amdgpu "));
+    CHECK(contains(remedy(amd_without_driver, "", nothing), assume));
+    CHECK(remedy(intel, "drm/card0", nothing).starts_with("Linux 6.2 (i915), 6.8 (xe) or newer"));
+    CHECK(remedy(intel, "drm/card0", sensors).starts_with(assume));
+    CHECK(remedy({"0000:83:00.0", "0x9999", "0x0001", "", "0x120000"}, "", nothing)
+              .starts_with(assume));
+    // A simulated GPU would take the place of NVIDIA's, which are read.
+    CHECK(remedy(amd, "drm/card0", [](const Devices& machine, const std::filesystem::path&) {
+              static_cast<void>(
+                  machine.add({"0000:41:00.0", "0x10de", "0x20b2", "nvidia", "0x030200"}));
+          }).empty());
+}
+
+// A tree that was copied without its links has them as small files.
+TEST(a_tree_whose_links_are_files_is_followed) {
+    const Devices machine;
+    const std::string card = "sys/devices/pci0000:00/0000:03:00.0";
+    machine.write(card + "/vendor", "0x1002\n");
+    machine.write(card + "/device", "0x747e\n");
+    machine.write(card + "/drm/card1/device", "../..");
+    machine.write("sys/class/drm/card1", "../../devices/pci0000:00/0000:03:00.0/drm/card1");
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return;
+    CHECK(missing[0].what == "card1: AMD GPU, vendor 0x1002 device 0x747e");
+    CHECK(missing[0].device == "gpu:card1");
 }
 
 TEST(displays_that_compute_nothing_are_not_named) {
@@ -166,6 +229,11 @@ TEST(displays_that_compute_nothing_are_not_named) {
                                "0x80ee", "0x1013", "0x1d0f"}) {
         const Devices machine;
         machine.node(machine.add({.vendor = vendor, .driver = ""}), "drm/card0");
+        CHECK(machine.missing().empty());
+    }
+    for (const char* model : {"0x515e", "0x5969"}) { // of servers, by a vendor of cards
+        const Devices machine;
+        machine.node(machine.add({"0000:07:03.0", "0x1002", model, "radeon"}), "drm/card0");
         CHECK(machine.missing().empty());
     }
     // Nor those of a board without PCI: a part of its chip.
@@ -213,6 +281,17 @@ TEST(what_a_container_was_not_given_is_not_missing_from_its_total) {
     CHECK(missing.at(0).device == "gpu:card0");
 }
 
+TEST(a_container_may_be_given_a_card_without_its_display) {
+    const Devices machine;
+    const auto folder = machine.add({});
+    machine.node(folder, "drm/card0");
+    machine.node(folder, "drm/renderD128");
+    machine.write("run/.containerenv", "");
+    CHECK(machine.missing().at(0).device.empty());
+    machine.write("dev/dri/renderD128", "");
+    CHECK(machine.missing().at(0).device == "gpu:card0");
+}
+
 // NVIDIA's are named by their own source, where the driver or its library is missing.
 TEST(an_nvidia_gpu_without_its_library_is_named) {
     const Devices machine;
@@ -226,4 +305,40 @@ TEST(an_nvidia_gpu_without_its_library_is_named) {
           "0000:41:00.0: NVIDIA GPU (nouveau), vendor 0x10de device 0x20b2");
     CHECK(contains(found.missing[1].reason, "its energy is not in the total"));
     CHECK(found.missing[1].device == "gpu:0000:41:00.0");
+    CHECK(contains(found.missing[1].remedy, "nouveau"));
+}
+
+// The GPU of a system on a chip is on no bus: the device tree names the board.
+TEST(the_gpu_of_a_jetson_is_named) {
+    struct Case {
+        const char* path;
+        std::string text;
+        const char* what;
+        double limit_watts;
+    };
+    const Case cases[] = {
+        {"proc/device-tree/model", std::string("NVIDIA Jetson AGX Orin Developer Kit\0", 37),
+         "tegra: NVIDIA GPU of the chip of NVIDIA Jetson AGX Orin Developer Kit", 60.0},
+        {"sys/firmware/devicetree/base/model", std::string("NVIDIA Jetson AGX Thor\0", 23),
+         "tegra: NVIDIA GPU of the chip of NVIDIA Jetson AGX Thor", 130.0},
+        {"proc/device-tree/compatible", std::string("acme,board\0nvidia,tegra234\0", 27),
+         "tegra: NVIDIA GPU of the chip of Tegra", 60.0},
+    };
+    for (const Case& one : cases) {
+        const Devices machine;
+        machine.write(one.path, one.text);
+        const Found found = probe_nvml(machine.host());
+        if (!CHECK(found.missing.size() == 2)) continue; // the library, and the GPU
+        CHECK(found.missing[1].what == one.what);
+        CHECK(found.missing[1].device == "gpu:tegra");
+        CHECK(found.missing[1].limit_watts == one.limit_watts);
+        CHECK(!found.missing[1].remedy.empty());
+        machine.write(".dockerenv", "");
+        CHECK(probe_nvml(machine.host()).missing.at(1).device.empty());
+        machine.write("dev/nvhost-gpu", "");
+        CHECK(probe_nvml(machine.host()).missing.at(1).device == "gpu:tegra");
+    }
+    const Devices other;
+    other.write("proc/device-tree/model", std::string("Raspberry Pi 5 Model B Rev 1.0\0", 31));
+    CHECK(probe_nvml(other.host()).missing.size() == 1);
 }

@@ -46,7 +46,32 @@ TEST(n1_a_driver_that_is_not_there_is_unavailable) {
     CHECK(found.missing[0].remedy.empty());
     machine.write(".dockerenv", "");
     found = FakeDriver::probe(machine.host());
+    CHECK(found.missing.at(0).remedy.empty()); // nothing to be given to a container
+    pci(machine, "0000:01:00.0", "", "0x1002");
+    pci(machine, "0000:02:00.0", "", "0x10de", "0x020000"); // a network card
+    found = FakeDriver::probe(machine.host());
+    CHECK(found.missing.size() == 1 && found.missing[0].remedy.empty());
+    CHECK(contains(found.missing[0].reason, "no NVIDIA GPU is seen here"));
+    pci(machine, "0000:41:00.0", "");
+    found = FakeDriver::probe(machine.host());
     CHECK(contains(found.missing.at(0).remedy, "--gpus all"));
+}
+
+TEST(n1_what_helps_where_there_is_no_driver_depends_on_the_machine) {
+    const Machine bare;
+    pci(bare, "0000:41:00.0", "");
+    const Found found = FakeDriver::probe(bare.host());
+    CHECK(contains(found.missing.at(0).remedy, "install NVIDIA's driver"));
+    CHECK(!contains(found.missing.at(0).remedy, "docker"));
+    // Below Windows there is no PCI device.
+    const Machine wsl;
+    wsl.write("dev/dxg", "");
+    wsl.write(".dockerenv", "");
+    CHECK(contains(FakeDriver::probe(wsl.host()).missing.at(0).remedy, "--gpus all"));
+    // A library without a GPU: nothing to load a module for.
+    const FakeDriver idle({board("")}, "init_error=9");
+    idle.machine().directory("sys/bus/pci/devices");
+    CHECK(idle.probe().missing.at(0).remedy.empty());
 }
 
 TEST(n1_a_driver_that_does_not_start_is_unavailable_and_says_what_helps) {

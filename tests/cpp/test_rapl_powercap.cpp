@@ -198,7 +198,7 @@ TEST(links_that_lead_nowhere_are_explained) {
                                     machine.host().root / "sys/class/powercap/intel-rapl:0");
     const Found found = probe_powercap(machine.host());
     CHECK(!found.source);
-    CHECK(missing_because(found, "cpu, dram", "a container that hides it"));
+    CHECK(missing_because(found, "cpu, dram", "hidden from"));
 }
 
 // R8: 0 is not a value until it has moved.
@@ -230,4 +230,85 @@ TEST(any_name_makes_a_channel) {
         if (!CHECK(alone.kind == "cpu" || alone.superset)) return; // never added by mistake
         if (!CHECK(!part.id.empty() && part.max_watts > 0.0)) return;
     }
+}
+
+// What helps where there is no zone depends on the machine.
+TEST(no_zones_are_explained_by_what_the_machine_is) {
+    const auto absent = [](const Model& model, auto&& more) {
+        const Machine machine;
+        cpuinfo(machine, model);
+        more(machine);
+        const Found found = probe_powercap(machine.host());
+        CHECK(!found.source && found.missing.size() == 1);
+        return found.missing.at(0);
+    };
+    const auto nothing = [](const Machine&) {};
+    const Model intel;
+    const Model amd{"AuthenticAMD", 0x19, 1};
+    CHECK(absent(intel, nothing).remedy == "sudo modprobe intel_rapl_msr");
+    CHECK(absent(amd, nothing).remedy.starts_with("sudo modprobe intel_rapl_msr "));
+    CHECK(absent(intel, [](const Machine& machine) {
+              machine.directory("sys/class/powercap/dtpm");
+          }).remedy == "sudo modprobe intel_rapl_msr");
+    // Loaded in vain, and before there were counters.
+    CHECK(absent(intel, [](const Machine& machine) {
+              machine.directory("sys/module/intel_rapl_msr");
+          }).remedy.empty());
+    for (const Model& other : {Model{"AuthenticAMD", 0x15, 2}, Model{"CentaurHauls", 7, 91},
+                               Model{"GenuineIntel", 15, 6}, Model{"", 0, 0}}) {
+        CHECK(absent(other, nothing).remedy.empty());
+        CHECK(contains(absent(other, nothing).reason, "no Intel or AMD processor"));
+    }
+}
+
+TEST(a_virtual_machine_is_told_who_can_measure_it) {
+    struct Case {
+        const char* file;
+        const char* text;
+        const char* figure;
+    };
+    const Case cases[] = {
+        {"sys_vendor", "Amazon EC2\n", "AWS Customer Carbon Footprint Tool"},
+        {"sys_vendor", "Google\n", "Google Cloud Carbon Footprint"},
+        {"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n", "Azure carbon optimization"},
+        {"sys_vendor", "QEMU\n", "ask its provider"},
+        {"sys_vendor", "Microsoft Corporation\n", "ask its provider"}, // Hyper-V at home
+    };
+    for (const Case& one : cases) {
+        const Machine machine;
+        cpuinfo(machine, {"GenuineIntel", 6, 0x55, "fpu hypervisor"});
+        machine.write(std::string("sys/class/dmi/id/") + one.file, one.text);
+        const Unavailable absent = probe_powercap(machine.host()).missing.at(0);
+        CHECK(absent.remedy.empty());
+        CHECK(contains(absent.reason, "only its host can read"));
+        CHECK(contains(absent.reason, one.figure));
+    }
+}
+
+// A container: marked by its engine, by zones that lead nowhere, or by fewer CPUs than the chip has
+// (lxcfs). Modules are loaded on the machine itself.
+TEST(a_container_is_told_what_to_mount) {
+    const auto remedy = [](const std::string& siblings, auto&& more) {
+        const Machine machine;
+        machine.write("proc/cpuinfo",
+                      "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\n"
+                      "siblings\t: " +
+                          siblings + "\n\nprocessor\t: 1\n");
+        more(machine);
+        return probe_powercap(machine.host()).missing.at(0).remedy;
+    };
+    const auto nothing = [](const Machine&) {};
+    const std::string_view mount = "mount the machine's /sys and /proc";
+    CHECK(remedy("2", nothing).starts_with("sudo modprobe"));
+    CHECK(remedy("1", nothing).starts_with("sudo modprobe")); // of two packages
+    CHECK(remedy("256", nothing).starts_with(mount));
+    for (const char* mark : {".dockerenv", "run/.containerenv", "run/systemd/container"}) {
+        CHECK(remedy("2", [&](const Machine& machine) {
+                  machine.write(mark, "");
+              }).starts_with(mount));
+    }
+    CHECK(remedy("2", [](const Machine& machine) {
+              machine.zone("intel-rapl/intel-rapl:0", "package-0");
+              std::filesystem::remove_all(machine.host().root / kDevices / "intel-rapl");
+          }).starts_with(mount));
 }

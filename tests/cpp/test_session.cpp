@@ -102,7 +102,7 @@ TEST(an_empty_machine_has_no_channels_and_says_why) {
     Session session(machine.host(), {});
     CHECK(session.entries().empty());
     CHECK(missing_because(session, "nvml", "gpu", "libcarbontracker-no-such.so not found"));
-    CHECK(missing_because(session, "powercap", "cpu", "does not exist"));
+    CHECK(missing_because(session, "powercap", "cpu", "no Intel or AMD processor"));
     CHECK(missing_because(session, "cpu_load", "cpu", "no such file (ENOENT)"));
     session.start();
     Window window(session);
@@ -226,7 +226,8 @@ TEST(a_zone_without_a_range_never_wraps_and_says_so) {
 
 TEST(a_masked_powercap_folder_says_how_to_mend_it) {
     const Machine machine;
-    machine.directory("sys/class/powercap");
+    machine.zone("intel-rapl/intel-rapl:0", "package-0");
+    std::filesystem::remove_all(machine.host().root / "sys/devices/virtual/powercap/intel-rapl");
     const Session session(machine.host(), {});
     CHECK(session.entries().empty());
     CHECK(missing_because(session, "powercap", "cpu, dram", "holds no readable RAPL zone"));

@@ -4,6 +4,7 @@
 // Interfaces: Linux Documentation/gpu/amdgpu/thermal.rst, Documentation/accel, PCI IDs of vendors.
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <optional>
 #include <string_view>
 
@@ -57,11 +58,28 @@ constexpr auto kMereDisplays = std::to_array<std::string_view>({
     "0x1106", // VIA
     "0x5333", // S3
     "0x126f", // Silicon Motion
+    "0x0014", // Loongson's bridge
+    "0x1d17", // Zhaoxin, in the processor
 });
 
+// Of a vendor that makes real cards, too: what servers had on their boards.
+struct Model {
+    std::string_view vendor;
+    std::string_view model;
+};
+constexpr std::array kBoardDisplays = {
+    Model{kAmdGraphics, "0x515e"}, // ES1000
+    Model{kAmdGraphics, "0x5969"}, // ES1000
+    Model{kAmdGraphics, "0x4752"}, // Rage XL
+};
+
 bool is_mere_display(const Device& device) {
-    return device.is_gpu && std::find(kMereDisplays.begin(), kMereDisplays.end(), device.vendor) !=
-                                kMereDisplays.end();
+    if (!device.is_gpu) return false;
+    return std::find(kMereDisplays.begin(), kMereDisplays.end(), device.vendor) !=
+               kMereDisplays.end() ||
+           std::any_of(kBoardDisplays.begin(), kBoardDisplays.end(), [&](const Model& one) {
+               return one.vendor == device.vendor && one.model == device.model;
+           });
 }
 
 // The folder of its sensors, if its driver has any.
@@ -71,9 +89,24 @@ std::optional<fs::path> sensors_of(const Device& device) {
     return device.path / "hwmon" / names.front();
 }
 
+// The other functions of a processor's graphics are the processor's: its security processor, its
+// USB. Those of a card are the card's.
+bool shares_with_processor(const fs::path& root, const Device& device) {
+    if (device.address.empty()) return false;
+    for (char function = '1'; function <= '7'; ++function) {
+        std::string address = device.address;
+        address.back() = function;
+        if (read_text(root / "sys/bus/pci/devices" / address / "vendor") == kAmdProcessors) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // The graphics of an AMD processor: their tables of metrics have revisions of their own, and their
 // driver shows a voltage that cards do not have. A sleeping card must not be asked.
-bool is_amd_apu(const Device& device) {
+bool is_amd_apu(const fs::path& root, const Device& device) {
+    if (shares_with_processor(root, device)) return true;
     if (const auto sensors = sensors_of(device)) {
         if (read_text(*sensors / "in1_label") == "vddnb") return true;
     }
@@ -86,12 +119,14 @@ bool is_amd_apu(const Device& device) {
 }
 
 // What is in the processor's package is in its counter, too.
-bool is_in_processor(const Device& device) {
+bool is_in_processor(const fs::path& root, const Device& device) {
     if (device.vendor == kAmdProcessors) return true; // the NPU of an APU
-    if (device.vendor == kAmdGraphics) return is_amd_apu(device);
-    // Graphics and NPU of a processor are on its own bus; the drivers show sensors of cards only.
-    const bool is_own_bus = device.address.empty() || device.address.starts_with("0000:00:");
-    return device.vendor == kIntel && is_own_bus && !sensors_of(device);
+    if (device.vendor == kAmdGraphics) return is_amd_apu(root, device);
+    // Graphics and NPU of a processor have their own places on its bus; the drivers show sensors of
+    // cards only. A card that is handed to a virtual machine may be anywhere.
+    const bool is_own_place = device.address.empty() || device.address.starts_with("0000:00:02.") ||
+                              device.address.starts_with("0000:00:0b.");
+    return device.vendor == kIntel && is_own_place && !sensors_of(device);
 }
 
 double limit_watts(const Device& device) {
@@ -102,6 +137,49 @@ double limit_watts(const Device& device) {
         if (microwatts && *microwatts > 0) return kMicro * static_cast<double>(*microwatts);
     }
     return 0.0;
+}
+
+/// A vendor's kernel module, and the first Linux whose module shows a power.
+struct Module {
+    std::string_view vendor;
+    const char* name;
+    const char* kernel;
+};
+constexpr std::array kModules = {
+    Module{kAmdGraphics, "amdgpu", ""},
+    Module{kIntel, "xe   (for cards before Battlemage: i915)", "6.2 (i915), 6.8 (xe)"},
+    Module{"0x1da3", "habanalabs", ""},
+};
+
+// Which file of it tells energy or power, and cannot be read by this user.
+std::string shut_file(const Device& device) {
+    const auto sensors = sensors_of(device);
+    if (!sensors || pci::is_asleep(device)) return "";
+    for (const char* name : {"energy1_input", "power1_average", "power1_input"}) {
+        const int error = File(*sensors / name).error();
+        if (error == EACCES || error == EPERM) return *sensors / name;
+    }
+    return "";
+}
+
+// First of all its power must be shown at all: by a module, to this user, by this kernel.
+// `assume`: how to count it all the same; empty where that would take the place of what is read.
+std::string remedy(const Device& device, const std::string& assume) {
+    const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& one) {
+        return one.vendor == device.vendor;
+    });
+    const bool has_driver = !device.driver.empty() || !device.nodes.empty();
+    std::string text;
+    if (module != kModules.end() && !has_driver) {
+        text = std::string("sudo modprobe ") + module->name;
+    } else if (const std::string file = shut_file(device); !file.empty()) {
+        text = "sudo chmod a+r " + file;
+    } else if (module != kModules.end() && *module->kernel != '\0' && !sensors_of(device)) {
+        text = std::string("Linux ") + module->kernel + " or newer";
+    }
+    if (text.empty()) return assume;
+    return text + "   (shows its power to other tools" +
+           (assume.empty() ? "" : "; here, " + assume) + ")";
 }
 
 // "card0: AMD GPU (amdgpu), vendor 0x1002 device 0x744c"
@@ -122,9 +200,15 @@ std::string describe(const Device& device) {
 
 Found probe_accelerators(const Host& host) {
     Found found;
-    for (const Device& device : pci::devices(host.root)) {
+    const std::vector<Device> devices = pci::devices(host.root);
+    // A simulated GPU takes the place of all that are read.
+    const bool has_nvidia = std::any_of(devices.begin(), devices.end(), [](const Device& device) {
+        return device.vendor == kNvidia;
+    });
+    const std::string assume = has_nvidia ? "" : pci::kAssume;
+    for (const Device& device : devices) {
         if (device.vendor == kNvidia || is_mere_display(device)) continue;
-        if (is_in_processor(device)) {
+        if (is_in_processor(host.root, device)) {
             found.missing.push_back({"accelerators", describe(device),
                                      "a part of the processor: in the energy of its package", ""});
             continue;
@@ -135,8 +219,10 @@ Found probe_accelerators(const Host& host) {
             continue;
         }
         found.missing.push_back({"accelerators", describe(device),
-                                 "not read by this version; its energy is not in the total", "",
-                                 "gpu:" + device.name, limit_watts(device)});
+                                 "no sensor of this version reads it; its energy is not in the "
+                                 "total",
+                                 remedy(device, assume), "gpu:" + device.name,
+                                 limit_watts(device)});
     }
     return found;
 }

@@ -196,10 +196,19 @@ void leave_asleep(const nvml::PciGpus& pci, Choice& choice) {
     std::erase_if(choice.gpus, sleeps);
 }
 
-Unavailable no_library(const Host& host, nvml::Failure failure) {
-    const bool is_container = std::filesystem::exists(host.root / ".dockerenv") ||
-                              std::filesystem::exists(host.root / "run/.containerenv");
-    if (failure.remedy.empty() && is_container) failure.remedy = "docker run --gpus all IMAGE";
+// What to do depends on whether there is a GPU at all.
+Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure failure) {
+    std::error_code ignored;
+    const bool is_wsl = std::filesystem::exists(host.root / "dev/dxg", ignored);
+    if (pci.all.empty() && !is_wsl) {
+        failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
+        if (std::filesystem::exists(host.root / "sys/bus/pci", ignored)) failure.remedy.clear();
+    } else if (failure.remedy.empty()) {
+        failure.reason += ": NVIDIA's driver is not here, or not in this container";
+        failure.remedy = is_container(host.root) ? "docker run --gpus all IMAGE"
+                                                 : "install NVIDIA's driver, of which " +
+                                                       host.nvml_library + " is a part";
+    }
     return {"nvml", "gpu", std::move(failure.reason), std::move(failure.remedy)};
 }
 
@@ -219,7 +228,7 @@ Found probe_nvml(const Host& host) {
     const nvml::Library* library = nvml::load(host.nvml_library, failure);
     if (library == nullptr) {
         choice.missing = nvml::unlisted(host.root, pci, {}, "not read: " + failure.reason);
-        choice.missing.insert(choice.missing.begin(), no_library(host, std::move(failure)));
+        choice.missing.insert(choice.missing.begin(), no_library(host, pci, std::move(failure)));
         return {nullptr, std::move(choice.missing)};
     }
 

@@ -12,6 +12,7 @@
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
+#include "rapl/absence.hpp"
 #include "rapl/identity.hpp"
 #include "rapl/naming.hpp"
 #include "rapl/topology.hpp"
@@ -248,21 +249,15 @@ Unavailable unreadable(const Channel& channel, const Zone& zone, int failure) {
             permission ? std::string(kMend) : ""};
 }
 
-Found nothing_there(const fs::path& root) {
-    std::error_code ignored;
-    if (!fs::exists(root, ignored)) {
-        return {nullptr,
-                {{"powercap", "cpu, dram",
-                  root.string() + " does not exist: this kernel or "
-                                  "virtual machine offers no RAPL counters",
-                  ""}}};
-    }
+Found nothing_there(const fs::path& host_root) {
+    const fs::path root = host_root / kClass;
+    const std::vector<std::string> names = names_in(root);
+    const bool is_hidden = std::any_of(names.begin(), names.end(), is_zone_directory);
+    const rapl::Absence absence =
+        rapl::absence(host_root, rapl::read_processor(host_root), is_hidden);
     return {nullptr,
             {{"powercap", "cpu, dram",
-              root.string() + " holds no readable RAPL zone: a container "
-                              "that hides it, or a processor or virtual machine without RAPL",
-              "in a container: mount the host's /sys and /proc read-only below /host and set "
-              "CARBONTRACKER_ROOT=/host; otherwise: sudo modprobe intel_rapl_msr"}}};
+              root.string() + " holds no readable RAPL zone: " + absence.reason, absence.remedy}}};
 }
 
 // Zones that show the counter of a channel once more.
@@ -420,7 +415,7 @@ private:
 Found probe_powercap(const Host& host) {
     const fs::path root = host.root / kClass;
     std::vector<Zone> zones = find_zones(root);
-    if (zones.empty()) return nothing_there(root);
+    if (zones.empty()) return nothing_there(host.root);
     return Probing(host, std::move(zones)).finish();
 }
 

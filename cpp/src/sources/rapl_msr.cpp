@@ -2,6 +2,7 @@
 //
 // Registers: Intel SDM vol. 4, AMD PPR; mechanics: Linux arch/x86/kernel/msr.c. Nothing is ever
 // written. Every reading interrupts the CPU that is asked, once for each register.
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <exception>
@@ -11,6 +12,7 @@
 #include "../clock.hpp"
 #include "../host.hpp"
 #include "../source.hpp"
+#include "rapl/absence.hpp"
 #include "rapl/identity.hpp"
 #include "rapl/naming.hpp"
 #include "rapl/topology.hpp"
@@ -183,7 +185,22 @@ bool is_alive(const File& file, std::uint64_t number) {
     return value && (*value & kCounterMask) != 0;
 }
 
-Unavailable unopened(const rapl::Processor& processor, const std::string& device, int error) {
+// Another way to the same counters, that opens less, comes first.
+Unavailable no_device(const fs::path& root, const rapl::Processor& processor,
+                      const std::string& device) {
+    const std::vector<std::string> zones = names_in(root / "sys/class/powercap");
+    const bool is_second = std::any_of(zones.begin(), zones.end(), [](const std::string& name) {
+        return name.starts_with("intel-rapl:");
+    });
+    const bool is_bare = rapl::absence(root, processor, false).is_bare;
+    return {"rapl_msr", "cpu, dram", "no /dev/" + device,
+            is_bare && !is_second ? "sudo modprobe msr   (only where intel_rapl_msr does not help: "
+                                    "it opens far more than energy)"
+                                  : ""};
+}
+
+Unavailable unopened(const fs::path& root, const rapl::Processor& processor,
+                     const std::string& device, int error) {
     if (error == EACCES || error == EPERM) {
         return {"rapl_msr", "cpu, dram",
                 "/dev/" + device + ": " + describe_errno(error) +
@@ -192,10 +209,7 @@ Unavailable unopened(const rapl::Processor& processor, const std::string& device
                 "python3))   (every script run by it may then read every register and file; see "
                 "PLATYPUS, CVE-2020-8694)"};
     }
-    if (error == ENOENT) {
-        return {"rapl_msr", "cpu, dram", "no /dev/" + device,
-                processor.is_virtual ? "" : "sudo modprobe msr"};
-    }
+    if (error == ENOENT) return no_device(root, processor, device);
     return {"rapl_msr", "cpu, dram", "/dev/" + device + ": " + describe_errno(error), ""};
 }
 
@@ -217,7 +231,7 @@ std::vector<Opened> open_all(const fs::path& root, const rapl::Processor& proces
     for (const rapl::Socket& socket : sockets) {
         Device device = open_any(root, socket);
         if (device.file.error() != 0) {
-            missing.push_back(unopened(processor, device.name, device.file.error()));
+            missing.push_back(unopened(root, processor, device.name, device.file.error()));
             break; // the next fails for the same cause
         }
         int failure = 0;

@@ -96,8 +96,7 @@ std::unique_ptr<Loaded> open(const std::string& path) {
     if (!is_path || File(path).error() == 0) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
-        loaded->failure = {path + " not found: no NVIDIA driver here, or not in this container",
-                           ""};
+        loaded->failure = {path + " not found", ""};
         return loaded;
     }
     if (const char* symbol = first_missing(handle, loaded->library)) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "../../host.hpp"
 #include "errors.hpp"
 
 namespace carbontracker::nvml {
@@ -81,6 +82,49 @@ Gpu examine(const Library& library, unsigned index, Device device) {
     return gpu;
 }
 
+// The device tree names the board, and each chip that it is compatible with.
+std::optional<pci::Device> gpu_of_chip(const std::filesystem::path& root) {
+    for (const char* tree : {"proc/device-tree", "sys/firmware/devicetree/base"}) {
+        const auto board = read_text(root / tree / "model");
+        const auto chips = read_text(root / tree / "compatible");
+        const bool is_jetson = board && board->find("Jetson") != std::string::npos;
+        const bool is_tegra = chips && chips->find("nvidia,tegra") != std::string::npos;
+        if (!is_jetson && !is_tegra) continue;
+        pci::Device device;
+        device.name = "tegra";
+        device.vendor = kNvidia;
+        // The texts of a device tree end in a null byte.
+        device.model = board ? board->substr(0, board->find('\0')) : "Tegra";
+        device.is_gpu = true;
+        return device;
+    }
+    return std::nullopt;
+}
+
+bool is_of_chip(const pci::Device& device) {
+    return device.path.empty();
+}
+
+// The most that NVIDIA lets the whole module draw.
+double chip_watts(const pci::Device& device) {
+    return device.model.find("Thor") != std::string::npos ? 130.0 : 60.0;
+}
+
+std::string driver_remedy(const pci::Device& device) {
+    if (device.driver == "nouveau") return "install NVIDIA's driver: nouveau tells no energy";
+    if (device.driver.empty()) return "sudo modprobe nvidia";
+    return "";
+}
+
+std::string describe(const pci::Device& device) {
+    if (is_of_chip(device)) {
+        return device.name + ": NVIDIA GPU of the chip of " + device.model;
+    }
+    std::string text = (device.address.empty() ? device.name : device.address) + ": NVIDIA GPU";
+    if (!device.driver.empty()) text += " (" + device.driver + ")";
+    return text + ", vendor " + device.vendor + " device " + device.model;
+}
+
 } // namespace
 
 Survey survey(const Library& library) {
@@ -104,6 +148,7 @@ Survey survey(const Library& library) {
 
 PciGpus pci_gpus(const std::filesystem::path& root) {
     PciGpus gpus;
+    if (auto chip = gpu_of_chip(root)) gpus.all.push_back(*std::move(chip));
     for (pci::Device& device : pci::devices(root)) {
         if (device.vendor != kNvidia) continue;
         if (!device.address.empty() && pci::is_asleep(device)) gpus.asleep.insert(device.address);
@@ -125,13 +170,17 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
         if (is_listed || !is_told || pci.asleep.contains(device.address)) continue;
         const bool is_withheld = pci::is_withheld(root, device);
         const std::string name = device.address.empty() ? device.name : device.address;
-        std::string what = name + ": NVIDIA GPU";
-        if (!device.driver.empty()) what += " (" + device.driver + ")";
-        what += ", vendor " + device.vendor + " device " + device.model;
-        result.push_back(
-            {"nvml", std::move(what),
-             is_withheld ? "not given to this container" : why + "; its energy is not in the total",
-             "", is_withheld ? "" : "gpu:" + name});
+        if (is_withheld) {
+            result.push_back({"nvml", describe(device), "not given to this container", ""});
+        } else if (is_of_chip(device)) {
+            result.push_back({"nvml", describe(device),
+                              "no sensor of this version reads it, nor the rails of its board; its "
+                              "energy is not in the total",
+                              pci::kAssume, "gpu:" + name, chip_watts(device)});
+        } else {
+            result.push_back({"nvml", describe(device), why + "; its energy is not in the total",
+                              driver_remedy(device), "gpu:" + name});
+        }
     }
     return result;
 }

@@ -41,7 +41,8 @@ struct Survey {
 /// Every GPU that can be opened; the others are named with the reason.
 Survey survey(const Library& library);
 
-/// NVIDIA's GPUs as the kernel lists them, and the addresses of those that are powered down.
+/// NVIDIA's GPUs as the kernel lists them, and the addresses of those that are powered down. The
+/// GPU of a system on a chip (Jetson) is on no bus and has no address.
 struct PciGpus {
     std::vector<pci::Device> all;
     std::set<std::string> asleep;

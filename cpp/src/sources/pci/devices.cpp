@@ -13,13 +13,15 @@ namespace {
 namespace fs = std::filesystem;
 
 /// A class of the kernel, and how its devices are called: "card0", not its connectors
-/// ("card0-DP-1") nor its other nodes ("renderD128").
+/// ("card0-DP-1").
 struct Class {
     const char* folder;
     std::string_view prefix;
+    bool is_gpu = false;
 };
 constexpr std::array kClasses = {
-    Class{"sys/class/drm", "card"},
+    Class{"sys/class/drm", "card", true},
+    Class{"sys/class/drm", "renderD", true}, // one that has no display may have this node alone
     Class{"sys/class/accel", "accel"},
     Class{"sys/class/habanalabs", "hl"}, // Gaudi, before Linux 6.2
     Class{"sys/class/hailo_chardev", "hailo"},
@@ -54,6 +56,14 @@ std::vector<fs::path> entries(const fs::path& folder) {
     return result;
 }
 
+// A tree that was copied without links has each as a small file that holds where it leads.
+fs::path followed(const fs::path& path) {
+    std::error_code error;
+    if (!fs::is_regular_file(path, error)) return path;
+    const auto target = read_text(path);
+    return target && target->starts_with("..") ? path.parent_path() / *target : path;
+}
+
 Device describe(std::string name, const fs::path& path) {
     Device device;
     device.name = std::move(name);
@@ -78,18 +88,23 @@ bool is_there(const fs::path& path) {
 std::vector<Device> devices(const fs::path& root) {
     std::vector<Device> found;
     const auto add = [&](Device device) {
-        const bool known = std::any_of(found.begin(), found.end(), [&](const Device& other) {
+        const auto known = std::find_if(found.begin(), found.end(), [&](const Device& other) {
             return other.path == device.path ||
                    (!device.address.empty() && other.address == device.address);
         });
-        if (!known && !is_there(device.path / "physfn")) found.push_back(std::move(device));
+        if (known != found.end()) {
+            known->nodes.insert(known->nodes.end(), device.nodes.begin(), device.nodes.end());
+        } else if (!is_there(device.path / "physfn")) {
+            found.push_back(std::move(device));
+        }
     };
     for (const Class& one : kClasses) {
         for (const fs::path& entry : entries(root / one.folder)) {
             const std::string name = entry.filename();
             if (!is_numbered(name, one.prefix)) continue;
-            Device device = describe(name, entry / "device");
-            device.is_gpu = one.prefix == "card";
+            Device device = describe(name, followed(followed(entry) / "device"));
+            device.is_gpu = one.is_gpu;
+            device.nodes = {name};
             // The graphics of a system on a chip are no PCI device, and a part of the chip.
             if (!device.is_gpu || !device.vendor.empty()) add(std::move(device));
         }
@@ -106,13 +121,13 @@ std::vector<Device> devices(const fs::path& root) {
 }
 
 bool is_withheld(const fs::path& root, const Device& device) {
-    const auto marks = {".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"};
-    const bool is_container =
-        std::any_of(marks.begin(), marks.end(), [&](const char* m) { return is_there(root / m); });
-    const auto nodes = {root / "dev/dri" / device.name, root / "dev/accel" / device.name,
-                        root / "dev" / device.name, root / "dev/nvidiactl"};
-    return is_container && std::none_of(nodes.begin(), nodes.end(),
-                                        [](const fs::path& node) { return is_there(node); });
+    if (!is_container(root)) return false;
+    std::vector<fs::path> nodes = {"nvidiactl", "nvhost-gpu", "nvgpu", device.name};
+    for (const std::string& node : device.nodes) {
+        for (const char* folder : {"dri", "accel", ""}) nodes.push_back(fs::path(folder) / node);
+    }
+    return std::none_of(nodes.begin(), nodes.end(),
+                        [&](const fs::path& node) { return is_there(root / "dev" / node); });
 }
 
 bool is_asleep(const Device& device) {

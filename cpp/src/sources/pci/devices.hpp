@@ -15,7 +15,13 @@ struct Device {
     std::string model;          ///< "0x744c"
     std::string driver;         ///< "amdgpu"; empty where none is bound
     bool is_gpu = false;        ///< a graphics card, not another accelerator
+    std::vector<std::string> nodes; ///< all its names in the kernel's classes
 };
+
+/// What to do about a device that no sensor reads.
+inline constexpr const char* kAssume =
+    "count it by an assumption: --sim-gpu NAME --sim-gpu-watts WATTS (in Python sim_gpu=, "
+    "sim_gpu_watts=)";
 
 /// Each device once, by its name in the kernel's classes, and those without a driver by their
 /// address. A virtual function of a device that is listed too is a part of that one and left out.

@@ -13,6 +13,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Two kilobytes a logical CPU, of which a package may have a few hundred.
+constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
+
 constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
 
 using Key = std::pair<unsigned, unsigned>; // package, die
@@ -46,12 +49,20 @@ Vendor vendor_of(std::string_view id) {
     return Vendor::other;
 }
 
-void take_line(std::string_view line, Processor& processor) {
+struct Counted {
+    unsigned listed = 0;   // CPUs
+    unsigned siblings = 0; // of one package
+};
+
+void take_line(std::string_view line, Processor& processor, Counted& counted) {
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos) return;
     const std::string_view key = trimmed(line.substr(0, colon));
     const std::string_view value = trimmed(line.substr(colon + 1));
     const auto number = [&] { return static_cast<unsigned>(parse_number(value).value_or(0)); };
+    if (key == "processor") ++counted.listed;
+    if (counted.listed > 1) return; // all that follows says the same
+    if (key == "siblings") counted.siblings = number();
     if (key == "vendor_id") processor.vendor = vendor_of(value);
     if (key == "cpu family") processor.family = number();
     if (key == "model") processor.model = number();
@@ -64,16 +75,17 @@ void take_line(std::string_view line, Processor& processor) {
 
 Processor read_processor(const fs::path& root) {
     Processor processor;
-    const auto text = read_text(root / "proc/cpuinfo");
+    const auto text = read_text(root / "proc/cpuinfo", kMostCpuinfo);
     if (!text) return processor;
+    Counted counted;
     std::string_view rest = *text;
     while (!rest.empty()) {
         const std::size_t end = rest.find('\n');
-        const std::string_view line = rest.substr(0, end);
-        if (line.empty()) break; // the next CPU
-        take_line(line, processor);
+        take_line(rest.substr(0, end), processor, counted);
+        if (counted.listed > 1 && counted.listed >= counted.siblings) break;
         rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
+    processor.is_part = counted.listed < counted.siblings;
     return processor;
 }
 

@@ -19,9 +19,10 @@ struct Processor {
     unsigned family = 0;
     unsigned model = 0;
     bool is_virtual = false; ///< a hypervisor says that it is there
+    bool is_part = false;    ///< fewer CPUs are listed than one package has: a container's share
 };
 
-/// As the first entry of /proc/cpuinfo describes it; `other` where that cannot be read.
+/// As /proc/cpuinfo describes it; `other` where that cannot be read.
 Processor read_processor(const std::filesystem::path& root);
 
 /// "0-2,8" -> 0 1 2 8; what is no number ends the list.
