@@ -14,6 +14,7 @@ import pytest
 from carbontracker import _core
 from carbontracker.session import Config, Simulated, acquire, release
 from tests.support.fakehost import (
+    NO_CODES,
     Link,
     cpuinfo,
     fake_host,
@@ -93,7 +94,7 @@ def as_text(name: bytes) -> str:
 def test_a_processor_may_call_itself_anything(name: bytes, tmp_path: Path) -> None:
     tree: Tree = {
         "proc/stat": proc_stat(4, 1000, 1000),
-        "proc/cpuinfo": cpuinfo("Genuine CPU " + as_text(name)),
+        "proc/cpuinfo": cpuinfo("Genuine CPU " + as_text(name), codes=NO_CODES),
         "proc/meminfo": meminfo(8),
     }
     with measuring(root=str(fake_host(tmp_path, tree)), simulated=(STEADY,)) as session:
@@ -210,7 +211,7 @@ def test_words_of_an_error_can_be_printed() -> None:
 def test_a_training_on_such_a_machine(tmp_path: Path) -> None:
     tree: Tree = {
         "proc/stat": proc_stat(4, 1000, 1000),
-        "proc/cpuinfo": cpuinfo("Genuine CPU \udcff\udcfe"),
+        "proc/cpuinfo": cpuinfo("Genuine CPU \udcff\udcfe", codes=NO_CODES),
         "proc/meminfo": meminfo(8),
         "sys/class/powercap/intel-rapl:0/name": Link("\udcff"),
     }

@@ -21,13 +21,17 @@ ZONES = {row["zone"] for row in GRID}
 
 TABLES = {
     "cloud_regions": (260, ("provider", "region")),
-    "cpu_tdp": (5201, ("match_key",)),
+    "cpu_cores": (
+        253,
+        ("vendor", "family", "first_model", "last_model", "first_stepping", "seller", "name"),
+    ),
+    "cpu_tdp": (5206, ("match_key",)),
     "equivalents": (52, ("key",)),
     "fuel_factors": (27, ("fuel",)),
     "gpu_tdp": (226, ("match_key",)),
     "grid_intensity": (376, ("zone", "scope")),
     "pue": (85, ("scope", "year")),
-    "sources": (26, ("id",)),
+    "sources": (31, ("id",)),
     "timezone_zones": (499, ("timezone",)),
     "zone_aliases": (190, ("alias",)),
 }
@@ -110,23 +114,69 @@ def test_every_time_zone_leads_to_a_zone_or_says_that_there_is_none() -> None:
     assert not {"UTC", "Etc/UTC", "GMT"} & {row["timezone"] for row in rows("timezone_zones")}
 
 
-def test_cpu_table_can_be_read_by_splitting_at_commas() -> None:
-    lines = (DATA / "cpu_tdp.csv").read_text(encoding="ascii").splitlines()
-    assert lines[0] == "match_key,tdp_watts,cores,evidence,model,launch_year,source"
-    assert all(line.count(",") == 6 and '"' not in line for line in lines)
+@pytest.mark.parametrize("table", ["cpu_cores", "cpu_tdp"])
+def test_cpu_tables_can_be_read_by_splitting_at_commas(table: str) -> None:
+    lines = (DATA / f"{table}.csv").read_text(encoding="ascii").splitlines()
+    commas = lines[0].count(",")
+    assert all(line.count(",") == commas and '"' not in line for line in lines)
+    assert all(line.partition(",")[0] for line in lines)
 
 
 def test_cpu_rows_are_plausible_and_sourced() -> None:
     sources = {row["id"]: row for row in rows("sources")}
     assert all(row["source"] and row["licence"] for row in sources.values())
     named = {each for row in rows("gpu_tdp") for each in row["source"].split(";")}
+    named |= {row["source"] for row in rows("cpu_cores")}
     assert {row["source"] for row in rows("cpu_tdp")} | named == set(sources)
     for row in rows("cpu_tdp"):
         assert re.fullmatch("[a-z0-9+]+", row["match_key"]), row
         assert 1 <= float(row["tdp_watts"]) <= 500, row
+        # What a processor draws for long may be twice or thrice of what cooling is designed for.
+        assert (
+            row["max_watts"] == "" or 0.9 <= float(row["max_watts"]) / float(row["tdp_watts"]) < 5
+        )
         assert row["cores"] == "" or 1 <= int(row["cores"]) <= 288, row
         assert row["launch_year"] == "" or 2000 <= int(row["launch_year"]) <= 2026, row
         assert row["evidence"] in {"vendor", "secondary", "recalled", "estimate"}, row
+
+
+CPU_CODES = {"kernel", "lscpu", "seen", "recalled", "range", "name"}
+
+
+def test_rows_of_cores_are_plausible_and_their_codes_sourced() -> None:
+    words = Counter[str]()
+    for row in rows("cpu_cores"):
+        idle, full = float(row["idle_watts"]), float(row["full_watts"])
+        assert 0.02 <= idle < full <= 20, row
+        assert 2 <= full / idle <= 70, row
+        assert row["threads_per_core"] in {"1", "2", "4"}, row
+        assert row["code"] in CPU_CODES, row
+        assert row["evidence"] in {"secondary", "derived", "estimate"}, row
+        assert bool(row["first_model"]) == (row["vendor"] not in {"name", "brand"}), row
+        assert (row["code"] == "name") == (not row["first_model"]), row
+        if row["first_model"]:
+            assert int(row["first_model"], 0) <= int(row["last_model"], 0), row
+        else:
+            assert row["words"], row
+        assert row["seller"] == row["seller"].lower(), row
+        words.update(word for word in row["words"].split(";") if word)
+        assert all(re.fullmatch(r"[a-z0-9+?]+", word) for word in row["words"].split(";") if word)
+    assert [word for word, count in words.items() if count > 1] == []
+
+
+def test_watts_of_a_thread_are_the_cloud_providers() -> None:
+    known = {row["name"]: (row["idle_watts"], row["full_watts"]) for row in rows("cpu_cores")}
+    assert known["EPYC Rome (Zen 2)"] == ("0.47", "1.69")
+    assert known["Cascade Lake"] == ("0.64", "3.97")
+    assert known["Broadwell server"] == ("0.71", "3.69")
+
+
+def test_a_desktop_may_draw_more_than_its_tdp() -> None:
+    limits = {row["match_key"]: row["max_watts"] for row in rows("cpu_tdp")}
+    assert limits["intelcorei912900k"] == "241"
+    assert limits["amdryzen95950x"] == "142"  # 1.35 x 105 W
+    assert limits["amdryzen97950x"] == "230"
+    assert limits["amdryzenthreadripperpro3995wx"] == ""
 
 
 def test_known_processors() -> None:

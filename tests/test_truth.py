@@ -21,6 +21,7 @@ import pytest
 from carbontracker.session import Config, Session, acquire, release
 from tests.support.build import build
 from tests.support.fakehost import (
+    NO_CODES,
     Counter,
     FakeNvml,
     Gpu,
@@ -119,7 +120,7 @@ def machine(
         yield Machine(session, driver, powercap, list(zones or {}))
 
 
-def processor_tree(name: str, **options: int) -> dict[str, Any]:
+def processor_tree(name: str, **options: Any) -> dict[str, Any]:
     """Return the files of a machine that has only a processor, idle, and 64 GiB of memory."""
     return {
         "proc/cpuinfo": cpuinfo(name, **options),
@@ -759,9 +760,8 @@ def line(idle: float, full: float, utilisation: float) -> float:
 def test_the_estimate_is_its_formula_and_says_that_it_is_one(tmp_path: Path) -> None:
     """P = idle + (full - idle) * utilisation, as cpp/src/sources/cpu_load.cpp documents it."""
     server = processor_tree(SERVER, sockets=2, cores=28, threads=2)
-    unknown = processor_tree("Mystery 9000", cores=4, threads=2)
-    guest = processor_tree(SERVER, cores=4, threads=2)
-    guest["proc/cpuinfo"] = guest["proc/cpuinfo"].replace("tsc msr", "tsc hypervisor msr")
+    unknown = processor_tree("Mystery 9000", cores=4, threads=2, codes=NO_CODES)
+    guest = processor_tree(SERVER, cores=4, threads=2, flags="fpu vme tsc hypervisor msr")
     trees = {"idle": server, "busy": server, "unknown": unknown, "guest": guest}
     # Two sockets; eight logical CPUs of no known model; 8 of the 56 threads of one socket.
     cpu_watts = {

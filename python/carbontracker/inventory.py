@@ -41,6 +41,8 @@ class Readable:
     """The sensor's own refresh period as learned, s; None where it has none."""
     alternate_of: str | None
     """The channel that owns the same thing, and that this one stands by for."""
+    relative_error: float
+    """95 % half-width of what is known of the channel's gain: 0.05 is +/- 5 %."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def _look(session: Session, seconds: float) -> Sensors:
                 rates[entry.id],
                 (tick_ns / 1e9) if tick_ns else None,
                 entry.alternate_of or None,
+                entry.relative_error,
             )
         )
     absent = tuple(Absent(m.source, m.what, m.reason, m.remedy) for m in session.missing)

@@ -227,31 +227,58 @@ def proc_stat(cpus: int, busy_ticks: int, idle_ticks: int) -> str:
     return line("cpu ", cpus) + each + "intr 0\nctxt 0\nbtime 1700000000\nprocesses 1\n"
 
 
-def cpuinfo(model_name: str, sockets: int = 1, cores: int = 4, threads: int = 2) -> str:
+ICE_LAKE = (6, 106, 6)
+"""Family, model and stepping of a server of 2021."""
+NO_CODES = (0, 0, 0)
+"""Those that no table knows."""
+
+
+def cpuinfo(
+    model_name: str,
+    sockets: int = 1,
+    cores: int = 4,
+    threads: int = 2,
+    *,
+    listed: int = 0,
+    codes: tuple[int, int, int] = ICE_LAKE,
+    flags: str = "fpu vme tsc msr",
+) -> str:
     """Return `/proc/cpuinfo` with `cores` per socket and `threads` per core.
 
     Numbers run as Linux gives them out: first thread of every core of every socket, then the
-    second threads.
+    second threads. `listed`: only so many of them, as a container of lxcfs shows it.
     """
     places = [(t, s, c) for t in range(threads) for s in range(sockets) for c in range(cores)]
     vendor = "AuthenticAMD" if "AMD" in model_name else "GenuineIntel"
+    family, model, stepping = codes
     blocks = []
-    for number, (_, socket, core) in enumerate(places):
+    for number, (_, socket, core) in enumerate(places[: listed or None]):
         rows = {
             "processor": number,
             "vendor_id": vendor,
-            "cpu family": 6,
-            "model": 106,
+            "cpu family": family,
+            "model": model,
             "model name": model_name,
-            "stepping": 6,
+            "stepping": stepping,
             "physical id": socket,
             "siblings": cores * threads,
             "core id": core,
             "cpu cores": cores,
-            "flags": "fpu vme tsc msr",
+            "flags": flags,
         }
         blocks.append("".join(f"{key.ljust(15)}\t: {value}\n" for key, value in rows.items()))
     return "\n".join(blocks) + "\n"
+
+
+def arm_cpuinfo(*cores: tuple[int, int], implementer: int = 0x41) -> str:
+    """Return `/proc/cpuinfo` of an ARM machine with so many cores of each part: (part, count)."""
+    parts = [part for part, count in cores for _ in range(count)]
+    return "".join(
+        f"processor\t: {number}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n"
+        f"CPU implementer\t: 0x{implementer:02x}\nCPU architecture: 8\nCPU variant\t: 0x1\n"
+        f"CPU part\t: 0x{part:03x}\nCPU revision\t: 1\n\n"
+        for number, part in enumerate(parts)
+    )
 
 
 def meminfo(total_gb: float) -> str:

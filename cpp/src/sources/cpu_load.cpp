@@ -172,13 +172,12 @@ Channel describe(const std::string& kind, const Estimate& estimate) {
 }
 
 // Without a utilisation the power lies anywhere between idle and busy: half way, and so far off.
-void forget_utilisation(Estimate& estimate) {
+void forget_utilisation(Estimate& estimate, Channel& channel) {
     const double middle = 0.5 * (estimate.idle_watts + estimate.full_watts);
-    estimate.lower *= estimate.idle_watts / middle;
-    estimate.upper *= estimate.full_watts / middle;
-    estimate.assumption += "; utilisation unknown: half way between " +
-                           rounded(estimate.idle_watts) + " W idle and " +
-                           rounded(estimate.full_watts) + " W busy";
+    channel.relative_error =
+        0.5 * (estimate.upper * estimate.full_watts - estimate.lower * estimate.idle_watts) /
+        middle;
+    channel.detail += "; utilisation unknown: half way between the two";
     estimate.idle_watts = estimate.full_watts = middle;
 }
 
@@ -208,8 +207,8 @@ Found probe_cpu_load(const Host& host) {
     }
     std::vector<Channel> channels;
     for (std::size_t i = 0; i < estimates.size(); ++i) {
-        if (!moves) forget_utilisation(estimates[i]);
         channels.push_back(describe(kinds[i], estimates[i]));
+        if (!moves) forget_utilisation(estimates[i], channels[i]);
     }
     return {std::make_unique<CpuLoad>(std::move(stat), moves, std::move(channels),
                                       std::move(estimates)),

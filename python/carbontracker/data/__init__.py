@@ -35,7 +35,12 @@ TABLES = {
         "provider,region,name,zone,grid_zone,gco2eq_per_kwh,scope,year,pue,pue_year,evidence,"
         "source,licence",
     ),
-    "cpu_tdp": Table(5201, "match_key,tdp_watts,cores,evidence,model,launch_year,source"),
+    "cpu_cores": Table(
+        249,
+        "vendor,family,first_model,last_model,first_stepping,seller,words,name,threads_per_core,"
+        "idle_watts,full_watts,code,evidence,source",
+    ),
+    "cpu_tdp": Table(5206, "match_key,tdp_watts,max_watts,cores,evidence,model,launch_year,source"),
     "equivalents": Table(52, "key,name,unit,gco2eq_per_unit,kwh_per_unit,year,source,evidence"),
     "fuel_factors": Table(27, "fuel,lifecycle_gco2eq_per_kwh,direct_gco2_per_kwh,source,evidence"),
     "gpu_tdp": Table(
@@ -45,14 +50,15 @@ TABLES = {
     ),
     "grid_intensity": Table(376, "zone,name,year,gco2eq_per_kwh,scope,source,licence"),
     "pue": Table(85, "scope,year,value,source,evidence"),
-    "sources": Table(26, "id,source,licence"),
+    "sources": Table(31, "id,source,licence"),
     "timezone_zones": Table(499, "timezone,country,zone,basis"),
     "zone_aliases": Table(190, "alias,zone,kind"),
 }
 NUMERIC = {
     *("gco2eq_per_kwh", "lifecycle_gco2eq_per_kwh", "direct_gco2_per_kwh", "gco2eq_per_unit"),
-    *("kwh_per_unit", "pue", "value", "tdp_watts", "idle_watts", "fp32_tflops", "fp16_tflops"),
-    *("memory_gb", "cores", "year", "pue_year", "launch_year"),
+    *("kwh_per_unit", "pue", "value", "tdp_watts", "max_watts", "idle_watts", "full_watts"),
+    *("fp32_tflops", "fp16_tflops", "memory_gb", "cores", "threads_per_core"),
+    *("year", "pue_year", "launch_year"),
 }
 """Columns whose cells are numbers, or empty."""
 

@@ -23,11 +23,11 @@ struct Estimate {
     }
 };
 
-/// With one decimal, independent of the locale.
-inline std::string rounded(double value) {
+/// With so many decimals, independent of the locale.
+inline std::string rounded(double value, int decimals = 1) {
     std::array<char, 32> text{};
-    const auto [end, error] =
-        std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, 1);
+    const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value,
+                                            std::chars_format::fixed, decimals);
     return error == std::errc{} ? std::string(text.data(), end) : std::string("?");
 }
 

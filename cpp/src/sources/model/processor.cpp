@@ -1,165 +1,287 @@
 #include "processor.hpp"
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
-#include <set>
-#include <sstream>
+#include <cmath>
+#include <cstdint>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "../../host.hpp"
+#include "cpuinfo.hpp"
+#include "names.hpp"
+#include "tables.hpp"
 
 namespace carbontracker::model {
 namespace {
 
-// Shares of TDP when idle and when fully busy.
+// Shares of TDP when idle, and of the most it may draw for long when fully busy.
 constexpr double kClientIdle = 0.10;
 constexpr double kServerIdle = 0.20;
+constexpr double kChipletServerIdle = 0.25; // an I/O die beside the cores never rests
 constexpr double kFull = 0.90;
-// A processor that the table does not know: watts per logical CPU, idle and busy (the average of a
+// A processor of which nothing is known: watts per logical CPU, idle and busy (the average of a
 // large cloud provider's machines in Cloud Carbon Footprint).
 constexpr double kUnknownIdleWatts = 0.74;
 constexpr double kUnknownFullWatts = 3.5;
 
-// Two kilobytes a logical CPU, of which there may be a few thousand.
-constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
+/// The true power as multiples of the estimate, by what the estimate rests on.
+struct Interval {
+    double lower;
+    double upper;
+};
+constexpr Interval kWholeModel = {0.6, 1.4};
+constexpr Interval kSliceOfModel = {0.4, 1.6};
+constexpr Interval kKindOfCore = {0.3, 1.7};
+constexpr Interval kUnknown = {0.4, 2.5};
 
-constexpr double kCpuError = 0.40;
+/// What part of its processors a machine has.
+struct Slice {
+    bool is_container = false; ///< fewer logical CPUs are listed than the packages have
+    bool is_virtual = false;
+    double cores = 0.0; ///< of the hardware, that stand behind the logical CPUs
 
-struct Processor {
-    std::string model; // as the machine says it
-    int sockets = 1;
-    int logical = 1;
-    bool hypervisor = false;
+    [[nodiscard]] bool is_part() const noexcept { return is_container || is_virtual; }
 };
 
-Processor read_processor(const std::filesystem::path& root) {
-    Processor processor;
-    std::istringstream file(read_text(root / "proc/cpuinfo", kMostCpuinfo).value_or(""));
-    std::set<std::string> sockets;
-    int logical = 0;
-    for (std::string line; std::getline(file, line);) {
-        if (value_after(line, "processor")) ++logical;
-        if (const auto id = value_after(line, "physical id")) sockets.insert(*id);
-        if (const auto name = value_after(line, "model name")) processor.model = *name;
-        if (const auto flags = value_after(line, "flags")) {
-            processor.hypervisor = (" " + *flags + " ").find(" hypervisor ") != std::string::npos;
-        }
+// A virtual machine whose CPUs are each a package of their own (QEMU's default), and a kernel that
+// tells no topology, leave open whether each is a thread or a core: between the two.
+constexpr double kUntoldCores = 0.75;
+
+double cores_per_logical(const Processors& machine) {
+    if (machine.siblings > 1 && machine.cores > 0) {
+        return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
     }
-    processor.sockets = std::max(1, static_cast<int>(sockets.size()));
-    processor.logical = std::max(1, logical);
-    return processor;
+    return machine.is_virtual || machine.siblings == 0 ? kUntoldCores : 1.0;
 }
 
-std::string erase_all(std::string text, std::string_view word) {
-    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word)) {
-        text.erase(at, word.size());
-    }
-    return text;
+Slice slice_of(const Processors& machine) {
+    Slice slice;
+    slice.is_virtual = machine.is_virtual;
+    slice.is_container =
+        !machine.is_virtual && machine.logical < machine.siblings * machine.packages;
+    slice.cores = machine.logical * cores_per_logical(machine);
+    return slice;
 }
 
-// "Intel(R) Xeon(R) Gold 6226R CPU @ 2.70GHz" -> "intelxeongold6226r": the key of the table.
-std::string match_key(std::string name) {
-    for (const std::string_view mark : {"(R)", "(r)", "(TM)", "(tm)"}) name = erase_all(name, mark);
-    name = name.substr(0, name.find('@'));
-    for (const std::string_view tail : {" with Radeon", " w/ Radeon"}) {
-        name = name.substr(0, name.find(tail));
-    }
-    // "12th Gen Intel Core ...": the generation is in the model number.
-    if (const std::size_t generation = name.find("th Gen "); generation != std::string::npos) {
-        name = name.substr(generation + 7);
-    }
-    std::string key;
-    std::istringstream words(name);
-    for (std::string word; words >> word;) {
-        // "CPU", "Processor" and "64-Core" say nothing that the model number does not.
-        if (word == "CPU" || word == "Processor" || word == "processor") continue;
-        if (word.ends_with("-Core") || word.ends_with("-core")) continue;
-        for (const char c : word) {
-            const auto byte = static_cast<unsigned char>(c);
-            if (std::isalnum(byte) != 0 || c == '+') {
-                key += static_cast<char>(std::tolower(byte));
-            }
-        }
-    }
-    return key;
+bool has_any(const std::string& key, std::initializer_list<std::string_view> words) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](std::string_view word) { return key.find(word) != std::string::npos; });
 }
 
-struct TableRow {
-    double tdp_watts;
-    int cores; // 0: not given
-    std::string evidence;
-};
-
-std::vector<std::string> split(const std::string& line) {
-    std::vector<std::string> fields;
-    std::istringstream text(line);
-    for (std::string field; std::getline(text, field, ',');) fields.push_back(field);
-    return fields;
-}
-
-double to_double(const std::string& text) {
-    double value = 0.0;
-    std::from_chars(text.data(), text.data() + text.size(), value);
-    return value;
-}
-
-std::optional<TableRow> look_up(const std::filesystem::path& table, const std::string& key) {
-    if (key.empty()) return std::nullopt;
-    std::istringstream file(read_text(table).value_or(""));
-    const std::string wanted = key + ",";
-    for (std::string line; std::getline(file, line);) {
-        if (line.compare(0, wanted.size(), wanted) != 0) continue;
-        const std::vector<std::string> fields = split(line);
-        if (fields.size() < 4) continue;
-        return TableRow{to_double(fields[1]), static_cast<int>(to_double(fields[2])), fields[3]};
-    }
-    return std::nullopt;
+bool is_chiplet_server(const std::string& key) {
+    return has_any(key, {"epyc", "threadripper"});
 }
 
 bool is_server(const std::string& key) {
-    for (const std::string_view family : {"xeon", "epyc", "opteron", "ampere", "graviton"}) {
-        if (key.find(family) != std::string::npos) return true;
+    return is_chiplet_server(key) ||
+           has_any(key, {"xeon", "opteron", "ampere", "graviton", "instinct"});
+}
+
+double idle_share(const std::string& key) {
+    if (is_chiplet_server(key)) return kChipletServerIdle;
+    return is_server(key) ? kServerIdle : kClientIdle;
+}
+
+bool is_unlocked_intel(const std::string& key) {
+    if (!key.starts_with("intelcore")) return false;
+    for (const std::string_view end : {"k", "kf", "ks"}) {
+        // Not "hk": a laptop's.
+        if (key.ends_with(end) && key[key.size() - end.size() - 1] <= '9') return true;
     }
     return false;
+}
+
+bool is_desktop_ryzen(const Model& model) {
+    return model.key.starts_with("amdryzen") && model.tdp_watts >= 65.0;
+}
+
+/// The most that a processor draws for long, and what says so.
+struct Limit {
+    double watts;
+    std::string_view because; ///< empty: its TDP
+};
+
+// TDP is what cooling is designed for. Desktops that are sold for it run at their turbo power
+// (PL2; AMD's socket limit PPT) for as long as there is work; other clients between the two; a
+// server's higher figure has to be chosen in its firmware.
+Limit usual_limit(const Model& model) {
+    if (model.max_watts <= model.tdp_watts || is_server(model.key)) return {model.tdp_watts, ""};
+    if (is_unlocked_intel(model.key) || is_desktop_ryzen(model)) {
+        return {model.max_watts, "its turbo power"};
+    }
+    return {std::sqrt(model.tdp_watts * model.max_watts), "between its TDP and its turbo power"};
+}
+
+// The long-term limit of all packages that powercap shows, which may be read where the counters
+// may not; 0 where it shows none. A package may have two doors: the lower limit holds.
+double power_limit_watts(const std::filesystem::path& root) {
+    const std::filesystem::path folder = root / "sys/class/powercap";
+    std::map<std::string, double> limits;
+    for (const std::string& zone : names_in(folder)) {
+        const std::string name = read_text(folder / zone / "name").value_or("");
+        if (!zone.starts_with("intel-rapl") || !name.starts_with("package-")) continue;
+        const auto microwatts = read_number(folder / zone / "constraint_0_power_limit_uw");
+        if (!microwatts || *microwatts == 0) continue;
+        const double watts = static_cast<double>(*microwatts) / 1e6;
+        const auto [limit, is_first] = limits.emplace(name, watts);
+        if (!is_first) limit->second = std::min(limit->second, watts);
+    }
+    double sum = 0.0;
+    for (const auto& [name, watts] : limits) sum += watts;
+    return sum;
+}
+
+// Firmware that wants no limit writes thousands of watts: then the model says more.
+constexpr double kNoLimit = 3.0;
+
+Limit limit_of(const Model& model, int packages, const std::filesystem::path& root) {
+    const Limit usual = usual_limit(model);
+    const double told_watts = power_limit_watts(root) / packages;
+    const double most_watts = std::max(model.tdp_watts, model.max_watts);
+    const bool is_limit = told_watts >= 1.0 && told_watts <= kNoLimit * most_watts;
+    if (!is_limit) return usual;
+    if (model.max_watts > model.tdp_watts && told_watts > model.max_watts) {
+        return {model.max_watts, "its turbo power"};
+    }
+    return {told_watts, "the limit that powercap shows"};
+}
+
+std::string cpus(int count) {
+    return std::to_string(count) + (count == 1 ? " CPU" : " CPUs");
+}
+
+std::string whose(const Slice& slice) {
+    return slice.is_virtual ? " of this virtual machine" : " of this container";
+}
+
+/// What is known of one kind of logical CPU, and how many there are.
+struct Known {
+    Cores codes;
+    std::optional<Core> core;
+};
+
+std::string code_text(const Cores& codes) {
+    std::string text = codes.vendor;
+    if (codes.family >= 0) text += " family " + std::to_string(codes.family);
+    return text + " model " + std::to_string(codes.model);
+}
+
+/// What people are to call it: never empty.
+std::string display_name(const Processors& machine, const std::vector<Known>& known) {
+    const bool is_x86 = !machine.kinds.empty() && machine.kinds.front().family >= 0;
+    if (!machine.name.empty() && (is_x86 || machine.kinds.empty())) {
+        return machine.board.empty() || is_x86 ? machine.name
+                                               : machine.board + " (" + machine.name + ")";
+    }
+    std::string cores;
+    for (const Known& one : known) {
+        if (one.codes.count == 0) continue;
+        cores += (cores.empty() ? "" : " + ") + std::to_string(one.codes.count) + " x " +
+                 (one.core ? one.core->name : code_text(one.codes));
+    }
+    if (machine.board.empty()) return cores.empty() ? "processor of unknown model" : cores;
+    return machine.board + (cores.empty() ? "" : " (" + cores + ")");
+}
+
+Estimate by_model(const Processors& machine, const Slice& slice, const Model& model,
+                  const std::string& name, const std::filesystem::path& root) {
+    // The listed CPUs of a container are of a chip whose cores the kernel tells.
+    const double chip_cores = slice.is_container ? machine.cores : model.cores;
+    double chips = machine.packages;
+    if (slice.is_part()) chips = std::min(chips, slice.cores / chip_cores);
+    const bool is_part = slice.is_part() && chips < machine.packages;
+    const Limit limit =
+        slice.is_part() ? usual_limit(model) : limit_of(model, machine.packages, root);
+    std::string assumption =
+        "utilisation x TDP of " + rounded(model.tdp_watts) + " W (" + model.evidence + ")";
+    if (!limit.because.empty()) {
+        assumption += ", at most " + rounded(limit.watts) + " W (";
+        assumption += limit.because;
+        assumption += ")";
+    }
+    if (!is_part && machine.packages > 1) assumption += " x " + std::to_string(machine.packages);
+    if (is_part) {
+        assumption += ", the " + cpus(machine.logical) + whose(slice) + " being " +
+                      rounded(100.0 * chips) + " % of it";
+    }
+    const Interval interval = is_part ? kSliceOfModel : kWholeModel;
+    return {name,
+            idle_share(model.key) * model.tdp_watts * chips,
+            kFull * limit.watts * chips,
+            assumption,
+            interval.lower,
+            interval.upper};
+}
+
+/// Hardware threads behind one logical CPU of a kind.
+double threads_per_logical(const Processors& machine, const Core& core) {
+    return std::max(1.0, core.threads_per_core * cores_per_logical(machine));
+}
+
+std::string describe_cores(const Processors& machine, const Known& one, int count) {
+    const Core& core = *one.core;
+    const double threads = count * threads_per_logical(machine, core);
+    const bool is_whole = threads == std::floor(threads);
+    const std::string behind = threads == count ? "" : " behind " + cpus(count);
+    return core.name + ": " + rounded(core.idle_watts, 2) + " to " + rounded(core.full_watts, 2) +
+           " W for each of " + rounded(threads, is_whole ? 0 : 1) + " hardware thread" +
+           (threads == 1.0 ? "" : "s") + behind + " (" + core.evidence + ")";
+}
+
+std::string describe_unknown(const std::string& what, int count) {
+    return "no TDP known for '" + what + "': " + rounded(kUnknownIdleWatts) + " to " +
+           rounded(kUnknownFullWatts) + " W for each of " + cpus(count);
+}
+
+Estimate by_cores(const Processors& machine, const std::vector<Known>& known,
+                  const std::string& name) {
+    Estimate estimate{name, 0.0, 0.0, "", kKindOfCore.lower, kKindOfCore.upper};
+    for (const Known& one : known) {
+        const int count = one.codes.count > 0 ? one.codes.count : machine.logical;
+        if (!estimate.assumption.empty()) estimate.assumption += "; ";
+        if (one.core) {
+            const double threads = count * threads_per_logical(machine, *one.core);
+            estimate.idle_watts += one.core->idle_watts * threads;
+            estimate.full_watts += one.core->full_watts * threads;
+            estimate.assumption += describe_cores(machine, one, count);
+        } else {
+            estimate.idle_watts += kUnknownIdleWatts * count;
+            estimate.full_watts += kUnknownFullWatts * count;
+            estimate.assumption += describe_unknown(name, count);
+        }
+        if (!one.core || !one.core->is_kind) {
+            estimate.lower = kUnknown.lower;
+            estimate.upper = kUnknown.upper;
+        }
+    }
+    return estimate;
 }
 
 } // namespace
 
 Estimate processors(const std::filesystem::path& root, const std::filesystem::path& data_dir) {
-    const Processor processor = read_processor(root);
-    const std::string name =
-        processor.model.empty() ? "processor of unknown model" : processor.model;
-    const std::string key = match_key(processor.model);
-    const auto row = look_up(data_dir / "cpu_tdp.csv", key);
-    if (!row || row->tdp_watts <= 0.0) {
-        return {name,
-                kUnknownIdleWatts * processor.logical,
-                kUnknownFullWatts * processor.logical,
-                "no TDP known for '" + processor.model + "': " + rounded(kUnknownIdleWatts) +
-                    " to " + rounded(kUnknownFullWatts) + " W for each of " +
-                    std::to_string(processor.logical) + " logical CPUs",
-                1.0 - kCpuError,
-                1.0 + kCpuError};
+    const Processors machine = read_processors(root);
+    const Slice slice = slice_of(machine);
+    const std::vector<std::string> keys = match_keys(machine.name);
+    const CoreTable table(data_dir);
+    // A name, or else a board, tells the micro-architecture where the codes do not.
+    const std::string key = machine.name.empty() ? squeezed(machine.board) : keys.front();
+    std::vector<Known> known;
+    for (const Cores& codes : machine.kinds) {
+        known.push_back({codes, table.find(key, codes, machine.seller)});
     }
-    // A virtual machine has a part of the chip: its share of the hardware threads, two to a core.
-    double share = 1.0;
-    if (processor.hypervisor && row->cores > 0) {
-        share = std::min(1.0, processor.logical / (2.0 * row->cores * processor.sockets));
+    if (known.empty()) known.push_back({{}, table.find(key, {}, machine.seller)});
+    const std::string name = display_name(machine, known);
+
+    const auto model = find_model(data_dir, keys);
+    // Without the chip's cores, what part of it a slice is cannot be told.
+    if (model && (!slice.is_virtual || model->cores > 0)) {
+        return by_model(machine, slice, *model, name, root);
     }
-    const double watts = row->tdp_watts * processor.sockets * share;
-    const double idle = is_server(key) ? kServerIdle : kClientIdle;
-    return {name,
-            idle * watts,
-            kFull * watts,
-            "utilisation x TDP of " + rounded(row->tdp_watts) + " W (" + row->evidence + ")" +
-                (processor.sockets > 1 ? " x " + std::to_string(processor.sockets) : "") +
-                (share < 1.0 ? ", the " + std::to_string(processor.logical) +
-                                   " CPUs of this virtual machine being " + rounded(100.0 * share) +
-                                   " % of it"
-                             : ""),
-            1.0 - kCpuError,
-            1.0 + kCpuError};
+    return by_cores(machine, known, name);
 }
 
 } // namespace carbontracker::model

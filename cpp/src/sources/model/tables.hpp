@@ -1,0 +1,61 @@
+// The tables of processors: what a model may draw, and what a thread of a micro-architecture does.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cpuinfo.hpp"
+
+namespace carbontracker::model {
+
+/// A row of cpu_tdp.csv.
+struct Model {
+    std::string key;
+    double tdp_watts;
+    double max_watts; ///< turbo power or upper configurable TDP; 0: not known
+    int cores;        ///< 0: not known
+    std::string evidence;
+};
+
+std::optional<Model> find_model(const std::filesystem::path& data_dir,
+                                const std::vector<std::string>& keys);
+
+/// A row of cpu_cores.csv.
+struct Core {
+    std::string name;
+    int threads_per_core;
+    double idle_watts; ///< of one hardware thread
+    double full_watts;
+    std::string evidence;
+    bool is_kind; ///< false: a brand, or any core of a maker
+};
+
+class CoreTable {
+public:
+    explicit CoreTable(const std::filesystem::path& data_dir);
+
+    /// The micro-architecture that the name of a processor tells, or that has these codes.
+    [[nodiscard]] std::optional<Core> find(const std::string& key, const Cores& codes,
+                                           const std::string& seller) const;
+
+private:
+    struct Row {
+        std::string vendor; ///< "name" and "brand": matched by words alone
+        int family;
+        int first_model;
+        int last_model;
+        int first_stepping;
+        std::string seller;
+        std::vector<std::string> words;
+        Core core;
+    };
+
+    [[nodiscard]] const Row* by_words(const std::string& key, const std::string& vendor) const;
+    [[nodiscard]] const Row* by_codes(const Cores& codes, const std::string& seller) const;
+
+    std::vector<Row> rows_;
+};
+
+} // namespace carbontracker::model
