@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from carbontracker.cli import main
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Link, cpuinfo, fake_host
+from tests.support.programs import TIMEOUT_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,3 +97,48 @@ def test_sensors_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     for what in (AMD, NVIDIA):
         assert what in told
     assert "a part of the processor" in told
+
+
+PROBE = """
+import json, os, sys, time
+from carbontracker.session import Config, Session, acquire, release
+
+def threads(): return len(os.listdir("/proc/self/task"))
+def files():
+    paths = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
+    return sorted(os.readlink(path) for path in paths if os.path.islink(path))
+def settled(count):  # a thread that has answered takes a moment to end
+    deadline = time.monotonic() + 30
+    while threads() > count and time.monotonic() < deadline: time.sleep(0.01)
+    return threads() - count
+
+config = Config(root=sys.argv[1], nvml_library="/nonexistent")
+at_first, open_before = threads(), files()
+Session.probe(config)
+left = [settled(at_first), [one for one in files() if one not in open_before]]
+for _ in range(3):
+    session = acquire(config)
+    start = session.mark()
+    session.energy(start, session.mark())
+    release(session)
+    del session, start
+print(json.dumps([left, [settled(at_first), [one for one in files() if one not in open_before]]]))
+"""
+
+
+@pytest.mark.parametrize("has_stat", [False, True])
+def test_probing_a_machine_with_none_of_it_leaves_nothing(tmp_path: Path, has_stat: bool) -> None:
+    tree: dict[str, Value] = {"proc/cpuinfo": cpuinfo("Testium One"), "sys/": ""}
+    if has_stat:
+        tree["proc/stat"] = "cpu  1 0 1 9 0 0 0 0 0 0"
+    root = fake_host(tmp_path, tree)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(root)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Neither after a look, whose session has gone, nor after three that sampled.
+    assert json.loads(done.stdout) == [[0, []], [0, []]]

@@ -54,6 +54,9 @@ class Absent:
     reason: str
     remedy: str
     """The command that mends it; empty if nothing does."""
+    device: str
+    """``gpu:card0`` of a device that is there and draws power, but is not in any total; else
+    empty."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,6 @@ def _look(session: Session, seconds: float) -> Sensors:
                 entry.relative_error,
             )
         )
-    absent = tuple(Absent(m.source, m.what, m.reason, m.remedy) for m in session.missing)
+    absent = tuple(Absent(m.source, m.what, m.reason, m.remedy, m.device) for m in session.missing)
     failed = tuple(Failed(one.owner, one.why, one.successor) for one in session.successions())
     return Sensors(tuple(readable), absent, failed, session.cpu_seconds)

@@ -333,7 +333,9 @@ TEST(the_gpu_of_a_jetson_is_named) {
         CHECK(found.missing[1].device == "gpu:tegra");
         CHECK(found.missing[1].limit_watts == one.limit_watts);
         CHECK(!found.missing[1].remedy.empty());
+        CHECK(found.missing[0].remedy.empty()); // older boards have no such library
         machine.write(".dockerenv", "");
+        CHECK(contains(probe_nvml(machine.host()).missing.at(0).remedy, "--runtime nvidia"));
         CHECK(probe_nvml(machine.host()).missing.at(1).device.empty());
         machine.write("dev/nvhost-gpu", "");
         CHECK(probe_nvml(machine.host()).missing.at(1).device == "gpu:tegra");

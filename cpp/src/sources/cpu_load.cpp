@@ -173,6 +173,7 @@ Channel describe(const std::string& kind, const Estimate& estimate) {
 
 // Without a utilisation the power lies anywhere between idle and busy: half way, and so far off.
 void forget_utilisation(Estimate& estimate, Channel& channel) {
+    if (estimate.idle_watts == estimate.full_watts) return; // it does not follow it
     const double middle = 0.5 * (estimate.idle_watts + estimate.full_watts);
     channel.relative_error =
         0.5 * (estimate.upper * estimate.full_watts - estimate.lower * estimate.idle_watts) /
@@ -192,11 +193,14 @@ Found probe_cpu_load(const Host& host) {
     }
     std::vector<Estimate> estimates = {model::processors(host.root, host.data_dir)};
     std::vector<std::string> kinds = {"cpu"};
-    if (auto memory = model::memory(host.root)) {
-        estimates.push_back(*std::move(memory));
-        kinds.emplace_back("dram");
-    }
     std::vector<Unavailable> missing;
+    model::Memory memory = model::memory(host.root, model::read_processors(host.root));
+    if (memory.estimate) {
+        estimates.push_back(*std::move(memory.estimate));
+        kinds.emplace_back("dram");
+    } else {
+        missing.push_back({"cpu_load", "dram", std::move(memory.absent), ""});
+    }
     const bool moves = is_alive(stat);
     if (!moves) {
         missing.push_back({"cpu_load", "utilisation",

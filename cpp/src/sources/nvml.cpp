@@ -200,14 +200,19 @@ void leave_asleep(const nvml::PciGpus& pci, Choice& choice) {
 Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure failure) {
     std::error_code ignored;
     const bool is_wsl = std::filesystem::exists(host.root / "dev/dxg", ignored);
+    // The GPU of a chip is on no bus, and its driver may have no such library.
+    const bool is_card =
+        is_wsl || std::any_of(pci.all.begin(), pci.all.end(),
+                              [](const pci::Device& device) { return !device.path.empty(); });
     if (pci.all.empty() && !is_wsl) {
         failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
         if (std::filesystem::exists(host.root / "sys/bus/pci", ignored)) failure.remedy.clear();
-    } else if (failure.remedy.empty()) {
-        failure.reason += ": NVIDIA's driver is not here, or not in this container";
-        failure.remedy = is_container(host.root) ? "docker run --gpus all IMAGE"
-                                                 : "install NVIDIA's driver, of which " +
-                                                       host.nvml_library + " is a part";
+    } else if (failure.remedy.empty() && is_container(host.root)) {
+        failure.remedy =
+            is_card ? "docker run --gpus all IMAGE" : "docker run --runtime nvidia IMAGE";
+    } else if (failure.remedy.empty() && is_card) {
+        failure.reason += ": NVIDIA's driver is not here";
+        failure.remedy = "install NVIDIA's driver, of which " + host.nvml_library + " is a part";
     }
     return {"nvml", "gpu", std::move(failure.reason), std::move(failure.remedy)};
 }

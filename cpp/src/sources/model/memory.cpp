@@ -1,43 +1,331 @@
 #include "memory.hpp"
 
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <set>
 #include <sstream>
-#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "../../host.hpp"
 
 namespace carbontracker::model {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr double kGibibyte = 1024.0 * 1024.0; // in the kibibytes of /proc/meminfo
+constexpr double kMebibytes = 1024.0;         // in a gibibyte
 
-// Watts per GiB of memory, idle and busy: published rules of thumb range from 0.08 to 0.5.
-constexpr double kIdleWatts = 0.15;
-constexpr double kFullWatts = 0.35;
+/// What a kind of memory draws, idle and busy: so many watts for each module, of which there are as
+/// many as `usual_gib` make. docs/accuracy.md has the sources.
+struct Kind {
+    const char* name;
+    double idle_watts;
+    double full_watts;
+    double usual_gib;
+};
+constexpr Kind kRegistered{"a module of a server", 3.0, 10.0, 32.0};
+constexpr Kind kUnbuffered{"a module of a desktop", 1.0, 3.0, 16.0};
+// Soldered, a tenth to a third of a server's; nobody makes modules of it.
+constexpr Kind kLowPower{"GiB of low-power memory", 0.03, 0.10, 1.0};
+// Of a notebook it is not known which of the two it has.
+constexpr Kind kPortable{"GiB of a notebook's memory", 0.03, 0.19, 1.0};
 
-constexpr double kError = 0.60;
+// A server has a module for each of its channels, mostly: 12 for each of two sockets or more. A
+// larger memory has larger modules, not more.
+constexpr double kChannels = 12.0;
+constexpr double kDesktopSlots = 4.0;
+constexpr double kWorkstationSlots = 8.0;
 
-std::optional<double> memory_gib(const std::filesystem::path& root) {
-    std::istringstream file(read_text(root / "proc/meminfo").value_or(""));
-    for (std::string line; std::getline(file, line);) {
-        const auto value = value_after(line, "MemTotal");
-        if (!value) continue;
-        const auto kibibytes = parse_number(*value);
+constexpr double kMostSolderedGib = 32.0;
+
+// Where modules are counted, and where their number is guessed, on top of their range.
+constexpr double kCountedError = 0.0;
+constexpr double kGuessedError = 0.3;
+
+// Of a Xeon Max, in its package.
+constexpr double kXeonMaxGib = 64.0;
+
+bool has(std::string_view text, std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+}
+
+std::optional<double> value_gib(const std::string& text, std::string_view key) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        const std::size_t at = line.find(key); // "Node 4 MemTotal: ...", too
+        if (at == std::string::npos) continue;
+        const auto value = value_after(line.substr(at), key);
+        const auto kibibytes = value ? parse_number(*value) : std::nullopt;
         if (kibibytes) return static_cast<double>(*kibibytes) / kGibibyte;
     }
     return std::nullopt;
 }
 
+std::optional<double> total_gib(const fs::path& root) {
+    return value_gib(read_text(root / "proc/meminfo").value_or(""), "MemTotal");
+}
+
+// ---- modules --------------------------------------------------------------------------------
+
+/// What the kernel's error detection knows (EDAC; world-readable).
+struct Modules {
+    int registered = 0;
+    int unbuffered = 0;
+    int unknown = 0;
+    double low_power_gib = 0.0;
+    double gib = 0.0; ///< of all of them
+
+    [[nodiscard]] int count() const noexcept { return registered + unbuffered + unknown; }
+};
+
+std::string lower(std::string text) {
+    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return text;
+}
+
+/// "csrow 3 channel 1" -> the second module of channel 1: a module has up to two ranks, which are
+/// two rows.
+std::pair<int, int> module_of_rank(const std::string& location) {
+    std::istringstream words(location);
+    int row = 0;
+    int channel = 0;
+    for (std::string word; words >> word;) {
+        if (word == "csrow") words >> row;
+        if (word == "channel") words >> channel;
+    }
+    return {channel, row / 2};
+}
+
+Modules read_modules(const fs::path& root) {
+    Modules found;
+    const fs::path controllers = root / "sys/devices/system/edac/mc";
+    std::set<std::tuple<std::string, int, int>> seen; // modules of which one rank is known
+    for (const std::string& controller : names_in(controllers)) {
+        if (!controller.starts_with("mc")) continue;
+        for (const std::string& name : names_in(controllers / controller)) {
+            const bool is_rank = name.starts_with("rank");
+            if (!is_rank && !name.starts_with("dimm")) continue;
+            const fs::path folder = controllers / controller / name;
+            const double gib =
+                static_cast<double>(read_number(folder / "size").value_or(0)) / kMebibytes;
+            const std::string type = lower(read_text(folder / "dimm_mem_type").value_or(""));
+            // That of an accelerator or in the processor's package is not on modules.
+            if (gib <= 0.0 || has(type, "high-bandwidth")) continue;
+            found.gib += gib;
+            if (has(type, "low-power")) {
+                found.low_power_gib += gib;
+                continue;
+            }
+            if (is_rank) {
+                const auto place = module_of_rank(read_text(folder / "dimm_location").value_or(""));
+                if (!seen.emplace(controller, place.first, place.second).second) continue;
+            }
+            if (has(type, "unbuffered")) {
+                ++found.unbuffered;
+            } else if (type.empty() || type == "unknown") {
+                ++found.unknown;
+            } else {
+                ++found.registered;
+            }
+        }
+    }
+    return found;
+}
+
+// ---- what such a machine usually has --------------------------------------------------------
+
+// "7840U", "13700H", "1165G7", but neither "13700K" nor "5700G".
+bool is_mobile_number(std::string_view word) {
+    const std::size_t first = word.find_first_of("0123456789");
+    if (first == std::string_view::npos) return false;
+    const std::size_t end = word.find_first_not_of("0123456789", first);
+    if (end == std::string_view::npos || end - first < 3) return false;
+    const std::string_view suffix = word.substr(end);
+    if (suffix.size() > 1 && suffix[0] == 'G') return suffix[1] >= '1' && suffix[1] <= '9';
+    return suffix.find_first_not_of("UHPYMVSQKX3D") == std::string_view::npos &&
+           has("UHPYMV", suffix.substr(0, 1));
+}
+
+bool is_mobile_name(const std::string& name) {
+    if (has(name, "Ryzen AI ") || has(name, "Ryzen Z")) return true; // none for desktops yet
+    std::istringstream words(name.substr(0, name.find('@')));
+    for (std::string word; words >> word;) {
+        if (is_mobile_number(word.substr(word.find('-') + 1))) return true;
+    }
+    return false;
+}
+
+bool is_portable(const fs::path& root, const std::string& name) {
+    // SMBIOS 7.4.1: portable, laptop, notebook, hand-held, sub-notebook, tablet, convertible,
+    // detachable.
+    constexpr auto kCases = std::to_array<std::uint64_t>({8, 9, 10, 11, 14, 30, 31, 32});
+    const auto shown = read_number(root / "sys/class/dmi/id/chassis_type");
+    if (shown && std::find(kCases.begin(), kCases.end(), *shown) != kCases.end()) return true;
+    const fs::path supplies = root / "sys/class/power_supply";
+    for (const std::string& one : names_in(supplies)) {
+        if (read_text(supplies / one / "type") == "Battery" &&
+            read_text(supplies / one / "scope") != "Device") { // that of a mouse
+            return true;
+        }
+    }
+    return is_mobile_name(name);
+}
+
+// By the codes of ARM's own cores: Neoverse N1, V1, N2, V2, N3, V3. Other makers' are of servers,
+// too, but Apple's.
+bool is_arm_server(const Cores& kind) {
+    constexpr std::array kNeoverse = {0xd0c, 0xd40, 0xd49, 0xd4f, 0xd8e, 0xd84};
+    constexpr std::array<std::string_view, 4> kMakers = {"0x43", "0x46", "0x48", "0xc0"};
+    if (kind.vendor == "0x41") {
+        return std::find(kNeoverse.begin(), kNeoverse.end(), kind.model) != kNeoverse.end();
+    }
+    return std::find(kMakers.begin(), kMakers.end(), kind.vendor) != kMakers.end();
+}
+
+constexpr int kNeoverseV2 = 0xd4f;
+
+bool has_core(const Processors& processors, std::string_view vendor, int model) {
+    return std::any_of(processors.kinds.begin(), processors.kinds.end(), [&](const Cores& kind) {
+        return kind.vendor == vendor && kind.model == model;
+    });
+}
+
+// NVIDIA's; the clouds that have the same cores show themselves as sellers.
+bool is_grace(const Processors& processors) {
+    return has_core(processors, "0x41", kNeoverseV2) && !has(processors.seller, "amazon") &&
+           !has(processors.seller, "google");
+}
+
+const Kind& kind_of(const fs::path& root, double gib, const Processors& processors) {
+    if (is_grace(processors)) return kLowPower;
+    const bool is_arm =
+        !processors.kinds.empty() && processors.kinds.front().vendor.starts_with("0x");
+    if (is_arm && !processors.is_virtual) {
+        const auto& kinds = processors.kinds;
+        return std::any_of(kinds.begin(), kinds.end(), is_arm_server) ? kRegistered : kLowPower;
+    }
+    const bool is_slice = processors.is_virtual || processors.logical < processors.siblings;
+    const std::string& name = processors.name;
+    for (const char* server : {"Xeon", "XEON", "EPYC", "Opteron", "Threadripper PRO"}) {
+        if (has(name, server)) return kRegistered;
+    }
+    if (is_slice) return kRegistered;
+    if (has(name, "AI MAX") || has(name, "AI Max")) return kLowPower;
+    if (is_portable(root, name)) return kPortable;
+    for (const char* client : {"Intel", "AMD", "ZHAOXIN", "Loongson-3A"}) {
+        if (has(name, client)) return kUnbuffered;
+    }
+    // A board of another architecture: soldered, unless there is too much of it for that.
+    const bool is_board = read_text(root / "proc/device-tree/model").has_value();
+    if (is_board && !name.starts_with("POWER")) {
+        return gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
+    }
+    return kRegistered;
+}
+
+// How many modules, in effect: a share of a machine may have a part of one.
+double usual_count(const Kind& kind, double gib, const Processors& processors) {
+    const double count = gib / kind.usual_gib;
+    if (&kind == &kRegistered) {
+        return std::min(count, kChannels * std::max(2, processors.packages));
+    }
+    if (&kind == &kUnbuffered) {
+        return std::min(count,
+                        has(processors.name, "Threadripper") ? kWorkstationSlots : kDesktopSlots);
+    }
+    return count;
+}
+
+// ---- what lies in a package -----------------------------------------------------------------
+
+/// Memory that has no processor of its own: that of a GPU or in a package, as the kernel numbers
+/// it.
+double gib_without_processor(const fs::path& root) {
+    double gib = 0.0;
+    const fs::path nodes = root / "sys/devices/system/node";
+    for (const std::string& name : names_in(nodes)) {
+        if (!name.starts_with("node")) continue;
+        const auto cpus = read_text(nodes / name / "cpulist");
+        if (!cpus || !cpus->empty()) continue;
+        gib +=
+            value_gib(read_text(nodes / name / "meminfo").value_or(""), "MemTotal").value_or(0.0);
+    }
+    return gib;
+}
+
+/// Of what the kernel shows as memory, so much lies in a processor's or an accelerator's package,
+/// and is in the energy of that one.
+double gib_in_package(const fs::path& root, double gib, const Processors& processors) {
+    if (has(processors.name, "MI300A") || has_core(processors, "0x46", 0x001)) return gib; // A64FX
+    if (has(processors.name, "CPU Max 9") || has(processors.name, "CPU MAX 9")) {
+        const double own_gib = gib_without_processor(root);
+        return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
+    }
+    return is_grace(processors) ? gib_without_processor(root) : 0.0;
+}
+
+Estimate between(double gib, double idle_watts, double full_watts, double error,
+                 const std::string& how) {
+    const double middle = 0.5 * (idle_watts + full_watts);
+    return {rounded(gib) + " GiB of memory",
+            middle,
+            middle,
+            how + ": " + rounded(idle_watts) + " to " + rounded(full_watts) +
+                " W, and half way between the two, as the processor's load says nothing of how "
+                "busy the memory is",
+            (1.0 - error) * idle_watts / middle,
+            (1.0 + error) * full_watts / middle};
+}
+
+std::string per_module(const Kind& kind) {
+    const int decimals = kind.full_watts < 1.0 ? 2 : 0;
+    return rounded(kind.idle_watts, decimals) + " to " + rounded(kind.full_watts, decimals) +
+           " W for " + kind.name;
+}
+
 } // namespace
 
-std::optional<Estimate> memory(const std::filesystem::path& root) {
-    const auto gib = memory_gib(root);
-    if (!gib) return std::nullopt;
-    return Estimate{rounded(*gib) + " GiB of memory",
-                    kIdleWatts * *gib,
-                    kFullWatts * *gib,
-                    rounded(*gib) + " GiB of memory at a common power per GiB",
-                    1.0 - kError,
-                    1.0 + kError};
+Memory memory(const fs::path& root, const Processors& processors) {
+    const auto shown_gib = total_gib(root);
+    if (!shown_gib) return {std::nullopt, "/proc/meminfo does not say how much memory there is"};
+    const double in_package_gib =
+        std::min(*shown_gib, gib_in_package(root, *shown_gib, processors));
+    const double gib = *shown_gib - in_package_gib;
+    // What firmware keeps for itself is not shown.
+    if (gib < 0.01 * *shown_gib) {
+        return {std::nullopt, rounded(*shown_gib) + " GiB lie in the package of the processor or "
+                                                    "accelerator: in the energy of that one"};
+    }
+    const std::string less =
+        in_package_gib > 0.0 ? ", without " + rounded(in_package_gib) + " GiB that lie in a package"
+                             : "";
+    const Kind& kind = kind_of(root, gib, processors);
+    const Modules modules = read_modules(root);
+    // A container sees all modules of its machine, and a part of the memory.
+    if (modules.gib >= 0.5 * gib && !processors.is_virtual) {
+        const double share = gib < 0.8 * modules.gib ? gib / modules.gib : 1.0;
+        const Kind& unknown = &kind == &kRegistered ? kRegistered : kUnbuffered;
+        const auto watts = [&](double Kind::* end) {
+            return share *
+                   (modules.registered * kRegistered.*end + modules.unbuffered * kUnbuffered.*end +
+                    modules.unknown * unknown.*end + modules.low_power_gib * kLowPower.*end);
+        };
+        const std::string how =
+            (modules.count() > 0 ? std::to_string(modules.count()) + " modules"
+                                 : rounded(modules.low_power_gib) + " GiB of low-power memory") +
+            " (EDAC)" + (share < 1.0 ? ", a share of " + rounded(100.0 * share) + " %" : "") + less;
+        return {
+            between(gib, watts(&Kind::idle_watts), watts(&Kind::full_watts), kCountedError, how),
+            ""};
+    }
+    const double count = usual_count(kind, gib, processors);
+    const std::string how = "about " + rounded(count) + " x " + per_module(kind) + less;
+    return {between(gib, count * kind.idle_watts, count * kind.full_watts, kGuessedError, how), ""};
 }
 
 } // namespace carbontracker::model

@@ -3,12 +3,19 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 
+#include "cpuinfo.hpp"
 #include "estimate.hpp"
 
 namespace carbontracker::model {
 
-/// nullopt where the machine does not say how much memory it has.
-std::optional<Estimate> memory(const std::filesystem::path& root);
+struct Memory {
+    std::optional<Estimate> estimate;
+    std::string absent; ///< why there is none, for people
+};
+
+/// By its modules, where the kernel knows them, else by what such a machine usually has.
+Memory memory(const std::filesystem::path& root, const Processors& processors);
 
 } // namespace carbontracker::model

@@ -1,0 +1,246 @@
+// What the memory of a machine is taken to draw: by its modules, by its kind, and not where it lies
+// in a package.
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "check.hpp"
+#include "machine.hpp"
+#include "sources/model/memory.hpp"
+
+using namespace carbontracker;
+
+namespace {
+
+bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
+
+/// A machine with so many GiB, described by its /proc/cpuinfo.
+class Computer : public Machine {
+public:
+    Computer(const std::string& cpuinfo, double gib) {
+        write("proc/cpuinfo", cpuinfo);
+        write("proc/meminfo", mem_total(gib));
+    }
+
+    static std::string mem_total(double gib) {
+        return "MemTotal:  " + std::to_string(static_cast<long>(gib * 1024 * 1024)) + " kB\n";
+    }
+
+    /// A module, or a rank of one, as EDAC shows it.
+    void module(const std::string& path, int gib, const std::string& type,
+                const std::string& location = "") const {
+        const std::string folder = "sys/devices/system/edac/mc/" + path;
+        write(folder + "/size", std::to_string(1024 * gib) + "\n");
+        write(folder + "/dimm_mem_type", type + "\n");
+        write(folder + "/dimm_location", location + "\n");
+    }
+
+    void node(int number, double gib, const std::string& cpus) const {
+        const std::string folder = "sys/devices/system/node/node" + std::to_string(number);
+        write(folder + "/cpulist", cpus + "\n");
+        write(folder + "/meminfo", "Node " + std::to_string(number) + " " + mem_total(gib));
+    }
+
+    [[nodiscard]] model::Memory memory() const {
+        return model::memory(host().root, model::read_processors(host().root));
+    }
+};
+
+std::string x86(const std::string& name, int packages = 1, const std::string& flags = "fpu") {
+    std::string text;
+    for (int i = 0; i < packages; ++i) {
+        text += "processor : " + std::to_string(i) + "\nmodel name : " + name +
+                "\nphysical id : " + std::to_string(i) + "\nsiblings : 1\nflags : " + flags +
+                "\n\n";
+    }
+    return text;
+}
+
+std::string arm(const std::string& implementer, const std::string& part) {
+    return "processor : 0\nCPU implementer : " + implementer + "\nCPU part : " + part + "\n\n";
+}
+
+void check_ends(const Computer& computer, double idle_watts, double full_watts) {
+    const auto memory = computer.memory();
+    if (!CHECK(memory.estimate.has_value())) return;
+    const model::Estimate& found = *memory.estimate;
+    const double middle = 0.5 * (idle_watts + full_watts);
+    CHECK_NEAR(found.watts(0.0), middle, 0.01 * middle);
+    CHECK_NEAR(found.watts(1.0), middle, 0.01 * middle); // whatever the processor's load
+    // At least the two ends lie within.
+    CHECK(found.lower * middle <= 1.02 * idle_watts && found.upper * middle >= 0.98 * full_watts);
+    CHECK(contains(found.assumption, "half way between"));
+}
+
+const std::string kServer = "AMD EPYC 7763 64-Core Processor";
+
+} // namespace
+
+TEST(modules_that_the_kernel_knows_are_counted) {
+    const Computer computer(x86(kServer, 2), 500.0);
+    for (int i = 0; i < 16; ++i) {
+        computer.module("mc" + std::to_string(i / 8) + "/dimm" + std::to_string(i), 32,
+                        "Registered-DDR4");
+    }
+    computer.module("mc0/dimm20", 0, "Unknown"); // an empty slot
+    check_ends(computer, 48.0, 160.0);
+    CHECK(contains(computer.memory().estimate->assumption, "16 modules (EDAC)"));
+    // A few large ones draw less than many small ones of the same capacity.
+    const Computer large(x86(kServer, 2), 500.0);
+    for (int i = 0; i < 4; ++i) {
+        large.module("mc0/dimm" + std::to_string(i), 128, "Load-Reduced-DDR4-RAM");
+    }
+    check_ends(large, 12.0, 40.0);
+    const Computer desktop(x86("Intel(R) Core(TM) i9-12900K"), 62.0);
+    for (int i = 0; i < 2; ++i) {
+        desktop.module("mc0/dimm" + std::to_string(i), 32, "Unbuffered-DDR5");
+    }
+    check_ends(desktop, 2.0, 6.0);
+    const Computer embedded(x86("Intel(R) Core(TM) i3-1215UE"), 15.6);
+    embedded.module("mc0/dimm0", 16, "Low-Power-DDR4-RAM");
+    check_ends(embedded, 0.48, 1.6);
+}
+
+// AMD's driver shows ranks: two rows of a channel are one module.
+TEST(two_ranks_are_one_module) {
+    const Computer computer(x86(kServer), 251.0);
+    for (int channel = 0; channel < 4; ++channel) {
+        for (int row = 0; row < 4; ++row) { // two modules of two ranks
+            computer.module("mc0/rank" + std::to_string(8 * row + channel), 16, "Registered-DDR4",
+                            "csrow " + std::to_string(row) + " channel " + std::to_string(channel));
+        }
+    }
+    CHECK(contains(computer.memory().estimate->assumption, "8 modules (EDAC)"));
+    check_ends(computer, 24.0, 80.0);
+}
+
+TEST(a_container_has_its_share_of_the_modules) {
+    const Computer computer(x86(kServer), 32.0);
+    for (int i = 0; i < 8; ++i) {
+        computer.module("mc0/dimm" + std::to_string(i), 64, "Registered-DDR5");
+    }
+    check_ends(computer, 8 * 3.0 / 16, 8 * 10.0 / 16);
+}
+
+TEST(modules_of_a_part_of_the_machine_are_not_believed) {
+    const Computer computer(x86(kServer, 2), 512.0);
+    computer.module("mc0/dimm0", 32, "Registered-DDR4");
+    check_ends(computer, 48.0, 160.0); // 16 of 32 GiB, as is usual
+}
+
+// Watts for a GiB fall with the capacity: larger memories have larger modules.
+TEST(many_gib_do_not_make_many_modules) {
+    check_ends(Computer(x86(kServer, 2), 2267.0), 72.0, 240.0); // 24 modules
+    check_ends(Computer(x86(kServer, 2), 6144.0), 72.0, 240.0);
+    check_ends(Computer(x86(kServer, 4), 6144.0), 144.0, 480.0);
+    double least = 1.0;
+    for (const double gib : {8.0, 64.0, 512.0, 1024.0, 4096.0}) {
+        for (const std::string& text : {x86(kServer), x86("Intel(R) Core(TM) i9-14900K")}) {
+            const double watts = Computer(text, gib).memory().estimate->watts(0.5) / gib;
+            if (text == x86(kServer)) {
+                CHECK(watts <= least + 1e-9);
+                least = watts;
+            }
+            CHECK(watts <= 0.21);
+        }
+    }
+}
+
+TEST(the_kind_of_memory_follows_the_kind_of_machine) {
+    const double low_idle = 0.03;
+    const double low_full = 0.10;
+    struct Case {
+        std::string cpuinfo;
+        double gib;
+        double idle_watts;
+        double full_watts;
+    };
+    const Case cases[] = {
+        // A share of a server: as a part of one of its modules.
+        {x86("Intel(R) Xeon(R) CPU @ 2.20GHz", 1, "fpu hypervisor"), 16.0, 1.5, 5.0},
+        {x86("Intel(R) Core(TM) i7-8700", 1, "fpu hypervisor"), 16.0, 1.5, 5.0},
+        {x86("AMD Ryzen Threadripper PRO 3995WX 64-Cores"), 256.0, 24.0, 80.0},
+        {x86("AMD Ryzen Threadripper 3970X 32-Core Processor"), 128.0, 8.0, 24.0},
+        {x86("AMD Ryzen 9 7950X 16-Core Processor"), 64.0, 4.0, 12.0},
+        {x86("AMD Ryzen 9 7950X 16-Core Processor"), 192.0, 4.0, 12.0}, // of 48 GiB each
+        {x86("AMD Ryzen 7 5700G with Radeon Graphics"), 32.0, 2.0, 6.0},
+        {x86("13th Gen Intel(R) Core(TM) i7-13700K"), 32.0, 2.0, 6.0},
+        {x86("Intel(R) N100"), 16.0, 1.0, 3.0},
+        // Notebooks by their names.
+        {x86("AMD Ryzen 7 7840U w/ Radeon  780M Graphics"), 32.0, 0.96, 6.08},
+        {x86("AMD Ryzen AI 9 HX 370 w/ Radeon 890M"), 32.0, 0.96, 6.08},
+        {x86("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz"), 16.0, 0.48, 3.04},
+        {x86("Intel(R) Core(TM) Ultra 7 155H"), 32.0, 0.96, 6.08},
+        {x86("Intel(R) Core(TM) i9-13980HX"), 64.0, 1.92, 12.16},
+        {x86("Intel(R) Core(TM) i5-6300HQ CPU @ 2.30GHz"), 16.0, 0.48, 3.04},
+        // Soldered.
+        {x86("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S"), 128.0, 128 * low_idle, 128 * low_full},
+        {arm("0x41", "0xd0b"), 8.0, 8 * low_idle, 8 * low_full},       // a board's core
+        {arm("0x61", "0x022"), 16.0, 16 * low_idle, 16 * low_full},    // Apple
+        {arm("0x41", "0xd4f"), 480.0, 480 * low_idle, 480 * low_full}, // Grace
+        {arm("0x41", "0xd0c"), 256.0, 24.0, 80.0},                     // a server's
+        {arm("0xc0", "0xac3"), 256.0, 24.0, 80.0},
+    };
+    for (const Case& one : cases) {
+        check_ends(Computer(one.cpuinfo, one.gib), one.idle_watts, one.full_watts);
+    }
+    // By what the machine is, whatever its processor is called.
+    Computer notebook(x86("AMD Custom APU 0405"), 16.0);
+    notebook.write("sys/class/dmi/id/chassis_type", "10\n");
+    check_ends(notebook, 0.48, 3.04);
+    Computer battery(x86("Intel(R) Core(TM) 3 100"), 16.0);
+    battery.write("sys/class/power_supply/BAT0/type", "Battery\n");
+    check_ends(battery, 0.48, 3.04);
+    Computer mouse(x86("Intel(R) Core(TM) i5-9600K"), 16.0);
+    mouse.write("sys/class/power_supply/hidpp_battery_0/type", "Battery\n");
+    mouse.write("sys/class/power_supply/hidpp_battery_0/scope", "Device\n");
+    check_ends(mouse, 1.0, 3.0);
+    // The same cores in a cloud.
+    Computer graviton(arm("0x41", "0xd4f"), 64.0);
+    graviton.write("sys/class/dmi/id/sys_vendor", "Amazon EC2\n");
+    check_ends(graviton, 6.0, 20.0);
+}
+
+// It is in the energy of the package that it lies in.
+TEST(memory_in_a_package_is_not_counted_again) {
+    const Computer accelerator(x86("AMD Instinct MI300A Accelerator", 4), 500.0);
+    CHECK(!accelerator.memory().estimate);
+    CHECK(contains(accelerator.memory().absent, "in the package"));
+    CHECK(!Computer(arm("0x46", "0x001"), 32.0).memory().estimate); // A64FX
+    const std::string max = "Intel(R) Xeon(R) CPU Max 9480";
+    CHECK(!Computer(x86(max, 2), 125.0).memory().estimate);
+    check_ends(Computer(x86(max, 2), 512.0), 48.0, 160.0); // as a cache it is not shown
+    Computer flat(x86(max, 2), 512.0 + 128.0);
+    flat.node(0, 256.0, "0");
+    flat.node(1, 256.0, "1");
+    flat.node(2, 64.0, "");
+    flat.node(3, 64.0, "");
+    check_ends(flat, 48.0, 160.0);
+    CHECK(contains(flat.memory().estimate->assumption, "without 128.0 GiB"));
+    // The GPU's memory is a node of its own in a machine with NVIDIA's processor.
+    Computer grace(arm("0x41", "0xd4f"), 480.0 + 96.0);
+    grace.node(0, 480.0, "0-71");
+    grace.node(1, 96.0, "");
+    check_ends(grace, 480 * 0.03, 480 * 0.10);
+    // Elsewhere memory without a processor is on modules, too (CXL).
+    Computer cxl(x86(kServer, 2), 512.0 + 256.0);
+    cxl.node(0, 512.0, "0-1");
+    cxl.node(1, 256.0, "");
+    check_ends(cxl, 72.0, 240.0);
+    // An accelerator's, which the kernel counts errors of.
+    Computer accelerated(x86(kServer, 2), 512.0);
+    for (int i = 0; i < 8; ++i) {
+        accelerated.module("mc0/dimm" + std::to_string(i), 64, "Registered-DDR5");
+        accelerated.module("mc2/dimm" + std::to_string(i), 16, "High-Bandwidth-Memory-Gen3");
+    }
+    CHECK(contains(accelerated.memory().estimate->assumption, "8 modules"));
+}
+
+TEST(no_memory_is_no_estimate) {
+    const Machine machine;
+    const model::Memory memory =
+        model::memory(machine.host().root, model::read_processors(machine.host().root));
+    CHECK(!memory.estimate && contains(memory.absent, "meminfo"));
+}
