@@ -131,6 +131,9 @@ TEST(a_slice_has_its_cores_of_the_chip) {
     sockets.packages = 8;
     sockets.siblings = sockets.cores = 1;
     CHECK(Pretended(cpuinfo(sockets)).draws(0.25 * 18.75, 0.9 * 18.75, 0.4, 1.6));
+    Pretended qemu(cpuinfo(cores)); // as a core, which QEMU makes it whatever is behind
+    qemu.with("sys/class/dmi/id/sys_vendor", "QEMU\n");
+    CHECK(qemu.draws(0.25 * 18.75, 0.9 * 18.75, 0.4, 1.6));
     X86 whole{.name = "NoSMT", .cores = 8, .flags = "hypervisor"}; // as WSL has it
     CHECK(Pretended(cpuinfo(whole)).draws(6.0, 54.0, 0.6, 1.4));
     whole.logical = whole.siblings = 64; // never more than the packages that are shown
@@ -195,6 +198,11 @@ TEST(nothing_known_is_wide_and_named) {
     const Pretended nameless("processor\t: 0\nprocessor\t: 1\n");
     CHECK(nameless.draws(2 * 0.74, 2 * 3.5, 0.4, 2.5));
     CHECK(contains(nameless.estimate().assumption, "'processor of unknown model'"));
+    X86 sandbox{.name = "unknown", .family = 23, .model = 49, .vendor = "AuthenticAMD"};
+    CHECK(Pretended(cpuinfo(sandbox)).draws(4.0, 16.0, 0.3, 1.7)); // as gVisor has it
+    CHECK(Pretended(cpuinfo(sandbox)).estimate().name == "8 x EPYC Two");
+    sandbox.siblings = 2'000'000'000; // no number of this world
+    CHECK(Pretended(cpuinfo(sandbox)).estimate().full_watts > 0.0);
     const Pretended z("vendor_id       : IBM/S390\n# processors    : 2\n"
                       "processor 0: version = 00,  identification = 0133E8,  machine = 3931\n"
                       "processor 1: version = 00,  identification = 0133E8,  machine = 3931\n");

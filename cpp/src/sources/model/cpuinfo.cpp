@@ -18,6 +18,8 @@ namespace {
 // Two kilobytes a logical CPU, of which there may be a few thousand.
 constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
 
+constexpr int kMostSiblings = 1 << 16; // more is no number of this world
+
 std::string trimmed(std::string_view text) {
     constexpr std::string_view kBlank{" \t\r\n\0", 5};
     const std::size_t start = text.find_first_not_of(kBlank);
@@ -74,7 +76,7 @@ void keep_first(const Line& line, const std::array<std::string_view, N>& keys,
     const auto place = std::find(keys.begin(), keys.end(), line.key);
     if (place == keys.end()) return;
     std::string& value = values[static_cast<std::size_t>(place - keys.begin())];
-    if (value.empty()) value = line.value;
+    if (value.empty() && line.value != "unknown") value = line.value; // as gVisor says it
 }
 
 template <std::size_t N> std::string first_told(const std::array<std::string, N>& values) {
@@ -135,9 +137,9 @@ private:
         } else if (key == "physical id") {
             packages_.insert(line.value);
         } else if (key == "siblings") {
-            found_.siblings = std::max(0, to_number(line.value));
+            found_.siblings = std::clamp(to_number(line.value), 0, kMostSiblings);
         } else if (key == "cpu cores") {
-            found_.cores = std::max(0, to_number(line.value));
+            found_.cores = std::clamp(to_number(line.value), 0, kMostSiblings);
         } else if (key == "flags") {
             found_.is_virtual |= contains(" " + line.value + " ", " hypervisor ");
         } else if (key == "platform") {

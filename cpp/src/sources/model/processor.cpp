@@ -46,15 +46,17 @@ struct Slice {
     [[nodiscard]] bool is_part() const noexcept { return is_container || is_virtual; }
 };
 
-// A virtual machine whose CPUs are each a package of their own (QEMU's default), and a kernel that
-// tells no topology, leave open whether each is a thread or a core: between the two.
+// Where it is open whether a logical CPU is a thread or a core: between the two. A kernel may tell
+// no topology; and unless told otherwise, QEMU makes each CPU of a virtual machine a package, from
+// version 6.2 on a core, whatever is behind it.
 constexpr double kUntoldCores = 0.75;
 
 double cores_per_logical(const Processors& machine) {
-    if (machine.siblings > 1 && machine.cores > 0) {
-        return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
-    }
-    return machine.is_virtual || machine.siblings == 0 ? kUntoldCores : 1.0;
+    const bool is_told = machine.siblings > 0 && machine.cores > 0;
+    const bool is_alone = machine.siblings == 1 && machine.is_virtual;
+    const bool is_default = machine.siblings == machine.cores && machine.seller == "qemu";
+    if (!is_told || is_alone || is_default) return kUntoldCores;
+    return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
 }
 
 Slice slice_of(const Processors& machine) {
