@@ -17,6 +17,7 @@ import shutil
 import statistics
 import tempfile
 import threading
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,11 @@ KINDS = ("cpu", "dram")
 LOADS = {"idle": 0.0, "busy": 1.0}
 OLD_WIDTHS = {"cpu": (0.6, 1.4), "dram": (0.4, 1.6)}
 """Intervals of versions that did not say theirs."""
-CODES = "cpu family\t: 0\nmodel\t\t: 0\n"
+NO_CODES = "cpu family\t: 0\nmodel\t\t: 0\nstepping\t: 0\n"
 """A processor whose codes tell nothing: only its name is left."""
+CODES = "cpu family\t: 6\nmodel\t\t: 85\nstepping\t: 7\n"
+"""Those of Cascade Lake, for names that hide the number: such machines have codes."""
+HIDDEN = re.compile(r"Intel\(R\) Xeon\(R\)( CPU| Processor| Platinum| Gold)?( @ .*)?")
 
 
 @dataclass
@@ -157,23 +161,30 @@ def read_machine(folder: Path, scratch: Path, seconds: float) -> Machine:
             machine.figures[f"{one.kind} {load}"] = Figure(
                 one.watts, lower, upper, one.detail, tuple(bounds) if bounds else None
             )
-        machine.absent = [f"{one.what} ({one.source})" for one in found.absent]
+        # Earlier versions did not tell devices from other reasons.
+        machine.absent = [one.what for one in found.absent if getattr(one, "device", "")]
     return machine
 
 
-def names_known(names: Path, scratch: Path) -> dict[str, bool]:
-    """Return, for each model name, whether name or micro-architecture give a figure."""
+def names_known(names: Path, scratch: Path) -> dict[str, str]:
+    """Return, for each model name, what gives its figure: model, kind of core, brand, nothing."""
     known = {}
     for number, line in enumerate(names.read_text().splitlines()):
         name = line.rpartition("|")[2]
         root = scratch / f"name-{number}"
         (root / "proc").mkdir(parents=True)
         (root / "proc" / "stat").write_text("cpu  1000 0 0 9000 0 0 0 0 0 0\n")
-        text = f"processor\t: 0\nvendor_id\t: X\n{CODES}model name\t: {name}\nflags\t\t: fpu\n\n"
+        codes = CODES if HIDDEN.fullmatch(name) else NO_CODES
+        text = f"processor\t: 0\nvendor_id\t: GenuineIntel\n{codes}model name\t: {name}\n\n"
         (root / "proc" / "cpuinfo").write_text(text)
         found = look(root, 0.0, 0.0)
-        details = [one.detail for one in found.readable if one.kind == "cpu"]
-        known[name] = bool(details) and "no TDP known" not in details[0]
+        (detail,) = (one.detail for one in found.readable if one.kind == "cpu")
+        if "no TDP known" in detail:
+            known[name] = "nothing"
+        elif "TDP of" in detail:
+            known[name] = "model"
+        else:
+            known[name] = "brand" if widths("cpu", detail)[1] > 2 else "kind of core"
     return known
 
 
@@ -192,17 +203,20 @@ def from_json(data: list[dict[str, Any]]) -> list[Machine]:
     ]
 
 
-def summary(machines: list[Machine]) -> list[str]:
-    """Return the figures by which the estimates are judged."""
-    known = [one for machine in machines for one in machine.figures.values() if one.expected]
-    every = [one for machine in machines for one in machine.figures.values()]
-    if not known:
-        return ["-"] * 6
+def summary(machines: list[Machine], kinds: tuple[str, ...]) -> list[str]:
+    """Return the figures by which the estimates of these kinds are judged."""
+    every = [
+        one
+        for machine in machines
+        for key, one in machine.figures.items()
+        if key.split()[0] in kinds
+    ]
+    known = [one for one in every if one.expected]
     off = [one.off for one in known]
     return [
         str(len(known)),
-        f"{sum(one.is_within for one in known)} of {len(known)}",
-        f"{sum(one.holds for one in known)} of {len(known)}",
+        str(sum(one.is_within for one in known)),
+        str(sum(one.holds for one in known)),
         figure(statistics.median(one.upper / one.lower for one in every)),
         figure(statistics.median(off)),
         figure(max(off)),
@@ -250,16 +264,23 @@ def main() -> None:
     report = Report("hosts", "Estimates on machines that are not here", given.quick)
     head = ["machine", "part", "before W", "W", "interval", "expected", "within", "held"]
     report.say(table(head, list(rows(machines, old))))
-    head = ["", "estimates with a range", "within", "middle held"]
-    head += ["upper / lower end (median)", "doublings off (median)", "(worst)"]
-    lines = [[when, *summary(one)] for when, one in (("before", old), ("now", machines)) if one]
+    head = ["part", "version", "with a range", "within it", "middle held", "upper / lower end"]
+    head += ["doublings off (median)", "(worst)"]
+    lines = [
+        [" and ".join(kinds), when, *summary(one, kinds)]
+        for kinds in (("cpu",), ("dram",), KINDS)
+        for when, one in (("before", old), ("now", machines))
+        if one
+    ]
     report.say(table(head, lines))
-    lines = [[one.name, "; ".join(one.absent)] for one in machines]
-    report.say(table(["machine", "seen and not read"], lines))
+    lines = [[one.name, "; ".join(one.absent)] for one in machines if one.absent]
+    report.say(table(["machine", "seen, not read, and named now"], lines))
     for when, told in (("before", before["names"]), ("now", names)):
         if told:
-            unknown = ", ".join(name for name, is_known in told.items() if not is_known)
-            report.say(f"Names, {when}: {sum(told.values())} of {len(told)}; not: {unknown or '-'}")
+            count = Counter(told.values())
+            counts = ", ".join(f"{number} by {what}" for what, number in count.most_common())
+            rest = ", ".join(name for name, what in told.items() if what in {"brand", "nothing"})
+            report.say(f"{len(told)} names, {when}: {counts}. By brand or nothing: {rest or '-'}.")
     report.finish(given)
 
 
