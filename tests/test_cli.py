@@ -476,7 +476,7 @@ def test_sensors_for_people_and_for_programs(capfd: pytest.CaptureFixture[str]) 
     assert found["readable"] == []
     assert found["absent"]
     for absent in found["absent"]:
-        assert set(absent) == {"source", "what", "reason", "remedy"}
+        assert set(absent) == {"source", "what", "reason", "remedy", "device"}
         assert absent["reason"]
         assert f"  {absent['what']} ({absent['source']}): {absent['reason']}\n" in text
 

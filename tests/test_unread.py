@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +98,64 @@ def test_sensors_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     for what in (AMD, NVIDIA):
         assert what in told
     assert "a part of the processor" in told
+
+
+UNCOUNTED = "2 GPUs not counted: gpu:0000:41:00.0, gpu:card0"
+
+
+def test_every_report_says_how_many_devices_the_total_lacks(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = CarbonTracker(epochs=1)
+    tracker.epoch_start()
+    time.sleep(0.2)
+    tracker.epoch_end()
+    assert UNCOUNTED in capsys.readouterr().out  # beside the total of the last epoch
+    tracker.stop()
+    assert UNCOUNTED in tracker._repr_html_()
+    (path,) = records.glob("*.jsonl")
+    assert main(["report", str(path)]) == 0
+    assert UNCOUNTED in capsys.readouterr().out
+    for form in ("html", "markdown", "latex"):
+        out = tmp_path / form
+        assert main(["report", str(path), f"--{form}", str(out)]) == 0
+        assert UNCOUNTED in out.read_text(), form
+    assert main(["report", str(path), "--json", str(tmp_path / "json")]) == 0
+    found = json.loads((tmp_path / "json").read_text())
+    assert [one["device"] for one in found["missing"] if one["device"]] == [
+        "gpu:0000:41:00.0",
+        "gpu:card0",
+    ]
+
+
+@pytest.mark.usefixtures("records")
+def test_a_command_is_told_how_many_devices_its_total_lacks(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "-q", "--json", "-", "--", "sleep", "0.2"]) == 0
+    assert UNCOUNTED not in capfd.readouterr().err
+    assert main(["run", "--", "sleep", "0.2"]) == 0
+    assert UNCOUNTED in capfd.readouterr().err
+
+
+def test_like_cards_are_one_line_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree: dict[str, Value] = {"proc/cpuinfo": cpuinfo("Testium One")}
+    for bus in range(3, 11):
+        address = f"0000:{bus:02x}:00.0"
+        tree |= pci_device(address, "0x1002", "0x74a1", "0x120000")
+    monkeypatch.setenv("CARBONTRACKER_ROOT", str(fake_host(tmp_path, tree)))
+    monkeypatch.setenv("CARBONTRACKER_NVML", "/nonexistent")
+    assert main(["sensors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = [line for line in lines if "0000:03:00.0: AMD accelerator" in line]
+    assert "0000:0a:00.0: AMD accelerator" in told
+    assert lines[-1].startswith("8 GPUs not counted: gpu:0000:03:00.0, ")
+    assert main(["sensors", "--json"]) == 0
+    absent = json.loads(capsys.readouterr().out)["absent"]
+    devices = [one["device"] for one in absent if one["device"]]
+    assert devices == [f"gpu:0000:{bus:02x}:00.0" for bus in range(3, 11)]
 
 
 PROBE = """

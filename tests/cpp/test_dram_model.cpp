@@ -169,12 +169,12 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
         {x86("13th Gen Intel(R) Core(TM) i7-13700K"), 32.0, 2.0, 6.0},
         {x86("Intel(R) N100"), 16.0, 1.0, 3.0},
         // Notebooks by their names.
-        {x86("AMD Ryzen 7 7840U w/ Radeon  780M Graphics"), 32.0, 0.96, 6.08},
-        {x86("AMD Ryzen AI 9 HX 370 w/ Radeon 890M"), 32.0, 0.96, 6.08},
-        {x86("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz"), 16.0, 0.48, 3.04},
-        {x86("Intel(R) Core(TM) Ultra 7 155H"), 32.0, 0.96, 6.08},
-        {x86("Intel(R) Core(TM) i9-13980HX"), 64.0, 1.92, 12.16},
-        {x86("Intel(R) Core(TM) i5-6300HQ CPU @ 2.30GHz"), 16.0, 0.48, 3.04},
+        {x86("AMD Ryzen 7 7840U w/ Radeon  780M Graphics"), 32.0, 1.6, 4.8},
+        {x86("AMD Ryzen AI 9 HX 370 w/ Radeon 890M"), 32.0, 1.6, 4.8},
+        {x86("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz"), 16.0, 0.8, 2.4},
+        {x86("Intel(R) Core(TM) Ultra 7 155H"), 32.0, 1.6, 4.8},
+        {x86("Intel(R) Core(TM) i9-13980HX"), 64.0, 3.2, 9.6},
+        {x86("Intel(R) Core(TM) i5-6300HQ CPU @ 2.30GHz"), 16.0, 0.8, 2.4},
         // Soldered.
         {x86("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S"), 128.0, 128 * low_idle, 128 * low_full},
         {arm("0x41", "0xd0b"), 8.0, 8 * low_idle, 8 * low_full},       // a board's core
@@ -189,10 +189,10 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
     // By what the machine is, whatever its processor is called.
     Computer notebook(x86("AMD Custom APU 0405"), 16.0);
     notebook.write("sys/class/dmi/id/chassis_type", "10\n");
-    check_ends(notebook, 0.48, 3.04);
+    check_ends(notebook, 0.8, 2.4);
     Computer battery(x86("Intel(R) Core(TM) 3 100"), 16.0);
     battery.write("sys/class/power_supply/BAT0/type", "Battery\n");
-    check_ends(battery, 0.48, 3.04);
+    check_ends(battery, 0.8, 2.4);
     Computer mouse(x86("Intel(R) Core(TM) i5-9600K"), 16.0);
     mouse.write("sys/class/power_supply/hidpp_battery_0/type", "Battery\n");
     mouse.write("sys/class/power_supply/hidpp_battery_0/scope", "Device\n");

@@ -160,11 +160,33 @@ def unfinished_line(epoch: int, seconds: float) -> str:
     )
 
 
+_NOUNS = {"gpu": "GPU", "cpu": "processor"}
+
+
+def uncounted_lines(energy: Energy) -> list[str]:
+    """Return how many devices of each kind are there, and are not known at any time."""
+    return uncounted_names(
+        [name for name, part in energy.by_device.items() if part.coverage <= 0.0]
+    )
+
+
+def uncounted_names(names: Sequence[str]) -> list[str]:
+    """Return that devices are in no total, kind by kind: "1 GPU not counted: gpu:card0"."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(_NOUNS.get(name.partition(":")[0], "device"), []).append(name)
+    return [
+        f"{len(of_kind)} {noun}{'' if len(of_kind) == 1 else 's'} not counted: {', '.join(of_kind)}"
+        for noun, of_kind in kinds.items()
+    ]
+
+
 def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
     """Return what has to be said of how the energy is known; nothing if all was measured."""
     if math.isnan(energy.joules):
-        return ["No energy was measured: `carbontracker sensors` says why."]
-    lines = []
+        why = "No energy was measured: `carbontracker sensors` says why."
+        return [why, *uncounted_lines(energy)]
+    lines = uncounted_lines(energy)
     if energy.modelled_joules > 0 and energy.joules > 0:
         share = 100.0 * energy.modelled_joules / energy.joules
         amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"

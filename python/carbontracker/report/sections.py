@@ -17,6 +17,7 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
+from carbontracker.report.oldformat import uncounted_lines
 from carbontracker.report.text import joined_line
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield "No energy was measured: what is missing is not zero."
     elif run.energy.coverage < 0.995:
         yield f"Energy is known for {percent(run.energy.coverage)} of the time and devices."
+    for line in uncounted_lines(run.energy):
+        yield f"{line}."
     qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
     for event in run.of("sensor_joined"):
         name, owner = str(event.get("id")), str(event.get("alternate_of") or "")

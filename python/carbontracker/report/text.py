@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from carbontracker.intensity.series import STAND_IN
@@ -114,9 +115,23 @@ def sensors_table(found: Sensors) -> str:
         lines += [f"  {one.id}: {one.why}; {one.successor} speaks for it" for one in found.failed]
     if found.absent:
         lines += ["", "Not read here:"]
-        for absent in found.absent:
+        for absent in _like_devices_together(found.absent):
             lines += _absent_lines(absent)
+    if uncounted := oldformat.uncounted_names([one.device for one in found.absent if one.device]):
+        lines += ["", *uncounted]
     return "\n".join(lines)
+
+
+def _like_devices_together(absent: Sequence[Absent]) -> list[Absent]:
+    """Return devices that are not read for one reason as one: eight cards are one line."""
+    result: list[Absent] = []
+    for one in absent:
+        last = result[-1] if result else None
+        if last and one.device and replace(last, what=one.what, device=one.device) == one:
+            result[-1] = replace(last, what=f"{last.what}; {one.what}")
+        else:
+            result.append(one)
+    return result
 
 
 def _readable_lines(readable: Sequence[Readable]) -> list[str]:
