@@ -97,7 +97,7 @@ public:
 
     [[nodiscard]] Estimate estimate() const {
         const auto host = machine_.host();
-        return model::processors(host.root, host.data_dir);
+        return model::processors(model::read_processors(host.root), host.root, host.data_dir);
     }
 
     bool draws(double idle_watts, double full_watts, double lower, double upper) const {
@@ -147,6 +147,8 @@ TEST(a_container_is_told_by_the_cpus_that_are_not_listed) {
     CHECK(contains(host.estimate().assumption, "the 8 CPUs of this container being 6.2 %"));
     X86 uncounted = chip; // the kernel tells the cores that the table lacks
     uncounted.name = "AMD EPYC 2";
+    CHECK(Pretended(cpuinfo(uncounted)).draws(0.25 * 12.5, 0.9 * 12.5, 0.4, 1.6));
+    uncounted.cores = 0; // nor does the kernel
     CHECK(Pretended(cpuinfo(uncounted)).draws(0.25 * 12.5, 0.9 * 12.5, 0.4, 1.6));
     X86 two = chip; // of two chips
     two.packages = 2;
@@ -299,6 +301,7 @@ TEST(the_power_limit_is_the_most_for_long) {
     for (const Case& one : {
              Case{"125000000", 125.0, "the limit that powercap shows"},
              Case{"241000000", 241.0, "the limit that powercap shows"},
+             Case{"50000000", 50.0, "the limit that powercap shows"},
              Case{"300000000", 241.0, "its turbo power"}, // a limit that the chip cannot reach
              Case{"4095875000", 241.0, "its turbo power"},
              Case{"0", 241.0, "its turbo power"},
@@ -309,7 +312,8 @@ TEST(the_power_limit_is_the_most_for_long) {
                   std::string(one.limit_uw) + "\n");
         host.with("sys/class/powercap/intel-rapl:0:0/name", "core\n");
         host.with("sys/class/powercap/intel-rapl:0:0/constraint_0_power_limit_uw", "1000000\n");
-        CHECK(host.draws(12.5, 0.9 * one.full_watts, 0.6, 1.4));
+        const double idle_watts = 0.1 * std::min(125.0, one.full_watts);
+        CHECK(host.draws(idle_watts, 0.9 * one.full_watts, 0.6, 1.4));
         CHECK(contains(host.estimate().assumption, one.because));
     }
     // Two packages, one of them behind two doors: the lower limit holds.
@@ -322,7 +326,7 @@ TEST(the_power_limit_is_the_most_for_long) {
         two.with(folder / "name", name);
         two.with(folder / "constraint_0_power_limit_uw", limit);
     }
-    CHECK(two.draws(40.0, 0.9 * 160.0, 0.6, 1.4));
+    CHECK(two.draws(0.2 * 160.0, 0.9 * 160.0, 0.6, 1.4));
 }
 
 TEST(names_have_the_keys_of_the_table) {

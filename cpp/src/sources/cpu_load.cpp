@@ -191,10 +191,11 @@ Found probe_cpu_load(const Host& host) {
                 {{"cpu_load", "cpu, dram",
                   (host.root / "proc/stat").string() + ": " + describe_errno(stat.error()), ""}}};
     }
-    std::vector<Estimate> estimates = {model::processors(host.root, host.data_dir)};
+    const model::Processors machine = model::read_processors(host.root);
+    std::vector<Estimate> estimates = {model::processors(machine, host.root, host.data_dir)};
     std::vector<std::string> kinds = {"cpu"};
     std::vector<Unavailable> missing;
-    model::Memory memory = model::memory(host.root, model::read_processors(host.root));
+    model::Memory memory = model::memory(host.root, machine);
     if (memory.estimate) {
         estimates.push_back(*std::move(memory.estimate));
         kinds.emplace_back("dram");

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "../../host.hpp"
-#include "cpuinfo.hpp"
 #include "names.hpp"
 #include "tables.hpp"
 
@@ -37,15 +36,6 @@ constexpr Interval kSliceOfModel = {0.4, 1.6};
 constexpr Interval kKindOfCore = {0.3, 1.7};
 constexpr Interval kUnknown = {0.4, 2.5};
 
-/// What part of its processors a machine has.
-struct Slice {
-    bool is_container = false; ///< fewer logical CPUs are listed than the packages have
-    bool is_virtual = false;
-    double cores = 0.0; ///< of the hardware, that stand behind the logical CPUs
-
-    [[nodiscard]] bool is_part() const noexcept { return is_container || is_virtual; }
-};
-
 // Where it is open whether a logical CPU is a thread or a core: between the two. A kernel may tell
 // no topology; and unless told otherwise, QEMU makes each CPU of a virtual machine a package, from
 // version 6.2 on a core, whatever is behind it.
@@ -59,13 +49,20 @@ double cores_per_logical(const Processors& machine) {
     return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
 }
 
-Slice slice_of(const Processors& machine) {
-    Slice slice;
-    slice.is_virtual = machine.is_virtual;
-    slice.is_container =
-        !machine.is_virtual && machine.logical < machine.siblings * machine.packages;
-    slice.cores = machine.logical * cores_per_logical(machine);
-    return slice;
+// lxcfs lists the CPUs of the container, and beside them the threads of the whole package.
+bool is_container(const Processors& machine) {
+    return !machine.is_virtual && machine.logical < machine.siblings * machine.packages;
+}
+
+/// How many chips of a model a machine has; a part of one where it is a slice.
+double chips_of(const Processors& machine, const Model& model) {
+    double chips = machine.packages;
+    if (is_container(machine)) {
+        chips = static_cast<double>(machine.logical) / machine.siblings;
+    } else if (machine.is_virtual) {
+        chips = machine.logical * cores_per_logical(machine) / model.cores;
+    }
+    return std::min(chips, static_cast<double>(machine.packages));
 }
 
 bool has_any(const std::string& key, std::initializer_list<std::string_view> words) {
@@ -117,8 +114,8 @@ Limit usual_limit(const Model& model) {
     return {std::sqrt(model.tdp_watts * model.max_watts), "between its TDP and its turbo power"};
 }
 
-// The long-term limit of all packages that powercap shows, which may be read where the counters
-// may not; 0 where it shows none. A package may have two doors: the lower limit holds.
+// The long-term limit of a package that powercap shows, which may be read where the counters may
+// not; 0 where it shows none. A package may have two doors: the lower limit holds.
 double power_limit_watts(const std::filesystem::path& root) {
     const std::filesystem::path folder = root / "sys/class/powercap";
     std::map<std::string, double> limits;
@@ -133,15 +130,15 @@ double power_limit_watts(const std::filesystem::path& root) {
     }
     double sum = 0.0;
     for (const auto& [name, watts] : limits) sum += watts;
-    return sum;
+    return limits.empty() ? 0.0 : sum / static_cast<double>(limits.size());
 }
 
 // Firmware that wants no limit writes thousands of watts: then the model says more.
 constexpr double kNoLimit = 3.0;
 
-Limit limit_of(const Model& model, int packages, const std::filesystem::path& root) {
+Limit limit_of(const Model& model, const std::filesystem::path& root) {
     const Limit usual = usual_limit(model);
-    const double told_watts = power_limit_watts(root) / packages;
+    const double told_watts = power_limit_watts(root);
     const double most_watts = std::max(model.tdp_watts, model.max_watts);
     const bool is_limit = told_watts >= 1.0 && told_watts <= kNoLimit * most_watts;
     if (!is_limit) return usual;
@@ -153,10 +150,6 @@ Limit limit_of(const Model& model, int packages, const std::filesystem::path& ro
 
 std::string cpus(int count) {
     return std::to_string(count) + (count == 1 ? " CPU" : " CPUs");
-}
-
-std::string whose(const Slice& slice) {
-    return slice.is_virtual ? " of this virtual machine" : " of this container";
 }
 
 /// What is known of one kind of logical CPU, and how many there are.
@@ -188,15 +181,12 @@ std::string display_name(const Processors& machine, const std::vector<Known>& kn
     return machine.board + (cores.empty() ? "" : " (" + cores + ")");
 }
 
-Estimate by_model(const Processors& machine, const Slice& slice, const Model& model,
-                  const std::string& name, const std::filesystem::path& root) {
-    // The listed CPUs of a container are of a chip whose cores the kernel tells.
-    const double chip_cores = slice.is_container ? machine.cores : model.cores;
-    double chips = machine.packages;
-    if (slice.is_part()) chips = std::min(chips, slice.cores / chip_cores);
-    const bool is_part = slice.is_part() && chips < machine.packages;
-    const Limit limit =
-        slice.is_part() ? usual_limit(model) : limit_of(model, machine.packages, root);
+Estimate by_model(const Processors& machine, const Model& model, const std::string& name,
+                  const std::filesystem::path& root) {
+    const bool is_slice = machine.is_virtual || is_container(machine);
+    const double chips = chips_of(machine, model);
+    const bool is_part = is_slice && chips < machine.packages;
+    const Limit limit = is_slice ? usual_limit(model) : limit_of(model, root);
     std::string assumption =
         "utilisation x TDP of " + rounded(model.tdp_watts) + " W (" + model.evidence + ")";
     if (!limit.because.empty()) {
@@ -204,14 +194,16 @@ Estimate by_model(const Processors& machine, const Slice& slice, const Model& mo
         assumption += limit.because;
         assumption += ")";
     }
-    if (!is_part && machine.packages > 1) assumption += " x " + std::to_string(machine.packages);
     if (is_part) {
-        assumption += ", the " + cpus(machine.logical) + whose(slice) + " being " +
+        assumption += ", the " + cpus(machine.logical) + " of this " +
+                      (machine.is_virtual ? "virtual machine" : "container") + " being " +
                       rounded(100.0 * chips) + " % of it";
+    } else if (machine.packages > 1) {
+        assumption += " x " + std::to_string(machine.packages);
     }
     const Interval interval = is_part ? kSliceOfModel : kWholeModel;
     return {name,
-            idle_share(model.key) * model.tdp_watts * chips,
+            idle_share(model.key) * std::min(model.tdp_watts, limit.watts) * chips,
             kFull * limit.watts * chips,
             assumption,
             interval.lower,
@@ -264,9 +256,8 @@ Estimate by_cores(const Processors& machine, const std::vector<Known>& known,
 
 } // namespace
 
-Estimate processors(const std::filesystem::path& root, const std::filesystem::path& data_dir) {
-    const Processors machine = read_processors(root);
-    const Slice slice = slice_of(machine);
+Estimate processors(const Processors& machine, const std::filesystem::path& root,
+                    const std::filesystem::path& data_dir) {
     const std::vector<std::string> keys = match_keys(machine.name);
     const CoreTable table(data_dir);
     // A name, or else a board, tells the micro-architecture where the codes do not.
@@ -280,8 +271,8 @@ Estimate processors(const std::filesystem::path& root, const std::filesystem::pa
 
     const auto model = find_model(data_dir, keys);
     // Without the chip's cores, what part of it a slice is cannot be told.
-    if (model && (!slice.is_virtual || model->cores > 0)) {
-        return by_model(machine, slice, *model, name, root);
+    if (model && (!machine.is_virtual || model->cores > 0)) {
+        return by_model(machine, *model, name, root);
     }
     return by_cores(machine, known, name);
 }

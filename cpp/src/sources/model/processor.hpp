@@ -3,11 +3,13 @@
 
 #include <filesystem>
 
+#include "cpuinfo.hpp"
 #include "estimate.hpp"
 
 namespace carbontracker::model {
 
-/// `data_dir` holds the package's tables.
-Estimate processors(const std::filesystem::path& root, const std::filesystem::path& data_dir);
+/// `root` shows power limits; `data_dir` holds the package's tables.
+Estimate processors(const Processors& machine, const std::filesystem::path& root,
+                    const std::filesystem::path& data_dir);
 
 } // namespace carbontracker::model
