@@ -151,9 +151,11 @@ bool is_container(const std::filesystem::path& root) {
         ".dockerenv",                    // Docker
         "run/.containerenv",             // Podman
         "var/run/secrets/kubernetes.io", // a pod
-        "run/systemd/container",         // systemd-nspawn, LXC
         "dev/.lxc",
     };
+    // systemd says which, and takes Windows' subsystem for one, too.
+    const auto systemd = read_text(root / "run/systemd/container");
+    if (systemd && *systemd != "wsl") return true;
     return std::any_of(marks.begin(), marks.end(), [&](const char* mark) {
         std::error_code error;
         return std::filesystem::exists(root / mark, error);

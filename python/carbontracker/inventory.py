@@ -124,7 +124,8 @@ def _look(session: Session, seconds: float) -> Sensors:
             joules = sum(w * length for w, length in zip(watts.tolist(), lengths_ns, strict=True))
             mean = joules / sum(lengths_ns) if lengths_ns else None
         else:
-            mean = None if math.isnan(part.joules) else part.joules / elapsed
+            known_s = elapsed * part.coverage
+            mean = part.joules / known_s if known_s > 0 and not math.isnan(part.joules) else None
         readable.append(
             Readable(
                 entry.id,

@@ -121,7 +121,20 @@ TEST(a_container_has_its_share_of_the_modules) {
     for (int i = 0; i < 8; ++i) {
         computer.module("mc0/dimm" + std::to_string(i), 64, "Registered-DDR5");
     }
-    check_ends(computer, 8 * 3.0 / 16, 8 * 10.0 / 16);
+    check_ends(computer, 24.0, 80.0); // mirrored, say: all of them draw
+    computer.write("run/systemd/container", "lxc\n");
+    check_ends(computer, 24.0 / 16, 80.0 / 16);
+}
+
+// Nor is what keeps its content memory to the kernel.
+TEST(modules_that_keep_their_content_are_modules) {
+    const Computer computer(x86(kServer), 250.0);
+    for (int i = 0; i < 8; ++i) {
+        computer.module("mc0/dimm" + std::to_string(2 * i), 32, "Registered-DDR4");
+        computer.module("mc0/dimm" + std::to_string(2 * i + 1), 512, "Non-volatile-RAM");
+    }
+    computer.write(".dockerenv", "");
+    check_ends(computer, 16 * 3.0 * 250 / 256, 16 * 10.0 * 250 / 256);
 }
 
 TEST(modules_of_a_part_of_the_machine_are_not_believed) {
@@ -160,7 +173,9 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
     const Case cases[] = {
         // A share of a server: as a part of one of its modules.
         {x86("Intel(R) Xeon(R) CPU @ 2.20GHz", 1, "fpu hypervisor"), 16.0, 1.5, 5.0},
-        {x86("Intel(R) Core(TM) i7-8700", 1, "fpu hypervisor"), 16.0, 1.5, 5.0},
+        {x86("Intel Core Processor (Skylake, IBRS)", 1, "fpu hypervisor"), 16.0, 1.5, 5.0},
+        // A share of a desktop, as below Windows.
+        {x86("Intel(R) Core(TM) i7-8700", 1, "fpu hypervisor"), 16.0, 1.0, 3.0},
         {x86("AMD Ryzen Threadripper PRO 3995WX 64-Cores"), 256.0, 24.0, 80.0},
         {x86("AMD Ryzen Threadripper 3970X 32-Core Processor"), 128.0, 8.0, 24.0},
         {x86("AMD Ryzen 9 7950X 16-Core Processor"), 64.0, 4.0, 12.0},
@@ -201,6 +216,12 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
     Computer graviton(arm("0x41", "0xd4f"), 64.0);
     graviton.write("sys/class/dmi/id/sys_vendor", "Amazon EC2\n");
     check_ends(graviton, 6.0, 20.0);
+    Computer older(arm("0x41", "0xd08"), 64.0); // a board's core
+    older.write("sys/class/dmi/id/sys_vendor", "Amazon EC2\n");
+    check_ends(older, 6.0, 20.0);
+    Computer desktop(x86("13th Gen Intel(R) Core(TM) i5-13600K"), 32.0);
+    desktop.write(".dockerenv", "");
+    check_ends(desktop, 2.0, 6.0);
 }
 
 // It is in the energy of the package that it lies in.

@@ -271,8 +271,8 @@ TEST(a_virtual_machine_is_told_who_can_measure_it) {
         {"sys_vendor", "Amazon EC2\n", "AWS Customer Carbon Footprint Tool"},
         {"sys_vendor", "Google\n", "Google Cloud Carbon Footprint"},
         {"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n", "Azure carbon optimization"},
-        {"sys_vendor", "QEMU\n", "ask its provider"},
-        {"sys_vendor", "Microsoft Corporation\n", "ask its provider"}, // Hyper-V at home
+        {"sys_vendor", "QEMU\n", "who runs the host"},
+        {"sys_vendor", "Microsoft Corporation\n", "who runs the host"}, // Hyper-V at home
     };
     for (const Case& one : cases) {
         const Machine machine;
@@ -302,6 +302,9 @@ TEST(a_container_is_told_what_to_mount) {
     CHECK(remedy("2", nothing).starts_with("sudo modprobe"));
     CHECK(remedy("1", nothing).starts_with("sudo modprobe")); // of two packages
     CHECK(remedy("256", nothing).starts_with(mount));
+    CHECK(remedy("2", [](const Machine& machine) {
+              machine.write("run/systemd/container", "wsl\n"); // no container
+          }).starts_with("sudo modprobe"));
     for (const char* mark : {".dockerenv", "run/.containerenv", "run/systemd/container"}) {
         CHECK(remedy("2", [&](const Machine& machine) {
                   machine.write(mark, "");

@@ -116,7 +116,8 @@ Modules read_modules(const fs::path& root) {
             const std::string type = lower(read_text(folder / "dimm_mem_type").value_or(""));
             // That of an accelerator or in the processor's package is not on modules.
             if (gib <= 0.0 || has(type, "high-bandwidth")) continue;
-            found.gib += gib;
+            // What keeps its content is on modules, and need not be memory to the kernel.
+            if (!has(type, "non-volatile")) found.gib += gib;
             if (has(type, "low-power")) {
                 found.low_power_gib += gib;
                 continue;
@@ -176,12 +177,14 @@ bool is_portable(const fs::path& root, const std::string& name) {
     return is_mobile_name(name);
 }
 
+constexpr std::string_view kArm = "0x41"; // the implementer of its own cores
+
 // By the codes of ARM's own cores: Neoverse N1, V1, N2, V2, N3, V3. Other makers' are of servers,
 // too, but Apple's.
 bool is_arm_server(const Cores& kind) {
     constexpr std::array kNeoverse = {0xd0c, 0xd40, 0xd49, 0xd4f, 0xd8e, 0xd84};
     constexpr std::array<std::string_view, 4> kMakers = {"0x43", "0x46", "0x48", "0xc0"};
-    if (kind.vendor == "0x41") {
+    if (kind.vendor == kArm) {
         return std::find(kNeoverse.begin(), kNeoverse.end(), kind.model) != kNeoverse.end();
     }
     return std::find(kMakers.begin(), kMakers.end(), kind.vendor) != kMakers.end();
@@ -197,24 +200,32 @@ bool has_core(const Processors& processors, std::string_view vendor, int model) 
 
 // NVIDIA's; the clouds that have the same cores show themselves as sellers.
 bool is_grace(const Processors& processors) {
-    return has_core(processors, "0x41", kNeoverseV2) && !has(processors.seller, "amazon") &&
+    return has_core(processors, kArm, kNeoverseV2) && !has(processors.seller, "amazon") &&
            !has(processors.seller, "google");
+}
+
+bool is_slice(const fs::path& root, const Processors& processors) {
+    return processors.is_virtual || processors.logical < processors.siblings || is_container(root);
 }
 
 const Kind& kind_of(const fs::path& root, double gib, const Processors& processors) {
     if (is_grace(processors)) return kLowPower;
     const bool is_arm =
         !processors.kinds.empty() && processors.kinds.front().vendor.starts_with("0x");
-    if (is_arm && !processors.is_virtual) {
+    if (is_arm) {
         const auto& kinds = processors.kinds;
-        return std::any_of(kinds.begin(), kinds.end(), is_arm_server) ? kRegistered : kLowPower;
+        // No cloud is made of boards, whatever core it has.
+        const bool is_cloud = processors.is_virtual && kinds.front().vendor == kArm;
+        return is_cloud || std::any_of(kinds.begin(), kinds.end(), is_arm_server) ? kRegistered
+                                                                                  : kLowPower;
     }
-    const bool is_slice = processors.is_virtual || processors.logical < processors.siblings;
     const std::string& name = processors.name;
     for (const char* server : {"Xeon", "XEON", "EPYC", "Opteron", "Threadripper PRO"}) {
         if (has(name, server)) return kRegistered;
     }
-    if (is_slice) return kRegistered;
+    // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
+    const bool is_own_name = has(name, "Core(TM)") || has(name, "Ryzen");
+    if (processors.is_virtual && !is_own_name) return kRegistered;
     if (has(name, "AI MAX") || has(name, "AI Max")) return kLowPower;
     if (is_portable(root, name)) return kPortable;
     for (const char* client : {"Intel", "AMD", "ZHAOXIN", "Loongson-3A"}) {
@@ -308,7 +319,7 @@ Memory memory(const fs::path& root, const Processors& processors) {
     const Modules modules = read_modules(root);
     // A container sees all modules of its machine, and a part of the memory.
     if (modules.gib >= 0.5 * gib && !processors.is_virtual) {
-        const double share = gib < 0.8 * modules.gib ? gib / modules.gib : 1.0;
+        const double share = is_slice(root, processors) ? std::min(1.0, gib / modules.gib) : 1.0;
         const Kind& unknown = &kind == &kRegistered ? kRegistered : kUnbuffered;
         const auto watts = [&](double Kind::* end) {
             return share *

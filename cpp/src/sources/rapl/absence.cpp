@@ -36,7 +36,7 @@ std::string provider_figure(const fs::path& root) {
             return std::string("its provider's own figure: ") + one.figure;
         }
     }
-    return "ask its provider for a figure of its own";
+    return "who runs the host may have a figure of its own";
 }
 
 bool has_counters(const Processor& processor) {
