@@ -100,7 +100,8 @@ Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
     if (++suspicion_.agreeing < kAgreeingReadings) return Outcome::unusable;
     ++resets_;
     reset_ = {last_, counts_, true};
-    accept(reading, reading.raw - suspicion_.first.raw, kGap | kRestart, sample);
+    // What it has counted since is booked with its next change.
+    accept(suspicion_.first, 0, kGap | kRestart, sample);
     return Outcome::sample;
 }
 

@@ -20,9 +20,10 @@ enum class Outcome : std::uint8_t {
 ///
 /// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have
 /// been drawn in the time since it last moved; otherwise the reading is held back until three in a
-/// row agree, and then the meter starts again from the first of them, booking nothing for the jump
-/// and flagging the gap. One bad reading therefore costs nothing at all. Should the counter go on
-/// where it was before, it had only been misread for a while: the reset is undone.
+/// row agree, and then the meter starts again from the first of them, at its time, booking nothing
+/// for the jump: the gap reaches from the last good reading to that one. One bad reading therefore
+/// costs nothing at all. Should the counter go on where it was before, it had only been misread for
+/// a while: the reset is undone.
 class Meter {
 public:
     explicit Meter(const Channel& channel) noexcept;

@@ -200,11 +200,17 @@ void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
 // A suspend makes a deadline late, or falls between two looks.
 void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
     if (now_ns - wake_.looked_ns < kLookNs) return;
-    const std::int64_t suspended = pace_.suspended_ns();
-    if (wake_.looked_ns != 0 && suspended - wake_.suspended_ns > kSuspendNs) {
-        for (const auto& track : tracks_) track->lane.resume();
+    std::int64_t suspended_ns = pace_.suspended_ns();
+    if (wake_.looked_ns != 0) {
+        // It never falls, and what a second look does not confirm was no suspend.
+        const std::int64_t least_ns = wake_.suspended_ns + kSuspendNs;
+        if (suspended_ns > least_ns) suspended_ns = std::min(suspended_ns, pace_.suspended_ns());
+        if (suspended_ns > least_ns) {
+            for (const auto& track : tracks_) track->lane.resume();
+        }
+        suspended_ns = std::max(suspended_ns, wake_.suspended_ns);
     }
-    wake_.suspended_ns = suspended;
+    wake_.suspended_ns = suspended_ns;
     wake_.looked_ns = now_ns;
 }
 

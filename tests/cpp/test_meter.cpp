@@ -118,8 +118,10 @@ TEST(a_reset_books_nothing_for_the_jump) {
     CHECK(fed.meter.resets() == 1);
     CHECK(fed.has(kGap));
     CHECK(fed.has(kRestart));
-    CHECK(fed.sample.span_ns == 30 * kMilli); // since the last reading that was believed
-    CHECK(fed.energy_uj() == before_uj + 2'000'000);
+    // From the last reading before it to the first one after it, and no further.
+    CHECK(fed.sample.t_ns == 20 * kMilli);
+    CHECK(fed.sample.span_ns == 10 * kMilli);
+    CHECK(fed.energy_uj() == before_uj);
     CHECK(fed.take(50 * kMilli, 4 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == before_uj + 3'000'000);
     CHECK(!fed.has(kGap));
@@ -213,9 +215,11 @@ TEST(a_lasting_jump_forward_restarts_and_books_nothing_for_it) {
     CHECK(fed.take(10 * kMilli, far) == Outcome::unusable);
     CHECK(fed.take(20 * kMilli, far + kJoule) == Outcome::unusable);
     CHECK(fed.take(30 * kMilli, far + 2 * kJoule) == Outcome::sample);
-    CHECK(fed.energy_uj() == 2'000'000);
+    CHECK(fed.energy_uj() == 0);
     CHECK(fed.has(kGap));
     CHECK(fed.meter.resets() == 1);
+    CHECK(fed.take(40 * kMilli, far + 3 * kJoule) == Outcome::sample);
+    CHECK(fed.energy_uj() == 3'000'000);
 }
 
 TEST(after_silence_longer_than_a_turn_of_the_counter_energy_is_a_lower_bound) {

@@ -183,6 +183,37 @@ TEST(an_implausible_reading_counts_as_an_error_and_a_reset_is_told) {
     CHECK(sampler.channel_stats(0).resets == 1);
 }
 
+TEST(a_counter_that_begins_again_is_a_gap_between_the_readings_beside_it) {
+    // 100 W, read as seldom as a thrifty thread does; it begins again after its fifth reading.
+    std::vector<std::int64_t> times_ns;
+    const auto script = [&](std::uint64_t round, std::span<Reading> readings) {
+        const std::int64_t t_ns = readings[0].t_ns;
+        times_ns.push_back(t_ns);
+        const std::int64_t base_ns = times_ns[round < 5 ? 0 : 4];
+        readings[0].raw =
+            (round < 5 ? 1'000'000'000U : 0U) + static_cast<std::uint64_t>((t_ns - base_ns) / 10);
+    };
+    Sampler sampler("x", one_channel(script, 100 * kMilli), {}, all_total());
+    sampler.spare({4.0, 1.0});
+    sampler.start();
+    CHECK(eventually([&] { return sampler.channel_stats(0).resets == 1; }));
+    CHECK(eventually([&] { return sampler.stats().reads >= 10; }));
+    sampler.stop();
+    const std::vector<Sample> samples = drained(sampler);
+    int gaps = 0;
+    for (const Sample& sample : samples) {
+        if ((sample.flags & kGap) == 0) continue;
+        ++gaps;
+        CHECK(sample.t_ns == times_ns[5]);
+        CHECK(sample.span_ns == times_ns[5] - times_ns[4]);
+    }
+    CHECK(gaps == 1);
+    // All but the gap is booked, to the last reading.
+    const std::int64_t known_ns = (times_ns[4] - times_ns[0]) + (times_ns.back() - times_ns[5]);
+    CHECK_NEAR(static_cast<double>(samples.back().energy_uj) * 1e-6, 100.0 * seconds(known_ns),
+               1e-3);
+}
+
 TEST(a_full_ring_drops_resolution_and_no_energy) {
     // A ring for hourly readings holds 512 samples, which marks fill.
     const auto script = [](std::uint64_t round, std::span<Reading> readings) {

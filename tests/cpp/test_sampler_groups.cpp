@@ -55,6 +55,19 @@ public:
     bool wrong = false;
 };
 
+/// Falls off the bus in round 3 with a large count and comes back with a small one.
+class Restarted final : public TwoGroups {
+public:
+    void first(std::uint64_t round, Reading& reading) noexcept override {
+        if (round < 3) reading.raw += 5'000'000'000;
+        if (round == 3) reading.status = Status::lost;
+    }
+    bool reopen(std::size_t /*group*/) noexcept override { return ++attempts_ >= 3; }
+
+private:
+    int attempts_ = 0;
+};
+
 class Failing final : public TwoGroups {
 public:
     void first(std::uint64_t /*round*/, Reading& reading) noexcept override {
@@ -181,6 +194,27 @@ TEST(a_lost_group_is_reopened_with_growing_pauses_while_the_other_is_read) {
         CHECK(drained(sampler, 1).size() == source.rounds[1].load());
         CHECK(sampler.channel_stats(1).errors == 0);
     }
+}
+
+TEST(a_counter_that_begins_again_after_an_outage_is_a_gap_of_that_outage_and_no_longer) {
+    auto owned = std::make_unique<Restarted>();
+    Restarted& source = *owned;
+    Sampler sampler("restarted", std::move(owned), {}, all_total(2));
+    sampler.spare({200.0, 1.0}); // thrifty: 200 ms from reading to reading
+    sampler.start();
+    CHECK(eventually([&] { return sampler.channel_stats(0).resets == 1; }));
+    CHECK(eventually([&] { return source.rounds[0].load() >= 9; }));
+    sampler.stop();
+    int gaps = 0;
+    for (const Sample& sample : drained(sampler, 0)) {
+        if ((sample.flags & kGap) == 0) continue;
+        ++gaps;
+        // Stamped by the source right after it noted the time of the round.
+        CHECK(sample.t_ns >= source.times_ns[4] && sample.t_ns < source.times_ns[5]);
+        const std::int64_t before_ns = sample.t_ns - sample.span_ns;
+        CHECK(before_ns >= source.times_ns[2] && before_ns < source.times_ns[3]);
+    }
+    CHECK(gaps == 1);
 }
 
 TEST(a_group_that_only_fails_is_asked_less_and_less) {

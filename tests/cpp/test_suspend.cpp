@@ -1,5 +1,6 @@
 // T1: the machine is suspended. CLOCK_MONOTONIC stands still, the sensors may not.
 #include <atomic>
+#include <cstdlib>
 
 #include "check.hpp"
 #include "lane.hpp"
@@ -19,7 +20,41 @@ Sample taken(Lane& lane, std::int64_t t_ns, std::uint64_t raw) {
     return sample;
 }
 
+// Once, in the fifth look, the thread lost its core between two clocks.
+std::int64_t looks = 0;
+
+std::int64_t once_too_little() noexcept {
+    return ++looks == 5 ? -25 * kMilli : 0;
+}
+
+std::int64_t once_too_much() noexcept {
+    return ++looks == 5 ? 25 * kMilli : 0;
+}
+
 } // namespace
+
+TEST(one_look_that_was_disturbed_is_no_suspend) {
+    for (const auto disturbed : {once_too_little, once_too_much}) {
+        looks = 0;
+        Sampler sampler("x", one_channel(count_up), {kMilli, disturbed}, all_total());
+        sampler.start();
+        const std::uint64_t reads = sampler.stats().reads;
+        CHECK(eventually([&] { return sampler.stats().reads > reads + 600; }));
+        sampler.stop();
+        CHECK(looks > 8);
+        CHECK(sampler.channel_stats(0).resets == 0);
+        for (const Sample& sample : drained(sampler)) CHECK((sample.flags & kGap) == 0);
+    }
+}
+
+TEST(the_difference_of_two_clocks_is_that_of_the_least_disturbed_look) {
+    // The same clock twice: whatever is between the looks, it is not ahead of itself by more.
+    for (int i = 0; i < 1000; ++i) {
+        const std::int64_t began_ns = now_ns();
+        const std::int64_t ahead = ahead_ns(CLOCK_MONOTONIC);
+        CHECK(2 * std::abs(ahead) <= now_ns() - began_ns);
+    }
+}
 
 TEST(a_suspend_is_a_gap) {
     // The counter went on for an hour, or began again: either way nothing is booked for it.

@@ -2,9 +2,7 @@
 // CLOCK_MONOTONIC.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 
 #include "../../clock.hpp"
@@ -13,20 +11,7 @@ namespace carbontracker::nvml {
 
 /// How far the wall clock is ahead of CLOCK_MONOTONIC at this moment.
 inline std::int64_t wall_offset_ns() noexcept {
-    // A thread that loses its core between the two clocks would mistake the pause for an offset.
-    constexpr int kTries = 3;
-    constexpr std::int64_t kUndisturbedNs = 20'000;
-    std::int64_t least_ns = std::numeric_limits<std::int64_t>::max();
-    std::int64_t offset_ns = 0;
-    for (int i = 0; i < kTries && least_ns > kUndisturbedNs; ++i) {
-        const std::int64_t before_ns = now_ns();
-        const std::int64_t wall_ns = clock_ns(CLOCK_REALTIME);
-        const std::int64_t took_ns = now_ns() - before_ns;
-        if (took_ns >= least_ns) continue;
-        least_ns = took_ns;
-        offset_ns = wall_ns - (before_ns + took_ns / 2);
-    }
-    return offset_ns;
+    return ahead_ns(CLOCK_REALTIME);
 }
 
 /// A moment between two others, on CLOCK_MONOTONIC.
