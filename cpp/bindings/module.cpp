@@ -200,6 +200,11 @@ void bind_session(py::module_& m) {
         .def_readonly("successor", &ct::Session::Succession::successor)
         .def_readonly("from_ns", &ct::Session::Succession::from_ns)
         .def_readonly("why", &ct::Session::Succession::why);
+    py::class_<ct::Session::Change>(m, "Change")
+        .def_readonly("id", &ct::Session::Change::id)
+        .def_readonly("t_ns", &ct::Session::Change::t_ns)
+        .def_readonly("lost", &ct::Session::Change::lost)
+        .def_readonly("why", &ct::Session::Change::why);
     py::class_<ct::Session, std::shared_ptr<ct::Session>>(m, "Session")
         .def(py::init(&make_session), py::arg("host"), py::kw_only(), py::arg("period_ns") = 0,
              py::arg("budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
@@ -237,6 +242,14 @@ void bind_session(py::module_& m) {
                 });
             },
             py::arg("index"))
+        .def(
+            "changes",
+            [](ct::Session& session, std::size_t since) {
+                return look(session, [&](ct::Session::Hold hold) {
+                    return session.changes(since, std::move(hold));
+                });
+            },
+            py::arg("since"))
         .def_property_readonly("skipped_rounds", &ct::Session::skipped_rounds)
         .def("stats", &ct::Session::stats);
 }

@@ -8,6 +8,9 @@
 namespace carbontracker {
 namespace {
 
+// A counter that has not moved for so long, of a device that always draws, is lost.
+constexpr std::int64_t kStandstillNs = 3'000'000'000;
+
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 const char* together(const char* a, const char* b) noexcept {
@@ -118,6 +121,37 @@ void Book::review(std::span<const Health> health, std::int64_t now_ns) {
         }
         ledgers_[n] = std::move(looked);
     }
+    for (const std::size_t n : counted_) {
+        if (entries_[ledgers_[n].owner()].read) notice(ledgers_[n], heard, now_ns);
+    }
+}
+
+// Whether a device, whose alternates have been asked by now, is lost or read again.
+void Book::notice(const Ledger& ledger, std::span<const Health> health, std::int64_t now_ns) {
+    const Timeline& line = lines_[ledger.speaker()];
+    const Health& speaker = health[ledger.speaker()];
+    const std::int64_t known_to_ns = line.known_to_ns();
+    const char* why = nullptr;
+    if (speaker.gone || speaker.lost) {
+        why = "it does not answer";
+    } else if (speaker.silent) {
+        why = line.size() == 0 ? "it has given no reading" : "it gives no readings any more";
+    } else if (known_to_ns < line.seen_ns() && now_ns - known_to_ns > kStandstillNs) {
+        why = "its counter stands still";
+    }
+    const auto lost = lost_.find(ledger.owner());
+    const bool is_lost = why != nullptr;
+    if (is_lost == (lost != lost_.end())) return;
+    // What may find no memory comes first: the event and the state go together.
+    const std::int64_t t_ns = is_lost ? known_to_ns : line.known_again_ns(lost->second);
+    SensorEvent event{ledger.owner(), t_ns, is_lost, is_lost ? why : ""};
+    events_.reserve(events_.size() + 1);
+    if (is_lost) {
+        lost_.emplace(ledger.owner(), known_to_ns);
+    } else {
+        lost_.erase(lost);
+    }
+    events_.push_back(std::move(event));
 }
 
 void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -57,6 +58,14 @@ struct MachineEnergy {
 /// Of a window of so many seconds in which there are no devices to be known of.
 [[nodiscard]] MachineEnergy nothing_known(double seconds) noexcept;
 
+/// A device was lost, or was read again.
+struct SensorEvent {
+    std::size_t entry; ///< of the owner
+    std::int64_t t_ns; ///< the energy is known up to here, or from here on; 0: it never was
+    bool lost;
+    std::string why; ///< it was lost
+};
+
 /// Timelines and ledgers; no clock, no thread, no sensor.
 class Book {
 public:
@@ -79,6 +88,9 @@ public:
     /// Lets the ledgers look at what has come. `health` has one for every entry. Where it throws,
     /// for lack of memory, each of the ledgers has either looked or not.
     void review(std::span<const Health> health, std::int64_t now_ns);
+
+    /// All that was noticed by review(), in that order.
+    [[nodiscard]] const std::vector<SensorEvent>& events() const noexcept { return events_; }
 
     /// How often somebody took over.
     [[nodiscard]] std::size_t takeovers() const noexcept { return takeovers_.size(); }
@@ -104,6 +116,7 @@ public:
 private:
     void join(std::size_t alternate);
     void end(const std::string& id, std::int64_t t_ns);
+    void notice(const Ledger& ledger, std::span<const Health> health, std::int64_t now_ns);
     [[nodiscard]] Energy device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
                                        std::int64_t t1_ns, const Level& end) const;
 
@@ -117,6 +130,8 @@ private:
         std::int64_t from_ns;
     };
     std::vector<Succeeded> takeovers_; // in the order in which they were found
+    std::vector<SensorEvent> events_;
+    std::map<std::size_t, std::int64_t> lost_; // since when, by the owner's entry
 };
 
 } // namespace carbontracker

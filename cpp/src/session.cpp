@@ -324,6 +324,19 @@ std::vector<Session::Succession> Session::successions(Hold hold) {
     return result;
 }
 
+std::vector<Session::Change> Session::changes(std::size_t since, Hold hold) {
+    std::vector<Change> result;
+    if (!here()) return result;
+    wait_for(hold);
+    const std::vector<SensorEvent>& events = book_->events();
+    for (std::size_t i = since; i < events.size(); ++i) {
+        const SensorEvent& event = events[i];
+        result.push_back(
+            {book_->entries()[event.entry].channel.id, event.t_ns, event.lost, event.why});
+    }
+    return result;
+}
+
 // ---- once a second --------------------------------------------------------------------------
 
 void Session::supervise() noexcept {

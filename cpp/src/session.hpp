@@ -107,6 +107,15 @@ public:
     };
     [[nodiscard]] std::vector<Succession> successions(Hold hold = {});
 
+    /// Devices that were lost or read again: what was noticed after the first `since` of all.
+    struct Change {
+        std::string id;
+        std::int64_t t_ns; ///< as SensorEvent has it
+        bool lost;
+        std::string why;
+    };
+    [[nodiscard]] std::vector<Change> changes(std::size_t since, Hold hold = {});
+
     [[nodiscard]] ChannelStats channel_stats(std::size_t index, Hold hold = {}) const;
     [[nodiscard]] std::vector<std::pair<std::string, SamplerStats>> stats() const;
 

@@ -42,7 +42,7 @@ from carbontracker.records.record import (
 from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.run import Run
-from carbontracker.session import Latecomers, Mark, acquire, release
+from carbontracker.session import Changes, Latecomers, Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
 from carbontracker.steps import Steps, length_of
 
@@ -325,6 +325,7 @@ class Training:
         """Epochs that the record has as provisional."""
         self._aside: Aside | None = None
         self._latecomers: Latecomers | None = None
+        self._changes: Changes | None = None
         self._budget = settings.budget()
         self._followers = Followers()
         self._console = Console(settings)
@@ -396,6 +397,7 @@ class Training:
             self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
         self._console.begin(session, pricing, keys_given=bool(self._keys))
         self._latecomers = Latecomers(session, run.began_mark)
+        self._changes = Changes(session, run.began_mark)
         self._followers.begin(settings, run)
         open_trainings().last_at_exit()
 
@@ -424,6 +426,7 @@ class Training:
         """Mark the beginning of an epoch."""
         run = self._monitored()
         restarts = run.in_epoch
+        self._tell_sensors(run)
         self._check_budget()
         if not restarts:
             self.epoch_counter += 1
@@ -454,6 +457,7 @@ class Training:
             early = optional(PREDICTION, lambda: run.predict_early(epochs, self.steps), nothing)
             if early is not None:
                 self._predicted(early)
+        self._tell_sensors(self._monitored())
         self._check_budget()
 
     @mark
@@ -541,7 +545,7 @@ class Training:
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
         self._relocate(run)
-        self._tell_latecomers(run)
+        self._tell_sensors(run)
         self.steps.end()
         epoch = run.end_epoch()
         ahead = run.ahead.foresight
@@ -564,9 +568,12 @@ class Training:
             self._predicted(forecast)
             optional(ADVICE, lambda: self._advise(run, forecast), nothing)
 
-    def _tell_latecomers(self, run: Run) -> None:
+    def _tell_sensors(self, run: Run) -> None:
+        """Say which sensors joined, were lost or are read again."""
         if self._latecomers is not None:
             self._console.joined(run.session, self._latecomers)
+        if self._changes is not None:
+            self._console.changed(self._changes)
 
     def _relocate(self, run: Run) -> None:
         """Reprice everything for the place, if it has been found out meanwhile."""
@@ -649,7 +656,7 @@ class Training:
     def _end(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
         run = self._monitored()
         self._relocate(run)
-        self._tell_latecomers(run)
+        self._tell_sensors(run)
         result = run.result()
         if self.deleted or not self._ending.acquire(blocking=False):
             return  # a signal handler has done it while this one waited for the sensors

@@ -30,7 +30,7 @@ from carbontracker.records.record import (
 )
 from carbontracker.records.series import written_now_and_then
 from carbontracker.report import text
-from carbontracker.session import Config, Latecomers, acquire, check_pace, release
+from carbontracker.session import Changes, Config, Latecomers, acquire, check_pace, release
 from carbontracker.telemetry.address import address
 from carbontracker.telemetry.publishing import published
 from carbontracker.vitals import Pulse
@@ -95,6 +95,7 @@ class Measured:
         self._aside.start(pricing)
         self._start = start = session.mark()
         self._latecomers = Latecomers(session, start)
+        self._changes = Changes(session, start)
         self.watch = Watch(limits_of(given), given.grace, session, pricing, start)
         pulse = Pulse(session, start, lambda: pricing)
         meanwhile.enter_context(published(pulse, given.prometheus, given.otlp))
@@ -131,6 +132,7 @@ class Measured:
         pricing.hurry()
         session.await_final(end)
         energy = session.energy(self._start, end)
+        changes = self._changes.take()
         pricing = self._located()
         marks = (self._start, end)
         footprint = footprint_between(session, pricing.settled(), marks, energy)
@@ -153,8 +155,12 @@ class Measured:
             simulated = bool(session.config.simulated)
             _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
             self._show_late()
+            for change in changes:
+                say(text.change_line(change.id, change.seconds, change.why))
         if out is not None:
-            _write_json(_result(energy, footprint) | facts | {"command": self._command}, out)
+            told = {"sensor_events": [{"event": one.event, **one.data} for one in changes]}
+            rest = {"command": self._command, **told}
+            _write_json(_result(energy, footprint) | facts | rest, out)
 
     def _show_late(self) -> None:
         """Say which devices joined late, and which sensors never answered."""

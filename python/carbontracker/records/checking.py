@@ -134,6 +134,8 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "counted": _is_flag,
         "seconds_after_start": _is_amount,
     },
+    "sensor_lost": {"id": _is_text, "seconds_after_start": _is_amount, "why": _is_text},
+    "sensor_returned": {"id": _is_text, "seconds_after_start": _is_amount},
     "windows": {"windows": _is_list},
     "samples": {"path": _is_text},
     "warning": {"level": _is_text, "message": _is_text},
@@ -154,6 +156,8 @@ _ENERGY: dict[str, Test] = {
     "quality": _is_text,
     "coverage": _is_share,
 }
+_NEWER_ENERGY: dict[str, Test] = {"coverage_devices": _is_share, "unknown_joules_max": _is_amount}
+"""What an energy of an older version lacks."""
 _FOOTPRINT: dict[str, Test] = {
     "kwh": _is_amount,
     "gco2eq": _is_amount,
@@ -223,7 +227,9 @@ def _wrong(data: object, tests: Mapping[str, Test], where: str) -> Iterator[tupl
     if not isinstance(data, dict):
         yield ERROR, f"{where.rstrip('.')} is {data!r}, not an object"
         return
-    for name, test in tests.items():
+    newer = _NEWER_ENERGY if tests is _ENERGY else {}
+    present = {name: test for name, test in newer.items() if name in data}
+    for name, test in {**tests, **present}.items():
         if name not in data:
             yield ERROR, f"{where}{name} is missing"
         elif not test(data[name]):

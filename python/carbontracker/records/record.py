@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from carbontracker.footprint import Footprint, Slot
     from carbontracker.records.series import PeriodicWriter, SeriesWriter
     from carbontracker.run import Epoch, Forecast, Result, Run
-    from carbontracker.session import Entry, Latecomers, Mark, Session
+    from carbontracker.session import Changes, Entry, Latecomers, Mark, Session
     from carbontracker.window import Energy
 
 _LAST_STREAM = 2
@@ -81,6 +81,7 @@ class Record:
         self._lock = threading.RLock()
         self._series: SeriesWriter | None = None
         self._latecomers: Latecomers | None = None
+        self._changes: Changes | None = None
         self._open_epoch: PeriodicWriter | None = None
         optional(RECORD, lambda: self._open(directory), nothing)
         if self._fd >= 0:
@@ -125,10 +126,11 @@ class Record:
         """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
         # Needs the core, which readers do not.
         from carbontracker.records.series import SeriesWriter
-        from carbontracker.session import Latecomers
+        from carbontracker.session import Changes, Latecomers
 
         self._series = SeriesWriter(session, began, spacing_s)
         self._latecomers = Latecomers(session, began)
+        self._changes = Changes(session, began)
 
     def write_series(self, end: Mark, *exact: Mark) -> None:
         """Append the energy over time since the last time, up to ``end``.
@@ -141,6 +143,8 @@ class Record:
         with self._lock:
             for entry, seconds in self._latecomers.take() if self._latecomers else ():
                 self.write("sensor_joined", **sensor_data(entry), seconds_after_start=seconds)
+            for change in self._changes.take() if self._changes else ():
+                self.write(change.event, **change.data)
             data = self._series.until(end, *exact)
             if data is not None:
                 self.write("series", **data)

@@ -28,6 +28,7 @@ class _Named:
     seconds: float = 0.0
     joules: float = 0.0
     error_joules: float = 0.0
+    unknown_joules_max: float = 0.0
     every: int = 1
     kept: list[tuple[float, float, float]] = field(default_factory=list)
     """Start, s after the run began; length, s; J."""
@@ -38,6 +39,7 @@ class _Named:
             self.kept.append((start_s, window.seconds, energy.joules))
         self.count += 1
         self.seconds += window.seconds
+        self.unknown_joules_max += energy.unknown_joules_max
         if math.isnan(energy.joules):
             self.unknown += 1
         else:
@@ -56,6 +58,7 @@ class _Named:
             "seconds": self.seconds,
             "joules": self.joules if known else math.nan,
             "error_joules": self.error_joules if known else math.nan,
+            "unknown_joules_max": self.unknown_joules_max,
             "every": self.every,
             "start_s": [start_s for start_s, _, _ in self.kept],
             "length_s": [seconds for _, seconds, _ in self.kept],

@@ -16,7 +16,7 @@ from carbontracker.records.oldlogs import OldLogs
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import joined_lines, live_lines
+from carbontracker.report.text import change_line, joined_lines, live_lines
 from carbontracker.session import ENDING
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
-    from carbontracker.session import Latecomers, Session
+    from carbontracker.session import Changes, Latecomers, Session
     from carbontracker.settings import Settings
     from carbontracker.window import Energy
 
@@ -194,6 +194,11 @@ class Console:
         qualities = {entry.id: entry.quality for entry in session.entries}
         for line in joined_lines(latecomers, qualities):
             self.warn(line)
+
+    def changed(self, changes: Changes) -> None:
+        """Say which devices were lost or are read again since the last time."""
+        for change in changes.take():
+            self.warn(change_line(change.id, change.seconds, change.why))
 
     def _announce_awaited(self, session: Session) -> None:
         for m in session.missing:

@@ -44,6 +44,7 @@ def columns_of(run: RunRecord) -> dict[str, type]:
         ("joules", "error_joules", "modelled_joules", "coverage"), figure
     )
     energy["quality"] = text
+    energy |= dict.fromkeys(("coverage_devices", "unknown_joules_max"), figure)
     footprint: dict[str, type] = dict.fromkeys(
         ("kwh", "error_kwh", "gco2eq", "gco2eq_per_kwh", "pue"), figure
     )
@@ -80,6 +81,8 @@ def _row(
         "modelled_joules": energy.modelled_joules,
         "quality": energy.quality,
         "coverage": energy.coverage,
+        "coverage_devices": energy.coverage_devices,
+        "unknown_joules_max": energy.unknown_joules_max,
         "kwh": footprint.kwh,
         "error_kwh": footprint.error_kwh,
         "gco2eq": footprint.gco2eq,

@@ -197,6 +197,38 @@ def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
             "`carbontracker sensors` says why."
         )
         lines.append(f"{amount} {how}")
-    if energy.coverage < 0.99:
-        lines.append(f"Sensors were read for {100.0 * energy.coverage:.1f} % of the time only.")
+    return [*lines, *gap_lines(energy)]
+
+
+_ALMOST_WHOLE = 0.995
+"""Gaps of less than half a percent are told where they may matter, and not otherwise."""
+
+
+def gap_lines(energy: Energy) -> list[str]:
+    """Return which devices are not known for all of the time, and what they may have drawn."""
+    gaps = {
+        name: part
+        for name, part in energy.by_device.items()
+        if part.coverage < _ALMOST_WHOLE
+        or (part.unknown_joules_max > 0 and energy.quality == "incomplete")
+    }
+    lines = [
+        f"{name}: known for {_percent_floored(part.coverage)} %; the total lacks the rest"
+        for name, part in gaps.items()
+    ]
+    most = [
+        f"{part.unknown_joules_max:.4g} J of {name}"
+        for name, part in gaps.items()
+        if part.unknown_joules_max > 0
+    ]
+    if most and not math.isnan(energy.joules):
+        whole = f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
+        lines.append(f"{whole}, plus at most {' and '.join(most)}")
+    if not lines and energy.coverage < _ALMOST_WHOLE:
+        lines.append(f"Energy is known for {100.0 * energy.coverage:.1f} % of the time and devices")
     return lines
+
+
+def _percent_floored(share: float) -> str:
+    """Return a share in percent, of which 100 means all."""
+    return f"{min(100.0 * share, 99.9):.3g}" if share > 0.99 else f"{100.0 * share:.0f}"

@@ -17,8 +17,8 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
-from carbontracker.report.oldformat import uncounted_lines
-from carbontracker.report.text import joined_line
+from carbontracker.report.oldformat import gap_lines, uncounted_lines
+from carbontracker.report.text import change_line, joined_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,10 +109,12 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield f"The record is damaged: {'; '.join(run.notes)}"
     if not is_known(run.energy.joules):
         yield "No energy was measured: what is missing is not zero."
-    elif run.energy.coverage < 0.995:
-        yield f"Energy is known for {percent(run.energy.coverage)} of the time and devices."
-    for line in uncounted_lines(run.energy):
+    for line in (*uncounted_lines(run.energy), *gap_lines(run.energy)):
         yield f"{line}."
+    for event in run.events:
+        if event["event"] in {"sensor_lost", "sensor_returned"}:
+            seconds = number(event.get("seconds_after_start"))
+            yield f"{change_line(str(event.get('id')), seconds, str(event.get('why') or ''))}."
     qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
     for event in run.of("sensor_joined"):
         name, owner = str(event.get("id")), str(event.get("alternate_of") or "")
@@ -235,6 +237,9 @@ def _known_by(energy: Energy) -> str:
     if energy.quality in _KNOWN_BY:
         return _KNOWN_BY[energy.quality]
     share = energy.modelled_joules / energy.joules if energy.joules > 0 else 0.0
+    if energy.quality == "incomplete":
+        most = quantity(energy.unknown_joules_max, "J")
+        return f"known for {percent(energy.coverage)} (it lacks at most {most})"
     return f"measured in part ({percent(share)} is modelled)"
 
 

@@ -70,6 +70,20 @@ def joined_lines(latecomers: Latecomers, qualities: Mapping[str, str]) -> list[s
     ]
 
 
+def change_line(name: str, seconds: float, why: str) -> str:
+    """Return that a device was lost, and what that means, or that it is read again.
+
+    Args:
+        name: of the device.
+        seconds: from when on, after the start.
+        why: it was lost; empty where it is read again.
+    """
+    since = f"from {seconds:.1f} s after the start on"
+    if not why:
+        return f"{name} is read again {since}"
+    return f"{name} is not read {since}: {why}; the total lacks it until it is read again"
+
+
 def joules(energy: Energy) -> str:
     """Return an energy with its 95 % half-width."""
     if math.isnan(energy.joules):
