@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from carbontracker.settings import Settings
     from carbontracker.window import Energy
 
+_MOST_CHANGES = 20
+"""Of one device, as often as it is said that it is lost or read again."""
+
 
 class Console:
     """Results go to stdout, diagnostics to stderr, both to the old logs if there are any."""
@@ -39,6 +43,7 @@ class Console:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
+        self._changes: Counter[str] = Counter()
         self.listener: Callable[[str, str], None] | None = None
         """Told the level and text of every diagnostic."""
 
@@ -198,7 +203,11 @@ class Console:
     def changed(self, changes: Changes) -> None:
         """Say which devices were lost or are read again since the last time."""
         for change in changes.take():
-            self.warn(change_line(change.id, change.seconds, change.why))
+            self._changes[change.id] += 1
+            if self._changes[change.id] <= _MOST_CHANGES:
+                self.warn(change_line(change.id, change.seconds, change.why))
+            elif self._changes[change.id] == _MOST_CHANGES + 1:
+                self.warn(f"{change.id} goes on being lost and read again: the record says when")
 
     def _announce_awaited(self, session: Session) -> None:
         for m in session.missing:

@@ -223,10 +223,15 @@ def gap_lines(energy: Energy) -> list[str]:
     ]
     if most and not math.isnan(energy.joules):
         whole = f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
-        lines.append(f"{whole}, plus at most {' and '.join(most)}")
+        lines.append(f"{whole}, plus at most {_listed(most)}")
     if not lines and energy.coverage < _ALMOST_WHOLE:
         lines.append(f"Energy is known for {100.0 * energy.coverage:.1f} % of the time and devices")
     return lines
+
+
+def _listed(words: list[str]) -> str:
+    *all_but_last, last = words
+    return f"{', '.join(all_but_last)} and {last}" if all_but_last else last
 
 
 def _percent_floored(share: float) -> str:
