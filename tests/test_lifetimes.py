@@ -201,8 +201,11 @@ def test_its_sensors_are_let_go_as_well(tmp_path: Path) -> None:
 def names():
     found = []
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/comm") as comm:
-            found.append(comm.read().strip())
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                found.append(comm.read().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
     return [name for name in found if name.startswith("ct-")]
 
 trackers = [CarbonTracker(2, verbose=0, log_dir=sys.argv[1], **DEVICES) for _ in range(2)]

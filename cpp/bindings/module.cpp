@@ -150,6 +150,7 @@ void bind_entry(py::module_& m) {
         .def_readonly("what", &ct::Unavailable::what)
         .def_readonly("reason", &ct::Unavailable::reason)
         .def_readonly("awaited", &ct::Unavailable::awaited)
+        .def_readonly("shortage", &ct::Unavailable::shortage)
         .def_readonly("remedy", &ct::Unavailable::remedy)
         .def_readonly("device", &ct::Unavailable::device)
         .def_readonly("limit_watts", &ct::Unavailable::limit_watts);

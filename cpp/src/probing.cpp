@@ -85,13 +85,13 @@ Probing::Probing(Host host) : shared_(std::make_shared<Shared>(std::move(host)))
         } catch (const std::system_error& error) {
             if (threads > 0) return; // those that there are do it all, one after the other
             while (const auto sensor = shared_->next()) {
-                shared_->answer(*sensor, {nullptr,
-                                          {{sensors[*sensor].name, sensors[*sensor].what,
-                                            std::string("no thread could be started to look for "
-                                                        "it: ") +
-                                                error.what(),
-                                            "allow more processes or threads (ulimit -u, or the "
-                                            "pids limit of the container)"}}});
+                Unavailable missing = {
+                    sensors[*sensor].name, sensors[*sensor].what,
+                    std::string("no thread could be started to look for it: ") + error.what(),
+                    "allow more processes or threads (ulimit -u, or the pids limit of the "
+                    "container)"};
+                missing.shortage = true;
+                shared_->answer(*sensor, {nullptr, {std::move(missing)}});
             }
         }
     }

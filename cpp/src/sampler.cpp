@@ -90,11 +90,17 @@ void Sampler::await_first_reading(std::int64_t deadline_ns) const noexcept {
     begun_.wait(0, deadline_ns);
 }
 
-bool Sampler::stop() {
+void Sampler::ask_to_stop() noexcept {
+    if (stopping_.load(std::memory_order_relaxed)) return;
+    asked_to_stop_ns_ = now_ns();
     stopping_.store(true, std::memory_order_release); // pairs with the acquire in run()
-    if (!thread_.joinable()) return !abandoned_;
     bell_.ring();
-    finished_.wait(0, now_ns() + kStopNs);
+}
+
+bool Sampler::stop() {
+    ask_to_stop();
+    if (!thread_.joinable()) return !abandoned_;
+    finished_.wait(0, asked_to_stop_ns_ + kStopNs);
     if (finished_.count() == 0) {
         // A driver that does not return must not hold up the program that is being measured.
         thread_.detach();

@@ -74,7 +74,11 @@ public:
     /// Waits for the first reading, at most until `deadline_ns`.
     void await_first_reading(std::int64_t deadline_ns) const noexcept;
 
-    /// Takes one last reading and joins the thread. Callable more than once.
+    /// Asks the thread to take one last reading and to end. Returns at once. Several samplers that
+    /// are asked before the first is stopped share the time that they may take.
+    void ask_to_stop() noexcept;
+
+    /// The same, and joins the thread. Callable more than once.
     ///
     /// False if the thread is stuck in its sensor: it is left behind, and so must this object be.
     bool stop();
@@ -204,6 +208,7 @@ private:
     std::int64_t charged_ns_ = 0; // CPU time of the thread that the allowance has been charged with
     Bell bell_;
     std::atomic<bool> stopping_{false};
+    std::int64_t asked_to_stop_ns_ = 0; // of the thread that stops
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
     Bell begun_;                                 // rung after the first reading
     Bell finished_;

@@ -157,6 +157,7 @@ std::vector<Unavailable> Session::missing() const {
     for (const std::size_t sensor : refused_) {
         result.push_back({registry()[sensor].name, registry()[sensor].what,
                           "not measured: memory was short when it answered", ""});
+        result.back().shortage = true;
     }
     if (has_begun_.load(std::memory_order_relaxed)) add_shortages(result);
     return result;
@@ -174,13 +175,16 @@ void Session::add_shortages(std::vector<Unavailable>& result) const {
         }
         result.push_back(
             {samplers[i]->name(), ids, std::string("not measured: ") + kNoThread, kMoreThreads});
+        result.back().shortage = true;
     }
     if (!has_supervisor_.load(std::memory_order_relaxed)) {
         result.push_back({"session", kUpkeep, std::string("not done: ") + kNoThread, kMoreThreads});
+        result.back().shortage = true;
     }
     if (const std::uint64_t rounds = skipped_rounds(); rounds > 0) {
         result.push_back({"session", kUpkeep,
                           "left out " + std::to_string(rounds) + " times: memory was short", ""});
+        result.back().shortage = true;
     }
 }
 
@@ -240,6 +244,7 @@ void Session::stop() {
     probing_.bell().ring();
     if (supervisor_) supervisor_->join();
     supervisor_.reset();
+    for (Sampler* sampler : samplers_.view()) sampler->ask_to_stop();
     for (Sampler* sampler : samplers_.view()) sampler->stop();
     try {
         const Hold hold(mutex_);

@@ -150,6 +150,7 @@ struct Unavailable {
     std::string device = {};
     double limit_watts = 0.0; ///< that device's power limit; 0: not known
     bool awaited = false;     ///< the sensor has not answered, and joins when it does
+    bool shortage = false;    ///< this process got no thread or no memory for it
 };
 
 /// The outcome of probing: what was found (null if nothing) and what is missing.

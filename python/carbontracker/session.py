@@ -23,7 +23,7 @@ from carbontracker.guard import MEASURING, logger, optional
 from carbontracker.window import MISSING, ChannelInfo, Energy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -473,7 +473,21 @@ def _started(
         undo.callback(session.close)  # some of the threads may run
         session.start()
         undo.pop_all()
+    short = [one for one in session.missing if one.shortage]
+    if short:
+        logger.warning("carbontracker: not all energy is measured: %s", reasons(short))
     return session
+
+
+def reasons(missing: Iterable[_core.Unavailable]) -> str:
+    """Return why these are not measured; sources that say the same are named together."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    for one in missing:
+        sources.setdefault((one.reason, one.remedy), []).append(one.source)
+    return "; ".join(
+        f"{', '.join(dict.fromkeys(names))}: {why}" + (f" (remedy: {remedy})" if remedy else "")
+        for (why, remedy), names in sources.items()
+    )
 
 
 def release(session: Session) -> None:

@@ -18,7 +18,7 @@ from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
 from carbontracker.report.text import change_line, joined_lines, live_lines
-from carbontracker.session import ENDING
+from carbontracker.session import ENDING, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,17 +218,15 @@ class Console:
         for component in self._settings.chosen_components:
             if component in self._components or session.failed:
                 continue  # of a session that failed it has been said why
-            reasons = [
-                f"{m.source}: {m.reason}" + (f"; mend it with: {m.remedy}" if m.remedy else "")
-                for m in session.missing
-                if component in m.what or m.device.startswith(component)
+            missing = [
+                m for m in session.missing if component in m.what or m.device.startswith(component)
             ]
-            if not session.here:
-                reasons = [session.reason or ENDING]
+            if missing and all(m.shortage for m in missing):
+                continue  # that has been said, too
+            why = reasons(missing) if session.here else session.reason or ENDING
             asked = self._settings.components.strip().lower() != "all"
             if asked or not self._components:
-                why = " ".join(reasons) or "no sensor was found"
-                self.warn(f"{component} is not measured, because {why}")
+                self.warn(f"{component} is not measured: {why or 'no sensor was found'}")
 
     def _name_unread(self, session: Session) -> None:
         if any(entry.source == "cpu_load" and entry.counted for entry in session.entries):

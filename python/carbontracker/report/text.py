@@ -168,5 +168,5 @@ def _readable_lines(readable: Sequence[Readable]) -> list[str]:
 def _absent_lines(absent: Absent) -> list[str]:
     lines = [f"  {absent.what} ({absent.source}): {absent.reason}"]
     if absent.remedy:
-        lines.append(f"      mend it with: {absent.remedy}")
+        lines.append(f"      remedy: {absent.remedy}")
     return lines
