@@ -19,7 +19,9 @@ from carbontracker.place.cloud import looks_like
 from carbontracker.records.checking import check_file
 from carbontracker.records.reading import read_run
 from carbontracker.report.sections import notes
-from carbontracker.session import Config, Latecomers, Session
+from carbontracker.sensorevents import SensorEvent, SensorEvents
+from carbontracker.session import Config, Session
+from carbontracker.traces.samples import SampleFile, SampleWriter, read_power
 from tests.support.build import build_perf
 from tests.support.fakehost import cpuinfo, fake_host, fake_nvml, meminfo, powercap_tree, proc_stat
 from tests.test_rapl import places_tree, pmu_tree, write_spec
@@ -96,15 +98,18 @@ def test_a_driver_that_answers_late_joins_and_is_right_from_then_on(
             assert "has not answered" in awaited[0].reason
             session.start()
             began = session.mark()
-            latecomers = Latecomers(session, began)
+            told: list[SensorEvent] = []
+            events = SensorEvents(session, began, told.append)
             time.sleep(1.0)
             early = session.mark()
             gate.touch()
             assert eventually(lambda: "gpu:0" in ids(session))
             assert ids(session)[: len(before)] == before
-            joined = {entry.id: seconds for entry, seconds in latecomers.take()}
+            events.look()
+            events.close()
+            joined = {one.data["id"]: one.data["seconds_after_start"] for one in told}
             assert joined["gpu:0"] >= (early.t_ns - began.t_ns) / 1e9
-            assert not latecomers.take()
+            assert [one.event for one in told] == ["sensor_joined"] * len(joined)
             index = ids(session).index("gpu:0")
             assert eventually(lambda: session.core.channel_stats(index).readings > 10)  # type: ignore[union-attr]
             start = session.mark()
@@ -213,6 +218,33 @@ def environment_of(root: Path, nvml: FakeNvml, gate: Path) -> dict[str, str]:
         "CARBONTRACKER_NVML": str(nvml.library),
         "CARBONTRACKER_OFFLINE": "1",
     }
+
+
+def test_samples_of_a_device_that_joined_late_are_read_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    with fake_nvml(tmp_path, [{"power": "constant:250", "arch": 7}]) as nvml:
+        session = late_gpu(tmp_path, monkeypatch, nvml)
+        try:
+            session.start()
+            path = tmp_path / "late.arrow"
+            writer = SampleWriter(session, path, "id", every_s=0.05)
+            gate.touch()
+            assert eventually(lambda: "gpu:0" in ids(session))
+            index = ids(session).index("gpu:0")
+            assert eventually(lambda: len(session.power(index, 0, time.monotonic_ns())[0]) > 10)
+            writer.close()
+            with SampleFile(path) as samples:
+                assert "gpu:0" not in [one["id"] for one in samples.about["channels"]]
+            power = read_power(path).devices
+            uncounted = {e.id for e in session.entries if not e.counted}
+        finally:
+            session.close()
+    assert set(power) >= {"gpu:0"}
+    assert not set(power) & uncounted
+    seconds = float(power["gpu:0"].edges_ns[-1] - power["gpu:0"].edges_ns[0]) / 1e9
+    assert power["gpu:0"].joules == pytest.approx(250 * seconds, rel=0.03)
 
 
 def test_the_record_the_console_and_the_report_say_who_joined_late(tmp_path: Path) -> None:
@@ -356,6 +388,46 @@ def test_whatever_lies_where_a_file_should_be_hangs_nothing(tmp_path: Path, what
         assert session.entries, name
         session.close()
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("what", ["pipe", "zeros", "folder", "large"])
+def test_whatever_lies_where_a_file_should_be_holds_up_no_tracker(
+    tmp_path: Path, what: str
+) -> None:
+    """Python's files of the machine, too: all of them at once, and those of the core."""
+    names = ("etc/carbontracker.ini", "etc/timezone", "etc/os-release", "proc/1/cgroup")
+    dmi = [f"sys/class/dmi/id/{name}" for name in ("sys_vendor", "product_name", "board_vendor")]
+    root = fake_host(tmp_path, whole_machine() | dict.fromkeys((*names, *dmi), "x"))
+    for name in files_below(root):
+        put(root / name, what)
+    user = tmp_path / "config" / "carbontracker.ini"
+    user.parent.mkdir()
+    user.touch()
+    put(user, what)
+    program = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))\n"
+        "from carbontracker.tracker import CarbonTracker\n"
+        "tracker = CarbonTracker(1, record=False)\n"
+        "tracker.epoch_start(); tracker.epoch_end()\n"
+        "print(tracker.result.finished_epochs)\n"
+    )
+    environment = {
+        "CARBONTRACKER_ROOT": str(root),
+        "CARBONTRACKER_NVML": "/nonexistent",
+        "CARBONTRACKER_OFFLINE": "1",
+        "XDG_CONFIG_HOME": str(user.parent),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={k: v for k, v in os.environ.items() if k != "TZ"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1"), ran.stderr
+    assert "without monitoring" not in ran.stderr
 
 
 def test_a_library_that_is_a_pipe_is_not_loaded(tmp_path: Path) -> None:

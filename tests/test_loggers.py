@@ -228,10 +228,42 @@ def test_what_belongs_to_the_training_s_thread_is_captured_there(
     assert len(where.threads) == 1
     (run,) = read_runs(tmp_path)
     taken = run.outcome.data.get("logger_seconds", {})
-    assert list(taken) == ([] if own_thread else ["Where"])
-    assert all(seconds > 0 for seconds in taken.values())
-    told = dict(cost(run)).get("Loggers on the training's thread", "")
-    assert told.startswith("Where ") is not own_thread
+    assert list(taken) == ["Where"]  # what it takes to capture and to queue, or all of it
+    assert taken["Where"] > 0
+    assert dict(cost(run))["Loggers on the training's thread"].startswith("Where ")
+
+
+class Lazy:
+    """A follower whose attributes are looked up when they are asked for, which may fail."""
+
+    def __init__(self, lacks: str) -> None:
+        self.lacks = lacks
+        self.told: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.lacks:
+            raise ConnectionError("no server")
+        if name in {"begin", "epoch", "end"}:
+            return lambda *_, **__: self.told.append(name)
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize(
+    "lacks", ["own_thread", "hands_over", "capture", "begin", "epoch", "end", "close"]
+)
+def test_a_logger_that_cannot_even_be_asked_is_left_out_and_named(
+    lacks: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lazy, notes = Lazy(lacks), Notes()
+    result = trained([lazy, notes])
+    assert result.finished_epochs == EPOCHS
+    (line,) = [r.getMessage() for r in caplog.records if "Lazy" in r.getMessage()]
+    assert f"failed at {lacks}() and is left out: ConnectionError: no server" in line
+    assert len(notes.heard) == EPOCHS + 3  # the other one hears all of it
+    before = {"epoch": ["begin"], "end": ["begin"] + ["epoch"] * EPOCHS}
+    before["close"] = [*before["end"], "end"]
+    # What was queued when it failed may not be told any more.
+    assert lazy.told == before.get(lacks, [])[: len(lazy.told)]
 
 
 def test_a_tracker_that_is_stopped_tells_of_the_open_epoch() -> None:

@@ -169,7 +169,7 @@ def test_the_end_names_each_in_the_console_and_in_every_report(
         plain = " ".join(told.split())
         for device in (GONE, NEVER, STUCK):
             assert re.search(rf"{device}: known for \d+ %; the total lacks the rest", plain)
-        assert re.search(rf"plus at most [\d.e+]+ J of {GONE}", plain)
+        assert re.search(rf"plus at most [\d.]+ J of {GONE}", plain)
         assert f"{GOOD}: known for" not in plain
 
 

@@ -10,7 +10,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from carbontracker.cli import main
 from carbontracker.records.adding import add_runs
 from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.plain import count
-from carbontracker.records.reading import NoSuchRun, final_epochs, moment_at, read_run, read_runs
+from carbontracker.records.reading import NoSuchRun, add_epoch, moment_at, read_run, read_runs
 from carbontracker.records.record import Record
 from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
@@ -37,6 +36,9 @@ from tests.support.programs import (
     record_file,
 )
 from tests.support.records import GRAMS, PUE, Made
+
+if TYPE_CHECKING:
+    from carbontracker.records.reading import Event
 
 OLD = Path(__file__).parent / "data" / "records"
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,16 +114,44 @@ def test_epochs_of_a_finished_run_are_final(tmp_path: Path) -> None:
 
 
 def test_a_final_epoch_takes_the_place_of_the_provisional_one() -> None:
-    for said, joules in (
-        ([{"index": 2, "final": True, "energy": {"joules": 13}}], [10, 13]),
-        ([{"index": 3}, {"index": "2"}, None, 5], [10, 12]),
-        ("nonsense", [10, 12]),
-        (None, [10, 12]),
-    ):
-        found = final_epochs({"final_epochs": said})
-        epochs = [{"index": 1, "energy": {"joules": 10}}, {"index": 2, "energy": {"joules": 12}}]
-        told = [{**e, **found.get(count(e["index"]), {})} for e in epochs]
-        assert [e["energy"]["joules"] for e in told] == joules
+    def epoch(event: str, index: object, joules: float) -> Event:
+        return {"event": event, "index": index, "energy": {"joules": joules}}
+
+    for index, known in ((2, [10, 13]), (1, [13, 12]), (3, [10, 12, 13]), ("2", [10, 12, 13])):
+        epochs: list[Event] = []
+        for event in (
+            epoch("epoch_so_far", 1, 5),
+            epoch("epoch", 1, 10),
+            epoch("epoch", 2, 12),
+            epoch("epoch_final", index, 13),
+        ):
+            add_epoch(epochs, event)
+        assert [one["energy"]["joules"] for one in epochs] == known
+
+
+def test_a_final_epoch_comes_before_an_open_one() -> None:
+    """The epoch so far stays the last, and holds until the next one."""
+    epochs: list[Event] = []
+    for event, index in (("epoch", 1), ("epoch_so_far", 2), ("epoch_final", 1), ("epoch", 2)):
+        add_epoch(epochs, {"event": event, "index": index})
+    assert [(one["event"], one["index"]) for one in epochs] == [("epoch_final", 1), ("epoch", 2)]
+
+
+def test_the_record_of_short_epochs_grows_with_their_number_only(tmp_path: Path) -> None:
+    """No line holds all epochs: the last one is as long after 400 of them as after 40."""
+    lengths = []
+    for epochs in (40, 400):
+        folder = tmp_path / str(epochs)
+        tracker = CarbonTracker(epochs, verbose=0, log_dir=folder, location="DK", **DEVICES)
+        for _ in tracker.epochs():
+            time.sleep(0.001)
+        lines = record_file(folder).read_text().splitlines()
+        lengths.append(len(lines[-1]))
+        run = read_run(folder)
+        assert tracker.result is not None
+        assert [e.final for e in run.epochs] == [e.final for e in tracker.result.epochs]
+        assert levels(run.path) == []
+    assert lengths[1] < 1.5 * lengths[0]
 
 
 def test_energy_over_time_is_what_the_epochs_say(

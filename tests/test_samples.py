@@ -109,7 +109,7 @@ def test_rows_add_up_to_the_energy_of_the_session(
             ("gpu:0", True),
             ("cpu:0", True),
         ]
-        assert samples.schema.names == ["t_ns", "time", "channel", "watts"]
+        assert samples.schema.names == ["t_ns", "time", "channel", "watts", "counted"]
     rows = rows_of(path)
     for channel in ("gpu:0", "cpu:0"):
         mine = of_channel(rows, channel)

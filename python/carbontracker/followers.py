@@ -64,19 +64,23 @@ class _Told:
 
     def __init__(self, follower: Any) -> None:
         self._follower = follower
-        self._left_out = False
+        self.left_out = False
         self._closed = False
         self.name = type(follower).__name__
         self.seconds = 0.0
         """Time of the training's thread that the follower has taken, s."""
 
+    @property
+    def own_thread(self) -> bool:
+        """Return whether the follower is to be told on a thread of its own."""
+        return bool(self._asked("own_thread", default=True))
+
     def tell(self, what: str, *about: Any) -> None:
         """Call a method of the follower, if it has it; one that fails is left out from there on."""
-        do = self._method(what)
-        if do is None:
-            return
         began_ns = time.monotonic_ns()
-        self._guarded(what, lambda: do(*about, **self._captured()))
+        do = self._method(what)
+        if do is not None:
+            self._guarded(what, lambda: do(*about, **self._captured()))
         self.seconds += (time.monotonic_ns() - began_ns) / 1e9
 
     def close(self) -> None:
@@ -90,14 +94,26 @@ class _Told:
         """Wait until the follower has taken everything, at most until ``deadline_ns``."""
 
     def _method(self, what: str) -> Callable[..., Any] | None:
-        return getattr(self._follower, what, None)
+        method: Callable[..., Any] | None = self._asked(what, default=None)
+        return method
+
+    def _asked(self, name: str, *, default: Any) -> Any:
+        """Return an attribute of the follower, which may be a program, too."""
+        found = default
+
+        def look() -> None:
+            nonlocal found
+            found = getattr(self._follower, name, default)
+
+        self._guarded(name, look)
+        return found
 
     def _captured(self) -> dict[str, Any]:
         capture = self._method("capture")
         return {} if capture is None else {"captured": capture()}
 
     def _guarded(self, what: str, do: Callable[[], Any]) -> None:
-        if self._left_out and what != "close":
+        if self.left_out and what != "close":
             return
         try:
             do()
@@ -105,8 +121,8 @@ class _Told:
             self._leave_out(f"failed at {what}() and is left out: {type(error).__name__}: {error}")
 
     def _leave_out(self, why: str) -> None:
-        if not self._left_out:
-            self._left_out = True
+        if not self.left_out:
+            self.left_out = True
             logger.warning("carbontracker: %s %s", self.name, why)
 
 
@@ -122,12 +138,15 @@ class _Apart(_Told):
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._taken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._untaken = 0
-        self._hands_over = bool(getattr(follower, "hands_over", False))
+        self._hands_over = bool(self._asked("hands_over", default=False))
         self._thread: threading.Thread | None = None
 
     def tell(self, what: str, *about: Any) -> None:
         """Queue an event; a follower that lags too far is left out."""
-        if self._left_out or self._closed or self._method(what) is None:
+        if self.left_out or self._closed:
+            return
+        began_ns = time.monotonic_ns()
+        if self._method(what) is None:
             return
         if self._events.qsize() >= MAX_PENDING:
             self._leave_out(f"is {MAX_PENDING} events behind and is left out from here on")
@@ -135,6 +154,7 @@ class _Apart(_Told):
         self._guarded(what, lambda: self._send(what, *about, **self._captured()))
         if self._hands_over:
             self._hand_over()
+        self.seconds += (time.monotonic_ns() - began_ns) / 1e9
 
     def close(self) -> None:
         """Queue the last event."""
@@ -215,8 +235,9 @@ class Followers:
         for make in _wanted(settings):
             self.add(_made(make))
         for follower in settings.loggers:
-            apart = getattr(follower, "own_thread", True)
-            self._of_users.append(_Apart(follower) if apart else _Told(follower))
+            told = _Told(follower)
+            apart = told.own_thread
+            self._of_users.append(_Apart(follower) if apart and not told.left_out else told)
         self._all += self._of_users
         self._tell("begin", run)
 

@@ -67,6 +67,9 @@ ENDS = Part("a tracker that nothing refers to is not ended there", "it is when t
 OPEN_EPOCH = Part(
     "what goes on is not recorded before it ends", "a kill would lose it; its end is recorded"
 )
+SENSOR_EVENTS = Part(
+    "sensors that join or are lost are not told at once", "they are at the next mark and at the end"
+)
 LOGS = Part("no log files are written", "name another directory with log_dir=")
 SAMPLES = Part("no samples are kept", "name another file with trace=, or do without it")
 CARBON = Part("the carbon footprint is unknown", "the energy is measured")

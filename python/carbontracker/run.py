@@ -185,7 +185,11 @@ class Run:
         # In this order: a thread that finds an epoch open finds the number of those before it.
         start, self._open = self._open, None
         self._bounds.append((start, end, finished))
-        return self._epochs(len(self._bounds) - 1)[0]
+        return self.epoch(len(self._bounds))
+
+    def epoch(self, index: int) -> Epoch:
+        """Return an epoch that has ended, by its index from 1, as far as it is known now."""
+        return self._epochs(index - 1, index)[0]
 
     def open_since_ns(self) -> int | None:
         """Return when the open epoch began, ns of CLOCK_MONOTONIC; None if none is open."""
@@ -292,10 +296,12 @@ class Run:
             pauses.insert(0, (self._first, bounds[0][0]))
         return pauses
 
-    def _epochs(self, first: int = 0, pricing: Pricing | None = None) -> tuple[Epoch, ...]:
+    def _epochs(
+        self, first: int = 0, last: int | None = None, pricing: Pricing | None = None
+    ) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""
         pricing = pricing or self.pricing
-        bounds = self._bounds[first:]  # a copy: a signal handler may end one more meanwhile
+        bounds = self._bounds[first:last]  # a copy: a signal handler may end one more meanwhile
         # Asked for first, or a reading that comes in between makes an older figure final.
         finals = [self.session.is_final(start, end) for start, end, _ in bounds]
         energies = self.session.energies([(start, end) for start, end, _ in bounds])

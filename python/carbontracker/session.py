@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from carbontracker import _core
 from carbontracker._core import Entry, Mark, Span
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
-    "Change",
-    "Changes",
     "Config",
     "Entry",
-    "Latecomers",
     "Mark",
     "Session",
     "Simulated",
@@ -346,75 +343,6 @@ class Session:
         if self.here and not self.closed and self.core is not None:
             self.closed = True
             self.core.stop()
-
-
-class Latecomers:
-    """The sensors that join a session after a run has begun, each told once."""
-
-    def __init__(self, session: Session, began: Mark) -> None:
-        self._session = session
-        self._began_ns = began.t_ns
-        self._told = sum(entry.joined_ns <= began.t_ns for entry in session.entries)
-
-    def take(self) -> list[tuple[Entry, float]]:
-        """Return what has joined since the last time, each with the seconds after the beginning."""
-        entries = self._session.entries
-        new, self._told = entries[self._told :], len(entries)
-        # What is seen and cannot be read has not joined.
-        return [(one, (one.joined_ns - self._began_ns) / 1e9) for one in new if one.read]
-
-
-class Change(NamedTuple):
-    """A device that was lost during a run, or is read again."""
-
-    id: str
-    seconds: float
-    """Its energy is known up to here, or from here on: seconds after the run began."""
-    lost: bool
-    why: str
-    """Why it was lost."""
-
-    @property
-    def event(self) -> str:
-        """Return the name of the event in the record."""
-        return "sensor_lost" if self.lost else "sensor_returned"
-
-    @property
-    def data(self) -> dict[str, str | float]:
-        """Return what the event holds."""
-        told: dict[str, str | float] = {"id": self.id, "seconds_after_start": self.seconds}
-        return told | ({"why": self.why} if self.lost else {})
-
-
-class Changes:
-    """The devices of a session that are lost or read again after a run has begun, each told once.
-
-    The core notices them once a second and whenever energy is asked for.
-    """
-
-    def __init__(self, session: Session, began: Mark) -> None:
-        self._session = session
-        self._began_ns = began.t_ns
-        self._known = 0
-        # What was lost before and is not read again.
-        newest = {change.id: change for change in self._new()}
-        self._before = [change for change in newest.values() if change.lost]
-
-    def take(self) -> list[Change]:
-        """Return what has changed since the last time."""
-        before, self._before = self._before, []
-        return before + self._new()
-
-    def _new(self) -> list[Change]:
-        core = self._session.core
-        if core is None or not self._session.here:
-            return []
-        new = core.changes(self._known)
-        self._known += len(new)
-        return [
-            Change(one.id, max(0.0, (one.t_ns - self._began_ns) / 1e9), one.lost, one.why)
-            for one in new
-        ]
 
 
 class _Shared:

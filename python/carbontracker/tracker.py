@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,7 +43,8 @@ from carbontracker.records.record import (
 from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.run import Run
-from carbontracker.session import Changes, Latecomers, Mark, acquire, release
+from carbontracker.sensorevents import SensorEvent, SensorEvents
+from carbontracker.session import Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
 from carbontracker.steps import Steps, length_of
 
@@ -321,11 +323,10 @@ class Training:
         self._told_pid = self.owner_pid
         self._thread: threading.Thread | None = None
         self._record: Record | None = None
-        self._provisional: set[int] = set()
+        self._provisional: deque[int] = deque()
         """Epochs that the record has as provisional."""
         self._aside: Aside | None = None
-        self._latecomers: Latecomers | None = None
-        self._changes: Changes | None = None
+        self._sensor_events: SensorEvents | None = None
         self._budget = settings.budget()
         self._followers = Followers()
         self._console = Console(settings)
@@ -396,8 +397,15 @@ class Training:
         if settings.trace:
             self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
         self._console.begin(session, pricing, keys_given=bool(self._keys))
-        self._latecomers = Latecomers(session, run.began_mark)
-        self._changes = Changes(session, run.began_mark)
+        # Weakly: a callback among the settings may have the tracker, which is to end with its last
+        # reference, whatever thread of ours goes on.
+        teller = weakref.WeakMethod(self._tell_sensor_event)
+
+        def tell(event: SensorEvent) -> None:
+            if (now := teller()) is not None:
+                now(event)
+
+        self._sensor_events = SensorEvents(session, run.began_mark, tell)
         self._followers.begin(settings, run)
         open_trainings().last_at_exit()
 
@@ -426,7 +434,7 @@ class Training:
         """Mark the beginning of an epoch."""
         run = self._monitored()
         restarts = run.in_epoch
-        self._tell_sensors(run)
+        self._look_at_sensors()
         self._check_budget()
         if not restarts:
             self.epoch_counter += 1
@@ -457,7 +465,7 @@ class Training:
             early = optional(PREDICTION, lambda: run.predict_early(epochs, self.steps), nothing)
             if early is not None:
                 self._predicted(early)
-        self._tell_sensors(self._monitored())
+        self._look_at_sensors()
         self._check_budget()
 
     @mark
@@ -545,7 +553,7 @@ class Training:
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
         self._relocate(run)
-        self._tell_sensors(run)
+        self._look_at_sensors()
         self.steps.end()
         epoch = run.end_epoch()
         ahead = run.ahead.foresight
@@ -568,12 +576,16 @@ class Training:
             self._predicted(forecast)
             optional(ADVICE, lambda: self._advise(run, forecast), nothing)
 
-    def _tell_sensors(self, run: Run) -> None:
-        """Say which sensors joined, were lost or are read again."""
-        if self._latecomers is not None:
-            self._console.joined(run.session, self._latecomers)
-        if self._changes is not None:
-            self._console.changed(self._changes)
+    def _tell_sensor_event(self, event: SensorEvent) -> None:
+        """Write and say it; also called on a thread of ours."""
+        run = self._run
+        if run is not None:
+            self._write(event.event, **event.data)
+            self._console.sensor_event(run.session, event)
+
+    def _look_at_sensors(self) -> None:
+        if self._sensor_events is not None:
+            self._sensor_events.look()
 
     def _relocate(self, run: Run) -> None:
         """Reprice everything for the place, if it has been found out meanwhile."""
@@ -633,16 +645,20 @@ class Training:
         self._record.write("epoch", **epoch_dict(epoch), **self._record.span(start, end))
         self._record.write_series(end, start)
         self._write_windows(epoch.index)
+        self._write_final_epochs()
         if not epoch.final:
-            self._provisional.add(epoch.index)
+            self._provisional.append(epoch.index)
 
-    def _final_epochs(self, epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
-        """Return what a sensor had not told of when an epoch ended, and has since."""
-        return [
-            epoch_dict(epoch)
-            for epoch in epochs
-            if epoch.final and epoch.index in self._provisional
-        ]
+    def _write_final_epochs(self) -> None:
+        """Write again those epochs of which all sensors have told by now."""
+        run = self._monitored()
+        while self._record is not None and self._provisional:
+            epoch = run.epoch(self._provisional[0])
+            if not epoch.final:
+                return
+            self._provisional.popleft()
+            span = self._record.span(*run.ends_of(epoch))
+            self._record.write("epoch_final", **epoch_dict(epoch), **span)
 
     def _write_windows(self, epoch: int | None) -> None:
         windows = self._monitored().windows.take()
@@ -656,11 +672,13 @@ class Training:
     def _end(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
         run = self._monitored()
         self._relocate(run)
-        self._tell_sensors(run)
+        self._look_at_sensors()
         result = run.result()
         if self.deleted or not self._ending.acquire(blocking=False):
             return  # a signal handler has done it while this one waited for the sensors
         self.deleted = True  # from here on it is this one that ends it
+        if self._sensor_events is not None:
+            self._sensor_events.close()
         self.result = result
         self._followers.end(result)
         self._console.actual(self.result)
@@ -668,13 +686,13 @@ class Training:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark() if end is None else end)
             self._write_windows(None)
+            self._write_final_epochs()
         why = overrun_dict(stopped_by) if stopped_by else None
         if self._record is not None:
             self._record.finish(
                 **result_dict(self.result),
                 **sampling_data(run.session),
                 **self._followers.cost_data(),
-                final_epochs=self._final_epochs(result.epochs),
                 stopped_by=why,
             )
         self._close()
@@ -682,6 +700,8 @@ class Training:
     def _close(self) -> None:
         self.deleted = True
         self.steps.stop()
+        if self._sensor_events is not None:
+            self._sensor_events.close()
         if self._record is not None:
             self._record.close()
         self._followers.close()

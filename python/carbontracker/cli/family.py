@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from carbontracker.hostfiles import host_text
+
 if TYPE_CHECKING:
     import signal
 
@@ -82,7 +84,7 @@ def tell(members: list[Member], number: signal.Signals) -> None:
 def _stat(pid: int) -> tuple[int, Member] | None:
     """Return the parent and the member; None if there is none, or only its exit code is left."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        text = host_text(_PROC / str(pid) / "stat")
     except OSError:
         return None
     # The name in brackets may hold anything: what follows the last bracket is fields 3 and on.

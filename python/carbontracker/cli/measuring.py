@@ -30,7 +30,8 @@ from carbontracker.records.record import (
 )
 from carbontracker.records.series import written_now_and_then
 from carbontracker.report import text
-from carbontracker.session import Changes, Config, Latecomers, acquire, check_pace, release
+from carbontracker.sensorevents import SensorEvent, SensorEvents
+from carbontracker.session import Config, acquire, check_pace, release
 from carbontracker.telemetry.address import address
 from carbontracker.telemetry.publishing import published
 from carbontracker.vitals import Pulse
@@ -94,16 +95,27 @@ class Measured:
         self._aside = Aside(pricing, given.locate)
         self._aside.start(pricing)
         self._start = start = session.mark()
-        self._latecomers = Latecomers(session, start)
-        self._changes = Changes(session, start)
+        self._told: list[SensorEvent] = []
         self.watch = Watch(limits_of(given), given.grace, session, pricing, start)
         pulse = Pulse(session, start, lambda: pricing)
         meanwhile.enter_context(published(pulse, given.prometheus, given.otlp))
         if self.record is not None:
             self.record.follow(session, start, session.config.spacing_s)
             meanwhile.enter_context(written_now_and_then(self.record, session, start))
+        self._sensor_events = SensorEvents(session, start, self._tell)
+        meanwhile.callback(self._sensor_events.close)
         if given.trace is not None:
             optional(SAMPLES, self._keep_samples, nothing)
+
+    def _tell(self, event: SensorEvent) -> None:
+        """Write and say what has happened to a sensor; also called on a thread of ours."""
+        self._told.append(event)
+        if self.record is not None:
+            self.record.write(event.event, **event.data)
+        qualities = {entry.id: entry.quality for entry in self._session.entries}
+        line = text.sensor_event_line(*event, qualities)
+        if line is not None and not self._given.quiet:
+            say(line)
 
     def _begin_record(self) -> Record | None:
         if self._given.no_record or not record_wanted(None):
@@ -132,7 +144,7 @@ class Measured:
         pricing.hurry()
         session.await_final(end)
         energy = session.energy(self._start, end)
-        changes = self._changes.take()
+        self._sensor_events.look()
         pricing = self._located()
         marks = (self._start, end)
         footprint = footprint_between(session, pricing.settled(), marks, energy)
@@ -154,21 +166,15 @@ class Measured:
         if not self._given.quiet:
             simulated = bool(session.config.simulated)
             _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
-            self._show_late()
-            for change in changes:
-                say(text.change_line(change.id, change.seconds, change.why))
+            self._show_awaited()
         if out is not None:
-            told = {"sensor_events": [{"event": one.event, **one.data} for one in changes]}
+            told = {"sensor_events": [{"event": one.event, **one.data} for one in self._told]}
             rest = {"command": self._command, **told}
             _write_json(_result(energy, footprint) | facts | rest, out)
 
-    def _show_late(self) -> None:
-        """Say which devices joined late, and which sensors never answered."""
-        session = self._session
-        qualities = {entry.id: entry.quality for entry in session.entries}
-        for line in text.joined_lines(self._latecomers, qualities):
-            say(line)
-        for one in session.missing:
+    def _show_awaited(self) -> None:
+        """Say which sensors never answered."""
+        for one in self._session.missing:
             if one.awaited:
                 say(f"{one.what} is not measured: {one.source} has not answered")
 

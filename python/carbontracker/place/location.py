@@ -199,14 +199,16 @@ def _config_files(environ: Mapping[str, str], root: str | os.PathLike[str]) -> I
 
 
 def _read_config(path: str) -> Mapping[str, str]:
-    if not os.path.exists(path):
+    # An unreadable file is like none: it must not stop a job.
+    try:
+        text = host_text(path)
+    except OSError:
         return {}  # the usual case: without configparser, which takes milliseconds to load
     import configparser
 
-    # An unreadable file is like none: it must not stop a job.
     parser = configparser.ConfigParser(interpolation=None)
-    with suppress(OSError, UnicodeDecodeError, configparser.Error):
-        parser.read(path, encoding="utf-8")
+    with suppress(configparser.Error):
+        parser.read_string(text)
     return parser["carbontracker"] if parser.has_section("carbontracker") else {}
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from carbontracker.records.plain import number
-from carbontracker.records.reading import final_epochs, lines_of, parse_line
+from carbontracker.records.plain import count, number
+from carbontracker.records.reading import lines_of, parse_line
 from carbontracker.records.record import SCHEMA
 
 if TYPE_CHECKING:
@@ -94,6 +94,14 @@ _WORDS: dict[Test, str] = {
     _is_flag: "true or false",
 }
 
+_EPOCH: dict[str, Test] = {
+    "index": _is_count,
+    "finished": _is_flag,
+    "final": _is_flag,
+    "seconds": _is_amount,
+    "energy": _is_dict,
+    "footprint": _is_dict,
+}
 REQUIRED: dict[str, dict[str, Test]] = {
     "run_started": {
         "schema": _is_count,
@@ -103,23 +111,9 @@ REQUIRED: dict[str, dict[str, Test]] = {
         "sensors": _is_list,
         "missing": _is_list,
     },
-    "epoch": {
-        "index": _is_count,
-        "finished": _is_flag,
-        "final": _is_flag,
-        "seconds": _is_amount,
-        "energy": _is_dict,
-        "footprint": _is_dict,
-    },
-    "epoch_so_far": {
-        "index": _is_count,
-        "finished": _is_flag,
-        "final": _is_flag,
-        "seconds": _is_amount,
-        "start_s": _is_amount,
-        "energy": _is_dict,
-        "footprint": _is_dict,
-    },
+    "epoch": _EPOCH,
+    "epoch_so_far": {**_EPOCH, "start_s": _is_amount},
+    "epoch_final": _EPOCH,
     "prediction": {
         "epochs": _is_number,
         "after_epochs": _is_amount,
@@ -283,6 +277,8 @@ class _Run:
         if kind == "epoch":
             self.open_epoch = False
             yield from self._epoch_findings(event)
+        if kind == "epoch_final":
+            yield from self._final_findings(event)
         if kind == "run_finished":
             self.ended = True
             yield from self._total_findings(event)
@@ -293,12 +289,14 @@ class _Run:
             yield ERROR, f"index is {event.get('index')!r} where {self.epochs} follows"
         self.joules[self.epochs] = _joules(event, "joules")
 
+    def _final_findings(self, event: Event) -> Iterator[tuple[str, str]]:
+        index = count(event.get("index"))
+        if index in self.joules:
+            self.joules[index] = _joules(event, "joules")
+        else:
+            yield ERROR, f"index is {event.get('index')!r}, of which there is no epoch"
+
     def _total_findings(self, event: Event) -> Iterator[tuple[str, str]]:
-        for index, epoch in final_epochs(event).items():
-            if index not in self.joules:
-                yield ERROR, f"final_epochs has index {index}, of which there is no epoch"
-                return
-            self.joules[index] = _joules(epoch, "joules")
         joules = _joules(event, "joules")
         if not self.epochs or not math.isfinite(joules + sum(self.joules.values())):
             return

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
 
 SUFFIX = ".jsonl"
-EPOCHS = ("epoch", "epoch_so_far")
+EPOCHS = ("epoch", "epoch_so_far", "epoch_final")
 """Events that hold an epoch: as it ended, or as far as it had come when it was written."""
 _LAST_YEAR = 2200
 """A record of a later time is damaged."""
@@ -148,17 +148,18 @@ def parse_line(line: bytes) -> Event | None:
 
 
 def add_epoch(epochs: list[Event], event: Event) -> None:
-    """Add an event of ``EPOCHS`` to those before it: an epoch so far holds until the next one."""
-    if epochs and epochs[-1]["event"] == "epoch_so_far":
+    """Add an event of ``EPOCHS`` to those before it.
+
+    An epoch so far holds until the next one, a provisional epoch until it is written as final.
+    """
+    if event["event"] == "epoch_final":
+        for place in range(len(epochs) - 1, -1, -1):
+            if epochs[place].get("index") == event.get("index"):
+                epochs[place] = event
+                return
+    elif epochs and epochs[-1]["event"] == "epoch_so_far":
         epochs.pop()
     epochs.append(event)
-
-
-def final_epochs(finished: Event) -> dict[float | None, Event]:
-    """Return by index what ``run_finished`` says of epochs that were provisional when written."""
-    said = finished.get("final_epochs")
-    epochs = filter(None, map(mapping, said if isinstance(said, list) else []))
-    return {index: epoch for epoch in epochs if (index := count(epoch.get("index"))) is not None}
 
 
 def _no_such_run(path: str | os.PathLike[str] | None) -> str:
@@ -266,11 +267,7 @@ class _Gathered:
         last = _moment(self.last)
         began = _moment(started.get("began") or started.get("time")) or last
         first = began or datetime.fromtimestamp(0, timezone.utc)
-        final = final_epochs(self.finished or {})
-        epochs = tuple(
-            _epoch({**event, **final.get(count(event.get("index")), {})}, first)
-            for event in self.epochs
-        )
+        epochs = tuple(_epoch(event, first) for event in self.epochs)
         return RunRecord(
             id=self.run_id,
             path=file,

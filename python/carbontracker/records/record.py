@@ -28,6 +28,7 @@ from carbontracker.records.surroundings import (
     process_start_ticks,
     software_data,
 )
+from carbontracker.sensorevents import sensor_data
 from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from carbontracker.footprint import Footprint, Slot
     from carbontracker.records.series import PeriodicWriter, SeriesWriter
     from carbontracker.run import Epoch, Forecast, Result, Run
-    from carbontracker.session import Changes, Entry, Latecomers, Mark, Session
+    from carbontracker.session import Mark, Session
     from carbontracker.window import Energy
 
 _LAST_STREAM = 2
@@ -80,8 +81,6 @@ class Record:
         # Reentrant: a signal handler may end the run in the middle of an event.
         self._lock = threading.RLock()
         self._series: SeriesWriter | None = None
-        self._latecomers: Latecomers | None = None
-        self._changes: Changes | None = None
         self._open_epoch: PeriodicWriter | None = None
         optional(RECORD, lambda: self._open(directory), nothing)
         if self._fd >= 0:
@@ -126,11 +125,8 @@ class Record:
         """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
         # Needs the core, which readers do not.
         from carbontracker.records.series import SeriesWriter
-        from carbontracker.session import Changes, Latecomers
 
         self._series = SeriesWriter(session, began, spacing_s)
-        self._latecomers = Latecomers(session, began)
-        self._changes = Changes(session, began)
 
     def write_series(self, end: Mark, *exact: Mark) -> None:
         """Append the energy over time since the last time, up to ``end``.
@@ -141,10 +137,6 @@ class Record:
         if self._series is None or not self._writable:
             return
         with self._lock:
-            for entry, seconds in self._latecomers.take() if self._latecomers else ():
-                self.write("sensor_joined", **sensor_data(entry), seconds_after_start=seconds)
-            for change in self._changes.take() if self._changes else ():
-                self.write(change.event, **change.data)
             data = self._series.until(end, *exact)
             if data is not None:
                 self.write("series", **data)
@@ -327,22 +319,6 @@ def _missing(session: Session) -> list[dict[str, str | None]]:
     parts = [(m.source, m.what, m.reason, m.remedy, m.device or None) for m in session.missing]
     names = ("source", "what", "reason", "remedy", "device")
     return [dict(zip(names, one, strict=True)) for one in whole + parts]
-
-
-def sensor_data(entry: Entry) -> dict[str, Any]:
-    """Return what the record says of a channel."""
-    return {
-        "id": entry.id,
-        "kind": entry.kind,
-        "name": entry.name,
-        "source": entry.source,
-        "quality": entry.quality,
-        "counted": entry.counted,
-        "alternate_of": entry.alternate_of or None,
-        "domain": entry.domain or None,
-        "part_of": entry.part_of or None,
-        "detail": entry.detail,
-    }
 
 
 def sampling_data(session: Session) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from carbontracker.records.oldlogs import OldLogs
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import change_line, joined_lines, live_lines
+from carbontracker.report.text import live_lines, sensor_event_line
 from carbontracker.session import ENDING, reasons
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from carbontracker.footprint import Footprint
     from carbontracker.pricing import Pricing
     from carbontracker.run import Epoch, Forecast, Result
-    from carbontracker.session import Changes, Latecomers, Session
+    from carbontracker.sensorevents import SensorEvent
+    from carbontracker.session import Session
     from carbontracker.settings import Settings
     from carbontracker.window import Energy
 
-_MOST_CHANGES = 20
-"""Of one device, as often as it is said that it is lost or read again."""
+_MAX_EVENTS = 20
+"""Of one sensor, as many as are said."""
 
 
 class Console:
@@ -43,7 +44,7 @@ class Console:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
-        self._changes: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
         self.listener: Callable[[str, str], None] | None = None
         """Told the level and text of every diagnostic."""
 
@@ -194,20 +195,18 @@ class Console:
                     names.append(f"{entry.name} (modelled)" if estimated else entry.name)
         return found
 
-    def joined(self, session: Session, latecomers: Latecomers) -> None:
-        """Say which devices have joined since the last time, and when."""
+    def sensor_event(self, session: Session, event: SensorEvent) -> None:
+        """Say which sensor joined, was lost or is read again."""
+        name = event.data["id"]
+        self._events[name] += 1
+        if self._events[name] > _MAX_EVENTS:
+            return
         qualities = {entry.id: entry.quality for entry in session.entries}
-        for line in joined_lines(latecomers, qualities):
+        line = sensor_event_line(*event, qualities)
+        if line is not None:
             self.warn(line)
-
-    def changed(self, changes: Changes) -> None:
-        """Say which devices were lost or are read again since the last time."""
-        for change in changes.take():
-            self._changes[change.id] += 1
-            if self._changes[change.id] <= _MOST_CHANGES:
-                self.warn(change_line(change.id, change.seconds, change.why))
-            elif self._changes[change.id] == _MOST_CHANGES + 1:
-                self.warn(f"{change.id} goes on being lost and read again: the record says when")
+        if self._events[name] == _MAX_EVENTS:
+            self.warn(f"{name}: what happens to it from here on is in the record only")
 
     def _announce_awaited(self, session: Session) -> None:
         for m in session.missing:

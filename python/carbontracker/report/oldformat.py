@@ -217,7 +217,7 @@ def gap_lines(energy: Energy) -> list[str]:
         for name, part in gaps.items()
     ]
     most = [
-        f"{part.unknown_joules_max:.4g} J of {name}"
+        f"{part.unknown_joules_max:.2f} J of {name}"
         for name, part in gaps.items()
         if part.unknown_joules_max > 0
     ]

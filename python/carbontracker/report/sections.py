@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from carbontracker.report.figures import (
     quantity,
 )
 from carbontracker.report.oldformat import gap_lines, uncounted_lines
-from carbontracker.report.text import change_line, joined_line
+from carbontracker.report.text import sensor_event_line
+from carbontracker.sensorevents import JOINED, LOST, RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,20 +113,25 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield "No energy was measured: what is missing is not zero."
     for line in (*uncounted_lines(run.energy), *gap_lines(run.energy)):
         yield f"{line}."
-    for event in run.events:
-        if event["event"] in {"sensor_lost", "sensor_returned"}:
-            seconds = number(event.get("seconds_after_start"))
-            yield f"{change_line(str(event.get('id')), seconds, str(event.get('why') or ''))}."
-    qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
-    for event in run.of("sensor_joined"):
-        name, owner = str(event.get("id")), str(event.get("alternate_of") or "")
-        seconds = number(event.get("seconds_after_start"))
-        continues = qualities.get(owner) == "modelled" and event.get("quality") != "modelled"
-        if event.get("counted") or continues:
-            yield f"{joined_line(name, seconds, owner or None)}."
+    yield from _sensor_events(run)
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
         yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."
+
+
+def _sensor_events(run: RunRecord) -> Iterator[str]:
+    qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
+    events = [one for one in run.events if one["event"] in {JOINED, LOST, RETURNED}]
+    times = Counter(str(one.get("id")) for one in events)
+    for one in events:
+        if times[str(one.get("id"))] > _MAX_EVENTS:
+            continue
+        line = sensor_event_line(one["event"], one, qualities)
+        if line is not None:
+            yield f"{line}."
+    for name, count in times.items():
+        if count > _MAX_EVENTS:
+            yield f"{name} was lost and read again {count // 2} times; the record says when."
 
 
 def cards(run: RunRecord) -> Iterator[Card]:
@@ -224,6 +231,8 @@ def paragraph(run: RunRecord) -> str:
     )
 
 
+_MAX_EVENTS = 6
+"""Of one sensor, as many as a report tells one by one."""
 _KNOWN_BY = {
     "measured": "measured by energy counters",
     "integrated": "integrated from power readings",

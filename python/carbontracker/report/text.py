@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontracker.intensity.series import STAND_IN
+from carbontracker.records.plain import number
 from carbontracker.report import oldformat
+from carbontracker.sensorevents import LOST, RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carbontracker.footprint import Footprint
     from carbontracker.inventory import Absent, Readable, Sensors
-    from carbontracker.session import Latecomers
     from carbontracker.window import Energy
 
 
@@ -43,45 +44,31 @@ def device_lines(energy: Energy) -> list[str]:
     ]
 
 
-def joined_line(name: str, seconds: float, alternate_of: str | None = None) -> str:
-    """Return that a sensor answered late, and what that means for the time before.
+def sensor_event_line(
+    event: str, data: Mapping[str, Any], qualities: Mapping[str, str]
+) -> str | None:
+    """Return that a sensor joined late, was lost or is read again, and what that means.
 
     Args:
-        name: of the channel.
-        seconds: between the beginning and its joining.
-        alternate_of: the device whose estimate it continues; none if it is a device by itself.
-    """
-    before = f"{alternate_of} was estimated" if alternate_of else "it was not measured"
-    return f"{name} joined {seconds:.1f} s after the start; before that {before}"
-
-
-def joined_lines(latecomers: Latecomers, qualities: Mapping[str, str]) -> list[str]:
-    """Return a line for every device that has joined since the last time.
-
-    Args:
-        latecomers: of a session.
+        event: ``sensor_joined``, ``sensor_lost`` or ``sensor_returned``.
+        data: of it, as the record has it.
         qualities: of all channels by their id.
+
+    Returns:
+        None where it changes no total, such as a second way to what is measured already.
     """
-    return [
-        joined_line(entry.id, seconds, entry.alternate_of or None)
-        for entry, seconds in latecomers.take()
-        if entry.counted
-        or (qualities.get(entry.alternate_of) == "modelled" and entry.quality != "modelled")
-    ]
-
-
-def change_line(name: str, seconds: float, why: str) -> str:
-    """Return that a device was lost, and what that means, or that it is read again.
-
-    Args:
-        name: of the device.
-        seconds: from when on, after the start.
-        why: it was lost; empty where it is read again.
-    """
-    since = f"from {seconds:.1f} s after the start on"
-    if not why:
-        return f"{name} is read again {since}"
-    return f"{name} is not read {since}: {why}; the total lacks it until it is read again"
+    name, seconds = str(data.get("id")), number(data.get("seconds_after_start"))
+    if event == LOST:
+        since = f"from {seconds:.1f} s after the start on"
+        return f"{name} is not read {since}: {data.get('why')}; what it draws then may be lacking"
+    if event == RETURNED:
+        return f"{name} is read again from {seconds:.1f} s after the start on"
+    owner = str(data.get("alternate_of") or "")
+    continues = qualities.get(owner) == "modelled" and data.get("quality") != "modelled"
+    if not data.get("counted") and not continues:
+        return None
+    before = f"{owner} was estimated" if owner else "it was not measured"
+    return f"{name} joined {seconds:.1f} s after the start; before that {before}"
 
 
 def joules(energy: Energy) -> str:

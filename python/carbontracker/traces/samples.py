@@ -41,6 +41,8 @@ _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """The end of an Arrow stream, as its format has it."""
 _ABOUT = b"carbontracker"
 """Key in the metadata of the schema."""
+_COUNTED = 4
+"""The column that files of older versions lack."""
 _ROWS = 65_536
 """Of a row group of a Parquet file."""
 MEND = "pip install 'carbontracker[trace]'"
@@ -100,6 +102,7 @@ class SampleWriter:
                 pa.field("time", pa.timestamp("ns", "UTC")),
                 pa.field("channel", pa.string()),
                 pa.field("watts", pa.float64()),
+                pa.field("counted", pa.bool_()),
             ],
             {_ABOUT: json.dumps(_about(session, run_id))},
         )
@@ -149,18 +152,19 @@ class SampleWriter:
                 pa.array(columns[0] + read_anchor().offset_ns).cast(self._schema.field(1).type),
                 pa.array(columns[1], pa.string()),
                 pa.array(columns[2], from_pandas=True),  # NaN becomes null
+                pa.array(columns[3]),
             ],
             schema=self._schema,
         )
         return self._append(batch.serialize().to_pybytes())
 
-    def _take(self, *, last: bool) -> tuple[Any, list[str], Any]:
-        """Return times, channels and watts of all new samples.
+    def _take(self, *, last: bool) -> tuple[Any, list[str], Any, Any]:
+        """Return times, channels and watts of all new samples, and whether they enter totals.
 
         The newest sample of a channel may yet move a little, when the next one comes: it waits.
         """
         now_ns = time.monotonic_ns()
-        times, names, watts = [], [], []
+        times, names, watts, counted = [], [], [], []
         for index, channel in enumerate(self._session.channels):
             upto_ns = self._upto.get(index, self._began_ns)
             t_ns, mean = self._session.power(index, upto_ns, now_ns)
@@ -177,9 +181,10 @@ class SampleWriter:
             times.append(t_ns)
             names += [channel.id] * len(t_ns)
             watts.append(mean)
+            counted.append(np.full(len(t_ns), channel.counted))
         if not times:
-            return np.zeros(0, np.int64), [], np.zeros(0)
-        return np.concatenate(times), names, np.concatenate(watts)
+            return np.zeros(0, np.int64), [], np.zeros(0), np.zeros(0, np.bool_)
+        return np.concatenate(times), names, np.concatenate(watts), np.concatenate(counted)
 
     def _append(self, data: bytes) -> bool:
         if self._fd < 0:
@@ -365,6 +370,8 @@ def to_parquet(path: Path, out: Path) -> int:
 def read_power(path: Path) -> PowerTrace:
     """Return the power by counted device that a file of samples holds.
 
+    A device that joined late is in the rows, and not in the list that the file begins with.
+
     Raises:
         OSError, ValueError, ModuleNotFoundError: as ``SampleFile``.
     """
@@ -376,6 +383,9 @@ def read_power(path: Path) -> PowerTrace:
         for batch in samples.batches():
             t_ns, watts = (batch.column(i).to_numpy(zero_copy_only=False) for i in (0, 3))
             channels = batch.column(2).to_numpy(zero_copy_only=False)
+            if batch.num_columns > _COUNTED:
+                joined = channels[batch.column(_COUNTED).to_numpy(zero_copy_only=False)]
+                counted |= {name: name for name in set(joined) - counted.keys()}
             for device in counted:
                 mine = channels == device
                 gathered.setdefault(device, []).append((t_ns[mine], watts[mine]))
