@@ -357,6 +357,29 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("options", [[], ["--max-seconds", "600"]])
+@pytest.mark.parametrize(("how", "code"), [("exit 7", 7), ("kill -KILL $$", 137), ("exit 0", 0)])
+def test_who_started_us_may_ignore_the_end_of_children(
+    options: list[str], how: str, code: int
+) -> None:
+    """The kernel keeps no exit code then; and what is ignored is so for the program, too."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'carbontracker', *sys.argv[1:]])"
+    )
+    shell = f"grep SigIgn /proc/self/status; sleep 0.1; {how}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "-q", *options, "--", "sh", "-c", shell],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == code
+    ignored = int(done.stdout.split()[1], 16)
+    assert ignored >> (signal.SIGCHLD - 1) & 1
+
+
 # ---- what cannot be ------------------------------------------------------------------------
 
 

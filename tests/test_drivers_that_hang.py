@@ -220,6 +220,35 @@ def environment_of(root: Path, nvml: FakeNvml, gate: Path) -> dict[str, str]:
     }
 
 
+def test_a_driver_that_never_answers_is_named_at_the_end_as_well(tmp_path: Path) -> None:
+    root = fake_host(tmp_path, machine_tree())
+    training = TRAINING.replace("Path(sys.argv[2]).touch()", "pass")
+    out = tmp_path / "result.json"
+    run = [sys.executable, "-m", "carbontracker", "run", "--json", str(out)]
+    with fake_nvml(tmp_path, [{"power": "constant:250"}]) as nvml:
+        tracker, command = (
+            subprocess.run(
+                words,
+                env=environment_of(root, nvml, tmp_path / "gate"),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=True,
+            )
+            for words in (
+                [sys.executable, "-c", training, str(tmp_path / "logs"), ""],
+                [*run, "--log-dir", str(tmp_path / "more"), "--", "true"],
+            )
+        )
+    line = "gpu is not measured: nvml has not answered to the end; the total may lack it"
+    assert line in tracker.stdout
+    assert line in command.stderr
+    assert json.loads(out.read_text())["unanswered"] == [{"source": "nvml", "what": "gpu"}]
+    for folder in ("logs", "more"):
+        (record,) = (tmp_path / folder).glob("*.jsonl")
+        assert f"{line}." in list(notes(read_run(record)))
+
+
 def test_samples_of_a_device_that_joined_late_are_read_as_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path
 ) -> None:

@@ -37,7 +37,7 @@ BOARDS = [
     Gpu(
         power="constant:200",
         period_ms=20,
-        fail=[f"{LOST}@{FAULT_S}-{FAULT_S + 1}", f"{LOST}@{FAULT_S + 3}-{FAULT_S + 4}"],
+        fail=[f"{LOST}@{FAULT_S}-{FAULT_S + 3}", f"{LOST}@{FAULT_S + 6}-{FAULT_S + 9}"],
     ),
     Gpu(power="constant:250", fail_open=f"{LOST}@0-end"),
     Gpu(power="constant:150", period_ms=20, usage=False, fields=False, stuck_at_s=FAULT_S),
@@ -130,6 +130,7 @@ def test_each_is_told_when_it_is_lost_and_when_it_is_read_again(trained: Trained
         assert len(lines) == times
     assert trained.told.count(f"{BACK} is read again from") == 2
     assert f"{NEVER} is not read from" not in trained.told  # that was said at the start
+    assert f"{NEVER} (GPU is lost (15)): not read, and not in the total" in trained.told
 
 
 def test_what_is_known_is_right_and_the_rest_is_a_figure_of_its_own(trained: Trained) -> None:

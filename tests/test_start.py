@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
+from tests.support.fakehost import cpuinfo, fake_host
 from tests.support.programs import PRELUDE, TIMEOUT_S, WATTS, hide_sensors, python
 
 if TYPE_CHECKING:
@@ -331,6 +332,23 @@ def test_text_that_is_no_utf8_reaches_records_and_logs(tmp_path: Path) -> None:
     assert shown.returncode == 0
 
 
+def test_what_a_terminal_obeys_in_a_name_does_not_reach_it(tmp_path: Path) -> None:
+    evil = "Xeon\x1b]0;owned\x07\x9b31m\x7f\r"
+    host = fake_host(
+        tmp_path, {"proc/cpuinfo": cpuinfo(evil), "proc/stat": "cpu  1 0 1 9 0 0 0 0 0 0"}
+    )
+    machine = {"CARBONTRACKER_ROOT": str(host), "CARBONTRACKER_OFFLINE": "1"}
+    program = (
+        "from carbontracker.tracker import CarbonTracker\n"
+        f"for name in ({{}}, dict(sim_gpu={evil!r}, sim_gpu_watts=100)):\n"
+        "    tracker = CarbonTracker(1, verbose=2, record=False, **name)\n"
+        "    tracker.epoch_start(); tracker.epoch_end()\n"
+    )
+    for ran in (python(program, **machine), run_command("sensors", **machine)):
+        assert "Xeon" in ran.stdout
+        assert not [c for c in ran.stdout + ran.stderr if not c.isprintable() and c not in "\n\t"]
+
+
 def test_a_command_of_other_bytes_is_run_and_recorded(tmp_path: Path) -> None:
     ran = run_command("run", "--", "printf", "%s", "caf\udce9")
     assert (ran.returncode, ran.stdout) == (0, "caf\udce9")
@@ -468,11 +486,28 @@ import errno, subprocess, sys
 def full(*_, **__): raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 sys.addaudithook(lambda name, _: full() if name == "subprocess.Popen" else None)
 from carbontracker.cli import main
-sys.exit(main(["run", "--", "sh", "-c", "echo TRAINED; exit 3"]))
+sys.exit(main(["run", *sys.argv[1:]]))
 """
-    ran = python(program)
+    training = ["--", "sh", "-c", "echo TRAINED; exit 3"]
+    ran = python(program, *training)
     assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
-    assert "no process can be started beside this one" in ran.stderr
+    assert "no energy is measured: no process can be started beside this one" in ran.stderr
+    ran = python(program, "--max-seconds", "60", *training)
+    assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+    assert "no energy is measured, its limit is not watched: no process can be" in ran.stderr
+    ran = python(program, "--", "no-such-program-here")
+    assert ran.returncode == 127
+    assert "carbontracker: command not found: no-such-program-here" in ran.stderr
+
+
+@pytest.mark.parametrize("before", [[], ["--"], ["run", "--location", "DK", "--"]])
+def test_what_cannot_load_the_command_line_becomes_the_program(before: list[str]) -> None:
+    program = "import sys\nsys.modules['carbontracker.cli.run'] = None\n"
+    program += "from carbontracker.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    ran = python(program, *before, "sh", "-c", "echo TRAINED; exit 3")
+    assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
+    (line,) = lines_of_ours(ran.stderr)
+    assert line.startswith("carbontracker: no energy is measured: ")
 
 
 def test_without_the_core_the_program_runs(tmp_path: Path) -> None:
@@ -488,7 +523,7 @@ def test_without_the_core_the_program_runs(tmp_path: Path) -> None:
         assert "_core" in line
 
 
-@pytest.mark.parametrize("megabytes", [24, 32, 40, 48, 64, 96, 160])
+@pytest.mark.parametrize("megabytes", [18, 20, 24, 32, 40, 48, 64, 96, 160])
 def test_with_little_memory_the_program_runs(megabytes: int) -> None:
     """An address space that is small for Python, smaller for us, and enough for a shell."""
     shell = (

@@ -10,10 +10,26 @@
 namespace carbontracker::bindings {
 
 /// Text for people. A processor, a driver or a folder may call itself anything: bytes that are not
-/// UTF-8 become U+FFFD, so that whatever prints or stores the text can.
+/// UTF-8, and characters that a terminal obeys, become U+FFFD, so that whatever prints or stores
+/// the text can.
 inline pybind11::str decode(std::string_view bytes) {
+    constexpr std::string_view kReplacement = "\xef\xbf\xbd";
+    std::string safe;
+    safe.reserve(bytes.size());
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        const auto next = i + 1 < bytes.size() ? static_cast<unsigned char>(bytes[i + 1]) : 0U;
+        if (byte == 0xc2 && next >= 0x80 && next < 0xa0) { // U+0080 to U+009F
+            safe += kReplacement;
+            ++i;
+        } else if (byte < 0x20 || byte == 0x7f) {
+            safe += kReplacement;
+        } else {
+            safe += bytes[i];
+        }
+    }
     PyObject* text =
-        PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace");
+        PyUnicode_DecodeUTF8(safe.data(), static_cast<Py_ssize_t>(safe.size()), "replace");
     if (text == nullptr) throw pybind11::error_already_set();
     return pybind11::reinterpret_steal<pybind11::str>(text);
 }

@@ -93,4 +93,8 @@ def as_file_name(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return an argument for a message, in one line and not too long."""
-    return " ".join(f"{value!r:.60}".split())
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # of a class that is not ours
+        text = f"<{type(value).__name__}>"
+    return " ".join(text[:60].split())

@@ -59,6 +59,7 @@ def simulated_device(
     if not isinstance(name, str) or not name.strip():
         message = f"{label} name must be a non-empty string."
         raise ValueError(message)
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     if not isinstance(most_watts, Real) or not 0.0 <= float(most_watts) < math.inf:
         figure = {"gpu": "GPU watts", "cpu": "CPU TDP"}[component]
         message = f"{figure} must be a non-negative number."

@@ -76,10 +76,15 @@ class SensorEvents:
     def _joined(self) -> Iterator[SensorEvent]:
         entries = self._session.entries
         new, self._entries = entries[self._entries :], len(entries)
+        reasons = {one.device: one.reason for one in self._session.missing} if new else {}
         for entry in new:
-            if entry.read:  # what is seen and cannot be read has not joined
+            if entry.read:
                 seconds = (entry.joined_ns - self._began_ns) / 1e9
                 yield SensorEvent(JOINED, {**sensor_data(entry), "seconds_after_start": seconds})
+            else:  # it is seen, and cannot be read
+                why = reasons.get(entry.id, "it cannot be read")
+                data = {"id": entry.id, "seconds_after_start": 0.0, "why": why}
+                yield SensorEvent(LOST, data)
 
     def _changed(self) -> Iterator[SensorEvent]:
         core = self._session.core

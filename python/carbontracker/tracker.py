@@ -681,7 +681,7 @@ class Training:
             self._sensor_events.close()
         self.result = result
         self._followers.end(result)
-        self._console.actual(self.result)
+        self._console.actual(self.result, run.session)
         if self._record is not None:
             # Also what the last epoch's series could not know yet, and what came after it.
             self._record.write_series(run.session.mark() if end is None else end)

@@ -65,15 +65,11 @@ def executed(
             strangers = descendants()
             adopt_orphans()
         try:
-            started.append(subprocess.Popen(command, env=environment))
-        except FileNotFoundError:
-            say(f"command not found: {command[0]}")
-            code = NOT_FOUND
+            started.append(_start(command, environment))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOMEM):
-                _become(command, environment, error)
-            say(f"cannot run {command[0]}: {error.strerror}")
-            code = NOT_EXECUTABLE
+                error = _become(command, environment, error, limited=overseer is not None)
+            code = _not_run(command[0], error)
         else:
             for number in early:
                 started[0].send_signal(number)
@@ -83,17 +79,53 @@ def executed(
         yield code if code >= 0 else KILLED_BY_SIGNAL - code
 
 
-def _become(command: list[str], environment: dict[str, str], error: OSError) -> None:
-    """Run ``command`` in place of this process, where none can be started beside it; returns only
-    if that fails too."""
-    say(f"no energy is measured: no process can be started beside this one: {error.strerror}")
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the program; its exit code is kept for us.
+
+    Where whoever started us ignores SIGCHLD, the kernel would keep no exit code: we do not ignore
+    it, and the program goes on to.
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        return subprocess.Popen(command, env=environment)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),  # noqa: PLW1509
+    )
+
+
+def _not_run(program: str, error: OSError) -> int:
+    if isinstance(error, FileNotFoundError):
+        say(f"command not found: {program}")
+        return NOT_FOUND
+    say(f"cannot run {program}: {error.strerror}")
+    return NOT_EXECUTABLE
+
+
+def _become(
+    command: list[str], environment: dict[str, str], error: OSError, *, limited: bool
+) -> OSError:
+    """Run ``command`` in place of this process, where none can be started beside it.
+
+    Returns why not, if that fails too.
+    """
+    unwatched = ", its limit is not watched" if limited else ""
+    say(
+        f"no energy is measured{unwatched}: no process can be started beside this one: "
+        f"{error.strerror}"
+    )
+    if limited:
+        adopt_orphans(adopt=False)  # exec keeps that
     for number in _FORWARDED:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
         signal.signal(number, signal.SIG_DFL)
-    with suppress(OSError):
+    try:
         os.execvpe(command[0], command, environment)
+    except OSError as final:
+        return final
 
 
 @contextmanager

@@ -48,15 +48,15 @@ def descendants() -> list[Member]:
     return family(os.getpid())[1:]
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own has ended: daemons do not get away.
+def adopt_orphans(*, adopt: bool = True) -> None:
+    """Become the parent of descendants whose own has ended: daemons do not get away. Or no more.
 
     Where the system has no such thing they do, as from anybody else.
     """
     import ctypes
 
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
 
 
 def bury(but: int) -> None:

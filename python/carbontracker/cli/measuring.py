@@ -166,17 +166,12 @@ class Measured:
         if not self._given.quiet:
             simulated = bool(session.config.simulated)
             _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
-            self._show_awaited()
+            for line in text.unanswered_lines(facts["unanswered"]):
+                say(line)
         if out is not None:
             told = {"sensor_events": [{"event": one.event, **one.data} for one in self._told]}
             rest = {"command": self._command, **told}
             _write_json(_result(energy, footprint) | facts | rest, out)
-
-    def _show_awaited(self) -> None:
-        """Say which sensors never answered."""
-        for one in self._session.missing:
-            if one.awaited:
-                say(f"{one.what} is not measured: {one.source} has not answered")
 
     def _located(self) -> Pricing:
         """Return the pricing for the place that has been found out meanwhile, if one has."""

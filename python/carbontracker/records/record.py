@@ -322,12 +322,16 @@ def _missing(session: Session) -> list[dict[str, str | None]]:
 
 
 def sampling_data(session: Session) -> dict[str, Any]:
-    """Return how often each channel was read, and which were found wrong or dead."""
+    """Return how often each channel was read, which were found wrong or dead, and which sensors
+    have never answered."""
     return {
         "readings_per_second": session.rates_hz(),
         "successions": [
             {"owner": one.owner, "successor": one.successor, "t_ns": one.from_ns, "why": one.why}
             for one in session.successions()
+        ],
+        "unanswered": [
+            {"source": one.source, "what": one.what} for one in session.missing if one.awaited
         ],
     }
 

@@ -14,10 +14,11 @@ from carbontracker.ahead.outcome import against_actual
 from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
 from carbontracker.records.oldlogs import OldLogs
+from carbontracker.records.record import sampling_data
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import live_lines, sensor_event_line
+from carbontracker.report.text import live_lines, sensor_event_line, unanswered_lines
 from carbontracker.session import ENDING, reasons
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Console:
         if line := interval_line(forecast):
             self._show(line, logged=False)
 
-    def actual(self, result: Result) -> None:
+    def actual(self, result: Result, session: Session) -> None:
         """Show what the training has cost."""
         footprint = result.footprint
         self._logs.info(oldformat.intensities_line(footprint))
@@ -129,6 +130,8 @@ class Console:
         for line in live_lines(footprint):
             self._show(line, logged=False)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
+            self._show(line, logged=False)
+        for line in unanswered_lines(sampling_data(session)["unanswered"]):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
         self._logs.info("Monitoring thread ended.")
@@ -234,7 +237,11 @@ class Console:
                     self.warn(one.reason)
         replaced = {device.kind for device in self._settings.simulated}
         kinds = set(self._settings.chosen_components) - replaced
-        unread = [m.what for m in session.missing if m.device.partition(":")[0] in kinds]
+        unread = [
+            f"{m.what} ({m.reason})" if m.what == m.device else m.what  # else it says what it is
+            for m in session.missing
+            if m.device.partition(":")[0] in kinds
+        ]
         if unread:
             self.warn(f"{'; '.join(unread)}: not read, and not in the total")
 

@@ -41,14 +41,14 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
     vitals = Pulse(run.session, run.began_mark, lambda: run.pricing).take()
     caption = f"Monitoring for {oldformat.timestring(vitals.seconds)}"
     rows = list(_rows(vitals.energy, vitals.footprint))
-    notes = [text.price_line(vitals.footprint), *oldformat.uncounted_lines(vitals.energy), *oldformat.gap_lines(vitals.energy)]
+    notes = [text.price_line(vitals.footprint), *oldformat.gap_lines(vitals.energy)]
     return _page(caption, rows, notes)
 
 
 def result_html(result: Result) -> str:
     """Return the result of a training."""
     caption = f"{result.finished_epochs} epoch(s) in {oldformat.timestring(result.seconds)}"
-    notes = [text.price_line(result.footprint), *oldformat.uncounted_lines(result.energy), *oldformat.gap_lines(result.energy)]
+    notes = [text.price_line(result.footprint), *oldformat.gap_lines(result.energy)]
     if result.forecast is not None:
         predicted = result.forecast
         energy = figure_with_unit(predicted.footprint.kwh * 1e3, "Wh")

@@ -186,7 +186,7 @@ def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
     if math.isnan(energy.joules):
         why = "No energy was measured: `carbontracker sensors` says why."
         return [why, *uncounted_lines(energy)]
-    lines = uncounted_lines(energy)
+    lines = []
     if energy.modelled_joules > 0 and energy.joules > 0:
         share = 100.0 * energy.modelled_joules / energy.joules
         amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"
@@ -212,9 +212,11 @@ def gap_lines(energy: Energy) -> list[str]:
         if part.coverage < _ALMOST_WHOLE
         or (part.unknown_joules_max > 0 and energy.quality == "incomplete")
     }
-    lines = [
+    lines = uncounted_lines(energy)
+    lines += [
         f"{name}: known for {_percent_floored(part.coverage)} %; the total lacks the rest"
         for name, part in gaps.items()
+        if part.coverage > 0
     ]
     most = [
         f"{part.unknown_joules_max:.2f} J of {name}"

@@ -18,8 +18,8 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
-from carbontracker.report.oldformat import gap_lines, uncounted_lines
-from carbontracker.report.text import sensor_event_line
+from carbontracker.report.oldformat import gap_lines
+from carbontracker.report.text import sensor_event_line, unanswered_lines
 from carbontracker.sensorevents import JOINED, LOST, RETURNED
 
 if TYPE_CHECKING:
@@ -111,9 +111,11 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield f"The record is damaged: {'; '.join(run.notes)}"
     if not is_known(run.energy.joules):
         yield "No energy was measured: what is missing is not zero."
-    for line in (*uncounted_lines(run.energy), *gap_lines(run.energy)):
+    for line in gap_lines(run.energy):
         yield f"{line}."
     yield from _sensor_events(run)
+    for line in unanswered_lines(mappings(run.outcome.data.get("unanswered"))):
+        yield f"{line}."
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
         yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."

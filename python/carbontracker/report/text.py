@@ -12,7 +12,7 @@ from carbontracker.report import oldformat
 from carbontracker.sensorevents import LOST, RETURNED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from carbontracker.footprint import Footprint
     from carbontracker.inventory import Absent, Readable, Sensors
@@ -41,6 +41,15 @@ def device_lines(energy: Energy) -> list[str]:
     return [
         f"{name}: {joules(part)}" + (f", {part.quality}" if part.quality != "missing" else "")
         for name, part in energy.by_device.items()
+    ]
+
+
+def unanswered_lines(unanswered: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return that these sensors have never answered: what they would have read is not known."""
+    return [
+        f"{one.get('what')} is not measured: {one.get('source')} has not answered to the end; "
+        "the total may lack it"
+        for one in unanswered
     ]
 
 
