@@ -168,9 +168,11 @@ def test_the_end_names_each_in_the_console_and_in_every_report(
     told_at_once = trained.told + capsys.readouterr().out
     for told in (told_at_once, page.read_text(), card.read_text()):
         plain = " ".join(told.split())
-        for device in (GONE, NEVER, STUCK):
+        assert f"1 GPU not counted: {NEVER}" in plain
+        for device in (GONE, STUCK):
             assert re.search(rf"{device}: known for \d+ %; the total lacks the rest", plain)
         assert re.search(rf"plus at most [\d.]+ J of {GONE}", plain)
+        assert re.search(rf"[\d.]+ J of {NEVER}", plain)
         assert f"{GOOD}: known for" not in plain
 
 
