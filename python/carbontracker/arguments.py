@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from reprlib import Repr
 
 from carbontracker.environment import is_yes
 
@@ -91,10 +92,10 @@ def as_file_name(text: str) -> str:
     return name.encode(encoding, "replace")[:MAX_NAME_BYTES].decode(encoding, "ignore")
 
 
+_SHORT = Repr()  # also of objects whose own repr fails
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
 def shown(value: object) -> str:
     """Return an argument for a message, in one line and not too long."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001  # of a class that is not ours
-        text = f"<{type(value).__name__}>"
-    return " ".join(text[:60].split())
+    return " ".join(f"{_SHORT.repr(value):.60}".split())

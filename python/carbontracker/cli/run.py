@@ -5,9 +5,9 @@ Whatever of ours fails, the program runs, and its exit code is returned.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 import carbontracker
 from carbontracker.cli import parse
@@ -17,9 +17,6 @@ from carbontracker.cli.exits import USAGE_ERROR
 from carbontracker.cli.limits import add_limits
 from carbontracker.guard import MEASURING, nothing, optional
 from carbontracker.place.location import LOCATE
-
-if TYPE_CHECKING:
-    import argparse
 
 EXAMPLES = """\
 examples:
@@ -36,6 +33,14 @@ trace and attribute for power beside a profile.
 """
 
 
+class _Version(argparse.Action):
+    """Looks the version up only for those who ask: that takes time and memory."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(carbontracker.__version__)
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
         "carbontracker",
@@ -44,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="carbontracker [run] [options] [--] CMD [ARGS...]",
         abbreviated=False,
     )
-    parser.add_argument("--version", action="version", version=carbontracker.__version__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
     parser.add_argument(
         "--location", metavar="PLACE", help="country, ISO code, zone or region: DK, aws:eu-north-1"
