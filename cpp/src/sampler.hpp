@@ -208,7 +208,7 @@ private:
     std::int64_t charged_ns_ = 0; // CPU time of the thread that the allowance has been charged with
     Bell bell_;
     std::atomic<bool> stopping_{false};
-    std::int64_t asked_to_stop_ns_ = 0; // of the thread that stops
+    std::int64_t asked_to_stop_ns_ = 0;          // of the thread that stops
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
     Bell begun_;                                 // rung after the first reading
     Bell finished_;
