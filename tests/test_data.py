@@ -22,7 +22,7 @@ ZONES = {row["zone"] for row in GRID}
 TABLES = {
     "cloud_regions": (260, ("provider", "region")),
     "cpu_cores": (
-        253,
+        257,
         ("vendor", "family", "first_model", "last_model", "first_stepping", "seller", "name"),
     ),
     "cpu_tdp": (5206, ("match_key",)),

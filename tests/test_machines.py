@@ -252,6 +252,10 @@ def test_other_architectures_are_named(tmp_path: Path) -> None:
     riscv = "".join(hart.format(i, "thead,c920") for i in range(64))
     said = look(tmp_path / "riscv", {"proc/cpuinfo": riscv})
     assert 80 <= said.busy_watts <= 120  # an SG2042 of 120 W
+    silent = riscv.replace("uarch\t\t: thead,c920", "mvendorid\t: 0x5b7")
+    said = look(tmp_path / "silent", {"proc/cpuinfo": silent})
+    assert said.name == "rv64imafdcv, vendor 0x5b7"
+    assert 80 <= said.busy_watts <= 120
     small = "".join(hart.format(i, "sifive,u74-mc") for i in range(4))
     files = {"proc/cpuinfo": small, "proc/device-tree/model": "StarFive VisionFive 2 v1.3B\0"}
     said = look(tmp_path / "small", files)

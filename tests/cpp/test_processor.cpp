@@ -247,7 +247,10 @@ TEST(other_architectures_name_themselves_elsewhere) {
     Pretended silent("processor\t: 0\nhart\t\t: 2\nisa\t\t: rv64imafdc\n");
     silent.with("proc/device-tree/model", "Milk-V Board");
     CHECK(silent.draws(0.4, 1.6, 0.3, 1.7));
-    CHECK(silent.estimate().name == "Milk-V Board");
+    CHECK(silent.estimate().name == "Milk-V Board (rv64imafdc)");
+    const Pretended nameless("processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc\n"
+                             "mvendorid\t: 0x9f9\n");
+    CHECK(nameless.estimate().name == "rv64imafdc, vendor 0x9f9");
     const Pretended loong("system type\t\t: generic\n\nprocessor\t\t: 0\npackage\t\t\t: 0\n"
                           "CPU Family\t\t: Loongson-64bit\nModel Name\t\t: Loongson-9Z\n");
     CHECK(contains(loong.estimate().assumption, "Loongson-9Z"));

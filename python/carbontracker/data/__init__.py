@@ -36,7 +36,7 @@ TABLES = {
         "source,licence",
     ),
     "cpu_cores": Table(
-        249,
+        257,
         "vendor,family,first_model,last_model,first_stepping,seller,words,name,threads_per_core,"
         "idle_watts,full_watts,code,evidence,source",
     ),

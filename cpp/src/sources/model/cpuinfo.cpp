@@ -103,7 +103,7 @@ public:
             found.name = found.name.substr(0, found.name.find_first_of(",("));
         }
         found.name = trimmed(found.name);
-        if (found.name.empty() && !machine_.empty()) found.name = machine_;
+        if (found.name.empty()) found.name = fallback_;
         found.board = first_told(boards_);
         found.packages = std::max(1, static_cast<int>(packages_.size()));
         found.logical = std::max(1, found.logical);
@@ -120,8 +120,12 @@ private:
             ++found_.logical;
             // s390: "processor 0: version = FF, identification = 0133E8, machine = 3931"
             if (const auto at = line.value.find("machine = "); at != std::string::npos) {
-                machine_ = vendor_ + ", machine " + line.value.substr(at + 10);
+                fallback_ = vendor_ + ", machine " + line.value.substr(at + 10);
             }
+        } else if (key == "isa") { // RISC-V
+            fallback_ = line.value;
+        } else if (key == "mvendorid") {
+            fallback_ += ", vendor " + line.value;
         } else if (key == "vendor_id") {
             vendor_ = line.value;
             if (vendor_.starts_with("IBM/")) found_.is_virtual = true; // always a partition
@@ -166,7 +170,7 @@ private:
     std::array<std::string, kBoards.size()> boards_;
     std::set<std::string> packages_;
     std::string vendor_;
-    std::string machine_;
+    std::string fallback_; ///< what tells of the processor where it has no name
     Cores core_;
 };
 

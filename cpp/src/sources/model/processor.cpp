@@ -260,8 +260,9 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
                     const std::filesystem::path& data_dir) {
     const std::vector<std::string> keys = match_keys(machine.name);
     const CoreTable table(data_dir);
-    // A name, or else a board, tells the micro-architecture where the codes do not.
-    const std::string key = machine.name.empty() ? squeezed(machine.board) : keys.front();
+    // Where there are no codes, the board may tell the micro-architecture as well as the name.
+    const std::string key =
+        keys.front() + (machine.kinds.empty() ? squeezed(machine.board) : std::string());
     std::vector<Known> known;
     for (const Cores& codes : machine.kinds) {
         known.push_back({codes, table.find(key, codes, machine.seller)});
