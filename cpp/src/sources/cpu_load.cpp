@@ -67,13 +67,18 @@ bool has_moved(const Ticks& from, const Ticks& to, std::int64_t elapsed_ns) noex
     return after > before && static_cast<std::int64_t>(after - before) * kNsPerTick >= elapsed_ns;
 }
 
-// Of one CPU alone a tick may show after 70 ms only: each field is cut off to whole ones.
-bool is_alive(const File& stat) {
+// Of one CPU alone a tick may show after 70 ms only: each field is cut off to whole ones. Of many
+// it shows the sooner, as the kernel counts every 10 ms; what copies the file may be slower.
+constexpr std::int64_t kLeastLookNs = 60'000'000;
+
+bool is_alive(const File& stat, int cpus) {
     const auto first = read_ticks(stat);
     if (!first) return true; // its readings fail, and say so
-    const std::int64_t began_ns = now_ns();
-    while (now_ns() < began_ns + kNsPerTick) {
+    const std::int64_t until_ns = now_ns() + std::max(kLeastLookNs, kNsPerTick / cpus);
+    bool is_last = false;
+    while (!is_last) {
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        is_last = now_ns() >= until_ns; // before the reading: a pause must not take its place
         const auto next = read_ticks(stat);
         if (!next || has_moved(*first, *next, 0)) return true;
     }
@@ -202,7 +207,7 @@ Found probe_cpu_load(const Host& host) {
     } else {
         missing.push_back({"cpu_load", "dram", std::move(memory.absent), ""});
     }
-    const bool moves = is_alive(stat);
+    const bool moves = is_alive(stat, std::max(1, machine.logical));
     if (!moves) {
         missing.push_back({"cpu_load", "utilisation",
                            (host.root / "proc/stat").string() +
