@@ -122,7 +122,9 @@ void Book::review(std::span<const Health> health, std::int64_t now_ns) {
         ledgers_[n] = std::move(looked);
     }
     for (const std::size_t n : counted_) {
-        if (entries_[ledgers_[n].owner()].read) notice(ledgers_[n], heard, now_ns);
+        const Ledger& ledger = ledgers_[n];
+        const bool is_over = ledger.ended_ns() <= now_ns; // it is in another one's reading
+        if (entries_[ledger.owner()].read && !is_over) notice(ledger, heard, now_ns);
     }
 }
 

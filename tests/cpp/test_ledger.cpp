@@ -294,6 +294,48 @@ TEST(a_moment_that_was_settled_before_a_takeover_that_speaks_for_it_is_asked_aga
     CHECK(std::abs(end - early[0].joules - truth) > 100.0); // what it was saved from
 }
 
+TEST(an_estimate_that_has_ended_is_not_lost_and_adds_nothing) {
+    constexpr std::int64_t kSecond = 1'000'000'000;
+    const auto sample = [](std::int64_t t_ns, std::int64_t joules, bool first) {
+        return Sample{t_ns, joules * 1'000'000, 1000, 0, kSecond, first ? kFirst : 0U, 0.0F};
+    };
+    std::vector<Entry> entries(1);
+    entries[0].channel.id = "cpu:0";
+    entries[0].channel.kind = "cpu";
+    entries[0].channel.quality = Quality::modelled;
+    entries[0].counted = true;
+    Book book(entries);
+    Entry module;
+    module.channel.id = "gpu:0";
+    module.channel.kind = "gpu";
+    module.channel.covers = {"cpu"};
+    module.counted = true;
+    module.joined_ns = 5 * kSecond;
+    module.ends = {"cpu:0"};
+    book.add({module});
+    for (std::int64_t s = 1; s <= 20; ++s) {
+        const Sample estimated = sample(s * kSecond, 50 * s, s == 1);
+        const Sample counted = sample(s * kSecond, 500 * s, s == 5);
+        if (s <= 8) book.extend(0, {&estimated, 1}, s * kSecond);
+        if (s >= 5) book.extend(1, {&counted, 1}, s * kSecond);
+    }
+    const std::vector<Health> health = {{8 * kSecond, true, false}, {20 * kSecond, false, false}};
+    book.review(health, 20 * kSecond);
+    CHECK(book.events().empty());
+    const auto energy = [&](std::int64_t from_s, std::int64_t to_s) {
+        const std::int64_t from_ns = from_s * kSecond;
+        const std::int64_t to_ns = to_s * kSecond;
+        return book.energy(from_ns, book.levels(from_ns), to_ns, book.levels(to_ns));
+    };
+    CHECK_NEAR(energy(2, 4).devices.at(0).energy.joules, 100.0, 1e-6);
+    CHECK_NEAR(energy(2, 10).devices.at(0).energy.joules, 150.0, 1e-6); // up to 5 s
+    CHECK(energy(2, 10).devices.at(0).energy.coverage == 1.0);
+    const MachineEnergy after = energy(10, 14);
+    CHECK_NEAR(after.total.joules, 2000.0, 1e-6);
+    CHECK(after.total.modelled_joules == 0.0 && after.total.coverage == 1.0);
+    CHECK(std::string(after.total.quality) == "measured");
+}
+
 TEST(readings_that_skip_updates_for_thrift_accuse_nobody) {
     for (const PowerSensor& sensor : {kPart, kFast, kWhole}) {
         for (const Load::Kind kind : kLoads) {
