@@ -12,7 +12,7 @@ import pytest
 
 from carbontracker.cli import main
 from carbontracker.tracker import CarbonTracker
-from tests.support.fakehost import Link, cpuinfo, fake_host
+from tests.support.fakehost import Link, Mode, cpuinfo, fake_host
 from tests.support.programs import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -156,6 +156,39 @@ def test_like_cards_are_one_line_and_are_counted(
     absent = json.loads(capsys.readouterr().out)["absent"]
     devices = [one["device"] for one in absent if one["device"]]
     assert devices == [f"gpu:0000:{bus:02x}:00.0" for bus in range(3, 11)]
+
+
+LOOK = """
+import json, os
+from carbontracker.session import Config, Session
+# The tests' directories are closed to others, so the pretended machine is the working directory.
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+session = Session.probe(Config(root=".", nvml_library="/nonexistent"))
+print(json.dumps({one.what: one.remedy for one in session.missing if one.device}))
+"""
+
+
+def test_a_card_whose_power_is_not_for_this_user_is_named_with_its_file(tmp_path: Path) -> None:
+    tree: dict[str, Value] = {"proc/cpuinfo": cpuinfo("Testium One")}
+    tree |= pci_device("0000:03:00.0", "0x1002", "0x744c", "0x030000")
+    card = "sys/devices/pci0000:00/0000:03:00.0"
+    tree[f"{card}/drm/card0/device"] = Link("../../")
+    tree["sys/class/drm/card0"] = Link("../../devices/pci0000:00/0000:03:00.0/drm/card0")
+    tree[f"{card}/hwmon/hwmon3/power1_average"] = Mode("30000000", 0o000)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        cwd=fake_host(tmp_path, tree),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ((what, remedy),) = json.loads(done.stdout).items()
+    assert what.startswith("card0: AMD GPU")
+    assert remedy.startswith("sudo chmod a+r ")
+    assert "hwmon/hwmon3/power1_average   (shows its power to other tools" in remedy
 
 
 PROBE = """

@@ -31,9 +31,9 @@ struct Kind {
 constexpr Kind kRegistered{"a module of a server", 3.0, 10.0, 32.0};
 constexpr Kind kUnbuffered{"a module of a desktop", 1.0, 3.0, 16.0};
 // Soldered, a tenth to a third of a server's; nobody makes modules of it.
-constexpr Kind kLowPower{"GiB of low-power memory", 0.03, 0.10, 1.0};
+constexpr Kind kLowPower{"a GiB of low-power memory", 0.03, 0.10, 1.0};
 // Of a notebook it is not known which of the two it has.
-constexpr Kind kPortable{"GiB of a notebook's memory", 0.05, 0.15, 1.0};
+constexpr Kind kPortable{"a GiB of a notebook's memory", 0.05, 0.15, 1.0};
 
 // A server has a module for each of its channels, mostly: 12 for each of two sockets or more. A
 // larger memory has larger modules, not more.

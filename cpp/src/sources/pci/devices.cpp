@@ -72,6 +72,12 @@ Device describe(std::string name, const fs::path& path) {
     if (error) device.path = path;
     const std::string last = device.path.filename();
     if (is_address(last)) device.address = last;
+    if (error) {
+        // Folders above may be closed to this user: the link of the class names the device, too.
+        for (const fs::path& part : fs::read_symlink(path.parent_path(), error)) {
+            if (is_address(part)) device.address = part;
+        }
+    }
     device.vendor = read_text(path / "vendor").value_or("");
     device.model = read_text(path / "device").value_or("");
     device.driver = fs::read_symlink(path / "driver", error).filename();
