@@ -30,8 +30,7 @@ Meter::Meter(const Channel& channel) noexcept
 
 Outcome Meter::take(const Reading& reading, Sample& sample) noexcept {
     if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
-    // A value that the register cannot hold is a misreading, not a reset.
-    if (modulus_ != 0 && reading.raw >= modulus_) return Outcome::unusable;
+    if (modulus_ != 0 && reading.raw >= modulus_) return beyond(reading, sample);
     if (!started_) return start(reading, sample);
     if (resumed_) {
         resumed_ = false;
@@ -103,6 +102,16 @@ Outcome Meter::suspect(const Reading& reading, Sample& sample) noexcept {
     // What it has counted since is booked with its next change.
     accept(suspicion_.first, 0, kGap | kRestart, sample);
     return Outcome::sample;
+}
+
+// A value that the register cannot hold is a misreading, not a reset: unless it moves on from
+// there.
+Outcome Meter::beyond(const Reading& reading, Sample& sample) noexcept {
+    if (!started_) return Outcome::unusable;
+    if (reading.raw == suspicion_.last.raw) suspicion_.agreeing = 0;
+    const Outcome outcome = suspect(reading, sample);
+    if (outcome == Outcome::sample) modulus_ = 0;
+    return outcome;
 }
 
 bool Meter::resumes(const Reading& reading) const noexcept {

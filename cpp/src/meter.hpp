@@ -23,7 +23,8 @@ enum class Outcome : std::uint8_t {
 /// row agree, and then the meter starts again from the first of them, at its time, booking nothing
 /// for the jump: the gap reaches from the last good reading to that one. One bad reading therefore
 /// costs nothing at all. Should the counter go on where it was before, it had only been misread for
-/// a while: the reset is undone.
+/// a while: the reset is undone. Should it go on counting beyond its modulus, the modulus is wrong,
+/// and is forgotten.
 class Meter {
 public:
     explicit Meter(const Channel& channel) noexcept;
@@ -43,6 +44,7 @@ private:
     Outcome start(const Reading& reading, Sample& sample) noexcept;
     Outcome count(const Reading& reading, Sample& sample) noexcept;
     Outcome suspect(const Reading& reading, Sample& sample) noexcept;
+    Outcome beyond(const Reading& reading, Sample& sample) noexcept;
     [[nodiscard]] bool resumes(const Reading& reading) const noexcept;
     Outcome undo_reset(const Reading& reading, Sample& sample) noexcept;
     void accept(const Reading& reading, std::uint64_t counts, std::uint32_t flags,
@@ -51,7 +53,7 @@ private:
                                          double max_watts) const noexcept;
 
     const double units_per_raw_;
-    const std::uint64_t modulus_;
+    std::uint64_t modulus_;
     const double max_watts_;
     const std::int64_t tick_ns_;
 

@@ -330,9 +330,12 @@ void Sampler::plan_group(Group& group, std::int64_t now_ns) noexcept {
 }
 
 Limits Sampler::limits(std::int64_t now_ns) noexcept {
-    return {usual_ns_, pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
+    return {usual_ns_,
+            pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
             stretch_total_.load(std::memory_order_relaxed),
-            stretch_others_.load(std::memory_order_relaxed), allowance_.free_ns()};
+            stretch_others_.load(std::memory_order_relaxed),
+            allowance_.free_ns(),
+            allowance_.urgent_ns()};
 }
 
 // A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.

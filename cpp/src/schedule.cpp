@@ -15,6 +15,9 @@ constexpr std::int64_t kLeastPowerNs = 20'000'000;
 // No sensor is worth more readings than this.
 constexpr std::int64_t kLeastGapNs = 100'000;
 
+// A counter that may go round sooner than this is not followed any closer: no real one does.
+constexpr std::int64_t kLeastRoundNs = 20'000'000;
+
 // What does not make the total leaves so much of what was saved up to what does.
 constexpr std::int64_t kReserveNs = Allowance::kSavedNs / 2;
 
@@ -55,7 +58,9 @@ std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits&
     const std::int64_t apart_ns = spacing_ns(lane, use, limits, thrift);
     std::int64_t due_ns = 0;
     if (lane.failures() == 0) {
-        due_ns = std::min(wanted_ns(now_ns, lane, use, apart_ns, thrift, limits), lane.latest_ns());
+        const std::int64_t latest_ns =
+            std::max({lane.latest_ns(), now_ns + kLeastRoundNs, limits.urgent_ns});
+        due_ns = std::min(wanted_ns(now_ns, lane, use, apart_ns, thrift, limits), latest_ns);
     } else {
         // A reading that could not be used says nothing of when the next one is worth taking.
         due_ns = limits.steady_ns > 0 ? limits.steady_ns : now_ns + apart_ns;

@@ -22,6 +22,7 @@ struct Limits {
     double total = 1.0;         ///< what makes the total is read so many times as far apart
     double others = 1.0;        ///< and so is the rest
     std::int64_t free_ns = 0;   ///< to keep the budget, no reading that can wait comes earlier
+    std::int64_t urgent_ns = 0; ///< nor one that keeps a counter from going round unseen
 };
 
 /// When `lane`, whose newest reading has just been taken, is to be read next: never at once.
@@ -38,23 +39,36 @@ class Allowance {
 public:
     /// `share`: of one core; not finite: without limit.
     void spend(std::int64_t now_ns, std::int64_t cpu_ns, double share) noexcept {
-        const double wait_ns = static_cast<double>(cpu_ns) / share;
-        const double most_ns = static_cast<double>(kSavedNs + kMostDebtNs);
-        free_ns_ = std::max(free_ns_, now_ns - kSavedNs) +
-                   static_cast<std::int64_t>(std::min(wait_ns, most_ns));
-        free_ns_ = std::min(free_ns_, now_ns + kMostDebtNs);
+        free_ns_ = after(std::max(free_ns_, now_ns - kSavedNs), cpu_ns, share, now_ns);
+        urgent_ns_ = after(std::max(urgent_ns_, now_ns), cpu_ns, kUrgentShares * share, now_ns);
     }
 
     /// When the next reading can be afforded.
     [[nodiscard]] std::int64_t free_ns() const noexcept { return free_ns_; }
+
+    /// When a reading that ought not to wait for that can be afforded: those that come so take no
+    /// more than a few times the share, in any second.
+    [[nodiscard]] std::int64_t urgent_ns() const noexcept { return urgent_ns_; }
 
     /// How much can be saved up, in time.
     static constexpr std::int64_t kSavedNs = 900'000'000;
 
 private:
     static constexpr std::int64_t kMostDebtNs = 2'000'000'000;
+    static constexpr double kUrgentShares = 4.0; // of the usual budget: 2 % of a core
+
+    // Where what was used has been earned. A share that is no number earns nothing.
+    static std::int64_t after(std::int64_t from_ns, std::int64_t cpu_ns, double share,
+                              std::int64_t now_ns) noexcept {
+        if (cpu_ns <= 0) return from_ns;
+        const double wait_ns = static_cast<double>(cpu_ns) / share;
+        constexpr auto kMostNs = static_cast<double>(kSavedNs + kMostDebtNs);
+        const double earned_ns = wait_ns < kMostNs ? wait_ns : kMostNs;
+        return std::min(from_ns + static_cast<std::int64_t>(earned_ns), now_ns + kMostDebtNs);
+    }
 
     std::int64_t free_ns_ = 0;
+    std::int64_t urgent_ns_ = 0;
 };
 
 } // namespace carbontracker

@@ -152,6 +152,26 @@ TEST(a_value_that_the_register_cannot_hold_is_no_reading) {
     CHECK(fed.meter.resets() == 0);
 }
 
+TEST(a_range_that_a_counter_goes_beyond_is_forgotten) {
+    // 50 W, read every 100 ms, of a range that is said to be 100 J.
+    Fed fed(counter(100 * kJoule));
+    fed.take(0, 90 * kJoule);
+    const auto take = [&](std::uint64_t i) {
+        return fed.take(static_cast<std::int64_t>(i) * 100 * kMilli, (90 + 5 * i) * kJoule);
+    };
+    CHECK(take(1) == Outcome::sample);
+    CHECK(take(2) == Outcome::unusable);
+    CHECK(take(3) == Outcome::unusable);
+    CHECK(take(4) == Outcome::sample); // the third that agrees
+    CHECK(fed.has(kGap));
+    for (std::uint64_t i = 5; i < 100; ++i) {
+        CHECK(take(i) == Outcome::sample);
+        CHECK(!fed.has(kGap));
+    }
+    CHECK(fed.energy_uj() >= 480'000'000 && fed.energy_uj() <= 495'000'000);
+    CHECK(fed.meter.resets() == 1);
+}
+
 TEST(a_counter_that_goes_on_where_it_was_had_been_misread) {
     // 50 W; the file says 0 for half a second, which looks like a reset until it returns.
     Fed fed(counter(kWideRange + 1));

@@ -191,6 +191,20 @@ TEST(a_hidden_range_is_that_of_a_zone_in_the_same_unit) {
 }
 
 // R27: what a container leaves of the class folder, links whose targets are hidden.
+TEST(a_range_too_short_to_be_followed_is_named) {
+    for (const auto& [range, is_short] :
+         {std::pair{"1000000", true}, {"199000000", true}, {"262143328850", false}}) {
+        const Machine machine;
+        machine.zone("intel-rapl/intel-rapl:0", "package-0", range);
+        machine.overwrite(kZone / "energy_uj", "000000500000");
+        const Found found = probe_powercap(machine.host());
+        const Channel* const package = find(found, "cpu:0");
+        if (!CHECK(package != nullptr)) return;
+        CHECK(contains(package->detail, "too short to be followed") == is_short);
+        CHECK(package->modulus == std::stoull(range) + 1); // a fall is judged by it all the same
+    }
+}
+
 TEST(links_that_lead_nowhere_are_explained) {
     const Machine machine;
     machine.directory("sys/class/powercap");

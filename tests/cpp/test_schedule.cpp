@@ -2,8 +2,10 @@
 // every run is the same each time.
 #include "schedule.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <vector>
 
 #include "check.hpp"
 #include "virtual_sampler.hpp"
@@ -186,6 +188,53 @@ TEST(a_counter_is_read_before_it_can_have_gone_round_whatever_the_budget) {
     }
 }
 
+TEST(a_range_that_cannot_be_followed_does_not_override_the_budget) {
+    // Each channel with a call of its own, as zones have files of their own; the same 50 W.
+    for (const double range_joules : {1e-6, 0.1, 1.0, 20.0, 100.0}) {
+        for (const std::int64_t call_ns : {20'000, 2'000'000}) {
+            const std::size_t many = call_ns > kMs ? 8 : 32;
+            for (const std::size_t channels : {std::size_t{1}, many}) {
+                constexpr double kShare = 0.0047;
+                const auto range = static_cast<std::uint64_t>(range_joules * 1e6);
+                std::vector<Lane> lanes;
+                for (std::size_t i = 0; i < channels; ++i) lanes.emplace_back(counter(kMs, range));
+                std::vector<std::int64_t> due_ns(channels, 10 * kSecond);
+                Allowance allowance;
+                std::int64_t now_ns = 10 * kSecond;
+                std::vector<std::int64_t> cpu_ns(20, 0);
+                std::vector<int> readings(20, 0); // of the first channel
+                while (true) {
+                    const auto next = std::min_element(due_ns.begin(), due_ns.end());
+                    const auto i = static_cast<std::size_t>(next - due_ns.begin());
+                    now_ns = std::max(now_ns, *next) + call_ns;
+                    const auto second = static_cast<std::size_t>(now_ns / kSecond) - 10;
+                    if (second >= cpu_ns.size()) break;
+                    const auto drawn_uj = static_cast<std::uint64_t>(now_ns / 1000 * 50);
+                    take(lanes[i], now_ns, drawn_uj % range);
+                    cpu_ns[second] += call_ns;
+                    readings[second] += i == 0 ? 1 : 0;
+                    allowance.spend(now_ns, call_ns, kShare);
+                    const Limits limits{.usual_ns = 100 * kMs,
+                                        .free_ns = allowance.free_ns(),
+                                        .urgent_ns = allowance.urgent_ns()};
+                    due_ns[i] = next_due_ns(now_ns, lanes[i], Use::total, limits);
+                }
+                const std::int64_t most_ns = *std::max_element(cpu_ns.begin(), cpu_ns.end());
+                // Without the first second, in which the rhythm is learned.
+                const int most_readings = *std::max_element(readings.begin() + 1, readings.end());
+                // The first reading of each is taken whatever it costs.
+                const auto first_ns = static_cast<std::int64_t>(channels) * call_ns;
+                if (CHECK(most_ns <= kSecond / 50 + first_ns) & CHECK(most_readings <= 60)) {
+                    continue;
+                }
+                std::printf("range %g J, %zu channels, call %ld ns: %g, %d readings/s\n",
+                            range_joules, channels, static_cast<long>(call_ns),
+                            static_cast<double>(most_ns) / kSecond, most_readings);
+            }
+        }
+    }
+}
+
 TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
     for (const std::int64_t tick_ns : {kMs, 100 * kMs}) {
         Lane lane(counter(tick_ns));
@@ -213,6 +262,16 @@ TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
     CHECK(allowance.free_ns() > 100 * kSecond);
     allowance.spend(100 * kSecond, 100 * kSecond, 0.005);
     CHECK(allowance.free_ns() <= 102 * kSecond);
+    for (const double share : {0.0, 1e-300, std::numeric_limits<double>::quiet_NaN()}) {
+        Allowance none;
+        none.spend(100 * kSecond, kMs, 0.005);
+        const std::int64_t before_ns = none.free_ns();
+        none.spend(100 * kSecond, 0, share); // nothing was used
+        CHECK(none.free_ns() == before_ns);
+        none.spend(100 * kSecond, 1, share);
+        CHECK(none.free_ns() == 102 * kSecond);
+        CHECK(none.urgent_ns() == 102 * kSecond);
+    }
     Allowance unlimited;
     for (int i = 1; i < 1000; ++i) {
         unlimited.spend(i * kSecond, kSecond, std::numeric_limits<double>::infinity());

@@ -162,8 +162,12 @@ private:
         ++second.wakes;
         second.cpu_ns += cpu_ns;
         allowance_.spend(now_ns_, cpu_ns, thrift_.share);
-        const carbontracker::Limits limits{usual_ns_, 0, thrift_.total, thrift_.others,
-                                           allowance_.free_ns()};
+        const carbontracker::Limits limits{usual_ns_,
+                                           0,
+                                           thrift_.total,
+                                           thrift_.others,
+                                           allowance_.free_ns(),
+                                           allowance_.urgent_ns()};
         for (const std::size_t i : read) plan(i, limits);
     }
 

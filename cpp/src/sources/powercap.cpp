@@ -133,6 +133,12 @@ void forget_range(Channel& channel) {
     channel.detail += "; range unknown: a wrap is reported as a gap";
 }
 
+// No register is that narrow: it may go round between two readings, whose difference is a gap then.
+bool is_too_short(const Channel& channel) {
+    const double usual_joules = channel.max_watts * rapl::kPeriodNs / kNanosPerSecond;
+    return channel.modulus != 0 && static_cast<double>(channel.modulus) * kMicro < usual_joules;
+}
+
 constexpr std::int64_t kCheckNs = 100'000'000;
 
 // Finds a zone again: its number may change, its name does not. Of several that have one name it is
@@ -391,6 +397,9 @@ private:
         const std::vector<std::uint64_t>& values = shown_[index].values;
         if (channel.modulus <= *std::max_element(values.begin(), values.end())) {
             forget_range(channel);
+        } else if (is_too_short(channel)) {
+            channel.detail += "; range too short to be followed: a reading after which it may have "
+                              "gone round is a gap";
         }
         source_->add(std::move(channel), {place_of(zone, zones_), std::move(files_[index]), 0, 0});
     }
