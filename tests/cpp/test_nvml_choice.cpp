@@ -74,6 +74,17 @@ TEST(n1_what_helps_where_there_is_no_driver_depends_on_the_machine) {
     CHECK(idle.probe().missing.at(0).remedy.empty());
 }
 
+TEST(a_folder_that_cannot_be_looked_at_costs_no_answer) {
+    const Machine machine;
+    const std::filesystem::path root = machine.host().root;
+    std::filesystem::create_symlink(".dockerenv", root / ".dockerenv"); // a circle
+    std::filesystem::create_symlink("run", root / "run");
+    const Found found = FakeDriver::probe(machine.host());
+    if (!CHECK(found.missing.size() == 1)) return;
+    CHECK(found.missing[0].what == "gpu");
+    CHECK(found.missing[0].remedy.empty());
+}
+
 TEST(n1_a_driver_that_does_not_start_is_unavailable_and_says_what_helps) {
     struct Case {
         int status;
