@@ -202,6 +202,7 @@ void bind_session(py::module_& m) {
         .def_readonly("from_ns", &ct::Session::Succession::from_ns)
         .def_readonly("why", &ct::Session::Succession::why);
     py::class_<ct::Session::Change>(m, "Change")
+        .def_readonly("number", &ct::Session::Change::number)
         .def_readonly("id", &ct::Session::Change::id)
         .def_readonly("t_ns", &ct::Session::Change::t_ns)
         .def_readonly("lost", &ct::Session::Change::lost)

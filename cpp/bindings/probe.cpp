@@ -115,7 +115,9 @@ public:
 
     [[nodiscard]] std::vector<std::string> takeovers() const {
         std::vector<std::string> reasons;
-        for (const Takeover& one : book_.ledgers().front().takeovers()) reasons.push_back(one.why);
+        for (const Takeover& one : book_.ledgers().front().takeovers().kept()) {
+            reasons.push_back(one.why);
+        }
         return reasons;
     }
 

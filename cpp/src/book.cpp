@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 namespace carbontracker {
 namespace {
@@ -67,42 +70,51 @@ MachineEnergy nothing_known(double seconds) noexcept {
     return {missing(seconds, 0.0), {}};
 }
 
+// Prepared first, and then put in place without an allocation. The timelines hold most of what
+// there is: they are moved, and not copied.
 void Book::add(std::vector<Entry> entries) {
-    const std::size_t first = entries_.size();
-    for (Entry& entry : entries) {
-        lines_.emplace_back(entry.channel);
-        entries_.push_back(std::move(entry));
-    }
-    silences_.resize(entries_.size());
-    for (std::size_t i = first; i < entries_.size(); ++i) {
-        const Entry& entry = entries_[i];
+    static_assert(std::is_nothrow_move_constructible_v<Entry> &&
+                  std::is_nothrow_move_constructible_v<Timeline>);
+    const std::size_t known = entries_.size();
+    const auto channel = [&](std::size_t i) -> const Channel& {
+        return i < known ? entries_[i].channel : entries[i - known].channel;
+    };
+    std::vector<Timeline> lines;
+    std::vector<Ledger> ledgers = ledgers_;
+    std::vector<std::size_t> counted = counted_;
+    lines.reserve(entries.size());
+    for (std::size_t i = known; i < known + entries.size(); ++i) {
+        const Entry& entry = entries[i - known];
+        lines.emplace_back(entry.channel);
         if (entry.alternate_of.empty()) {
-            if (entry.counted) counted_.push_back(ledgers_.size());
-            ledgers_.emplace_back(i).begin(entry.joined_ns);
-        } else {
-            join(i);
+            if (entry.counted) counted.push_back(ledgers.size());
+            ledgers.emplace_back(i).begin(entry.joined_ns);
+            continue;
         }
-        for (const std::string& id : entry.ends) end(id, entry.joined_ns);
-    }
-}
-
-void Book::end(const std::string& id, std::int64_t t_ns) {
-    for (Ledger& ledger : ledgers_) {
-        if (entries_[ledger.owner()].channel.id == id) ledger.end(t_ns);
-    }
-}
-
-// An owner comes before its alternates.
-void Book::join(std::size_t alternate) {
-    const Entry& entry = entries_[alternate];
-    for (Ledger& ledger : ledgers_) {
-        const Channel& owner = entries_[ledger.owner()].channel;
-        if (owner.id != entry.alternate_of) continue;
-        ledger.add(alternate, entry.channel, owner);
-        if (entry.supersedes) {
-            ledger.supersede(alternate, entry.joined_ns, "it measures what was estimated before");
+            if (entry.counted) counted.push_back(ledgers.size());
+            ledgers.emplace_back(i).begin(entry.joined_ns);
+        }
+        for (Ledger& ledger : ledgers) {
+            const Channel& owner = channel(ledger.owner());
+            const auto& ends = entry.ends;
+            if (std::find(ends.begin(), ends.end(), owner.id) != ends.end()) {
+                ledger.end(entry.joined_ns);
+            }
+            // An owner comes before its alternates.
+            if (entry.alternate_of.empty() || owner.id != entry.alternate_of) continue;
+            ledger.add(i, entry.channel, owner);
+            if (!entry.supersedes) continue;
+            ledger.supersede(i, entry.joined_ns, "it measures what was estimated before");
         }
     }
+    entries_.reserve(known + entries.size());
+    lines_.reserve(known + entries.size());
+    silences_.resize(known + entries.size());
+    // From here on nothing allocates.
+    std::move(entries.begin(), entries.end(), std::back_inserter(entries_));
+    std::move(lines.begin(), lines.end(), std::back_inserter(lines_));
+    ledgers_ = std::move(ledgers);
+    counted_ = std::move(counted);
 }
 
 void Book::review(std::span<const Health> health, std::int64_t now_ns) {
@@ -113,11 +125,11 @@ void Book::review(std::span<const Health> health, std::int64_t now_ns) {
     }
     for (std::size_t n = 0; n < ledgers_.size(); ++n) {
         Ledger looked = ledgers_[n];
-        const std::size_t known = looked.takeovers().size();
+        const std::size_t known = looked.takeovers().count();
         looked.review(lines_, heard, now_ns);
-        takeovers_.reserve(takeovers_.size() + looked.takeovers().size() - known);
-        for (std::size_t i = known; i < looked.takeovers().size(); ++i) {
-            takeovers_.push_back({n, looked.takeovers()[i].from_ns});
+        takeovers_.make_room(looked.takeovers().count() - known);
+        for (const Takeover& takeover : looked.takeovers().after(known)) {
+            takeovers_.push_back({n, takeover.from_ns});
         }
         ledgers_[n] = std::move(looked);
     }
@@ -147,7 +159,7 @@ void Book::notice(const Ledger& ledger, std::span<const Health> health, std::int
     // What may find no memory comes first: the event and the state go together.
     const std::int64_t t_ns = is_lost ? known_to_ns : line.known_again_ns(lost->second);
     SensorEvent event{ledger.owner(), t_ns, is_lost, is_lost ? why : ""};
-    events_.reserve(events_.size() + 1);
+    events_.make_room(1);
     if (is_lost) {
         lost_.emplace(ledger.owner(), known_to_ns);
     } else {
@@ -157,12 +169,19 @@ void Book::notice(const Ledger& ledger, std::span<const Health> health, std::int
 }
 
 void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& levels) const {
-    for (std::size_t i = known; i < takeovers_.size(); ++i) {
-        if (takeovers_[i].from_ns >= t_ns) continue;
-        const auto place = std::find(counted_.begin(), counted_.end(), takeovers_[i].ledger);
-        if (place == counted_.end()) continue;
-        levels[static_cast<std::size_t>(place - counted_.begin())] =
-            ledgers_[takeovers_[i].ledger].at(t_ns, lines_);
+    const auto look_up = [&](std::size_t place) {
+        levels[place] = ledgers_[counted_[place]].at(t_ns, lines_);
+    };
+    if (known < takeovers_.dropped()) { // whoever they were
+        for (std::size_t i = 0; i < counted_.size(); ++i) {
+            if (ledgers_[counted_[i]].takeovers().count() > 0) look_up(i);
+        }
+        return;
+    }
+    for (const Succeeded& one : takeovers_.after(known)) {
+        const auto place = std::find(counted_.begin(), counted_.end(), one.ledger);
+        if (one.from_ns >= t_ns || place == counted_.end()) continue;
+        look_up(static_cast<std::size_t>(place - counted_.begin()));
     }
 }
 

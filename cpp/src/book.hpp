@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ledger.hpp"
+#include "newest.hpp"
 #include "sample.hpp"
 #include "source.hpp"
 #include "timeline.hpp"
@@ -71,7 +72,8 @@ class Book {
 public:
     explicit Book(std::vector<Entry> entries = {}) { add(std::move(entries)); }
 
-    /// Appends entries; those that are there keep their places, and so do the devices.
+    /// Appends entries; those that are there keep their places, and so do the devices. Where it
+    /// throws, for lack of memory, nothing has changed.
     void add(std::vector<Entry> entries);
 
     /// As in Timeline.
@@ -89,11 +91,11 @@ public:
     /// for lack of memory, each of the ledgers has either looked or not.
     void review(std::span<const Health> health, std::int64_t now_ns);
 
-    /// All that was noticed by review(), in that order.
-    [[nodiscard]] const std::vector<SensorEvent>& events() const noexcept { return events_; }
+    /// What was noticed by review(), in that order.
+    [[nodiscard]] const Newest<SensorEvent>& events() const noexcept { return events_; }
 
     /// How often somebody took over.
-    [[nodiscard]] std::size_t takeovers() const noexcept { return takeovers_.size(); }
+    [[nodiscard]] std::size_t takeovers() const noexcept { return takeovers_.count(); }
 
     /// Corrects levels of a moment by those who took over, after the first `known` times, and speak
     /// for it, too.
@@ -114,8 +116,6 @@ public:
                                        std::int64_t t1_ns, std::span<const Level> end) const;
 
 private:
-    void join(std::size_t alternate);
-    void end(const std::string& id, std::int64_t t_ns);
     void notice(const Ledger& ledger, std::span<const Health> health, std::int64_t now_ns);
     [[nodiscard]] Energy device_energy(const Ledger& ledger, std::int64_t t0_ns, const Level& start,
                                        std::int64_t t1_ns, const Level& end) const;
@@ -129,8 +129,8 @@ private:
         std::size_t ledger;
         std::int64_t from_ns;
     };
-    std::vector<Succeeded> takeovers_; // in the order in which they were found
-    std::vector<SensorEvent> events_;
+    Newest<Succeeded> takeovers_; // in the order in which they were found
+    Newest<SensorEvent> events_;
     std::map<std::size_t, std::int64_t> lost_; // since when, by the owner's entry
 };
 

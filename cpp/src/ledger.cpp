@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace carbontracker {
@@ -38,6 +39,9 @@ constexpr std::int64_t kSilentNs = 3 * kSecondNs;
 
 // Energy in units of the counter below which nothing can be said of it.
 constexpr double kLeastQuanta = 50.0;
+
+// A device that flaps for days does not make its past grow for ever.
+constexpr std::size_t kMostParts = 512;
 
 // So many of the newest samples are compared one by one.
 constexpr std::size_t kMostCompared = 64;
@@ -326,9 +330,25 @@ void Ledger::take_over(std::int64_t from_ns, std::size_t channel, std::string wh
         splice_joules2 = square(before.error_joules / 2.0) + square(then.error_joules / 2.0);
     }
     if (from_ns == parts_.back().from_ns) parts_.pop_back();
+    if (parts_.size() == kMostParts) merge_shortest();
     parts_.push_back({from_ns, channel, before.joules, before.joules - then.joules,
                       before.hidden_joules2 - then.hidden_joules2 + splice_joules2});
     takeovers_.push_back({from_ns, channel, std::move(why)});
+}
+
+// Of the older half: how the energy was spread over it is lost, and no energy.
+void Ledger::merge_shortest() noexcept {
+    const auto length_ns = [&](std::size_t i) {
+        // What has not been settled begins where the part before it ends.
+        const bool stays = !parts_[i + 1].is_settled;
+        return stays ? std::numeric_limits<std::int64_t>::max()
+                     : parts_[i + 1].from_ns - parts_[i].from_ns;
+    };
+    std::size_t shortest = 1;
+    for (std::size_t i = 2; i < kMostParts / 2; ++i) {
+        if (length_ns(i) < length_ns(shortest)) shortest = i;
+    }
+    parts_.erase(parts_.begin() + static_cast<std::ptrdiff_t>(shortest));
 }
 
 } // namespace carbontracker

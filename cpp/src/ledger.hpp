@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "newest.hpp"
 #include "source.hpp"
 #include "timeline.hpp"
 
@@ -105,7 +106,7 @@ public:
     }
     [[nodiscard]] std::size_t owner() const noexcept { return members_.front(); }
     [[nodiscard]] const std::vector<std::size_t>& members() const noexcept { return members_; }
-    [[nodiscard]] const std::vector<Takeover>& takeovers() const noexcept { return takeovers_; }
+    [[nodiscard]] const Newest<Takeover>& takeovers() const noexcept { return takeovers_; }
     [[nodiscard]] std::int64_t joined_ns() const noexcept { return joined_ns_; }
     [[nodiscard]] std::int64_t ended_ns() const noexcept { return ended_ns_; }
 
@@ -139,12 +140,13 @@ private:
     bool check_return(std::span<const Timeline> lines);
     void take_over(std::int64_t from_ns, std::size_t channel, std::string why,
                    std::span<const Timeline> lines);
+    void merge_shortest() noexcept;
 
     static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
     std::vector<std::size_t> members_;
     std::vector<Part> parts_;
-    std::vector<Takeover> takeovers_;
+    Newest<Takeover> takeovers_;
     std::size_t shape_ = kNone; // power that may say how a counter's energy was spread
     std::size_t range_ = kNone; // and how far the power swung
     std::size_t judge_ = kNone; // power to compare the owner's counter with

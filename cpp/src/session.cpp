@@ -63,18 +63,18 @@ Session::Session(const Host& host, const Options& options,
 // ---- what there is --------------------------------------------------------------------------
 
 // Prepared first, and then put in place without an allocation: all of it or, where there is no
-// memory for it, nothing.
+// memory for it, nothing. What has been measured is not copied for it.
 void Session::admit(Answer answer, std::int64_t joined_ns) {
     const std::string name = registry()[answer.sensor].name;
     const std::vector<Unavailable>& missing = answer.found.missing;
-    auto book = std::make_unique<Book>(*book_);
+    std::vector<Entry> entries = book_->entries();
     std::vector<Place> places = places_;
     std::vector<Unavailable> all_missing = missing_;
     all_missing.insert(all_missing.end(), missing.begin(), missing.end());
     std::vector<std::string> claimed = claimed_;
     std::unique_ptr<Sampler> sampler;
     if (std::unique_ptr<Source>& source = answer.found.source) {
-        Admission admission = settle_overlaps(name, source->channels(), book->entries(),
+        Admission admission = settle_overlaps(name, source->channels(), entries,
                                               {options_.kinds, claimed}, joined_ns);
         std::move(admission.missing.begin(), admission.missing.end(),
                   std::back_inserter(all_missing));
@@ -88,16 +88,18 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
             for (const std::size_t channel : admission.channels) {
                 places.push_back({samplers_.view().size(), channel});
             }
-            book->add(std::move(admission.entries));
+            std::move(admission.entries.begin(), admission.entries.end(),
+                      std::back_inserter(entries));
         }
     }
-    std::vector<Entry> unread =
-        unread_entries(name, missing, book->entries(), {options_.kinds, claimed});
-    places.resize(places.size() + unread.size(), {kNoSampler, 0});
-    book->add(std::move(unread));
+    std::vector<Entry> unread = unread_entries(name, missing, entries, {options_.kinds, claimed});
+    std::move(unread.begin(), unread.end(), std::back_inserter(entries));
+    entries.erase(entries.begin(),
+                  entries.begin() + static_cast<std::ptrdiff_t>(book_->entries().size()));
+    places.resize(places_.size() + entries.size(), {kNoSampler, 0});
     governors_.reserve(governors_.size() + 1);
+    book_->add(std::move(entries));
     // From here on nothing allocates.
-    book_ = std::move(book);
     places_ = std::move(places);
     missing_ = std::move(all_missing);
     claimed_ = std::move(claimed);
@@ -320,7 +322,7 @@ std::vector<Session::Succession> Session::successions(Hold hold) {
     if (!here()) return result;
     wait_for(hold);
     for (const Ledger& ledger : book_->ledgers()) {
-        for (const Takeover& takeover : ledger.takeovers()) {
+        for (const Takeover& takeover : ledger.takeovers().kept()) {
             result.push_back({book_->entries()[ledger.owner()].channel.id,
                               book_->entries()[takeover.channel].channel.id, takeover.from_ns,
                               takeover.why});
@@ -333,11 +335,11 @@ std::vector<Session::Change> Session::changes(std::size_t since, Hold hold) {
     std::vector<Change> result;
     if (!here()) return result;
     wait_for(hold);
-    const std::vector<SensorEvent>& events = book_->events();
-    for (std::size_t i = since; i < events.size(); ++i) {
-        const SensorEvent& event = events[i];
-        result.push_back(
-            {book_->entries()[event.entry].channel.id, event.t_ns, event.lost, event.why});
+    const Newest<SensorEvent>& events = book_->events();
+    std::size_t number = std::max(since, events.dropped());
+    for (const SensorEvent& event : events.after(since)) {
+        result.push_back({number++, book_->entries()[event.entry].channel.id, event.t_ns,
+                          event.lost, event.why});
     }
     return result;
 }

@@ -107,8 +107,10 @@ public:
     };
     [[nodiscard]] std::vector<Succession> successions(Hold hold = {});
 
-    /// Devices that were lost or read again: what was noticed after the first `since` of all.
+    /// Devices that were lost or read again: what was noticed after the first `since` of all, of
+    /// which the oldest may not be kept any more.
     struct Change {
+        std::size_t number; ///< how many there were before it
         std::string id;
         std::int64_t t_ns; ///< as SensorEvent has it
         bool lost;

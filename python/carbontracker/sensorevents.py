@@ -91,8 +91,8 @@ class SensorEvents:
         if core is None or not self._session.here:
             return
         new = core.changes(self._changes)
-        self._changes += len(new)
         for change in new:
+            self._changes = change.number + 1  # of those before it some may not be kept
             # Known up to here, or from here on.
             seconds = max(0.0, (change.t_ns - self._began_ns) / 1e9)
             data: dict[str, Any] = {"id": change.id, "seconds_after_start": seconds}

@@ -21,6 +21,7 @@ namespace {
 std::atomic<std::int64_t> until_failure{-1};
 std::atomic<bool> is_exhausted{false};
 std::atomic<std::int64_t> failed{0};
+std::atomic<std::int64_t> allocated{0}; // bytes, since the start
 
 bool fails_now() noexcept {
     const bool is_next = until_failure.load() >= 0 && until_failure.fetch_sub(1) == 0;
@@ -30,6 +31,7 @@ bool fails_now() noexcept {
 }
 
 void* allocate(std::size_t size) {
+    allocated.fetch_add(static_cast<std::int64_t>(size));
     void* memory = fails_now() ? nullptr : std::malloc(size == 0 ? 1 : size);
     if (memory == nullptr) throw std::bad_alloc();
     return memory;
@@ -148,6 +150,42 @@ TEST(old_moments_are_settled_once_there_is_memory_again) {
         CHECK(moment.levels.size() == 2);
         session.forget(moment);
     }
+}
+
+TEST(entries_are_added_to_a_book_or_are_not) {
+    Entry counter;
+    counter.channel.id = "gpu:0";
+    counter.channel.name = "a name that does not fit into the string itself";
+    counter.counted = true;
+    Entry power = counter;
+    power.channel.id = "gpu:0/instant";
+    power.channel.quantity = Quantity::power;
+    power.alternate_of = "gpu:0";
+    std::vector<Entry> late = {counter, power};
+    late[0].channel.id = "gpu:1";
+    late[1].channel.id = "gpu:1/instant";
+    late[1].alternate_of = "gpu:1";
+    late[1].supersedes = true;
+    Book book({counter, power});
+    for (std::int64_t i = 1; i <= 100'000; ++i) { // much, were it to be copied
+        const Sample sample{i * 1'000'000, i * 1000, 0, 0, 0, i == 1 ? kFirst : 0U, 0.0F};
+        book.make_room(0, 1);
+        book.extend(0, {&sample, 1}, sample.t_ns);
+    }
+    const std::vector<Health> health(4);
+    bool is_in = false;
+    for (std::int64_t n = 0; !is_in && n < 300; ++n) {
+        std::vector<Entry> entries = late;
+        const std::int64_t before = allocated.load();
+        is_in = !fail_at(n, [&] { book.add(std::move(entries)); });
+        CHECK(allocated.load() - before < 1'000'000);
+        CHECK(book.entries().size() == (is_in ? 4U : 2U));
+        CHECK(book.ledgers().size() == (is_in ? 2U : 1U));
+        CHECK(book.levels(50'000'000).size() == (is_in ? 2U : 1U));
+        CHECK_NEAR(book.levels(50'000'000)[0].joules, 0.05, 0.01);
+        book.review(std::span(health).first(book.entries().size()), 1'000'000'000);
+    }
+    CHECK(is_in);
 }
 
 // Whichever allocation it is that fails, in whichever thread.
