@@ -89,14 +89,10 @@ void Book::add(std::vector<Entry> entries) {
         if (entry.alternate_of.empty()) {
             if (entry.counted) counted.push_back(ledgers.size());
             ledgers.emplace_back(i).begin(entry.joined_ns);
-            continue;
-        }
-            if (entry.counted) counted.push_back(ledgers.size());
-            ledgers.emplace_back(i).begin(entry.joined_ns);
         }
         for (Ledger& ledger : ledgers) {
             const Channel& owner = channel(ledger.owner());
-            const auto& ends = entry.ends;
+            const std::vector<std::string>& ends = entry.ends;
             if (std::find(ends.begin(), ends.end(), owner.id) != ends.end()) {
                 ledger.end(entry.joined_ns);
             }

@@ -1,6 +1,7 @@
 #include "host.hpp"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -131,6 +132,13 @@ std::optional<std::string> read_text(const std::filesystem::path& path, std::siz
     }
     while (!result.empty() && result.back() == '\n') result.pop_back();
     return result;
+}
+
+void* open_library(const std::string& name) {
+    constexpr std::size_t kMostLibraryBytes = std::size_t{64} << 20; // a driver's has two
+    const bool is_path = name.find('/') != std::string::npos;
+    if (is_path && !read_text(name, kMostLibraryBytes)) return nullptr;
+    return dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {

@@ -17,6 +17,8 @@ struct SimulatedDevice {
     std::string kind;
     std::string name;
     std::string waveform;
+
+    bool operator==(const SimulatedDevice&) const = default;
 };
 
 struct Host {
@@ -30,6 +32,8 @@ struct Host {
     bool gpus_of_process = false; ///< only the GPUs that this process or its descendants work on
 
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
+
+    bool operator==(const Host&) const = default;
 };
 
 /// What may be opened at a path.
@@ -91,6 +95,11 @@ inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 /// nullopt if it cannot be read.
 std::optional<std::string> read_text(const std::filesystem::path& path,
                                      std::size_t most_bytes = kMostBytes);
+
+/// A handle of dlopen, or null. The loader holds one lock for the whole program while it looks at a
+/// file, which a pipe or a mount that does not answer would hold for good: a file that is given by
+/// its path is read before that.
+void* open_library(const std::string& name);
 
 /// The decimal number in a small file; nullopt if there is none.
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path);

@@ -4,13 +4,14 @@
 
 #include <algorithm>
 #include <exception>
+#include <list>
 #include <mutex>
 #include <new>
-#include <optional>
-#include <system_error>
+#include <string>
 #include <thread>
 #include <utility>
 
+#include "forks.hpp"
 #include "signals.hpp"
 
 namespace carbontracker {
@@ -19,143 +20,238 @@ namespace {
 // How often a wait looks whether it should go on.
 constexpr std::int64_t kLookNs = 20'000'000;
 
-} // namespace
-
-struct Probing::Shared {
-    explicit Shared(Host the_host) : host(std::move(the_host)), states(registry().size()) {}
-
-    enum class State : unsigned char {
-        unasked,
-        asked,
-        answered,
-        taken,
-    };
-    struct Probe {
-        State state = State::unasked;
-        Found found;
-    };
-
-    /// The next sensor that no thread has taken up yet; nullopt if there is none.
-    std::optional<std::size_t> next() {
-        const std::lock_guard lock(mutex);
-        for (std::size_t i = 0; i < states.size(); ++i) {
-            if (states[i].state != State::unasked) continue;
-            states[i].state = State::asked;
-            return i;
-        }
-        return std::nullopt;
-    }
-
-    void answer(std::size_t sensor, Found found) {
-        {
-            const std::lock_guard lock(mutex);
-            states[sensor].found = std::move(found);
-            states[sensor].state = State::answered;
-        }
-        bell.ring();
-    }
-
-    [[nodiscard]] bool is_complete() {
-        const std::lock_guard lock(mutex);
-        return std::all_of(states.begin(), states.end(),
-                           [](const Probe& probe) { return probe.state >= State::answered; });
-    }
-
-    const Host host;
-    const std::int64_t began_ns = now_ns();
-    Bell bell;
-    std::mutex mutex;
-    std::vector<Probe> states; // of each sensor
-};
-
-Probing::Probing(Host host) : shared_(std::make_shared<Shared>(std::move(host))) {
-    const std::span<const Sensor> sensors = registry();
-    std::size_t waiting = 0;
-    for (std::size_t i = 0; i < sensors.size(); ++i) {
-        if (sensors[i].asks_machine) {
-            ++waiting;
-            continue;
-        }
-        shared_->states[i] = {Shared::State::answered, sensors[i].probe(shared_->host)};
-    }
-    const SignalsBlocked blocked;
-    for (std::size_t threads = 0; threads < waiting; ++threads) {
-        try {
-            std::thread(&Probing::work, shared_).detach();
-        } catch (const std::system_error& error) {
-            if (threads > 0) return; // those that there are do it all, one after the other
-            while (const auto sensor = shared_->next()) {
-                Unavailable missing = {
-                    sensors[*sensor].name, sensors[*sensor].what,
-                    std::string("no thread could be started to look for it: ") + error.what(),
-                    "allow more processes or threads (ulimit -u, or the pids limit of the "
-                    "container)"};
-                missing.shortage = true;
-                shared_->answer(*sensor, {nullptr, {std::move(missing)}});
-            }
-        }
-    }
-}
-
-void Probing::work(const std::shared_ptr<Shared>& shared) noexcept {
-    pthread_setname_np(pthread_self(), "ct-probe");
-    while (const auto sensor = shared->next()) {
-        shared->answer(*sensor, ask(registry()[*sensor], shared->host));
-    }
-}
-
 // A tree that changes while it is walked, or memory that is short: the other sensors are not
 // concerned.
-Found Probing::ask(const Sensor& sensor, const Host& host) noexcept {
+Found ask(const Sensor& sensor, const Host& host) noexcept {
     try {
         try {
             return sensor.probe(host);
         } catch (const std::exception& error) {
-            return {nullptr, {{sensor.name, "all", error.what(), ""}}};
+            return {nullptr, {{sensor.name, sensor.what, error.what(), ""}}};
         }
     } catch (const std::bad_alloc&) {
         return {}; // no memory for the reason either
     }
 }
 
-void Probing::wait(std::int64_t deadline_ns, const std::function<void()>& while_waiting) const {
+Found no_thread(const Sensor& sensor, const char* why) {
+    Unavailable missing = {sensor.name, sensor.what,
+                           std::string("no thread could be started to look for it: ") + why,
+                           "allow more processes or threads (ulimit -u, or the pids limit of the "
+                           "container)"};
+    missing.shortage = true;
+    return {nullptr, {std::move(missing)}};
+}
+
+} // namespace
+
+/// What one probing has been told.
+struct Probing::Inbox {
+    enum class State : unsigned char {
+        waiting,
+        answered,
+        taken,
+    };
+    struct Slot {
+        State state = State::waiting;
+        Found found;
+    };
+
+    explicit Inbox(std::size_t sensors) : slots(sensors) {}
+
+    Bell bell;
+    std::vector<Slot> slots; // of each sensor
+};
+
+struct Probing::Asking {
+    std::size_t sensor;
+    std::shared_ptr<const Host> host;
+    std::int64_t since_ns = 0;                   // 0: no thread has taken it up yet
+    std::vector<std::shared_ptr<Inbox>> waiting; // in the order in which they came
+};
+
+/// All that is under way, and what has come of it. What an answer holds is freed outside the lock:
+/// to close a file may take as long as to open it.
+class Probing::Askings {
+public:
+    /// Lets `inbox` wait for all sensors that ask something of `host`; for how many of them a
+    /// thread is needed.
+    std::size_t enter(const std::shared_ptr<const Host>& host,
+                      const std::shared_ptr<Inbox>& inbox) {
+        const std::span<const Sensor> sensors = registry();
+        std::size_t untaken = 0;
+        const Lock lock(mutex_);
+        for (std::size_t i = 0; i < sensors.size(); ++i) {
+            if (sensors[i].asks == Asks::nothing) continue;
+            Asking* asking = find(i, *host);
+            if (asking == nullptr) asking = &askings_.emplace_back(Asking{i, host, 0, {}});
+            asking->waiting.push_back(inbox);
+            if (asking->since_ns == 0) ++untaken;
+        }
+        return untaken;
+    }
+
+    /// Answers for all sensors that no thread has taken up for `inbox`.
+    void give_up(const std::shared_ptr<Inbox>& inbox, const char* why) {
+        const Lock lock(mutex_);
+        for (Asking& asking : askings_) {
+            if (asking.since_ns != 0 || std::erase(asking.waiting, inbox) == 0) continue;
+            inbox->slots[asking.sensor] = {Inbox::State::answered,
+                                           no_thread(registry()[asking.sensor], why)};
+        }
+        drop_unwanted();
+    }
+
+    void leave(const std::shared_ptr<Inbox>& inbox) noexcept {
+        const Lock lock(mutex_);
+        for (Asking& asking : askings_) std::erase(asking.waiting, inbox);
+        drop_unwanted();
+    }
+
+    /// What a thread does: asks until there is nothing left to be asked.
+    void work() noexcept {
+        pthread_setname_np(pthread_self(), "ct-probe");
+        while (Asking* asking = take_up()) {
+            const Sensor& sensor = registry()[asking->sensor];
+            while (answer(*asking, ask(sensor, *asking->host))) {
+            }
+        }
+    }
+
+    [[nodiscard]] std::vector<Answer> take(Inbox& inbox) {
+        std::vector<Answer> answers;
+        const Lock lock(mutex_);
+        answers.reserve(inbox.slots.size()); // what is taken is not lost
+        for (std::size_t i = 0; i < inbox.slots.size(); ++i) {
+            if (inbox.slots[i].state != Inbox::State::answered) continue;
+            answers.push_back({i, std::move(inbox.slots[i].found)});
+            inbox.slots[i].state = Inbox::State::taken;
+        }
+        return answers;
+    }
+
+    /// What `inbox` waits for, or would if it had not left; it began to at `began_ns`.
+    [[nodiscard]] std::vector<Silent> pending(const Inbox& inbox, const Host& host,
+                                              std::int64_t began_ns) {
+        std::vector<Silent> sensors;
+        const Lock lock(mutex_);
+        for (std::size_t i = 0; i < inbox.slots.size(); ++i) {
+            if (inbox.slots[i].state != Inbox::State::waiting) continue;
+            const Asking* asking = find(i, host);
+            const bool is_taken_up = asking != nullptr && asking->since_ns != 0;
+            sensors.push_back(
+                {i, is_taken_up ? asking->since_ns : began_ns, asking == nullptr || is_taken_up});
+        }
+        return sensors;
+    }
+
+private:
+    using Lock = std::lock_guard<std::mutex>;
+
+    [[nodiscard]] Asking* find(std::size_t sensor, const Host& host) {
+        const auto found = std::find_if(askings_.begin(), askings_.end(), [&](const Asking& one) {
+            return one.sensor == sensor && *one.host == host;
+        });
+        return found == askings_.end() ? nullptr : &*found;
+    }
+
+    // Not what a thread is at: the thread holds on to it.
+    void drop_unwanted() noexcept {
+        askings_.remove_if(
+            [](const Asking& one) { return one.since_ns == 0 && one.waiting.empty(); });
+    }
+
+    // The thread may not come back from a driver: what asks none comes first.
+    Asking* take_up() noexcept {
+        const Lock lock(mutex_);
+        Asking* next = nullptr;
+        for (Asking& asking : askings_) {
+            if (asking.since_ns != 0) continue;
+            const auto rank = [](const Asking& one) { return registry()[one.sensor].asks; };
+            if (next == nullptr || rank(asking) < rank(*next)) next = &asking;
+        }
+        if (next != nullptr) next->since_ns = now_ns();
+        return next;
+    }
+
+    // Whether somebody else waits for an answer; else `asking` is no more.
+    bool answer(Asking& asking, Found found) noexcept {
+        std::shared_ptr<Inbox> first;
+        bool is_over = false;
+        {
+            const Lock lock(mutex_);
+            if (!asking.waiting.empty()) {
+                first = std::move(asking.waiting.front());
+                asking.waiting.erase(asking.waiting.begin());
+                Inbox::Slot& slot = first->slots[asking.sensor];
+                slot.found = std::move(found);
+                slot.state = Inbox::State::answered;
+            }
+            is_over = asking.waiting.empty();
+            asking.since_ns = is_over ? 0 : now_ns();
+            if (is_over) drop_unwanted();
+        }
+        if (first) first->bell.ring();
+        return !is_over;
+    }
+
+    std::mutex mutex_; // of what has been answered, too
+    std::list<Asking> askings_;
+};
+
+Probing::Probing(Host host)
+    : generation_(fork_generation()), askings_(of_this_process<Askings>()),
+      host_(std::make_shared<const Host>(std::move(host))),
+      inbox_(std::make_shared<Inbox>(registry().size())) {
+    const std::span<const Sensor> sensors = registry();
+    for (std::size_t i = 0; i < sensors.size(); ++i) {
+        if (sensors[i].asks != Asks::nothing) continue;
+        inbox_->slots[i] = {Inbox::State::answered, sensors[i].probe(*host_)};
+    }
+    const std::size_t wanted = askings_.enter(host_, inbox_);
+    const SignalsBlocked blocked;
+    for (std::size_t threads = 0; threads < wanted; ++threads) {
+        try {
+            std::thread(&Askings::work, &askings_).detach();
+        } catch (const std::exception& error) {
+            if (threads == 0) askings_.give_up(inbox_, error.what());
+            return; // those that there are do it all, one after the other
+        }
+    }
+}
+
+Probing::~Probing() {
+    if (generation_ == fork_generation()) leave(); // else its lock may be held for ever
+}
+
+void Probing::leave() noexcept {
+    askings_.leave(inbox_);
+}
+
+void Probing::wait(std::int64_t patience_ns, const std::function<void()>& while_waiting) const {
     while (true) {
-        const std::uint32_t seen = shared_->bell.count();
+        const std::uint32_t seen = inbox_->bell.count();
+        std::int64_t until_ns = 0;
+        for (const Silent& one : pending()) {
+            until_ns = std::max(until_ns, std::min(began_ns_, one.since_ns) + patience_ns);
+        }
         const std::int64_t now = now_ns();
-        if (shared_->is_complete() || now >= deadline_ns) return;
-        shared_->bell.wait(seen, std::min(deadline_ns, now + kLookNs));
+        if (now >= until_ns) return;
+        inbox_->bell.wait(seen, std::min(until_ns, now + kLookNs));
         if (while_waiting) while_waiting();
     }
 }
 
 std::vector<Answer> Probing::take() {
-    std::vector<Answer> answers;
-    const std::lock_guard lock(shared_->mutex);
-    answers.reserve(shared_->states.size()); // what is taken is not lost
-    for (std::size_t i = 0; i < shared_->states.size(); ++i) {
-        Shared::Probe& probe = shared_->states[i];
-        if (probe.state != Shared::State::answered) continue;
-        answers.push_back({i, std::move(probe.found)});
-        probe.state = Shared::State::taken;
-    }
-    return answers;
+    return askings_.take(*inbox_);
 }
 
-std::vector<std::size_t> Probing::pending() const {
-    std::vector<std::size_t> sensors;
-    const std::lock_guard lock(shared_->mutex);
-    for (std::size_t i = 0; i < shared_->states.size(); ++i) {
-        if (shared_->states[i].state < Shared::State::answered) sensors.push_back(i);
-    }
-    return sensors;
-}
-
-std::int64_t Probing::began_ns() const noexcept {
-    return shared_->began_ns;
+std::vector<Silent> Probing::pending() const {
+    return askings_.pending(*inbox_, *host_, began_ns_);
 }
 
 Bell& Probing::bell() const noexcept {
-    return shared_->bell;
+    return inbox_->bell;
 }
 
 } // namespace carbontracker

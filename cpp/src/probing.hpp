@@ -19,41 +19,61 @@ struct Answer {
     Found found;
 };
 
-/// One probe of every sensor. A driver's library, a file of a hung mount and a call into the kernel
-/// may each take minutes, or not return at all: none of them runs on the caller's thread. Each
-/// probe has a thread of its own, as far as threads can be had; what a thread touches is kept until
-/// it ends, whoever made the probing.
+/// A sensor that has not answered.
+struct Silent {
+    std::size_t sensor;    ///< its place in the registry
+    std::int64_t since_ns; ///< when it was asked
+    bool is_asked;         ///< false: it waits for a thread, since then
+};
+
+/// One answer of every sensor. A driver's library, a file of a hung mount and a call into the
+/// kernel may each take minutes, or not return at all: none of them runs on the caller's thread.
+/// Each sensor is asked on a thread of its own, as far as threads can be had; where there are
+/// fewer, drivers are asked last. What a thread touches is kept until it ends.
+///
+/// Of a process at most one thread asks a sensor of a host. Who comes while it does waits for the
+/// same answer, for no longer than it would have waited had it come first. An answer is for one
+/// alone: the sensor is asked again for each of the others, in the order in which they came.
 class Probing {
 public:
-    /// Starts the probes. A sensor that asks nothing of the machine answers here.
+    /// Asks. A sensor that asks nothing of the machine answers here.
     ///
     /// Throws what a probe throws that runs here: std::invalid_argument for a simulated device
     /// whose waveform cannot be read.
     explicit Probing(Host host);
     Probing(const Probing&) = delete;
     Probing& operator=(const Probing&) = delete;
+    ~Probing();
 
-    /// Returns once every sensor has answered, or at `deadline_ns`. `while_waiting` is called every
-    /// few milliseconds; what it throws ends the wait.
-    void wait(std::int64_t deadline_ns, const std::function<void()>& while_waiting) const;
+    /// Returns once every sensor has answered, or has been silent for `patience_ns` since it was
+    /// asked, which may have been before this was made. `while_waiting` is called every few
+    /// milliseconds; what it throws ends the wait.
+    void wait(std::int64_t patience_ns, const std::function<void()>& while_waiting) const;
 
     /// Answers that have come since the last call, in the registry's order.
     [[nodiscard]] std::vector<Answer> take();
 
     /// Sensors that have not answered, in the registry's order.
-    [[nodiscard]] std::vector<std::size_t> pending() const;
+    [[nodiscard]] std::vector<Silent> pending() const;
 
-    [[nodiscard]] std::int64_t began_ns() const noexcept;
+    /// No further answer is wanted.
+    void leave() noexcept;
+
+    [[nodiscard]] std::int64_t began_ns() const noexcept { return began_ns_; }
 
     /// Rung at every answer; others may ring it as well.
     [[nodiscard]] Bell& bell() const noexcept;
 
 private:
-    struct Shared; // with the threads
-    static void work(const std::shared_ptr<Shared>& shared) noexcept;
-    static Found ask(const Sensor& sensor, const Host& host) noexcept;
+    struct Inbox;  // shared with the threads
+    struct Asking; // of one sensor
+    class Askings; // of this process
 
-    std::shared_ptr<Shared> shared_;
+    const std::int64_t began_ns_ = now_ns();
+    const std::uint64_t generation_; // of the process that made it
+    Askings& askings_;
+    const std::shared_ptr<const Host> host_;
+    const std::shared_ptr<Inbox> inbox_;
 };
 
 } // namespace carbontracker

@@ -51,7 +51,7 @@ Session::Session(const Host& host, const Options& options,
     : options_(options), probing_(host), book_(std::make_unique<Book>()),
       samplers_(registry().size()), generation_(watched_fork_generation()) {
     refused_.reserve(registry().size());
-    probing_.wait(probing_.began_ns() + options.patience_ns, while_waiting);
+    probing_.wait(options.patience_ns, while_waiting);
     try {
         for (Answer& answer : probing_.take()) admit(std::move(answer), 0);
     } catch (const std::exception&) {
@@ -148,12 +148,21 @@ std::vector<Unavailable> Session::missing() const {
     if (!here()) return {};
     const std::lock_guard lock(mutex_);
     std::vector<Unavailable> result = missing_;
-    for (const std::size_t sensor : probing_.pending()) {
-        const std::int64_t waited_s = (now_ns() - probing_.began_ns()) / kNanosPerSecond;
-        result.push_back({registry()[sensor].name, registry()[sensor].what,
-                          "it has not answered for " + std::to_string(waited_s) +
-                              " s: measured from when it does",
-                          registry()[sensor].if_silent});
+    for (const Silent& one : probing_.pending()) {
+        const Sensor& sensor = registry()[one.sensor];
+        const std::string waited_s =
+            std::to_string((now_ns() - one.since_ns) / kNanosPerSecond) + " s";
+        if (one.is_asked) {
+            result.push_back(
+                {sensor.name, sensor.what,
+                 "it has not answered for " + waited_s + ": measured from when it does",
+                 sensor.if_silent});
+        } else {
+            result.push_back({sensor.name, sensor.what,
+                              "it has not been asked for " + waited_s + ": " + kNoThread,
+                              kMoreThreads});
+            result.back().shortage = true;
+        }
         result.back().awaited = true;
     }
     for (const std::size_t sensor : refused_) {
@@ -246,6 +255,7 @@ void Session::stop() {
     probing_.bell().ring();
     if (supervisor_) supervisor_->join();
     supervisor_.reset();
+    probing_.leave();
     for (Sampler* sampler : samplers_.view()) sampler->ask_to_stop();
     for (Sampler* sampler : samplers_.view()) sampler->stop();
     try {

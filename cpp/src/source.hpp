@@ -162,13 +162,19 @@ struct Found {
 struct Host;
 using Probe = Found (*)(const Host&);
 
+/// What a sensor asks when it is probed: the more, the longer that may take.
+enum class Asks : std::uint8_t {
+    nothing, ///< what it finds is said by the Host alone
+    kernel,  ///< files and system calls
+    driver,  ///< a library that calls a driver
+};
+
 /// An entry of the visible list in sources/registry.cpp.
 struct Sensor {
     const char* name;
     const char* what;      ///< the kinds of channel that it may find, as Unavailable has them
     const char* if_silent; ///< what to do where it does not answer; empty if nothing is known
-    /// False: what it finds is said by the Host alone, so that probing cannot take long.
-    bool asks_machine;
+    Asks asks;
     Probe probe;
 };
 

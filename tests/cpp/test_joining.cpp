@@ -1,13 +1,21 @@
 // A driver that answers late: it joins while the session is in use by several threads.
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
 
 #include "check.hpp"
 #include "fake_driver.hpp"
+#include "probing.hpp"
 #include "session.hpp"
+#include "threads.hpp"
 #include "waiting.hpp"
 
 using namespace carbontracker;
@@ -24,6 +32,10 @@ public:
     }
     ~Gated() { unsetenv("FAKE_NVML_INIT_GATE"); }
     void open() const { driver_.machine().write("gate", ""); }
+    [[nodiscard]] bool is_waited_for() const {
+        return std::filesystem::exists(path() + ".waiting");
+    }
+    [[nodiscard]] const FakeDriver& driver() const { return driver_; }
     [[nodiscard]] Host host() const {
         Host host = driver_.host();
         host.simulated = {{"cpu", "Formula", "constant:80"}};
@@ -40,6 +52,30 @@ Options impatient() {
     options.budget = 0.0;
     options.patience_ns = kShortNs;
     return options;
+}
+
+/// All sensors have answered but the driver's.
+bool waits_for_driver(const Probing& probing) {
+    const std::vector<Silent> silent = probing.pending();
+    return silent.size() == 1 && silent[0].is_asked &&
+           registry()[silent[0].sensor].asks == Asks::driver;
+}
+
+constexpr const char* kProbe = "ct-probe";
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kThreadSanitizer = true; // ends a child of a threaded process that starts a thread
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+
+/// Whether a child of this process says that all is well.
+bool is_well_in_child(const std::function<bool()>& check) {
+    std::fflush(nullptr);
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int status = 0;
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 } // namespace
@@ -228,4 +264,103 @@ TEST(a_session_may_end_before_its_sensor_answers) {
         CHECK(session.missing().back().awaited);
     }
     driver.open(); // what was left behind ends
+    CHECK(eventually([] { return threads_named(kProbe) == 0; }));
+}
+
+TEST(sessions_beside_a_silent_driver_share_one_thread) {
+    CHECK(eventually([] { return threads_named(kProbe) == 0; }));
+    const Gated driver;
+    for (int i = 0; i < 5; ++i) {
+        Session session(driver.host(), impatient());
+        session.start();
+        session.stop();
+    }
+    CHECK(eventually([] { return threads_named(kProbe) == 1; }));
+    driver.open(); // and what nobody waits for any more is not kept
+    CHECK(eventually([] { return threads_named(kProbe) == 0; }));
+    Session session(driver.host(), {});
+    CHECK(session.entry_count() > 1);
+    CHECK(driver.driver().calls(Calls::init) == 1);
+}
+
+TEST(what_has_been_silent_for_longer_than_that_is_not_waited_for_again) {
+    const Gated driver;
+    Probing first(driver.host());
+    CHECK(eventually([&] { return waits_for_driver(first); }));
+    sleep_ns(50'000'000);
+    Probing second(driver.host());
+    CHECK(eventually([&] { return waits_for_driver(second); }));
+    const std::int64_t since_ns = second.pending().at(0).since_ns;
+    CHECK(since_ns == first.pending().at(0).since_ns);
+    int waits = 0;
+    second.wait(now_ns() - since_ns, [&] { ++waits; });
+    CHECK(waits == 0);
+    CHECK(waits_for_driver(second));
+    second.wait(now_ns() - since_ns + kShortNs, [&] { ++waits; });
+    CHECK(waits > 0);
+    driver.open();
+    second.wait(kPatienceNs, {});
+    CHECK(second.pending().empty());
+    first.wait(kPatienceNs, {});
+    CHECK(first.pending().empty());
+}
+
+TEST(each_of_several_sessions_gets_an_answer_of_its_own) {
+    CHECK(eventually([] { return threads_named(kProbe) == 0; }));
+    const Gated driver;
+    Session early(driver.host(), impatient());
+    std::make_unique<Session>(driver.host(), impatient()).reset();
+    Session stopped(driver.host(), impatient());
+    Session late(driver.host(), impatient());
+    for (Session* session : {&early, &stopped, &late}) session->start();
+    stopped.stop();
+    CHECK(eventually([] { return threads_named(kProbe) == 1; }));
+    driver.open();
+    for (Session* session : {&early, &late}) {
+        CHECK(eventually([&] { return session->entry_count() > 1; }));
+        CHECK(eventually([&] { return session->channel_stats(1).readings > 2; }));
+        CHECK(session->entries()[1].channel.id == "gpu:0");
+        session->stop();
+    }
+    CHECK(stopped.entry_count() == 1);
+    CHECK(driver.driver().calls(Calls::init) == 1);
+}
+
+TEST(a_child_asks_a_driver_that_was_silent_at_the_fork) {
+    if (kThreadSanitizer) return;
+    const Gated driver;
+    Session session(driver.host(), impatient());
+    session.start();
+    CHECK(eventually([&] { return driver.is_waited_for(); }));
+    CHECK(is_well_in_child([&] {
+        Session own(driver.host(), impatient());
+        own.start();
+        if (own.entry_count() != 1) return false;
+        driver.open();
+        const bool has_joined = eventually([&] { return own.entry_count() > 1; });
+        own.stop();
+        return has_joined;
+    }));
+    CHECK(eventually([&] { return session.entry_count() > 1; }));
+    session.stop();
+}
+
+TEST(one_thread_for_all_sensors_comes_to_the_driver_last) {
+    if (kThreadSanitizer || getuid() != 0) return; // limits are counted by user
+    const Gated driver;
+    driver.driver().machine().zone("intel-rapl/intel-rapl:0", "package-0");
+    const Host host = driver.host();
+    chmod(host.root.c_str(), 0755);
+    CHECK(is_well_in_child([&] {
+        constexpr uid_t kUnused = 54322;
+        const rlimit two{2, 2};
+        if (setuid(kUnused) != 0 || setrlimit(RLIMIT_NPROC, &two) != 0) return false;
+        Probing probing(host);
+        if (!eventually([&] { return waits_for_driver(probing); })) return false;
+        for (const Answer& answer : probing.take()) {
+            const bool is_powercap = std::string_view(registry()[answer.sensor].name) == "powercap";
+            if (is_powercap) return answer.found.source != nullptr;
+        }
+        return false;
+    }));
 }

@@ -11,7 +11,7 @@
  * before are invalid.
  *
  * FAKE_NVML_INIT_GATE and FAKE_NVML_NAME_GATE name files for which init and every question for a
- * name wait: a driver that takes long, or, where the file is never made, one that hangs.
+ * name wait (gate.h): a driver that takes long, or, where the file is never made, one that hangs.
  *
  * FAKE_NVML_CALLS names a file of native uint64 counters, kept up to date by mmap:
  *   0 all  1 power  2 energy  3 fields  4 init  5 shutdown  6 open (by index, UUID, MIG)

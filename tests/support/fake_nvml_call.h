@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fake_nvml_sensor.h"
+#include "gate.h"
 
 enum {
     OK = 0,
@@ -104,12 +105,6 @@ static void wait_us(double us) {
     if (us >= 200.0)
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) != 0) continue;
     while (us > 0.0 && clock_ns(CLOCK_MONOTONIC) < until) continue;
-}
-
-/* Waits until the file that an environment variable names is there; at once if it names none. */
-static void wait_for_gate(const char* variable) {
-    const char* path = getenv(variable);
-    while (path != NULL && access(path, F_OK) != 0) wait_us(1000.0);
 }
 
 /* ---- call counters ------------------------------------------------------- */

@@ -12,7 +12,7 @@
  * `errno` refuses the opening; an event that is opened and no longer listed, or was opened under
  * another type, answers ENODEV (gone_at_s: from then on).
  *
- * FAKE_PERF_GATE names a file for which every opening waits.
+ * FAKE_PERF_GATE names a file for which every opening waits (gate.h).
  *
  * Descriptors are real ones, of /dev/null, so that they count and close as the kernel's do.
  */
@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gate.h"
 #include "spec.h"
 #include "waveform.h"
 
@@ -141,8 +142,7 @@ static int fail(int error) {
 }
 
 int carbontracker_perf_open(const void* attr, int pid, int cpu, int group, unsigned long flags) {
-    const char* gate = getenv("FAKE_PERF_GATE");
-    while (gate != NULL && access(gate, F_OK) != 0) usleep(1000);
+    wait_for_gate("FAKE_PERF_GATE");
     const struct perf_event_attr* a = attr;
     if (load() != 0 || !accepts(a, pid, cpu, flags)) return fail(EINVAL);
     if ((int)a->type != unit.type) return fail(ENOENT);

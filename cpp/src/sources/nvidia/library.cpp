@@ -2,8 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <atomic>
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -72,29 +70,14 @@ struct Loaded {
 /// The libraries of one process: NVML's state does not survive a fork, nor does a lock that a
 /// thread of the parent held then.
 struct Libraries {
-    const std::uint64_t generation = fork_generation();
     std::mutex mutex;
     std::map<std::string, std::unique_ptr<Loaded>> by_path;
 };
 
-/// Never destroyed: a sampling thread may still be reading while the process exits.
-Libraries& libraries() {
-    static std::atomic<Libraries*> current{nullptr};
-    Libraries* found = current.load(std::memory_order_acquire);
-    if (found != nullptr && found->generation == fork_generation()) return *found;
-    auto fresh = std::make_unique<Libraries>();
-    // Else another thread was faster, whose libraries `found` is then.
-    const bool is_ours = current.compare_exchange_strong(found, fresh.get());
-    return is_ours ? *fresh.release() : *found;
-}
-
 std::unique_ptr<Loaded> open(const std::string& path) {
     auto loaded = std::make_unique<Loaded>();
-    // A path that leads to a pipe would hold the loader's lock for good, and with it the program.
-    const bool is_path = path.find('/') != std::string::npos;
-    void* handle = nullptr;
-    if (!is_path || File(path).error() == 0) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) handle = dlopen(kWslLibrary, RTLD_NOW | RTLD_LOCAL);
+    void* handle = open_library(path);
+    if (handle == nullptr) handle = open_library(kWslLibrary);
     if (handle == nullptr) {
         loaded->failure = {path + " not found", ""};
         return loaded;
@@ -121,7 +104,7 @@ std::string describe(const Library& library, int status) {
 }
 
 const Library* load(const std::string& path, Failure& failure) {
-    Libraries& known = libraries();
+    Libraries& known = of_this_process<Libraries>();
     const std::lock_guard lock(known.mutex);
     std::unique_ptr<Loaded>& loaded = known.by_path[path];
     // A failure is asked again: a driver may have been loaded since.

@@ -64,8 +64,7 @@ std::optional<PerfEvent> read_event(const fs::path& path) {
 
 std::optional<PerfCalls> perf_calls(const std::string& library) {
     if (library.empty()) return PerfCalls{kernel_open, kernel_read};
-    if (library.find('/') != std::string::npos && File(library).error() != 0) return std::nullopt;
-    void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL); // never closed: may be in use
+    void* handle = open_library(library); // never closed: may be in use
     PerfCalls calls;
     if (handle == nullptr || !bind(handle, "carbontracker_perf_open", calls.open) ||
         !bind(handle, "carbontracker_perf_read", calls.read)) {
