@@ -103,6 +103,7 @@ CORE_KNOWS = {
     "forks": (),
     "source": (),
     "grid": (),
+    "newest": (),
     "rhythm": ("clock", "grid"),
     "meter": ("sample", "source", "clock"),
     "integrator": ("meter", "rhythm", "sample", "source", "clock"),
@@ -115,8 +116,8 @@ CORE_KNOWS = {
         *("schedule", "source"),
     ),
     "timeline": ("sample", "source"),
-    "ledger": ("source", "timeline"),
-    "book": ("ledger", "sample", "source", "timeline"),
+    "ledger": ("newest", "source", "timeline"),
+    "book": ("ledger", "newest", "sample", "source", "timeline"),
     "moments": ("timeline",),
     "governor": (),
 }
