@@ -257,6 +257,13 @@ while True:
 """
 
 
+def _has_its_series(file: Path) -> bool:
+    """Return whether the open epoch is written, and the series that follows it."""
+    whole = file.read_bytes().rpartition(b"\n")[0].splitlines()
+    kinds = [json.loads(line)["event"] for line in whole]
+    return "epoch_so_far" in kinds and "series" in kinds[kinds.index("epoch_so_far") :]
+
+
 def killed_in_an_epoch(directory: Path, finished: int) -> None:
     """Kill a training in an epoch that no mark has touched, once something is written of it."""
     command = [sys.executable, "-c", PRELUDE + OPEN, str(directory), str(finished)]
@@ -265,11 +272,9 @@ def killed_in_an_epoch(directory: Path, finished: int) -> None:
             assert process.stdout is not None
             assert "open\n" in iter(process.stdout.readline, "")
             (file,) = directory.glob("*.jsonl")
-            size = file.stat().st_size
             deadline = time.monotonic() + TIMEOUT_S
-            while file.stat().st_size == size and time.monotonic() < deadline:
+            while not _has_its_series(file) and time.monotonic() < deadline:
                 time.sleep(0.1)
-            time.sleep(0.2)
         finally:
             process.kill()
 

@@ -58,8 +58,8 @@ def test_it_samples_by_itself(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     views = [json.loads(line) for line in done.stdout.splitlines()]
     at_s = [view["seconds"] for view in views]
-    # A busy machine draws later, and once less, but never sooner.
-    assert len(at_s) in {2, 3}
+    # A busy machine draws later, and less often, but never sooner.
+    assert 1 <= len(at_s) <= 3
     assert all(second >= first + 0.5 for first, second in pairwise([0.0, *at_s]))
     for view in views:
         seconds, devices, total = view["seconds"], view["devices"], view["total"]
