@@ -234,8 +234,7 @@ TEST(a_question_that_runs_out_of_memory_can_be_asked_again) {
         fail_at(n, [&] { static_cast<void>(session.missing()); });
         fail_at(n, [&] { static_cast<void>(session.entries()); });
         const Energy total = session.energy(start, now).total; // it may be provisional
-        CHECK(std::abs(total.joules - 330.0 * seconds_of(start, now)) <=
-              total.error_joules + 1e-3);
+        CHECK(std::abs(total.joules - 330.0 * seconds_of(start, now)) <= total.error_joules + 1e-3);
         session.forget(now);
     }
     session.mark(end, true);
