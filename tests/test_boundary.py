@@ -72,6 +72,12 @@ def joules_of(session: Session, device: str) -> tuple[float, float]:
     return session.energy(start, end).by_device[device].joules, seconds
 
 
+def shown_as(name: bytes) -> str:
+    """Return what people are shown of such a name: no character that a terminal obeys."""
+    text = name.decode("utf-8", "replace")
+    return "".join("\N{REPLACEMENT CHARACTER}" if one < " " else one for one in text)
+
+
 # ---- text that is not UTF-8 ------------------------------------------------------------------
 
 BYTES = [
@@ -82,7 +88,7 @@ BYTES = [
     "日本 \U0001f525".encode(),
     b"a\x07b",
 ]
-"""Rubbish, Latin-1, half a letter, a surrogate, and what is UTF-8 after all."""
+"""Rubbish, Latin-1, half a letter, a surrogate, and what is UTF-8 after all, with a bell."""
 
 
 def as_text(name: bytes) -> str:
@@ -101,7 +107,7 @@ def test_a_processor_may_call_itself_anything(name: bytes, tmp_path: Path) -> No
         joules, seconds = joules_of(session, "gpu:0")
         assert joules == pytest.approx(250 * seconds, rel=1e-6)
         (cpu,) = (entry for entry in session.entries if entry.id == "cpu:0")
-        shown = name.decode("utf-8", "replace")
+        shown = shown_as(name)
         assert cpu.name == "Genuine CPU " + shown
         assert shown in cpu.detail
         assert_printable(session)
@@ -140,7 +146,7 @@ def test_so_may_a_gpu(name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             true = driver.truth(0, start.t_ns, end.t_ns)
             assert abs(energy.joules - true) <= energy.error_joules
             (gpu,) = (entry for entry in session.entries if entry.id == "gpu:0")
-            assert gpu.name == "NVIDIA " + name.decode("utf-8", "replace")
+            assert gpu.name == "NVIDIA " + shown_as(name)
             assert_printable(session)
 
 
@@ -161,7 +167,7 @@ def test_a_path_may_be_any_bytes(
         ) as session:
             assert {"gpu:0", "cpu:0"} <= {entry.id for entry in session.entries}
             assert_printable(session)
-    shown = name.decode("utf-8", "replace")
+    shown = shown_as(name)
     with measuring(root=str(folder / "gone"), nvml_library=str(folder / "gone.so")) as session:
         assert any(shown in one.reason for one in session.missing if one.source == "nvml")
         assert any(shown in one.reason for one in session.missing if one.source == "powercap")
