@@ -98,7 +98,8 @@ def test_the_events_of_a_training(tmp_path: Path) -> None:
         assert set(event["footprint"]) == FOOTPRINT
         assert set(event["energy"]["by_device"]) == {"gpu:0", "cpu:0"}
         assert set(event["energy"]["by_kind"]) == {"gpu", "cpu"}
-    assert (events[3]["after_epochs"], events[3]["epochs"]) == (2, 3)
+    (predicted,) = [event for event in events if event["event"] == "prediction"]
+    assert (predicted["after_epochs"], predicted["epochs"]) == (2, 3)
 
     result = tracker.result
     assert result is not None

@@ -523,7 +523,7 @@ def test_without_the_core_the_program_runs(tmp_path: Path) -> None:
         assert "_core" in line
 
 
-@pytest.mark.parametrize("megabytes", [18, 20, 24, 32, 40, 48, 64, 96, 160])
+@pytest.mark.parametrize("megabytes", [20, 24, 32, 40, 48, 64, 96, 160])
 def test_with_little_memory_the_program_runs(megabytes: int) -> None:
     """An address space that is small for Python, smaller for us, and enough for a shell."""
     shell = (
