@@ -127,6 +127,13 @@ public:
         return {level.joules, level.error_joules, level.final};
     }
 
+    /// As a session is asked: what was told stays.
+    bool is_final(std::int64_t t_ns) {
+        const bool is_final = book_.levels(t_ns).front().final;
+        if (is_final) book_.hold(t_ns);
+        return is_final;
+    }
+
     /// joules, error_joules, coverage, quality, unknown_joules_max
     [[nodiscard]] std::tuple<double, double, double, std::string, double>
     energy(std::int64_t t0_ns, std::int64_t t1_ns) const {
@@ -192,6 +199,7 @@ void bind_probe(py::module_& m) {
         .def("size", &DeviceProbe::size, py::arg("lane"))
         .def_property_readonly("takeovers", &DeviceProbe::takeovers)
         .def("level", &DeviceProbe::level, py::arg("t_ns"))
+        .def("is_final", &DeviceProbe::is_final, py::arg("t_ns"))
         .def("energy", &DeviceProbe::energy, py::arg("t0_ns"), py::arg("t1_ns"));
     py::class_<HoldProbe>(m, "HoldProbe")
         .def(py::init<const Session&>(), py::arg("session"), py::keep_alive<1, 2>())

@@ -14,6 +14,8 @@ namespace {
 // A counter that has not moved for so long, of a device that always draws, is lost.
 constexpr std::int64_t kStandstillNs = 3'000'000'000;
 
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 const char* together(const char* a, const char* b) noexcept {
@@ -85,7 +87,8 @@ void Book::add(std::vector<Entry> entries) {
     lines.reserve(entries.size());
     for (std::size_t i = known; i < known + entries.size(); ++i) {
         const Entry& entry = entries[i - known];
-        lines.emplace_back(entry.channel);
+        lines.emplace_back(entry.channel, entry.joined_ns);
+        if (!entry.read) lines.back().set_answering(false, kNever);
         if (entry.alternate_of.empty()) {
             if (entry.counted) counted.push_back(ledgers.size());
             ledgers.emplace_back(i).begin(entry.joined_ns);
@@ -116,8 +119,9 @@ void Book::add(std::vector<Entry> entries) {
 void Book::review(std::span<const Health> health, std::int64_t now_ns) {
     std::vector<Health> heard(health.begin(), health.end());
     for (std::size_t i = 0; i < heard.size(); ++i) {
+        if (!entries_[i].read) continue;
         heard[i].silent = silences_[i].look(heard[i], now_ns);
-        lines_[i].set_answering(!heard[i].gone && !heard[i].lost && !heard[i].silent);
+        lines_[i].set_answering(!heard[i].gone && !heard[i].lost && !heard[i].silent, now_ns);
     }
     for (std::size_t n = 0; n < ledgers_.size(); ++n) {
         Ledger looked = ledgers_[n];

@@ -76,6 +76,11 @@ public:
     /// throws, for lack of memory, nothing has changed.
     void add(std::vector<Entry> entries);
 
+    /// As in Timeline, of all.
+    void hold(std::int64_t t_ns) noexcept {
+        for (Timeline& line : lines_) line.hold(t_ns);
+    }
+
     /// As in Timeline.
     void make_room(std::size_t entry, std::size_t samples) { lines_[entry].make_room(samples); }
 

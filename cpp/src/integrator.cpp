@@ -10,11 +10,6 @@ namespace {
 
 constexpr double kMicro = 1e6;
 
-// Readings further apart than this leave the time between them unobserved; it is still bridged up
-// to the second figure, beyond which an average of two ends says nothing.
-constexpr std::int64_t kGapNs = kLongestPeriodNs + kLongestPeriodNs / 4;
-constexpr std::int64_t kBridgeNs = 10 * kNanosPerSecond;
-
 } // namespace
 
 Integrator::Integrator(const Channel& channel) noexcept
@@ -52,19 +47,21 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
         sample.flags = kFirst;
         return Outcome::sample;
     }
-    const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
-    if (silent_ns > kBridgeNs || resumed_) {
-        joules_ += watts(last_.raw) * seconds(std::max<std::int64_t>(0, last_.t_ns - known_to_ns_));
-        known_to_ns_ = reading.t_ns;
-        resumed_ = false;
-    } else if (differs(reading)) {
-        return renewed(reading, edge, refresh_ns, sample);
-    } else if (silent_ns <= kGapNs) {
-        return still(reading, refresh_ns, sample);
-    } else {
-        joules_ += watts(last_.raw) * seconds(reading.t_ns - known_to_ns_);
-        known_to_ns_ = reading.t_ns;
+    if (resumed_ || reading.t_ns - last_.t_ns > kLongestSilenceNs) {
+        return after_gap(reading, refresh_ns, sample);
     }
+    return differs(reading) ? renewed(reading, edge, refresh_ns, sample)
+                            : still(reading, refresh_ns, sample);
+}
+
+// From reading to reading, on the clock and not on the sensor's own time.
+Outcome Integrator::after_gap(const Reading& reading, std::int64_t refresh_ns,
+                              Sample& sample) noexcept {
+    const std::int64_t behind_ns = this->behind_ns(refresh_ns);
+    const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
+    joules_ += watts_ * seconds(std::max<std::int64_t>(0, last_.t_ns + behind_ns - known_to_ns_));
+    known_to_ns_ = reading.t_ns + behind_ns;
+    resumed_ = false;
     last_ = reading;
     watts_ = watts(reading.raw);
     publish(refresh_ns, sample);
@@ -91,7 +88,6 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     publish(refresh_ns, sample);
     sample.span_ns = silent_ns;
     sample.unsure_ns = short_ns(edge.unsure_ns);
-    sample.flags = silent_ns > kGapNs ? kGap : 0U;
     return Outcome::sample;
 }
 
@@ -125,14 +121,18 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
     return Outcome::sample;
 }
 
-void Integrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
+std::int64_t Integrator::behind_ns(std::int64_t refresh_ns) const noexcept {
+    if (undoes(refresh_ns)) return 0;
     const std::int64_t mean_ns = window_ns(refresh_ns);
     const std::int64_t beyond_ns =
-        undoes(refresh_ns) ? 0
-                           : (covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns);
+        covers_refresh(mean_ns, refresh_ns) ? mean_ns - refresh_ns : mean_ns;
+    return std::max<std::int64_t>(0, beyond_ns) / 2;
+}
+
+void Integrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
     booked_joules_ = std::max(booked_joules_, joules_);
     sample = {};
-    sample.t_ns = known_to_ns_ - std::max<std::int64_t>(0, beyond_ns) / 2;
+    sample.t_ns = known_to_ns_ - behind_ns(refresh_ns);
     sample.energy_uj = static_cast<std::int64_t>(booked_joules_ * kMicro);
     sample.watts = static_cast<float>(watts_);
 }

@@ -10,8 +10,11 @@
 
 namespace carbontracker {
 
-/// Nothing is read more rarely than this, so that a longer silence of a power sensor is a gap.
+/// Nothing is read more rarely than this.
 inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
+
+/// So that what is silent for longer than this is not being read.
+inline constexpr std::int64_t kLongestSilenceNs = kLongestPeriodNs + kLongestPeriodNs / 4;
 
 /// Pure arithmetic; one per power channel.
 ///
@@ -20,6 +23,8 @@ inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
 /// Either way the energy is booked at the time it was drawn: earlier than the reading by half of
 /// what the sensor averages beyond its period. One that follows the power as through a low pass is
 /// undone: its last two readings tell the power between them.
+///
+/// What was drawn while the sensor could not be read is not known, and not booked: a gap.
 class Integrator {
 public:
     explicit Integrator(const Channel& channel) noexcept;
@@ -29,7 +34,8 @@ public:
     Outcome take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
                  Sample& sample) noexcept;
 
-    /// The machine was suspended: the power before says nothing of the time since.
+    /// The power before says nothing of the time since: the machine was suspended, or the sensor
+    /// failed. With the next reading nothing is booked for that time.
     void resume() noexcept { resumed_ = true; }
 
     /// Whether `reading` shows another power than the one before it.
@@ -39,12 +45,15 @@ public:
     [[nodiscard]] bool usable(const Reading& reading) const noexcept;
 
 private:
+    Outcome after_gap(const Reading& reading, std::int64_t refresh_ns, Sample& sample) noexcept;
     Outcome renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
                     Sample& sample) noexcept;
     Outcome still(const Reading& reading, std::int64_t refresh_ns, Sample& sample) noexcept;
     void publish(std::int64_t refresh_ns, Sample& sample) noexcept;
     [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
     [[nodiscard]] std::int64_t window_ns(std::int64_t refresh_ns) const noexcept;
+    /// What is averaged beyond a refresh period: a reading is half of that behind the power.
+    [[nodiscard]] std::int64_t behind_ns(std::int64_t refresh_ns) const noexcept;
     [[nodiscard]] bool undoes(std::int64_t refresh_ns) const noexcept {
         return low_pass_ && window_ns(refresh_ns) > 0;
     }

@@ -43,6 +43,7 @@ public:
     [[nodiscard]] std::int64_t latest_ns() const noexcept;
 
 private:
+    [[nodiscard]] bool was_unread_until(std::int64_t t_ns) const noexcept;
     Outcome digest(const Reading& reading, Sample& sample) noexcept;
     Outcome count(const Reading& reading, Sample& sample) noexcept;
     Outcome integrate(const Reading& reading, Sample& sample) noexcept;
@@ -54,6 +55,8 @@ private:
     bool started_ = false;
     bool kept_ = false;
     std::uint64_t failures_ = 0;
+    std::int64_t failing_since_ns_ = 0; // the first of those failures
+    bool was_unread_ = false;           // since the newest sample, for long
     std::int64_t last_read_ns_ = 0;
     std::int64_t newest_ns_ = 0; // time of the newest sample: they never go back
 };

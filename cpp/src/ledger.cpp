@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "integrator.hpp"
+
 namespace carbontracker {
 namespace {
 
@@ -97,7 +99,6 @@ Beside Ledger::beside(std::size_t channel, std::span<const Timeline> lines) cons
 }
 
 Level Ledger::at(std::int64_t t_ns, std::span<const Timeline> lines) const {
-    if (t_ns < joined_ns_) return {0.0, 0.0, 0.0, true};
     t_ns = std::min(t_ns, ended_ns_);
     const std::size_t i = index_at(t_ns);
     const Part& part = parts_[i];
@@ -169,7 +170,8 @@ bool Ledger::review(std::span<const Timeline> lines, std::span<const Health> hea
 bool Ledger::check_alive(std::span<const Timeline> lines, std::span<const Health> health,
                          std::int64_t now_ns) {
     const Health& now = health[speaker()];
-    if (!now.gone && !now.silent) return false;
+    const bool is_lost = now.lost && now_ns - now.last_read_ns > kLongestSilenceNs;
+    if (!now.gone && !now.silent && !is_lost) return false;
     for (const std::size_t i : members_) {
         const Health& other = health[i];
         const bool answers = !other.gone && !other.lost && other.last_read_ns + kSilentNs > now_ns;
@@ -217,6 +219,7 @@ Ledger::Opinion Ledger::compare(std::int64_t from_ns, std::int64_t to_ns,
     const Timeline& counter = lines[owner()];
     const Timeline& power = lines[judge_];
     if (power.first_ns() > from_ns || power.last_ns() < to_ns) return Opinion::open;
+    if (power.unknown(from_ns, to_ns).ns > 0) return Opinion::open;
     const double counted = counter.at(to_ns).joules - counter.at(from_ns).joules;
     const Level a = power.at(from_ns);
     const Level b = power.at(to_ns);

@@ -14,6 +14,8 @@ enum SampleFlag : std::uint32_t {
     kGap = 1U << 1,        ///< the energy since the previous sample is not (fully) known
     kStoodStill = 1U << 2, ///< unchanged readings lie between the previous change and this one
     kRestart = 1U << 3,    ///< the counter began again; comes with kGap
+    kUnread = 1U << 4,     ///< a counter that could not be read for a while before: what it has
+                           ///< counted is known, and not how it came about
 };
 
 /// A point of the monotone function E(t) of one channel.

@@ -376,7 +376,7 @@ void Sampler::publish(Track& track, Sample sample) noexcept {
     if (!track.published) {
         // The reader never saw the change before this one: what stood still came after that, and a
         // gap among the refused samples is a gap still.
-        const std::uint32_t kept = track.newest.flags & (kGap | kRestart);
+        const std::uint32_t kept = track.newest.flags & (kGap | kRestart | kUnread);
         sample.flags = (sample.flags & ~std::uint32_t{kStoodStill}) | kept;
         if (kept != 0) sample.span_ns = sample.t_ns - (track.newest.t_ns - track.newest.span_ns);
     }

@@ -315,8 +315,12 @@ bool Session::is_final(const Moment& moment, Hold hold) {
     wait_for(hold);
     if (moments_.owns(moment) && !moment.levels.empty()) return true;
     collect();
+    if (now_ns() - reviewed_ns_ > kReviewNs) review();
     const std::vector<Level> now = book_->levels(moment.t_ns);
-    return std::all_of(now.begin(), now.end(), [](const Level& level) { return level.final; });
+    const bool is_final =
+        std::all_of(now.begin(), now.end(), [](const Level& level) { return level.final; });
+    if (is_final) book_->hold(moment.t_ns);
+    return is_final;
 }
 
 std::pair<std::vector<std::int64_t>, std::vector<double>>
@@ -406,6 +410,7 @@ void Session::keep_up(std::int64_t now) {
 
 void Session::settle_until(std::int64_t t_ns) {
     const auto settle = [this](std::int64_t at_ns) {
+        book_->hold(at_ns);
         return Moments::Settled{book_->levels(at_ns), book_->takeovers()};
     };
     const Bell& bell = probing_.bell();
@@ -474,6 +479,7 @@ void Session::collect() {
 }
 
 void Session::review() {
+    // Health first: what was read after a channel was found lost is not overlooked.
     const std::span<Sampler* const> samplers = samplers_.view();
     std::vector<Health> health;
     for (const Place& place : places_) {
@@ -483,6 +489,7 @@ void Session::review() {
         }
         health.push_back({stats.last_read_ns, stats.gone, stats.lost});
     }
+    collect();
     book_->review(health, now_ns());
     for (const Ledger& ledger : book_->ledgers()) {
         if (ledger.speaker() == ledger.owner()) continue;

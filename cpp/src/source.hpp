@@ -60,6 +60,11 @@ struct Channel {
     return std::min(usual, channel.max_watts);
 }
 
+/// What a device cannot have drawn more than: its own limit, or what cannot be believed of it.
+[[nodiscard]] inline double most_watts(const Channel& channel) noexcept {
+    return channel.limit_watts > 0.0 ? channel.limit_watts : channel.max_watts;
+}
+
 /// "measured", "integrated" or "modelled".
 [[nodiscard]] constexpr const char* name_of(Quality quality) noexcept {
     switch (quality) {

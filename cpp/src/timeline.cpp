@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "integrator.hpp"
+
 namespace carbontracker {
 namespace {
 
@@ -36,13 +38,13 @@ constexpr double kWholeTick = 0.75; // of a tick: no shorter interval has a powe
 
 } // namespace
 
-Timeline::Timeline(const Channel& channel)
+Timeline::Timeline(const Channel& channel, std::int64_t joined_ns)
     : counter_(channel.quantity == Quantity::energy_counter),
       whole_(covers_refresh(channel.window_ns, channel.tick_ns)), low_pass_(channel.low_pass),
       always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
                     !channel.superset),
-      usual_tick_ns_(channel.tick_ns),
-      quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0) {
+      usual_tick_ns_(channel.tick_ns), most_watts_(most_watts(channel)),
+      quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0), from_ns_(joined_ns) {
     points_.reserve(2 * kMostOld);
 }
 
@@ -57,6 +59,15 @@ void Timeline::make_room(std::size_t samples) {
     }
 }
 
+void Timeline::set_answering(bool answers, std::int64_t now_ns) noexcept {
+    answers_ = answers;
+    if (!answers && now_ns - seen_ns_ > kLongestSilenceNs) over_to_ns_ = now_ns;
+}
+
+void Timeline::hold(std::int64_t t_ns) noexcept {
+    if (is_told(t_ns)) held_to_ns_ = std::max(held_to_ns_, t_ns);
+}
+
 void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
     for (const Sample& sample : samples) append(sample);
     seen_ns_ = std::max(seen_ns_, seen_ns);
@@ -64,28 +75,58 @@ void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
 }
 
 void Timeline::append(const Sample& sample) {
-    if (!points_.empty()) refine_last(sample);
+    if (points_.empty()) {
+        from_ns_ = std::max(from_ns_, held_to_ns_);
+    } else {
+        refine_last(sample);
+    }
     // More than a sample can say: some time since the reading before.
     const bool is_most = sample.unsure_ns == std::numeric_limits<std::uint32_t>::max();
     const std::int64_t unsure_ns =
         std::max<std::int64_t>(sample.unsure_ns, is_most ? sample.span_ns : 0);
-    Point point{sample.t_ns,  sample.energy_uj, sample.t_ns - sample.span_ns,
-                0.0,          unsure_ns,        sample.tick_ns,
-                sample.flags, sample.watts};
+    Point point{sample.t_ns,
+                sample.energy_uj - forgone_uj_,
+                sample.t_ns - sample.span_ns,
+                0.0,
+                unsure_ns,
+                sample.tick_ns,
+                sample.flags,
+                sample.watts};
+    const bool is_held = counter_ && !points_.empty() && held_to_ns_ > last_ns();
+    const double doubt_joules = is_held ? forgo(point) : 0.0;
     if ((sample.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
     if ((sample.flags & kRestart) != 0) {
         restart_ns_ = point.t_ns;
-        before_restart_ns_ = last_ns();
+        before_restart_ns_ = std::max(last_ns(), is_held ? held_to_ns_ : 0);
     }
-    point.hidden_joules2 = hidden_after(point);
+    point.hidden_joules2 = hidden_after(point) + doubt_joules * doubt_joules / 4.0;
     points_.push_back(point);
+}
+
+// E(t) was told for good while the counter could not be read. Of what it has counted since, the
+// share of that time is not booked, as if the power had been the same all along; returns how far
+// that may be off.
+double Timeline::forgo(Point& point) {
+    const Point& last = points_.back();
+    point.t_ns = std::max(point.t_ns, held_to_ns_);
+    add_gap(last.t_ns, held_to_ns_);
+    const auto rise_uj = static_cast<double>(point.energy_uj - last.energy_uj);
+    const double length_s = seconds(std::max<std::int64_t>(1, point.t_ns - last.t_ns));
+    const double share = seconds(held_to_ns_ - last.t_ns) / length_s;
+    const auto part_uj = static_cast<std::int64_t>(share * rise_uj);
+    forgone_uj_ += part_uj;
+    point.energy_uj -= part_uj;
+    if ((point.flags & kGap) != 0) return 0.0;
+    point.flags |= kHeld;
+    point.before_ns = held_to_ns_;
+    return doubt_watts(share, rise_uj * kMicro / length_s, {0.0, most_watts_}) * length_s;
 }
 
 // A reading between two ticks shows the tick before it, whose time was not seen. If the next tick
 // was, and is the very next one, it lies one period before that.
 void Timeline::refine_last(const Sample& next) {
     Point& last = points_.back();
-    if (!counter_ || next.tick_ns == 0 || (last.flags & kFirst) != 0) return;
+    if (!counter_ || next.tick_ns == 0 || (last.flags & (kFirst | kHeld)) != 0) return;
     const std::int64_t t_ns = next.t_ns - next.tick_ns;
     const std::int64_t unsure_ns =
         next.unsure_ns + static_cast<std::int64_t>(kTickJitter * next.tick_ns);
@@ -178,10 +219,15 @@ std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
 }
 
 Level Timeline::at(std::int64_t t_ns, const Beside& beside) const {
-    if (points_.empty()) return {};
+    const bool is_before = t_ns < from_ns_;
+    t_ns = std::max(t_ns, from_ns_);
+    if (points_.empty()) return {0.0, 0.0, 0.0, is_before || is_told(t_ns)};
     const std::size_t k = index_at(t_ns);
-    if (k + 1 == points_.size()) return after_last(t_ns, beside.range);
-    return counter_ ? between(k, t_ns, beside) : integrated(k, t_ns);
+    Level level = k + 1 == points_.size()
+                      ? after_last(t_ns, beside.range)
+                      : (counter_ ? between(k, t_ns, beside) : integrated(k, t_ns));
+    level.final = level.final || is_before || is_told(t_ns);
+    return level;
 }
 
 // From when to when, and how, the counter went from the energy of point k to that of the next.
@@ -189,6 +235,7 @@ Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     const Point& from = points_[k];
     const Point& to = points_[k + 1];
     std::int64_t start_ns = from.t_ns;
+    if ((to.flags & kHeld) != 0) return {to.before_ns, to.t_ns, true};
     const std::int64_t tick_ns = to.tick_ns;
     if ((from.flags & kFirst) != 0 && (tick_ns > 0 || always_draws_)) {
         // Reading began somewhere within a tick, whose start lies one period before its end.
@@ -221,7 +268,7 @@ double Timeline::spread(const Rise& rise, std::int64_t t_ns, double share) const
     if (first_ns() > rise.start_ns - margin_ns || last_ns() < rise.end_ns) return share;
     const double from = at(rise.start_ns).joules;
     const double to = at(rise.end_ns).joules;
-    if (to <= from) return share;
+    if (to <= from || has_gap(rise.start_ns, rise.end_ns)) return share;
     return std::clamp((at(t_ns).joules - from) / (to - from), 0.0, 1.0);
 }
 
@@ -256,12 +303,21 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     const bool settled = !last || is_settled(b) || seen_ns_ >= b.t_ns + kQuietNs;
     const bool shaped =
         shape == nullptr || shape->last_ns() >= way.end_ns || seen_ns_ >= b.t_ns + kQuietNs;
-    return {joules, (error_uj + quantum_uj_) * kMicro, 0.0, settled && shaped};
+    const double hidden_joules2 = t_ns > way.start_ns ? b.hidden_joules2 : a.hidden_joules2;
+    return {joules, (error_uj + quantum_uj_) * kMicro, hidden_joules2, settled && shaped};
 }
 
 Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
+    if ((b.flags & kGap) != 0) { // in which nothing is booked
+        const double known_uj = static_cast<double>(b.energy_uj - a.energy_uj);
+        const double known_ns =
+            static_cast<double>(std::max<std::int64_t>(1, b.before_ns - a.t_ns));
+        const double part = std::clamp(static_cast<double>(t_ns - a.t_ns) / known_ns, 0.0, 1.0);
+        return {(static_cast<double>(a.energy_uj) + part * known_uj) * kMicro,
+                known_uj * std::min(part, 1.0 - part) * kMicro, a.hidden_joules2, true};
+    }
     const double length = static_cast<double>(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
     const double share =
         stepped(k, std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0));
@@ -277,9 +333,12 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::size_t last = points_.size() - 1;
     const Point& point = points_[last];
     const double energy_uj = static_cast<double>(point.energy_uj);
+    if (counter_ && is_over()) {
+        return {energy_uj * kMicro, quantum_uj_ * kMicro, point.hidden_joules2, false};
+    }
     if (last == 0) {
         const bool quiet = counter_ && seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
-        return {energy_uj * kMicro, 0.0, 0.0, quiet && !always_draws_};
+        return {energy_uj * kMicro, 0.0, point.hidden_joules2, quiet && !always_draws_};
     }
     const Rise way = rise(last - 1);
     const double rise_uj = energy_uj - static_cast<double>(points_[last - 1].energy_uj);
@@ -290,7 +349,7 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
         // It has stopped ticking, or never had a rhythm: it is where it was last seen.
         const bool final = seen_ns_ >= t_ns + ticking_ns && !(always_draws_ && way.straight);
         const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
-        return {energy_uj * kMicro, error_uj * kMicro, 0.0, final};
+        return {energy_uj * kMicro, error_uj * kMicro, point.hidden_joules2, final};
     }
     const std::int64_t ahead_ns = this->ahead_ns(t_ns, way.end_ns - way.start_ns);
     const double ahead = static_cast<double>(ahead_ns) / length;
@@ -336,6 +395,18 @@ bool Timeline::is_stuck() const noexcept {
     return counter_ && always_draws_ && seen_ns_ > last_ns() + quiet_ns;
 }
 
+// The first update tells of one tick, in which reading began.
+std::int64_t Timeline::known_from_ns() const noexcept {
+    const bool is_counted = counter_ && points_.size() > 1;
+    const std::int64_t start_ns = is_counted ? rise(0).start_ns : first_ns();
+    return std::max(from_ns_, std::min(first_ns(), start_ns));
+}
+
+bool Timeline::has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    const auto gap = first_gap_after(from_ns);
+    return gap != gaps_.end() && gap->first < to_ns;
+}
+
 bool Timeline::in_first_tick() const noexcept {
     return counter_ && points_.size() == 1 && (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
 }
@@ -343,6 +414,7 @@ bool Timeline::in_first_tick() const noexcept {
 // Readings are periodic and marks are not: the next reading may be on its way. Not where the sensor
 // has been found not to answer.
 std::int64_t Timeline::horizon_ns() const noexcept {
+    if (counter_ && is_over()) return last_ns(); // what it counted after that comes later
     return seen_ns_ + (answers_ ? kSlackNs : 0);
 }
 
@@ -376,7 +448,7 @@ Unknown Timeline::unknown(std::int64_t t0_ns, std::int64_t t1_ns) const {
         result.ns += length_ns;
         result.joules += watts_around(from_ns, to_ns) * seconds(length_ns);
     };
-    if (first_ns() - t0_ns > kSlackNs) add(t0_ns, first_ns());
+    add(t0_ns, known_from_ns());
     for (auto gap = first_gap_after(t0_ns); gap != gaps_.end() && gap->first < t1_ns; ++gap) {
         add(std::max(gap->first, first_ns()), gap->second);
     }

@@ -40,7 +40,8 @@ struct Beside {
 /// never energy. E(t) never falls.
 class Timeline {
 public:
-    explicit Timeline(const Channel& channel);
+    /// `joined_ns`: the sensor was found then, long after the start; no energy is known before.
+    explicit Timeline(const Channel& channel, std::int64_t joined_ns = 0);
 
     /// Makes sure that so many more samples can be appended. Where it throws nothing has changed.
     void make_room(std::size_t samples);
@@ -58,8 +59,13 @@ public:
     [[nodiscard]] Unknown unknown(std::int64_t t0_ns, std::int64_t t1_ns) const;
 
     /// Whether the sensor still answers. While it does, E(t) goes on for a moment after the newest
-    /// reading, because the next one is on its way.
-    void set_answering(bool answers) noexcept { answers_ = answers; }
+    /// reading, because the next one is on its way. Where it does not for long, it has told all
+    /// that it will: E(t) stands still, and is final.
+    void set_answering(bool answers, std::int64_t now_ns) noexcept;
+
+    /// Somebody was told that E(t) is final: where the sensor did not answer then, it stays as it
+    /// is even if a counter turns out to have counted on.
+    void hold(std::int64_t t_ns) noexcept;
 
     /// The energy is known up to here; 0 if nothing is known.
     [[nodiscard]] std::int64_t known_to_ns() const noexcept;
@@ -99,7 +105,7 @@ public:
     [[nodiscard]] double quantum_joules() const noexcept { return quantum_uj_ * 1e-6; }
     /// When the counter last began again; 0 if it never did.
     [[nodiscard]] std::int64_t restart_ns() const noexcept { return restart_ns_; }
-    /// The newest sample before that.
+    /// The newest sample before that, or what was told for good since.
     [[nodiscard]] std::int64_t before_restart_ns() const noexcept { return before_restart_ns_; }
 
 private:
@@ -117,6 +123,8 @@ private:
         double least; // watts
         double most;
     };
+    /// Of points only: E(t) stands still up to `before_ns`.
+    static constexpr std::uint32_t kHeld = 1U << 31;
     struct Rise {
         std::int64_t start_ns;
         std::int64_t end_ns;
@@ -129,6 +137,7 @@ private:
     }
 
     void append(const Sample& sample);
+    double forgo(Point& point);
     void refine_last(const Sample& next);
     void add_gap(std::int64_t start_ns, std::int64_t end_ns);
     [[nodiscard]] double hidden_after(const Point& point) const;
@@ -138,6 +147,7 @@ private:
     [[nodiscard]] double stepped(std::size_t k, double passed) const noexcept;
     [[nodiscard]] Swing swing(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] double swing_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
+    [[nodiscard]] static double doubt_watts(double share, double mean, const Swing& swing) noexcept;
     [[nodiscard]] double shape_joules(std::size_t k, double share, const Timeline* range) const;
     [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Beside& beside) const;
     [[nodiscard]] Level after_last(std::int64_t t_ns, const Timeline* range) const;
@@ -145,6 +155,13 @@ private:
     [[nodiscard]] Level integrated(std::size_t k, std::int64_t t_ns) const;
     [[nodiscard]] double spread(const Rise& rise, std::int64_t t_ns, double share) const;
     [[nodiscard]] double step_uj(std::size_t k, std::int64_t t_ns) const noexcept;
+    /// Whether the sensor has not answered for long.
+    [[nodiscard]] bool is_over() const noexcept { return over_to_ns_ > seen_ns_; }
+    [[nodiscard]] bool is_told(std::int64_t t_ns) const noexcept {
+        return is_over() && t_ns <= over_to_ns_;
+    }
+    [[nodiscard]] std::int64_t known_from_ns() const noexcept;
+    [[nodiscard]] bool has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] bool is_stuck() const noexcept;
     [[nodiscard]] bool in_first_tick() const noexcept;
     [[nodiscard]] std::int64_t horizon_ns() const noexcept;
@@ -157,10 +174,15 @@ private:
     const bool low_pass_;     // power: not a mean
     const bool always_draws_; // standing still means that nothing is known
     const std::int64_t usual_tick_ns_;
+    const double most_watts_;
     const double quantum_uj_;
     std::vector<Point> points_;
     std::vector<std::pair<std::int64_t, std::int64_t>> gaps_;
+    std::int64_t from_ns_; // before, nothing is known, whatever comes
     bool answers_ = true;
+    std::int64_t over_to_ns_ = 0; // up to here it was found to have told all
+    std::int64_t held_to_ns_ = 0; // up to here that was told
+    std::int64_t forgone_uj_ = 0; // what a counter counted, and was told as not known before
     std::int64_t seen_ns_ = 0;
     std::int64_t restart_ns_ = 0;
     std::int64_t before_restart_ns_ = 0;

@@ -34,7 +34,7 @@ double Timeline::hidden_after(const Point& point) const {
     const std::int64_t span_ns = point.t_ns - last.t_ns;
     const bool every = span_ns <= 2 * tick_ns();
     const bool whole = every && is_whole();
-    if (counter_ || (whole && !low_pass_)) return before;
+    if (counter_ || (whole && !low_pass_) || (point.flags & kGap) != 0) return before;
     // Who reads every change knows the jump; who reads now and then may have read a restless load
     // at like moments, and goes by all that was seen of it lately.
     double least = std::min(point.watts, last.watts);
@@ -74,6 +74,7 @@ bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexc
 // exact for a load of steps, and no further from a ramp than a straight line.
 double Timeline::stepped(std::size_t k, double passed) const noexcept {
     if (!whole_ || k == 0 || k + 2 >= points_.size()) return passed;
+    if (((points_[k].flags | points_[k + 2].flags) & kGap) != 0) return passed;
     const std::int64_t tick_ns = points_[k + 1].tick_ns; // as it was then: what is final stays
     const std::int64_t span_ns = points_[k + 2].t_ns - points_[k - 1].t_ns;
     const bool known = low_pass_ || is_usual_refresh(tick_ns, usual_tick_ns_);
@@ -107,8 +108,17 @@ double Timeline::swing_joules(std::int64_t from_ns, std::int64_t to_ns) const no
     return std::max(0.0, swing.most - swing.least) * seconds(to_ns - from_ns);
 }
 
-// How far a straight line from point k to the next may be off after `share` of the way: all of the
-// high power may have come first, or all of the low.
+// How far, in watts of the whole, the energy of `share` of a stretch may be off its share, where
+// the power was between these all along: all of the high power may have come first, or all of the
+// low.
+double Timeline::doubt_watts(double share, double mean, const Swing& swing) noexcept {
+    const double up = std::max(0.0, swing.most - mean);
+    const double down = std::max(0.0, mean - swing.least);
+    const double rest = 1.0 - share;
+    return std::max(std::min(up * share, down * rest), std::min(down * share, up * rest));
+}
+
+// How far a straight line from point k to the next may be off after `share` of the way.
 double Timeline::shape_joules(std::size_t k, double share, const Timeline* range) const {
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
@@ -116,15 +126,13 @@ double Timeline::shape_joules(std::size_t k, double share, const Timeline* range
     const bool fine = range != nullptr && range->last_ns() > a.t_ns && range->first_ns() < b.t_ns;
     const Timeline& line = fine ? *range : *this;
     Swing swing = line.swing(a.t_ns, b.t_ns);
+    if ((b.flags & kUnread) != 0) swing = {0.0, most_watts_};
     const double beyond =
         (line.counter_ || line.is_whole() ? kBeyond : kPartBeyond) * (swing.most - swing.least);
     swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kLeastSwing * mean);
     swing.most = std::max(swing.most, mean) + beyond + kLeastSwing * mean;
-    const double up = swing.most - mean;
-    const double down = mean - swing.least;
-    const double rest = 1.0 - share;
-    const double watts =
-        std::max(std::min(up * share, down * rest), std::min(down * share, up * rest));
+    swing.most = std::min(swing.most, std::max(mean, most_watts_)); // no more than it can draw
+    const double watts = doubt_watts(share, mean, swing);
     return kWorst * watts * seconds(b.t_ns - a.t_ns);
 }
 

@@ -124,6 +124,8 @@ class Run:
         self._first: Mark | None = None
         self.restarted = False
         """Whether an epoch has begun again before its end."""
+        self.finished = False
+        """Whether this was all: what is known of its epochs now is what is kept."""
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
 
@@ -303,7 +305,7 @@ class Run:
         pricing = pricing or self.pricing
         bounds = self._bounds[first:last]  # a copy: a signal handler may end one more meanwhile
         # Asked for first, or a reading that comes in between makes an older figure final.
-        finals = [self.session.is_final(start, end) for start, end, _ in bounds]
+        finals = [self.finished or self.session.is_final(start, end) for start, end, _ in bounds]
         energies = self.session.energies([(start, end) for start, end, _ in bounds])
         return tuple(
             Epoch(

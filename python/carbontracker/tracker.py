@@ -673,6 +673,7 @@ class Training:
         run = self._monitored()
         self._relocate(run)
         self._look_at_sensors()
+        run.finished = True
         result = run.result()
         if self.deleted or not self._ending.acquire(blocking=False):
             return  # a signal handler has done it while this one waited for the sensors

@@ -258,33 +258,35 @@ TEST(readings_out_of_order_or_at_the_same_time_book_nothing) {
     CHECK(fed.sample.span_ns == kSecond);
 }
 
-TEST(long_silence_is_a_gap_and_in_the_end_not_booked) {
+TEST(a_long_silence_is_a_gap_and_not_booked) {
     Fed fed(power());
     fed.take(0, 100'000);
     fed.take(5 * kSecond / 2, 100'000);
     CHECK(!fed.has(kGap));
     CHECK(fed.sample.energy_uj == 250'000'000);
-    fed.take(5 * kSecond, 100'000);
-    fed.take(8 * kSecond, 100'000); // bridged, but said
-    CHECK(fed.has(kGap));
-    CHECK(fed.sample.energy_uj == 800'000'000);
-    fed.take(18 * kSecond + 1, 100'000);
-    CHECK(fed.has(kGap));
-    CHECK(fed.sample.energy_uj == 800'000'000); // unknown is not a guess
-    fed.take(19 * kSecond + 1, 100'000);
+    for (const std::uint64_t raw : {100'000ULL, 900'000ULL}) { // whether it changed or not
+        const std::int64_t before_ns = fed.sample.t_ns;
+        CHECK(fed.take(before_ns + 3 * kSecond, raw) == Outcome::sample);
+        CHECK(fed.has(kGap));
+        CHECK(fed.sample.t_ns == before_ns + 3 * kSecond && fed.sample.span_ns == 3 * kSecond);
+        CHECK(fed.sample.energy_uj == 250'000'000); // unknown is not a guess
+    }
+    fed.take(fed.sample.t_ns + kSecond, 900'000);
     CHECK(!fed.has(kGap));
-    CHECK(fed.sample.energy_uj == 900'000'000);
+    CHECK(fed.sample.energy_uj == 1'150'000'000);
 }
 
-TEST(a_change_after_a_long_silence_is_bridged_and_said) {
-    Fed fed(power());
-    fed.take(0, 100'000);
-    CHECK(fed.take(4 * kSecond, 200'000) == Outcome::sample);
+// Of a sensor whose readings are half a second behind what is known goes up to the last reading,
+// and on from the next.
+TEST(the_gap_of_a_sensor_that_averages_lies_between_its_readings) {
+    Fed fed(power(kSecond), 100 * kMilli);
+    std::int64_t t_ns = 0;
+    for (; t_ns <= 4 * kSecond; t_ns += 100 * kMilli) fed.take(t_ns, 100'000);
+    const std::int64_t last_ns = t_ns - 100 * kMilli;
+    CHECK(fed.take(last_ns + 6 * kSecond, 100'000) == Outcome::sample);
     CHECK(fed.has(kGap));
-    CHECK_NEAR(fed.joules(), 600.0, 1e-6);
-    CHECK(fed.take(15 * kSecond, 900'000) == Outcome::sample); // too long for an average of two
-    CHECK(fed.has(kGap));
-    CHECK_NEAR(fed.joules(), 600.0, 1e-6);
+    CHECK(fed.sample.t_ns == last_ns + 6 * kSecond && fed.sample.span_ns == 6 * kSecond);
+    CHECK_NEAR(fed.joules(), 100.0 * (4.0 + 0.45), 1e-6); // from half of it before the first one
 }
 
 TEST(a_very_long_gap_keeps_its_length) {

@@ -427,11 +427,11 @@ TEST(what_does_not_answer_is_not_carried_on) {
         line.extend(ticking(kSecond, 5 * kSecond, 100 * kMilli, constant), 5 * kSecond);
         // The next reading may be on its way: a quarter of a second is taken to go on as before.
         CHECK(line.unknown(4 * kSecond, 6 * kSecond).ns == 750 * kMilli);
-        line.set_answering(false);
+        line.set_answering(false, 5 * kSecond + kMilli);
         CHECK(line.unknown(4 * kSecond, 6 * kSecond).ns == kSecond);
         CHECK(line.coverage(5 * kSecond, 6 * kSecond) == 0.0);
         CHECK(line.at(6 * kSecond).joules == line.at(5 * kSecond).joules);
-        line.set_answering(true);
+        line.set_answering(true, 5 * kSecond + kMilli);
         if (counts) CHECK(line.at(6 * kSecond).joules > line.at(5 * kSecond).joules);
     }
 }
@@ -443,6 +443,26 @@ TEST(a_channel_that_comes_late_is_not_known_before) {
     CHECK_NEAR(line.unknown(kSecond, 9 * kSecond).joules, 400.0, 15.0);
     CHECK(line.coverage(kSecond, 9 * kSecond) == 0.5);
     CHECK(line.at(kSecond).joules == 0.0);
+}
+
+// Of one found late nothing is known before that, and the first update is not put before it.
+TEST(one_that_joined_late_is_not_known_before_it_joined) {
+    for (const bool counts : {true, false}) {
+        const std::int64_t joined_ns = 5 * kSecond - 30 * kMilli;
+        Timeline line(counts ? counter(100 * kMilli) : power(), joined_ns);
+        CHECK(line.at(4 * kSecond).final);
+        line.extend(ticking(5 * kSecond, 9 * kSecond, 100 * kMilli, constant), 9 * kSecond);
+        for (std::int64_t t_ns = 4700 * kMilli; t_ns < joined_ns - 50 * kMilli;
+             t_ns += 50 * kMilli) {
+            CHECK(line.coverage(t_ns, t_ns + 50 * kMilli) == 0.0);
+            CHECK(line.at(t_ns).joules == line.at(t_ns + 50 * kMilli).joules);
+            CHECK(line.at(t_ns).final);
+        }
+        // Back to the beginning of the tick in which reading began, at its power; no further.
+        const double before = line.at(5 * kSecond).joules - line.at(4 * kSecond).joules;
+        CHECK(before >= 0.0 && before <= 100.0 * 0.03 + 1e-6);
+        CHECK(line.coverage(kSecond, 9 * kSecond) < 0.51);
+    }
 }
 
 TEST(nothing_is_known_of_no_samples) {
