@@ -37,9 +37,11 @@ class Board:
         counts: bool,
         has_power: bool = True,
         restart_s: float = math.inf,
+        stuck_s: float = math.inf,
     ) -> None:
         self.joules = joules
         self.restart_s = restart_s
+        self.stuck_s = stuck_s
         self.lanes: dict[str, _core.LaneProbe] = {}
         if counts:
             self.lanes["counter"] = _core.LaneProbe(
@@ -64,6 +66,7 @@ class Board:
         t = math.floor(t / TICK_S) * TICK_S
         if name == "power":
             return round(1e3 * self.joules(t - TICK_S, t) / TICK_S)
+        t = min(t, self.stuck_s)
         return round(1e3 * self.joules(self.restart_s if t >= self.restart_s else 0.0, t))
 
     def run(
@@ -272,3 +275,24 @@ def test_what_comes_late_after_it_was_told_as_missing_stays_missing_there() -> N
     assert math.isnan(joules)
     assert coverage == 0.0
     assert board.energy(21.0, 25.0)[0] == pytest.approx(400.0, rel=0.001)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_counter_that_is_stuck_under_a_restless_load_is_replaced(seed: int) -> None:
+    """Power that is read now and then may have missed any burst, but it was never nothing."""
+    board = Board(restless(seed), counts=True, stuck_s=15.0)
+    random, seldom = Random(seed), [(BEGIN_S + 1.0, BEGIN_S + 1.3)]
+    while seldom[-1][1] < 19.0:
+        begin = seldom[-1][1] + READ_S
+        seldom.append((begin, begin + random.uniform(0.2, 0.6)))
+    board.run(BEGIN_S, 19.0, tuple(seldom), stalls=True)
+    (why,) = board.device.takeovers
+    assert "stuck" in why
+    assert board.is_right(16.0, 18.5)
+
+
+@pytest.mark.parametrize("watts", [1.0, 400.0])
+def test_a_counter_that_moves_is_not_taken_for_stuck(watts: float) -> None:
+    board = Board(steady(watts), counts=True)
+    board.run(BEGIN_S, END_S)
+    assert board.device.takeovers == []

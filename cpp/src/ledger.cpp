@@ -198,7 +198,11 @@ bool Ledger::check_moving(std::span<const Timeline> lines) {
     const Level to = power.at(to_ns);
     const double drawn = to.joules - from.joules;
     const double open = std::sqrt(std::max(0.0, to.hidden_joules2 - from.hidden_joules2));
-    if (drawn < kLeastQuanta * counter.quantum_joules() + kSigmas * open) return false;
+    const double quanta_joules = kLeastQuanta * counter.quantum_joules();
+    // However restless the load is, and however little of it was seen: it was never nothing.
+    const bool draws =
+        counter.is_stuck() && power.least_joules(still_from_ns, to_ns) >= quanta_joules;
+    if (!draws && drawn < quanta_joules + kSigmas * open) return false;
     may_return_ = true;
     take_over(still_from_ns, judge_, "its counter is stuck while power is drawn", lines);
     return true;

@@ -94,6 +94,12 @@ public:
     /// it.
     [[nodiscard]] bool is_whole() const noexcept;
 
+    /// Whether a counter of what always draws has stood still, while it was read, for longer than
+    /// its ticks explain.
+    [[nodiscard]] bool is_stuck() const noexcept;
+    /// Power: what was drawn at least, if it was never less than the least that was read.
+    [[nodiscard]] double least_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
+
     /// Whether the power of a counter, from update to update, was not the same between these
     /// moments.
     [[nodiscard]] bool is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
@@ -162,7 +168,6 @@ private:
     }
     [[nodiscard]] std::int64_t known_from_ns() const noexcept;
     [[nodiscard]] bool has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
-    [[nodiscard]] bool is_stuck() const noexcept;
     [[nodiscard]] bool in_first_tick() const noexcept;
     [[nodiscard]] std::int64_t horizon_ns() const noexcept;
     [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>>::const_iterator

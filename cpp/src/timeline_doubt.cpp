@@ -101,6 +101,10 @@ Timeline::Swing Timeline::swing(std::int64_t from_ns, std::int64_t to_ns) const 
     return swing;
 }
 
+double Timeline::least_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
+    return points_.empty() ? 0.0 : swing(from_ns, to_ns).least * seconds(to_ns - from_ns);
+}
+
 // What the powers of a stretch of time would make of it if all of it were like the highest rather
 // than like the lowest of them.
 double Timeline::swing_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept {

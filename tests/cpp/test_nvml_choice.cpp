@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "check.hpp"
 #include "fake_driver.hpp"
 #include "sources/nvidia/processes.hpp"
@@ -160,6 +162,54 @@ TEST(n17_a_board_that_may_not_be_opened_leaves_its_number_free) {
     CHECK(found.missing[0].reason == "Insufficient Permissions (4)");
     CHECK(contains(found.missing[0].remedy, "chmod"));
     CHECK(contains(found.missing[1].reason, "device rules"));
+}
+
+// CUDA may count a board that is lost, or not: all that may be meant are read, or named.
+TEST(n17_beside_a_lost_board_an_ordinal_may_mean_two) {
+    const std::string lost = board("fail_open=15@0-end");
+    struct Case {
+        std::vector<std::string> boards;
+        const char* visible;
+        Ids read;
+        Ids named;
+    };
+    const Case cases[] = {
+        {{lost, board(""), board("")}, "1,2", {"gpu:1", "gpu:2"}, {}},
+        {{lost, board(""), board("")}, "1", {"gpu:1", "gpu:2"}, {}},
+        {{lost, board("")}, "1", {"gpu:1"}, {}},
+        {{lost, board("")}, "0", {"gpu:1"}, {"gpu:0"}},
+        {{board(""), lost, board("")}, "0,1", {"gpu:0", "gpu:2"}, {"gpu:1"}},
+        {{board(""), board(""), lost}, "0", {"gpu:0"}, {}},
+    };
+    for (const Case& one : cases) {
+        const FakeDriver driver(one.boards);
+        Host host = driver.host();
+        host.environment["CUDA_VISIBLE_DEVICES"] = one.visible;
+        const Found found = FakeDriver::probe(host);
+        CHECK(ids(found) == one.read);
+        Ids named;
+        for (const Unavailable& missing : found.missing) {
+            if (!missing.device.empty()) named.push_back(missing.device);
+        }
+        CHECK(named == one.named);
+    }
+    // One that may not be opened is nobody's here: as a scheduler's device rules have it.
+    const FakeDriver driver({board("fail_open=4@0-end"), board(""), board("")});
+    Host host = driver.host();
+    host.environment["CUDA_VISIBLE_DEVICES"] = "0";
+    CHECK(ids(FakeDriver::probe(host)) == Ids{"gpu:1"});
+}
+
+TEST(n17_a_card_that_the_library_does_not_list_is_named_beside_one_that_it_cannot_open) {
+    const FakeDriver driver({board("fail_open=15@0-end")});
+    pci(driver.machine(), "0000:10:00.0", "active");
+    pci(driver.machine(), "0000:11:00.0", "active");
+    Ids named;
+    for (const Unavailable& missing : driver.probe().missing) {
+        if (!missing.device.empty()) named.push_back(missing.device);
+    }
+    CHECK(named.size() == 2);
+    CHECK(std::find(named.begin(), named.end(), "gpu:0") != named.end());
 }
 
 TEST(n18_a_board_is_known_by_its_uuid) {

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -144,12 +145,39 @@ std::string name_of(const Gpu& gpu) {
     return "gpu:" + std::to_string(gpu.index) + " (" + gpu.name + ")";
 }
 
+/// Which are visible where CUDA counts the boards that are lost as well: whether it does is not
+/// known. Those that this user may not open it does not count.
+std::vector<std::size_t> visible_among_all(const std::optional<std::string>& variable,
+                                           const std::vector<Gpu>& gpus,
+                                           const std::vector<nvml::Unopened>& unopened) {
+    std::map<unsigned, std::optional<std::size_t>> boards; // by number; none: it is lost
+    for (std::size_t i = 0; i < gpus.size(); ++i) boards[gpus[i].index] = i;
+    for (const nvml::Unopened& gpu : unopened) {
+        if (gpu.status != nvml::kNoPermission) boards[gpu.index] = std::nullopt;
+    }
+    std::vector<GpuNames> names;
+    std::vector<std::optional<std::size_t>> places;
+    for (const auto& [index, place] : boards) {
+        names.push_back(place ? gpus[*place].names : GpuNames{});
+        places.push_back(place);
+    }
+    std::vector<std::size_t> visible;
+    for (const std::size_t i : visible_gpus(variable, names)) {
+        if (places[i]) visible.push_back(*places[i]);
+    }
+    return visible;
+}
+
 void keep_visible(const Host& host, const nvml::Library& library, const nvml::Survey& found,
                   Choice& choice) {
     std::vector<GpuNames> names;
     for (const Gpu& gpu : choice.gpus) names.push_back(gpu.names);
     const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
-    const std::vector<std::size_t> visible = visible_gpus(variable, names);
+    const std::vector<std::size_t> without = visible_gpus(variable, names);
+    const std::vector<std::size_t> with = visible_among_all(variable, choice.gpus, found.unopened);
+    // All that may be meant: rather one too many than one that nobody knows of.
+    std::set<std::size_t> visible(without.begin(), without.end());
+    visible.insert(with.begin(), with.end());
     if (visible.empty() && variable && !choice.gpus.empty()) {
         choice.missing.push_back(
             {"nvml", "gpu",
@@ -157,8 +185,12 @@ void keep_visible(const Host& host, const nvml::Library& library, const nvml::Su
              "unset CUDA_VISIBLE_DEVICES"});
     }
     if (order_is_assumed(host, choice.gpus)) {
-        choice.notes = "; CUDA's order assumed to be the bus order: set "
-                       "CUDA_DEVICE_ORDER=PCI_BUS_ID";
+        choice.notes += "; CUDA's order assumed to be the bus order: set "
+                        "CUDA_DEVICE_ORDER=PCI_BUS_ID";
+    }
+    if (with != without) {
+        choice.notes +=
+            "; a GPU could not be opened: CUDA_VISIBLE_DEVICES read with and without it";
     }
     for (const nvml::Unopened& gpu : found.unopened) {
         choice.missing.push_back(
@@ -240,10 +272,14 @@ Found probe_nvml(const Host& host) {
     nvml::Survey found = nvml::survey(*library);
     choice.gpus = std::move(found.gpus);
     choice.missing = std::move(found.missing);
-    // One that cannot be opened is named by its number, and not by its address.
-    if (found.unopened.empty()) {
-        for (Unavailable& one :
-             nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {
+    // One that cannot be opened is named by its number; it is one of those that are not listed with
+    // an address, and the library does not tell which.
+    std::size_t named = found.unopened.size();
+    for (Unavailable& one :
+         nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {
+        if (!one.device.empty() && named > 0) {
+            --named;
+        } else {
             choice.missing.push_back(std::move(one));
         }
     }
