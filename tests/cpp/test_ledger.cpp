@@ -403,7 +403,7 @@ TEST(an_estimate_that_has_ended_is_not_lost_and_adds_nothing) {
     }
     const std::vector<Health> health = {{8 * kSecond, true, false}, {20 * kSecond, false, false}};
     book.review(health, 20 * kSecond);
-    CHECK(book.events().empty());
+    CHECK(book.events().kept().empty());
     const auto energy = [&](std::int64_t from_s, std::int64_t to_s) {
         const std::int64_t from_ns = from_s * kSecond;
         const std::int64_t to_ns = to_s * kSecond;
