@@ -10,12 +10,6 @@
 
 namespace carbontracker {
 
-/// Nothing is read more rarely than this.
-inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
-
-/// So that what is silent for longer than this is not being read.
-inline constexpr std::int64_t kLongestSilenceNs = kLongestPeriodNs + kLongestPeriodNs / 4;
-
 /// Pure arithmetic; one per power channel.
 ///
 /// A sensor that shows the mean over its whole refresh period tells exactly what was drawn in it.

@@ -5,8 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include "integrator.hpp"
-
 namespace carbontracker {
 namespace {
 

@@ -38,6 +38,12 @@ static_assert(std::is_trivially_copyable_v<Sample>);
 /// What stands still makes a sample so often all the same, so that E(t) goes on.
 constexpr std::int64_t kStillNs = 50'000'000;
 
+/// Nothing is read more rarely than this.
+inline constexpr std::int64_t kLongestPeriodNs = 2'000'000'000;
+
+/// So that what is silent for longer than this is not being read.
+inline constexpr std::int64_t kLongestSilenceNs = kLongestPeriodNs + kLongestPeriodNs / 4;
+
 constexpr double seconds(std::int64_t ns) noexcept {
     return static_cast<double>(ns) / 1e9;
 }

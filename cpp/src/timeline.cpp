@@ -5,8 +5,6 @@
 #include <cstdlib>
 #include <limits>
 
-#include "integrator.hpp"
-
 namespace carbontracker {
 namespace {
 
