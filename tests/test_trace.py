@@ -339,7 +339,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     done = python(program, OPENBLAS_NUM_THREADS="1")
     code, peak_mib = map(int, done.stdout.split())
     assert code == 2
-    assert peak_mib < 500
+    assert peak_mib < 700  # 200 times its size are 400, the interpreter and its libraries 100
     assert done.stderr.count("\n") == 1
     assert "too much to be read" in done.stderr
 
