@@ -22,6 +22,7 @@ from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, 
 from carbontracker.intensity.eia930 import FUELS as EIA_FUELS
 from carbontracker.intensity.entsoe import AREAS
 from carbontracker.intensity.entsoe import FUELS as ENTSOE_FUELS
+from carbontracker.intensity.http import Client, Limits
 from carbontracker.intensity.mix import Mix, factor, intensities
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import (
@@ -213,7 +214,8 @@ def test_nobody_there(case: Case) -> None:
 def test_a_body_that_does_not_come(case: Case) -> None:
     never = threading.Event()
     with serving(_wrong(Reply(case.empty, body_until=never))) as server:
-        asked = asking(case, server)
+        # However busy the machine: there is no answer, for so long or for longer.
+        asked = asking(case, server, client=Client(Limits(connect_s=5.0, read_s=0.3, total_s=15.0)))
         with pytest.raises(IntensityUnavailable, match="does not answer"):
             asked.between(case.zone, NOW - HOUR, NOW)
         never.set()

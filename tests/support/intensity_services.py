@@ -324,7 +324,7 @@ def patient() -> Client:
 
 
 def quick(slept: list[float] | None = None, **more: Any) -> Client:
-    """Return a client that gives up soon and does not really wait."""
+    """Return a client that gives up before a test does, and not because the machine is busy."""
     waits = slept if slept is not None else []
-    limits = Limits(connect_s=2.0, read_s=0.3, total_s=5.0)
+    limits = Limits(connect_s=5.0, read_s=4.0, total_s=15.0)
     return Client(limits, sleep=waits.append, spread=lambda: 0.5, **more)
