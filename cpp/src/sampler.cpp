@@ -120,6 +120,10 @@ void Sampler::mark(std::int64_t t_ns) noexcept {
     bell_.ring();                                    // publishes it
 }
 
+void Sampler::lend(std::int64_t cpu_ns) noexcept {
+    if (!has_started()) allowance_.lend(cpu_ns);
+}
+
 void Sampler::spare(const Thrift& thrift) noexcept {
     stretch_total_.store(thrift.total, std::memory_order_relaxed);
     stretch_others_.store(thrift.others, std::memory_order_relaxed);

@@ -94,6 +94,9 @@ public:
 
     void spare(const Thrift& thrift) noexcept;
 
+    /// So much CPU time does not count towards the share. Only before the thread is started.
+    void lend(std::int64_t cpu_ns) noexcept;
+
     /// CPU time of the thread.
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
 

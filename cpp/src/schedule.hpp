@@ -37,9 +37,15 @@ struct Limits {
 /// but not for long; what is spent in advance is waited for, but not for long either.
 class Allowance {
 public:
+    /// So much CPU time is not counted, once: a counter whose rhythm has been found costs little
+    /// from then on, and beside many GPUs its share alone would never pay for the search.
+    void lend(std::int64_t cpu_ns) noexcept { loan_ns_ = cpu_ns; }
+
     /// `share`: of one core; not finite: without limit.
     void spend(std::int64_t now_ns, std::int64_t cpu_ns, double share) noexcept {
-        free_ns_ = after(std::max(free_ns_, now_ns - kSavedNs), cpu_ns, share, now_ns);
+        const std::int64_t lent_ns = std::clamp(cpu_ns, std::int64_t{0}, loan_ns_);
+        loan_ns_ -= lent_ns;
+        free_ns_ = after(std::max(free_ns_, now_ns - kSavedNs), cpu_ns - lent_ns, share, now_ns);
         urgent_ns_ = after(std::max(urgent_ns_, now_ns), cpu_ns, kUrgentShares * share, now_ns);
     }
 
@@ -69,6 +75,7 @@ private:
 
     std::int64_t free_ns_ = 0;
     std::int64_t urgent_ns_ = 0;
+    std::int64_t loan_ns_ = 0;
 };
 
 } // namespace carbontracker

@@ -439,6 +439,9 @@ void Session::share_budget() {
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         const double part = static_cast<double>(samplers[i]->groups()) / calls;
         samplers[i]->spare(governors_[i].thrift(kPlanned * options_.budget * part));
+        // Each begins with as much as if the whole budget were its own.
+        samplers[i]->lend(static_cast<std::int64_t>(kPlanned * options_.budget * (1.0 - part) *
+                                                    static_cast<double>(Allowance::kSavedNs)));
     }
 }
 

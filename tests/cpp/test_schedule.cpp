@@ -272,6 +272,14 @@ TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
         CHECK(none.free_ns() == 102 * kSecond);
         CHECK(none.urgent_ns() == 102 * kSecond);
     }
+    Allowance lent;
+    lent.lend(4 * kMs);
+    for (int i = 0; i < 4; ++i) {
+        lent.spend(100 * kSecond, kMs, 0.0005);
+        CHECK(lent.free_ns() <= 100 * kSecond); // beside others its share would be spent by now
+    }
+    lent.spend(100 * kSecond, kMs, 0.0005);
+    CHECK(lent.free_ns() > 101 * kSecond);
     Allowance unlimited;
     for (int i = 1; i < 1000; ++i) {
         unlimited.spend(i * kSecond, kSecond, std::numeric_limits<double>::infinity());
