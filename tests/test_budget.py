@@ -17,7 +17,7 @@ import pytest
 import carbontracker
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.tracker import CarbonTracker
-from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors, read_record
+from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors, python, read_record
 
 TINY_KWH = 1e-12
 
@@ -247,13 +247,7 @@ def test_a_training_that_lets_it_out_ends_with_its_result(tmp_path: Path) -> Non
         f"**{DEVICES!r})\n"
         "for _ in tracker.epochs(): time.sleep(0.02)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = python(program, str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         "carbontracker.exceptions.BudgetExceeded: max_kwh=1e-12 is exceeded: "

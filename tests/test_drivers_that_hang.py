@@ -220,24 +220,26 @@ def environment_of(root: Path, nvml: FakeNvml, gate: Path) -> dict[str, str]:
     }
 
 
+def finished(
+    command: list[str], environment: dict[str, str], *, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=check
+    )
+
+
 def test_a_driver_that_never_answers_is_named_at_the_end_as_well(tmp_path: Path) -> None:
     root = fake_host(tmp_path, machine_tree())
     training = TRAINING.replace("Path(sys.argv[2]).touch()", "pass")
     out = tmp_path / "result.json"
-    run = [sys.executable, "-m", "carbontracker", "run", "--json", str(out)]
+    ours = [sys.executable, "-m", "carbontracker", "run", "--json", str(out)]
     with fake_nvml(tmp_path, [{"power": "constant:250"}]) as nvml:
         tracker, command = (
-            subprocess.run(
-                words,
-                env=environment_of(root, nvml, tmp_path / "gate"),
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-                check=True,
-            )
+            finished(words, environment_of(root, nvml, tmp_path / "gate"))
             for words in (
                 [sys.executable, "-c", training, str(tmp_path / "logs"), ""],
-                [*run, "--log-dir", str(tmp_path / "more"), "--", "true"],
+                [*ours, "--log-dir", str(tmp_path / "more"), "--", "true"],
             )
         )
     line = "gpu is not measured: nvml has not answered to the end; the total may lack it"
@@ -279,13 +281,9 @@ def test_samples_of_a_device_that_joined_late_are_read_as_its_own(
 def test_the_record_the_console_and_the_report_say_who_joined_late(tmp_path: Path) -> None:
     root = fake_host(tmp_path, machine_tree())
     with fake_nvml(tmp_path, [{"power": "constant:250", "arch": 7}]) as nvml:
-        done = subprocess.run(
+        done = finished(
             [sys.executable, "-c", TRAINING, str(tmp_path / "logs"), str(tmp_path / "gate")],
-            env=environment_of(root, nvml, tmp_path / "gate"),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=True,
+            environment_of(root, nvml, tmp_path / "gate"),
         )
     assert re.search(
         r"gpu \(nvml\): it has not answered for \d+ s: measured from when it", done.stderr
@@ -321,14 +319,7 @@ def test_a_program_runs_and_ends_beside_a_driver_that_never_answers(
     )
     root = fake_host(tmp_path, machine_tree())
     with fake_nvml(tmp_path, [{"power": "constant:250"}]) as nvml:
-        done = subprocess.run(
-            command,
-            env=environment_of(root, nvml, tmp_path / "never"),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = finished(command, environment_of(root, nvml, tmp_path / "never"), check=False)
     assert "TRAINED" in done.stdout
     assert done.returncode == 7
     if use in {"run", "tracker"}:
@@ -352,14 +343,7 @@ def test_sensors_waits_and_an_interrupt_ends_it(tmp_path: Path) -> None:
             looking.send_signal(signal.SIGINT)
             assert looking.wait(PATIENCE_S) in {130, -signal.SIGINT}
         (tmp_path / "gate").touch()
-        found = subprocess.run(
-            command,
-            env=environment_of(root, nvml, tmp_path / "gate"),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=True,
-        )
+        found = finished(command, environment_of(root, nvml, tmp_path / "gate"))
     assert "gpu:0" in found.stdout
 
 
@@ -447,13 +431,10 @@ def test_whatever_lies_where_a_file_should_be_holds_up_no_tracker(
         "CARBONTRACKER_OFFLINE": "1",
         "XDG_CONFIG_HOME": str(user.parent),
     }
-    ran = subprocess.run(
+    ran = finished(
         [sys.executable, "-c", program],
-        env={k: v for k, v in os.environ.items() if k != "TZ"} | environment,
-        capture_output=True,
-        text=True,
+        {k: v for k, v in os.environ.items() if k != "TZ"} | environment,
         check=False,
-        timeout=PATIENCE_S,
     )
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1"), ran.stderr
     assert "without monitoring" not in ran.stderr

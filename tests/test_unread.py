@@ -13,7 +13,7 @@ import pytest
 from carbontracker.cli import main
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Link, Mode, cpuinfo, fake_host
-from tests.support.programs import TIMEOUT_S
+from tests.support.programs import TIMEOUT_S, python
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,13 +224,7 @@ def test_probing_a_machine_with_none_of_it_leaves_nothing(tmp_path: Path, has_st
     if has_stat:
         tree["proc/stat"] = "cpu  1 0 1 9 0 0 0 0 0 0"
     root = fake_host(tmp_path, tree)
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(root)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = python(PROBE, str(root))
     assert done.returncode == 0, done.stderr
     # Neither after a look, whose session has gone, nor after three that sampled.
     assert json.loads(done.stdout) == [[0, []], [0, []]]

@@ -172,7 +172,7 @@ void Book::rewrite(std::int64_t t_ns, std::size_t known, std::vector<Level>& lev
     const auto look_up = [&](std::size_t place) {
         levels[place] = ledgers_[counted_[place]].at(t_ns, lines_);
     };
-    if (known < takeovers_.dropped()) { // whoever they were
+    if (known < takeovers_.dropped()) { // of which ledgers they were is not known any more
         for (std::size_t i = 0; i < counted_.size(); ++i) {
             if (ledgers_[counted_[i]].takeovers().count() > 0) look_up(i);
         }

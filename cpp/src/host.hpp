@@ -91,6 +91,9 @@ std::vector<std::string> names_in(const std::filesystem::path& directory);
 /// The most that is read of a file, unless more is known to be there.
 inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
+/// Of /proc/cpuinfo: two kilobytes a logical CPU, of which there may be a few thousand.
+inline constexpr std::size_t kMostCpuinfoBytes = std::size_t{8} << 20;
+
 /// Text of a regular file, without the trailing newline, of a larger one as much as `most_bytes`;
 /// nullopt if it cannot be read.
 std::optional<std::string> read_text(const std::filesystem::path& path,

@@ -70,7 +70,7 @@ Outcome Lane::count(const Reading& reading, Sample& sample) noexcept {
     const Outcome outcome = meter_->take(reading, sample);
     if (outcome == Outcome::unusable || !started_) return outcome;
     Edge edge = edge_of(reading, outcome == Outcome::sample);
-    // Nobody saw the updates of a long while: the newest came with the last of them.
+    // No reading saw the updates of a long while: the newest came with the last of them.
     if (was_unread_ && edge.unsure_ns > rhythm_.refresh_ns()) {
         edge = {reading.t_ns, rhythm_.refresh_ns()};
     }

@@ -174,7 +174,7 @@ private:
         return next;
     }
 
-    // Whether somebody else waits for an answer; else `asking` is no more.
+    // Whether another session waits for an answer; else `asking` may be gone.
     bool answer(Asking& asking, Found found) noexcept {
         std::shared_ptr<Inbox> first;
         bool is_over = false;

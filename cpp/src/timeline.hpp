@@ -63,7 +63,7 @@ public:
     /// that it will: E(t) stands still, and is final.
     void set_answering(bool answers, std::int64_t now_ns) noexcept;
 
-    /// Somebody was told that E(t) is final: where the sensor did not answer then, it stays as it
+    /// A session has told that E(t) is final: where the sensor did not answer then, it stays as it
     /// is even if a counter turns out to have counted on.
     void hold(std::int64_t t_ns) noexcept;
 

@@ -15,6 +15,7 @@
 #include "../source.hpp"
 #include "model/memory.hpp"
 #include "model/processor.hpp"
+#include "model/text.hpp"
 
 namespace carbontracker {
 namespace {

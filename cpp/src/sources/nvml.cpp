@@ -175,7 +175,7 @@ void keep_visible(const Host& host, const nvml::Library& library, const nvml::Su
     const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
     const std::vector<std::size_t> without = visible_gpus(variable, names);
     const std::vector<std::size_t> with = visible_among_all(variable, choice.gpus, found.unopened);
-    // All that may be meant: rather one too many than one that nobody knows of.
+    // All that may be meant: one too many is seen in the total, one that is left out is not.
     std::set<std::size_t> visible(without.begin(), without.end());
     visible.insert(with.begin(), with.end());
     if (visible.empty() && variable && !choice.gpus.empty()) {

@@ -91,6 +91,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
     return subprocess.Popen(
         command,
         env=environment,
+        # It takes no lock that another thread may hold: one system call, then exec.
         preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),  # noqa: PLW1509
     )
 

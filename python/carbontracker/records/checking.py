@@ -150,6 +150,7 @@ _ENERGY: dict[str, Test] = {
     "quality": _is_text,
     "coverage": _is_share,
 }
+_NONE: dict[str, Test] = {}
 _NEWER_ENERGY: dict[str, Test] = {"coverage_devices": _is_share, "unknown_joules_max": _is_amount}
 """What an energy of an older version lacks."""
 _FOOTPRINT: dict[str, Test] = {
@@ -159,6 +160,7 @@ _FOOTPRINT: dict[str, Test] = {
     "intensity": _is_dict,
 }
 _INSIDE = {"energy": _ENERGY, "between_epochs": _ENERGY, "footprint": _FOOTPRINT}
+_OPTIONAL = {"energy": _NEWER_ENERGY, "between_epochs": _NEWER_ENERGY}
 
 
 def check_file(path: Path) -> Iterator[Finding]:
@@ -202,14 +204,15 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
     for name, tests in _INSIDE.items():
         part = event.get(name)
         if isinstance(part, dict):
-            yield from _wrong(part, tests, f"{name}.")
+            newer = _OPTIONAL.get(name, {})
+            yield from _wrong(part, tests, f"{name}.", newer)
             for group in ("by_device", "by_kind"):
                 inside = part.get(group)
                 if inside is not None and not isinstance(inside, dict):
                     yield ERROR, f"{name}.{group} is {inside!r}, not {_WORDS[_is_dict]}"
                     continue
                 for key, inner in (inside or {}).items():
-                    yield from _wrong(inner, tests, f"{name}.{group}.{key}.")
+                    yield from _wrong(inner, tests, f"{name}.{group}.{key}.", newer)
     if event["event"] == "series":
         yield from _series_findings(event)
     schema = event.get("schema")
@@ -217,12 +220,13 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
         yield WARNING, f"schema {schema} is newer than this version, which knows {SCHEMA}"
 
 
-def _wrong(data: object, tests: Mapping[str, Test], where: str) -> Iterator[tuple[str, str]]:
+def _wrong(
+    data: object, tests: Mapping[str, Test], where: str, optional: Mapping[str, Test] = _NONE
+) -> Iterator[tuple[str, str]]:
     if not isinstance(data, dict):
         yield ERROR, f"{where.rstrip('.')} is {data!r}, not an object"
         return
-    newer = _NEWER_ENERGY if tests is _ENERGY else {}
-    present = {name: test for name, test in newer.items() if name in data}
+    present = {name: test for name, test in optional.items() if name in data}
     for name, test in {**tests, **present}.items():
         if name not in data:
             yield ERROR, f"{where}{name} is missing"

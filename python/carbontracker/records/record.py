@@ -322,18 +322,20 @@ def _missing(session: Session) -> list[dict[str, str | None]]:
 
 
 def sampling_data(session: Session) -> dict[str, Any]:
-    """Return how often each channel was read, which were found wrong or dead, and which sensors
-    have never answered."""
+    """Return how often each channel was read, and which were found wrong or dead or are silent."""
     return {
         "readings_per_second": session.rates_hz(),
         "successions": [
             {"owner": one.owner, "successor": one.successor, "t_ns": one.from_ns, "why": one.why}
             for one in session.successions()
         ],
-        "unanswered": [
-            {"source": one.source, "what": one.what} for one in session.missing if one.awaited
-        ],
+        "unanswered": unanswered_data(session),
     }
+
+
+def unanswered_data(session: Session) -> list[dict[str, str]]:
+    """Return which sensors have never answered."""
+    return [{"source": one.source, "what": one.what} for one in session.missing if one.awaited]
 
 
 def energy_dict(energy: Energy) -> dict[str, Any]:

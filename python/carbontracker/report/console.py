@@ -14,7 +14,7 @@ from carbontracker.ahead.outcome import against_actual
 from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
 from carbontracker.records.oldlogs import OldLogs
-from carbontracker.records.record import sampling_data
+from carbontracker.records.record import unanswered_data
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
@@ -131,7 +131,7 @@ class Console:
             self._show(line, logged=False)
         for line in oldformat.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
-        for line in unanswered_lines(sampling_data(session)["unanswered"]):
+        for line in unanswered_lines(unanswered_data(session)):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
         self._logs.info("Monitoring thread ended.")

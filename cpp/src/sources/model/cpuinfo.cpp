@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <charconv>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -11,12 +9,10 @@
 #include <utility>
 
 #include "../../host.hpp"
+#include "text.hpp"
 
 namespace carbontracker::model {
 namespace {
-
-// Two kilobytes a logical CPU, of which there may be a few thousand.
-constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
 
 constexpr int kMostSiblings = 1 << 16; // more is no number of this world
 
@@ -27,27 +23,8 @@ std::string trimmed(std::string_view text) {
     return std::string(text.substr(start, text.find_last_not_of(kBlank) - start + 1));
 }
 
-std::string lower(std::string text) {
-    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return text;
-}
-
 std::string text_of(const std::filesystem::path& path) {
     return trimmed(read_text(path).value_or(""));
-}
-
-bool contains(std::string_view text, std::string_view part) {
-    return text.find(part) != std::string_view::npos;
-}
-
-/// Decimal, or hexadecimal after "0x"; -1 for anything else.
-int to_number(std::string_view text) {
-    const bool is_hex = text.starts_with("0x");
-    if (is_hex) text.remove_prefix(2);
-    int value = -1;
-    const auto [end, error] =
-        std::from_chars(text.data(), text.data() + text.size(), value, is_hex ? 16 : 10);
-    return error == std::errc{} ? value : -1;
 }
 
 /// A line "key : value" of /proc/cpuinfo.
@@ -219,7 +196,8 @@ bool is_virtual_product(const std::string& maker, const std::string& product) {
 } // namespace
 
 Processors read_processors(const std::filesystem::path& root) {
-    Processors found = Reader(read_text(root / "proc/cpuinfo", kMostCpuinfo).value_or("")).result();
+    Processors found =
+        Reader(read_text(root / "proc/cpuinfo", kMostCpuinfoBytes).value_or("")).result();
     const std::filesystem::path dmi = root / "sys/class/dmi/id";
     const std::string product = text_of(dmi / "product_name");
     found.seller = lower(text_of(dmi / "sys_vendor"));

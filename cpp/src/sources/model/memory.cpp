@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "../../host.hpp"
+#include "text.hpp"
 
 namespace carbontracker::model {
 namespace {
@@ -30,7 +30,7 @@ struct Kind {
 };
 constexpr Kind kRegistered{"a module of a server", 3.0, 10.0, 32.0};
 constexpr Kind kUnbuffered{"a module of a desktop", 1.0, 3.0, 16.0};
-// Soldered, a tenth to a third of a server's; nobody makes modules of it.
+// Soldered, a tenth to a third of a server's; it is not sold as modules.
 constexpr Kind kLowPower{"a GiB of low-power memory", 0.03, 0.10, 1.0};
 // Of a notebook it is not known which of the two it has.
 constexpr Kind kPortable{"a GiB of a notebook's memory", 0.05, 0.15, 1.0};
@@ -50,8 +50,13 @@ constexpr double kGuessedError = 0.3;
 // Of a Xeon Max, in its package.
 constexpr double kXeonMaxGib = 64.0;
 
-bool has(std::string_view text, std::string_view part) {
-    return text.find(part) != std::string_view::npos;
+// The value of a line "key : value", as the files of /proc have it; nullopt for another key.
+std::optional<std::string> value_after(const std::string& line, std::string_view key) {
+    if (line.compare(0, key.size(), key) != 0) return std::nullopt;
+    const std::size_t colon = line.find(':');
+    if (colon == std::string::npos) return std::nullopt;
+    const std::size_t start = line.find_first_not_of(" \t", colon + 1);
+    return start == std::string::npos ? std::string() : line.substr(start);
 }
 
 std::optional<double> value_gib(const std::string& text, std::string_view key) {
@@ -83,11 +88,6 @@ struct Modules {
     [[nodiscard]] int count() const noexcept { return registered + unbuffered + unknown; }
 };
 
-std::string lower(std::string text) {
-    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return text;
-}
-
 /// "csrow 3 channel 1" -> the second module of channel 1: a module has up to two ranks, which are
 /// two rows.
 std::pair<int, int> module_of_rank(const std::string& location) {
@@ -115,10 +115,10 @@ Modules read_modules(const fs::path& root) {
                 static_cast<double>(read_number(folder / "size").value_or(0)) / kMebibytes;
             const std::string type = lower(read_text(folder / "dimm_mem_type").value_or(""));
             // That of an accelerator or in the processor's package is not on modules.
-            if (gib <= 0.0 || has(type, "high-bandwidth")) continue;
+            if (gib <= 0.0 || contains(type, "high-bandwidth")) continue;
             // What keeps its content is on modules, and need not be memory to the kernel.
-            if (!has(type, "non-volatile")) found.gib += gib;
-            if (has(type, "low-power")) {
+            if (!contains(type, "non-volatile")) found.gib += gib;
+            if (contains(type, "low-power")) {
                 found.low_power_gib += gib;
                 continue;
             }
@@ -126,7 +126,7 @@ Modules read_modules(const fs::path& root) {
                 const auto place = module_of_rank(read_text(folder / "dimm_location").value_or(""));
                 if (!seen.emplace(controller, place.first, place.second).second) continue;
             }
-            if (has(type, "unbuffered")) {
+            if (contains(type, "unbuffered")) {
                 ++found.unbuffered;
             } else if (type.empty() || type == "unknown") {
                 ++found.unknown;
@@ -149,11 +149,12 @@ bool is_mobile_number(std::string_view word) {
     const std::string_view suffix = word.substr(end);
     if (suffix.size() > 1 && suffix[0] == 'G') return suffix[1] >= '1' && suffix[1] <= '9';
     return suffix.find_first_not_of("UHPYMVSQKX3D") == std::string_view::npos &&
-           has("UHPYMV", suffix.substr(0, 1));
+           contains("UHPYMV", suffix.substr(0, 1));
 }
 
 bool is_mobile_name(const std::string& name) {
-    if (has(name, "Ryzen AI ") || has(name, "Ryzen Z")) return true; // none for desktops yet
+    if (contains(name, "Ryzen AI ") || contains(name, "Ryzen Z"))
+        return true; // none for desktops yet
     std::istringstream words(name.substr(0, name.find('@')));
     for (std::string word; words >> word;) {
         if (is_mobile_number(word.substr(word.find('-') + 1))) return true;
@@ -200,8 +201,8 @@ bool has_core(const Processors& processors, std::string_view vendor, int model) 
 
 // NVIDIA's; the clouds that have the same cores show themselves as sellers.
 bool is_grace(const Processors& processors) {
-    return has_core(processors, kArm, kNeoverseV2) && !has(processors.seller, "amazon") &&
-           !has(processors.seller, "google");
+    return has_core(processors, kArm, kNeoverseV2) && !contains(processors.seller, "amazon") &&
+           !contains(processors.seller, "google");
 }
 
 bool is_slice(const fs::path& root, const Processors& processors) {
@@ -221,15 +222,15 @@ const Kind& kind_of(const fs::path& root, double gib, const Processors& processo
     }
     const std::string& name = processors.name;
     for (const char* server : {"Xeon", "XEON", "EPYC", "Opteron", "Threadripper PRO"}) {
-        if (has(name, server)) return kRegistered;
+        if (contains(name, server)) return kRegistered;
     }
     // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
-    const bool is_own_name = has(name, "Core(TM)") || has(name, "Ryzen");
+    const bool is_own_name = contains(name, "Core(TM)") || contains(name, "Ryzen");
     if (processors.is_virtual && !is_own_name) return kRegistered;
-    if (has(name, "AI MAX") || has(name, "AI Max")) return kLowPower;
+    if (contains(name, "AI MAX") || contains(name, "AI Max")) return kLowPower;
     if (is_portable(root, name)) return kPortable;
     for (const char* client : {"Intel", "AMD", "ZHAOXIN", "Loongson-3A"}) {
-        if (has(name, client)) return kUnbuffered;
+        if (contains(name, client)) return kUnbuffered;
     }
     // A board of another architecture: soldered, unless there is too much of it for that.
     const bool is_board = read_text(root / "proc/device-tree/model").has_value();
@@ -246,8 +247,8 @@ double usual_count(const Kind& kind, double gib, const Processors& processors) {
         return std::min(count, kChannels * std::max(2, processors.packages));
     }
     if (&kind == &kUnbuffered) {
-        return std::min(count,
-                        has(processors.name, "Threadripper") ? kWorkstationSlots : kDesktopSlots);
+        return std::min(count, contains(processors.name, "Threadripper") ? kWorkstationSlots
+                                                                         : kDesktopSlots);
     }
     return count;
 }
@@ -272,8 +273,9 @@ double gib_without_processor(const fs::path& root) {
 /// Of what the kernel shows as memory, so much lies in a processor's or an accelerator's package,
 /// and is in the energy of that one.
 double gib_in_package(const fs::path& root, double gib, const Processors& processors) {
-    if (has(processors.name, "MI300A") || has_core(processors, "0x46", 0x001)) return gib; // A64FX
-    if (has(processors.name, "CPU Max 9") || has(processors.name, "CPU MAX 9")) {
+    if (contains(processors.name, "MI300A") || has_core(processors, "0x46", 0x001))
+        return gib; // A64FX
+    if (contains(processors.name, "CPU Max 9") || contains(processors.name, "CPU MAX 9")) {
         const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
     }

@@ -4,16 +4,13 @@
 #include <cctype>
 #include <sstream>
 
+#include "text.hpp"
+
 namespace carbontracker::model {
 namespace {
 
 bool is_digit(char c) {
     return std::isdigit(static_cast<unsigned char>(c)) != 0;
-}
-
-std::string lower(std::string text) {
-    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return text;
 }
 
 void erase_all(std::string& text, std::string_view word) {

@@ -12,6 +12,7 @@
 #include "../../host.hpp"
 #include "names.hpp"
 #include "tables.hpp"
+#include "text.hpp"
 
 namespace carbontracker::model {
 namespace {
@@ -50,14 +51,14 @@ double cores_per_logical(const Processors& machine) {
 }
 
 // lxcfs lists the CPUs of the container, and beside them the threads of the whole package.
-bool is_container(const Processors& machine) {
+bool lists_a_part(const Processors& machine) {
     return !machine.is_virtual && machine.logical < machine.siblings * machine.packages;
 }
 
 /// How many chips of a model a machine has; a part of one where it is a slice.
 double chips_of(const Processors& machine, const Model& model) {
     double chips = machine.packages;
-    if (is_container(machine)) {
+    if (lists_a_part(machine)) {
         chips = static_cast<double>(machine.logical) / machine.siblings;
     } else if (machine.is_virtual) {
         chips = machine.logical * cores_per_logical(machine) / model.cores;
@@ -67,7 +68,7 @@ double chips_of(const Processors& machine, const Model& model) {
 
 bool has_any(const std::string& key, std::initializer_list<std::string_view> words) {
     return std::any_of(words.begin(), words.end(),
-                       [&](std::string_view word) { return key.find(word) != std::string::npos; });
+                       [&](std::string_view word) { return contains(key, word); });
 }
 
 bool is_chiplet_server(const std::string& key) {
@@ -183,7 +184,7 @@ std::string display_name(const Processors& machine, const std::vector<Known>& kn
 
 Estimate by_model(const Processors& machine, const Model& model, const std::string& name,
                   const std::filesystem::path& root) {
-    const bool is_slice = machine.is_virtual || is_container(machine);
+    const bool is_slice = machine.is_virtual || lists_a_part(machine);
     const double chips = chips_of(machine, model);
     const bool is_part = is_slice && chips < machine.packages;
     const Limit limit = is_slice ? usual_limit(model) : limit_of(model, root);

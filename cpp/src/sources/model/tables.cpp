@@ -5,9 +5,11 @@
 #include <sstream>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "../../host.hpp"
 #include "names.hpp"
+#include "text.hpp"
 
 namespace carbontracker::model {
 namespace {
@@ -22,15 +24,6 @@ std::vector<std::string> split(const std::string& text, char at) {
 double to_double(const std::string& text) {
     double value = 0.0;
     std::from_chars(text.data(), text.data() + text.size(), value);
-    return value;
-}
-
-/// A whole number, hexadecimal after "0x"; -1 for an empty cell.
-int to_int(std::string_view text) {
-    const bool is_hex = text.starts_with("0x");
-    if (is_hex) text.remove_prefix(2);
-    int value = -1;
-    std::from_chars(text.data(), text.data() + text.size(), value, is_hex ? 16 : 10);
     return value;
 }
 
@@ -60,21 +53,23 @@ private:
 
 std::optional<Model> find_model(const std::filesystem::path& data_dir,
                                 const std::vector<std::string>& keys) {
-    for (const std::string& key : keys) {
-        if (key.empty()) continue;
-        Lines table(data_dir / "cpu_tdp.csv");
-        const std::string wanted = key + ",";
-        for (std::string line; table.next(line);) {
-            if (!line.starts_with(wanted)) continue;
-            const std::vector<std::string> cells = split(line, ',');
-            const Model model{key, to_double(table.cell(cells, "tdp_watts")),
-                              to_double(table.cell(cells, "max_watts")),
-                              std::max(0, to_int(table.cell(cells, "cores"))),
-                              table.cell(cells, "evidence")};
-            if (model.tdp_watts > 0.0) return model;
-        }
+    std::optional<Model> best;
+    auto wanted = keys.end(); // what comes before it is looked for still
+    Lines table(data_dir / "cpu_tdp.csv");
+    for (std::string line; wanted != keys.begin() && table.next(line);) {
+        const std::string_view key = std::string_view(line).substr(0, line.find(','));
+        const auto found = std::find(keys.begin(), wanted, key);
+        if (key.empty() || found == wanted) continue;
+        const std::vector<std::string> cells = split(line, ',');
+        Model model{*found, to_double(table.cell(cells, "tdp_watts")),
+                    to_double(table.cell(cells, "max_watts")),
+                    std::max(0, to_number(table.cell(cells, "cores"))),
+                    table.cell(cells, "evidence")};
+        if (model.tdp_watts <= 0.0) continue;
+        best = std::move(model);
+        wanted = found;
     }
-    return std::nullopt;
+    return best;
 }
 
 CoreTable::CoreTable(const std::filesystem::path& data_dir) {
@@ -83,13 +78,13 @@ CoreTable::CoreTable(const std::filesystem::path& data_dir) {
         const std::vector<std::string> cells = split(line, ',');
         const auto cell = [&](std::string_view column) { return table.cell(cells, column); };
         Row row{cell("vendor"),
-                to_int(cell("family")),
-                to_int(cell("first_model")),
-                to_int(cell("last_model")),
-                to_int(cell("first_stepping")),
+                to_number(cell("family")),
+                to_number(cell("first_model")),
+                to_number(cell("last_model")),
+                to_number(cell("first_stepping")),
                 cell("seller"),
                 split(cell("words"), ';'),
-                {cell("name"), to_int(cell("threads_per_core")), to_double(cell("idle_watts")),
+                {cell("name"), to_number(cell("threads_per_core")), to_double(cell("idle_watts")),
                  to_double(cell("full_watts")), cell("evidence"),
                  cell("vendor") != "brand" && cell("code") != "range"}};
         if (row.core.full_watts > 0.0 && row.core.threads_per_core > 0) rows_.push_back(row);

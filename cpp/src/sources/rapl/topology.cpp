@@ -13,9 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Two kilobytes a logical CPU, of which a package may have a few hundred.
-constexpr std::size_t kMostCpuinfo = std::size_t{8} << 20;
-
 constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
 
 using Key = std::pair<unsigned, unsigned>; // package, die
@@ -75,7 +72,7 @@ void take_line(std::string_view line, Processor& processor, Counted& counted) {
 
 Processor read_processor(const fs::path& root) {
     Processor processor;
-    const auto text = read_text(root / "proc/cpuinfo", kMostCpuinfo);
+    const auto text = read_text(root / "proc/cpuinfo", kMostCpuinfoBytes);
     if (!text) return processor;
     Counted counted;
     std::string_view rest = *text;
