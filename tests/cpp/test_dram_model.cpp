@@ -86,7 +86,8 @@ TEST(modules_that_the_kernel_knows_are_counted) {
     }
     computer.module("mc0/dimm20", 0, "Unknown"); // an empty slot
     check_ends(computer, 48.0, 160.0);
-    CHECK(contains(computer.memory().estimate->assumption, "16 modules (EDAC)"));
+    CHECK(contains(computer.memory().estimate->assumption,
+                   "16 modules of a server (EDAC), each 3 to 10 W"));
     // A few large ones draw less than many small ones of the same capacity.
     const Computer large(x86(kServer, 2), 500.0);
     for (int i = 0; i < 4; ++i) {
@@ -103,6 +104,44 @@ TEST(modules_that_the_kernel_knows_are_counted) {
     check_ends(embedded, 0.48, 1.6);
 }
 
+// Most drivers read how large a module is and not whether it has registers: those of Xeon Scalable
+// call every module unbuffered, and firmware describes newer kinds to Linux as none it knows. A
+// server takes registered ones whatever the word.
+TEST(a_word_that_drivers_use_for_all_modules_is_not_believed) {
+    struct Case {
+        const char* name;
+        const char* type;
+        int packages;
+        int modules;
+        double idle_watts; ///< of a module
+        double full_watts;
+    };
+    const Case cases[] = {
+        {"Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz", "Unbuffered-DDR4", 2, 12, 3.0, 10.0},
+        {"Intel(R) Xeon(R) Platinum 8592+", "Unbuffered-DDR5", 2, 16, 3.0, 10.0},
+        {"Intel(R) Xeon(R) 6980P", "Unbuffered-SDR", 1, 12, 3.0, 10.0},
+        {"AMD EPYC 9965 192-Core Processor", "Unknown", 1, 12, 3.0, 10.0},
+        {"AMD Ryzen 9 5950X 16-Core Processor", "Unbuffered-DDR4", 1, 4, 1.0, 3.0},
+        {"AMD Ryzen 9 5950X 16-Core Processor", "Unknown", 1, 2, 1.0, 3.0},
+        // One that is told apart is believed, on a desktop too.
+        {"AMD Ryzen 9 5950X 16-Core Processor", "Registered-DDR4", 1, 4, 3.0, 10.0},
+    };
+    for (const Case& one : cases) {
+        const Computer computer(x86(one.name, one.packages), 16.0 * one.modules);
+        for (int i = 0; i < one.modules; ++i) {
+            computer.module("mc" + std::to_string(i % 4) + "/dimm" + std::to_string(i / 4), 16,
+                            one.type);
+        }
+        check_ends(computer, one.modules * one.idle_watts, one.modules * one.full_watts);
+    }
+    // What is soldered has no modules, whatever firmware lists.
+    const Computer soldered(arm("0x41", "0xd4f"), 480.0);
+    for (int i = 0; i < 32; ++i) {
+        soldered.module("mc0/dimm" + std::to_string(i), 15, "Unbuffered-SDR");
+    }
+    check_ends(soldered, 480 * 0.03, 480 * 0.10);
+}
+
 // AMD's driver shows ranks: two rows of a channel are one module.
 TEST(two_ranks_are_one_module) {
     const Computer computer(x86(kServer), 251.0);
@@ -112,7 +151,7 @@ TEST(two_ranks_are_one_module) {
                             "csrow " + std::to_string(row) + " channel " + std::to_string(channel));
         }
     }
-    CHECK(contains(computer.memory().estimate->assumption, "8 modules (EDAC)"));
+    CHECK(contains(computer.memory().estimate->assumption, "8 modules of a server (EDAC)"));
     check_ends(computer, 24.0, 80.0);
 }
 
@@ -240,6 +279,7 @@ TEST(memory_in_a_package_is_not_counted_again) {
     flat.node(3, 64.0, "");
     check_ends(flat, 48.0, 160.0);
     CHECK(contains(flat.memory().estimate->assumption, "without 128.0 GiB"));
+    CHECK(!Computer(x86("AMD EPYC 9V64H 88-Core Processor", 4), 438.0).memory().estimate); // HBv5
     // The GPU's memory is a node of its own in a machine with NVIDIA's processor.
     Computer grace(arm("0x41", "0xd4f"), 480.0 + 96.0);
     grace.node(0, 480.0, "0-71");
@@ -256,7 +296,24 @@ TEST(memory_in_a_package_is_not_counted_again) {
         accelerated.module("mc0/dimm" + std::to_string(i), 64, "Registered-DDR5");
         accelerated.module("mc2/dimm" + std::to_string(i), 16, "High-Bandwidth-Memory-Gen3");
     }
-    CHECK(contains(accelerated.memory().estimate->assumption, "8 modules"));
+    CHECK(contains(accelerated.memory().estimate->assumption, "8 modules of"));
+}
+
+// A total that no machine has: a sandbox's, or a file that was made up.
+TEST(a_total_that_no_machine_has_is_no_estimate) {
+    for (const char* kibibytes : {"0", "1", "1023", "99999999999999999", "18446744073709551615",
+                                  "18446744073709551616", "-16000000", "many", ""}) {
+        for (const std::string& cpuinfo : {x86(kServer), arm("0x61", "0x022"), std::string()}) {
+            Computer computer(cpuinfo, 1.0);
+            computer.write("proc/meminfo", "MemTotal:  " + std::string(kibibytes) + " kB\n");
+            computer.module("mc0/dimm0", 16, "Registered-DDR5");
+            const model::Memory memory = computer.memory();
+            if (!CHECK(!memory.estimate)) std::printf("%s kB\n", kibibytes);
+            CHECK(contains(memory.absent, "/proc/meminfo"));
+        }
+    }
+    CHECK(Computer(x86(kServer), 0.125).memory().estimate.has_value()); // a small virtual machine
+    CHECK(Computer(x86(kServer, 32), 48.0 * 1024).memory().estimate.has_value());
 }
 
 TEST(no_memory_is_no_estimate) {

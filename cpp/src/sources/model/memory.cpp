@@ -20,20 +20,26 @@ namespace fs = std::filesystem;
 constexpr double kGibibyte = 1024.0 * 1024.0; // in the kibibytes of /proc/meminfo
 constexpr double kMebibytes = 1024.0;         // in a gibibyte
 
-/// What a kind of memory draws, idle and busy: so many watts for each module, of which there are as
-/// many as `usual_gib` make. docs/accuracy.md has the sources.
+// What a total has to lie between to be that of a machine: 1 MiB, and the 64 TiB that the page
+// tables of most 64-bit processors reach.
+constexpr double kLeastGib = 1.0 / 1024.0;
+constexpr double kMostGib = 64.0 * 1024.0;
+
+/// What a kind of memory draws, idle and busy, by its parts: modules, of which there are as many as
+/// `usual_gib` make, or GiB. docs/accuracy.md has the sources.
 struct Kind {
-    const char* name;
-    double idle_watts;
+    const char* parts;
+    double idle_watts; ///< of a part
     double full_watts;
-    double usual_gib;
+    double usual_gib; ///< of a part
+    bool has_modules;
 };
-constexpr Kind kRegistered{"a module of a server", 3.0, 10.0, 32.0};
-constexpr Kind kUnbuffered{"a module of a desktop", 1.0, 3.0, 16.0};
+constexpr Kind kRegistered{"modules of a server", 3.0, 10.0, 32.0, true};
+constexpr Kind kUnbuffered{"modules of a desktop", 1.0, 3.0, 16.0, true};
 // Soldered, a tenth to a third of a server's; it is not sold as modules.
-constexpr Kind kLowPower{"a GiB of low-power memory", 0.03, 0.10, 1.0};
+constexpr Kind kLowPower{"GiB of low-power memory", 0.03, 0.10, 1.0, false};
 // Of a notebook it is not known which of the two it has.
-constexpr Kind kPortable{"a GiB of a notebook's memory", 0.05, 0.15, 1.0};
+constexpr Kind kPortable{"GiB of a notebook's memory", 0.05, 0.15, 1.0, false};
 
 // A server has a module for each of its channels, mostly: 12 for each of two sockets or more. A
 // larger memory has larger modules, not more.
@@ -80,13 +86,21 @@ std::optional<double> total_gib(const fs::path& root) {
 /// What the kernel's error detection knows (EDAC; world-readable).
 struct Modules {
     int registered = 0;
-    int unbuffered = 0;
-    int unknown = 0;
+    int usual = 0; ///< of the kind that such a machine usually has
+    double usual_gib = 0.0;
     double low_power_gib = 0.0;
     double gib = 0.0; ///< of all of them
-
-    [[nodiscard]] int count() const noexcept { return registered + unbuffered + unknown; }
 };
+
+// Words of the kernel's list `edac_mem_types` for memory that has registers, or buffers that do
+// more than that. "Unbuffered" tells less: skx_edac and i10nm_edac (all Xeon Scalable) call every
+// module so, as they read its size only, and ghes_edac (ARM) what firmware describes incompletely.
+bool is_registered(std::string_view type) {
+    constexpr std::array<std::string_view, 4> kWords = {"registered", "load-reduced",
+                                                        "fully-buffered", "non-volatile"};
+    return std::any_of(kWords.begin(), kWords.end(),
+                       [&](std::string_view word) { return contains(type, word); });
+}
 
 /// "csrow 3 channel 1" -> the second module of channel 1: a module has up to two ranks, which are
 /// two rows.
@@ -122,17 +136,13 @@ Modules read_modules(const fs::path& root) {
                 found.low_power_gib += gib;
                 continue;
             }
+            const bool registered = is_registered(type);
+            if (!registered) found.usual_gib += gib;
             if (is_rank) {
                 const auto place = module_of_rank(read_text(folder / "dimm_location").value_or(""));
                 if (!seen.emplace(controller, place.first, place.second).second) continue;
             }
-            if (contains(type, "unbuffered")) {
-                ++found.unbuffered;
-            } else if (type.empty() || type == "unknown") {
-                ++found.unknown;
-            } else {
-                ++found.registered;
-            }
+            ++(registered ? found.registered : found.usual);
         }
     }
     return found;
@@ -273,8 +283,11 @@ double gib_without_processor(const fs::path& root) {
 /// Of what the kernel shows as memory, so much lies in a processor's or an accelerator's package,
 /// and is in the energy of that one.
 double gib_in_package(const fs::path& root, double gib, const Processors& processors) {
-    if (contains(processors.name, "MI300A") || has_core(processors, "0x46", 0x001))
-        return gib; // A64FX
+    // Accelerators with processors; AMD's processor of Azure's HBv5 (MI300C); A64FX.
+    if (contains(processors.name, "MI300A") || contains(processors.name, "EPYC 9V64H") ||
+        has_core(processors, "0x46", 0x001)) {
+        return gib;
+    }
     if (contains(processors.name, "CPU Max 9") || contains(processors.name, "CPU MAX 9")) {
         const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
@@ -282,23 +295,54 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
     return is_grace(processors) ? gib_without_processor(root) : 0.0;
 }
 
-Estimate between(double gib, double idle_watts, double full_watts, double error,
-                 const std::string& how) {
-    const double middle = 0.5 * (idle_watts + full_watts);
+/// Memory whose parts draw between the two ends together.
+struct Range {
+    double idle_watts = 0.0;
+    double full_watts = 0.0;
+
+    void add(double parts, const Kind& kind) {
+        idle_watts += parts * kind.idle_watts;
+        full_watts += parts * kind.full_watts;
+    }
+};
+
+Estimate between(double gib, const Range& range, double error, const std::string& parts) {
+    const double middle = 0.5 * (range.idle_watts + range.full_watts);
     return {rounded(gib) + " GiB of memory",
             middle,
             middle,
-            how + ": " + rounded(idle_watts) + " to " + rounded(full_watts) +
-                " W, and half way between the two, as the processor's load says nothing of how "
-                "busy the memory is",
-            (1.0 - error) * idle_watts / middle,
-            (1.0 + error) * full_watts / middle};
+            parts + ", " + rounded(range.idle_watts) + " to " + rounded(range.full_watts) +
+                " W together; half way between the two, because the load of the processor does "
+                "not tell how busy the memory is",
+            (1.0 - error) * range.idle_watts / middle,
+            (1.0 + error) * range.full_watts / middle};
 }
 
-std::string per_module(const Kind& kind) {
+// "16 modules of a server (EDAC), each 3 to 10 W"
+std::string describe_parts(const std::string& count, const Kind& kind, const char* evidence) {
     const int decimals = kind.full_watts < 1.0 ? 2 : 0;
-    return rounded(kind.idle_watts, decimals) + " to " + rounded(kind.full_watts, decimals) +
-           " W for " + kind.name;
+    return count + " " + kind.parts + evidence + ", each " + rounded(kind.idle_watts, decimals) +
+           " to " + rounded(kind.full_watts, decimals) + " W";
+}
+
+Estimate by_modules(double gib, const Modules& modules, const Kind& usual, double share,
+                    const std::string& less) {
+    constexpr const char* kEvidence = " (EDAC)";
+    const double usual_parts = usual.has_modules ? modules.usual : modules.usual_gib;
+    Range range;
+    range.add(share * modules.registered, kRegistered);
+    range.add(share * usual_parts, usual);
+    range.add(share * modules.low_power_gib, kLowPower);
+    std::string parts;
+    const auto name = [&](const std::string& count, const Kind& kind) {
+        if (!parts.empty()) parts += " and ";
+        parts += describe_parts(count, kind, kEvidence);
+    };
+    if (modules.registered > 0) name(std::to_string(modules.registered), kRegistered);
+    if (modules.usual > 0) name(rounded(usual_parts, usual.has_modules ? 0 : 1), usual);
+    if (modules.low_power_gib > 0.0) name(rounded(modules.low_power_gib), kLowPower);
+    if (share < 1.0) parts += ", of which " + rounded(100.0 * share) + " % are charged here";
+    return between(gib, range, kCountedError, parts + less);
 }
 
 } // namespace
@@ -306,6 +350,11 @@ std::string per_module(const Kind& kind) {
 Memory memory(const fs::path& root, const Processors& processors) {
     const auto shown_gib = total_gib(root);
     if (!shown_gib) return {std::nullopt, "/proc/meminfo does not say how much memory there is"};
+    if (*shown_gib < kLeastGib || *shown_gib > kMostGib) {
+        return {std::nullopt, "/proc/meminfo says " + rounded(*shown_gib) +
+                                  " GiB, which no machine has: how much memory there is is not "
+                                  "known"};
+    }
     const double in_package_gib =
         std::min(*shown_gib, gib_in_package(root, *shown_gib, processors));
     const double gib = *shown_gib - in_package_gib;
@@ -322,23 +371,14 @@ Memory memory(const fs::path& root, const Processors& processors) {
     // A container sees all modules of its machine, and a part of the memory.
     if (modules.gib >= 0.5 * gib && !processors.is_virtual) {
         const double share = is_slice(root, processors) ? std::min(1.0, gib / modules.gib) : 1.0;
-        const Kind& unknown = &kind == &kRegistered ? kRegistered : kUnbuffered;
-        const auto watts = [&](double Kind::* end) {
-            return share *
-                   (modules.registered * kRegistered.*end + modules.unbuffered * kUnbuffered.*end +
-                    modules.unknown * unknown.*end + modules.low_power_gib * kLowPower.*end);
-        };
-        const std::string how =
-            (modules.count() > 0 ? std::to_string(modules.count()) + " modules"
-                                 : rounded(modules.low_power_gib) + " GiB of low-power memory") +
-            " (EDAC)" + (share < 1.0 ? ", a share of " + rounded(100.0 * share) + " %" : "") + less;
-        return {
-            between(gib, watts(&Kind::idle_watts), watts(&Kind::full_watts), kCountedError, how),
-            ""};
+        return {by_modules(gib, modules, kind, share, less), ""};
     }
     const double count = usual_count(kind, gib, processors);
-    const std::string how = "about " + rounded(count) + " x " + per_module(kind) + less;
-    return {between(gib, count * kind.idle_watts, count * kind.full_watts, kGuessedError, how), ""};
+    Range range;
+    range.add(count, kind);
+    return {between(gib, range, kGuessedError,
+                    "about " + describe_parts(rounded(count), kind, "") + less),
+            ""};
 }
 
 } // namespace carbontracker::model
