@@ -38,6 +38,8 @@ class Board:
         has_power: bool = True,
         restart_s: float = math.inf,
         stuck_s: float = math.inf,
+        window_ms: int = 100,
+        low_pass: bool = False,
     ) -> None:
         self.joules = joules
         self.restart_s = restart_s
@@ -57,7 +59,8 @@ class Board:
                 units_per_raw=1e-3,
                 max_watts=1.5 * LIMIT_W,
                 tick_ns=100 * MS,
-                window_ns=100 * MS,
+                window_ns=window_ms * MS,
+                low_pass=low_pass,
                 limit_watts=LIMIT_W,
             )
         self.device = _core.DeviceProbe(list(self.lanes.values()))
@@ -239,6 +242,97 @@ def test_what_was_told_as_final_of_a_lost_counter_stays(
     assert whole[4] == pytest.approx(told[4] + rest[4], abs=1e-3)
     assert board.is_right(12.0, 38.0)
     assert board.is_right(asked_s, 38.0)
+
+
+SENSORS = {
+    "counter": {"counts": True, "has_power": False},
+    "counter and power": {"counts": True},
+    "mean": {"counts": False},
+    "mean over more": {"counts": False, "window_ms": 1000},
+    "part": {"counts": False, "window_ms": 25},
+    "low pass": {"counts": False, "window_ms": 200, "low_pass": True},
+}
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    sensor=st.sampled_from(sorted(SENSORS)),
+    known_s=st.floats(0.02, 3.0),
+    outages=st.integers(1, 3),
+    stalls=st.booleans(),
+)
+def test_what_was_told_of_a_lost_sensor_stays(
+    seed: int, sensor: str, known_s: float, outages: int, stalls: bool
+) -> None:
+    """Lost within its first readings or later, again and again, and thinned in the end."""
+    random = Random(seed)
+    board = Board(restless(seed), **SENSORS[sensor])
+    told: list[tuple[float, tuple[float, float, bool]]] = []
+    now_s = BEGIN_S
+    for _ in range(outages):
+        lost_s = now_s + known_s
+        back_s = lost_s + random.uniform(6.0, 9.0)
+        board.run(now_s, back_s, ((lost_s, back_s),), stalls=stalls)
+        for moment_s in sorted(random.uniform(now_s, back_s - 1.1) for _ in range(4)):
+            ns = round(moment_s * NS)
+            if board.device.is_final(ns):
+                told.append((moment_s, board.device.level(ns)))
+        now_s = back_s
+    assert told
+    board.run(now_s, now_s + 8.0)
+    for thinned in (False, True):
+        if thinned:  # every second, which no outage is shorter than
+            board.run(now_s + 8.0, now_s + 16.0)
+            board.device.thin(round((now_s + 8.0) * NS), NS)
+        for moment_s, (joules, *_) in told:
+            later, _, final = board.device.level(round(moment_s * NS))
+            assert final
+            # Within a bucket of one second a thinned past is a straight line.
+            assert later == pytest.approx(joules, abs=LIMIT_W if thinned else 1e-5)
+    levels = [board.device.level(round(t / 10 * NS))[0] for t in range(90, 10 * round(now_s) + 70)]
+    assert levels == sorted(levels)
+
+
+def test_a_sensor_lost_within_its_first_readings_has_told_of_them() -> None:
+    board = Board(steady(300.0), counts=False)
+    board.run(BEGIN_S, 20.0, ((BEGIN_S + 0.15, 99.0),))
+    assert board.device.is_final(round(10.14 * NS))
+    joules, error, coverage, *_ = board.energy(10.001, 10.141)
+    assert coverage == 1.0
+    assert abs(joules - 42.0) <= error <= 25.0
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_thinning_spreads_nothing_over_an_outage(counts: bool) -> None:
+    """What was told of the outage and of the time after it stays, however little is kept."""
+    board = Board(steady(100.0), counts=counts, has_power=not counts)
+    board.run(BEGIN_S, 40.0, ((20.0, 40.0),))
+    assert board.device.is_final(35 * NS)
+    board.run(40.0, 400.0)
+    windows = ((12.0, 19.0), (12.0, 35.0), (22.0, 35.0), (42.0, 50.0), (12.0, 300.0))
+    before = [board.energy(*window) for window in windows]
+    size = board.device.size(0)
+    board.device.thin(350 * NS, NS)
+    assert board.device.size(0) < size / 2
+    for window, told in zip(windows, before, strict=True):
+        joules, _, coverage, *_ = board.energy(*window)
+        assert joules == pytest.approx(told[0], abs=1.0, nan_ok=True)
+        assert coverage == pytest.approx(told[2], abs=1e-6)
+
+
+def test_many_outages_leave_known_stretches_known() -> None:
+    """Their joined list says how much is missing of each part of the past, and not all of it."""
+    board = Board(steady(200.0), counts=False)
+    last = 640
+    board.run(6.0, 6.0 * last, tuple((6.0 * n + 2.0, 6.0 * n + 6.0) for n in range(1, last)))
+    joules, _, coverage, _, unknown_joules_max = board.energy(12.0, 6.0 * last)
+    length_s = 6.0 * last - 12.0
+    assert coverage == pytest.approx(1 / 3, abs=0.01)
+    assert joules == pytest.approx(200.0 * length_s * coverage, rel=0.01)
+    assert unknown_joules_max == pytest.approx(LIMIT_W * length_s * (1 - coverage), rel=0.01)
+    for n in range(2, last, 7):
+        assert board.energy(6.0 * n + 0.1, 6.0 * n + 1.9)[2] >= 0.3
 
 
 def test_a_lost_counter_of_which_nobody_asked_lacks_nothing() -> None:

@@ -29,6 +29,7 @@ constexpr std::int64_t kLeastNearNs = 1'000'000;
 constexpr std::size_t kThinAtLeast = 128;
 constexpr std::size_t kMostOld = 2048;
 constexpr std::size_t kMostGaps = 512;
+constexpr std::size_t kPointsOfHold = 2;
 
 constexpr double kTickJitter = 0.1; // of a tick, where its time is told from the next one's
 constexpr std::int64_t kClearlyApart = 4;
@@ -49,11 +50,14 @@ Timeline::Timeline(const Channel& channel, std::int64_t joined_ns)
 // ---- taking samples in ----------------------------------------------------------------------
 
 void Timeline::make_room(std::size_t samples) {
-    if (points_.capacity() - points_.size() < samples) {
-        points_.reserve(std::max(2 * points_.capacity(), points_.size() + samples));
+    // A gap before a sample has a point of its own, and what is held later has two.
+    const std::size_t points = 2 * samples + kPointsOfHold;
+    if (points_.capacity() - points_.size() < points) {
+        points_.reserve(std::max(2 * points_.capacity(), points_.size() + points));
     }
-    if (gaps_.capacity() < kMostGaps && gaps_.capacity() - gaps_.size() < samples) {
-        gaps_.reserve(std::min(kMostGaps, std::max(2 * gaps_.capacity(), gaps_.size() + samples)));
+    const std::size_t gaps = samples + 1;
+    if (gaps_.capacity() < kMostGaps && gaps_.capacity() - gaps_.size() < gaps) {
+        gaps_.reserve(std::min(kMostGaps, std::max(2 * gaps_.capacity(), gaps_.size() + gaps)));
     }
 }
 
@@ -62,22 +66,46 @@ void Timeline::set_answering(bool answers, std::int64_t now_ns) noexcept {
     if (!answers && now_ns - seen_ns_ > kLongestSilenceNs) over_to_ns_ = now_ns;
 }
 
+// What was told becomes points like any other, so that no later sample can move it.
 void Timeline::hold(std::int64_t t_ns) noexcept {
-    if (is_told(t_ns)) held_to_ns_ = std::max(held_to_ns_, t_ns);
+    if (!is_told(t_ns)) return;
+    if (points_.empty()) {
+        from_ns_ = std::max(from_ns_, t_ns);
+        return;
+    }
+    Point held = points_.back();
+    t_ns = std::max(t_ns, held.t_ns);
+    if ((held.flags & kHeld) == 0) {
+        if (points_.capacity() - points_.size() < kPointsOfHold) return; // make_room was not called
+        const std::int64_t known_to_ns = counter_ ? held.t_ns : std::max(seen_ns_, held.t_ns);
+        const Level level = at(known_to_ns);
+        held = {known_to_ns, static_cast<std::int64_t>(level.joules / kMicro),
+                held.t_ns,   held.hidden_joules2 + level.error_joules * level.error_joules / 4.0,
+                0,           held.tick_ns,
+                kHeld,       held.watts};
+        points_.push_back(held);
+    }
+    if (t_ns <= held.t_ns) return;
+    add_gap(held.t_ns, t_ns);
+    if ((held.flags & kGap) != 0) {
+        points_.back().t_ns = t_ns;
+        return;
+    }
+    held.before_ns = held.t_ns;
+    held.t_ns = t_ns;
+    held.flags |= kGap;
+    points_.push_back(held);
 }
 
 void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
-    for (const Sample& sample : samples) append(sample);
+    for (const Sample& sample : samples) {
+        append(sample);
+        seen_ns = std::max(seen_ns, points_.back().t_ns);
+    }
     seen_ns_ = std::max(seen_ns_, seen_ns);
-    if (!points_.empty()) seen_ns_ = std::max(seen_ns_, points_.back().t_ns);
 }
 
 void Timeline::append(const Sample& sample) {
-    if (points_.empty()) {
-        from_ns_ = std::max(from_ns_, held_to_ns_);
-    } else {
-        refine_last(sample);
-    }
     // More than a sample can say: some time since the reading before.
     const bool is_most = sample.unsure_ns == std::numeric_limits<std::uint32_t>::max();
     const std::int64_t unsure_ns =
@@ -90,33 +118,51 @@ void Timeline::append(const Sample& sample) {
                 sample.tick_ns,
                 sample.flags,
                 sample.watts};
-    const bool is_held = counter_ && !points_.empty() && held_to_ns_ > last_ns();
-    const double doubt_joules = is_held ? forgo(point) : 0.0;
-    if ((sample.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
+    double doubt_joules = 0.0;
+    if (points_.empty()) {
+        if ((point.flags & kGap) != 0) add_gap(point.before_ns, point.t_ns);
+    } else if ((points_.back().flags & kHeld) != 0) {
+        doubt_joules = forgo(point);
+    } else {
+        refine_last(sample);
+        if ((point.flags & kGap) != 0) begin_gap(point);
+    }
     if ((sample.flags & kRestart) != 0) {
         restart_ns_ = point.t_ns;
-        before_restart_ns_ = std::max(last_ns(), is_held ? held_to_ns_ : 0);
+        before_restart_ns_ = last_ns();
     }
     point.hidden_joules2 = hidden_after(point) + doubt_joules * doubt_joules / 4.0;
     points_.push_back(point);
 }
 
-// E(t) was told for good while the counter could not be read. Of what it has counted since, the
-// share of that time is not booked, as if the power had been the same all along; returns how far
-// that may be off.
+// Of power nothing is booked in a gap: a point where it begins says so.
+void Timeline::begin_gap(const Point& end) {
+    add_gap(end.before_ns, end.t_ns);
+    if (counter_) return;
+    Point begin = points_.back();
+    begin.t_ns = std::clamp(end.before_ns, begin.t_ns, std::max(begin.t_ns, end.t_ns));
+    begin.energy_uj = end.energy_uj;
+    begin.flags = 0;
+    points_.push_back(begin);
+}
+
+// E(t) was told for good while the sensor could not be read. Of what a counter has counted since,
+// the share of that time is not booked, as if the power had been the same all along; returns how
+// far that may be off. What a sensor of power was found to have drawn up to then was told already.
 double Timeline::forgo(Point& point) {
-    const Point& last = points_.back();
-    point.t_ns = std::max(point.t_ns, held_to_ns_);
-    add_gap(last.t_ns, held_to_ns_);
-    const auto rise_uj = static_cast<double>(point.energy_uj - last.energy_uj);
-    const double length_s = seconds(std::max<std::int64_t>(1, point.t_ns - last.t_ns));
-    const double share = seconds(held_to_ns_ - last.t_ns) / length_s;
+    const Point& held = points_.back();
+    point.t_ns = std::max(point.t_ns, held.t_ns);
+    const bool is_gap = (point.flags & kGap) != 0;
+    if (is_gap) add_gap(held.t_ns, point.t_ns);
+    const std::int64_t start_ns = (held.flags & kGap) != 0 ? held.before_ns : held.t_ns;
+    const auto rise_uj = static_cast<double>(point.energy_uj - held.energy_uj);
+    const double length_s = seconds(std::max<std::int64_t>(1, point.t_ns - start_ns));
+    const double share = is_gap && !counter_ ? 1.0 : seconds(held.t_ns - start_ns) / length_s;
     const auto part_uj = static_cast<std::int64_t>(share * rise_uj);
     forgone_uj_ += part_uj;
     point.energy_uj -= part_uj;
-    if ((point.flags & kGap) != 0) return 0.0;
-    point.flags |= kHeld;
-    point.before_ns = held_to_ns_;
+    point.before_ns = std::max(point.before_ns, held.t_ns);
+    if (is_gap) return 0.0;
     return doubt_watts(share, rise_uj * kMicro / length_s, {0.0, most_watts_}) * length_s;
 }
 
@@ -136,47 +182,61 @@ void Timeline::refine_last(const Sample& next) {
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
-    while (!gaps_.empty() && start_ns <= gaps_.back().second) {
-        start_ns = std::min(start_ns, gaps_.back().first);
-        end_ns = std::max(end_ns, gaps_.back().second);
-        gaps_.pop_back();
+    Gap gap{start_ns, end_ns, end_ns - start_ns};
+    for (; !gaps_.empty() && start_ns <= gaps_.back().end_ns; gaps_.pop_back()) {
+        const Gap& last = gaps_.back();
+        gap.start_ns = std::min(gap.start_ns, last.start_ns);
+        gap.end_ns = std::max(gap.end_ns, last.end_ns);
+        const std::int64_t new_ns = std::max<std::int64_t>(0, end_ns - last.end_ns) +
+                                    std::max<std::int64_t>(0, last.start_ns - start_ns);
+        gap.unknown_ns = std::max(gap.unknown_ns, last.unknown_ns + new_ns);
     }
     if (gaps_.size() >= kMostGaps) { // of the older half the two closest become one
-        const auto apart_ns = [&](std::size_t i) { return gaps_[i + 1].first - gaps_[i].second; };
+        const auto apart_ns = [&](std::size_t i) {
+            return gaps_[i + 1].start_ns - gaps_[i].end_ns;
+        };
         std::size_t closest = 0;
         for (std::size_t i = 1; i < kMostGaps / 2; ++i) {
             if (apart_ns(i) < apart_ns(closest)) closest = i;
         }
-        gaps_[closest].second = gaps_[closest + 1].second;
+        gaps_[closest].end_ns = gaps_[closest + 1].end_ns;
+        gaps_[closest].unknown_ns += gaps_[closest + 1].unknown_ns;
         gaps_.erase(gaps_.begin() + static_cast<std::ptrdiff_t>(closest) + 1);
     }
-    gaps_.emplace_back(start_ns, end_ns);
+    gaps_.push_back(gap);
 }
 
 void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
     const std::size_t old = index_at(before_ns); // the newest of the old ones stays as it is
     if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
+    // The last of each bucket stays, and what ends a gap of more than a bucket: nothing may be
+    // spread over it.
+    const auto stays = [&](std::size_t i, std::int64_t since_ns, std::int64_t bucket_ns) {
+        const bool ends_gap = (points_[i].flags & kGap) != 0;
+        return points_[i].t_ns / bucket_ns != points_[i + 1].t_ns / bucket_ns ||
+               (ends_gap && points_[i].t_ns - since_ns > bucket_ns);
+    };
     std::size_t kept = thinned_;
     for (std::size_t i = thinned_; i < old; ++i) {
-        const bool last_of_bucket =
-            points_[i].t_ns / spacing_ns != points_[i + 1].t_ns / spacing_ns;
-        if (i == 0 || last_of_bucket) points_[kept++] = points_[i];
+        const std::int64_t since_ns = kept == 0 ? 0 : points_[kept - 1].t_ns;
+        if (i == 0 || stays(i, since_ns, spacing_ns)) points_[kept++] = points_[i];
     }
     for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMostOld;) {
         // All of the past but its newest half alike, or the oldest would soon be one straight line.
         const std::size_t fine = kept - kMostOld / 2;
         std::size_t end = 0;
         for (std::size_t i = 0; i < kept; ++i) {
-            const bool stays =
-                i >= fine || points_[i].t_ns / coarse_ns_ != points_[i + 1].t_ns / coarse_ns_;
-            if (i == 0 || stays) points_[end++] = points_[i];
+            const std::int64_t since_ns = end == 0 ? 0 : points_[end - 1].t_ns;
+            if (i == 0 || i >= fine || stays(i, since_ns, coarse_ns_)) {
+                points_[end++] = points_[i];
+            }
         }
         kept = end;
         if (kept > kMostOld - kMostOld / 8) coarse_ns_ *= 2;
     }
     for (std::size_t i = 0; i < kept; ++i) {
         points_[i].before_ns = points_[i].t_ns; // what happened in between is no longer known
-        points_[i].flags &= kGap | kFirst;
+        points_[i].flags &= kGap | kFirst | kHeld;
         points_[i].tick_ns = 0;
     }
     points_.erase(points_.begin() + static_cast<std::ptrdiff_t>(kept),
@@ -233,7 +293,6 @@ Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     const Point& from = points_[k];
     const Point& to = points_[k + 1];
     std::int64_t start_ns = from.t_ns;
-    if ((to.flags & kHeld) != 0) return {to.before_ns, to.t_ns, true};
     const std::int64_t tick_ns = to.tick_ns;
     if ((from.flags & kFirst) != 0 && (tick_ns > 0 || always_draws_)) {
         // Reading began somewhere within a tick, whose start lies one period before its end.
@@ -274,6 +333,7 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     const Timeline* shape = beside.shape;
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
+    if ((b.flags & kHeld) != 0) return held(k);
     const Rise way = rise(k);
     const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
     const double length = static_cast<double>(std::max<std::int64_t>(1, way.end_ns - way.start_ns));
@@ -305,24 +365,25 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     return {joules, (error_uj + quantum_uj_) * kMicro, hidden_joules2, settled && shaped};
 }
 
+// Up to the point after k E(t) stands still: what was drawn then is not known.
+Level Timeline::held(std::size_t k) const noexcept {
+    const Point& point = points_[k];
+    return {static_cast<double>(point.energy_uj) * kMicro, quantum_uj_ * kMicro,
+            point.hidden_joules2, true};
+}
+
 Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
-    if ((b.flags & kGap) != 0) { // in which nothing is booked
-        const double known_uj = static_cast<double>(b.energy_uj - a.energy_uj);
-        const double known_ns =
-            static_cast<double>(std::max<std::int64_t>(1, b.before_ns - a.t_ns));
-        const double part = std::clamp(static_cast<double>(t_ns - a.t_ns) / known_ns, 0.0, 1.0);
-        return {(static_cast<double>(a.energy_uj) + part * known_uj) * kMicro,
-                known_uj * std::min(part, 1.0 - part) * kMicro, a.hidden_joules2, true};
-    }
+    if ((b.flags & kGap) != 0) return held(k);
     const double length = static_cast<double>(std::max<std::int64_t>(1, b.t_ns - a.t_ns));
     const double share =
         stepped(k, std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0));
     const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
     // A reading of power tells of the time before it: what was drawn here shows a tick later. And
     // whether it came all at once is told by the one after that.
-    const bool final = t_ns + tick_ns() <= last_ns() && (!whole_ || k + 2 < points_.size());
+    const bool final = (b.flags & kHeld) != 0 ||
+                       (t_ns + tick_ns() <= last_ns() && (!whole_ || k + 2 < points_.size()));
     return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro,
             shape_joules(k, share, this), a.hidden_joules2, final};
 }
@@ -331,15 +392,16 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::size_t last = points_.size() - 1;
     const Point& point = points_[last];
     const double energy_uj = static_cast<double>(point.energy_uj);
-    if (counter_ && is_over()) {
+    if ((point.flags & kHeld) != 0 || (counter_ && is_over())) {
         return {energy_uj * kMicro, quantum_uj_ * kMicro, point.hidden_joules2, false};
     }
-    if (last == 0) {
-        const bool quiet = counter_ && seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
+    if (counter_ && last == 0) {
+        const bool quiet = seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
         return {energy_uj * kMicro, 0.0, point.hidden_joules2, quiet && !always_draws_};
     }
-    const Rise way = rise(last - 1);
-    const double rise_uj = energy_uj - static_cast<double>(points_[last - 1].energy_uj);
+    const Rise way = last == 0 ? Rise{point.t_ns, point.t_ns, true} : rise(last - 1);
+    const double rise_uj =
+        last == 0 ? 0.0 : energy_uj - static_cast<double>(points_[last - 1].energy_uj);
     const double length = static_cast<double>(std::max<std::int64_t>(1, way.end_ns - way.start_ns));
     const std::int64_t ticking_ns = tick_ns();
     if (counter_ &&
@@ -350,18 +412,20 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
         return {energy_uj * kMicro, error_uj * kMicro, point.hidden_joules2, final};
     }
     const std::int64_t ahead_ns = this->ahead_ns(t_ns, way.end_ns - way.start_ns);
-    const double ahead = static_cast<double>(ahead_ns) / length;
+    const double ahead = std::min(1.0, static_cast<double>(ahead_ns) / length);
     double more_uj = static_cast<double>(point.watts) * static_cast<double>(ahead_ns) * 1e-3;
     if (counter_) {
         more_uj = ahead_ns > 0 ? energy_uj - at(point.t_ns - ahead_ns).joules / kMicro : 0.0;
     }
     // Its shape, as between two ticks, and how much it will be: half or twice that, or as much more
     // or less as it lately was.
-    const double doubt_uj = std::max(0.5 * std::max(more_uj, rise_uj * ahead),
-                                     swing_joules(point.t_ns - ahead_ns, point.t_ns) / kMicro);
-    const double error_uj =
-        shape_joules(last - 1, std::min(1.0, ahead), range) / kMicro + doubt_uj +
-        rise_uj * std::min(1.0, static_cast<double>(point.unsure_ns) / length) + quantum_uj_;
+    const double doubt_uj =
+        std::max(0.5 * std::max(more_uj, rise_uj * static_cast<double>(ahead_ns) / length),
+                 swing_joules(point.t_ns - ahead_ns, point.t_ns) / kMicro);
+    const double shape_uj = last == 0 ? 0.0 : shape_joules(last - 1, ahead, range) / kMicro;
+    const double error_uj = shape_uj + doubt_uj +
+                            rise_uj * std::min(1.0, static_cast<double>(point.unsure_ns) / length) +
+                            quantum_uj_;
     return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
 }
 
@@ -402,7 +466,7 @@ std::int64_t Timeline::known_from_ns() const noexcept {
 
 bool Timeline::has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept {
     const auto gap = first_gap_after(from_ns);
-    return gap != gaps_.end() && gap->first < to_ns;
+    return gap != gaps_.end() && gap->start_ns < to_ns;
 }
 
 bool Timeline::in_first_tick() const noexcept {
@@ -422,9 +486,10 @@ std::int64_t Timeline::known_to_ns() const noexcept {
 }
 
 std::int64_t Timeline::known_again_ns(std::int64_t t_ns) const noexcept {
-    const auto later =
+    auto later =
         std::upper_bound(points_.begin(), points_.end(), t_ns,
                          [](std::int64_t t, const Point& point) { return t < point.t_ns; });
+    while (later != points_.end() && (later->flags & kHeld) != 0) ++later;
     return later == points_.end() ? seen_ns_ : later->t_ns;
 }
 
@@ -440,26 +505,40 @@ Unknown Timeline::unknown(std::int64_t t0_ns, std::int64_t t1_ns) const {
     if (t1_ns <= t0_ns) return result;
     if (points_.empty() || in_first_tick()) return {t1_ns - t0_ns, 0.0};
     // Of a stretch that is not known, the part within the window.
-    const auto add = [&](std::int64_t from_ns, std::int64_t to_ns) {
-        const std::int64_t length_ns = std::min(t1_ns, to_ns) - std::max(t0_ns, from_ns);
-        if (length_ns <= 0) return;
-        result.ns += length_ns;
-        result.joules += watts_around(from_ns, to_ns) * seconds(length_ns);
+    const auto add = [&](const Gap& gap) {
+        const std::int64_t unknown_ns = gap.unknown_within(t0_ns, t1_ns);
+        if (unknown_ns <= 0) return;
+        result.ns += unknown_ns;
+        result.joules += watts_around(gap.start_ns, gap.end_ns) * seconds(unknown_ns);
     };
-    add(t0_ns, known_from_ns());
-    for (auto gap = first_gap_after(t0_ns); gap != gaps_.end() && gap->first < t1_ns; ++gap) {
-        add(std::max(gap->first, first_ns()), gap->second);
+    const auto add_all = [&](std::int64_t from_ns, std::int64_t to_ns) {
+        add({from_ns, to_ns, to_ns - from_ns});
+    };
+    const std::int64_t known_from_ns = this->known_from_ns();
+    add_all(t0_ns, known_from_ns);
+    for (auto gap = first_gap_after(t0_ns); gap != gaps_.end() && gap->start_ns < t1_ns; ++gap) {
+        if (gap->start_ns >= known_from_ns) {
+            add(*gap);
+        } else {
+            add_all(known_from_ns, gap->end_ns);
+        }
     }
-    add(is_stuck() ? last_ns() + tick_ns() : horizon_ns(), t1_ns);
+    add_all(is_stuck() ? last_ns() + tick_ns() : std::max(horizon_ns(), last_ns()), t1_ns);
     return result;
 }
 
-std::vector<std::pair<std::int64_t, std::int64_t>>::const_iterator
+std::vector<Timeline::Gap>::const_iterator
 Timeline::first_gap_after(std::int64_t t_ns) const noexcept {
     return std::upper_bound(gaps_.begin(), gaps_.end(), t_ns,
-                            [](std::int64_t t, const std::pair<std::int64_t, std::int64_t>& gap) {
-                                return t < gap.second;
-                            });
+                            [](std::int64_t t, const Gap& gap) { return t < gap.end_ns; });
+}
+
+std::int64_t Timeline::Gap::unknown_within(std::int64_t from_ns,
+                                           std::int64_t to_ns) const noexcept {
+    const std::int64_t part_ns = std::min(to_ns, end_ns) - std::max(from_ns, start_ns);
+    if (part_ns <= 0) return 0;
+    const double share = static_cast<double>(unknown_ns) / static_cast<double>(end_ns - start_ns);
+    return std::llround(static_cast<double>(part_ns) * share);
 }
 
 // The mean power beside a stretch that is not known: of the second before it or of the one after
@@ -469,9 +548,9 @@ double Timeline::watts_around(std::int64_t from_ns, std::int64_t to_ns) const {
         begin_ns = std::max(begin_ns, first_ns());
         end_ns = std::min(end_ns, last_ns());
         std::int64_t known_ns = end_ns - begin_ns;
-        for (auto gap = first_gap_after(begin_ns); gap != gaps_.end() && gap->first < end_ns;
+        for (auto gap = first_gap_after(begin_ns); gap != gaps_.end() && gap->start_ns < end_ns;
              ++gap) {
-            known_ns -= std::min(end_ns, gap->second) - std::max(begin_ns, gap->first);
+            known_ns -= gap->unknown_within(begin_ns, end_ns);
         }
         if (known_ns < std::max(kLeastNearNs, tick_ns())) return 0.0;
         return (at(end_ns).joules - at(begin_ns).joules) / seconds(known_ns);
@@ -500,19 +579,25 @@ Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
         series.first.push_back(points_[end].t_ns);
         series.second.push_back(rise_uj * kMicro / seconds(apart_ns));
     };
-    std::size_t k = from + 1;
-    for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
-        if (!tell(points_[from], points_[k])) continue;
-        add(from, k);
-        before = from;
-        from = k;
-    }
     // What is left over is too short for a power of its own and belongs to the last interval.
-    if (k - 1 > from && !series.first.empty()) {
+    const auto add_rest = [&](std::size_t end) {
+        if (end == from || from == before) return;
         series.first.pop_back();
         series.second.pop_back();
-        add(before, k - 1);
+        add(before, end);
+    };
+    std::size_t k = from + 1;
+    for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
+        if (!counter_ && (points_[k].flags & kGap) != 0) { // its power is not known
+            add_rest(k - 1);
+            before = from = k;
+        } else if (tell(points_[from], points_[k])) {
+            add(from, k);
+            before = from;
+            from = k;
+        }
     }
+    add_rest(k - 1);
     return series;
 }
 

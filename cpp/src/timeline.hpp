@@ -129,8 +129,17 @@ private:
         double least; // watts
         double most;
     };
-    /// Of points only: E(t) stands still up to `before_ns`.
+    /// Of points only: what was told for good. With kGap E(t) stands still up to it.
     static constexpr std::uint32_t kHeld = 1U << 31;
+    /// Of two that were joined the energy of some time in between is known.
+    struct Gap {
+        std::int64_t start_ns;
+        std::int64_t end_ns;
+        std::int64_t unknown_ns;
+
+        [[nodiscard]] std::int64_t unknown_within(std::int64_t from_ns,
+                                                  std::int64_t to_ns) const noexcept;
+    };
     struct Rise {
         std::int64_t start_ns;
         std::int64_t end_ns;
@@ -143,6 +152,7 @@ private:
     }
 
     void append(const Sample& sample);
+    void begin_gap(const Point& end);
     double forgo(Point& point);
     void refine_last(const Sample& next);
     void add_gap(std::int64_t start_ns, std::int64_t end_ns);
@@ -155,6 +165,7 @@ private:
     [[nodiscard]] double swing_joules(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] static double doubt_watts(double share, double mean, const Swing& swing) noexcept;
     [[nodiscard]] double shape_joules(std::size_t k, double share, const Timeline* range) const;
+    [[nodiscard]] Level held(std::size_t k) const noexcept;
     [[nodiscard]] Level between(std::size_t k, std::int64_t t_ns, const Beside& beside) const;
     [[nodiscard]] Level after_last(std::int64_t t_ns, const Timeline* range) const;
     [[nodiscard]] std::int64_t ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const noexcept;
@@ -170,7 +181,7 @@ private:
     [[nodiscard]] bool has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept;
     [[nodiscard]] bool in_first_tick() const noexcept;
     [[nodiscard]] std::int64_t horizon_ns() const noexcept;
-    [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>>::const_iterator
+    [[nodiscard]] std::vector<Gap>::const_iterator
     first_gap_after(std::int64_t t_ns) const noexcept;
     [[nodiscard]] double watts_around(std::int64_t from_ns, std::int64_t to_ns) const;
 
@@ -182,12 +193,11 @@ private:
     const double most_watts_;
     const double quantum_uj_;
     std::vector<Point> points_;
-    std::vector<std::pair<std::int64_t, std::int64_t>> gaps_;
+    std::vector<Gap> gaps_;
     std::int64_t from_ns_; // before, nothing is known, whatever comes
     bool answers_ = true;
     std::int64_t over_to_ns_ = 0; // up to here it was found to have told all
-    std::int64_t held_to_ns_ = 0; // up to here that was told
-    std::int64_t forgone_uj_ = 0; // what a counter counted, and was told as not known before
+    std::int64_t forgone_uj_ = 0; // what the samples have more than what was told before them
     std::int64_t seen_ns_ = 0;
     std::int64_t restart_ns_ = 0;
     std::int64_t before_restart_ns_ = 0;

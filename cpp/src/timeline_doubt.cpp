@@ -74,7 +74,7 @@ bool Timeline::is_restless(std::int64_t from_ns, std::int64_t to_ns) const noexc
 // exact for a load of steps, and no further from a ramp than a straight line.
 double Timeline::stepped(std::size_t k, double passed) const noexcept {
     if (!whole_ || k == 0 || k + 2 >= points_.size()) return passed;
-    if (((points_[k].flags | points_[k + 2].flags) & kGap) != 0) return passed;
+    if (((points_[k].flags | points_[k + 2].flags) & (kGap | kHeld)) != 0) return passed;
     const std::int64_t tick_ns = points_[k + 1].tick_ns; // as it was then: what is final stays
     const std::int64_t span_ns = points_[k + 2].t_ns - points_[k - 1].t_ns;
     const bool known = low_pass_ || is_usual_refresh(tick_ns, usual_tick_ns_);
