@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -244,7 +244,7 @@ def test_what_was_told_as_final_of_a_lost_counter_stays(
     assert board.is_right(asked_s, 38.0)
 
 
-SENSORS = {
+SENSORS: dict[str, Any] = {
     "counter": {"counts": True, "has_power": False},
     "counter and power": {"counts": True},
     "mean": {"counts": False},
