@@ -122,6 +122,7 @@ CORE_KNOWS = {
     "governor": (),
 }
 SHARED_HELPERS = {
+    "model": "what the machine says of its processors: what part of one it has is decided once",
     "pci": "what the kernel shows of accelerators, read or not",
     "rapl": "one set of counters behind three doors: equal names tell that they are one",
 }

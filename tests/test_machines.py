@@ -223,6 +223,7 @@ def test_a_board_is_named_and_draws_what_such_boards_do(
         ("Google", "Google Compute Engine", 0xD4F, "Google Axion"),
         ("Microsoft Corporation", "Virtual Machine", 0xD49, "Azure Cobalt 100"),
         ("Supermicro", "ARS-111GL-NHR", 0xD4F, "NVIDIA Grace"),
+        ("Amazon EC2", "p6e-gb200.36xlarge", 0xD4F, "NVIDIA Grace"),
     ],
 )
 def test_an_arm_server_is_told_by_its_cores_and_its_seller(
@@ -240,6 +241,66 @@ def test_an_arm_server_is_told_by_its_cores_and_its_seller(
     assert name in said.name
     assert 8 * 0.2 <= said.idle_watts <= 8 * 0.6, said
     assert 8 * 1.2 <= said.busy_watts <= 8 * 3.0, said
+
+
+GUESTS: dict[str, dict[str, Any]] = {
+    "ARM of a cloud": {
+        "proc/cpuinfo": arm_cpuinfo((0xD0C, 4)),
+        "sys/class/dmi/id/sys_vendor": "Hetzner\n",
+        "sys/class/dmi/id/product_name": "vServer\n",
+    },
+    "gVisor": {
+        "proc/cpuinfo": re.sub(
+            r"(stepping\s*): 8", r"\1: unknown", cpuinfo("unknown", cores=4, codes=(6, 143, 8))
+        )
+    },
+    "Firecracker": {
+        "proc/cpuinfo": arm_cpuinfo((0xD40, 2)),
+        "proc/device-tree/model": "linux,dummy-virt\0",
+    },
+    "POWER": {
+        "proc/cpuinfo": "processor\t: 0\ncpu\t\t: POWER9 (architected)\n\nplatform\t: pSeries\n"
+    },
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_what_is_said_of_counters_knows_a_virtual_machine(tmp_path: Path, name: str) -> None:
+    tree = {"proc/stat": proc_stat(4, 1_000, 9_000), "proc/meminfo": meminfo(16), **GUESTS[name]}
+    session = acquire(Config(root=str(fake_host(tmp_path, tree)), nvml_library="/nonexistent"))
+    try:
+        missing = {one.source: one for one in session.missing if one.source != "nvml"}
+    finally:
+        release(session)
+    assert "virtual machine: only its host" in missing["powercap"].reason
+    assert not any(missing[source].remedy for source in ("powercap", "rapl_perf", "rapl_msr"))
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "idle_watts", "memory_watts"),
+    [
+        ("Intel(R) Xeon(R) E-2286M  CPU @ 2.40GHz", (6, 158, 13), 0.1 * 45, (0.8, 2.4)),
+        ("Intel(R) Xeon(R) W-1290P CPU @ 3.70GHz", (6, 165, 5), 0.1 * 125, (1, 3)),
+        ("AMD EPYC 4364P 8-Core Processor", (25, 97, 2), 0.1 * 105, (1, 3)),
+    ],
+)
+def test_a_desktops_processor_under_a_servers_name_is_a_desktops(
+    tmp_path: Path,
+    name: str,
+    codes: tuple[int, int, int],
+    idle_watts: float,
+    memory_watts: tuple[float, float],
+) -> None:
+    info = cpuinfo(name, cores=8, threads=2, codes=codes)
+    assert look(tmp_path, {"proc/cpuinfo": info}).idle_watts == pytest.approx(idle_watts, abs=0.06)
+    session = acquire(Config(root=str(tmp_path / "host"), nvml_library="/nonexistent"))
+    try:
+        (detail,) = [one.detail for one in session.entries if one.kind == "dram"]
+    finally:
+        release(session)
+    found = re.search(r", ([\d.]+) to ([\d.]+) W together; half way", detail)
+    assert found, detail
+    assert (float(found[1]), float(found[2])) == pytest.approx(memory_watts, abs=0.06)
 
 
 def test_other_architectures_are_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ public:
         if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
         root_ = name;
         write("data/cpu_tdp.csv", "match_key,tdp_watts,cores,evidence\n"
-                                  "testiumone,100,4,vendor\n"
+                                  "inteltestiumone,100,4,vendor\n"
                                   "testiumxeon2,200,8,vendor\n");
     }
     Machine(const Machine&) = delete;

@@ -111,7 +111,7 @@ private:
 } // namespace
 
 TEST(a_known_processor_goes_from_a_tenth_to_nine_tenths_of_its_tdp) {
-    Model model(cpuinfo("Testium(R) One(TM) CPU @ 2.50GHz", 8));
+    Model model(cpuinfo("Intel(R) Testium(R) One(TM) CPU @ 2.50GHz", 8));
     CHECK(model.draws(10.0)); // nothing moved since
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9100}));
     CHECK(model.draws(50.0)); // no tick since: as before
@@ -125,7 +125,7 @@ TEST(a_known_processor_goes_from_a_tenth_to_nine_tenths_of_its_tdp) {
 }
 
 TEST(waiting_is_idle_stolen_time_is_not_ours_and_guests_count_once) {
-    Model model(cpuinfo("Testium One", 8));
+    Model model(cpuinfo("Intel(R) Testium One", 8));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
     CHECK(model.draws(30.0, Ticks{.user = 1200, .idle = 9350, .iowait = 50, .steal = 500}));
     CHECK(model.draws(50.0,
@@ -133,7 +133,7 @@ TEST(waiting_is_idle_stolen_time_is_not_ours_and_guests_count_once) {
 }
 
 TEST(a_step_backwards_tells_nothing) {
-    Model model(cpuinfo("Testium One", 8));
+    Model model(cpuinfo("Intel(R) Testium One", 8));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 20})); // as iowait may
     CHECK(model.draws(50.0, Ticks{.user = 1090, .idle = 9350, .iowait = 20})); // busy time as well
@@ -160,16 +160,16 @@ TEST(an_unknown_processor_is_judged_by_its_threads) {
 
 // Its traffic does not follow the processor's load: half way between its ends, whatever that is.
 TEST(memory_is_modelled_by_its_size) {
-    Model model(cpuinfo("Testium One", 8), "MemTotal:       16777216 kB\nMemFree: 1 kB\n");
+    Model model(cpuinfo("Intel(R) Testium One", 8), "MemTotal:       16777216 kB\nMemFree: 1 kB\n");
     CHECK(model.channel(1).kind == "dram");
     CHECK(model.channel(1).name == "16.0 GiB of memory");
-    CHECK(model.draws(3.25, std::nullopt, 1)); // half a module of 3 to 10 W
-    CHECK(model.draws(3.25, Ticks{.user = 1100}, 1));
-    CHECK(contains(model.channel(1).detail, "1.5 to 5.0 W, and half way between"));
+    CHECK(model.draws(2.0, std::nullopt, 1)); // a module of 1 to 3 W
+    CHECK(model.draws(2.0, Ticks{.user = 1100}, 1));
+    CHECK(contains(model.channel(1).detail, "1.0 to 3.0 W together; half way between"));
 }
 
 TEST(a_reading_that_cannot_be_parsed_fails_alone) {
-    Model model(cpuinfo("Testium One", 8));
+    Model model(cpuinfo("Intel(R) Testium One", 8));
     const std::string good = Ticks{}.text();
     for (const std::string bad : {"cpu0", "cpu  x", "intr"}) {
         model.machine().overwrite("proc/stat", bad + good.substr(bad.size()));
@@ -194,7 +194,7 @@ TEST(a_file_that_stands_still_tells_no_utilisation) {
          {std::string("cpu  0 0 0 0 0 0 0 0 0 0\n"), Ticks{}.text(), Ticks{.user = 5}.text()}) {
         const Machine machine;
         machine.write("proc/stat", stat);
-        machine.write("proc/cpuinfo", cpuinfo("Testium One", 8));
+        machine.write("proc/cpuinfo", cpuinfo("Intel(R) Testium One", 8));
         machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
         const Found found = probe(machine);
         if (!CHECK(found.source && found.missing.size() == 1)) return;
@@ -206,7 +206,7 @@ TEST(a_file_that_stands_still_tells_no_utilisation) {
         sleep_ns(5'000'000);
         found.source->read(0, after);
         const double seconds = static_cast<double>(after[0].t_ns - before[0].t_ns) / 1e9;
-        const std::array<std::pair<double, double>, 2> idle_and_busy = {{{10.0, 90.0}, {1.5, 5.0}}};
+        const std::array<std::pair<double, double>, 2> idle_and_busy = {{{10.0, 90.0}, {1.0, 3.0}}};
         for (std::size_t i = 0; i < 2; ++i) {
             const Channel& channel = found.source->channels()[i];
             const auto [idle, busy] = idle_and_busy[i];
@@ -221,7 +221,7 @@ TEST(a_file_that_stands_still_tells_no_utilisation) {
 }
 
 TEST(a_file_that_freezes_is_unknown_until_it_moves) {
-    Model model(cpuinfo("Testium One", 8));
+    Model model(cpuinfo("Intel(R) Testium One", 8));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9100}));
     std::array<Reading, 2> readings;
     sleep_ns(2'100'000'000);

@@ -146,7 +146,7 @@ const std::string kModule = "name=NVIDIA_GH200_480GB arch=9 power=constant:300 "
                             "module=constant:500 module_counter=yes";
 
 void add_processor(const Machine& machine) {
-    machine.write("proc/cpuinfo", "processor : 0\nmodel name : Testium One\n\n");
+    machine.write("proc/cpuinfo", "processor : 0\nmodel name : Intel(R) Testium One\n\n");
     machine.write("proc/stat", "cpu  100 0 100 100 0 0 0 0 0 0\n");
 }
 

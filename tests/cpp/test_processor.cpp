@@ -25,7 +25,7 @@ constexpr const char* kModels = "match_key,tdp_watts,max_watts,cores,evidence\n"
                                 "intelcorei71k,125,241,16,vendor\n"
                                 "intelcorei71hk,45,115,14,vendor\n"
                                 "intelxeon1,100,150,8,vendor\n"
-                                "nosmt,60,,8,vendor\n";
+                                "intelcorenosmt,60,,8,vendor\n";
 constexpr const char* kCores =
     "vendor,family,first_model,last_model,first_stepping,seller,words,name,threads_per_core,"
     "idle_watts,full_watts,code,evidence\n"
@@ -134,7 +134,8 @@ TEST(a_slice_has_its_cores_of_the_chip) {
     Pretended qemu(cpuinfo(cores)); // as a core, which QEMU makes it whatever is behind
     qemu.with("sys/class/dmi/id/sys_vendor", "QEMU\n");
     CHECK(qemu.draws(0.25 * 18.75, 0.9 * 18.75, 0.4, 1.6));
-    X86 whole{.name = "NoSMT", .cores = 8, .flags = "hypervisor"}; // as WSL has it
+    X86 whole{
+        .name = "Intel(R) Core(TM) NoSMT", .cores = 8, .flags = "hypervisor"}; // as WSL has it
     CHECK(Pretended(cpuinfo(whole)).draws(6.0, 54.0, 0.6, 1.4));
     whole.logical = whole.siblings = 64; // never more than the packages that are shown
     CHECK(Pretended(cpuinfo(whole)).draws(6.0, 54.0, 0.6, 1.4));
@@ -262,7 +263,7 @@ TEST(machines_without_the_flag_are_told_by_who_made_them) {
         machine.write("proc/cpuinfo", "processor\t: 0\n");
         machine.write("sys/class/dmi/id/sys_vendor", maker);
         machine.write("sys/class/dmi/id/product_name", product);
-        return model::read_processors(machine.host().root).is_virtual;
+        return model::read_processors(machine.host().root).is_virtual();
     };
     CHECK(is_virtual("Amazon EC2", "c7g.4xlarge"));
     CHECK(!is_virtual("Amazon EC2", "c7g.metal"));
@@ -276,13 +277,120 @@ TEST(machines_without_the_flag_are_told_by_who_made_them) {
     const Machine xen;
     xen.write("proc/cpuinfo", "processor\t: 0\n");
     xen.write("sys/hypervisor/type", "xen\n");
-    CHECK(model::read_processors(xen.host().root).is_virtual);
+    CHECK(model::read_processors(xen.host().root).is_virtual());
     xen.write("proc/xen/capabilities", "control_d\n"); // the one that owns the hardware
-    CHECK(!model::read_processors(xen.host().root).is_virtual);
+    CHECK(!model::read_processors(xen.host().root).is_virtual());
     const Machine tree;
     tree.write("proc/cpuinfo", "processor\t: 0\n");
     tree.write("proc/device-tree/hypervisor/compatible", "linux,kvm");
-    CHECK(model::read_processors(tree.host().root).is_virtual);
+    CHECK(model::read_processors(tree.host().root).is_virtual());
+}
+
+TEST(what_part_of_a_machine_it_is_is_decided_once) {
+    const auto share = [](const std::string& info, const std::filesystem::path& path = {},
+                          const std::string& text = "") {
+        const Machine machine;
+        machine.write("proc/cpuinfo", info);
+        if (!path.empty()) machine.write(path, text);
+        return model::read_processors(machine.host().root).share;
+    };
+    using model::Share;
+    const X86 chip{.name = "AMD EPYC 1 64-Core Processor"};
+    CHECK(share(cpuinfo(chip)) == Share::whole);
+    X86 part = chip;
+    part.packages = 2; // eight of sixteen
+    CHECK(share(cpuinfo(part)) == Share::container);
+    CHECK(share(cpuinfo(chip), ".dockerenv") == Share::container);
+    CHECK(share(arm({{"0xd0c", 4}}), "run/systemd/container", "lxc\n") == Share::container);
+    part.flags = "hypervisor"; // a container in a virtual machine
+    CHECK(share(cpuinfo(part)) == Share::virtual_machine);
+    // Those without a flag and without a maker: kernels and boards that are made up.
+    for (const auto& [path, text] : {
+             std::pair("proc/version", "Linux version 6.6.87.2-microsoft-standard-WSL2 (root@x)"),
+             std::pair("proc/version", "Linux version 4.19.0-gvisor #1 SMP"),
+             std::pair("proc/device-tree/model", "linux,dummy-virt"),
+             std::pair("sys/firmware/devicetree/base/model", "riscv-virtio,qemu"),
+             std::pair("sys/class/dmi/id/sys_vendor", "Cloud Hypervisor"),
+         }) {
+        CHECK(share(arm({{"0xd0c", 4}}), path, text) == Share::virtual_machine);
+    }
+    CHECK(share(arm({{"0x000", 4}}, "0x61")) == Share::virtual_machine); // in macOS
+    CHECK(share(arm({{"0x022", 4}}, "0x61")) == Share::whole);
+    // gVisor hides a name and a stepping that Linux hides of an 80486 alone.
+    const std::string hidden = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: unknown\n"
+                               "model\t\t: 143\nstepping\t: unknown\n";
+    CHECK(share("processor\t: 0\ncpu family\t: 6\n" + hidden.substr(14)) == Share::virtual_machine);
+    CHECK(share("processor\t: 0\ncpu family\t: 4\n" + hidden.substr(14)) == Share::whole);
+    const Machine board;
+    board.write("proc/cpuinfo", arm({{"0xd02", 4}}));
+    board.write("proc/device-tree/model", "linux,dummy-virt");
+    CHECK(model::read_processors(board.host().root).board.empty());
+}
+
+TEST(what_machine_a_processor_is_made_for_is_decided_once) {
+    using model::Segment;
+    const auto segment = [](const std::string& name, const std::filesystem::path& path = {},
+                            const std::string& text = "") {
+        const Machine machine;
+        machine.write("proc/cpuinfo", cpuinfo({.name = name}));
+        if (!path.empty()) machine.write(path, text);
+        return model::read_processors(machine.host().root).segment;
+    };
+    for (const auto& [name, expected] : std::vector<std::pair<const char*, Segment>>{
+             {"Intel(R) Xeon(R) Platinum 8452Y", Segment::server},
+             {"Intel(R) Xeon(R) Platinum 8260M CPU @ 2.40GHz", Segment::server},
+             {"Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz", Segment::server},
+             {"Intel(R) Xeon(R) W-2295 CPU @ 3.00GHz", Segment::server},
+             {"Intel(R) Xeon(R) w7-3455", Segment::server},
+             {"Intel(R) Xeon(R) 6511P", Segment::server},
+             {"AMD EPYC 4B64 64-Core Processor", Segment::server},
+             {"AMD EPYC 7443P 24-Core Processor", Segment::server},
+             {"AMD Ryzen Threadripper 7980X 64-Cores", Segment::server},
+             {"AMD Opteron(tm) Processor 6276", Segment::server},
+             {"AMD Instinct MI300A Accelerator", Segment::server},
+             {"Hygon C86 7285 32-core Processor", Segment::server},
+             {"Intel(R) Xeon(R) CPU E3-1270 v6 @ 3.80GHz", Segment::desktop},
+             {"Intel(R) Xeon(R) CPU X3450 @ 2.67GHz", Segment::desktop},
+             {"Intel(R) Xeon(R) E-2278G CPU @ 3.40GHz", Segment::desktop},
+             {"Intel(R) Xeon(R) E-2488", Segment::desktop},
+             {"Intel(R) Xeon(R) W-1290P CPU @ 3.70GHz", Segment::desktop},
+             {"Intel(R) Xeon(R) 6349P", Segment::desktop},
+             {"AMD EPYC 4345P 8-Core Processor", Segment::desktop},
+             {"AMD EPYC 4584PX 16-Core Processor", Segment::desktop},
+             {"Intel(R) Core(TM) i7-9700K CPU @ 3.60GHz", Segment::desktop},
+             {"Intel(R) Xeon(R) CPU E3-1535M v6 @ 3.10GHz", Segment::mobile},
+             {"Intel(R) Xeon(R) E-2286M  CPU @ 2.40GHz", Segment::mobile},
+             {"Intel(R) Xeon(R) W-11955M CPU @ 2.60GHz", Segment::mobile},
+             {"11th Gen Intel(R) Xeon(R) W-11865MRE", Segment::mobile},
+             {"AMD Ryzen 7 7840U w/ Radeon 780M Graphics", Segment::mobile},
+             {"AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", Segment::mobile},
+         }) {
+        if (!CHECK(segment(name) == expected)) std::printf("%s\n", name);
+    }
+    const char* xeon = "Intel(R) Xeon(R) E-2276G CPU @ 3.80GHz";
+    CHECK(segment(xeon, "sys/class/dmi/id/chassis_type", "10\n") == Segment::mobile);
+    CHECK(segment("Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz", "sys/class/power_supply/B/type",
+                  "Battery\n") == Segment::server);
+}
+
+TEST(grace_is_told_where_others_have_its_core) {
+    const auto is_grace = [](const std::string& seller, const std::string& product,
+                             const std::string& part = "0xd4f", const std::string& card = "") {
+        const Machine machine;
+        machine.write("proc/cpuinfo", arm({{part, 4}}));
+        machine.write("sys/class/dmi/id/sys_vendor", seller);
+        machine.write("sys/class/dmi/id/product_name", product);
+        if (!card.empty()) machine.write("sys/bus/pci/devices/0009:01:00.0/vendor", card);
+        return model::read_processors(machine.host().root).is_grace;
+    };
+    CHECK(is_grace("Quanta", "S74G"));
+    CHECK(is_grace("Microsoft Corporation", "Virtual Machine"));
+    CHECK(is_grace("Amazon EC2", "p6e-gb200.36xlarge"));
+    CHECK(is_grace("Amazon EC2", "u1-gh200.metal"));
+    CHECK(is_grace("Google", "Google Compute Engine", "0xd4f", "0x10de\n"));
+    CHECK(!is_grace("Google", "Google Compute Engine", "0xd4f", "0x1ae0\n"));
+    CHECK(!is_grace("Amazon EC2", "r8g.large"));
+    CHECK(!is_grace("Amazon EC2", "g5g.large", "0xd0c", "0x10de\n"));
 }
 
 TEST(a_processor_may_draw_more_than_its_tdp) {

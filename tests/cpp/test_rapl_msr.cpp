@@ -75,7 +75,7 @@ private:
 };
 
 rapl::Processor intel(unsigned model) {
-    return {rapl::Vendor::intel, 6, model, false};
+    return {rapl::Vendor::intel, 6, model};
 }
 
 bool is_one_of(unsigned model, const std::vector<unsigned>& models) {
@@ -103,7 +103,7 @@ TEST(units_of_every_model_are_exact) {
         // The models that are special are Intel's.
         for (const unsigned model : {0x37U, 0x55U, 0x8FU}) {
             const rapl::Units units =
-                rapl::decode_units({rapl::Vendor::amd, family, model, false}, kFineUnit);
+                rapl::decode_units({rapl::Vendor::amd, family, model}, kFineUnit);
             CHECK(units.package_joules == 0x1p-16);
             CHECK(units.dram_joules == 0x1p-16);
         }

@@ -164,7 +164,7 @@ TEST(a_hidden_range_is_that_of_the_processor_model) {
     }
     // R5: this driver knows the fixed unit of all these models but Broadwell-D.
     const auto dram = [](unsigned model) {
-        return rapl::powercap_modulus_uj({rapl::Vendor::intel, 6, model, false}, "dram");
+        return rapl::powercap_modulus_uj({rapl::Vendor::intel, 6, model}, "dram");
     };
     for (const unsigned model : {0x3FU, 0x4FU, 0x55U, 0x57U, 0x6AU, 0x6CU, 0x85U}) {
         CHECK(dram(model) == 65712999614U);

@@ -9,10 +9,13 @@
 #include <utility>
 
 #include "../../host.hpp"
+#include "segment.hpp"
 #include "text.hpp"
 
 namespace carbontracker::model {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr int kMostSiblings = 1 << 16; // more is no number of this world
 
@@ -23,7 +26,7 @@ std::string trimmed(std::string_view text) {
     return std::string(text.substr(start, text.find_last_not_of(kBlank) - start + 1));
 }
 
-std::string text_of(const std::filesystem::path& path) {
+std::string text_of(const fs::path& path) {
     return trimmed(read_text(path).value_or(""));
 }
 
@@ -72,6 +75,8 @@ public:
         finish_cpu();
     }
 
+    [[nodiscard]] bool is_virtual() const noexcept { return is_virtual_; }
+
     Processors result() {
         Processors found = std::move(found_);
         found.name = first_told(names_);
@@ -105,7 +110,7 @@ private:
             fallback_ += ", vendor " + line.value;
         } else if (key == "vendor_id") {
             vendor_ = line.value;
-            if (vendor_.starts_with("IBM/")) found_.is_virtual = true; // always a partition
+            if (vendor_.starts_with("IBM/")) is_virtual_ = true; // always a partition
             core_.vendor = vendor_;
         } else if (key == "CPU implementer") {
             core_.vendor = lower(line.value);
@@ -113,8 +118,12 @@ private:
             core_.family = to_number(line.value);
         } else if (key == "model" || key == "CPU part") {
             core_.model = to_number(lower(line.value));
+            // Apple's processors have a part; its framework for virtual machines hides it.
+            is_virtual_ |= core_.vendor == "0x61" && core_.model == 0;
         } else if (key == "stepping") {
             core_.stepping = to_number(line.value);
+            // gVisor's kernel, which is not the machine's; Linux writes it of an 80486 alone.
+            is_virtual_ |= line.value == "unknown" && core_.family >= 6;
         } else if (key == "physical id") {
             packages_.insert(line.value);
         } else if (key == "siblings") {
@@ -122,9 +131,9 @@ private:
         } else if (key == "cpu cores") {
             found_.cores = std::clamp(to_number(line.value), 0, kMostSiblings);
         } else if (key == "flags") {
-            found_.is_virtual |= contains(" " + line.value + " ", " hypervisor ");
+            is_virtual_ |= contains(" " + line.value + " ", " hypervisor ");
         } else if (key == "platform") {
-            found_.is_virtual |= line.value == "pSeries"; // a logical partition of POWER
+            is_virtual_ |= line.value == "pSeries"; // a logical partition of POWER
         }
     }
 
@@ -146,6 +155,7 @@ private:
     std::array<std::string, kNames.size()> names_;
     std::array<std::string, kBoards.size()> boards_;
     std::set<std::string> packages_;
+    bool is_virtual_ = false;
     std::string vendor_;
     std::string fallback_; ///< what tells of the processor where it has no name
     Cores core_;
@@ -158,7 +168,7 @@ struct Hypervisor {
 };
 
 // In lower case. Those with a product make other machines too.
-constexpr std::array<Hypervisor, 24> kHypervisors = {{
+constexpr auto kHypervisors = std::to_array<Hypervisor>({
     {"amazon ec2", ""},
     {"google", "compute engine"},
     {"microsoft", "virtual machine"},
@@ -183,9 +193,12 @@ constexpr std::array<Hypervisor, 24> kHypervisors = {{
     {"apple", "virtualization"},
     {"", "kvm"},
     {"", "virtual machine"},
-}};
+    {"cloud hypervisor", ""},
+    {"scaleway", "scw-"},
+    {"exoscale", ""},
+    {"crosvm", ""},
+});
 
-// ARM has no flag for it, and a hypervisor may hide that of x86.
 bool is_virtual_product(const std::string& maker, const std::string& product) {
     if (contains(product, "metal")) return false; // "m6g.metal"
     return std::any_of(kHypervisors.begin(), kHypervisors.end(), [&](const Hypervisor& one) {
@@ -193,27 +206,88 @@ bool is_virtual_product(const std::string& maker, const std::string& product) {
     });
 }
 
+constexpr std::array kDeviceTrees = {"proc/device-tree", "sys/firmware/devicetree/base"};
+
+// "xen" in the machine that owns the hardware too, which has the rights to control the others.
+bool is_xen_guest(const fs::path& root) {
+    const fs::path hypervisor = root / "sys/hypervisor";
+    return !text_of(hypervisor / "type").empty() &&
+           !contains(text_of(hypervisor / "properties/features"), "dom0") &&
+           !contains(text_of(root / "proc/xen/capabilities"), "control_d");
+}
+
+// Windows' subsystem, gVisor. Its text names the kernel.
+bool is_guest_kernel(const std::string& version) {
+    constexpr std::array kMarks = {"microsoft-standard", "gvisor",
+                                   "4.4.0 #1 smp sun jan 10 15:06:54 pst 2016"}; // gVisor before
+    return std::any_of(kMarks.begin(), kMarks.end(),
+                       [&](const char* mark) { return contains(version, mark); });
+}
+
+// The board that QEMU, Firecracker and others make up.
+bool is_virtual_board(const std::string& board) {
+    return contains(board, "dummy-virt") || contains(board, "riscv-virtio");
+}
+
+// ARM has no flag for it, and a hypervisor may hide that of x86.
+bool is_virtual_machine(const fs::path& root, const Processors& found, const std::string& product) {
+    return is_virtual_product(found.seller, product) || is_virtual_board(found.board) ||
+           is_xen_guest(root) || is_guest_kernel(lower(text_of(root / "proc/version"))) ||
+           std::any_of(kDeviceTrees.begin(), kDeviceTrees.end(), [&](const char* tree) {
+               return !names_in(root / tree / "hypervisor").empty();
+           });
+}
+
+// lxcfs lists the CPUs of the container, and beside them the threads of the whole package. Other
+// containers list all CPUs of the machine, and may limit its memory.
+bool is_in_container(const fs::path& root, const Processors& found) {
+    return found.logical < found.siblings * found.packages || is_container(root);
+}
+
+constexpr int kNeoverseV2 = 0xd4f;
+constexpr std::string_view kNvidia = "0x10de"; // its number on PCI
+
+bool has_nvidia_device(const fs::path& root) {
+    const fs::path devices = root / "sys/bus/pci/devices";
+    const std::vector<std::string> names = names_in(devices);
+    return std::any_of(names.begin(), names.end(), [&](const std::string& one) {
+        return read_text(devices / one / "vendor") == kNvidia;
+    });
+}
+
+// The same core is in processors of Amazon and Google, who do not sell them beside NVIDIA's GPUs.
+bool is_grace(const fs::path& root, const Processors& found) {
+    const bool has_core =
+        std::any_of(found.kinds.begin(), found.kinds.end(), [](const Cores& kind) {
+            return kind.vendor == kArm && kind.model == kNeoverseV2;
+        });
+    if (!has_core) return false;
+    const bool is_sold_with_own =
+        found.seller.starts_with("amazon") || found.seller.starts_with("google");
+    return !is_sold_with_own || contains(found.board, "-gb") || contains(found.board, "-gh") ||
+           has_nvidia_device(root);
+}
+
 } // namespace
 
-Processors read_processors(const std::filesystem::path& root) {
-    Processors found =
-        Reader(read_text(root / "proc/cpuinfo", kMostCpuinfoBytes).value_or("")).result();
-    const std::filesystem::path dmi = root / "sys/class/dmi/id";
+Processors read_processors(const fs::path& root) {
+    Reader reader(read_text(root / "proc/cpuinfo", kMostCpuinfoBytes).value_or(""));
+    Processors found = reader.result();
+    const fs::path dmi = root / "sys/class/dmi/id";
     const std::string product = text_of(dmi / "product_name");
     found.seller = lower(text_of(dmi / "sys_vendor"));
-    for (const char* tree : {"proc/device-tree", "sys/firmware/devicetree/base"}) {
+    for (const char* tree : kDeviceTrees) {
         if (found.board.empty()) found.board = text_of(root / tree / "model");
-        if (!names_in(root / tree / "hypervisor").empty()) found.is_virtual = true;
     }
-    if (found.board.empty()) found.board = product;
-    // "xen" in the machine that owns the hardware too, which has the rights to control the others.
-    const std::filesystem::path hypervisor = root / "sys/hypervisor";
-    if (!text_of(hypervisor / "type").empty() &&
-        !contains(text_of(hypervisor / "properties/features"), "dom0") &&
-        !contains(text_of(root / "proc/xen/capabilities"), "control_d")) {
-        found.is_virtual = true;
+    const bool is_made_up = is_virtual_board(found.board);
+    if (reader.is_virtual() || is_virtual_machine(root, found, lower(product))) {
+        found.share = Share::virtual_machine;
+    } else if (is_in_container(root, found)) {
+        found.share = Share::container;
     }
-    found.is_virtual |= is_virtual_product(found.seller, lower(product));
+    if (found.board.empty() || is_made_up) found.board = product;
+    found.is_grace = is_grace(root, found);
+    found.segment = segment_of(root, found);
     return found;
 }
 

@@ -1,11 +1,15 @@
 // What the machine says of its processors, on every architecture that Linux runs on.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace carbontracker::model {
+
+inline constexpr std::string_view kArm = "0x41"; ///< the implementer of its own cores
 
 /// A kind of core by its codes, and how many logical CPUs of it there are.
 struct Cores {
@@ -20,6 +24,21 @@ struct Cores {
     }
 };
 
+/// What part of the machine this system has: decided once, for all that is read of the machine.
+enum class Share : std::uint8_t {
+    whole,
+    container, ///< fewer CPUs than its chips have, or less memory
+    virtual_machine,
+};
+
+/// What kind of machine the processors are made for: decided once, as Intel and AMD sort them.
+enum class Segment : std::uint8_t {
+    server, ///< workstations as well
+    desktop,
+    mobile,
+    embedded, ///< boards, phones and what has their memory
+};
+
 struct Processors {
     std::string name;         ///< what the processor calls itself; empty on ARM
     std::string board;        ///< the board, instance type or product; empty where nothing tells
@@ -29,7 +48,16 @@ struct Processors {
     int packages = 1; ///< as shown; a virtual machine may invent them
     int siblings = 0; ///< logical CPUs of a package, as shown; 0: not told
     int cores = 0;    ///< cores of a package, as shown; 0: not told
-    bool is_virtual = false;
+    Share share = Share::whole;
+    Segment segment = Segment::server;
+    /// NVIDIA's Grace: its memory is of low power, and that of its GPU may be listed beside it.
+    bool is_grace = false;
+
+    /// By the codes, which on ARM are those of an implementer.
+    [[nodiscard]] bool is_arm() const noexcept {
+        return !kinds.empty() && kinds.front().vendor.starts_with("0x");
+    }
+    [[nodiscard]] bool is_virtual() const noexcept { return share == Share::virtual_machine; }
 };
 
 Processors read_processors(const std::filesystem::path& root);

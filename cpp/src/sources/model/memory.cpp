@@ -150,104 +150,26 @@ Modules read_modules(const fs::path& root) {
 
 // ---- what such a machine usually has --------------------------------------------------------
 
-// "7840U", "13700H", "1165G7", but neither "13700K" nor "5700G".
-bool is_mobile_number(std::string_view word) {
-    const std::size_t first = word.find_first_of("0123456789");
-    if (first == std::string_view::npos) return false;
-    const std::size_t end = word.find_first_not_of("0123456789", first);
-    if (end == std::string_view::npos || end - first < 3) return false;
-    const std::string_view suffix = word.substr(end);
-    if (suffix.size() > 1 && suffix[0] == 'G') return suffix[1] >= '1' && suffix[1] <= '9';
-    return suffix.find_first_not_of("UHPYMVSQKX3D") == std::string_view::npos &&
-           contains("UHPYMV", suffix.substr(0, 1));
-}
-
-bool is_mobile_name(const std::string& name) {
-    if (contains(name, "Ryzen AI ") || contains(name, "Ryzen Z"))
-        return true; // none for desktops yet
-    std::istringstream words(name.substr(0, name.find('@')));
-    for (std::string word; words >> word;) {
-        if (is_mobile_number(word.substr(word.find('-') + 1))) return true;
-    }
-    return false;
-}
-
-bool is_portable(const fs::path& root, const std::string& name) {
-    // SMBIOS 7.4.1: portable, laptop, notebook, hand-held, sub-notebook, tablet, convertible,
-    // detachable.
-    constexpr auto kCases = std::to_array<std::uint64_t>({8, 9, 10, 11, 14, 30, 31, 32});
-    const auto shown = read_number(root / "sys/class/dmi/id/chassis_type");
-    if (shown && std::find(kCases.begin(), kCases.end(), *shown) != kCases.end()) return true;
-    const fs::path supplies = root / "sys/class/power_supply";
-    for (const std::string& one : names_in(supplies)) {
-        if (read_text(supplies / one / "type") == "Battery" &&
-            read_text(supplies / one / "scope") != "Device") { // that of a mouse
-            return true;
-        }
-    }
-    return is_mobile_name(name);
-}
-
-constexpr std::string_view kArm = "0x41"; // the implementer of its own cores
-
-// By the codes of ARM's own cores: Neoverse N1, V1, N2, V2, N3, V3. Other makers' are of servers,
-// too, but Apple's.
-bool is_arm_server(const Cores& kind) {
-    constexpr std::array kNeoverse = {0xd0c, 0xd40, 0xd49, 0xd4f, 0xd8e, 0xd84};
-    constexpr std::array<std::string_view, 4> kMakers = {"0x43", "0x46", "0x48", "0xc0"};
-    if (kind.vendor == kArm) {
-        return std::find(kNeoverse.begin(), kNeoverse.end(), kind.model) != kNeoverse.end();
-    }
-    return std::find(kMakers.begin(), kMakers.end(), kind.vendor) != kMakers.end();
-}
-
-constexpr int kNeoverseV2 = 0xd4f;
-
 bool has_core(const Processors& processors, std::string_view vendor, int model) {
     return std::any_of(processors.kinds.begin(), processors.kinds.end(), [&](const Cores& kind) {
         return kind.vendor == vendor && kind.model == model;
     });
 }
 
-// NVIDIA's; the clouds that have the same cores show themselves as sellers.
-bool is_grace(const Processors& processors) {
-    return has_core(processors, kArm, kNeoverseV2) && !contains(processors.seller, "amazon") &&
-           !contains(processors.seller, "google");
-}
-
-bool is_slice(const fs::path& root, const Processors& processors) {
-    return processors.is_virtual || processors.logical < processors.siblings || is_container(root);
-}
-
-const Kind& kind_of(const fs::path& root, double gib, const Processors& processors) {
-    if (is_grace(processors)) return kLowPower;
-    const bool is_arm =
-        !processors.kinds.empty() && processors.kinds.front().vendor.starts_with("0x");
-    if (is_arm) {
-        const auto& kinds = processors.kinds;
-        // No cloud is made of boards, whatever core it has.
-        const bool is_cloud = processors.is_virtual && kinds.front().vendor == kArm;
-        return is_cloud || std::any_of(kinds.begin(), kinds.end(), is_arm_server) ? kRegistered
-                                                                                  : kLowPower;
-    }
+const Kind& kind_of(const Processors& processors, double gib) {
+    if (processors.is_grace) return kLowPower;
     const std::string& name = processors.name;
-    for (const char* server : {"Xeon", "XEON", "EPYC", "Opteron", "Threadripper PRO"}) {
-        if (contains(name, server)) return kRegistered;
+    switch (processors.segment) {
+    case Segment::server:
+        // Of these the first three generations have a desktop's modules.
+        return contains(name, "Threadripper") && !contains(name, "PRO") ? kUnbuffered : kRegistered;
+    case Segment::desktop: return kUnbuffered;
+    case Segment::mobile:
+        return contains(name, "AI MAX") || contains(name, "AI Max") ? kLowPower : kPortable;
+    case Segment::embedded: break;
     }
-    // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
-    const bool is_own_name = contains(name, "Core(TM)") || contains(name, "Ryzen");
-    if (processors.is_virtual && !is_own_name) return kRegistered;
-    if (contains(name, "AI MAX") || contains(name, "AI Max")) return kLowPower;
-    if (is_portable(root, name)) return kPortable;
-    for (const char* client : {"Intel", "AMD", "ZHAOXIN", "Loongson-3A"}) {
-        if (contains(name, client)) return kUnbuffered;
-    }
-    // A board of another architecture: soldered, unless there is too much of it for that.
-    const bool is_board = read_text(root / "proc/device-tree/model").has_value();
-    if (is_board && !name.starts_with("POWER")) {
-        return gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
-    }
-    return kRegistered;
+    // Soldered, unless there is too much of it for that.
+    return processors.is_arm() || gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
 }
 
 // How many modules, in effect: a share of a machine may have a part of one.
@@ -292,7 +214,7 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
         const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
     }
-    return is_grace(processors) ? gib_without_processor(root) : 0.0;
+    return processors.is_grace ? gib_without_processor(root) : 0.0;
 }
 
 /// Memory whose parts draw between the two ends together.
@@ -366,11 +288,12 @@ Memory memory(const fs::path& root, const Processors& processors) {
     const std::string less =
         in_package_gib > 0.0 ? ", without " + rounded(in_package_gib) + " GiB that lie in a package"
                              : "";
-    const Kind& kind = kind_of(root, gib, processors);
+    const Kind& kind = kind_of(processors, gib);
     const Modules modules = read_modules(root);
     // A container sees all modules of its machine, and a part of the memory.
-    if (modules.gib >= 0.5 * gib && !processors.is_virtual) {
-        const double share = is_slice(root, processors) ? std::min(1.0, gib / modules.gib) : 1.0;
+    if (modules.gib >= 0.5 * gib && !processors.is_virtual()) {
+        const double share =
+            processors.share == Share::whole ? 1.0 : std::min(1.0, gib / modules.gib);
         return {by_modules(gib, modules, kind, share, less), ""};
     }
     const double count = usual_count(kind, gib, processors);

@@ -44,45 +44,32 @@ constexpr double kUntoldCores = 0.75;
 
 double cores_per_logical(const Processors& machine) {
     const bool is_told = machine.siblings > 0 && machine.cores > 0;
-    const bool is_alone = machine.siblings == 1 && machine.is_virtual;
+    const bool is_alone = machine.siblings == 1 && machine.is_virtual();
     const bool is_default = machine.siblings == machine.cores && machine.seller == "qemu";
     if (!is_told || is_alone || is_default) return kUntoldCores;
     return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
 }
 
-// lxcfs lists the CPUs of the container, and beside them the threads of the whole package.
-bool lists_a_part(const Processors& machine) {
-    return !machine.is_virtual && machine.logical < machine.siblings * machine.packages;
-}
-
 /// How many chips of a model a machine has; a part of one where it is a slice.
 double chips_of(const Processors& machine, const Model& model) {
     double chips = machine.packages;
-    if (lists_a_part(machine)) {
+    if (machine.share == Share::container && machine.siblings > 0) {
         chips = static_cast<double>(machine.logical) / machine.siblings;
-    } else if (machine.is_virtual) {
+    } else if (machine.is_virtual()) {
         chips = machine.logical * cores_per_logical(machine) / model.cores;
     }
     return std::min(chips, static_cast<double>(machine.packages));
 }
 
-bool has_any(const std::string& key, std::initializer_list<std::string_view> words) {
-    return std::any_of(words.begin(), words.end(),
-                       [&](std::string_view word) { return contains(key, word); });
+// Dies of cores around one for input and output, as servers have them.
+bool is_chiplet_server(const Processors& machine, const Model& model) {
+    return machine.segment == Segment::server &&
+           (contains(model.key, "epyc") || contains(model.key, "threadripper"));
 }
 
-bool is_chiplet_server(const std::string& key) {
-    return has_any(key, {"epyc", "threadripper"});
-}
-
-bool is_server(const std::string& key) {
-    return is_chiplet_server(key) ||
-           has_any(key, {"xeon", "opteron", "ampere", "graviton", "instinct"});
-}
-
-double idle_share(const std::string& key) {
-    if (is_chiplet_server(key)) return kChipletServerIdle;
-    return is_server(key) ? kServerIdle : kClientIdle;
+double idle_share(const Processors& machine, const Model& model) {
+    if (is_chiplet_server(machine, model)) return kChipletServerIdle;
+    return machine.segment == Segment::server ? kServerIdle : kClientIdle;
 }
 
 bool is_unlocked_intel(const std::string& key) {
@@ -107,8 +94,10 @@ struct Limit {
 // TDP is what cooling is designed for. Desktops that are sold for it run at their turbo power
 // (PL2; AMD's socket limit PPT) for as long as there is work; other clients between the two; a
 // server's higher figure has to be chosen in its firmware.
-Limit usual_limit(const Model& model) {
-    if (model.max_watts <= model.tdp_watts || is_server(model.key)) return {model.tdp_watts, ""};
+Limit usual_limit(const Processors& machine, const Model& model) {
+    if (model.max_watts <= model.tdp_watts || machine.segment == Segment::server) {
+        return {model.tdp_watts, ""};
+    }
     if (is_unlocked_intel(model.key) || is_desktop_ryzen(model)) {
         return {model.max_watts, "its turbo power"};
     }
@@ -137,8 +126,8 @@ double power_limit_watts(const std::filesystem::path& root) {
 // Firmware that wants no limit writes thousands of watts: then the model says more.
 constexpr double kNoLimit = 3.0;
 
-Limit limit_of(const Model& model, const std::filesystem::path& root) {
-    const Limit usual = usual_limit(model);
+Limit limit_of(const Processors& machine, const Model& model, const std::filesystem::path& root) {
+    const Limit usual = usual_limit(machine, model);
     const double told_watts = power_limit_watts(root);
     const double most_watts = std::max(model.tdp_watts, model.max_watts);
     const bool is_limit = told_watts >= 1.0 && told_watts <= kNoLimit * most_watts;
@@ -184,10 +173,10 @@ std::string display_name(const Processors& machine, const std::vector<Known>& kn
 
 Estimate by_model(const Processors& machine, const Model& model, const std::string& name,
                   const std::filesystem::path& root) {
-    const bool is_slice = machine.is_virtual || lists_a_part(machine);
     const double chips = chips_of(machine, model);
-    const bool is_part = is_slice && chips < machine.packages;
-    const Limit limit = is_slice ? usual_limit(model) : limit_of(model, root);
+    const bool is_part = machine.share != Share::whole && chips < machine.packages;
+    const Limit limit =
+        machine.is_virtual() ? usual_limit(machine, model) : limit_of(machine, model, root);
     std::string assumption =
         "utilisation x TDP of " + rounded(model.tdp_watts) + " W (" + model.evidence + ")";
     if (!limit.because.empty()) {
@@ -197,14 +186,14 @@ Estimate by_model(const Processors& machine, const Model& model, const std::stri
     }
     if (is_part) {
         assumption += ", the " + cpus(machine.logical) + " of this " +
-                      (machine.is_virtual ? "virtual machine" : "container") + " being " +
+                      (machine.is_virtual() ? "virtual machine" : "container") + " being " +
                       rounded(100.0 * chips) + " % of it";
     } else if (machine.packages > 1) {
         assumption += " x " + std::to_string(machine.packages);
     }
     const Interval interval = is_part ? kSliceOfModel : kWholeModel;
     return {name,
-            idle_share(model.key) * std::min(model.tdp_watts, limit.watts) * chips,
+            idle_share(machine, model) * std::min(model.tdp_watts, limit.watts) * chips,
             kFull * limit.watts * chips,
             assumption,
             interval.lower,
@@ -264,16 +253,18 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
     // Where there are no codes, the board may tell the micro-architecture as well as the name.
     const std::string key =
         keys.front() + (machine.kinds.empty() ? squeezed(machine.board) : std::string());
+    // Whoever sells it, Grace is NVIDIA's.
+    const std::string seller = machine.is_grace ? std::string() : machine.seller;
     std::vector<Known> known;
     for (const Cores& codes : machine.kinds) {
-        known.push_back({codes, table.find(key, codes, machine.seller)});
+        known.push_back({codes, table.find(key, codes, seller)});
     }
-    if (known.empty()) known.push_back({{}, table.find(key, {}, machine.seller)});
+    if (known.empty()) known.push_back({{}, table.find(key, {}, seller)});
     const std::string name = display_name(machine, known);
 
     const auto model = find_model(data_dir, keys);
     // Without the chip's cores, what part of it a slice is cannot be told.
-    if (model && (!machine.is_virtual || model->cores > 0)) {
+    if (model && (!machine.is_virtual() || model->cores > 0)) {
         return by_model(machine, *model, name, root);
     }
     return by_cores(machine, known, name);

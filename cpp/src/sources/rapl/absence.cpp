@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "../../host.hpp"
+#include "../model/cpuinfo.hpp"
 
 namespace carbontracker::rapl {
 namespace {
@@ -47,7 +48,8 @@ bool has_counters(const Processor& processor) {
 } // namespace
 
 Absence absence(const fs::path& root, const Processor& processor, bool is_hidden) {
-    if (processor.is_virtual) {
+    const model::Share share = model::read_processors(root).share;
+    if (share == model::Share::virtual_machine) {
         return {"a virtual machine: only its host can read the processor's counters; " +
                     provider_figure(root),
                 ""};
@@ -55,7 +57,7 @@ Absence absence(const fs::path& root, const Processor& processor, bool is_hidden
     if (!is_hidden && !has_counters(processor)) {
         return {"no Intel or AMD processor that is known to have RAPL counters", ""};
     }
-    if (is_hidden || processor.is_part || is_container(root)) {
+    if (is_hidden || share == model::Share::container) {
         return {"a container that the counters are hidden from",
                 "mount the machine's /sys and /proc read-only below /host and set "
                 "CARBONTRACKER_ROOT=/host   (if that shows none either, on the machine: sudo "

@@ -46,43 +46,30 @@ Vendor vendor_of(std::string_view id) {
     return Vendor::other;
 }
 
-struct Counted {
-    unsigned listed = 0;   // CPUs
-    unsigned siblings = 0; // of one package
-};
-
-void take_line(std::string_view line, Processor& processor, Counted& counted) {
+void take_line(std::string_view line, Processor& processor) {
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos) return;
     const std::string_view key = trimmed(line.substr(0, colon));
     const std::string_view value = trimmed(line.substr(colon + 1));
     const auto number = [&] { return static_cast<unsigned>(parse_number(value).value_or(0)); };
-    if (key == "processor") ++counted.listed;
-    if (counted.listed > 1) return; // all that follows says the same
-    if (key == "siblings") counted.siblings = number();
     if (key == "vendor_id") processor.vendor = vendor_of(value);
     if (key == "cpu family") processor.family = number();
     if (key == "model") processor.model = number();
-    if (key == "flags") {
-        processor.is_virtual = (std::string(value) + " ").find("hypervisor ") != std::string::npos;
-    }
 }
 
 } // namespace
 
 Processor read_processor(const fs::path& root) {
     Processor processor;
-    const auto text = read_text(root / "proc/cpuinfo", kMostCpuinfoBytes);
-    if (!text) return processor;
-    Counted counted;
-    std::string_view rest = *text;
+    const std::string text = read_text(root / "proc/cpuinfo").value_or("");
+    std::string_view rest = text;
     while (!rest.empty()) {
         const std::size_t end = rest.find('\n');
-        take_line(rest.substr(0, end), processor, counted);
-        if (counted.listed > 1 && counted.listed >= counted.siblings) break;
+        const std::string_view line = rest.substr(0, end);
+        if (line.empty()) break; // all CPUs that follow say the same
+        take_line(line, processor);
         rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
-    processor.is_part = counted.listed < counted.siblings;
     return processor;
 }
 

@@ -18,8 +18,6 @@ struct Processor {
     Vendor vendor = Vendor::other;
     unsigned family = 0;
     unsigned model = 0;
-    bool is_virtual = false; ///< a hypervisor says that it is there
-    bool is_part = false;    ///< fewer CPUs are listed than one package has: a container's share
 };
 
 /// As /proc/cpuinfo describes it; `other` where that cannot be read.

@@ -1,0 +1,134 @@
+#include "segment.hpp"
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <sstream>
+#include <string_view>
+
+#include "../../host.hpp"
+#include "names.hpp"
+#include "text.hpp"
+
+namespace carbontracker::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_digits(std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// Where of a name's key it goes on after a word; empty where the word is not in it.
+std::string_view after(std::string_view key, std::string_view word) {
+    const std::size_t at = key.find(word);
+    return at == std::string_view::npos ? std::string_view() : key.substr(at + word.size());
+}
+
+// Sold as server processors, and made of a desktop's: its sockets, its modules, its idle power.
+// Xeon X34xx, L34xx, E3, E-2xxx, W-1xxx, 63xxP; EPYC 4xx4P, 4xx5P.
+bool is_desktop_silicon(const std::string& key) {
+    if (match_length(key, "epyc4???p") > 0) return true;
+    const std::string_view xeon = after(key, "xeon");
+    if (xeon.size() < 5) return false;
+    if (xeon.starts_with("e3") || xeon.starts_with("x34") || xeon.starts_with("l34")) return true;
+    if (xeon.starts_with("e2") || xeon.starts_with("w1")) return is_digits(xeon.substr(1, 4));
+    return xeon.starts_with("63") && is_digits(xeon.substr(0, 4)) && xeon[4] == 'p';
+}
+
+// "E3-1505M v5", "E-2286M", "W-10885M", "W-11865MRE"
+bool is_mobile_xeon(const std::string& key) {
+    const std::string_view number = after(key, "xeon");
+    const std::size_t end = number.find_first_not_of("0123456789", 1);
+    return is_desktop_silicon(key) && end != std::string_view::npos && number[end] == 'm';
+}
+
+bool is_server_name(const std::string& key) {
+    constexpr std::array kServers = {"xeon", "epyc", "opteron", "threadripper", "instinct"};
+    return !is_desktop_silicon(key) &&
+           std::any_of(kServers.begin(), kServers.end(),
+                       [&](const char* word) { return contains(key, word); });
+}
+
+// "7840U", "13700H", "1165G7", but neither "13700K" nor "5700G".
+bool is_mobile_number(std::string_view word) {
+    const std::size_t first = word.find_first_of("0123456789");
+    if (first == std::string_view::npos) return false;
+    const std::size_t end = word.find_first_not_of("0123456789", first);
+    if (end == std::string_view::npos || end - first < 3) return false;
+    const std::string_view suffix = word.substr(end);
+    if (suffix.size() > 1 && suffix[0] == 'G') return suffix[1] >= '1' && suffix[1] <= '9';
+    return suffix.find_first_not_of("UHPYMVSQKX3D") == std::string_view::npos &&
+           contains("UHPYMV", suffix.substr(0, 1));
+}
+
+bool is_mobile_name(const std::string& name, const std::string& key) {
+    if (is_desktop_silicon(key)) return is_mobile_xeon(key);
+    if (contains(name, "Ryzen AI ") || contains(name, "RYZEN AI ") || contains(name, "Ryzen Z"))
+        return true; // none for desktops yet
+    std::istringstream words(name.substr(0, name.find('@')));
+    for (std::string word; words >> word;) {
+        if (is_mobile_number(word.substr(word.find('-') + 1))) return true;
+    }
+    return false;
+}
+
+bool is_portable(const fs::path& root) {
+    // SMBIOS 7.4.1: portable, laptop, notebook, hand-held, sub-notebook, tablet, convertible,
+    // detachable.
+    constexpr auto kCases = std::to_array<std::uint64_t>({8, 9, 10, 11, 14, 30, 31, 32});
+    const auto shown = read_number(root / "sys/class/dmi/id/chassis_type");
+    if (shown && std::find(kCases.begin(), kCases.end(), *shown) != kCases.end()) return true;
+    const fs::path supplies = root / "sys/class/power_supply";
+    const std::vector<std::string> names = names_in(supplies);
+    return std::any_of(names.begin(), names.end(), [&](const std::string& one) {
+        return read_text(supplies / one / "type") == "Battery" &&
+               read_text(supplies / one / "scope") != "Device"; // that of a mouse
+    });
+}
+
+// By the codes of ARM's own cores: Neoverse N1, V1, N2, V2, N3, V3. Other makers' are of servers,
+// too, but Apple's.
+bool is_arm_server(const Cores& kind) {
+    constexpr std::array kNeoverse = {0xd0c, 0xd40, 0xd49, 0xd4f, 0xd8e, 0xd84};
+    constexpr std::array<std::string_view, 4> kMakers = {"0x43", "0x46", "0x48", "0xc0"};
+    if (kind.vendor == kArm) {
+        return std::find(kNeoverse.begin(), kNeoverse.end(), kind.model) != kNeoverse.end();
+    }
+    return std::find(kMakers.begin(), kMakers.end(), kind.vendor) != kMakers.end();
+}
+
+Segment arm_segment(const Processors& machine) {
+    // No cloud is made of boards, whatever core it has.
+    const bool is_cloud = machine.is_virtual() && machine.kinds.front().vendor == kArm;
+    const bool is_server =
+        is_cloud || std::any_of(machine.kinds.begin(), machine.kinds.end(), is_arm_server);
+    return is_server ? Segment::server : Segment::embedded;
+}
+
+bool has_any(const std::string& name, std::initializer_list<const char*> words) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const char* word) { return contains(name, word); });
+}
+
+} // namespace
+
+Segment segment_of(const fs::path& root, const Processors& machine) {
+    if (machine.is_arm()) return arm_segment(machine);
+    const std::string& name = machine.name;
+    const std::string key = match_keys(name).front();
+    if (is_server_name(key)) return Segment::server;
+    // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
+    if (machine.is_virtual() && !has_any(name, {"Core(TM)", "Ryzen", "RYZEN"}) &&
+        !is_desktop_silicon(key)) {
+        return Segment::server;
+    }
+    if (is_portable(root) || is_mobile_name(name, key)) return Segment::mobile;
+    if (has_any(name, {"Intel", "AMD", "Pentium", "Celeron", "VIA", "ZHAOXIN", "Loongson-3A"}))
+        return Segment::desktop;
+    // A board of another architecture.
+    const bool is_board = read_text(root / "proc/device-tree/model").has_value();
+    return is_board && !name.starts_with("POWER") ? Segment::embedded : Segment::server;
+}
+
+} // namespace carbontracker::model

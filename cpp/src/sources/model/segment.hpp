@@ -1,0 +1,14 @@
+// What kind of machine the processors are made for.
+#pragma once
+
+#include <filesystem>
+
+#include "cpuinfo.hpp"
+
+namespace carbontracker::model {
+
+/// By the name or the codes of the processors, whose other facts are known already; `root` shows
+/// the case and a battery.
+Segment segment_of(const std::filesystem::path& root, const Processors& machine);
+
+} // namespace carbontracker::model
