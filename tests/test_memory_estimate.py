@@ -1,4 +1,4 @@
-"""The estimate of a machine's memory in what is measured: a part of the total, or absent and named."""
+"""The estimate of memory in what is measured: a part of the total, or absent and named."""
 
 from __future__ import annotations
 

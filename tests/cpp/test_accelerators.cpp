@@ -51,7 +51,6 @@ public:
 
     [[nodiscard]] std::filesystem::path root() const { return host().root; }
 
-private:
     void link(const std::filesystem::path& path, const std::filesystem::path& target) const {
         std::filesystem::create_directories((root() / path).parent_path());
         std::filesystem::create_symlink(target, root() / path);
@@ -98,7 +97,7 @@ TEST(every_accelerator_has_its_line) {
          "hailo_chardev/hailo0",
          "hailo0: Hailo accelerator"},
         {{"0000:05:00.0", "0x1ed5", "0x0200", "mtgpu"}, "drm/card0", "card0: Moore Threads GPU"},
-        {{"0000:05:00.0", "0x9999", "0x0001", ""}, "drm/card0", "card0: GPU, vendor 0x9999"},
+        {{"0000:05:00.0", "0xbeef", "0x0001", ""}, "drm/card0", "card0: GPU, vendor 0xbeef"},
         // Without a driver there is only the bus.
         {{"0000:c3:00.0", "0x1002", "0x74a1", "", "0x120000"},
          "",
@@ -163,6 +162,10 @@ TEST(what_is_a_part_of_the_processor_is_said_to_be) {
           [](const Devices& machine, const std::filesystem::path& folder) {
               machine.write(folder / "hwmon/hwmon0/in1_label", "vddnb\n");
           });
+    // On the bus of the processor itself: those of old APUs have no table and no such voltage.
+    for (const char* model : {"0x130f", "0x9830", "0x9648", "0x98e4"}) {
+        check({"0000:00:01.0", "0x1002", model, "radeon"}, "drm/card0", nothing);
+    }
     // Without a driver its neighbours tell: the security processor is the processor's.
     check({"0000:c1:00.0", "0x1002", "0x164e"}, "drm/card0",
           [](const Devices& machine, const std::filesystem::path&) {
@@ -231,10 +234,26 @@ TEST(displays_that_compute_nothing_are_not_named) {
         machine.node(machine.add({.vendor = vendor, .driver = ""}), "drm/card0");
         CHECK(machine.missing().empty());
     }
-    for (const char* model : {"0x515e", "0x5969"}) { // of servers, by a vendor of cards
+    // Of servers, by a vendor of cards: Radeons from before there were programs for them.
+    for (const char* model : {"0x515e", "0x5969", "0x5159", "0x4752", "0x7146", "0x791e"}) {
         const Devices machine;
         machine.node(machine.add({"0000:07:03.0", "0x1002", model, "radeon"}), "drm/card0");
         CHECK(machine.missing().empty());
+    }
+    for (const char* model : {"0x68f9", "0x6798", "0x7300", "0x7340", "0x9400", "0x1586"}) {
+        const Devices machine;
+        machine.node(machine.add({"0000:07:00.0", "0x1002", model, "radeon"}), "drm/card0");
+        CHECK(machine.missing().size() == 1);
+    }
+    // Those of virtual machines have no place on a bus, or one below a device that has.
+    for (const char* bus : {"platform/a003e00.virtio_mmio", "pci0000:00/0000:00:01.0"}) {
+        for (const char* vendor : {"0x554d4551", "0x1ae0", "0x0000"}) {
+            const Devices machine;
+            const auto folder = std::filesystem::path("sys/devices") / bus / "virtio0";
+            machine.write(folder / "vendor", std::string(vendor) + "\n");
+            machine.node(folder, "drm/card0");
+            CHECK(machine.missing().empty());
+        }
     }
     // Nor those of a board without PCI: a part of its chip.
     const Devices board;
@@ -292,6 +311,152 @@ TEST(a_container_may_be_given_a_card_without_its_display) {
     CHECK(machine.missing().at(0).device == "gpu:card0");
 }
 
+// Which of a machine's devices a container was given shows in its /dev alone. How a driver names
+// its files there differs: what is not known must not be taken for "not given".
+TEST(a_container_is_given_what_its_dev_has) {
+    struct Case {
+        const char* vendor;
+        const char* driver;
+        std::vector<std::string> given; ///< files in /dev
+        std::string told;               ///< which of two devices, by the last digit of their bus
+    };
+    const Case cases[] = {
+        {"0x1e52", "tenstorrent", {"tenstorrent/0"}, "1"},
+        {"0x1e52", "tenstorrent", {"tenstorrent/0", "tenstorrent/1"}, "12"},
+        {"0x1e52", "tenstorrent", {}, ""},
+        {"0x19e5", "devdrv_device_driver", {"davinci_manager", "davinci1"}, "2"},
+        {"0x19e5", "devdrv_device_driver", {"davinci_manager"}, ""},
+        {"0x19e5", "", {"davinci0"}, "1"},
+        // Numbered in another way: at least nothing that is used goes unsaid.
+        {"0x19e5", "devdrv_device_driver", {"davinci6"}, "12"},
+        {"0x1ae0", "vfio-pci", {"vfio/vfio", "vfio/0"}, "1"},
+        {"0x1ae0", "vfio-pci", {"vfio/vfio"}, ""},
+        {"0x1ae0", "google_tpu", {"accel0", "accel1"}, "12"},
+        {"0x1da3", "habanalabs", {"hl1"}, "2"},
+        {"0xcabc", "cambricon-drv", {"cambricon_dev0", "cambricon_ctl"}, "1"},
+        // Another's files are not its own.
+        {"0x1e52", "tenstorrent", {"nvidiactl", "davinci0", "dri/card0"}, ""},
+        {"0x10ee", "xdma", {"nvidiactl"}, "12"},
+        // Of an unknown maker it cannot be told; without a driver no program can use it.
+        {"0xbeef", "beef-drv", {}, "12"},
+        {"0xbeef", "", {}, ""},
+    };
+    for (const Case& one : cases) {
+        const Devices machine;
+        for (const char* address : {"0000:01:00.0", "0000:02:00.0"}) {
+            static_cast<void>(machine.add({address, one.vendor, "0x0042", one.driver, "0x120000"}));
+        }
+        machine.write(".dockerenv", "");
+        for (const std::string& file : one.given) machine.write("dev/" + file, "");
+        std::string told;
+        for (const Unavailable& missing : machine.missing()) {
+            if (!missing.device.empty()) told += missing.device[10]; // "gpu:0000:01:00.0"
+        }
+        if (!CHECK(told == one.told)) {
+            std::printf("%s %s: told %s\n", one.vendor, one.driver, told.c_str());
+        }
+    }
+}
+
+// The kernel says itself which files a driver made for a device, and its group of vfio.
+TEST(the_kernel_names_the_files_of_a_device) {
+    const Devices machine;
+    const auto first = machine.add({"0000:01:00.0", "0xbeef", "0x0042", "beef", "0x120000"});
+    const auto second = machine.add({"0000:02:00.0", "0xbeef", "0x0042", "beef", "0x120000"});
+    machine.write(first / "beef_class/beef!a/uevent", "MAJOR=240\nDEVNAME=beef/a\n");
+    machine.write(second / "beef_class/beef!b/uevent", "MAJOR=240\nDEVNAME=beef/b\n");
+    const auto third = machine.add({"0000:03:00.0", "0x1e52", "0x0042", "vfio-pci", "0x120000"});
+    machine.directory("sys/kernel/iommu_groups/57");
+    machine.link(third / "iommu_group", machine.root() / "sys/kernel/iommu_groups/57");
+    machine.write("run/.containerenv", "");
+    machine.write("dev/beef/b", "");
+    machine.write("dev/vfio/vfio", "");
+    const auto told = [&] {
+        std::string devices;
+        for (const Unavailable& missing : machine.missing()) {
+            if (!missing.device.empty()) devices += missing.device[10];
+        }
+        return devices;
+    };
+    CHECK(told() == "2");
+    machine.write("dev/vfio/57", "");
+    CHECK(told() == "23");
+}
+
+// Its driver is in the virtual machine that has it: nothing on this side can read it.
+TEST(a_card_that_is_handed_on_is_said_to_be) {
+    for (const char* driver : {"vfio-pci", "pci-stub", "pciback", "nvgrace_gpu_vfio_pci"}) {
+        for (const Pci& pci : {Pci{"0000:41:00.0", "0x1002", "0x740f", driver, "0x038000"},
+                               Pci{"0000:03:00.0", "0x8086", "0x56a0", driver, "0x030000"},
+                               Pci{"0000:04:00.0", "0x10de", "0x2331", driver, "0x030200"}}) {
+            const Devices machine;
+            static_cast<void>(machine.add(pci));
+            const bool is_nvidia = pci.vendor == "0x10de";
+            const auto missing = is_nvidia ? probe_nvml(machine.host()).missing : machine.missing();
+            if (!CHECK(missing.size() == (is_nvidia ? 2 : 1))) continue;
+            CHECK(contains(missing.back().what, driver));
+            CHECK(contains(missing.back().reason, "handed on"));
+            CHECK(contains(missing.back().reason, "its energy is not in the total"));
+            CHECK(missing.back().device == "gpu:" + pci.address);
+            for (const Unavailable& one : missing) {
+                for (const char* useless : {"modprobe", "Linux 6", "install", "docker"}) {
+                    CHECK(!contains(one.remedy, useless));
+                }
+            }
+        }
+    }
+}
+
+// A virtual machine has a share of a chip's cores, and its estimate none of the chip's graphics.
+TEST(nothing_is_a_part_of_a_virtual_processor) {
+    const Pci cases[] = {
+        {"0000:00:02.0", "0x8086", "0xe20b", "xe"},   // a card in the place of graphics
+        {"0000:00:02.0", "0x8086", "0x9bc5", "i915"}, // graphics that were handed on
+        {"0000:06:00.0", "0x1002", "0x1638", "amdgpu"},
+    };
+    for (const Pci& pci : cases) {
+        const Devices machine;
+        machine.write("proc/cpuinfo", "processor : 0\nmodel name : Intel(R) Xeon(R) CPU @ 2.20GHz\n"
+                                      "flags : fpu hypervisor lahf_lm\n");
+        const auto folder = machine.add(pci);
+        machine.node(folder, "drm/card0");
+        if (pci.vendor == "0x1002") machine.write(folder / "hwmon/hwmon0/in1_label", "vddnb\n");
+        const auto missing = machine.missing();
+        if (!CHECK(missing.size() == 1)) continue;
+        CHECK(missing[0].device == "gpu:card0");
+    }
+}
+
+// Windows shows each of its GPUs below Linux as a device of its own, without its maker.
+TEST(the_gpus_of_windows_are_named) {
+    const auto add = [](const Devices& machine, const char* address) {
+        static_cast<void>(machine.add({address, "0x1414", "0x008e", "dxgkrnl", "0x030200"}));
+    };
+    const Devices machine;
+    add(machine, "4a3c:00:00.0");
+    machine.write("dev/dxg", "");
+    auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return;
+    CHECK(missing[0].what == "4a3c:00:00.0: GPU of Windows (dxgkrnl), vendor 0x1414 device 0x008e");
+    CHECK(missing[0].device == "gpu:4a3c:00:00.0");
+    CHECK(contains(missing[0].remedy, "--sim-gpu"));
+    // A container below it may not have it.
+    machine.write(".dockerenv", "");
+    CHECK(machine.missing().at(0).device == "gpu:4a3c:00:00.0");
+    std::filesystem::remove(machine.root() / "dev/dxg");
+    CHECK(machine.missing().at(0).device.empty());
+    // Where Windows brings NVIDIA's library, its GPUs are those that it lists.
+    const Devices nvidia;
+    add(nvidia, "4a3c:00:00.0");
+    nvidia.write("dev/dxg", "");
+    nvidia.write("usr/lib/wsl/lib/libnvidia-ml.so.1", "");
+    CHECK(nvidia.missing().empty());
+    const Found found = probe_nvml(nvidia.host());
+    CHECK(!found.source); // the library is not a library
+    if (!CHECK(found.missing.size() == 2)) return;
+    CHECK(found.missing[1].device == "gpu:4a3c:00:00.0");
+}
+
 // NVIDIA's are named by their own source, where the driver or its library is missing.
 TEST(an_nvidia_gpu_without_its_library_is_named) {
     const Devices machine;
@@ -306,6 +471,17 @@ TEST(an_nvidia_gpu_without_its_library_is_named) {
     CHECK(contains(found.missing[1].reason, "its energy is not in the total"));
     CHECK(found.missing[1].device == "gpu:0000:41:00.0");
     CHECK(contains(found.missing[1].remedy, "nouveau"));
+}
+
+// Its display is not given with it.
+TEST(an_nvidia_gpu_is_given_through_the_file_of_its_driver) {
+    const Devices machine;
+    machine.node(machine.add({"0000:41:00.0", "0x10de", "0x20b2", "nvidia", "0x030200"}),
+                 "drm/card0");
+    machine.write(".dockerenv", "");
+    CHECK(probe_nvml(machine.host()).missing.at(1).device.empty());
+    machine.write("dev/nvidiactl", "");
+    CHECK(probe_nvml(machine.host()).missing.at(1).device == "gpu:0000:41:00.0");
 }
 
 // The GPU of a system on a chip is on no bus: the device tree names the board.

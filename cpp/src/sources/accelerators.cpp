@@ -10,7 +10,10 @@
 
 #include "../host.hpp"
 #include "../source.hpp"
+#include "model/cpuinfo.hpp"
+#include "model/text.hpp"
 #include "pci/devices.hpp"
+#include "pci/nodes.hpp"
 
 namespace carbontracker {
 namespace {
@@ -35,7 +38,9 @@ constexpr std::array kVendors = {
     Vendor{"0x1e60", "Hailo"},       Vendor{"0x1ae0", "Google"},
     Vendor{"0x17cb", "Qualcomm"},    Vendor{"0x1d0f", "Amazon"},
     Vendor{"0x1e52", "Tenstorrent"}, Vendor{"0x1ed5", "Moore Threads"},
-    Vendor{"0x10ee", "Xilinx"},
+    Vendor{"0x10ee", "Xilinx"},      Vendor{"0x19e5", "Huawei"},
+    Vendor{"0xcabc", "Cambricon"},   Vendor{"0x1d94", "Hygon"},
+    Vendor{"0x9999", "MetaX"},       Vendor{"0x1e3e", "Iluvatar"},
 };
 
 // Displays that compute nothing: those of management controllers and of hypervisors, and old ones.
@@ -62,24 +67,33 @@ constexpr auto kMereDisplays = std::to_array<std::string_view>({
     "0x1d17", // Zhaoxin, in the processor
 });
 
-// Of a vendor that makes real cards, too: what servers had on their boards.
-struct Model {
-    std::string_view vendor;
-    std::string_view model;
+// Of a vendor that makes cards, too: chips from before there were programs for them (R600), which
+// servers had on their boards for long. Linux include/drm/drm_pciids.h, radeon.
+struct Models {
+    int first;
+    int last;
 };
-constexpr std::array kBoardDisplays = {
-    Model{kAmdGraphics, "0x515e"}, // ES1000
-    Model{kAmdGraphics, "0x5969"}, // ES1000
-    Model{kAmdGraphics, "0x4752"}, // Rage XL
+constexpr std::array kOldRadeons = {
+    Models{0x3000, 0x5fff}, // R100 to R400, Rage
+    Models{0x7100, 0x72ff}, // R500
+    Models{0x7900, 0x79ff}, // in chipsets: RS600 to RS740
+    Models{0x9610, 0x961f}, // RS780
+    Models{0x9710, 0x971f}, // RS880
 };
 
+bool is_old_radeon(const Device& device) {
+    const int model = model::to_number(device.model);
+    return device.vendor == kAmdGraphics &&
+           std::any_of(kOldRadeons.begin(), kOldRadeons.end(), [&](const Models& models) {
+               return models.first <= model && model <= models.last;
+           });
+}
+
 bool is_mere_display(const Device& device) {
-    if (!device.is_gpu) return false;
+    if (!device.is_gpu || pci::is_of_windows(device)) return false;
     return std::find(kMereDisplays.begin(), kMereDisplays.end(), device.vendor) !=
                kMereDisplays.end() ||
-           std::any_of(kBoardDisplays.begin(), kBoardDisplays.end(), [&](const Model& one) {
-               return one.vendor == device.vendor && one.model == device.model;
-           });
+           is_old_radeon(device);
 }
 
 // The folder of its sensors, if its driver has any.
@@ -118,12 +132,16 @@ bool is_amd_apu(const fs::path& root, const Device& device) {
     return got == static_cast<long>(header.size()) && (header[2] == 2 || header[2] == 3);
 }
 
-// What is in the processor's package is in its counter, too.
+// What is in the processor's package is in its counter, too. The places are those of bare metal: a
+// virtual machine may have a card anywhere, and of the package it has a share of the cores alone.
 bool is_in_processor(const fs::path& root, const Device& device) {
     if (device.vendor == kAmdProcessors) return true; // the NPU of an APU
-    if (device.vendor == kAmdGraphics) return is_amd_apu(root, device);
+    if (device.vendor == kAmdGraphics) {
+        // On the processor's own bus there is no slot.
+        return device.address.starts_with("0000:00:") || is_amd_apu(root, device);
+    }
     // Graphics and NPU of a processor have their own places on its bus; the drivers show sensors of
-    // cards only. A card that is handed to a virtual machine may be anywhere.
+    // cards only.
     const bool is_own_place = device.address.empty() || device.address.starts_with("0000:00:02.") ||
                               device.address.starts_with("0000:00:0b.");
     return device.vendor == kIntel && is_own_place && !sensors_of(device);
@@ -165,6 +183,7 @@ std::string shut_file(const Device& device) {
 // First of all its power must be shown at all: by a module, to this user, by this kernel.
 // `assume`: how to count it all the same; empty where that would take the place of what is read.
 std::string remedy(const Device& device, const std::string& assume) {
+    if (pci::is_handed_on(device)) return assume; // no driver of this machine can have it
     const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& one) {
         return one.vendor == device.vendor;
     });
@@ -189,6 +208,7 @@ std::string describe(const Device& device) {
     std::string text = device.name + ": ";
     if (vendor != kVendors.end()) text += std::string(vendor->name) + " ";
     text += device.is_gpu ? "GPU" : "accelerator";
+    if (pci::is_of_windows(device)) text += " of Windows";
     if (!device.driver.empty()) text += " (" + device.driver + ")";
     if (!device.vendor.empty()) {
         text += ", vendor " + device.vendor + " device " + device.model;
@@ -206,9 +226,11 @@ Found probe_accelerators(const Host& host) {
         return device.vendor == kNvidia;
     });
     const std::string assume = has_nvidia ? "" : pci::kAssume;
+    const bool is_virtual = model::read_processors(host.root).is_virtual;
     for (const Device& device : devices) {
         if (device.vendor == kNvidia || is_mere_display(device)) continue;
-        if (is_in_processor(host.root, device)) {
+        if (pci::is_of_windows(device) && pci::has_nvidia_of_windows(host.root)) continue;
+        if (!is_virtual && is_in_processor(host.root, device)) {
             found.missing.push_back({"accelerators", describe(device),
                                      "a part of the processor: in the energy of its package", ""});
             continue;
@@ -218,11 +240,11 @@ Found probe_accelerators(const Host& host) {
                 {"accelerators", describe(device), "not given to this container", ""});
             continue;
         }
+        const std::string why =
+            pci::is_handed_on(device) ? pci::kHandedOn : "no sensor of this version reads it";
         found.missing.push_back({"accelerators", describe(device),
-                                 "no sensor of this version reads it; its energy is not in the "
-                                 "total",
-                                 remedy(device, assume), "gpu:" + device.name,
-                                 limit_watts(device)});
+                                 why + "; its energy is not in the total", remedy(device, assume),
+                                 "gpu:" + device.name, limit_watts(device)});
     }
     return found;
 }

@@ -236,6 +236,10 @@ Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure
     const bool is_card =
         is_wsl || std::any_of(pci.all.begin(), pci.all.end(),
                               [](const pci::Device& device) { return !device.path.empty(); });
+    if (!pci.all.empty() && std::all_of(pci.all.begin(), pci.all.end(), pci::is_handed_on)) {
+        return {"nvml", "gpu", "every NVIDIA GPU of this machine is " + std::string(pci::kHandedOn),
+                ""};
+    }
     if (pci.all.empty() && !is_wsl) {
         failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
         if (std::filesystem::exists(host.root / "sys/bus/pci", ignored)) failure.remedy.clear();

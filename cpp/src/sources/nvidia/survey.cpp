@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../../host.hpp"
+#include "../pci/nodes.hpp"
 #include "errors.hpp"
 
 namespace carbontracker::nvml {
@@ -111,6 +112,7 @@ double chip_watts(const pci::Device& device) {
 }
 
 std::string driver_remedy(const pci::Device& device) {
+    if (pci::is_handed_on(device)) return ""; // no driver of this machine can have it
     if (device.driver == "nouveau") return "install NVIDIA's driver: nouveau tells no energy";
     if (device.driver.empty()) return "sudo modprobe nvidia";
     return "";
@@ -149,8 +151,10 @@ Survey survey(const Library& library) {
 PciGpus pci_gpus(const std::filesystem::path& root) {
     PciGpus gpus;
     if (auto chip = gpu_of_chip(root)) gpus.all.push_back(*std::move(chip));
+    const bool is_windows = pci::has_nvidia_of_windows(root);
     for (pci::Device& device : pci::devices(root)) {
-        if (device.vendor != kNvidia) continue;
+        const bool is_ours = device.vendor == kNvidia || (is_windows && pci::is_of_windows(device));
+        if (!is_ours) continue;
         if (!device.address.empty() && pci::is_asleep(device)) gpus.asleep.insert(device.address);
         gpus.all.push_back(std::move(device));
     }
@@ -163,7 +167,12 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
     // A driver that tells no addresses leaves open which of them it lists.
     const bool is_told = std::none_of(listed.begin(), listed.end(),
                                       [](const Gpu& gpu) { return gpu.pci_address.empty(); });
+    std::size_t of_windows = listed.size(); // has them under the addresses that Windows knows
     for (const pci::Device& device : pci.all) {
+        if (pci::is_of_windows(device) && of_windows > 0) {
+            --of_windows;
+            continue;
+        }
         const bool is_listed = std::any_of(listed.begin(), listed.end(), [&](const Gpu& gpu) {
             return device.address.empty() || gpu.pci_address == device.address;
         });
@@ -178,7 +187,9 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
                               "energy is not in the total",
                               pci::kAssume, "gpu:" + name, chip_watts(device)});
         } else {
-            result.push_back({"nvml", describe(device), why + "; its energy is not in the total",
+            result.push_back({"nvml", describe(device),
+                              (pci::is_handed_on(device) ? pci::kHandedOn : why) +
+                                  "; its energy is not in the total",
                               driver_remedy(device), "gpu:" + name});
         }
     }

@@ -12,17 +12,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A class of the kernel, and how its devices are called: "card0", not its connectors
-/// ("card0-DP-1").
+/// A class of the kernel, how its devices are called ("card0", not its connectors "card0-DP-1"),
+/// and where in /dev their files are.
 struct Class {
     const char* folder;
     std::string_view prefix;
+    const char* dev = "";
     bool is_gpu = false;
 };
 constexpr std::array kClasses = {
-    Class{"sys/class/drm", "card", true},
-    Class{"sys/class/drm", "renderD", true}, // one that has no display may have this node alone
-    Class{"sys/class/accel", "accel"},
+    Class{"sys/class/drm", "card", "dri/", true},
+    // One that has no display may have this node alone.
+    Class{"sys/class/drm", "renderD", "dri/", true},
+    Class{"sys/class/accel", "accel", "accel/"},
     Class{"sys/class/habanalabs", "hl"}, // Gaudi, before Linux 6.2
     Class{"sys/class/hailo_chardev", "hailo"},
     Class{"sys/class/neuron_device", "neuron"}, // AWS
@@ -84,6 +86,26 @@ Device describe(std::string name, const fs::path& path) {
     return device;
 }
 
+// The graphics of a system on a chip are no PCI device, and a part of the chip. The displays of
+// virtual machines are below a device of virtio, which has a "vendor" of its own.
+bool is_card(const Device& device) {
+    constexpr std::size_t kDigits = 6; // "0x1002"
+    return device.vendor.size() == kDigits &&
+           !device.path.filename().native().starts_with("virtio");
+}
+
+void number(std::vector<Device>& devices) {
+    for (Device& device : devices) {
+        const auto is_like = [&](const Device& other) { return other.vendor == device.vendor; };
+        device.like =
+            static_cast<std::size_t>(std::count_if(devices.begin(), devices.end(), is_like));
+        device.place = static_cast<std::size_t>(
+            std::count_if(devices.begin(), devices.end(), [&](const Device& other) {
+                return is_like(other) && other.address < device.address;
+            }));
+    }
+}
+
 bool is_there(const fs::path& path) {
     std::error_code error;
     return fs::exists(path, error);
@@ -110,9 +132,8 @@ std::vector<Device> devices(const fs::path& root) {
             if (!is_numbered(name, one.prefix)) continue;
             Device device = describe(name, followed(followed(entry) / "device"));
             device.is_gpu = one.is_gpu;
-            device.nodes = {name};
-            // The graphics of a system on a chip are no PCI device, and a part of the chip.
-            if (!device.is_gpu || !device.vendor.empty()) add(std::move(device));
+            device.nodes = {one.dev + name};
+            if (!device.is_gpu || is_card(device)) add(std::move(device));
         }
     }
     for (const fs::path& entry : entries(root / "sys/bus/pci/devices")) {
@@ -123,17 +144,23 @@ std::vector<Device> devices(const fs::path& root) {
         device.is_gpu = code.starts_with(kDisplay);
         add(std::move(device));
     }
+    number(found);
     return found;
 }
 
-bool is_withheld(const fs::path& root, const Device& device) {
-    if (!is_container(root)) return false;
-    std::vector<fs::path> nodes = {"nvidiactl", "nvhost-gpu", "nvgpu", device.name};
-    for (const std::string& node : device.nodes) {
-        for (const char* folder : {"dri", "accel", ""}) nodes.push_back(fs::path(folder) / node);
-    }
-    return std::none_of(nodes.begin(), nodes.end(),
-                        [&](const fs::path& node) { return is_there(root / "dev" / node); });
+bool is_handed_on(const Device& device) {
+    constexpr std::array<std::string_view, 3> kDrivers = {"vfio", "pci-stub", "pciback"};
+    return std::any_of(kDrivers.begin(), kDrivers.end(), [&](std::string_view name) {
+        return device.driver.find(name) != std::string::npos;
+    });
+}
+
+bool is_of_windows(const Device& device) {
+    return device.vendor == "0x1414" && device.model == "0x008e";
+}
+
+bool has_nvidia_of_windows(const fs::path& root) {
+    return is_there(root / "usr/lib/wsl/lib/libnvidia-ml.so.1");
 }
 
 bool is_asleep(const Device& device) {

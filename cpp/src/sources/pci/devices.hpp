@@ -1,4 +1,4 @@
-// Graphics cards and accelerators as the kernel shows them, whoever may read their energy.
+// Graphics cards and accelerators as the kernel shows them, read by a sensor or not.
 #pragma once
 
 #include <filesystem>
@@ -15,8 +15,14 @@ struct Device {
     std::string model;          ///< "0x744c"
     std::string driver;         ///< "amdgpu"; empty where none is bound
     bool is_gpu = false;        ///< a graphics card, not another accelerator
-    std::vector<std::string> nodes; ///< all its names in the kernel's classes
+    std::vector<std::string> nodes; ///< files in /dev, as its classes name them: "dri/card0"
+    std::size_t place = 0;          ///< among the devices of its vendor, by their addresses
+    std::size_t like = 1;           ///< how many devices of its vendor there are
 };
+
+/// Why a device that is handed on is not read.
+inline constexpr const char* kHandedOn =
+    "handed on to a virtual machine or a program, whose driver alone can read it";
 
 /// What to do about a device that no sensor reads.
 inline constexpr const char* kAssume =
@@ -27,8 +33,14 @@ inline constexpr const char* kAssume =
 /// address. A virtual function of a device that is listed too is a part of that one and left out.
 std::vector<Device> devices(const std::filesystem::path& root);
 
-/// Whether this is a container that was not given the device: the kernel shows it all the same.
-bool is_withheld(const std::filesystem::path& root, const Device& device);
+/// Whether a driver has it that only hands it on, to a virtual machine or to a program.
+bool is_handed_on(const Device& device);
+
+/// Whether this is one of the GPUs that Windows shows below Linux: their makers are not told.
+bool is_of_windows(const Device& device);
+
+/// Whether Windows brings NVIDIA's library: then its GPUs are NVIDIA's.
+bool has_nvidia_of_windows(const std::filesystem::path& root);
 
 /// Whether the kernel has powered it down: every look at its sensors would wake it.
 bool is_asleep(const Device& device);
