@@ -226,7 +226,7 @@ Found probe_accelerators(const Host& host) {
         return device.vendor == kNvidia;
     });
     const std::string assume = has_nvidia ? "" : pci::kAssume;
-    const bool is_virtual = model::read_processors(host.root).is_virtual;
+    const bool is_virtual = model::read_processors(host.root).is_virtual();
     for (const Device& device : devices) {
         if (device.vendor == kNvidia || is_mere_display(device)) continue;
         if (pci::is_of_windows(device) && pci::has_nvidia_of_windows(host.root)) continue;
