@@ -48,6 +48,8 @@ class Figure:
     upper: float
     detail: str
     expected: tuple[float, float] | None = None
+    error: float = math.nan
+    """``relative_error``, which is what energies are charged with."""
 
     @property
     def middle(self) -> float:
@@ -61,8 +63,18 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the interval holds the expected middle."""
+        """Whether the interval that is stated holds the expected middle."""
         return self.watts * self.lower <= self.middle <= self.watts * self.upper
+
+    @property
+    def is_within_error(self) -> bool:
+        """Whether the error, which has one figure for both sides, reaches the expected middle."""
+        return abs(self.middle - self.watts) <= self.watts * self.error
+
+    @property
+    def reaches_both_ends(self) -> bool:
+        """Whether the error is no shorter than either side of the interval that is stated."""
+        return self.error >= max(self.upper - 1, 1 - self.lower) - 0.006  # in whole percents
 
     @property
     def off(self) -> float:
@@ -159,7 +171,12 @@ def read_machine(folder: Path, scratch: Path, seconds: float) -> Machine:
             bounds = expected.get(one.kind, {}).get(f"{load}_watts")
             lower, upper = widths(one.kind, one.detail)
             machine.figures[f"{one.kind} {load}"] = Figure(
-                one.watts, lower, upper, one.detail, tuple(bounds) if bounds else None
+                one.watts,
+                lower,
+                upper,
+                one.detail,
+                tuple(bounds) if bounds else None,
+                one.relative_error,
             )
         # Earlier versions did not tell devices from other reasons.
         machine.absent = [one.what for one in found.absent if getattr(one, "device", "")]
@@ -217,6 +234,8 @@ def summary(machines: list[Machine], kinds: tuple[str, ...]) -> list[str]:
         str(len(known)),
         str(sum(one.is_within for one in known)),
         str(sum(one.holds for one in known)),
+        str(sum(one.is_within_error for one in known)),
+        f"{sum(one.reaches_both_ends for one in every)} of {len(every)}",
         figure(statistics.median(one.upper / one.lower for one in every)),
         figure(statistics.median(off)),
         figure(max(off)),
@@ -264,7 +283,8 @@ def main() -> None:
     report = Report("hosts", "Estimates on machines that are not here", given.quick)
     head = ["machine", "part", "before W", "W", "interval", "expected", "within", "held"]
     report.say(table(head, list(rows(machines, old))))
-    head = ["part", "version", "with a range", "within it", "middle held", "upper / lower end"]
+    head = ["part", "version", "with a range", "within it", "middle in the interval"]
+    head += ["in the error", "error reaches both ends", "upper / lower end"]
     head += ["doublings off (median)", "(worst)"]
     lines = [
         [" and ".join(kinds), when, *summary(one, kinds)]

@@ -55,9 +55,11 @@ def look(tmp_path: Path, files: dict[str, Any]) -> Said:
         )
         assert found, entry.detail
         idle, busy, below, above = (float(each) for each in found.groups())
-        # Without a utilisation the error reaches from below idle to above busy.
-        reach = busy * (1 + above / 100) - idle * (1 - below / 100)
-        assert entry.relative_error == pytest.approx(reach / (idle + busy), rel=0.02)
+        # Without a utilisation the error reaches from below idle to above busy, half way between.
+        middle = (idle + busy) / 2
+        ends = (idle * (1 - below / 100), busy * (1 + above / 100))
+        reach = max(abs(end / middle - 1) for end in ends)
+        assert entry.relative_error == pytest.approx(reach, rel=0.03)
         return Said(entry.name, entry.detail, idle, busy, below / 100, above / 100)
     finally:
         release(session)

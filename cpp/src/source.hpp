@@ -43,7 +43,7 @@ struct Channel {
     std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: it never does
     double max_watts = 2000.0;   ///< more than the device can draw: decides wrap or reset
     double limit_watts = 0.0;    ///< the device's own power limit; 0: it tells none
-    double relative_error = 0.0; ///< 95 % half-width of the documented gain tolerance
+    double relative_error = 0.0; ///< of the gain, 95 %: both ends of what it may be lie within
     /// The sensor's usual refresh period, until learned; 0 for what moves at every reading.
     std::int64_t tick_ns = 1000000;
     std::int64_t window_ns = 0; ///< power: a reading is the mean over so long before its refresh

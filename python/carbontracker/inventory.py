@@ -42,7 +42,8 @@ class Readable:
     alternate_of: str | None
     """The channel that owns the same thing, and that this one stands by for."""
     relative_error: float
-    """95 % half-width of what is known of the channel's gain: 0.05 is +/- 5 %."""
+    """95 % half-width of what is known of the channel's gain: 0.05 is +/- 5 %. Of an interval
+    with two sides (-60 to +150 %) the longer one."""
 
 
 @dataclass(frozen=True)

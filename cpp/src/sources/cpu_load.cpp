@@ -159,6 +159,11 @@ std::string percent(double factor) {
     return (off < 0 ? "" : "+") + std::to_string(off) + " %";
 }
 
+// One figure stands for both sides: an interval around the estimate that holds its two ends.
+double farther_end(double lower, double upper) {
+    return std::max(upper - 1.0, 1.0 - lower);
+}
+
 Channel describe(const std::string& kind, const Estimate& estimate) {
     Channel channel;
     channel.id = kind + ":0";
@@ -168,8 +173,7 @@ Channel describe(const std::string& kind, const Estimate& estimate) {
     channel.quality = Quality::modelled;
     channel.units_per_raw = 1.0 / kMicro;
     channel.max_watts = 1e6;
-    // One half-width stands for both sides: half of the interval.
-    channel.relative_error = 0.5 * (estimate.upper - estimate.lower);
+    channel.relative_error = farther_end(estimate.lower, estimate.upper);
     channel.tick_ns = 0; // it is computed at each reading
     channel.detail = "modelled: " + estimate.assumption + "; " + rounded(estimate.idle_watts) +
                      " W idle to " + rounded(estimate.full_watts) + " W busy, " +
@@ -181,9 +185,8 @@ Channel describe(const std::string& kind, const Estimate& estimate) {
 void forget_utilisation(Estimate& estimate, Channel& channel) {
     if (estimate.idle_watts == estimate.full_watts) return; // it does not follow it
     const double middle = 0.5 * (estimate.idle_watts + estimate.full_watts);
-    channel.relative_error =
-        0.5 * (estimate.upper * estimate.full_watts - estimate.lower * estimate.idle_watts) /
-        middle;
+    channel.relative_error = farther_end(estimate.lower * estimate.idle_watts / middle,
+                                         estimate.upper * estimate.full_watts / middle);
     channel.detail += "; utilisation unknown: half way between the two";
     estimate.idle_watts = estimate.full_watts = middle;
 }
