@@ -58,8 +58,13 @@ std::string x86(const std::string& name, int packages = 1, const std::string& fl
     return text;
 }
 
-std::string arm(const std::string& implementer, const std::string& part) {
-    return "processor : 0\nCPU implementer : " + implementer + "\nCPU part : " + part + "\n\n";
+std::string arm(const std::string& implementer, const std::string& part, int count = 1) {
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+        text += "processor : " + std::to_string(i) + "\nCPU implementer : " + implementer +
+                "\nCPU part : " + part + "\n\n";
+    }
+    return text;
 }
 
 void check_ends(const Computer& computer, double idle_watts, double full_watts) {
@@ -261,6 +266,131 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
     Computer desktop(x86("13th Gen Intel(R) Core(TM) i5-13600K"), 32.0);
     desktop.write(".dockerenv", "");
     check_ends(desktop, 2.0, 6.0);
+}
+
+// Servers and desktops of all makers have modules; what has its memory soldered is known by name.
+TEST(the_memory_of_arm_machines_follows_their_makers) {
+    enum class Place { bare, cloud };
+    enum class Parts { server, desktop, soldered };
+    struct Case {
+        std::string cpuinfo;
+        double gib;
+        Place place;
+        Parts parts;
+    };
+    const Case cases[] = {
+        {arm("0x6d", "0xd49", 4), 16.0, Place::cloud, Parts::server}, // Cobalt
+        {arm("0x6d", "0xd49", 128), 512.0, Place::bare, Parts::server},
+        {arm("0x41", "0xd08", 4), 16.0, Place::cloud, Parts::server}, // Graviton
+        {arm("0x41", "0xd08", 16), 32.0, Place::bare, Parts::server},
+        {arm("0x41", "0xd08", 64), 128.0, Place::bare, Parts::server}, // Kunpeng 916
+        {arm("0x41", "0xd03", 24), 32.0, Place::bare, Parts::server},  // SynQuacer
+        {arm("0x41", "0xd8e", 8), 32.0, Place::cloud, Parts::server},
+        {arm("0x42", "0x516", 56), 256.0, Place::bare, Parts::server}, // ThunderX2 of Broadcom
+        {arm("0x43", "0x0a1", 48), 128.0, Place::bare, Parts::server},
+        {arm("0x48", "0xd02", 160), 512.0, Place::bare, Parts::server},
+        {arm("0x50", "0x000", 32), 128.0, Place::bare, Parts::server}, // eMAG
+        {arm("0x51", "0xc00", 46), 96.0, Place::bare, Parts::server},  // Centriq
+        {arm("0x70", "0x662", 64), 256.0, Place::bare, Parts::server},
+        {arm("0x70", "0x663", 8), 32.0, Place::cloud, Parts::server},
+        {arm("0x70", "0x862", 8), 16.0, Place::bare, Parts::desktop}, // D3000
+        {arm("0x70", "0x663", 4), 16.0, Place::bare, Parts::desktop}, // FT-2000/4
+        {arm("0xc0", "0xac4", 192), 512.0, Place::bare, Parts::server},
+        // More than was ever soldered beside cores of this age.
+        {arm("0x41", "0xd07", 8), 64.0, Place::bare, Parts::desktop},
+        {arm("0x41", "0xd08", 4), 8.0, Place::bare, Parts::soldered}, // a Pi 4
+        {arm("0x41", "0xd0b", 4), 16.0, Place::bare, Parts::soldered},
+        {arm("0x41", "0xd42", 12), 61.0, Place::bare, Parts::soldered},  // Orin
+        {arm("0x41", "0xd83", 14), 122.0, Place::bare, Parts::soldered}, // Thor
+        {arm("0x41", "0xd87", 10) + arm("0x41", "0xd85", 10), 119.0, Place::bare, Parts::soldered},
+        {arm("0x4e", "0x004", 8), 31.0, Place::bare, Parts::soldered},
+        {arm("0x4e", "0x010", 88), 1500.0, Place::bare, Parts::soldered},
+        {arm("0x51", "0x001", 12), 31.0, Place::bare, Parts::soldered}, // a notebook
+        {arm("0x61", "0x039", 24), 190.0, Place::bare, Parts::soldered},
+        {arm("0x61", "0x000", 8), 8.0, Place::cloud, Parts::soldered}, // a machine on a Mac
+        {arm("0x51", "0x001", 8), 16.0, Place::cloud, Parts::soldered},
+        {arm("0x70", "0x664", 2) + arm("0x70", "0x303", 2), 8.0, Place::bare, Parts::soldered},
+        {arm("0x48", "0xd40", 8), 8.0, Place::bare, Parts::soldered}, // a phone's
+    };
+    for (const Case& one : cases) {
+        const Computer computer(one.cpuinfo, one.gib);
+        if (one.place == Place::cloud) {
+            computer.write("sys/class/dmi/id/sys_vendor", "QEMU\n");
+            computer.write("sys/class/dmi/id/product_name", "KVM Virtual Machine\n");
+        }
+        const auto memory = computer.memory();
+        if (!CHECK(memory.estimate.has_value())) continue;
+        const char* parts = one.parts == Parts::server    ? "modules of a server"
+                            : one.parts == Parts::desktop ? "modules of a desktop"
+                                                          : "low-power memory";
+        if (!CHECK(contains(memory.estimate->assumption, parts))) {
+            std::printf("%s\n%s\n", one.cpuinfo.substr(0, 70).c_str(),
+                        memory.estimate->assumption.c_str());
+        }
+    }
+}
+
+TEST(the_memory_of_grace_is_soldered_whoever_lets_it) {
+    struct Case {
+        const char* seller;
+        const char* product;
+        bool has_gpu;
+        bool is_grace;
+    };
+    const Case cases[] = {
+        {"Amazon EC2", "p6e-gb300.36xlarge", false, true},
+        {"Amazon EC2", "m8g.metal-24xl", false, false},
+        {"Google", "Google Compute Engine", true, true},
+        {"Google", "Google Compute Engine", false, false},
+        {"Microsoft Corporation", "Virtual Machine", true, true},
+        {"Supermicro", "ARS-111GL-NHR", false, true},
+    };
+    for (const Case& one : cases) {
+        const Computer computer(arm("0x41", "0xd4f", 72), 420.0);
+        computer.write("sys/class/dmi/id/sys_vendor", std::string(one.seller) + "\n");
+        computer.write("sys/class/dmi/id/product_name", std::string(one.product) + "\n");
+        if (one.has_gpu) {
+            computer.write("sys/bus/pci/devices/0008:06:00.0/vendor", "0x10de\n");
+            computer.write("sys/bus/pci/devices/0008:06:00.0/class", "0x030200\n");
+        }
+        const std::string said = computer.memory().estimate->assumption;
+        if (!CHECK(contains(said, "low-power") == one.is_grace)) std::printf("%s\n", one.product);
+    }
+    // It has 480 GiB and no more: the rest is the GPUs', where the kernel's nodes do not tell.
+    const Computer shared(arm("0x41", "0xd4f", 140), 2 * 480.0 + 700.0);
+    check_ends(shared, 960 * 0.03, 960 * 0.10);
+    CHECK(contains(shared.memory().estimate->assumption, "without 700.0 GiB"));
+}
+
+// Sold as a server's, and made of a desktop's or a notebook's parts; and the other way round.
+TEST(modules_follow_what_a_processor_is_made_of) {
+    struct Case {
+        const char* name;
+        double gib;
+        const char* parts;
+    };
+    const Case cases[] = {
+        {"Intel(R) Xeon(R) CPU E3-1505M v5 @ 2.80GHz", 31.0, "notebook"},
+        {"Intel(R) Xeon(R) W-10855M CPU @ 2.80GHz", 62.0, "notebook"},
+        {"Intel(R) Xeon(R) E-2388G CPU @ 3.20GHz", 62.0, "desktop"},
+        {"Intel(R) Xeon(R) CPU E3-1230 v3 @ 3.30GHz", 31.0, "desktop"},
+        {"Intel(R) Xeon(R) E-2414", 31.0, "desktop"},
+        {"AMD EPYC 4464P 12-Core Processor", 62.0, "desktop"},
+        {"AMD EPYC 4585PX 16-Core Processor", 125.0, "desktop"},
+        {"AMD Ryzen Threadripper 2990WX 32-Core Processor", 125.0, "desktop"},
+        {"AMD Ryzen Threadripper 3990X 64-Core Processor", 251.0, "desktop"},
+        {"AMD Ryzen Threadripper 7960X 24-Cores", 125.0, "server"},
+        {"AMD Ryzen Threadripper 9980X 64-Cores", 251.0, "server"},
+        {"AMD Ryzen Threadripper PRO 3945WX 12-Cores", 125.0, "server"},
+        {"Intel(R) Xeon(R) w5-2465X", 125.0, "server"},
+        {"Intel(R) Xeon(R) W-2245 CPU @ 3.90GHz", 125.0, "server"},
+    };
+    for (const Case& one : cases) {
+        const std::string said = Computer(x86(one.name), one.gib).memory().estimate->assumption;
+        if (!CHECK(contains(said, one.parts))) {
+            std::printf("%s: %s\n", one.name, said.c_str());
+        }
+    }
 }
 
 // It is in the energy of the package that it lies in.

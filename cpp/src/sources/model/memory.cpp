@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -55,6 +56,10 @@ constexpr double kGuessedError = 0.3;
 
 // Of a Xeon Max, in its package.
 constexpr double kXeonMaxGib = 64.0;
+
+// NVIDIA Grace: cores, and the most memory that is soldered beside them.
+constexpr double kGraceCores = 72.0;
+constexpr double kMostGraceGib = 480.0;
 
 // The value of a line "key : value", as the files of /proc have it; nullopt for another key.
 std::optional<std::string> value_after(const std::string& line, std::string_view key) {
@@ -156,20 +161,35 @@ bool has_core(const Processors& processors, std::string_view vendor, int model) 
     });
 }
 
+// The first three generations, which take a desktop's modules.
+bool is_early_threadripper(const std::string& name) {
+    constexpr std::string_view kName = "Threadripper ";
+    const std::size_t at = name.find(kName);
+    if (at == std::string::npos || at + kName.size() == name.size()) return false;
+    const char generation = name[at + kName.size()]; // "PRO" has registered modules
+    return generation >= '1' && generation <= '3';
+}
+
+// Cortex-A53 to A75: older than LPDDR5, which made large soldered memories usual.
+bool has_early_arm_core(const Processors& processors) {
+    return std::any_of(processors.kinds.begin(), processors.kinds.end(), [](const Cores& kind) {
+        return kind.vendor == kArm && kind.model >= 0xd03 && kind.model <= 0xd0a;
+    });
+}
+
 const Kind& kind_of(const Processors& processors, double gib) {
     if (processors.is_grace) return kLowPower;
     const std::string& name = processors.name;
     switch (processors.segment) {
-    case Segment::server:
-        // Of these the first three generations have a desktop's modules.
-        return contains(name, "Threadripper") && !contains(name, "PRO") ? kUnbuffered : kRegistered;
+    case Segment::server: return is_early_threadripper(name) ? kUnbuffered : kRegistered;
     case Segment::desktop: return kUnbuffered;
     case Segment::mobile:
         return contains(name, "AI MAX") || contains(name, "AI Max") ? kLowPower : kPortable;
     case Segment::embedded: break;
     }
     // Soldered, unless there is too much of it for that.
-    return processors.is_arm() || gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
+    const bool may_be_large = processors.is_arm() && !has_early_arm_core(processors);
+    return may_be_large || gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
 }
 
 // How many modules, in effect: a share of a machine may have a part of one.
@@ -214,7 +234,10 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
         const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
     }
-    return processors.is_grace ? gib_without_processor(root) : 0.0;
+    if (!processors.is_grace) return 0.0;
+    // Beside its processors' own memory the kernel shows that of their GPUs.
+    const double chips = std::ceil(processors.logical / kGraceCores);
+    return std::max(gib_without_processor(root), gib - kMostGraceGib * chips);
 }
 
 /// Memory whose parts draw between the two ends together.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <span>
 #include <sstream>
 #include <string_view>
 
@@ -87,23 +88,66 @@ bool is_portable(const fs::path& root) {
     });
 }
 
-// By the codes of ARM's own cores: Neoverse N1, V1, N2, V2, N3, V3. Other makers' are of servers,
-// too, but Apple's.
-bool is_arm_server(const Cores& kind) {
-    constexpr std::array kNeoverse = {0xd0c, 0xd40, 0xd49, 0xd4f, 0xd8e, 0xd84};
-    constexpr std::array<std::string_view, 4> kMakers = {"0x43", "0x46", "0x48", "0xc0"};
-    if (kind.vendor == kArm) {
-        return std::find(kNeoverse.begin(), kNeoverse.end(), kind.model) != kNeoverse.end();
-    }
-    return std::find(kMakers.begin(), kMakers.end(), kind.vendor) != kMakers.end();
+/// Parts of a maker of ARM cores, by Linux arch/arm64/include/asm/cputype.h and util-linux.
+struct Parts {
+    std::string_view maker;
+    int first;
+    int last;
+};
+
+bool is_one_of(const Cores& kind, std::span<const Parts> parts) {
+    return std::any_of(parts.begin(), parts.end(), [&](const Parts& one) {
+        return kind.vendor == one.maker && one.first <= kind.model && kind.model <= one.last;
+    });
 }
 
+constexpr int kAnyPart = 0xfff;
+
+// In servers alone.
+constexpr auto kServerCores = std::to_array<Parts>({
+    {kArm, 0xd0c, 0xd0c},      // Neoverse N1
+    {kArm, 0xd40, 0xd40},      // V1
+    {kArm, 0xd49, 0xd4a},      // N2, E1
+    {kArm, 0xd4f, 0xd4f},      // V2
+    {kArm, 0xd84, 0xd84},      // V3
+    {kArm, 0xd8e, 0xd8e},      // N3
+    {"0x42", 0x516, 0x516},    // Broadcom's ThunderX2
+    {"0x43", 0x000, kAnyPart}, // Cavium
+    {"0x46", 0x000, kAnyPart}, // Fujitsu
+    {"0x48", 0xd01, 0xd0f},    // HiSilicon Kunpeng; its others are phones'
+    {"0x50", 0x000, kAnyPart}, // Applied Micro, Ampere's eMAG
+    {"0x51", 0xc00, 0xcff},    // Qualcomm Centriq
+    {"0x6d", 0x000, kAnyPart}, // Microsoft
+    {"0xc0", 0x000, kAnyPart}, // Ampere
+});
+
+// In phones, notebooks and modules that have their memory, however many there are.
+constexpr auto kSolderedCores = std::to_array<Parts>({
+    {"0x4e", 0x000, kAnyPart}, // NVIDIA
+    {"0x51", 0x000, 0xbff},    // Qualcomm
+    {"0x53", 0x000, kAnyPart}, // Samsung
+    {"0x61", 0x000, kAnyPart}, // Apple
+    {"0x70", 0x303, 0x303},    // Phytium's small core
+});
+
+constexpr std::string_view kPhytium = "0x70";
+
+// So many alike are in no board's chip.
+constexpr int kMostBoardCores = 15;
+
 Segment arm_segment(const Processors& machine) {
+    const auto has = [&](std::span<const Parts> parts) {
+        return std::any_of(machine.kinds.begin(), machine.kinds.end(),
+                           [&](const Cores& kind) { return is_one_of(kind, parts); });
+    };
+    if (has(kServerCores)) return Segment::server;
+    if (has(kSolderedCores)) return Segment::embedded;
     // No cloud is made of boards, whatever core it has.
-    const bool is_cloud = machine.is_virtual() && machine.kinds.front().vendor == kArm;
-    const bool is_server =
-        is_cloud || std::any_of(machine.kinds.begin(), machine.kinds.end(), is_arm_server);
-    return is_server ? Segment::server : Segment::embedded;
+    const bool is_large =
+        std::any_of(machine.kinds.begin(), machine.kinds.end(),
+                    [](const Cores& kind) { return kind.count > kMostBoardCores; });
+    if (is_large || machine.is_virtual()) return Segment::server;
+    return machine.kinds.front().vendor == kPhytium ? Segment::desktop : Segment::embedded;
 }
 
 bool has_any(const std::string& name, std::initializer_list<const char*> words) {
