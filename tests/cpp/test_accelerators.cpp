@@ -454,7 +454,16 @@ TEST(the_gpus_of_windows_are_named) {
     const Found found = probe_nvml(nvidia.host());
     CHECK(!found.source); // the library is not a library
     if (!CHECK(found.missing.size() == 2)) return;
+    CHECK(found.missing[0].remedy == "export LD_LIBRARY_PATH=/usr/lib/wsl/lib");
+    CHECK(found.missing[1].what ==
+          "4a3c:00:00.0: GPU of Windows (dxgkrnl), vendor 0x1414 device 0x008e");
     CHECK(found.missing[1].device == "gpu:4a3c:00:00.0");
+    // Without it the driver is Windows', too.
+    std::filesystem::remove(nvidia.root() / "usr/lib/wsl/lib/libnvidia-ml.so.1");
+    const Found without = probe_nvml(nvidia.host());
+    if (CHECK(without.missing.size() == 1)) {
+        CHECK(contains(without.missing[0].remedy, "if Windows has an NVIDIA GPU"));
+    }
 }
 
 // NVIDIA's are named by their own source, where the driver or its library is missing.

@@ -409,6 +409,10 @@ TEST(memory_in_a_package_is_not_counted_again) {
     flat.node(3, 64.0, "");
     check_ends(flat, 48.0, 160.0);
     CHECK(contains(flat.memory().estimate->assumption, "without 128.0 GiB"));
+    Computer phi(x86("Intel(R) Xeon Phi(TM) CPU 7250 @ 1.40GHz"), 96.0 + 16.0);
+    phi.node(0, 96.0, "0-271");
+    phi.node(1, 16.0, "");
+    check_ends(phi, 9.0, 30.0);
     CHECK(!Computer(x86("AMD EPYC 9V64H 88-Core Processor", 4), 438.0).memory().estimate); // HBv5
     // The GPU's memory is a node of its own in a machine with NVIDIA's processor.
     Computer grace(arm("0x41", "0xd4f"), 480.0 + 96.0);

@@ -240,7 +240,11 @@ Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure
         return {"nvml", "gpu", "every NVIDIA GPU of this machine is " + std::string(pci::kHandedOn),
                 ""};
     }
-    if (pci.all.empty() && !is_wsl) {
+    if (is_wsl && failure.remedy.empty() && !is_container(host.root)) {
+        failure.remedy = pci::has_nvidia_of_windows(host.root)
+                             ? "export LD_LIBRARY_PATH=/usr/lib/wsl/lib"
+                             : "if Windows has an NVIDIA GPU, install NVIDIA's driver there";
+    } else if (pci.all.empty() && !is_wsl) {
         failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
         if (std::filesystem::exists(host.root / "sys/bus/pci", ignored)) failure.remedy.clear();
     } else if (failure.remedy.empty() && is_container(host.root)) {

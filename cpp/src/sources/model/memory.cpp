@@ -234,6 +234,7 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
         const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
     }
+    if (contains(processors.name, "Xeon Phi")) return gib_without_processor(root);
     if (!processors.is_grace) return 0.0;
     // Beside its processors' own memory the kernel shows that of their GPUs.
     const double chips = std::ceil(processors.logical / kGraceCores);
@@ -253,10 +254,12 @@ struct Range {
 
 Estimate between(double gib, const Range& range, double error, const std::string& parts) {
     const double middle = 0.5 * (range.idle_watts + range.full_watts);
+    const int decimals = range.full_watts < 1.0 ? 2 : 1;
     return {rounded(gib) + " GiB of memory",
             middle,
             middle,
-            parts + ", " + rounded(range.idle_watts) + " to " + rounded(range.full_watts) +
+            parts + ", " + rounded(range.idle_watts, decimals) + " to " +
+                rounded(range.full_watts, decimals) +
                 " W together; half way between the two, because the load of the processor does "
                 "not tell how busy the memory is",
             (1.0 - error) * range.idle_watts / middle,
@@ -305,8 +308,9 @@ Memory memory(const fs::path& root, const Processors& processors) {
     const double gib = *shown_gib - in_package_gib;
     // What firmware keeps for itself is not shown.
     if (gib < 0.01 * *shown_gib) {
-        return {std::nullopt, rounded(*shown_gib) + " GiB lie in the package of the processor or "
-                                                    "accelerator: in the energy of that one"};
+        return {std::nullopt, rounded(*shown_gib) +
+                                  " GiB of memory lie in the package of the processor or the "
+                                  "accelerator, whose energy has theirs"};
     }
     const std::string less =
         in_package_gib > 0.0 ? ", without " + rounded(in_package_gib) + " GiB that lie in a package"

@@ -122,7 +122,8 @@ std::string describe(const pci::Device& device) {
     if (is_of_chip(device)) {
         return device.name + ": NVIDIA GPU of the chip of " + device.model;
     }
-    std::string text = (device.address.empty() ? device.name : device.address) + ": NVIDIA GPU";
+    std::string text = (device.address.empty() ? device.name : device.address) +
+                       (pci::is_of_windows(device) ? ": GPU of Windows" : ": NVIDIA GPU");
     if (!device.driver.empty()) text += " (" + device.driver + ")";
     return text + ", vendor " + device.vendor + " device " + device.model;
 }
