@@ -1,5 +1,5 @@
 // Accelerators that no sensor reads: which are named, which are a part of the processor, and which
-// are none.
+// are not accelerators.
 #include <filesystem>
 #include <string_view>
 
@@ -407,7 +407,7 @@ TEST(a_card_that_is_handed_on_is_said_to_be) {
     }
 }
 
-// A virtual machine has a share of a chip's cores, and its estimate none of the chip's graphics.
+// The estimate of a virtual machine is a share of the cores of a chip, without its graphics.
 TEST(nothing_is_a_part_of_a_virtual_processor) {
     const Pci cases[] = {
         {"0000:00:02.0", "0x8086", "0xe20b", "xe"},   // a card in the place of graphics

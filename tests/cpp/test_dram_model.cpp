@@ -73,7 +73,7 @@ void check_ends(const Computer& computer, double idle_watts, double full_watts) 
     const model::Estimate& found = *memory.estimate;
     const double middle = 0.5 * (idle_watts + full_watts);
     CHECK_NEAR(found.watts(0.0), middle, 0.01 * middle);
-    CHECK_NEAR(found.watts(1.0), middle, 0.01 * middle); // whatever the processor's load
+    CHECK_NEAR(found.watts(1.0), middle, 0.01 * middle); // at any load of the processor
     // At least the two ends lie within.
     CHECK(found.lower * middle <= 1.02 * idle_watts && found.upper * middle >= 0.98 * full_watts);
     CHECK(contains(found.assumption, "half way between"));
@@ -111,7 +111,7 @@ TEST(modules_that_the_kernel_knows_are_counted) {
 
 // Most drivers read how large a module is and not whether it has registers: those of Xeon Scalable
 // call every module unbuffered, and firmware describes newer kinds to Linux as none it knows. A
-// server takes registered ones whatever the word.
+// server takes registered ones.
 TEST(a_word_that_drivers_use_for_all_modules_is_not_believed) {
     struct Case {
         const char* name;
@@ -139,7 +139,7 @@ TEST(a_word_that_drivers_use_for_all_modules_is_not_believed) {
         }
         check_ends(computer, one.modules * one.idle_watts, one.modules * one.full_watts);
     }
-    // What is soldered has no modules, whatever firmware lists.
+    // Soldered memory has no modules, even if firmware lists some.
     const Computer soldered(arm("0x41", "0xd4f"), 480.0);
     for (int i = 0; i < 32; ++i) {
         soldered.module("mc0/dimm" + std::to_string(i), 15, "Unbuffered-SDR");
@@ -192,6 +192,8 @@ TEST(many_gib_do_not_make_many_modules) {
     check_ends(Computer(x86(kServer, 2), 2267.0), 72.0, 240.0); // 24 modules
     check_ends(Computer(x86(kServer, 2), 6144.0), 72.0, 240.0);
     check_ends(Computer(x86(kServer, 4), 6144.0), 144.0, 480.0);
+    // A virtual machine invents its sockets, and has no more channels for them.
+    check_ends(Computer(x86(kServer, 16, "fpu hypervisor"), 6144.0), 72.0, 240.0);
     double least = 1.0;
     for (const double gib : {8.0, 64.0, 512.0, 1024.0, 4096.0}) {
         for (const std::string& text : {x86(kServer), x86("Intel(R) Core(TM) i9-14900K")}) {
@@ -245,7 +247,7 @@ TEST(the_kind_of_memory_follows_the_kind_of_machine) {
     for (const Case& one : cases) {
         check_ends(Computer(one.cpuinfo, one.gib), one.idle_watts, one.full_watts);
     }
-    // By what the machine is, whatever its processor is called.
+    // The machine tells what the name of its processor does not.
     Computer notebook(x86("AMD Custom APU 0405"), 16.0);
     notebook.write("sys/class/dmi/id/chassis_type", "10\n");
     check_ends(notebook, 0.8, 2.4);
@@ -330,7 +332,7 @@ TEST(the_memory_of_arm_machines_follows_their_makers) {
     }
 }
 
-TEST(the_memory_of_grace_is_soldered_whoever_lets_it) {
+TEST(the_memory_of_grace_is_soldered_in_clouds_too) {
     struct Case {
         const char* seller;
         const char* product;
@@ -419,6 +421,10 @@ TEST(memory_in_a_package_is_not_counted_again) {
     grace.node(0, 480.0, "0-71");
     grace.node(1, 96.0, "");
     check_ends(grace, 480 * 0.03, 480 * 0.10);
+    // A container sees the nodes of the whole machine, and has its share of each.
+    grace.write(".dockerenv", "");
+    grace.write("proc/meminfo", Computer::mem_total(57.6));
+    check_ends(grace, 48 * 0.03, 48 * 0.10);
     // Elsewhere memory without a processor is on modules, too (CXL).
     Computer cxl(x86(kServer, 2), 512.0 + 256.0);
     cxl.node(0, 512.0, "0-1");

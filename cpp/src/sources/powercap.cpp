@@ -27,7 +27,7 @@ constexpr double kMicro = 1e-6; // joules in a microjoule
 
 constexpr const char* kClass = "sys/class/powercap";
 
-constexpr std::string_view kMend =
+constexpr std::string_view kRemedy =
     "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj   "
     "(until the next boot; docs/sensors.md has the rule that stays, for one group only)";
 
@@ -252,7 +252,7 @@ Unavailable unreadable(const Channel& channel, const Zone& zone, int failure) {
     return {"powercap", channel.id + " (" + channel.name + ")",
             zone.directory + "/energy_uj: " + describe_errno(failure) +
                 (permission ? "; the kernel shows it to root only (CVE-2020-8694)" : ""),
-            permission ? std::string(kMend) : ""};
+            permission ? std::string(kRemedy) : ""};
 }
 
 Found nothing_there(const fs::path& host_root) {

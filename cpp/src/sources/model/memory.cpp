@@ -196,7 +196,8 @@ const Kind& kind_of(const Processors& processors, double gib) {
 double usual_count(const Kind& kind, double gib, const Processors& processors) {
     const double count = gib / kind.usual_gib;
     if (&kind == &kRegistered) {
-        return std::min(count, kChannels * std::max(2, processors.packages));
+        const int packages = processors.is_virtual() ? 1 : processors.packages;
+        return std::min(count, kChannels * std::max(2, packages));
     }
     if (&kind == &kUnbuffered) {
         return std::min(count, contains(processors.name, "Threadripper") ? kWorkstationSlots
@@ -207,38 +208,40 @@ double usual_count(const Kind& kind, double gib, const Processors& processors) {
 
 // ---- what lies in a package -----------------------------------------------------------------
 
-/// Memory that has no processor of its own: that of a GPU or in a package, as the kernel numbers
-/// it.
-double gib_without_processor(const fs::path& root) {
-    double gib = 0.0;
+/// How much of `gib` is in the kernel's nodes that have no processor: memory of a GPU or in a
+/// package. A container sees the nodes of the whole machine.
+double gib_without_processor(const fs::path& root, double gib, Share share) {
+    double all_gib = 0.0;
+    double without_gib = 0.0;
     const fs::path nodes = root / "sys/devices/system/node";
     for (const std::string& name : names_in(nodes)) {
-        if (!name.starts_with("node")) continue;
         const auto cpus = read_text(nodes / name / "cpulist");
-        if (!cpus || !cpus->empty()) continue;
-        gib +=
+        if (!name.starts_with("node") || !cpus) continue;
+        const double node_gib =
             value_gib(read_text(nodes / name / "meminfo").value_or(""), "MemTotal").value_or(0.0);
+        all_gib += node_gib;
+        if (cpus->empty()) without_gib += node_gib;
     }
-    return gib;
+    return share == Share::container && all_gib > 0.0 ? gib * without_gib / all_gib : without_gib;
 }
 
 /// Of what the kernel shows as memory, so much lies in a processor's or an accelerator's package,
 /// and is in the energy of that one.
 double gib_in_package(const fs::path& root, double gib, const Processors& processors) {
+    const double own_gib = gib_without_processor(root, gib, processors.share);
     // Accelerators with processors; AMD's processor of Azure's HBv5 (MI300C); A64FX.
     if (contains(processors.name, "MI300A") || contains(processors.name, "EPYC 9V64H") ||
         has_core(processors, "0x46", 0x001)) {
         return gib;
     }
     if (contains(processors.name, "CPU Max 9") || contains(processors.name, "CPU MAX 9")) {
-        const double own_gib = gib_without_processor(root);
         return own_gib == 0.0 && gib <= kXeonMaxGib * processors.packages ? gib : own_gib;
     }
-    if (contains(processors.name, "Xeon Phi")) return gib_without_processor(root);
+    if (contains(processors.name, "Xeon Phi")) return own_gib;
     if (!processors.is_grace) return 0.0;
     // Beside its processors' own memory the kernel shows that of their GPUs.
     const double chips = std::ceil(processors.logical / kGraceCores);
-    return std::max(gib_without_processor(root), gib - kMostGraceGib * chips);
+    return std::max(own_gib, gib - kMostGraceGib * chips);
 }
 
 /// Memory whose parts draw between the two ends together.
@@ -300,8 +303,7 @@ Memory memory(const fs::path& root, const Processors& processors) {
     if (!shown_gib) return {std::nullopt, "/proc/meminfo does not say how much memory there is"};
     if (*shown_gib < kLeastGib || *shown_gib > kMostGib) {
         return {std::nullopt, "/proc/meminfo says " + rounded(*shown_gib) +
-                                  " GiB, which no machine has: how much memory there is is not "
-                                  "known"};
+                                  " GiB, which no machine has: the size of memory is unknown"};
     }
     const double in_package_gib =
         std::min(*shown_gib, gib_in_package(root, *shown_gib, processors));
@@ -310,7 +312,7 @@ Memory memory(const fs::path& root, const Processors& processors) {
     if (gib < 0.01 * *shown_gib) {
         return {std::nullopt, rounded(*shown_gib) +
                                   " GiB of memory lie in the package of the processor or the "
-                                  "accelerator, whose energy has theirs"};
+                                  "accelerator, and their energy is in its energy"};
     }
     const std::string less =
         in_package_gib > 0.0 ? ", without " + rounded(in_package_gib) + " GiB that lie in a package"

@@ -12,7 +12,7 @@ namespace carbontracker::model {
 
 struct Memory {
     std::optional<Estimate> estimate;
-    std::string absent; ///< why there is none, for people
+    std::string absent; ///< why there is no estimate, for people
 };
 
 /// By its modules, where the kernel knows them, else by what such a machine usually has.

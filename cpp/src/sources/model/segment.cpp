@@ -142,7 +142,7 @@ Segment arm_segment(const Processors& machine) {
     };
     if (has(kServerCores)) return Segment::server;
     if (has(kSolderedCores)) return Segment::embedded;
-    // No cloud is made of boards, whatever core it has.
+    // Clouds are not made of boards, even where their cores are.
     const bool is_large =
         std::any_of(machine.kinds.begin(), machine.kinds.end(),
                     [](const Cores& kind) { return kind.count > kMostBoardCores; });

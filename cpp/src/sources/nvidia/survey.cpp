@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kNvidia = "0x10de";
 
-// Where a laptop's board tells no limit: the most that any is built for.
+// Assumed where the board of a laptop reports no limit: the highest limit of any laptop.
 constexpr std::uint64_t kLaptopMilliwatts = 175'000;
 
 std::string read_string(int (*get)(Device, char*, unsigned), Device device) {
@@ -113,7 +113,7 @@ double chip_watts(const pci::Device& device) {
 
 std::string driver_remedy(const pci::Device& device) {
     if (pci::is_handed_on(device)) return ""; // no driver of this machine can have it
-    if (device.driver == "nouveau") return "install NVIDIA's driver: nouveau tells no energy";
+    if (device.driver == "nouveau") return "install NVIDIA's driver: nouveau does not report energy";
     if (device.driver.empty()) return "sudo modprobe nvidia";
     return "";
 }
@@ -165,10 +165,10 @@ PciGpus pci_gpus(const std::filesystem::path& root) {
 std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
                                   const std::vector<Gpu>& listed, const std::string& why) {
     std::vector<Unavailable> result;
-    // A driver that tells no addresses leaves open which of them it lists.
+    // Without addresses it is not known which of them the driver lists.
     const bool is_told = std::none_of(listed.begin(), listed.end(),
                                       [](const Gpu& gpu) { return gpu.pci_address.empty(); });
-    std::size_t of_windows = listed.size(); // has them under the addresses that Windows knows
+    std::size_t of_windows = listed.size(); // their addresses are those in Windows
     for (const pci::Device& device : pci.all) {
         if (pci::is_of_windows(device) && of_windows > 0) {
             --of_windows;

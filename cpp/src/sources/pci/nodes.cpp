@@ -45,7 +45,7 @@ constexpr auto kSeries = std::to_array<Series>({
     {"0x8086", "accel", "accel"},
 });
 
-/// One file for all devices of a vendor, whatever their number.
+/// One file for all devices of a vendor.
 struct Gate {
     std::string_view vendor;
     const char* file;
@@ -84,8 +84,8 @@ std::vector<fs::path> nodes_in_tree(const Device& device) {
     return nodes;
 }
 
-// Of a series it is not told which file is which device's: they are numbered in the order of their
-// places, mostly. Where the numbers do not fit, any of them may be this device's.
+// The files of a series are usually numbered in the order of the addresses. Where a number is too high
+// for that, any file may be that of this device.
 bool is_in_series(const fs::path& root, const Series& series, const Device& device) {
     std::set<std::uint64_t> numbers;
     for (const std::string& name : names_in(root / "dev" / series.folder)) {
