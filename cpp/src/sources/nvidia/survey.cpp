@@ -113,7 +113,8 @@ double chip_watts(const pci::Device& device) {
 
 std::string driver_remedy(const pci::Device& device) {
     if (pci::is_handed_on(device)) return ""; // no driver of this machine can have it
-    if (device.driver == "nouveau") return "install NVIDIA's driver: nouveau does not report energy";
+    if (device.driver == "nouveau")
+        return "install NVIDIA's driver: nouveau does not report energy";
     if (device.driver.empty()) return "sudo modprobe nvidia";
     return "";
 }

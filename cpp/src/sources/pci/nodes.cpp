@@ -84,8 +84,8 @@ std::vector<fs::path> nodes_in_tree(const Device& device) {
     return nodes;
 }
 
-// The files of a series are usually numbered in the order of the addresses. Where a number is too high
-// for that, any file may be that of this device.
+// The files of a series are usually numbered in the order of the addresses. Where a number is too
+// high for that, any file may be that of this device.
 bool is_in_series(const fs::path& root, const Series& series, const Device& device) {
     std::set<std::uint64_t> numbers;
     for (const std::string& name : names_in(root / "dev" / series.folder)) {
