@@ -262,6 +262,17 @@ def test_cloud_credits() -> None:
         assert credit in text
 
 
+def test_every_source_of_a_row_of_cores_has_its_line_of_credits() -> None:
+    lines = (DATA / "CREDITS.md").read_text(encoding="utf-8").splitlines()
+    credited = [line for line in lines if line.startswith("| `cpu_cores.csv`, source ")]
+    for source in {row["source"] for row in rows("cpu_cores")}:
+        assert sum(f"source `{source}`" in line for line in credited) == 1, source
+    derived = {row["source"] for row in rows("cpu_cores") if row["evidence"] == "derived"}
+    named = [line for line in credited if "`derived`" in line]
+    assert len(named) == len(derived)
+    assert all(any(f"source `{source}`" in line for line in named) for source in derived)
+
+
 def test_constants_equal_their_rows() -> None:
     world = {r["year"]: float(r["value"]) for r in rows("pue") if r["scope"] == "world_average"}
     for year in range(2020, 2024):
