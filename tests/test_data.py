@@ -149,7 +149,7 @@ def test_rows_of_cores_are_plausible_and_their_codes_sourced() -> None:
         idle, full = float(row["idle_watts"]), float(row["full_watts"])
         assert 0.02 <= idle < full <= 20, row
         assert 2 <= full / idle <= 70, row
-        assert row["threads_per_core"] in {"1", "2", "4"}, row
+        assert row["threads_per_core"] in {"1", "2", "4", "8"}, row
         assert row["code"] in CPU_CODES, row
         assert row["evidence"] in {"secondary", "derived", "estimate"}, row
         assert bool(row["first_model"]) == (row["vendor"] not in {"name", "brand"}), row

@@ -95,18 +95,11 @@ CLOUDS: list[tuple[str, dict[str, Any], tuple[float, float], tuple[float, float]
         (8 * 0.64, 8 * 3.97),
         KIND,
     ),
-    # The name of a hypervisor; one thread a core means that a vCPU is two threads
+    # The name of a hypervisor
     (
         "AMD EPYC-Milan Processor",
-        {"cores": 8, "threads": 1, "codes": (25, 1, 1)},
-        (16 * 0.45, 16 * 2.02),
-        KIND,
-    ),
-    # Each vCPU a socket of its own, as QEMU has it: between a thread and a core
-    (
-        "AMD EPYC-Milan Processor",
-        {"sockets": 4, "cores": 1, "threads": 1, "codes": (25, 1, 1)},
-        (6 * 0.45, 6 * 2.02),
+        {"cores": 4, "threads": 2, "codes": (25, 1, 1)},
+        (8 * 0.45, 8 * 2.02),
         KIND,
     ),
     # A processor made for one cloud, by the digits that tell its generation
@@ -131,6 +124,132 @@ def test_a_virtual_machine_is_never_a_whole_chip(
     assert (said.idle_watts, said.busy_watts) == pytest.approx(watts, abs=0.06)
     assert (said.below, said.above) == pytest.approx(width)
     assert said.name == name
+
+
+# A vCPU that is shown as a core with one thread: who sells it, what it is taken for.
+SINGLE_THREADS: list[tuple[str, str, str, float]] = [
+    ("Google", "Google Compute Engine", "", 2.0),
+    ("Amazon EC2", "c7a.2xlarge", "", 2.0),
+    ("Microsoft Corporation", "Virtual Machine", "", 2.0),
+    ("DigitalOcean", "Droplet", "", 1.0),
+    ("Vultr", "VX1", "", 1.0),
+    ("UpCloud", "Cloud Server", "", 1.0),
+    ("OpenStack Foundation", "OpenStack Nova", "", 1.0),
+    ("", "", "", 1.0),  # Firecracker, Kata: no firmware
+    ("", "", "Linux version 4.19.0-gvisor", 1.0),
+    ("", "", "Linux version 6.6.87.2-microsoft-standard-WSL2", 2.0),
+    ("QEMU", "Standard PC (Q35 + ICH9, 2009)", "", 1.5),
+    ("VMware, Inc.", "VMware20,1", "", 1.5),
+    ("Xen", "HVM domU", "", 1.5),
+    ("A new cloud", "Its product", "", 1.5),
+]
+
+
+@pytest.mark.parametrize(("maker", "product", "kernel", "threads"), SINGLE_THREADS)
+def test_a_core_with_one_thread_is_believed_of_who_switches_smt_off(
+    tmp_path: Path, maker: str, product: str, kernel: str, threads: float
+) -> None:
+    files = {
+        "proc/version": kernel,
+        "sys/class/dmi/id/sys_vendor": maker,
+        "sys/class/dmi/id/product_name": product,
+    }
+    tree = {path: text for path, text in files.items() if text}
+    # By the micro-architecture: Milan, per hardware thread.
+    info = cpuinfo("AMD EPYC-Milan Processor", cores=8, threads=1, codes=(25, 1, 1), flags=GUEST)
+    said = look(tmp_path / "kind", {"proc/cpuinfo": info, **tree})
+    count = 8 * threads
+    assert (said.idle_watts, said.busy_watts) == pytest.approx(
+        (0.45 * count, 2.02 * count), abs=0.06
+    )
+    # By the model: 64 cores of two threads, 280 W.
+    name = "AMD EPYC 7763 64-Core Processor"
+    info = cpuinfo(name, cores=8, threads=1, codes=(25, 1, 1), flags=GUEST)
+    said = look(tmp_path / "model", {"proc/cpuinfo": info, **tree})
+    assert said.busy_watts == pytest.approx(0.9 * 280 * count / 128, abs=0.06)
+
+
+@pytest.mark.parametrize("sockets", [1, 8, 240])
+def test_invented_sockets_neither_multiply_nor_cap(tmp_path: Path, sockets: int) -> None:
+    name = "AMD EPYC 9754 128-Core Processor"
+    cores = 240 // sockets
+    info = cpuinfo(name, sockets=sockets, cores=cores, threads=1, codes=(25, 160, 2), flags=GUEST)
+    said = look(tmp_path, {"proc/cpuinfo": info, "sys/class/dmi/id/sys_vendor": "QEMU"})
+    assert said.busy_watts == pytest.approx(0.9 * 360 * 240 * 0.75 / 128, abs=0.06)
+    assert (said.below, said.above) == pytest.approx(SLICE)
+    assert "the 240 CPUs of this virtual machine being 1.4 such processors" in said.detail
+
+
+def test_a_whole_laptop_under_windows_is_one_chip(tmp_path: Path) -> None:
+    wsl = {"proc/version": "Linux version 6.6.87.2-microsoft-standard-WSL2"}
+    # Six and eight cores of one or two threads: which lie where cannot be told.
+    name = "13th Gen Intel(R) Core(TM) i7-13800HRE"
+    info = cpuinfo(name, cores=10, threads=2, codes=(6, 186, 2), flags=GUEST)
+    said = look(tmp_path / "mixed", {"proc/cpuinfo": info, **wsl})
+    assert said.busy_watts == pytest.approx(0.9 * 45, abs=0.5)
+    name = "AMD Ryzen 7 5800H with Radeon Graphics"
+    info = cpuinfo(name, cores=8, threads=2, codes=(25, 80, 0), flags=GUEST)
+    said = look(tmp_path / "equal", {"proc/cpuinfo": info, **wsl})
+    assert said.idle_watts == pytest.approx(4.5, abs=0.06)
+    assert (said.below, said.above) == pytest.approx(NAMED)
+    # Without a model that is known: each CPU is a thread.
+    info = cpuinfo("Intel(R) Core(TM) i7-13999H", cores=10, threads=2, codes=(6, 186, 2))
+    said = look(tmp_path / "kind", {"proc/cpuinfo": info, **wsl})
+    assert said.busy_watts == pytest.approx(20 * 2.6, abs=0.06)
+
+
+POWER = "processor\t: {}\ncpu\t\t: POWER{}, altivec supported\n\n"
+
+
+@pytest.mark.parametrize(
+    ("info", "files", "watts"),
+    [
+        # Of 88 cores with four threads, one of each is online.
+        ("".join(POWER.format(4 * i, 9) for i in range(88)), {"present": "0-351"}, 352 * 2.2),
+        (
+            "".join(POWER.format(8 * i, 8) for i in range(20)),
+            {"present": "0-159", "online": ",".join(str(8 * i) for i in range(20))},
+            160 * 2.0,
+        ),
+        ("".join(POWER.format(i, 9) for i in range(16)), {"smt/active": "0"}, 64 * 2.2),
+        # Two of four threads are online.
+        (
+            "".join(POWER.format(i, 9) for i in range(32)),
+            {"cpu0/topology/thread_siblings_list": "0-1", "present": "0-63"},
+            64 * 2.2,
+        ),
+        ("".join(POWER.format(i, 9) for i in range(64)), {}, 64 * 2.2),
+        (arm_cpuinfo((0xAF, 64), implementer=0x43), {}, 256 * 1.3),
+        (
+            arm_cpuinfo((0xAF, 224), implementer=0x43),
+            {"cpu0/topology/thread_siblings_list": "0,56,112,168"},
+            224 * 1.3,
+        ),
+    ],
+)
+def test_a_chip_draws_the_same_with_smt_off(
+    tmp_path: Path, info: str, files: dict[str, str], watts: float
+) -> None:
+    tree = {f"sys/devices/system/cpu/{path}": text for path, text in files.items()}
+    said = look(tmp_path, {"proc/cpuinfo": info, **tree})
+    assert said.busy_watts == pytest.approx(watts, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({"online": "0-5,8-9", "present": "0-15"}, 8),
+        ({"present": "0-15"}, 16),
+        ({}, 1),
+    ],
+)
+@pytest.mark.parametrize("info", ["", None])
+def test_cpus_are_counted_where_cpuinfo_is_empty(
+    tmp_path: Path, info: str | None, files: dict[str, str], count: int
+) -> None:
+    tree: dict[str, Any] = {f"sys/devices/system/cpu/{name}": text for name, text in files.items()}
+    said = look(tmp_path, tree if info is None else {"proc/cpuinfo": info, **tree})
+    assert said.busy_watts == pytest.approx(3.5 * count, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -173,18 +292,70 @@ def test_a_whole_machine_draws_what_its_model_may(
     assert (said.below, said.above) == pytest.approx(NAMED)
 
 
-def test_the_power_limit_of_a_desktop_holds(tmp_path: Path) -> None:
-    name = "12th Gen Intel(R) Core(TM) i7-12700KF"
+def limited(watts: int) -> dict[str, Any]:
+    """Return the files of a package with a long-term limit, whose counter is not to be read."""
     zone = powercap_zone("intel-rapl:0", "package-0")
     folder = next(path for path in zone if path.endswith("/name")).removesuffix("/name")
-    tree = {
-        "proc/cpuinfo": cpuinfo(name, codes=NO_CODES),
+    return {
         **{path: value for path, value in zone.items() if not path.endswith("energy_uj")},
-        f"{folder}/constraint_0_power_limit_uw": "125000000\n",
+        f"{folder}/constraint_0_power_limit_uw": f"{watts}000000\n",
     }
-    said = look(tmp_path, tree)
+
+
+def test_the_power_limit_of_a_desktop_holds(tmp_path: Path) -> None:
+    info = cpuinfo("12th Gen Intel(R) Core(TM) i7-12700KF", codes=NO_CODES)
+    said = look(tmp_path, {"proc/cpuinfo": info, **limited(125)})
     assert said.busy_watts == pytest.approx(0.9 * 125.0, abs=0.06)
     assert "at most 125.0 W (the limit that powercap shows)" in said.detail
+
+
+NO_LIMIT = (0.6, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "watts", "width"),
+    [
+        ("13th Gen Intel(R) Core(TM) i5-13500", 4095, 154, NO_LIMIT),
+        ("12th Gen Intel(R) Core(TM) i9-12900", 300, 202, NO_LIMIT),
+        ("13th Gen Intel(R) Core(TM) i5-13500", 95, 95, NAMED),
+        ("13th Gen Intel(R) Core(TM) i9-13900K", 4095, 253, NAMED),  # as such boards do
+        # Its turbo power is not known.
+        ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 4095, 2.25 * 65, NO_LIMIT),
+        ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 125, 125, NAMED),
+        # Between its TDP and its turbo power: a notebook's limit stands elsewhere as well.
+        ("12th Gen Intel(R) Core(TM) i7-12700H", 200, (45 * 115) ** 0.5, NAMED),
+        # A server's firmware that writes none leaves its TDP.
+        ("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", 4095, 150, NAMED),
+    ],
+)
+def test_firmware_without_a_limit_lets_a_desktop_draw_its_turbo_power(
+    tmp_path: Path, name: str, limit: int, watts: float, width: tuple[float, float]
+) -> None:
+    said = look(tmp_path, {"proc/cpuinfo": cpuinfo(name, codes=NO_CODES), **limited(limit)})
+    assert said.busy_watts == pytest.approx(0.9 * watts, abs=0.06)
+    assert (said.below, said.above) == pytest.approx(width)
+
+
+@pytest.mark.parametrize(("limit", "watts"), [(35, 0.9 * 35), (4095, 12 * 2.6)])
+def test_the_power_limit_holds_where_only_the_kind_of_core_is_known(
+    tmp_path: Path, limit: int, watts: float
+) -> None:
+    info = cpuinfo("Genuine Intel(R) 0000", cores=6, threads=2, codes=(6, 154, 1))
+    said = look(tmp_path, {"proc/cpuinfo": info, **limited(limit)})
+    assert said.busy_watts == pytest.approx(watts, abs=0.06)
+    assert (said.below, said.above) == pytest.approx(KIND)
+    assert said.idle_watts <= 0.2 * 35
+
+
+@pytest.mark.parametrize(
+    ("vendor", "watts"), [("0x489", 0.9), ("0x710", 0.7), ("0x5b7", 1.6), ("0x999", 1.3)]
+)
+def test_the_makers_of_risc_v_are_known_by_their_numbers(
+    tmp_path: Path, vendor: str, watts: float
+) -> None:
+    hart = "processor\t: {0}\nhart\t\t: {0}\nisa\t\t: rv64imafdc_zba_zbb\nmvendorid\t: {1}\n\n"
+    said = look(tmp_path, {"proc/cpuinfo": "".join(hart.format(i, vendor) for i in range(4))})
+    assert said.busy_watts == pytest.approx(4 * watts, abs=0.06)
 
 
 BOARDS: list[tuple[str, str, tuple[float, float], tuple[float, float]]] = [
@@ -317,7 +488,7 @@ def test_other_architectures_are_named(tmp_path: Path) -> None:
     assert 80 <= said.busy_watts <= 120  # an SG2042 of 120 W
     silent = riscv.replace("uarch\t\t: thead,c920", "mvendorid\t: 0x5b7")
     said = look(tmp_path / "silent", {"proc/cpuinfo": silent})
-    assert said.name == "rv64imafdcv, vendor 0x5b7"
+    assert said.name == "rv64imafdcv vendor 0x5b7"
     assert 80 <= said.busy_watts <= 120
     small = "".join(hart.format(i, "sifive,u74-mc") for i in range(4))
     files = {"proc/cpuinfo": small, "proc/device-tree/model": "StarFive VisionFive 2 v1.3B\0"}

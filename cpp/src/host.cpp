@@ -154,6 +154,29 @@ std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {
     return value;
 }
 
+std::vector<unsigned> parse_cpu_list(std::string_view text) {
+    constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
+    std::vector<unsigned> cpus;
+    const char* at = text.data();
+    const char* const end = at + text.size();
+    while (at != end) {
+        unsigned first = 0;
+        auto [next, error] = std::from_chars(at, end, first);
+        if (error != std::errc{}) break;
+        unsigned last = first;
+        if (next != end && *next == '-') {
+            const auto range = std::from_chars(next + 1, end, last);
+            if (range.ec != std::errc{}) break;
+            next = range.ptr;
+        }
+        if (last >= kMostCpus) break;
+        for (unsigned cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+        at = next != end && *next == ',' ? next + 1 : end;
+    }
+    std::sort(cpus.begin(), cpus.end());
+    return cpus;
+}
+
 bool is_container(const std::filesystem::path& root) {
     constexpr std::array marks = {
         ".dockerenv",                    // Docker

@@ -110,6 +110,9 @@ std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
 /// Parses leading decimal digits; nullopt if the text does not start with one or overflows.
 std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
 
+/// "0-2,8" -> 0 1 2 8; what is no number ends the list.
+std::vector<unsigned> parse_cpu_list(std::string_view text);
+
 /// Whether the processes of this tree are in a container, as engines mark it.
 bool is_container(const std::filesystem::path& root);
 

@@ -124,21 +124,43 @@ TEST(a_slice_has_its_cores_of_the_chip) {
     // 8 CPUs, two to a core: 4 of 64 cores of 200 W.
     const X86 chip{.name = "AMD EPYC 1 64-Core Processor", .flags = "fpu hypervisor"};
     CHECK(Pretended(cpuinfo(chip)).draws(0.25 * 12.5, 0.9 * 12.5, 0.4, 1.6));
-    X86 cores = chip; // SMT is off: each of 8 CPUs is a core
+    X86 cores = chip; // each a core, if its seller is to be believed
     cores.cores = 8;
-    CHECK(Pretended(cpuinfo(cores)).draws(0.25 * 25.0, 0.9 * 25.0, 0.4, 1.6));
-    X86 sockets = chip; // each CPU a package of its own: a thread or a core, and one chip
+    X86 sockets = chip; // each a package of its own
     sockets.packages = 8;
     sockets.siblings = sockets.cores = 1;
-    CHECK(Pretended(cpuinfo(sockets)).draws(0.25 * 18.75, 0.9 * 18.75, 0.4, 1.6));
-    Pretended qemu(cpuinfo(cores)); // as a core, which QEMU makes it whatever is behind
-    qemu.with("sys/class/dmi/id/sys_vendor", "QEMU\n");
-    CHECK(qemu.draws(0.25 * 18.75, 0.9 * 18.75, 0.4, 1.6));
-    X86 whole{
-        .name = "Intel(R) Core(TM) NoSMT", .cores = 8, .flags = "hypervisor"}; // as WSL has it
-    CHECK(Pretended(cpuinfo(whole)).draws(6.0, 54.0, 0.6, 1.4));
-    whole.logical = whole.siblings = 64; // never more than the packages that are shown
-    CHECK(Pretended(cpuinfo(whole)).draws(6.0, 54.0, 0.6, 1.4));
+    for (const auto& [seller, cores_watts, sockets_watts] : {
+             std::tuple("Amazon EC2", 25.0, 18.75),
+             std::tuple("Linode", 12.5, 12.5),
+             std::tuple("QEMU", 18.75, 18.75),
+             std::tuple("", 12.5, 12.5),
+         }) {
+        Pretended one(cpuinfo(cores));
+        one.with("sys/class/dmi/id/sys_vendor", seller);
+        CHECK(one.draws(0.25 * cores_watts, 0.9 * cores_watts, 0.4, 1.6));
+        Pretended other(cpuinfo(sockets));
+        other.with("sys/class/dmi/id/sys_vendor", seller);
+        CHECK(other.draws(0.25 * sockets_watts, 0.9 * sockets_watts, 0.4, 1.6));
+    }
+    X86 whole = chip; // two chips, told as one socket
+    whole.logical = whole.siblings = 256;
+    whole.cores = 128;
+    CHECK(Pretended(cpuinfo(whole)).draws(0.25 * 400.0, 0.9 * 400.0, 0.6, 1.4));
+    CHECK(contains(Pretended(cpuinfo(whole)).estimate().assumption, "W (vendor) x 2"));
+    whole.logical = whole.siblings = 288;
+    whole.cores = 144;
+    CHECK(Pretended(cpuinfo(whole)).draws(0.25 * 450.0, 0.9 * 450.0, 0.4, 1.6));
+    CHECK(contains(Pretended(cpuinfo(whole)).estimate().assumption, "being 2.2 such processors"));
+    // A desktop's chip is alone, as Windows' subsystem has it.
+    X86 desktop{.name = "Intel(R) Core(TM) NoSMT", .cores = 8, .flags = "hypervisor"};
+    const auto under_windows = [](const X86& x86) {
+        Pretended guest(cpuinfo(x86));
+        return guest.with("proc/version", "Linux version 5.15.0-microsoft-standard-WSL2")
+            .draws(6.0, 54.0, 0.6, 1.4);
+    };
+    CHECK(under_windows(desktop));
+    desktop.logical = desktop.siblings = desktop.cores = 64;
+    CHECK(under_windows(desktop));
 }
 
 TEST(a_container_is_told_by_the_cpus_that_are_not_listed) {
@@ -181,7 +203,10 @@ TEST(codes_tell_the_micro_architecture_where_the_name_hides_it) {
     cloud.stepping = 7;
     CHECK(Pretended(cpuinfo(cloud)).draws(8.0, 24.0, 0.3, 1.7));
     cloud.cores = 8; // each CPU is a core of two threads
-    CHECK(Pretended(cpuinfo(cloud)).draws(16.0, 48.0, 0.3, 1.7));
+    Pretended google(cpuinfo(cloud));
+    google.with("sys/class/dmi/id/sys_vendor", "Google");
+    google.with("sys/class/dmi/id/product_name", "Google Compute Engine");
+    CHECK(google.draws(16.0, 48.0, 0.3, 1.7));
     cloud.cores = 4;
     cloud.model = 254; // only the brand is left
     CHECK(Pretended(cpuinfo(cloud)).draws(8.0, 40.0, 0.4, 2.5));
@@ -210,7 +235,7 @@ TEST(nothing_known_is_wide_and_named) {
                       "processor 0: version = 00,  identification = 0133E8,  machine = 3931\n"
                       "processor 1: version = 00,  identification = 0133E8,  machine = 3931\n");
     CHECK(z.draws(2 * 0.74, 2 * 3.5, 0.4, 2.5));
-    CHECK(z.estimate().name == "IBM/S390, machine 3931");
+    CHECK(z.estimate().name == "IBM/S390 machine 3931");
 }
 
 TEST(arm_is_known_by_its_parts) {
@@ -251,7 +276,7 @@ TEST(other_architectures_name_themselves_elsewhere) {
     CHECK(silent.estimate().name == "Milk-V Board (rv64imafdc)");
     const Pretended nameless("processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc\n"
                              "mvendorid\t: 0x9f9\n");
-    CHECK(nameless.estimate().name == "rv64imafdc, vendor 0x9f9");
+    CHECK(nameless.estimate().name == "rv64imafdc vendor 0x9f9");
     const Pretended loong("system type\t\t: generic\n\nprocessor\t\t: 0\npackage\t\t\t: 0\n"
                           "CPU Family\t\t: Loongson-64bit\nModel Name\t\t: Loongson-9Z\n");
     CHECK(contains(loong.estimate().assumption, "Loongson-9Z"));

@@ -121,13 +121,13 @@ TEST(the_fixed_memory_unit_differs_by_its_documented_rounding) {
 
 TEST(cpu_lists_are_read_as_the_kernel_writes_them) {
     using List = std::vector<unsigned>;
-    CHECK((rapl::parse_cpu_list("0") == List{0}));
-    CHECK((rapl::parse_cpu_list("0-2,8,10-11") == List{0, 1, 2, 8, 10, 11}));
-    CHECK((rapl::parse_cpu_list("8,0-1") == List{0, 1, 8}));
-    CHECK(rapl::parse_cpu_list("").empty());
-    CHECK(rapl::parse_cpu_list("nonsense").empty());
-    CHECK(rapl::parse_cpu_list("0-4294967295").empty()); // not four thousand million entries
-    CHECK((rapl::parse_cpu_list("3,x") == List{3}));
+    CHECK((parse_cpu_list("0") == List{0}));
+    CHECK((parse_cpu_list("0-2,8,10-11") == List{0, 1, 2, 8, 10, 11}));
+    CHECK((parse_cpu_list("8,0-1") == List{0, 1, 8}));
+    CHECK(parse_cpu_list("").empty());
+    CHECK(parse_cpu_list("nonsense").empty());
+    CHECK(parse_cpu_list("0-4294967295").empty()); // not four thousand million entries
+    CHECK((parse_cpu_list("3,x") == List{3}));
 }
 
 TEST(intel_packages_and_their_parts_are_found) {

@@ -11,6 +11,7 @@
 #include "../../host.hpp"
 #include "segment.hpp"
 #include "text.hpp"
+#include "virtual_machine.hpp"
 
 namespace carbontracker::model {
 namespace {
@@ -88,7 +89,6 @@ public:
         if (found.name.empty()) found.name = fallback_;
         found.board = first_told(boards_);
         found.packages = std::max(1, static_cast<int>(packages_.size()));
-        found.logical = std::max(1, found.logical);
         return found;
     }
 
@@ -102,12 +102,12 @@ private:
             ++found_.logical;
             // s390: "processor 0: version = FF, identification = 0133E8, machine = 3931"
             if (const auto at = line.value.find("machine = "); at != std::string::npos) {
-                fallback_ = vendor_ + ", machine " + line.value.substr(at + 10);
+                fallback_ = vendor_ + " machine " + line.value.substr(at + 10);
             }
         } else if (key == "isa") { // RISC-V
             fallback_ = line.value;
         } else if (key == "mvendorid") {
-            fallback_ += ", vendor " + line.value;
+            fallback_ += " vendor " + line.value;
         } else if (key == "vendor_id") {
             vendor_ = line.value;
             if (vendor_.starts_with("IBM/")) is_virtual_ = true; // always a partition
@@ -161,87 +161,45 @@ private:
     Cores core_;
 };
 
-/// A maker of virtual machines, and what its product is called there; empty: all of them.
-struct Hypervisor {
-    std::string_view maker;
-    std::string_view product;
-};
-
-// In lower case. Those with a product make other machines too.
-constexpr auto kHypervisors = std::to_array<Hypervisor>({
-    {"amazon ec2", ""},
-    {"google", "compute engine"},
-    {"microsoft", "virtual machine"},
-    {"qemu", ""},
-    {"xen", ""},
-    {"vmware", ""},
-    {"innotek", ""},
-    {"parallels", ""},
-    {"openstack", ""},
-    {"ovirt", ""},
-    {"alibaba cloud", ""},
-    {"tencent cloud", ""},
-    {"digitalocean", ""},
-    {"akamai", ""},
-    {"linode", ""},
-    {"vultr", ""},
-    {"hetzner", "vserver"},
-    {"upcloud", ""},
-    {"bhyve", ""},
-    {"nutanix", "ahv"},
-    {"", "openstack"},
-    {"apple", "virtualization"},
-    {"", "kvm"},
-    {"", "virtual machine"},
-    {"cloud hypervisor", ""},
-    {"scaleway", "scw-"},
-    {"exoscale", ""},
-    {"crosvm", ""},
-});
-
-bool is_virtual_product(const std::string& maker, const std::string& product) {
-    if (contains(product, "metal")) return false; // "m6g.metal"
-    return std::any_of(kHypervisors.begin(), kHypervisors.end(), [&](const Hypervisor& one) {
-        return contains(maker, one.maker) && contains(product, one.product);
-    });
-}
-
 constexpr std::array kDeviceTrees = {"proc/device-tree", "sys/firmware/devicetree/base"};
 
-// "xen" in the machine that owns the hardware too, which has the rights to control the others.
-bool is_xen_guest(const fs::path& root) {
-    const fs::path hypervisor = root / "sys/hypervisor";
-    return !text_of(hypervisor / "type").empty() &&
-           !contains(text_of(hypervisor / "properties/features"), "dom0") &&
-           !contains(text_of(root / "proc/xen/capabilities"), "control_d");
-}
-
-// Windows' subsystem, gVisor. Its text names the kernel.
-bool is_guest_kernel(const std::string& version) {
-    constexpr std::array kMarks = {"microsoft-standard", "gvisor",
-                                   "4.4.0 #1 smp sun jan 10 15:06:54 pst 2016"}; // gVisor before
-    return std::any_of(kMarks.begin(), kMarks.end(),
-                       [&](const char* mark) { return contains(version, mark); });
-}
-
-// The board that QEMU, Firecracker and others make up.
-bool is_virtual_board(const std::string& board) {
-    return contains(board, "dummy-virt") || contains(board, "riscv-virtio");
-}
-
-// ARM has no flag for it, and a hypervisor may hide that of x86.
-bool is_virtual_machine(const fs::path& root, const Processors& found, const std::string& product) {
-    return is_virtual_product(found.seller, product) || is_virtual_board(found.board) ||
-           is_xen_guest(root) || is_guest_kernel(lower(text_of(root / "proc/version"))) ||
-           std::any_of(kDeviceTrees.begin(), kDeviceTrees.end(), [&](const char* tree) {
-               return !names_in(root / tree / "hypervisor").empty();
-           });
+int count_of(const fs::path& list) {
+    return static_cast<int>(parse_cpu_list(read_text(list).value_or("")).size());
 }
 
 // lxcfs lists the CPUs of the container, and beside them the threads of the whole package. Other
 // containers list all CPUs of the machine, and may limit its memory.
 bool is_in_container(const fs::path& root, const Processors& found) {
     return found.logical < found.siblings * found.packages || is_container(root);
+}
+
+// Where it is open whether a CPU is a thread or a core: between the two.
+constexpr double kOpenCores = 0.75;
+
+// Threads of a core that are listed, by the kernel's topology; 0 where it tells none.
+int threads_shown(const fs::path& root, const Processors& found) {
+    // A core of a hybrid processor may have fewer than the others.
+    if (found.siblings > 0 && found.cores > 0) return (found.siblings - 1) / found.cores + 1;
+    const fs::path cpus = root / "sys/devices/system/cpu";
+    if (const int told = count_of(cpus / "cpu0/topology/thread_siblings_list"); told > 0) {
+        return told;
+    }
+    // What is there and not listed are the other threads: SMT is off.
+    const int listed = std::max(found.logical, count_of(cpus / "online"));
+    if (read_text(cpus / "smt/active") == "0" || count_of(cpus / "present") >= 2 * listed) return 1;
+    return found.is_arm() ? 1 : 0; // of ARM's few have several, and these are switched off
+}
+
+double cores_per_logical(const fs::path& root, const Processors& found, Vcpu vcpu) {
+    const int shown = threads_shown(root, found);
+    // Each of them a package of its own: who switches SMT off does not show that either.
+    const bool is_alone = found.siblings == 1;
+    if (found.is_virtual() && found.is_x86() && shown <= 1) {
+        if (vcpu == Vcpu::thread) return 0.5;
+        if (vcpu == Vcpu::open || shown == 0 || is_alone) return kOpenCores;
+    }
+    if (shown > 0) return 1.0 / shown;
+    return found.is_x86() ? kOpenCores : 0.0;
 }
 
 constexpr int kNeoverseV2 = 0xd4f;
@@ -273,19 +231,25 @@ bool is_grace(const fs::path& root, const Processors& found) {
 Processors read_processors(const fs::path& root) {
     Reader reader(read_text(root / "proc/cpuinfo", kMostCpuinfoBytes).value_or(""));
     Processors found = reader.result();
+    for (const char* list : {"online", "present"}) { // where /proc/cpuinfo names no CPU
+        if (found.logical == 0) found.logical = count_of(root / "sys/devices/system/cpu" / list);
+    }
+    found.logical = std::max(1, found.logical);
     const fs::path dmi = root / "sys/class/dmi/id";
     const std::string product = text_of(dmi / "product_name");
     found.seller = lower(text_of(dmi / "sys_vendor"));
     for (const char* tree : kDeviceTrees) {
         if (found.board.empty()) found.board = text_of(root / tree / "model");
     }
-    const bool is_made_up = is_virtual_board(found.board);
-    if (reader.is_virtual() || is_virtual_machine(root, found, lower(product))) {
+    const VirtualMachine guest =
+        find_virtual_machine(root, found.seller, lower(product), found.board, reader.is_virtual());
+    if (guest.is_virtual) {
         found.share = Share::virtual_machine;
     } else if (is_in_container(root, found)) {
         found.share = Share::container;
     }
-    if (found.board.empty() || is_made_up) found.board = product;
+    found.cores_per_logical = cores_per_logical(root, found, guest.vcpu);
+    if (found.board.empty() || is_virtual_board(found.board)) found.board = product;
     found.is_grace = is_grace(root, found);
     found.segment = segment_of(root, found);
     return found;

@@ -48,11 +48,17 @@ struct Processors {
     int packages = 1; ///< as shown; a virtual machine may invent them
     int siblings = 0; ///< logical CPUs of a package, as shown; 0: not told
     int cores = 0;    ///< cores of a package, as shown; 0: not told
+    /// Cores of the chip behind a logical CPU: 1/2 where it is one of two threads; between thread
+    /// and core where that is open; 0 where each is a thread, of how many is not known.
+    double cores_per_logical = 0.0;
     Share share = Share::whole;
     Segment segment = Segment::server;
     /// NVIDIA's Grace: its memory is of low power, and that of its GPU may be listed beside it.
     bool is_grace = false;
 
+    [[nodiscard]] bool is_x86() const noexcept {
+        return !kinds.empty() && kinds.front().family >= 0;
+    }
     /// By the codes, which on ARM are those of an implementer.
     [[nodiscard]] bool is_arm() const noexcept {
         return !kinds.empty() && kinds.front().vendor.starts_with("0x");

@@ -1,6 +1,7 @@
 #include "processor.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -34,31 +35,46 @@ struct Interval {
 };
 constexpr Interval kWholeModel = {0.6, 1.4};
 constexpr Interval kSliceOfModel = {0.4, 1.6};
+constexpr Interval kNoLimitOfModel = {0.4, 1.6};
 constexpr Interval kKindOfCore = {0.3, 1.7};
 constexpr Interval kUnknown = {0.4, 2.5};
 
-// Where it is open whether a logical CPU is a thread or a core: between the two. A kernel may tell
-// no topology; and unless told otherwise, QEMU makes each CPU of a virtual machine a package, from
-// version 6.2 on a core, whatever is behind it.
-constexpr double kUntoldCores = 0.75;
+// Intel's with two kinds of core, of which one has two threads: Alder, Raptor and Meteor Lake. How
+// many of their threads lie on which cores a virtual machine cannot tell.
+bool has_mixed_threads(const Processors& machine) {
+    constexpr std::array kModels = {151, 154, 170, 172, 183, 186, 191};
+    return std::any_of(machine.kinds.begin(), machine.kinds.end(), [&](const Cores& kind) {
+        return kind.vendor == "GenuineIntel" && kind.family == 6 &&
+               std::find(kModels.begin(), kModels.end(), kind.model) != kModels.end();
+    });
+}
+constexpr double kMixedCores = 0.7; // cores to a thread: 2/3 (16 of 24) to 3/4 (24 of 32)
 
-double cores_per_logical(const Processors& machine) {
-    const bool is_told = machine.siblings > 0 && machine.cores > 0;
-    const bool is_alone = machine.siblings == 1 && machine.is_virtual();
-    const bool is_default = machine.siblings == machine.cores && machine.seller == "qemu";
-    if (!is_told || is_alone || is_default) return kUntoldCores;
-    return static_cast<double>(std::min(machine.cores, machine.siblings)) / machine.siblings;
+/// How many chips of a model a machine has, and whether it has them for itself.
+struct Chips {
+    double count;
+    bool is_whole;
+};
+
+// The packages of a virtual machine are invented: they multiply nothing.
+Chips chips_of_virtual_machine(const Processors& machine, const Model& model) {
+    const bool is_mixed = has_mixed_threads(machine) && machine.cores_per_logical < 1.0;
+    double cores_per_logical = machine.cores_per_logical > 0.0 ? machine.cores_per_logical : 1.0;
+    if (is_mixed) cores_per_logical = kMixedCores;
+    double count = machine.logical * cores_per_logical / model.cores;
+    // What is no server's processor stands alone.
+    if (machine.segment != Segment::server) count = std::min(count, 1.0);
+    const bool is_told = machine.cores_per_logical == 1.0 || machine.cores_per_logical == 0.5;
+    return {count, is_told && count >= 1.0 && count == std::floor(count)};
 }
 
-/// How many chips of a model a machine has; a part of one where it is a slice.
-double chips_of(const Processors& machine, const Model& model) {
-    double chips = machine.packages;
-    if (machine.share == Share::container && machine.siblings > 0) {
-        chips = static_cast<double>(machine.logical) / machine.siblings;
-    } else if (machine.is_virtual()) {
-        chips = machine.logical * cores_per_logical(machine) / model.cores;
-    }
-    return std::min(chips, static_cast<double>(machine.packages));
+Chips chips_of(const Processors& machine, const Model& model) {
+    if (machine.is_virtual()) return chips_of_virtual_machine(machine, model);
+    const auto packages = static_cast<double>(machine.packages);
+    if (machine.share == Share::whole || machine.siblings == 0) return {packages, true};
+    const double count =
+        std::min(packages, static_cast<double>(machine.logical) / machine.siblings);
+    return {count, count == packages};
 }
 
 // Dies of cores around one for input and output, as servers have them.
@@ -89,6 +105,7 @@ bool is_desktop_ryzen(const Model& model) {
 struct Limit {
     double watts;
     std::string_view because; ///< empty: its TDP
+    bool is_open = false;     ///< the firmware sets no limit
 };
 
 // TDP is what cooling is designed for. Desktops that are sold for it run at their turbo power
@@ -123,23 +140,31 @@ double power_limit_watts(const std::filesystem::path& root) {
     return limits.empty() ? 0.0 : sum / static_cast<double>(limits.size());
 }
 
-// Firmware that wants no limit writes thousands of watts: then the model says more.
+// Firmware that wants no limit writes thousands of watts.
 constexpr double kNoLimit = 3.0;
+// What a desktop draws then, of a model whose turbo power is not known: of those that have one it
+// is 1.5 to 3.4 times the TDP.
+constexpr double kUnlimited = 2.25;
 
 Limit limit_of(const Processors& machine, const Model& model, const std::filesystem::path& root) {
     const Limit usual = usual_limit(machine, model);
     const double told_watts = power_limit_watts(root);
-    const double most_watts = std::max(model.tdp_watts, model.max_watts);
-    const bool is_limit = told_watts >= 1.0 && told_watts <= kNoLimit * most_watts;
-    if (!is_limit) return usual;
-    if (model.max_watts > model.tdp_watts && told_watts > model.max_watts) {
-        return {model.max_watts, "its turbo power"};
-    }
-    return {told_watts, "the limit that powercap shows"};
+    if (told_watts < 1.0) return usual;
+    const bool is_known = model.max_watts > model.tdp_watts;
+    const double most_watts = is_known ? model.max_watts : kNoLimit * model.tdp_watts;
+    if (told_watts <= most_watts) return {told_watts, "the limit that powercap shows", false};
+    // A notebook's limit stands elsewhere as well, a server's firmware means its TDP.
+    if (machine.segment != Segment::desktop) return usual;
+    if (is_known) return {model.max_watts, "its turbo power", usual.watts < model.max_watts};
+    return {kUnlimited * model.tdp_watts, "as its firmware sets no limit", true};
 }
 
 std::string cpus(int count) {
     return std::to_string(count) + (count == 1 ? " CPU" : " CPUs");
+}
+
+std::string part_of_chips(double count) {
+    return count <= 1.0 ? rounded(100.0 * count) + " % of it" : rounded(count) + " such processors";
 }
 
 /// What is known of one kind of logical CPU, and how many there are.
@@ -156,7 +181,7 @@ std::string code_text(const Cores& codes) {
 
 /// What people are to call it: never empty.
 std::string display_name(const Processors& machine, const std::vector<Known>& known) {
-    const bool is_x86 = !machine.kinds.empty() && machine.kinds.front().family >= 0;
+    const bool is_x86 = machine.is_x86();
     if (!machine.name.empty() && (is_x86 || machine.kinds.empty())) {
         return machine.board.empty() || is_x86 ? machine.name
                                                : machine.board + " (" + machine.name + ")";
@@ -173,8 +198,7 @@ std::string display_name(const Processors& machine, const std::vector<Known>& kn
 
 Estimate by_model(const Processors& machine, const Model& model, const std::string& name,
                   const std::filesystem::path& root) {
-    const double chips = chips_of(machine, model);
-    const bool is_part = machine.share != Share::whole && chips < machine.packages;
+    const Chips chips = chips_of(machine, model);
     const Limit limit =
         machine.is_virtual() ? usual_limit(machine, model) : limit_of(machine, model, root);
     std::string assumption =
@@ -184,17 +208,19 @@ Estimate by_model(const Processors& machine, const Model& model, const std::stri
         assumption += limit.because;
         assumption += ")";
     }
-    if (is_part) {
+    if (!chips.is_whole) {
         assumption += ", the " + cpus(machine.logical) + " of this " +
                       (machine.is_virtual() ? "virtual machine" : "container") + " being " +
-                      rounded(100.0 * chips) + " % of it";
-    } else if (machine.packages > 1) {
-        assumption += " x " + std::to_string(machine.packages);
+                      part_of_chips(chips.count);
+    } else if (chips.count > 1.0) {
+        assumption += " x " + rounded(chips.count, 0);
     }
-    const Interval interval = is_part ? kSliceOfModel : kWholeModel;
+    const Interval interval = !chips.is_whole ? kSliceOfModel
+                              : limit.is_open ? kNoLimitOfModel
+                                              : kWholeModel;
     return {name,
-            idle_share(machine, model) * std::min(model.tdp_watts, limit.watts) * chips,
-            kFull * limit.watts * chips,
+            idle_share(machine, model) * std::min(model.tdp_watts, limit.watts) * chips.count,
+            kFull * limit.watts * chips.count,
             assumption,
             interval.lower,
             interval.upper};
@@ -202,7 +228,7 @@ Estimate by_model(const Processors& machine, const Model& model, const std::stri
 
 /// Hardware threads behind one logical CPU of a kind.
 double threads_per_logical(const Processors& machine, const Core& core) {
-    return std::max(1.0, core.threads_per_core * cores_per_logical(machine));
+    return std::max(1.0, core.threads_per_core * machine.cores_per_logical);
 }
 
 std::string describe_cores(const Processors& machine, const Known& one, int count) {
@@ -220,8 +246,17 @@ std::string describe_unknown(const std::string& what, int count) {
            rounded(kUnknownFullWatts) + " W for each of " + cpus(count);
 }
 
+// A limit that powercap shows tells more than the kind of core, unless it is none.
+void hold_limit(Estimate& estimate, double limit_watts) {
+    if (limit_watts < 1.0 || limit_watts > kNoLimit * estimate.full_watts) return;
+    estimate.full_watts = kFull * limit_watts;
+    estimate.idle_watts = std::min(estimate.idle_watts, kServerIdle * limit_watts);
+    estimate.assumption +=
+        ", at most " + rounded(limit_watts) + " W (the limit that powercap shows)";
+}
+
 Estimate by_cores(const Processors& machine, const std::vector<Known>& known,
-                  const std::string& name) {
+                  const std::string& name, const std::filesystem::path& root) {
     Estimate estimate{name, 0.0, 0.0, "", kKindOfCore.lower, kKindOfCore.upper};
     for (const Known& one : known) {
         const int count = one.codes.count > 0 ? one.codes.count : machine.logical;
@@ -241,6 +276,7 @@ Estimate by_cores(const Processors& machine, const std::vector<Known>& known,
             estimate.upper = kUnknown.upper;
         }
     }
+    if (!machine.is_virtual()) hold_limit(estimate, power_limit_watts(root) * machine.packages);
     return estimate;
 }
 
@@ -267,7 +303,7 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
     if (model && (!machine.is_virtual() || model->cores > 0)) {
         return by_model(machine, *model, name, root);
     }
-    return by_cores(machine, known, name);
+    return by_cores(machine, known, name, root);
 }
 
 } // namespace carbontracker::model

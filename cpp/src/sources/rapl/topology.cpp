@@ -13,8 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
-
 using Key = std::pair<unsigned, unsigned>; // package, die
 
 // The kernel writes -1 where it does not know: then there is one.
@@ -71,28 +69,6 @@ Processor read_processor(const fs::path& root) {
         rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
     return processor;
-}
-
-std::vector<unsigned> parse_cpu_list(std::string_view text) {
-    std::vector<unsigned> cpus;
-    const char* at = text.data();
-    const char* const end = at + text.size();
-    while (at != end) {
-        unsigned first = 0;
-        auto [next, error] = std::from_chars(at, end, first);
-        if (error != std::errc{}) break;
-        unsigned last = first;
-        if (next != end && *next == '-') {
-            const auto range = std::from_chars(next + 1, end, last);
-            if (range.ec != std::errc{}) break;
-            next = range.ptr;
-        }
-        if (last >= kMostCpus) break;
-        for (unsigned cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
-        at = next != end && *next == ',' ? next + 1 : end;
-    }
-    std::sort(cpus.begin(), cpus.end());
-    return cpus;
 }
 
 std::vector<Socket> read_sockets(const fs::path& root, bool by_die) {

@@ -23,9 +23,6 @@ struct Processor {
 /// As /proc/cpuinfo describes it; `other` where that cannot be read.
 Processor read_processor(const std::filesystem::path& root);
 
-/// "0-2,8" -> 0 1 2 8; what is no number ends the list.
-std::vector<unsigned> parse_cpu_list(std::string_view text);
-
 /// One set of counters, and the CPUs through which it can be asked.
 struct Socket {
     std::string name;           ///< "package-0"; "package-0-die-1" where packages have several

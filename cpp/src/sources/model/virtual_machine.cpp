@@ -1,0 +1,111 @@
+#include "virtual_machine.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "../../host.hpp"
+#include "text.hpp"
+
+namespace carbontracker::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A maker of virtual machines, and what its product is called there; empty: all of them.
+struct Hypervisor {
+    std::string_view maker;
+    std::string_view product;
+    Vcpu vcpu;
+};
+
+// In lower case; the first that fits holds. Those with a product make other machines too. Software
+// that anyone may run says nothing of its owner's choice.
+constexpr auto kHypervisors = std::to_array<Hypervisor>({
+    {"amazon ec2", "", Vcpu::core},
+    {"google", "compute engine", Vcpu::core},
+    {"microsoft", "virtual machine", Vcpu::core},
+    {"akamai", "", Vcpu::thread},
+    {"alibaba cloud", "", Vcpu::thread},
+    {"cloud hypervisor", "", Vcpu::thread},
+    {"digitalocean", "", Vcpu::thread},
+    {"exoscale", "", Vcpu::thread},
+    {"hetzner", "vserver", Vcpu::thread},
+    {"linode", "", Vcpu::thread},
+    {"openstack", "", Vcpu::thread},
+    {"", "openstack", Vcpu::thread},
+    {"scaleway", "scw-", Vcpu::thread},
+    {"tencent cloud", "", Vcpu::thread},
+    {"upcloud", "", Vcpu::thread},
+    {"vultr", "", Vcpu::thread},
+    {"apple", "virtualization", Vcpu::open},
+    {"bhyve", "", Vcpu::open},
+    {"crosvm", "", Vcpu::open},
+    {"innotek", "", Vcpu::open},
+    {"nutanix", "ahv", Vcpu::open},
+    {"ovirt", "", Vcpu::open},
+    {"parallels", "", Vcpu::open},
+    {"qemu", "", Vcpu::open},
+    {"vmware", "", Vcpu::open},
+    {"xen", "", Vcpu::open},
+    {"", "kvm", Vcpu::open},
+    {"", "virtual machine", Vcpu::open},
+});
+
+std::string text_of(const fs::path& path) {
+    return lower(read_text(path).value_or(""));
+}
+
+// "xen" in the machine that owns the hardware too, which has the rights to control the others.
+bool is_xen_guest(const fs::path& root) {
+    const fs::path hypervisor = root / "sys/hypervisor";
+    return !text_of(hypervisor / "type").empty() &&
+           !contains(text_of(hypervisor / "properties/features"), "dom0") &&
+           !contains(text_of(root / "proc/xen/capabilities"), "control_d");
+}
+
+bool is_hypervisor_in_tree(const fs::path& root) {
+    return !names_in(root / "proc/device-tree/hypervisor").empty() ||
+           !names_in(root / "sys/firmware/devicetree/base/hypervisor").empty();
+}
+
+// Windows' subsystem for Linux shows the threads of cores as they are.
+bool is_windows(const std::string& kernel) {
+    return contains(kernel, "microsoft-standard");
+}
+
+// Its older versions name a day of Linux 4.4 instead.
+bool is_gvisor(const std::string& kernel) {
+    return contains(kernel, "gvisor") || contains(kernel, "sun jan 10 15:06:54 pst 2016");
+}
+
+} // namespace
+
+bool is_virtual_board(const std::string& board) {
+    return contains(board, "dummy-virt") || contains(board, "riscv-virtio");
+}
+
+VirtualMachine find_virtual_machine(const fs::path& root, const std::string& maker,
+                                    const std::string& product, const std::string& board,
+                                    bool is_flagged) {
+    const std::string kernel = text_of(root / "proc/version");
+    const bool is_metal = contains(product, "metal"); // "m6g.metal"
+    const auto* const known =
+        std::find_if(kHypervisors.begin(), kHypervisors.end(), [&](const Hypervisor& one) {
+            return contains(maker, one.maker) && contains(product, one.product);
+        });
+    VirtualMachine found;
+    found.is_virtual = is_flagged || is_windows(kernel) || is_gvisor(kernel) ||
+                       is_virtual_board(board) || is_xen_guest(root) ||
+                       is_hypervisor_in_tree(root) || (known != kHypervisors.end() && !is_metal);
+    if (is_windows(kernel)) {
+        found.vcpu = Vcpu::core;
+    } else if (known != kHypervisors.end()) {
+        found.vcpu = known->vcpu;
+    } else if (maker.empty()) {
+        found.vcpu = Vcpu::thread; // Firecracker, gVisor: clouds that show no firmware
+    }
+    return found;
+}
+
+} // namespace carbontracker::model
