@@ -323,7 +323,7 @@ NO_LIMIT = (0.6, 0.6)
         ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 4095, 2.25 * 65, NO_LIMIT),
         ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 125, 125, NAMED),
         # Between its TDP and its turbo power: a notebook's limit stands elsewhere as well.
-        ("12th Gen Intel(R) Core(TM) i7-12700H", 200, (45 * 115) ** 0.5, NAMED),
+        ("Intel(R) Core(TM) Ultra 9 285H", 200, (45 * 115) ** 0.5, NAMED),
         # A server's firmware that writes none leaves its TDP.
         ("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", 4095, 150, NAMED),
     ],
