@@ -358,6 +358,30 @@ TEST(a_container_is_given_what_its_dev_has) {
     }
 }
 
+// A display of the same maker, and what another driver has, are not in the series.
+TEST(the_files_of_a_series_are_those_of_one_driver) {
+    const Devices machine;
+    const Pci listed[] = {
+        {"0000:01:00.0", "0x19e5", "0xd802", "devdrv_device_driver", "0x120000"},
+        {"0000:07:00.0", "0x19e5", "0x1711", "hibmc-drm", "0x030000"},
+        {"0000:41:00.0", "0x19e5", "0xd802", "vfio-pci", "0x120000"},
+        {"0000:81:00.0", "0x19e5", "0xd802", "devdrv_device_driver", "0x120000"},
+    };
+    for (const Pci& pci : listed) static_cast<void>(machine.add(pci));
+    machine.write(".dockerenv", "");
+    machine.write("dev/davinci1", "");
+    const auto told = [&] {
+        std::string devices;
+        for (const Unavailable& missing : machine.missing()) devices += missing.device;
+        return devices;
+    };
+    CHECK(told() == "gpu:0000:81:00.0");
+    // A part of a chip has a number beyond those of the chips.
+    std::filesystem::remove(machine.root() / "dev/davinci1");
+    machine.write("dev/vdavinci104", "");
+    CHECK(told() == "gpu:0000:01:00.0gpu:0000:81:00.0");
+}
+
 // The kernel says itself which files a driver made for a device, and its group of vfio.
 TEST(the_kernel_names_the_files_of_a_device) {
     const Devices machine;

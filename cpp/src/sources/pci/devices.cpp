@@ -96,7 +96,10 @@ bool is_card(const Device& device) {
 
 void number(std::vector<Device>& devices) {
     for (Device& device : devices) {
-        const auto is_like = [&](const Device& other) { return other.vendor == device.vendor; };
+        const auto is_like = [&](const Device& other) {
+            return other.vendor == device.vendor && other.driver == device.driver &&
+                   other.is_gpu == device.is_gpu;
+        };
         device.like =
             static_cast<std::size_t>(std::count_if(devices.begin(), devices.end(), is_like));
         device.place = static_cast<std::size_t>(

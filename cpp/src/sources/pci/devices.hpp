@@ -16,8 +16,8 @@ struct Device {
     std::string driver;         ///< "amdgpu"; empty where none is bound
     bool is_gpu = false;        ///< a graphics card, not another accelerator
     std::vector<std::string> nodes; ///< files in /dev, as its classes name them: "dri/card0"
-    std::size_t place = 0;          ///< among the devices of its vendor, by their addresses
-    std::size_t like = 1;           ///< how many devices of its vendor there are
+    std::size_t place = 0;          ///< among the devices of its vendor and driver, by address
+    std::size_t like = 1;           ///< how many of them there are
 };
 
 /// Why a device that is handed on is not read.

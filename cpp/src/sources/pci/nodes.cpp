@@ -31,9 +31,10 @@ struct Series {
 };
 constexpr auto kSeries = std::to_array<Series>({
     {"0x1e52", "tenstorrent", ""},
-    {"0x19e5", "", "davinci"}, // Huawei Ascend
-    {"0x1ae0", "", "accel"},   // Google TPU; from v5 on it is handed on
-    {"0x1da3", "", "hl"},      // Gaudi
+    {"0x19e5", "", "davinci"},  // Huawei Ascend
+    {"0x19e5", "", "vdavinci"}, // a part of one
+    {"0x1ae0", "", "accel"},    // Google TPU; from v5 on it is handed on
+    {"0x1da3", "", "hl"},       // Gaudi
     {"0x1da3", "accel", "accel"},
     {"0xcabc", "", "cambricon_dev"},
     {"0x1ed5", "", "mtgpu."}, // Moore Threads
