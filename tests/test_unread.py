@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carbontracker import inventory
 from carbontracker.cli import main
 from carbontracker.tracker import CarbonTracker
-from tests.support.fakehost import Link, Mode, cpuinfo, fake_host
+from tests.support.fakehost import Gpu, Link, Mode, cpuinfo, fake_host, fake_nvml
 from tests.support.programs import TIMEOUT_S, python
 
 if TYPE_CHECKING:
@@ -228,3 +229,29 @@ def test_probing_a_machine_with_none_of_it_leaves_nothing(tmp_path: Path, has_st
     assert done.returncode == 0, done.stderr
     # Neither after a look, whose session has gone, nor after three that sampled.
     assert json.loads(done.stdout) == [[0, []], [0, []]]
+
+
+def test_gpus_of_windows_that_its_nvidia_library_lists_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree: dict[str, Value] = {
+        "proc/cpuinfo": cpuinfo("AMD Ryzen 7 5800H with Radeon Graphics", flags="fpu hypervisor"),
+        "proc/stat": "cpu  1 0 1 9 0 0 0 0 0 0",
+        "dev/dxg": "",
+        "usr/lib/wsl/lib/libnvidia-ml.so.1": "",
+    }
+    # Windows shows the graphics of the processor in the same way.
+    addresses = ("4a3c:00:00.0", "9f21:00:00.0")
+    for address in addresses:
+        tree |= pci_device(address, "0x1414", "0x008e", "0x030200")
+    monkeypatch.setenv("CARBONTRACKER_ROOT", str(fake_host(tmp_path, tree)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with fake_nvml(tmp_path, [Gpu()]) as driver:
+        for name, value in driver.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CARBONTRACKER_NVML", str(driver.library))
+        found = inventory.sensors(0.0)
+    assert [one.id for one in found.readable if one.kind == "gpu" and one.counted] == ["gpu:0"]
+    (unread,) = [one for one in found.absent if one.device]
+    assert unread.device == f"gpu:{addresses[1]}"
+    assert "GPU of Windows" in unread.what
