@@ -280,6 +280,7 @@ def test_a_container_has_the_cpus_that_it_lists(
         ("AMD Ryzen Threadripper PRO 5965WX 24-Cores", 70.0, 252.0),
         ("AMD Ryzen 7 7700X 8-Core Processor", 10.5, 0.9 * 142),  # PPT of 105 W
         ("12th Gen Intel(R) Core(TM) i7-12700KF", 12.5, 0.9 * 190),
+        ("AMD EPYC 4344P 8-Core Processor", 6.5, 0.9 * 88),  # of the same socket
         ("AMD EPYC 9654 96-Core Processor", 90.0, 324.0),
         ("Intel(R) Core(TM) i7-9700K CPU @ 3.60GHz", 9.5, 85.5),
     ],

@@ -97,8 +97,10 @@ bool is_unlocked_intel(const std::string& key) {
     return false;
 }
 
+// EPYC 4000 has the same socket.
 bool is_desktop_ryzen(const Model& model) {
-    return model.key.starts_with("amdryzen") && model.tdp_watts >= 65.0;
+    return (model.key.starts_with("amdryzen") || model.key.starts_with("amdepyc4")) &&
+           model.tdp_watts >= 65.0;
 }
 
 /// The most that a processor draws for long, and what says so.

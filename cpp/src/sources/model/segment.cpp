@@ -27,12 +27,12 @@ std::string_view after(std::string_view key, std::string_view word) {
 }
 
 // Sold as server processors, and made of a desktop's: its sockets, its modules, its idle power.
-// Xeon X34xx, L34xx, E3, E-2xxx, W-1xxx, 63xxP; EPYC 4xx4P, 4xx5P.
+// Xeon X3xxx, L3xxx, E3, E-2xxx, W-1xxx, 63xxP; EPYC 4xx4P, 4xx5P.
 bool is_desktop_silicon(const std::string& key) {
     if (match_length(key, "epyc4???p") > 0) return true;
     const std::string_view xeon = after(key, "xeon");
     if (xeon.size() < 5) return false;
-    if (xeon.starts_with("e3") || xeon.starts_with("x34") || xeon.starts_with("l34")) return true;
+    if (xeon.starts_with("e3") || xeon.starts_with("x3") || xeon.starts_with("l3")) return true;
     if (xeon.starts_with("e2") || xeon.starts_with("w1")) return is_digits(xeon.substr(1, 4));
     return xeon.starts_with("63") && is_digits(xeon.substr(0, 4)) && xeon[4] == 'p';
 }
@@ -51,15 +51,15 @@ bool is_server_name(const std::string& key) {
                        [&](const char* word) { return contains(key, word); });
 }
 
-// "7840U", "13700H", "1165G7", but neither "13700K" nor "5700G".
+// "7840U", "13700H", "1165G7", "1185GRE", but neither "13700K" nor "5700G".
 bool is_mobile_number(std::string_view word) {
     const std::size_t first = word.find_first_of("0123456789");
     if (first == std::string_view::npos) return false;
     const std::size_t end = word.find_first_not_of("0123456789", first);
     if (end == std::string_view::npos || end - first < 3) return false;
     const std::string_view suffix = word.substr(end);
-    if (suffix.size() > 1 && suffix[0] == 'G') return suffix[1] >= '1' && suffix[1] <= '9';
-    return suffix.find_first_not_of("UHPYMVSQKX3D") == std::string_view::npos &&
+    if (suffix.size() > 1 && suffix[0] == 'G') return contains("123456789R", suffix.substr(1, 1));
+    return suffix.find_first_not_of("UHPYMVSQKX3DERLC") == std::string_view::npos &&
            contains("UHPYMV", suffix.substr(0, 1));
 }
 

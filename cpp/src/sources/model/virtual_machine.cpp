@@ -52,16 +52,16 @@ constexpr auto kHypervisors = std::to_array<Hypervisor>({
     {"", "virtual machine", Vcpu::open},
 });
 
-std::string text_of(const fs::path& path) {
+std::string lower_text(const fs::path& path) {
     return lower(read_text(path).value_or(""));
 }
 
 // "xen" in the machine that owns the hardware too, which has the rights to control the others.
 bool is_xen_guest(const fs::path& root) {
     const fs::path hypervisor = root / "sys/hypervisor";
-    return !text_of(hypervisor / "type").empty() &&
-           !contains(text_of(hypervisor / "properties/features"), "dom0") &&
-           !contains(text_of(root / "proc/xen/capabilities"), "control_d");
+    return !lower_text(hypervisor / "type").empty() &&
+           !contains(lower_text(hypervisor / "properties/features"), "dom0") &&
+           !contains(lower_text(root / "proc/xen/capabilities"), "control_d");
 }
 
 bool is_hypervisor_in_tree(const fs::path& root) {
@@ -88,7 +88,7 @@ bool is_virtual_board(const std::string& board) {
 VirtualMachine find_virtual_machine(const fs::path& root, const std::string& maker,
                                     const std::string& product, const std::string& board,
                                     bool is_flagged) {
-    const std::string kernel = text_of(root / "proc/version");
+    const std::string kernel = lower_text(root / "proc/version");
     const bool is_metal = contains(product, "metal"); // "m6g.metal"
     const auto* const known =
         std::find_if(kHypervisors.begin(), kHypervisors.end(), [&](const Hypervisor& one) {
