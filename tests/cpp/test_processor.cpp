@@ -327,6 +327,11 @@ TEST(what_part_of_a_machine_it_is_is_decided_once) {
     CHECK(share(cpuinfo(part)) == Share::container);
     CHECK(share(cpuinfo(chip), ".dockerenv") == Share::container);
     CHECK(share(arm({{"0xd0c", 4}}), "run/systemd/container", "lxc\n") == Share::container);
+    // Where no line tells the threads of a package: fewer than are online.
+    const char* online = "sys/devices/system/cpu/online";
+    CHECK(share(arm({{"0xd0c", 4}}), online, "0-159") == Share::container);
+    CHECK(share(arm({{"0xd0c", 4}}), online, "0-3") == Share::whole);
+    CHECK(share(arm({{"0xd0c", 4}}), online, "nonsense") == Share::whole);
     part.flags = "hypervisor"; // a container in a virtual machine
     CHECK(share(cpuinfo(part)) == Share::virtual_machine);
     // Those without a flag and without a maker: kernels and boards that are made up.

@@ -167,10 +167,11 @@ int count_of(const fs::path& list) {
     return static_cast<int>(parse_cpu_list(read_text(list).value_or("")).size());
 }
 
-// lxcfs lists the CPUs of the container, and beside them the threads of the whole package. Other
-// containers list all CPUs of the machine, and may limit its memory.
+// lxcfs lists the CPUs of the container, and beside them the threads of the whole package, or those
+// that are online. Other containers list all CPUs of the machine, and may limit its memory.
 bool is_in_container(const fs::path& root, const Processors& found) {
-    return found.logical < found.siblings * found.packages || is_container(root);
+    return found.logical < found.siblings * found.packages ||
+           found.logical < count_of(root / "sys/devices/system/cpu/online") || is_container(root);
 }
 
 // Where it is open whether a CPU is a thread or a core: between the two.
