@@ -358,6 +358,10 @@ TEST(the_memory_of_grace_is_soldered_in_clouds_too) {
         const std::string said = computer.memory().estimate->assumption;
         if (!CHECK(contains(said, "low-power") == one.is_grace)) std::printf("%s\n", one.product);
     }
+    // Google's own is sold with no more than 96 cores (C4A): a guest of 140 is Grace's.
+    Computer guest(arm("0x41", "0xd4f", 140), 884.0);
+    guest.write("sys/class/dmi/id/sys_vendor", "Google\n");
+    check_ends(guest, 884 * 0.03, 884 * 0.10);
     // It has 480 GiB and no more: the rest is the GPUs', where the kernel's nodes do not tell.
     const Computer shared(arm("0x41", "0xd4f", 140), 2 * 480.0 + 700.0);
     check_ends(shared, 960 * 0.03, 960 * 0.10);

@@ -214,6 +214,8 @@ bool has_nvidia_device(const fs::path& root) {
     });
 }
 
+constexpr int kMostAxionCores = 96; // Google's C4A, bare metal; recalled
+
 // The same core is in processors of Amazon and Google, who do not sell them beside NVIDIA's GPUs.
 bool is_grace(const fs::path& root, const Processors& found) {
     const bool has_core =
@@ -222,7 +224,8 @@ bool is_grace(const fs::path& root, const Processors& found) {
         });
     if (!has_core) return false;
     const bool is_sold_with_own =
-        found.seller.starts_with("amazon") || found.seller.starts_with("google");
+        found.seller.starts_with("amazon") ||
+        (found.seller.starts_with("google") && found.logical <= kMostAxionCores);
     return !is_sold_with_own || contains(found.board, "-gb") || contains(found.board, "-gh") ||
            has_nvidia_device(root);
 }
