@@ -321,7 +321,7 @@ NO_LIMIT = (0.6, 0.6)
         ("13th Gen Intel(R) Core(TM) i5-13500", 95, 95, NAMED),
         ("13th Gen Intel(R) Core(TM) i9-13900K", 4095, 253, NAMED),  # as such boards do
         # Its turbo power is not known.
-        ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 4095, 2.25 * 65, NO_LIMIT),
+        ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 4095, 2.5 * 65, NO_LIMIT),
         ("Intel(R) Core(TM) i9-10900 CPU @ 2.80GHz", 125, 125, NAMED),
         # Between its TDP and its turbo power: a notebook's limit stands elsewhere as well.
         ("Intel(R) Core(TM) Ultra 9 285H", 200, (45 * 115) ** 0.5, NAMED),

@@ -188,12 +188,12 @@ int threads_shown(const fs::path& root, const Processors& found) {
     // What is there and not listed are the other threads: SMT is off.
     const int listed = std::max(found.logical, count_of(cpus / "online"));
     if (read_text(cpus / "smt/active") == "0" || count_of(cpus / "present") >= 2 * listed) return 1;
-    return found.is_arm() ? 1 : 0; // of ARM's few have several, and these are switched off
+    return found.is_arm() ? 1 : 0; // few ARM cores have several threads, mostly switched off
 }
 
 double cores_per_logical(const fs::path& root, const Processors& found, Vcpu vcpu) {
     const int shown = threads_shown(root, found);
-    // Each of them a package of its own: who switches SMT off does not show that either.
+    // A package of one CPU shows no second thread, whether SMT is on or off.
     const bool is_alone = found.siblings == 1;
     if (found.is_virtual() && found.is_x86() && shown <= 1) {
         if (vcpu == Vcpu::thread) return 0.5;
@@ -216,7 +216,7 @@ bool has_nvidia_device(const fs::path& root) {
 
 constexpr int kMostAxionCores = 96; // Google's C4A, bare metal; recalled
 
-// The same core is in processors of Amazon and Google, who do not sell them beside NVIDIA's GPUs.
+// Amazon and Google have processors with the same core, and do not sell them beside NVIDIA's GPUs.
 bool is_grace(const fs::path& root, const Processors& found) {
     const bool has_core =
         std::any_of(found.kinds.begin(), found.kinds.end(), [](const Cores& kind) {

@@ -39,8 +39,8 @@ constexpr Interval kNoLimitOfModel = {0.4, 1.6};
 constexpr Interval kKindOfCore = {0.3, 1.7};
 constexpr Interval kUnknown = {0.4, 2.5};
 
-// Intel's with two kinds of core, of which one has two threads: Alder, Raptor and Meteor Lake. How
-// many of their threads lie on which cores a virtual machine cannot tell.
+// Intel's with two kinds of core, of which one has two threads: Alder, Raptor and Meteor Lake. A
+// virtual machine does not show which of its CPUs lie on which kind.
 bool has_mixed_threads(const Processors& machine) {
     constexpr std::array kModels = {151, 154, 170, 172, 183, 186, 191};
     return std::any_of(machine.kinds.begin(), machine.kinds.end(), [&](const Cores& kind) {
@@ -50,7 +50,7 @@ bool has_mixed_threads(const Processors& machine) {
 }
 constexpr double kMixedCores = 0.7; // cores to a thread: 2/3 (16 of 24) to 3/4 (24 of 32)
 
-/// How many chips of a model a machine has, and whether it has them for itself.
+/// How many chips of a model a machine has, and whether they are whole chips.
 struct Chips {
     double count;
     bool is_whole;
@@ -62,7 +62,7 @@ Chips chips_of_virtual_machine(const Processors& machine, const Model& model) {
     double cores_per_logical = machine.cores_per_logical > 0.0 ? machine.cores_per_logical : 1.0;
     if (is_mixed) cores_per_logical = kMixedCores;
     double count = machine.logical * cores_per_logical / model.cores;
-    // What is no server's processor stands alone.
+    // Desktops and notebooks have one processor.
     if (machine.segment != Segment::server) count = std::min(count, 1.0);
     const bool is_told = machine.cores_per_logical == 1.0 || machine.cores_per_logical == 0.5;
     return {count, is_told && count >= 1.0 && count == std::floor(count)};
@@ -145,8 +145,8 @@ double power_limit_watts(const std::filesystem::path& root) {
 // Firmware that wants no limit writes thousands of watts.
 constexpr double kNoLimit = 3.0;
 // What a desktop draws then, of a model whose turbo power is not known: of those that have one it
-// is 1.5 to 3.4 times the TDP.
-constexpr double kUnlimited = 2.25;
+// is 1.8 to 3.4 times the TDP.
+constexpr double kUnlimited = 2.5;
 
 Limit limit_of(const Processors& machine, const Model& model, const std::filesystem::path& root) {
     const Limit usual = usual_limit(machine, model);
@@ -155,7 +155,7 @@ Limit limit_of(const Processors& machine, const Model& model, const std::filesys
     const bool is_known = model.max_watts > model.tdp_watts;
     const double most_watts = is_known ? model.max_watts : kNoLimit * model.tdp_watts;
     if (told_watts <= most_watts) return {told_watts, "the limit that powercap shows", false};
-    // A notebook's limit stands elsewhere as well, a server's firmware means its TDP.
+    // A notebook has a second limit (MMIO); a server keeps to its TDP.
     if (machine.segment != Segment::desktop) return usual;
     if (is_known) return {model.max_watts, "its turbo power", usual.watts < model.max_watts};
     return {kUnlimited * model.tdp_watts, "as its firmware sets no limit", true};
@@ -248,7 +248,7 @@ std::string describe_unknown(const std::string& what, int count) {
            rounded(kUnknownFullWatts) + " W for each of " + cpus(count);
 }
 
-// A limit that powercap shows tells more than the kind of core, unless it is none.
+// A limit that powercap shows tells more than the kind of core, unless it is far above that.
 void hold_limit(Estimate& estimate, double limit_watts) {
     if (limit_watts < 1.0 || limit_watts > kNoLimit * estimate.full_watts) return;
     estimate.full_watts = kFull * limit_watts;
@@ -291,7 +291,7 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
     // Where there are no codes, the board may tell the micro-architecture as well as the name.
     const std::string key =
         keys.front() + (machine.kinds.empty() ? squeezed(machine.board) : std::string());
-    // Whoever sells it, Grace is NVIDIA's.
+    // A seller's row is for the seller's own processor.
     const std::string seller = machine.is_grace ? std::string() : machine.seller;
     std::vector<Known> known;
     for (const Cores& codes : machine.kinds) {
