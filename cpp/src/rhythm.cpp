@@ -275,11 +275,13 @@ void Rhythm::choose_edge(double from_ns, std::int64_t spacing_ns, double thrift)
 }
 
 std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns, double thrift,
-                                  std::int64_t free_ns) noexcept {
+                                  std::int64_t free_ns, bool searches) noexcept {
     if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, thrift, free_ns);
-    if (mode_ == Mode::searching) {
-        const std::int64_t next_ns = std::max(next_search_ns(now_ns, thrift), free_ns);
+    if (mode_ == Mode::searching && searches) {
+        const std::int64_t next_ns = std::max(next_search_ns(now_ns), free_ns);
         if (mode_ == Mode::searching) return next_ns;
+    } else {
+        search_.began_ns = 0;
     }
     if (const std::int64_t scan = scan_ns()) return scan;
     // A steady rate on absolute deadlines; those that were missed are skipped.

@@ -35,10 +35,12 @@ public:
 
     /// When to read next: at once where that is past. `spacing_ns` is how far apart edges worth a
     /// visit are; without a rhythm it is the period of a steady rate. `thrift`: how many times
-    /// further apart than usual that spacing and the steps of a search are, to spare cost.
-    /// `free_ns`: nothing is begun earlier; what has been begun, and what a mark wants, goes on.
+    /// further apart than usual that spacing is, to spare cost. `free_ns`: nothing is begun
+    /// earlier; what has been begun, and what a mark wants, goes on. `searches`: else a search
+    /// waits.
     [[nodiscard]] std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                            double thrift = 1.0, std::int64_t free_ns = 0) noexcept;
+                                            double thrift = 1.0, std::int64_t free_ns = 0,
+                                            bool searches = true) noexcept;
 
     /// The same where a steady rate is kept anyway: when a mark wants a reading between its
     /// deadlines, else 0.
@@ -73,6 +75,7 @@ private:
     static constexpr double kMostMargin = 0.3; // of a period
 
     void search_from(std::int64_t now_ns) noexcept;
+    void begin_search(std::int64_t now_ns) noexcept;
     void nothing_found(std::int64_t now_ns) noexcept;
     void collect(const Edge& edge, std::int64_t before_ns, std::int64_t read_ns) noexcept;
     void try_to_lock(std::int64_t now_ns) noexcept;
@@ -92,7 +95,7 @@ private:
     [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
                                              double thrift, std::int64_t free_ns) noexcept;
     void choose_edge(double from_ns, std::int64_t spacing_ns, double thrift) noexcept;
-    [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns, double thrift) noexcept;
+    [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns) noexcept;
     [[nodiscard]] bool stamped() const noexcept;
 
     const bool always_moves_;
@@ -114,6 +117,7 @@ private:
         std::int64_t pause_ns = 0;    // and how much later the one after it
         int still = 0;                // readings without a change, in a row
         int moving = 0;               // readings with one, in a row
+        int blind = 0;                // changes between readings too far apart to tell when
         bool leaps = false;           // the period may be the usual one: no need to look earlier
         bool moved = false;           // a change has been seen, ever
     } search_;

@@ -13,8 +13,9 @@ constexpr std::int64_t kMilli = 1'000'000;
 
 // Steps of a search: finer costs more than it tells, coarser takes too long.
 constexpr std::int64_t kStepsPerUsual = 10;
+constexpr std::int64_t kStepsPerKnown = 14; // once two edges have told about how long it is
 constexpr std::int64_t kMostStepNs = 10 * kMilli;
-constexpr int kStillBeforeCoarser = 48;
+constexpr int kStillBeforeCoarser = 24;
 constexpr int kMovingBeforeFiner = 8;
 
 // So much of the usual period after a change the next one is not looked for, unless that is so
@@ -24,6 +25,13 @@ constexpr std::int64_t kLeastLeapNs = 5 * kMilli;
 
 // A search that finds no change in so many usual periods is given up.
 constexpr std::int64_t kStillPeriods = 10;
+
+// Readings so far apart, in usual periods or in steps, may have passed over changes: they tell no
+// rhythm, and may feign one. They come so where they wait until they can be afforded; a search that
+// has to is put off after so many of them.
+constexpr double kBlind = 0.75;
+constexpr std::int64_t kBlindSteps = 3;
+constexpr int kMostBlind = 8;
 
 // A search wants so many edges before it looks for a grid in them, at least so many readings apart;
 // fewer, if that grid is the usual one.
@@ -64,14 +72,18 @@ Edge Rhythm::guess(std::int64_t before_ns, std::int64_t read_ns) const noexcept 
 void Rhythm::search_from(std::int64_t now_ns) noexcept {
     mode_ = Mode::searching;
     tick_ns_ = 0;
-    search_.count = 0;
-    search_.still = search_.moving = 0;
-    search_.leaps = usual_ns_ >= kLeastLeapNs;
     search_.moved = true;
-    search_.began_ns = now_ns;
-    search_.step_ns = std::clamp(usual_ns_ / kStepsPerUsual, kLeastStepNs, kMostStepNs);
+    begin_search(now_ns);
     visit_ = {};
     lock_ = {};
+}
+
+void Rhythm::begin_search(std::int64_t now_ns) noexcept {
+    search_.count = 0;
+    search_.still = search_.moving = search_.blind = 0;
+    search_.leaps = usual_ns_ >= kLeastLeapNs;
+    search_.began_ns = now_ns;
+    search_.step_ns = std::clamp(usual_ns_ / kStepsPerUsual, kLeastStepNs, kMostStepNs);
 }
 
 void Rhythm::give_up(std::int64_t now_ns) noexcept {
@@ -102,6 +114,13 @@ void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read
     const std::int64_t apart_ns = read_ns - before_ns;
     search_.still = 0;
     search_.moved = true;
+    const auto blind_ns = static_cast<std::int64_t>(kBlind * static_cast<double>(usual_ns_));
+    if (apart_ns > std::max(blind_ns, kBlindSteps * search_.step_ns)) {
+        search_.count = 0;
+        search_.moving = 0;
+        if (search_.began_ns != 0 && ++search_.blind >= kMostBlind) give_up(read_ns);
+        return;
+    }
     if (search_.leaps && search_.moving == 1) { // more than one, perhaps: not the usual period
         search_.leaps = false;
         search_.count = 0;
@@ -122,6 +141,10 @@ void Rhythm::collect(const Edge& edge, std::int64_t before_ns, std::int64_t read
         --search_.count;
     }
     search_.edges[search_.count++] = edge.t_ns;
+    if (always_moves_ && search_.count > 1) { // as fine as it has to be
+        const std::int64_t period_ns = edge.t_ns - search_.edges[search_.count - 2];
+        search_.step_ns = std::clamp(period_ns / kStepsPerKnown, search_.step_ns, kMostStepNs);
+    }
     if (search_.count >= kLeastUsualEdges) try_to_lock(read_ns);
 }
 
@@ -175,8 +198,8 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     visit_ = {};
 }
 
-std::int64_t Rhythm::next_search_ns(std::int64_t now_ns, double thrift) noexcept {
-    if (search_.began_ns == 0) search_.began_ns = now_ns;
+std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
+    if (search_.began_ns == 0) begin_search(now_ns);
     if (now_ns - search_.began_ns > std::max(kSearchNs, kSearchPeriods * usual_ns_)) {
         give_up(now_ns);
     }
@@ -184,7 +207,7 @@ std::int64_t Rhythm::next_search_ns(std::int64_t now_ns, double thrift) noexcept
     if (search_.leaps && search_.moving == 1) {
         step_ns = std::max(step_ns, kLeap * static_cast<double>(usual_ns_));
     }
-    return last_read_ns_ + static_cast<std::int64_t>(thrift * step_ns);
+    return last_read_ns_ + static_cast<std::int64_t>(step_ns);
 }
 
 } // namespace carbontracker

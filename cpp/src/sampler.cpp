@@ -69,6 +69,7 @@ Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
         groups_[channels[i].group].members.push_back(i);
     }
     readings_.resize(tracks_.size());
+    searches_ = Searches(groups_.size());
 }
 
 Sampler::~Sampler() {
@@ -178,8 +179,8 @@ std::int64_t Sampler::earliest_due_ns() const noexcept {
 bool Sampler::serve_mark() noexcept {
     const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
     if (mark_ns == 0) return false;
-    for (Group& group : groups_) {
-        if (group.spared_until_ns <= mark_ns) mark_group(group, mark_ns);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].spared_until_ns <= mark_ns) mark_group(i, mark_ns);
     }
     return true;
 }
@@ -191,7 +192,8 @@ bool Sampler::wants_marks(const Track& track) const noexcept {
     return (total || !thrifty) && track.lane.wants_marks();
 }
 
-void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
+void Sampler::mark_group(std::size_t index, std::int64_t mark_ns) noexcept {
+    Group& group = groups_[index];
     bool at_once = false;
     bool wanted = false;
     for (const std::size_t i : group.members) {
@@ -203,7 +205,7 @@ void Sampler::mark_group(Group& group, std::int64_t mark_ns) noexcept {
     if (at_once) {
         group.due_ns = 0;
     } else if (wanted) {
-        plan_group(group, now_ns());
+        plan_group(index, now_ns());
     }
 }
 
@@ -226,19 +228,21 @@ void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
 
 bool Sampler::read_due(std::int64_t now_ns) noexcept {
     look_for_suspend(now_ns);
+    if (searches_.is_saving()) choose_searches(now_ns); // before it is spent
     bool any = false;
     std::int64_t time_ns = now_ns;
     for (std::size_t i = 0; i < groups_.size(); ++i) {
         const std::int64_t due_ns = groups_[i].due_ns;
-        if (due_ns > now_ns + kTogetherNs) continue;
+        if (due_ns > now_ns + std::max(kTogetherNs, groups_[i].early_ns)) continue;
         if (!any && due_ns > 0 && due_ns <= now_ns) counters_.lateness.note(now_ns - due_ns);
         any = true;
         time_ns = read_group(i, time_ns);
     }
     if (!any) return false;
     charge(time_ns);
-    for (Group& group : groups_) {
-        if (group.due_ns == kJustRead) plan_group(group, time_ns);
+    choose_searches(time_ns);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].due_ns == kJustRead) plan_group(i, time_ns);
     }
     add(counters_.reads, std::uint64_t{1});
     bool wanted = false;
@@ -253,7 +257,10 @@ void Sampler::read_all() noexcept {
         const bool gone = groups_[i].spared_until_ns == std::numeric_limits<std::int64_t>::max();
         if (groups_[i].lost || gone) continue;
         read_group(i, now_ns());
-        plan_group(groups_[i], now_ns());
+    }
+    choose_searches(now_ns());
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].due_ns == kJustRead) plan_group(i, now_ns());
     }
     add(counters_.reads, std::uint64_t{1});
 }
@@ -320,14 +327,37 @@ void Sampler::charge(std::int64_t now_ns) noexcept {
     free_ns_.store(allowance_.free_ns(), std::memory_order_relaxed);
 }
 
-void Sampler::plan_group(Group& group, std::int64_t now_ns) noexcept {
-    const Limits limits = this->limits(now_ns);
+void Sampler::choose_searches(std::int64_t now_ns) noexcept {
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        Wish wish = Wish::none;
+        std::int64_t refresh_ns = std::numeric_limits<std::int64_t>::max();
+        for (const std::size_t member : groups_[i].members) {
+            const Track& track = *tracks_[member];
+            if (groups_[i].lost || track.gone.load(std::memory_order_relaxed)) continue;
+            const Use use = track.use.load(std::memory_order_relaxed);
+            const Wish its = wish_of(track.lane, use);
+            if (its > wish) refresh_ns = std::numeric_limits<std::int64_t>::max();
+            if (its >= wish) refresh_ns = std::min(refresh_ns, track.lane.rhythm().refresh_ns());
+            wish = std::max(wish, its);
+        }
+        searches_.wish(i, wish, refresh_ns);
+    }
+    searches_.choose(now_ns, allowance_);
+}
+
+void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
+    Group& group = groups_[index];
+    Limits limits = this->limits(now_ns);
+    limits.searches = searches_.may(index);
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
+    group.early_ns = 0;
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
         if (track.gone.load(std::memory_order_relaxed)) continue;
         const Use use = track.use.load(std::memory_order_relaxed);
         due_ns = std::min(due_ns, next_due_ns(now_ns, track.lane, use, limits));
+        // Searches of one source go in step: to wake up costs more than to read.
+        if (limits.searches) group.early_ns = (due_ns - now_ns) / 2;
         track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
     }
     group.due_ns = std::max(due_ns, group.spared_until_ns);
@@ -339,7 +369,9 @@ Limits Sampler::limits(std::int64_t now_ns) noexcept {
             stretch_total_.load(std::memory_order_relaxed),
             stretch_others_.load(std::memory_order_relaxed),
             allowance_.free_ns(),
-            allowance_.urgent_ns()};
+            allowance_.urgent_ns(),
+            true,
+            searches_.is_saving()};
 }
 
 // A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.

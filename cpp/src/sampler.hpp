@@ -149,6 +149,7 @@ private:
     struct Group {
         std::vector<std::size_t> members; // tracks
         std::int64_t due_ns = 0;
+        std::int64_t early_ns = 0;         // so long before that it may as well be read
         std::int64_t failing_since_ns = 0; // 0: all is well
         std::int64_t spared_until_ns = 0;
         bool lost = false;
@@ -171,7 +172,7 @@ private:
     [[nodiscard]] std::int64_t earliest_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
     [[nodiscard]] bool wants_marks(const Track& track) const noexcept;
-    void mark_group(Group& group, std::int64_t mark_ns) noexcept;
+    void mark_group(std::size_t index, std::int64_t mark_ns) noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
@@ -179,7 +180,8 @@ private:
     void take_history(std::size_t channel) noexcept;
     void settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
     void charge(std::int64_t now_ns) noexcept;
-    void plan_group(Group& group, std::int64_t now_ns) noexcept;
+    void choose_searches(std::int64_t now_ns) noexcept;
+    void plan_group(std::size_t index, std::int64_t now_ns) noexcept;
     [[nodiscard]] Limits limits(std::int64_t now_ns) noexcept;
     [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
     static void store(Track& track, const Reading& reading) noexcept;
@@ -208,6 +210,7 @@ private:
     std::int64_t steady_ns_ = 0; // the next deadline of a rate that was asked for
     Allowance allowance_;
     std::atomic<std::int64_t> free_ns_{0}; // of the allowance, for anybody to read
+    Searches searches_;
     std::int64_t charged_ns_ = 0; // CPU time of the thread that the allowance has been charged with
     Bell bell_;
     std::atomic<bool> stopping_{false};

@@ -1,5 +1,7 @@
 #include "schedule.hpp"
 
+#include <limits>
+
 #include "clock.hpp"
 #include "integrator.hpp"
 
@@ -20,6 +22,9 @@ constexpr std::int64_t kLeastRoundNs = 20'000'000;
 
 // What does not make the total leaves so much of what was saved up to what does.
 constexpr std::int64_t kReserveNs = Allowance::kSavedNs / 2;
+
+// A search may go into debt for so much, which is less than is forgotten.
+constexpr std::int64_t kSearchDebtNs = Allowance::kMostDebtNs * 3 / 4;
 
 // A reading that failed, or that cannot be, is taken again after a refresh of the sensor, within
 // these bounds; one that fails so often in a row, no sooner than any other.
@@ -44,11 +49,19 @@ std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Use use, std::int64_t ap
         const std::int64_t scan_ns = lane.kept() ? 0 : lane.rhythm().scan_ns();
         return scan_ns > 0 ? std::min(limits.steady_ns, scan_ns) : limits.steady_ns;
     }
-    const std::int64_t reserve_ns = use == Use::total ? 0 : kReserveNs;
-    const std::int64_t free_ns = std::min(limits.free_ns + reserve_ns, now_ns + kLongestPeriodNs);
+    std::int64_t free_ns = limits.free_ns;
+    if (limits.is_saving && !lane.is_power()) { // a counter goes on counting
+        free_ns += Allowance::kSavedNs;
+    } else if (limits.is_saving || use != Use::total) {
+        free_ns += kReserveNs;
+    }
+    free_ns = std::min(free_ns, now_ns + kLongestPeriodNs);
+    if (limits.searches && use == Use::total && lane.rhythm().searching()) {
+        free_ns = std::max(limits.urgent_ns, limits.free_ns - kSearchDebtNs);
+    }
     // Each has its own time: there is nothing to be gained by coming at the right moment.
     if (lane.kept()) return std::max(now_ns + apart_ns, free_ns);
-    return lane.rhythm().next_read_ns(now_ns, apart_ns, thrift, free_ns);
+    return lane.rhythm().next_read_ns(now_ns, apart_ns, thrift, free_ns, limits.searches);
 }
 
 } // namespace
@@ -70,6 +83,50 @@ std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits&
         }
     }
     return std::max(due_ns, now_ns + kLeastGapNs);
+}
+
+Wish wish_of(const Lane& lane, Use use) noexcept {
+    if (lane.kept() || !lane.rhythm().searching()) return Wish::none;
+    return use == Use::total ? Wish::total : Wish::side;
+}
+
+void Searches::choose(std::int64_t now_ns, Allowance& allowance) noexcept {
+    Wish first = Wish::none;
+    for (const Group& group : groups_) first = std::max(first, group.wish);
+    std::size_t searches = 0;
+    std::int64_t shortest_ns = std::numeric_limits<std::int64_t>::max();
+    for (Group& group : groups_) {
+        group.searches = group.searches && group.wish != Wish::none && group.wish == first;
+        if (!group.searches) continue;
+        ++searches;
+        shortest_ns = std::min(shortest_ns, group.refresh_ns);
+    }
+    is_saving_ = false;
+    for (Group* next = next_to_search(first); next != nullptr; next = next_to_search(first)) {
+        shortest_ns = std::min(shortest_ns, next->refresh_ns);
+        const bool is_lent = allowance.has_loan_for(searches + 1);
+        const bool is_alone = searches == 0;
+        const bool has_room = shortest_ns >= kRoomNs && now_ns - began_ns_ >= kApartNs;
+        const bool is_enough = allowance.is_enough(now_ns, shortest_ns / kReadings);
+        if (!is_lent && !(is_enough && (is_alone || has_room))) {
+            is_saving_ = first == Wish::total; // what only refines has no claim
+            return;
+        }
+        next->searches = true;
+        ++searches;
+        began_ns_ = now_ns;
+        allowance.begin_search(now_ns);
+    }
+}
+
+// The shortest first: it needs its readings closest together.
+Searches::Group* Searches::next_to_search(Wish wish) noexcept {
+    Group* next = nullptr;
+    for (Group& group : groups_) {
+        if (group.wish == Wish::none || group.wish != wish || group.searches) continue;
+        if (next == nullptr || group.refresh_ns < next->refresh_ns) next = &group;
+    }
+    return next;
 }
 
 } // namespace carbontracker

@@ -72,6 +72,38 @@ TEST(a_period_is_learned_from_any_phase_and_a_wrong_beginning) {
     }
 }
 
+TEST(readings_that_pass_over_changes_feign_no_rhythm) {
+    // A counter that moves every 8 ms and is said to move every 1 ms, read at an even distance.
+    for (const std::int64_t apart_ms : {20, 93, 250}) {
+        for (const bool searches : {false, true}) {
+            Rhythm rhythm(1'000'000);
+            std::int64_t t_ns = kSecond;
+            rhythm.unchanged(t_ns, 0);
+            for (int i = 0; i < 400; ++i) {
+                const std::int64_t due_ns = rhythm.next_read_ns(
+                    t_ns, 100'000'000, 1.0, t_ns + apart_ms * 1'000'000, searches);
+                CHECK(due_ns > t_ns);
+                const std::int64_t read_ns = t_ns + apart_ms * 1'000'000 + i % 3 * 10'000;
+                rhythm.changed(t_ns, read_ns, 0);
+                t_ns = read_ns;
+                if (!CHECK(!rhythm.locked() && rhythm.tick_ns() == 0)) return;
+            }
+        }
+    }
+}
+
+TEST(a_search_that_had_to_wait_finds_its_rhythm_all_the_same) {
+    for (const double period_ms : {8.0, 20.0, 100.0}) {
+        Follower one = follower(period_ms, period_ms, 3);
+        one.searches = false;
+        one.run_until(5 * kSecond, ignore);
+        one.searches = true;
+        one.run_until(8 * kSecond, ignore);
+        CHECK(one.rhythm.locked());
+        CHECK(off(one.rhythm.tick_ns(), period_ms) < 0.01);
+    }
+}
+
 TEST(a_period_of_a_millisecond_is_told_though_few_of_its_edges_are_seen) {
     int right = 0;
     for (const double usual_ms : kUsual) {

@@ -117,9 +117,21 @@ TEST(what_can_wait_waits_until_it_can_be_afforded) {
         const std::int64_t soon_ns = next_due_ns(kSecond, lane, Use::total, limits);
         CHECK(soon_ns > kSecond && soon_ns <= kSecond + 20 * kMs);
         limits.free_ns = kSecond + 700 * kMs;
+        // A search of what makes the total is paid for: it waits only for what cannot wait.
+        limits.urgent_ns = kSecond + 3 * kMs;
+        const std::int64_t search_ns = next_due_ns(kSecond, lane, Use::total, limits);
+        CHECK(lane.rhythm().searching() ? search_ns <= kSecond + 10 * kMs
+                                        : search_ns == limits.free_ns);
+        CHECK(search_ns >= limits.urgent_ns);
+        CHECK(next_due_ns(kSecond, lane, Use::side, limits) > limits.free_ns);
+        limits.searches = false;
         CHECK(next_due_ns(kSecond, lane, Use::total, limits) == limits.free_ns);
         // What does not make the total leaves something over.
         CHECK(next_due_ns(kSecond, lane, Use::side, limits) > limits.free_ns);
+        // And so does everything that goes on counting, where a search waits.
+        limits.is_saving = true;
+        CHECK(next_due_ns(kSecond, lane, Use::total, limits) > limits.free_ns + 800 * kMs);
+        limits.is_saving = false;
         // Nothing waits for ever.
         limits.free_ns = kSecond + 3600 * kSecond;
         CHECK(next_due_ns(kSecond, lane, Use::total, limits) <= 3 * kSecond);
@@ -261,7 +273,7 @@ TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
     allowance.spend(100 * kSecond, kMs, 0.005);
     CHECK(allowance.free_ns() > 100 * kSecond);
     allowance.spend(100 * kSecond, 100 * kSecond, 0.005);
-    CHECK(allowance.free_ns() <= 102 * kSecond);
+    CHECK(allowance.free_ns() <= 104 * kSecond);
     for (const double share : {0.0, 1e-300, std::numeric_limits<double>::quiet_NaN()}) {
         Allowance none;
         none.spend(100 * kSecond, kMs, 0.005);
@@ -269,8 +281,8 @@ TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
         none.spend(100 * kSecond, 0, share); // nothing was used
         CHECK(none.free_ns() == before_ns);
         none.spend(100 * kSecond, 1, share);
-        CHECK(none.free_ns() == 102 * kSecond);
-        CHECK(none.urgent_ns() == 102 * kSecond);
+        CHECK(none.free_ns() == 104 * kSecond);
+        CHECK(none.urgent_ns() == 104 * kSecond);
     }
     Allowance lent;
     lent.lend(4 * kMs);
@@ -280,6 +292,20 @@ TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
     }
     lent.spend(100 * kSecond, kMs, 0.0005);
     CHECK(lent.free_ns() > 101 * kSecond);
+    // A search is lent as much again, but not one that comes soon.
+    lent.begin_search(100 * kSecond);
+    lent.begin_search(101 * kSecond);
+    for (int i = 0; i < 4; ++i) {
+        CHECK(lent.has_loan_for(static_cast<std::size_t>(4 - i)));
+        lent.spend(101 * kSecond, kMs, 0.0005);
+    }
+    CHECK(!lent.has_loan_for(1) && !lent.is_enough(101 * kSecond, 0));
+    // Else it takes savings, and readings that can come soon enough.
+    Allowance saved;
+    saved.spend(100 * kSecond, 4 * kMs, 0.005); // 0.8 s of the 0.9 s that were saved
+    CHECK(!saved.is_enough(100 * kSecond, 100 * kMs));
+    CHECK(!saved.is_enough(100 * kSecond + 200 * kMs, -300 * kMs));
+    CHECK(saved.is_enough(100 * kSecond + 200 * kMs, 30 * kMs));
     Allowance unlimited;
     for (int i = 1; i < 1000; ++i) {
         unlimited.spend(i * kSecond, kSecond, std::numeric_limits<double>::infinity());

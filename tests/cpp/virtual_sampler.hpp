@@ -110,6 +110,7 @@ public:
             boards_.emplace_back(kind, static_cast<std::uint64_t>(i));
         }
         due_ns_.resize(boards_.size(), 0);
+        searches_ = carbontracker::Searches(boards_.size());
         usual_ns_ = kind.ring ? VirtualBoard::kRingNs
                               : std::max<std::int64_t>(20'000'000, 50 * boards * call_ns);
         thrift_ = governor_.thrift(budget);
@@ -149,6 +150,7 @@ private:
     void wake(Second& second) {
         const std::int64_t began_ns = now_ns_;
         std::int64_t cpu_ns = kWakeNs;
+        if (searches_.is_saving()) choose();
         std::vector<std::size_t> read;
         for (std::size_t i = 0; i < boards_.size(); ++i) {
             if (due_ns_[i] > began_ns + 60'000) continue;
@@ -162,13 +164,32 @@ private:
         ++second.wakes;
         second.cpu_ns += cpu_ns;
         allowance_.spend(now_ns_, cpu_ns, thrift_.share);
-        const carbontracker::Limits limits{usual_ns_,
-                                           0,
-                                           thrift_.total,
-                                           thrift_.others,
-                                           allowance_.free_ns(),
-                                           allowance_.urgent_ns()};
-        for (const std::size_t i : read) plan(i, limits);
+        choose();
+        carbontracker::Limits limits{usual_ns_,
+                                     0,
+                                     thrift_.total,
+                                     thrift_.others,
+                                     allowance_.free_ns(),
+                                     allowance_.urgent_ns(),
+                                     true,
+                                     searches_.is_saving()};
+        for (const std::size_t i : read) {
+            limits.searches = searches_.may(i);
+            plan(i, limits);
+        }
+    }
+
+    void choose() {
+        using carbontracker::Use;
+        for (std::size_t i = 0; i < boards_.size(); ++i) {
+            carbontracker::Wish wish = carbontracker::Wish::none;
+            for (std::size_t lane = 0; lane < boards_[i].lanes.size(); ++lane) {
+                const Use use = lane == 0 ? Use::total : Use::side;
+                wish = std::max(wish, carbontracker::wish_of(boards_[i].lanes[lane], use));
+            }
+            searches_.wish(i, wish, boards_[i].lanes[0].rhythm().refresh_ns());
+        }
+        searches_.choose(now_ns_, allowance_);
     }
 
     void plan(std::size_t board, const carbontracker::Limits& limits) {
@@ -187,6 +208,7 @@ private:
     std::vector<VirtualBoard> boards_;
     std::vector<std::int64_t> due_ns_;
     carbontracker::Allowance allowance_;
+    carbontracker::Searches searches_;
     carbontracker::Governor governor_;
     carbontracker::Thrift thrift_;
     std::int64_t now_ns_ = kStartNs;
