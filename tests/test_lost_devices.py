@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carbontracker import sensorevents
 from carbontracker.cli import main
 from carbontracker.records.reading import read_runs
+from carbontracker.report.text import SensorEventLines
+from carbontracker.sensorevents import SensorEvent
 from carbontracker.tracker import CarbonTracker
 from tests.support.build import build
 from tests.support.fakehost import fake_host
@@ -187,3 +190,19 @@ def test_the_record_says_so_and_is_as_documented(trained: Trained) -> None:
     )
     (gone,) = [p for name, p in trained.run.energy.by_device.items() if name == GONE]
     assert gone.unknown_joules_max > 0
+
+
+def test_of_a_device_that_flaps_a_few_lines_are_said() -> None:
+    """And of the one beside it as many as there are."""
+    lines = SensorEventLines()
+    said = []
+    for second in range(1000):
+        event = sensorevents.LOST if second % 2 == 0 else sensorevents.RETURNED
+        said += lines.of(SensorEvent(event, {"id": "gpu:0", "seconds_after_start": second}), [])
+    assert 10 < len(said) < 50
+    assert "gpu:0: what happens to it from here on is in the record only" in said[-1]
+    beside = SensorEvent(
+        sensorevents.LOST, {"id": "gpu:1", "seconds_after_start": 5.0, "why": "it is gone"}
+    )
+    (line,) = lines.of(beside, [])
+    assert line.startswith("gpu:1 is not read from 5.0 s")

@@ -510,6 +510,16 @@ def test_what_cannot_load_the_command_line_becomes_the_program(before: list[str]
     assert line.startswith("carbontracker: no energy is measured: ")
 
 
+def test_the_program_ignores_no_signal_that_we_ignore() -> None:
+    """Python ignores two of them for itself; a pipeline's program must end by SIGPIPE."""
+    command = ["grep", "SigIgn", "/proc/self/status"]
+    alone = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    unloaded = "import sys\nsys.modules['carbontracker.cli.run'] = None\n"
+    for prepared in ("import sys\n", unloaded):
+        program = prepared + "from carbontracker.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+        assert python(program, "--", *command).stdout == alone
+
+
 def test_without_the_core_the_program_runs(tmp_path: Path) -> None:
     folder = tmp_path / "coreless"
     ignored = shutil.ignore_patterns("_core*", "__pycache__")

@@ -171,9 +171,11 @@ std::vector<unsigned> parse_cpu_list(std::string_view text) {
         }
         if (last >= kMostCpus) break;
         for (unsigned cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+        if (cpus.size() > kMostCpus) break; // the same ones again and again
         at = next != end && *next == ',' ? next + 1 : end;
     }
     std::sort(cpus.begin(), cpus.end());
+    cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
     return cpus;
 }
 

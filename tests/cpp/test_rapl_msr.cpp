@@ -124,6 +124,10 @@ TEST(cpu_lists_are_read_as_the_kernel_writes_them) {
     CHECK((parse_cpu_list("0") == List{0}));
     CHECK((parse_cpu_list("0-2,8,10-11") == List{0, 1, 2, 8, 10, 11}));
     CHECK((parse_cpu_list("8,0-1") == List{0, 1, 8}));
+    CHECK((parse_cpu_list("1,0-1,1") == List{0, 1}));
+    std::string again;
+    for (int i = 0; i < 10'000; ++i) again += "0-65535,";
+    CHECK(parse_cpu_list(again).size() == 65536);
     CHECK(parse_cpu_list("").empty());
     CHECK(parse_cpu_list("nonsense").empty());
     CHECK(parse_cpu_list("0-4294967295").empty()); // not four thousand million entries

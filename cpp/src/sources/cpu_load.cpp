@@ -65,7 +65,8 @@ constexpr std::int64_t kStillNs = 2 * kNanosPerSecond;
 bool has_moved(const Ticks& from, const Ticks& to, std::int64_t elapsed_ns) noexcept {
     const std::uint64_t before = from.total + from.stolen;
     const std::uint64_t after = to.total + to.stolen;
-    return after > before && static_cast<std::int64_t>(after - before) * kNsPerTick >= elapsed_ns;
+    const auto least = static_cast<std::uint64_t>((elapsed_ns + kNsPerTick - 1) / kNsPerTick);
+    return after > before && after - before >= least;
 }
 
 // Of one CPU alone a tick may show after 70 ms only: each field is cut off to whole ones. Of many

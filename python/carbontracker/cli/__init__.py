@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.exits import minding_output
+from carbontracker.cli.exits import minding_output, restore_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,5 +63,6 @@ def _become(arguments: list[str], error: Exception) -> None:
     why = " ".join(str(error).split()) or type(error).__name__
     with suppress(OSError, ValueError):
         os.write(2, f"carbontracker: no energy is measured: {why}\n".encode())
+    restore_signals()
     with suppress(OSError):
         os.execvp(program[0], program)

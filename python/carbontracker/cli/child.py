@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from carbontracker.cli.exits import say
+from carbontracker.cli.exits import restore_signals, say
 from carbontracker.cli.family import Member, adopt_orphans, bury, descendants, running, tell
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def _become(
     for number in _FORWARDED:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
-        signal.signal(number, signal.SIG_DFL)
+    restore_signals()
     try:
         os.execvpe(command[0], command, environment)
     except OSError as final:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -34,6 +35,12 @@ def say(message: object) -> None:
         print(f"carbontracker: {short(message)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):  # a full disk, a closed pipe
         drop(sys.stderr)
+
+
+def restore_signals() -> None:
+    """Set the signals that Python ignores back to what a program expects: exec keeps them."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def short(message: object) -> str:

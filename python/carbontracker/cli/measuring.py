@@ -102,6 +102,7 @@ class Measured:
         if self.record is not None:
             self.record.follow(session, start, session.config.spacing_s)
             meanwhile.enter_context(written_now_and_then(self.record, session, start))
+        self._event_lines = text.SensorEventLines()
         self._sensor_events = SensorEvents(session, start, self._tell)
         meanwhile.callback(self._sensor_events.close)
         if given.trace is not None:
@@ -112,10 +113,9 @@ class Measured:
         self._told.append(event)
         if self.record is not None:
             self.record.write(event.event, **event.data)
-        qualities = {entry.id: entry.quality for entry in self._session.entries}
-        line = text.sensor_event_line(*event, qualities)
-        if line is not None and not self._given.quiet:
-            say(line)
+        for line in self._event_lines.of(event, self._session.entries):
+            if not self._given.quiet:
+                say(line)
 
     def _begin_record(self) -> Record | None:
         if self._given.no_record or not record_wanted(None):

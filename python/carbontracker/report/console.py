@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from carbontracker.records.record import unanswered_data
 from carbontracker.report import oldformat
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import live_lines, sensor_event_line, unanswered_lines
+from carbontracker.report.text import SensorEventLines, live_lines, unanswered_lines
 from carbontracker.session import ENDING, reasons
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from carbontracker.settings import Settings
     from carbontracker.window import Energy
 
-_MAX_EVENTS = 20
-"""Of one sensor, as many as are said."""
-
 
 class Console:
     """Results go to stdout, diagnostics to stderr, both to the old logs if there are any."""
@@ -45,7 +41,7 @@ class Console:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
-        self._events: Counter[str] = Counter()
+        self._event_lines = SensorEventLines()
         self.listener: Callable[[str, str], None] | None = None
         """Told the level and text of every diagnostic."""
 
@@ -200,16 +196,8 @@ class Console:
 
     def sensor_event(self, session: Session, event: SensorEvent) -> None:
         """Say which sensor joined, was lost or is read again."""
-        name = event.data["id"]
-        self._events[name] += 1
-        if self._events[name] > _MAX_EVENTS:
-            return
-        qualities = {entry.id: entry.quality for entry in session.entries}
-        line = sensor_event_line(*event, qualities)
-        if line is not None:
+        for line in self._event_lines.of(event, session.entries):
             self.warn(line)
-        if self._events[name] == _MAX_EVENTS:
-            self.warn(f"{name}: what happens to it from here on is in the record only")
 
     def _announce_awaited(self, session: Session) -> None:
         for m in session.missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
     from carbontracker.footprint import Footprint
     from carbontracker.inventory import Absent, Readable, Sensors
+    from carbontracker.sensorevents import SensorEvent
+    from carbontracker.session import Entry
     from carbontracker.window import Energy
+
+
+_MAX_EVENTS = 20
+"""Of one sensor, as many as are said."""
 
 
 def command_summary(
@@ -78,6 +85,26 @@ def sensor_event_line(
         return None
     before = f"{owner} was estimated" if owner else "it was not measured"
     return f"{name} joined {seconds:.1f} s after the start; before that {before}"
+
+
+class SensorEventLines:
+    """The lines of what happens to sensors while a run goes on; of one that flaps, a few only."""
+
+    def __init__(self) -> None:
+        self._events: Counter[str] = Counter()
+
+    def of(self, event: SensorEvent, entries: Iterable[Entry]) -> list[str]:
+        """Return what there is to say of an event: often one line, sometimes none."""
+        name = event.data["id"]
+        self._events[name] += 1
+        if self._events[name] > _MAX_EVENTS:
+            return []
+        qualities = {entry.id: entry.quality for entry in entries}
+        line = sensor_event_line(*event, qualities)
+        lines = [] if line is None else [line]
+        if self._events[name] == _MAX_EVENTS:
+            lines.append(f"{name}: what happens to it from here on is in the record only")
+        return lines
 
 
 def joules(energy: Energy) -> str:
