@@ -109,6 +109,19 @@ CLOUDS: list[tuple[str, dict[str, Any], tuple[float, float], tuple[float, float]
         (8 * 0.45, 8 * 2.02),
         KIND,
     ),
+    # The codes tell what the digits of its generation share: Turin's dense cores, Cooper Lake
+    (
+        "AMD EPYC 9T75 160-Core Processor",
+        {"cores": 8, "threads": 2, "codes": (26, 17, 0)},
+        (16 * 0.27, 16 * 1.2),
+        KIND,
+    ),
+    (
+        "Intel(R) Xeon(R) Platinum 8369HC CPU @ 3.30GHz",
+        {"cores": 8, "threads": 2, "codes": (6, 85, 11)},
+        (16 * 0.85, 16 * 3.9),
+        KIND,
+    ),
 ]
 
 
@@ -283,6 +296,11 @@ def test_a_container_has_the_cpus_that_it_lists(
         ("AMD EPYC 4344P 8-Core Processor", 6.5, 0.9 * 88),  # of the same socket
         ("AMD EPYC 9654 96-Core Processor", 90.0, 324.0),
         ("Intel(R) Core(TM) i7-9700K CPU @ 3.60GHz", 9.5, 85.5),
+        # Notebooks: between their TDP and their turbo power
+        ("13th Gen Intel(R) Core(TM) i7-13650HX", 5.5, 0.9 * (55 * 157) ** 0.5),
+        ("12th Gen Intel(R) Core(TM) i7-12650H", 4.5, 0.9 * (45 * 115) ** 0.5),
+        ("Intel(R) Core(TM) Ultra 5 135H", 2.8, 0.9 * (28 * 115) ** 0.5),
+        ("Intel(R) Core(TM) Ultra 5 238V", 1.7, 0.9 * (17 * 37) ** 0.5),
     ],
 )
 def test_a_whole_machine_draws_what_its_model_may(
@@ -467,6 +485,11 @@ def test_a_desktops_processor_under_a_servers_name_is_a_desktops(
 ) -> None:
     info = cpuinfo(name, cores=8, threads=2, codes=codes)
     assert look(tmp_path, {"proc/cpuinfo": info}).idle_watts == pytest.approx(idle_watts, abs=0.06)
+    assert memory_watts_of(tmp_path) == pytest.approx(memory_watts, abs=0.06)
+
+
+def memory_watts_of(tmp_path: Path) -> tuple[float, float]:
+    """Return both ends of what the memory of the machine that was looked at may draw."""
     session = acquire(Config(root=str(tmp_path / "host"), nvml_library="/nonexistent"))
     try:
         (detail,) = [one.detail for one in session.entries if one.kind == "dram"]
@@ -474,7 +497,28 @@ def test_a_desktops_processor_under_a_servers_name_is_a_desktops(
         release(session)
     found = re.search(r", ([\d.]+) to ([\d.]+) W together; half way", detail)
     assert found, detail
-    assert (float(found[1]), float(found[2])) == pytest.approx(memory_watts, abs=0.06)
+    return float(found[1]), float(found[2])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AMD Ryzen 5 8600G w/ Radeon 760M Graphics", "AMD Ryzen 5 PRO 8500G with Radeon 740M"],
+)
+def test_graphics_in_the_name_of_a_desktop_make_no_notebook(tmp_path: Path, name: str) -> None:
+    look(tmp_path, {"proc/cpuinfo": cpuinfo(name, cores=6, threads=2, codes=(25, 117, 2))})
+    assert memory_watts_of(tmp_path) == pytest.approx((1, 3), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [("AMD Eng Sample: 100-000000001-01", (25, 17, 0)), ("Genuine Intel(R) 0000", (6, 207, 1))],
+)
+def test_several_packages_are_a_server(
+    tmp_path: Path, name: str, codes: tuple[int, int, int]
+) -> None:
+    files = {"proc/cpuinfo": cpuinfo(name, sockets=2, codes=codes), "proc/meminfo": meminfo(256)}
+    look(tmp_path, files)
+    assert memory_watts_of(tmp_path) == pytest.approx((24, 80), abs=0.06)
 
 
 def test_other_architectures_are_named(tmp_path: Path) -> None:
@@ -483,6 +527,8 @@ def test_other_architectures_are_named(tmp_path: Path) -> None:
     said = look(tmp_path / "power", {"proc/cpuinfo": power + "machine\t\t: PowerNV\n"})
     assert said.name == "PowerNV (POWER10)"
     assert 200 <= said.busy_watts <= 500  # 160 threads are one or two sockets
+    later = power.replace("POWER10,", "Power11 (raw),") + "machine\t\t: PowerNV\n"
+    assert look(tmp_path / "later", {"proc/cpuinfo": later}).name == "PowerNV (Power11)"
     hart = "processor\t: {0}\nhart\t\t: {0}\nisa\t\t: rv64imafdcv\nuarch\t\t: {1}\n\n"
     riscv = "".join(hart.format(i, "thead,c920") for i in range(64))
     said = look(tmp_path / "riscv", {"proc/cpuinfo": riscv})

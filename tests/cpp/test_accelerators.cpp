@@ -382,6 +382,35 @@ TEST(the_files_of_a_series_are_those_of_one_driver) {
     CHECK(told() == "gpu:0000:01:00.0gpu:0000:81:00.0");
 }
 
+// A TPU has a class of its maker's own, and others that of "other" devices.
+TEST(an_accelerator_without_the_class_of_one_is_named) {
+    const Devices machine;
+    (void)machine.add({"0000:00:04.0", "0x1ae0", "0x006f", "vfio-pci", "0xff0000"}); // TPU
+    (void)machine.add({"0000:00:05.0", "0x1ae0", "0x0042", "gve", "0x020000"});      // its network
+    (void)machine.add({"0000:00:1e.0", "0x1d0f", "0x7164", "", "0x088000"});         // Trainium
+    (void)machine.add({"0000:00:06.0", "0x1d0f", "0xec20", "ena", "0x020000"});
+    (void)machine.add({"0000:04:00.0", "0x1ac1", "0x089a", "", "0x0880ff"});     // Coral
+    (void)machine.add({"0000:05:00.0", "0x1e60", "0x2864", "", "0x0b4000"});     // Hailo
+    (void)machine.add({"0000:06:00.0", "0x8086", "0x4940", "4xxx", "0x0b4000"}); // QuickAssist
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 4)) return;
+    CHECK(missing[0].what == "0000:00:04.0: Google accelerator (vfio-pci), vendor 0x1ae0 device "
+                             "0x006f");
+    CHECK(missing[1].what == "0000:00:1e.0: Amazon accelerator, vendor 0x1d0f device 0x7164");
+    CHECK(missing[2].what == "0000:04:00.0: Google accelerator, vendor 0x1ac1 device 0x089a");
+    CHECK(missing[3].what == "0000:05:00.0: Hailo accelerator, vendor 0x1e60 device 0x2864");
+}
+
+// Some drivers do not say of which device on the bus a node of their class is.
+TEST(an_accelerator_that_its_driver_shows_is_named_once) {
+    const Devices machine;
+    (void)machine.add({"0000:00:1e.0", "0x1d0f", "0x7264", "neuron", "0x088000"});
+    machine.directory("sys/class/neuron_device/neuron0");
+    const auto missing = machine.missing();
+    if (!CHECK(missing.size() == 1)) return;
+    CHECK(missing[0].device == "gpu:neuron0");
+}
+
 // The kernel says itself which files a driver made for a device, and its group of vfio.
 TEST(the_kernel_names_the_files_of_a_device) {
     const Devices machine;

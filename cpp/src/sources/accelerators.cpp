@@ -41,6 +41,7 @@ constexpr std::array kVendors = {
     Vendor{"0x10ee", "Xilinx"},      Vendor{"0x19e5", "Huawei"},
     Vendor{"0xcabc", "Cambricon"},   Vendor{"0x1d94", "Hygon"},
     Vendor{"0x9999", "MetaX"},       Vendor{"0x1e3e", "Iluvatar"},
+    Vendor{"0x1ac1", "Google"},
 };
 
 // Displays that compute nothing: those of management controllers and of hypervisors, and old ones.

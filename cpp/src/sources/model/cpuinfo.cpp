@@ -81,8 +81,8 @@ public:
     Processors result() {
         Processors found = std::move(found_);
         found.name = first_told(names_);
-        // "POWER9 (architected), altivec supported"
-        if (found.name.starts_with("POWER")) {
+        // "POWER9 (architected), altivec supported"; "Power11 (raw), ..."
+        if (found.name.starts_with("POWER") || found.name.starts_with("Power")) {
             found.name = found.name.substr(0, found.name.find_first_of(",("));
         }
         found.name = trimmed(found.name);

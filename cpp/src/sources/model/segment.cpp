@@ -67,7 +67,9 @@ bool is_mobile_name(const std::string& name, const std::string& key) {
     if (is_desktop_silicon(key)) return is_mobile_xeon(key);
     if (contains(name, "Ryzen AI ") || contains(name, "RYZEN AI ") || contains(name, "Ryzen Z"))
         return true; // none for desktops yet
-    std::istringstream words(name.substr(0, name.find('@')));
+    // Graphics that share the chip have numbers like a notebook's: "8600G w/ Radeon 760M".
+    const std::size_t end = std::min({name.find('@'), name.find(" w/ "), name.find(" with ")});
+    std::istringstream words(name.substr(0, end));
     for (std::string word; words >> word;) {
         if (is_mobile_number(word.substr(word.find('-') + 1))) return true;
     }
@@ -161,7 +163,9 @@ Segment segment_of(const fs::path& root, const Processors& machine) {
     if (machine.is_arm()) return arm_segment(machine);
     const std::string& name = machine.name;
     const std::string key = match_keys(name).front();
-    if (is_server_name(key)) return Segment::server;
+    // Samples have no server's name; no desktop has several packages.
+    const bool has_sockets = machine.packages > 1 && !machine.is_virtual();
+    if (is_server_name(key) || has_sockets) return Segment::server;
     // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
     if (machine.is_virtual() && !has_any(name, {"Core(TM)", "Ryzen", "RYZEN"}) &&
         !is_desktop_silicon(key)) {

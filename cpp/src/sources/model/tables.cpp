@@ -92,13 +92,15 @@ CoreTable::CoreTable(const std::filesystem::path& data_dir) {
 }
 
 // The longest word wins: of "Westmere E56xx (Nehalem-C)" the first.
-const CoreTable::Row* CoreTable::by_words(const std::string& key, const std::string& vendor) const {
+const CoreTable::Row* CoreTable::by_words(const std::string& key, const std::string& vendor,
+                                          bool is_number) const {
     const bool has_codes = vendor.empty();
     const Row* best = nullptr;
     std::size_t most = 0;
     for (const Row& row : rows_) {
         if (has_codes ? row.first_model < 0 : row.vendor != vendor) continue;
         for (const std::string& word : row.words) {
+            if (contains(word, "?") != is_number) continue;
             if (const std::size_t length = match_length(key, word); length > most) {
                 most = length;
                 best = &row;
@@ -127,11 +129,13 @@ const CoreTable::Row* CoreTable::by_codes(const Cores& codes, const std::string&
 }
 
 // A hypervisor's name tells more than its codes: "Intel Core Processor (Haswell)" has those of a
-// desktop and runs on a server. The codes tell more than a name that many kinds share.
+// desktop and runs on a server. The codes tell more than a name that many kinds share, and than the
+// digits of a generation, which has several kinds: an EPYC 9xx5 is Turin or its dense kin.
 std::optional<Core> CoreTable::find(const std::string& key, const Cores& codes,
                                     const std::string& seller) const {
-    for (const Row* row : {by_words(key, ""), by_codes(codes, seller), by_words(key, "name"),
-                           by_words(key, "brand")}) {
+    for (const Row* row :
+         {by_words(key, "", false), by_codes(codes, seller), by_words(key, "", true),
+          by_words(key, "name", false), by_words(key, "brand", false)}) {
         if (row != nullptr) return row->core;
     }
     return std::nullopt;

@@ -52,7 +52,10 @@ private:
         Core core;
     };
 
-    [[nodiscard]] const Row* by_words(const std::string& key, const std::string& vendor) const;
+    /// `vendor`: of the rows; empty: of those with codes. `is_number`: by words with a '?', which
+    /// are those of model numbers.
+    [[nodiscard]] const Row* by_words(const std::string& key, const std::string& vendor,
+                                      bool is_number) const;
     [[nodiscard]] const Row* by_codes(const Cores& codes, const std::string& seller) const;
 
     std::vector<Row> rows_;

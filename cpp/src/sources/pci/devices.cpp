@@ -35,6 +35,26 @@ constexpr std::array kClasses = {
 constexpr std::string_view kDisplay = "0x03";     // VGA and 3D controllers
 constexpr std::string_view kAccelerator = "0x12"; // processing accelerators
 
+/// Of accelerators that do not have the class of one. Sources: `lspci` of machines that have them.
+struct Other {
+    std::string_view vendor;
+    std::string_view code; ///< the start of the class
+};
+constexpr std::array kOthers = {
+    Other{"0x1ae0", "0xff"},   // Google TPU, from v5 on: a class of its own
+    Other{"0x1d0f", "0x0880"}, // AWS Inferentia and Trainium: a "system peripheral"
+    Other{"0x1ac1", "0x0880"}, // Google Coral
+    Other{"0x1e60", "0x0b40"}, // Hailo: a "co-processor"
+};
+
+bool is_other_accelerator(const Device& device, std::string_view code) {
+    // A driver of its own shows it in a class of the kernel, not always with its address.
+    if (!device.driver.empty() && !is_handed_on(device)) return false;
+    return std::any_of(kOthers.begin(), kOthers.end(), [&](const Other& other) {
+        return other.vendor == device.vendor && code.starts_with(other.code);
+    });
+}
+
 bool is_numbered(std::string_view name, std::string_view prefix) {
     if (!name.starts_with(prefix) || name.size() == prefix.size()) return false;
     name.remove_prefix(prefix.size());
@@ -141,8 +161,11 @@ std::vector<Device> devices(const fs::path& root) {
     }
     for (const fs::path& entry : entries(root / "sys/bus/pci/devices")) {
         const std::string code = read_text(entry / "class").value_or("");
-        if (!code.starts_with(kDisplay) && !code.starts_with(kAccelerator)) continue;
         Device device = describe(entry.filename(), entry);
+        if (!code.starts_with(kDisplay) && !code.starts_with(kAccelerator) &&
+            !is_other_accelerator(device, code)) {
+            continue;
+        }
         device.address = entry.filename();
         device.is_gpu = code.starts_with(kDisplay);
         add(std::move(device));
