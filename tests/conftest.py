@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ for name, examples in (("default", 100), ("ci", 500)):
         print_blob=True,
     )
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+# A shell that runs us in the background has us ignore Ctrl-C, and every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

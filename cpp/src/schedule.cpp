@@ -14,6 +14,11 @@ constexpr std::int64_t kWatchNs = kNanosPerSecond;
 // Power that has no rhythm is not read faster than this.
 constexpr std::int64_t kLeastPowerNs = 20'000'000;
 
+// And waits no longer for the budget than so many usual periods, which are long where calls are
+// dear.
+constexpr std::int64_t kPowerWaits = 5;
+constexpr std::int64_t kLeastPowerWaitNs = 200'000'000;
+
 // No sensor is worth more readings than this.
 constexpr std::int64_t kLeastGapNs = 100'000;
 
@@ -55,7 +60,12 @@ std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Use use, std::int64_t ap
     } else if (limits.is_saving || use != Use::total) {
         free_ns += kReserveNs;
     }
-    free_ns = std::min(free_ns, now_ns + kLongestPeriodNs);
+    // Power that nobody saw is lost: it waits only so long that it keeps the budget all the same.
+    const std::int64_t longest_ns =
+        lane.is_power() && use == Use::total
+            ? std::clamp(kPowerWaits * limits.usual_ns, kLeastPowerWaitNs, kLongestPeriodNs)
+            : kLongestPeriodNs;
+    free_ns = std::min(free_ns, now_ns + longest_ns);
     if (limits.searches && use == Use::total && lane.rhythm().searching()) {
         free_ns = std::max(limits.urgent_ns, limits.free_ns - kSearchDebtNs);
     }
