@@ -193,6 +193,17 @@ def test_invented_sockets_neither_multiply_nor_cap(tmp_path: Path, sockets: int)
     assert "the 240 CPUs of this virtual machine being 1.4 such processors" in said.detail
 
 
+def test_a_guest_draws_no_more_than_the_one_chip_of_a_client(tmp_path: Path) -> None:
+    # The table does not say how many cores it has; threads of its kind are mostly a desktop's.
+    name = "13th Gen Intel(R) Core(TM) i9-13900HX"
+    info = cpuinfo(name, cores=16, threads=2, codes=(6, 183, 1), flags=GUEST)
+    said = look(tmp_path, {"proc/cpuinfo": info})
+    most = (55 * 157) ** 0.5  # between its TDP and its turbo power
+    assert said.busy_watts == pytest.approx(0.9 * most, abs=0.06)
+    assert said.idle_watts == pytest.approx(0.1 * most, abs=0.06)
+    assert (said.below, said.above) == pytest.approx(KIND)
+
+
 def test_a_whole_laptop_under_windows_is_one_chip(tmp_path: Path) -> None:
     wsl = {"proc/version": "Linux version 6.6.87.2-microsoft-standard-WSL2"}
     # Six and eight cores of one or two threads: which lie where cannot be told.

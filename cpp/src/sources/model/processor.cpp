@@ -282,6 +282,15 @@ Estimate by_cores(const Processors& machine, const std::vector<Known>& known,
     return estimate;
 }
 
+// Desktops and notebooks have one processor, and a virtual machine has no more than that.
+void hold_to_one(Estimate& estimate, const Processors& machine, const Model& model) {
+    const double limit_watts = usual_limit(machine, model).watts;
+    if (machine.segment == Segment::server || estimate.full_watts <= kFull * limit_watts) return;
+    estimate.full_watts = kFull * limit_watts;
+    estimate.idle_watts = std::min(estimate.idle_watts, kClientIdle * limit_watts);
+    estimate.assumption += ", at most " + rounded(limit_watts) + " W for the whole processor";
+}
+
 } // namespace
 
 Estimate processors(const Processors& machine, const std::filesystem::path& root,
@@ -305,7 +314,9 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
     if (model && (!machine.is_virtual() || model->cores > 0)) {
         return by_model(machine, *model, name, root);
     }
-    return by_cores(machine, known, name, root);
+    Estimate estimate = by_cores(machine, known, name, root);
+    if (model) hold_to_one(estimate, machine, *model);
+    return estimate;
 }
 
 } // namespace carbontracker::model
