@@ -482,6 +482,7 @@ TEST(names_have_the_keys_of_the_table) {
         {"INTEL(R) XEON(R) PLATINUM 8573C", "intelxeonplatinum8573c"},
         {"AMD Ryzen Threadripper PRO 3995WX 64-Cores", "amdryzenthreadripperpro3995wx"},
         {"AMD Ryzen 9 5950X 16-Core Processor", "amdryzen95950x"},
+        {"AMD EPYC 74F3V 24-Core Processor", "amdepyc74f3"},
         {"AMD FX(tm)-4100 Quad-Core Processor", "amdfx4100quadcore"},
         {"AMD Athlon(tm) X4 860K Quad Core Processor", "amdathlonx4860k"},
         {"AMD A10-7850K Radeon R7, 12 Compute Cores 4C+8G", "amda107850k"},

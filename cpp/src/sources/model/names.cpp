@@ -72,6 +72,7 @@ std::vector<std::string> match_keys(const std::string& name) {
         if (!is_core_count(word)) words.push_back(word);
     }
     std::vector<std::string> keys = {join(words), counted};
+    if (words.empty()) return keys;
     // "Xeon E5-2660 0": the first of its line counts its versions from 0.
     if (words.size() > 1 && words.back() == "0") {
         words.pop_back();
@@ -82,6 +83,11 @@ std::vector<std::string> match_keys(const std::string& name) {
         const std::string letter = words[words.size() - 2];
         words.erase(words.end() - 2);
         for (const std::string& end : {letter, letter + "m"}) keys.push_back(join(words) + end);
+    }
+    // "EPYC 74F3V": what a cloud has made for itself of the 74F3.
+    if (words.back().ends_with("v") && is_digit(words.back()[0]) && keys[0].contains("epyc")) {
+        words.back().pop_back();
+        keys.push_back(join(words));
     }
     // "Pentium(R) Dual-Core CPU E5200": some names leave out whose they are.
     for (std::size_t i = 0, count = keys.size(); i < count; ++i) {
