@@ -85,7 +85,7 @@ std::vector<std::string> match_keys(const std::string& name) {
         for (const std::string& end : {letter, letter + "m"}) keys.push_back(join(words) + end);
     }
     // "EPYC 74F3V": what a cloud has made for itself of the 74F3.
-    if (words.back().ends_with("v") && is_digit(words.back()[0]) && keys[0].contains("epyc")) {
+    if (words.back().ends_with("v") && is_digit(words.back()[0]) && contains(keys[0], "epyc")) {
         words.back().pop_back();
         keys.push_back(join(words));
     }
