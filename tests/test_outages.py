@@ -321,6 +321,56 @@ def test_thinning_spreads_nothing_over_an_outage(counts: bool) -> None:
         assert coverage == pytest.approx(told[2], abs=1e-6)
 
 
+@settings(max_examples=20)
+@given(st.sampled_from(sorted(SENSORS)), st.floats(20.0, 21.0), st.sampled_from([1, 4]))
+def test_thinning_turns_no_known_energy_into_a_step(
+    sensor: str, lost_s: float, spacing_s: int
+) -> None:
+    """Wherever in a bucket the loss was: between what stays, the line is straight."""
+    board = Board(steady(300.0), **SENSORS[sensor])
+    board.run(BEGIN_S, 40.0, ((lost_s, 40.0),))
+    assert board.device.is_final(35 * NS)
+    board.run(40.0, 200.0)
+    before = {t / 4: board.device.level(t * NS // 4)[0] for t in range(48, 4 * 160)}
+    board.device.thin(180 * NS, spacing_s * NS)
+    for t, joules in before.items():
+        if abs(t - lost_s) > spacing_s and abs(t - 40.0) > spacing_s:
+            assert board.device.level(round(t * NS))[0] == pytest.approx(joules, abs=35.0)
+
+
+@pytest.mark.parametrize("back_s", [18.0, 18.5, 19.89])
+def test_readings_that_a_driver_had_kept_move_nothing_that_was_told(back_s: float) -> None:
+    board = Board(steady(300.0), counts=False)
+    board.run(BEGIN_S, 20.0, ((12.0, 99.0),))
+    assert board.device.is_final(round(19.9 * NS))
+    moments = (11.9, 13.0, 15.0, 18.0, 19.0, 19.5, 19.9)
+    told = {t: board.device.level(round(t * NS)) for t in moments}
+    assert all(final for _, _, final in told.values())
+    lane = board.lanes["power"]
+    for k in range(round((20.5 - back_s) / READ_S)):
+        t_ns = round((back_s + k * READ_S) * NS)
+        lane.take(t_ns, 300_000 + k // 5 % 2 * 50_000, t_ns)
+    board.device.silence(0, False)
+    board.device.collect(round(20.49 * NS))
+    for t, (joules, _, _) in told.items():
+        later, _, final = board.device.level(round(t * NS))
+        assert (later, final) == (pytest.approx(joules, abs=1e-5), True)
+    levels = [board.device.level(round(t / 100 * NS))[0] for t in range(1100, 2050)]
+    assert levels == sorted(levels)
+    assert board.energy(20.0, 20.4)[0] == pytest.approx(130.0, abs=10.0)
+
+
+def test_a_counter_lost_after_its_first_reading_has_told_of_nothing() -> None:
+    board = Board(steady(300.0), counts=True, has_power=False)
+    board.run(BEGIN_S, 15.0, ((BEGIN_S + 0.015, 99.0),))
+    assert board.device.is_final(14 * NS)
+    for window in ((BEGIN_S - 0.09, BEGIN_S), (BEGIN_S - 0.09, 14.0)):
+        assert board.energy(*window)[2] == 0.0
+    board.run(15.0, 20.0)
+    assert board.energy(BEGIN_S - 0.09, 14.0)[2] == 0.0
+    assert board.energy(16.0, 19.0)[0] == pytest.approx(900.0, rel=0.001)
+
+
 def test_many_outages_leave_known_stretches_known() -> None:
     """Their joined list says how much is missing of each part of the past, and not all of it."""
     board = Board(steady(200.0), counts=False)

@@ -29,7 +29,7 @@ constexpr std::int64_t kStillPeriods = 10;
 // Readings so far apart, in usual periods or in steps, may have passed over changes: they tell no
 // rhythm, and may feign one. They come so where they wait until they can be afforded; a search that
 // has to is put off after so many of them.
-constexpr double kBlind = 0.75;
+constexpr double kBlind = 0.65;
 constexpr std::int64_t kBlindSteps = 3;
 constexpr int kMostBlind = 8;
 

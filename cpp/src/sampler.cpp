@@ -355,9 +355,13 @@ void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
         Track& track = *tracks_[i];
         if (track.gone.load(std::memory_order_relaxed)) continue;
         const Use use = track.use.load(std::memory_order_relaxed);
-        due_ns = std::min(due_ns, next_due_ns(now_ns, track.lane, use, limits));
+        const std::int64_t its_ns = next_due_ns(now_ns, track.lane, use, limits);
         // Searches of one source go in step: to wake up costs more than to read.
-        if (limits.searches) group.early_ns = (due_ns - now_ns) / 2;
+        if (its_ns < due_ns) {
+            const bool searches = limits.searches && track.lane.rhythm().searching();
+            group.early_ns = searches ? (its_ns - now_ns) / 2 : 0;
+        }
+        due_ns = std::min(due_ns, its_ns);
         track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
     }
     group.due_ns = std::max(due_ns, group.spared_until_ns);

@@ -96,7 +96,8 @@ std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits&
 }
 
 Wish wish_of(const Lane& lane, Use use) noexcept {
-    if (lane.kept() || !lane.rhythm().searching()) return Wish::none;
+    const bool fails = lane.failures() > 0; // nothing is found then, and its turn is another's
+    if (fails || lane.kept() || !lane.rhythm().searching()) return Wish::none;
     return use == Use::total ? Wish::total : Wish::side;
 }
 

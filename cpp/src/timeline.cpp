@@ -100,12 +100,18 @@ void Timeline::hold(std::int64_t t_ns) noexcept {
 void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
     for (const Sample& sample : samples) {
         append(sample);
-        seen_ns = std::max(seen_ns, points_.back().t_ns);
+        seen_ns = std::max(seen_ns, sample.t_ns);
     }
     seen_ns_ = std::max(seen_ns_, seen_ns);
 }
 
 void Timeline::append(const Sample& sample) {
+    if (!points_.empty() && (points_.back().flags & kHeld) != 0 && sample.t_ns <= last_ns()) {
+        // A driver had kept it: it tells of what was told already.
+        forgone_uj_ = sample.energy_uj - points_.back().energy_uj;
+        points_.back().before_ns = std::max(points_.back().before_ns, sample.t_ns);
+        return;
+    }
     // More than a sample can say: some time since the reading before.
     const bool is_most = sample.unsure_ns == std::numeric_limits<std::uint32_t>::max();
     const std::int64_t unsure_ns =
@@ -210,28 +216,28 @@ void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
     const std::size_t old = index_at(before_ns); // the newest of the old ones stays as it is
     if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
     // The last of each bucket stays, and what ends a gap of more than a bucket: nothing may be
-    // spread over it.
-    const auto stays = [&](std::size_t i, std::int64_t since_ns, std::int64_t bucket_ns) {
-        const bool ends_gap = (points_[i].flags & kGap) != 0;
-        return points_[i].t_ns / bucket_ns != points_[i + 1].t_ns / bucket_ns ||
-               (ends_gap && points_[i].t_ns - since_ns > bucket_ns);
+    // spread over it. Returns where those end that stay of [from, to); all from `fine` on do.
+    const auto keep = [&](std::size_t from, std::size_t to, std::size_t fine,
+                          std::int64_t bucket_ns) {
+        std::size_t end = from;
+        std::size_t newest = from - 1; // the one that stayed last
+        for (std::size_t i = from; i < to; ++i) {
+            Point point = points_[i];
+            const bool is_last = point.t_ns / bucket_ns != points_[i + 1].t_ns / bucket_ns;
+            const bool ends_gap =
+                i > 0 && (point.flags & kGap) != 0 && point.t_ns - points_[i - 1].t_ns > bucket_ns;
+            if (i > 0 && i < fine && !is_last && !ends_gap) continue;
+            // Of a gap whose beginning does not stay the line is straight.
+            if (newest + 1 != i) point.flags &= ~(kGap | kHeld);
+            newest = i;
+            points_[end++] = point;
+        }
+        return end;
     };
-    std::size_t kept = thinned_;
-    for (std::size_t i = thinned_; i < old; ++i) {
-        const std::int64_t since_ns = kept == 0 ? 0 : points_[kept - 1].t_ns;
-        if (i == 0 || stays(i, since_ns, spacing_ns)) points_[kept++] = points_[i];
-    }
+    std::size_t kept = keep(thinned_, old, old, spacing_ns);
     for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMostOld;) {
         // All of the past but its newest half alike, or the oldest would soon be one straight line.
-        const std::size_t fine = kept - kMostOld / 2;
-        std::size_t end = 0;
-        for (std::size_t i = 0; i < kept; ++i) {
-            const std::int64_t since_ns = end == 0 ? 0 : points_[end - 1].t_ns;
-            if (i == 0 || i >= fine || stays(i, since_ns, coarse_ns_)) {
-                points_[end++] = points_[i];
-            }
-        }
-        kept = end;
+        kept = keep(0, kept, kept - kMostOld / 2, coarse_ns_);
         if (kept > kMostOld - kMostOld / 8) coarse_ns_ *= 2;
     }
     for (std::size_t i = 0; i < kept; ++i) {
@@ -277,7 +283,7 @@ std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
 }
 
 Level Timeline::at(std::int64_t t_ns, const Beside& beside) const {
-    const bool is_before = t_ns < from_ns_;
+    const bool is_before = t_ns <= from_ns_;
     t_ns = std::max(t_ns, from_ns_);
     if (points_.empty()) return {0.0, 0.0, 0.0, is_before || is_told(t_ns)};
     const std::size_t k = index_at(t_ns);
@@ -392,8 +398,10 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::size_t last = points_.size() - 1;
     const Point& point = points_[last];
     const double energy_uj = static_cast<double>(point.energy_uj);
-    if ((point.flags & kHeld) != 0 || (counter_ && is_over())) {
-        return {energy_uj * kMicro, quantum_uj_ * kMicro, point.hidden_joules2, false};
+    const bool is_held = (point.flags & kHeld) != 0;
+    if (is_held || (counter_ && is_over())) {
+        const bool final = is_held && t_ns <= point.t_ns;
+        return {energy_uj * kMicro, quantum_uj_ * kMicro, point.hidden_joules2, final};
     }
     if (counter_ && last == 0) {
         const bool quiet = seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
@@ -459,7 +467,7 @@ bool Timeline::is_stuck() const noexcept {
 
 // The first update tells of one tick, in which reading began.
 std::int64_t Timeline::known_from_ns() const noexcept {
-    const bool is_counted = counter_ && points_.size() > 1;
+    const bool is_counted = counter_ && points_.size() > 1 && (points_[1].flags & kHeld) == 0;
     const std::int64_t start_ns = is_counted ? rise(0).start_ns : first_ns();
     return std::max(from_ns_, std::min(first_ns(), start_ns));
 }
@@ -470,7 +478,10 @@ bool Timeline::has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept 
 }
 
 bool Timeline::in_first_tick() const noexcept {
-    return counter_ && points_.size() == 1 && (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
+    const auto is_held = [](const Point& point) { return (point.flags & kHeld) != 0; };
+    return counter_ && !points_.empty() &&
+           std::all_of(points_.begin() + 1, points_.end(), is_held) &&
+           (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
 }
 
 // Readings are periodic and marks are not: the next reading may be on its way. Not where the sensor
@@ -588,7 +599,8 @@ Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     };
     std::size_t k = from + 1;
     for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
-        if (!counter_ && (points_[k].flags & kGap) != 0) { // its power is not known
+        const std::uint32_t flags = points_[k].flags;
+        if ((flags & kGap) != 0 && (!counter_ || (flags & kHeld) != 0)) { // its power is not known
             add_rest(k - 1);
             before = from = k;
         } else if (tell(points_[from], points_[k])) {

@@ -35,6 +35,10 @@ RENEW_NS = 1_000_000_000
 """A prediction costs milliseconds: one for budgets only is made no more often, ns."""
 
 
+class NoEpochError(RuntimeError):
+    """An epoch is to end, and none is open."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One epoch, finished or cut short."""
@@ -178,14 +182,14 @@ class Run:
             end: that end, where it is past; else now.
 
         Raises:
-            RuntimeError: no epoch is open.
+            NoEpochError: no epoch is open.
         """
-        if self._open is None:
-            message = "epoch_end() without epoch_start()"
-            raise RuntimeError(message)
         end = self.session.mark() if end is None else end
         # In this order: a thread that finds an epoch open finds the number of those before it.
         start, self._open = self._open, None
+        if start is None:
+            message = "epoch_end() without epoch_start()"
+            raise NoEpochError(message)
         self._bounds.append((start, end, finished))
         return self.epoch(len(self._bounds))
 

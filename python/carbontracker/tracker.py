@@ -42,7 +42,7 @@ from carbontracker.records.record import (
 )
 from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
-from carbontracker.run import Run
+from carbontracker.run import NoEpochError, Run
 from carbontracker.sensorevents import SensorEvent, SensorEvents
 from carbontracker.session import Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
@@ -452,10 +452,10 @@ class Training:
     @mark
     def epoch_end(self) -> None:
         """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
-        if not self._monitored().in_epoch:
+        try:
+            self._finish_epoch()
+        except NoEpochError:  # or another thread has just ended it
             self._console.warn("epoch_end() without epoch_start(): nothing to report")
-            return
-        self._finish_epoch()
 
     @mark
     def look(self) -> None:
@@ -552,6 +552,8 @@ class Training:
 
     def _finish_epoch(self) -> None:
         run, settings = self._monitored(), self._settings
+        if not run.in_epoch:
+            raise NoEpochError
         self._relocate(run)
         self._look_at_sensors()
         self.steps.end()

@@ -264,6 +264,30 @@ TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
     }
 }
 
+TEST(what_fails_holds_up_no_search) {
+    // One of two has begun to search and fails from then on: its turn is the other's.
+    Allowance allowance;
+    Lane first(counter(20 * kMs));
+    Lane second(counter(20 * kMs));
+    take(first, kSecond, 1);
+    take(second, kSecond, 1);
+    Searches searches(2);
+    const auto choose = [&](std::int64_t now_ns) {
+        searches.wish(0, wish_of(first, Use::total), 20 * kMs);
+        searches.wish(1, wish_of(second, Use::total), 20 * kMs);
+        searches.choose(now_ns, allowance);
+    };
+    choose(kSecond);
+    CHECK(searches.may(0) && !searches.may(1) && searches.is_saving());
+    Sample sample;
+    CHECK(first.take({kSecond + kMs, 0, Status::retry, 0}, sample) == Outcome::unusable);
+    choose(kSecond + kMs);
+    CHECK(!searches.may(0) && searches.may(1) && !searches.is_saving());
+    take(first, kSecond + 2 * kMs, 2); // and it waits for its own again
+    choose(kSecond + 2 * kMs);
+    CHECK(!searches.may(0) && searches.may(1) && searches.is_saving());
+}
+
 TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
     Allowance allowance;
     allowance.spend(100 * kSecond, 0, 0.005);
