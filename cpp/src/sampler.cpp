@@ -329,26 +329,18 @@ void Sampler::charge(std::int64_t now_ns) noexcept {
 
 void Sampler::choose_searches(std::int64_t now_ns) noexcept {
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        Wish wish = Wish::none;
-        std::int64_t refresh_ns = std::numeric_limits<std::int64_t>::max();
         for (const std::size_t member : groups_[i].members) {
             const Track& track = *tracks_[member];
             if (groups_[i].lost || track.gone.load(std::memory_order_relaxed)) continue;
-            const Use use = track.use.load(std::memory_order_relaxed);
-            const Wish its = wish_of(track.lane, use);
-            if (its > wish) refresh_ns = std::numeric_limits<std::int64_t>::max();
-            if (its >= wish) refresh_ns = std::min(refresh_ns, track.lane.rhythm().refresh_ns());
-            wish = std::max(wish, its);
+            searches_.consider(i, track.lane, track.use.load(std::memory_order_relaxed));
         }
-        searches_.wish(i, wish, refresh_ns);
     }
     searches_.choose(now_ns, allowance_);
 }
 
 void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
     Group& group = groups_[index];
-    Limits limits = this->limits(now_ns);
-    limits.searches = searches_.may(index);
+    const Limits limits = this->limits(index, now_ns);
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
     group.early_ns = 0;
     for (const std::size_t i : group.members) {
@@ -367,14 +359,14 @@ void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
     group.due_ns = std::max(due_ns, group.spared_until_ns);
 }
 
-Limits Sampler::limits(std::int64_t now_ns) noexcept {
+Limits Sampler::limits(std::size_t group, std::int64_t now_ns) noexcept {
     return {usual_ns_,
             pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
             stretch_total_.load(std::memory_order_relaxed),
             stretch_others_.load(std::memory_order_relaxed),
             allowance_.free_ns(),
             allowance_.urgent_ns(),
-            true,
+            searches_.may(group),
             searches_.is_saving()};
 }
 

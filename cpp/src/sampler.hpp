@@ -182,7 +182,7 @@ private:
     void charge(std::int64_t now_ns) noexcept;
     void choose_searches(std::int64_t now_ns) noexcept;
     void plan_group(std::size_t index, std::int64_t now_ns) noexcept;
-    [[nodiscard]] Limits limits(std::int64_t now_ns) noexcept;
+    [[nodiscard]] Limits limits(std::size_t group, std::int64_t now_ns) noexcept;
     [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
     static void store(Track& track, const Reading& reading) noexcept;
     static void publish(Track& track, Sample sample) noexcept;

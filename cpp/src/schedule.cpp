@@ -60,7 +60,7 @@ std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Use use, std::int64_t ap
     } else if (limits.is_saving || use != Use::total) {
         free_ns += kReserveNs;
     }
-    // Power that nobody saw is lost: it waits only so long that it keeps the budget all the same.
+    // Power that is not read is lost: it waits only as long as the budget really needs.
     const std::int64_t longest_ns =
         lane.is_power() && use == Use::total
             ? std::clamp(kPowerWaits * limits.usual_ns, kLeastPowerWaitNs, kLongestPeriodNs)
@@ -95,10 +95,15 @@ std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits&
     return std::max(due_ns, now_ns + kLeastGapNs);
 }
 
-Wish wish_of(const Lane& lane, Use use) noexcept {
+void Searches::consider(std::size_t group, const Lane& lane, Use use) noexcept {
     const bool fails = lane.failures() > 0; // nothing is found then, and its turn is another's
-    if (fails || lane.kept() || !lane.rhythm().searching()) return Wish::none;
-    return use == Use::total ? Wish::total : Wish::side;
+    if (fails || lane.kept() || !lane.rhythm().searching()) return;
+    const Wish wish = use == Use::total ? Wish::total : Wish::side;
+    Group& its = groups_[group];
+    if (wish < its.wish) return;
+    const std::int64_t refresh_ns = lane.rhythm().refresh_ns();
+    its.refresh_ns = wish == its.wish ? std::min(its.refresh_ns, refresh_ns) : refresh_ns;
+    its.wish = wish;
 }
 
 void Searches::choose(std::int64_t now_ns, Allowance& allowance) noexcept {
@@ -121,13 +126,14 @@ void Searches::choose(std::int64_t now_ns, Allowance& allowance) noexcept {
         const bool is_enough = allowance.is_enough(now_ns, shortest_ns / kReadings);
         if (!is_lent && !(is_enough && (is_alone || has_room))) {
             is_saving_ = first == Wish::total; // what only refines has no claim
-            return;
+            break;
         }
         next->searches = true;
         ++searches;
         began_ns_ = now_ns;
         allowance.begin_search(now_ns);
     }
+    for (Group& group : groups_) group.wish = Wish::none;
 }
 
 // The shortest first: it needs its readings closest together.

@@ -37,11 +37,6 @@ struct Limits {
 [[nodiscard]] std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use,
                                        const Limits& limits) noexcept;
 
-/// What channels that are read by one call would search for a rhythm for; the last comes first.
-enum class Wish : std::uint8_t { none, side, total };
-
-[[nodiscard]] Wish wish_of(const Lane& lane, Use use) noexcept;
-
 /// CPU time that is granted by the second and spent by the reading. What is not spent is saved up,
 /// but not for long; what is spent in advance is waited for, but not for long either.
 class Allowance {
@@ -116,20 +111,17 @@ private:
 
 /// Which groups of channels, each read by one call, search for their rhythm now.
 ///
-/// A search needs many readings close together: one that gets few finds nothing, or a rhythm that
-/// is none. So what can be afforded is not divided between all that want one, but saved up for one
+/// A search needs many readings close together: one that gets few finds nothing, or a false rhythm.
+/// So what can be afforded is not divided between all that want one, but saved up for one
 /// at a time, or for as many as it is enough for.
 class Searches {
 public:
     explicit Searches(std::size_t groups = 0) : groups_(groups) {}
 
-    /// `refresh_ns`: the shortest of those that are looked for.
-    void wish(std::size_t group, Wish wish, std::int64_t refresh_ns) noexcept {
-        groups_[group].wish = wish;
-        groups_[group].refresh_ns = refresh_ns;
-    }
+    /// A channel of a group that answers: before each choice of all of them.
+    void consider(std::size_t group, const Lane& lane, Use use) noexcept;
 
-    /// Decides by what is wished and what can be afforded. One that has begun goes on.
+    /// Decides by what was considered and what can be afforded. One that has begun goes on.
     void choose(std::int64_t now_ns, Allowance& allowance) noexcept;
 
     [[nodiscard]] bool may(std::size_t group) const noexcept { return groups_[group].searches; }
@@ -143,9 +135,12 @@ private:
     static constexpr std::int64_t kReadings = 3;        // in the shortest refresh period, at least
     static constexpr std::int64_t kRoomNs = 50'000'000; // such periods leave room for another
 
+    // What a group would search for; the last comes first.
+    enum class Wish : std::uint8_t { none, side, total };
+
     struct Group {
         Wish wish = Wish::none;
-        std::int64_t refresh_ns = 0;
+        std::int64_t refresh_ns = 0; // the shortest of those that are looked for
         bool searches = false;
     };
 

@@ -273,8 +273,8 @@ TEST(what_fails_holds_up_no_search) {
     take(second, kSecond, 1);
     Searches searches(2);
     const auto choose = [&](std::int64_t now_ns) {
-        searches.wish(0, wish_of(first, Use::total), 20 * kMs);
-        searches.wish(1, wish_of(second, Use::total), 20 * kMs);
+        searches.consider(0, first, Use::total);
+        searches.consider(1, second, Use::total);
         searches.choose(now_ns, allowance);
     };
     choose(kSecond);

@@ -180,22 +180,22 @@ private:
     }
 
     void choose() {
-        using carbontracker::Use;
         for (std::size_t i = 0; i < boards_.size(); ++i) {
-            carbontracker::Wish wish = carbontracker::Wish::none;
             for (std::size_t lane = 0; lane < boards_[i].lanes.size(); ++lane) {
-                const Use use = lane == 0 ? Use::total : Use::side;
-                wish = std::max(wish, carbontracker::wish_of(boards_[i].lanes[lane], use));
+                searches_.consider(i, boards_[i].lanes[lane], use_of(lane));
             }
-            searches_.wish(i, wish, boards_[i].lanes[0].rhythm().refresh_ns());
         }
         searches_.choose(now_ns_, allowance_);
+    }
+
+    static carbontracker::Use use_of(std::size_t lane) {
+        return lane == 0 ? carbontracker::Use::total : carbontracker::Use::side;
     }
 
     void plan(std::size_t board, const carbontracker::Limits& limits) {
         due_ns_[board] = std::numeric_limits<std::int64_t>::max();
         for (std::size_t lane = 0; lane < boards_[board].lanes.size(); ++lane) {
-            const auto use = lane == 0 ? carbontracker::Use::total : carbontracker::Use::side;
+            const auto use = use_of(lane);
             const std::int64_t due_ns =
                 carbontracker::next_due_ns(now_ns_, boards_[board].lanes[lane], use, limits);
             due_ns_[board] = std::min(due_ns_[board], due_ns);
