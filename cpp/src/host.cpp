@@ -117,6 +117,11 @@ std::vector<std::string> names_in(const std::filesystem::path& directory) {
     return names;
 }
 
+bool is_there(const std::filesystem::path& path) noexcept {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
+}
+
 std::optional<std::string> read_text(const std::filesystem::path& path, std::size_t most_bytes) {
     const File file(path);
     if (file.error() != 0) return std::nullopt;
@@ -154,6 +159,13 @@ std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {
     return value;
 }
 
+std::optional<std::uint64_t> number_after(std::string_view name, std::string_view prefix) noexcept {
+    if (!name.starts_with(prefix)) return std::nullopt;
+    name.remove_prefix(prefix.size());
+    const bool is_number = name.find_first_not_of("0123456789") == std::string_view::npos;
+    return is_number ? parse_number(name) : std::nullopt;
+}
+
 std::vector<unsigned> parse_cpu_list(std::string_view text) {
     constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
     std::vector<unsigned> cpus;
@@ -189,10 +201,8 @@ bool is_container(const std::filesystem::path& root) {
     // systemd says which, and takes Windows' subsystem for one, too.
     const auto systemd = read_text(root / "run/systemd/container");
     if (systemd && *systemd != "wsl") return true;
-    return std::any_of(marks.begin(), marks.end(), [&](const char* mark) {
-        std::error_code error;
-        return std::filesystem::exists(root / mark, error);
-    });
+    return std::any_of(marks.begin(), marks.end(),
+                       [&](const char* mark) { return is_there(root / mark); });
 }
 
 std::string describe_errno(int error) {

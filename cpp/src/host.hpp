@@ -88,6 +88,9 @@ private:
 /// iterators of std::filesystem, which end the program where there is no memory for a name.
 std::vector<std::string> names_in(const std::filesystem::path& directory);
 
+/// Whether there is anything of that name, as far as can be seen.
+bool is_there(const std::filesystem::path& path) noexcept;
+
 /// The most that is read of a file, unless more is known to be there.
 inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
@@ -109,6 +112,9 @@ std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
 
 /// Parses leading decimal digits; nullopt if the text does not start with one or overflows.
 std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
+
+/// "card12" after "card" -> 12; nullopt where the name is not that prefix and a number alone.
+std::optional<std::uint64_t> number_after(std::string_view name, std::string_view prefix) noexcept;
 
 /// "0-2,8" -> 0 1 2 8; what is no number ends the list.
 std::vector<unsigned> parse_cpu_list(std::string_view text);

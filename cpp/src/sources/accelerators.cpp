@@ -222,6 +222,7 @@ std::string describe(const Device& device) {
 Found probe_accelerators(const Host& host) {
     Found found;
     const std::vector<Device> devices = pci::devices(host.root);
+    if (devices.empty()) return found;
     // A simulated GPU takes the place of all that are read.
     const bool has_nvidia = std::any_of(devices.begin(), devices.end(), [](const Device& device) {
         return device.vendor == kNvidia;

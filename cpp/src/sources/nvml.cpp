@@ -230,8 +230,7 @@ void leave_asleep(const nvml::PciGpus& pci, Choice& choice) {
 
 // What to do depends on whether there is a GPU at all.
 Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure failure) {
-    std::error_code ignored;
-    const bool is_wsl = std::filesystem::exists(host.root / "dev/dxg", ignored);
+    const bool is_wsl = is_there(host.root / "dev/dxg");
     // The GPU of a chip is on no bus, and its driver may have no such library.
     const bool is_card =
         is_wsl || std::any_of(pci.all.begin(), pci.all.end(),
@@ -246,7 +245,7 @@ Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure
                              : "if Windows has an NVIDIA GPU, install NVIDIA's driver there";
     } else if (pci.all.empty() && !is_wsl) {
         failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
-        if (std::filesystem::exists(host.root / "sys/bus/pci", ignored)) failure.remedy.clear();
+        if (is_there(host.root / "sys/bus/pci")) failure.remedy.clear();
     } else if (failure.remedy.empty() && is_container(host.root)) {
         failure.remedy =
             is_card ? "docker run --gpus all IMAGE" : "docker run --runtime nvidia IMAGE";

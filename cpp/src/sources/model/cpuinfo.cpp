@@ -218,11 +218,7 @@ constexpr int kMostAxionCores = 96; // Google's C4A, bare metal; recalled
 
 // Amazon and Google have processors with the same core, and do not sell them beside NVIDIA's GPUs.
 bool is_grace(const fs::path& root, const Processors& found) {
-    const bool has_core =
-        std::any_of(found.kinds.begin(), found.kinds.end(), [](const Cores& kind) {
-            return kind.vendor == kArm && kind.model == kNeoverseV2;
-        });
-    if (!has_core) return false;
+    if (!found.has_core(kArm, kNeoverseV2, kNeoverseV2)) return false;
     const bool is_sold_with_own =
         found.seller.starts_with("amazon") ||
         (found.seller.starts_with("google") && found.logical <= kMostAxionCores);

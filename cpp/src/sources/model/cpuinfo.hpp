@@ -1,6 +1,7 @@
 // What the machine says of its processors, on every architecture that Linux runs on.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -62,6 +63,12 @@ struct Processors {
     /// By the codes, which on ARM are those of an implementer.
     [[nodiscard]] bool is_arm() const noexcept {
         return !kinds.empty() && kinds.front().vendor.starts_with("0x");
+    }
+    /// Whether any core is one of these models of a vendor.
+    [[nodiscard]] bool has_core(std::string_view vendor, int first, int last) const noexcept {
+        return std::any_of(kinds.begin(), kinds.end(), [&](const Cores& kind) {
+            return kind.vendor == vendor && first <= kind.model && kind.model <= last;
+        });
     }
     [[nodiscard]] bool is_virtual() const noexcept { return share == Share::virtual_machine; }
 };

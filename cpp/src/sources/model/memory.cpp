@@ -155,12 +155,6 @@ Modules read_modules(const fs::path& root) {
 
 // ---- what such a machine usually has --------------------------------------------------------
 
-bool has_core(const Processors& processors, std::string_view vendor, int model) {
-    return std::any_of(processors.kinds.begin(), processors.kinds.end(), [&](const Cores& kind) {
-        return kind.vendor == vendor && kind.model == model;
-    });
-}
-
 // The first three generations, which take a desktop's modules.
 bool is_early_threadripper(const std::string& name) {
     constexpr std::string_view kName = "Threadripper ";
@@ -172,9 +166,7 @@ bool is_early_threadripper(const std::string& name) {
 
 // Cortex-A53 to A75: older than LPDDR5, which made large soldered memories usual.
 bool has_early_arm_core(const Processors& processors) {
-    return std::any_of(processors.kinds.begin(), processors.kinds.end(), [](const Cores& kind) {
-        return kind.vendor == kArm && kind.model >= 0xd03 && kind.model <= 0xd0a;
-    });
+    return processors.has_core(kArm, 0xd03, 0xd0a);
 }
 
 const Kind& kind_of(const Processors& processors, double gib) {
@@ -231,7 +223,7 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
     const double own_gib = gib_without_processor(root, gib, processors.share);
     // Accelerators with processors; AMD's processor of Azure's HBv5 (MI300C); A64FX.
     if (contains(processors.name, "MI300A") || contains(processors.name, "EPYC 9V64H") ||
-        has_core(processors, "0x46", 0x001)) {
+        processors.has_core("0x46", 0x001, 0x001)) {
         return gib;
     }
     if (contains(processors.name, "CPU Max 9") || contains(processors.name, "CPU MAX 9")) {

@@ -97,12 +97,6 @@ struct Parts {
     int last;
 };
 
-bool is_one_of(const Cores& kind, std::span<const Parts> parts) {
-    return std::any_of(parts.begin(), parts.end(), [&](const Parts& one) {
-        return kind.vendor == one.maker && one.first <= kind.model && kind.model <= one.last;
-    });
-}
-
 constexpr int kAnyPart = 0xfff;
 
 // In servers alone.
@@ -139,8 +133,9 @@ constexpr int kMostBoardCores = 15;
 
 Segment arm_segment(const Processors& machine) {
     const auto has = [&](std::span<const Parts> parts) {
-        return std::any_of(machine.kinds.begin(), machine.kinds.end(),
-                           [&](const Cores& kind) { return is_one_of(kind, parts); });
+        return std::any_of(parts.begin(), parts.end(), [&](const Parts& one) {
+            return machine.has_core(one.maker, one.first, one.last);
+        });
     };
     if (has(kServerCores)) return Segment::server;
     if (has(kSolderedCores)) return Segment::embedded;

@@ -55,12 +55,6 @@ bool is_other_accelerator(const Device& device, std::string_view code) {
     });
 }
 
-bool is_numbered(std::string_view name, std::string_view prefix) {
-    if (!name.starts_with(prefix) || name.size() == prefix.size()) return false;
-    name.remove_prefix(prefix.size());
-    return name.find_first_not_of("0123456789") == std::string_view::npos;
-}
-
 // "0000:41:00.0"
 bool is_address(const std::string& name) {
     return name.size() >= 12 && name[name.size() - 2] == '.' && name[name.size() - 5] == ':' &&
@@ -129,11 +123,6 @@ void number(std::vector<Device>& devices) {
     }
 }
 
-bool is_there(const fs::path& path) {
-    std::error_code error;
-    return fs::exists(path, error);
-}
-
 } // namespace
 
 std::vector<Device> devices(const fs::path& root) {
@@ -152,7 +141,7 @@ std::vector<Device> devices(const fs::path& root) {
     for (const Class& one : kClasses) {
         for (const fs::path& entry : entries(root / one.folder)) {
             const std::string name = entry.filename();
-            if (!is_numbered(name, one.prefix)) continue;
+            if (!number_after(name, one.prefix)) continue;
             Device device = describe(name, followed(followed(entry) / "device"));
             device.is_gpu = one.is_gpu;
             device.nodes = {one.dev + name};

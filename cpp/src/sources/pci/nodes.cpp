@@ -16,11 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_there(const fs::path& path) {
-    std::error_code error;
-    return fs::exists(path, error);
-}
-
 /// How the drivers of a vendor name the files of their devices: `prefix` and a number, in a folder
 /// of /dev. Drivers that add classes to the kernel's tree need no row: `nodes_in_tree`.
 /// Sources: the vendors' instructions for containers; Linux drivers/accel, drivers/vfio.
@@ -57,13 +52,6 @@ constexpr auto kGates = std::to_array<Gate>({
     {"0x10de", "nvgpu"},
     {"0x1414", "dxg"}, // those of Windows
 });
-
-std::optional<std::uint64_t> number_after(std::string_view name, std::string_view prefix) {
-    if (!name.starts_with(prefix)) return std::nullopt;
-    name.remove_prefix(prefix.size());
-    const bool is_number = name.find_first_not_of("0123456789") == std::string_view::npos;
-    return is_number ? parse_number(name) : std::nullopt;
-}
 
 // The files that the kernel says a driver has made for the device.
 std::vector<fs::path> nodes_in_tree(const Device& device) {

@@ -63,8 +63,7 @@ Absence absence(const fs::path& root, const Processor& processor, bool is_hidden
                 "CARBONTRACKER_ROOT=/host   (if that shows none either, on the machine: sudo "
                 "modprobe intel_rapl_msr)"};
     }
-    std::error_code ignored;
-    if (fs::exists(root / "sys/module/intel_rapl_msr", ignored)) {
+    if (is_there(root / "sys/module/intel_rapl_msr")) {
         return {"the module intel_rapl_msr is loaded and finds no counter on this processor", "",
                 true};
     }
