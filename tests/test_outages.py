@@ -101,12 +101,15 @@ class Board:
     def energy(self, a: float, b: float) -> tuple[float, float, float, str, float]:
         return self.device.energy(round(a * NS), round(b * NS))
 
-    def is_right(self, a: float, b: float) -> bool:
-        """Return whether the truth of a window lies within what is told of it."""
+    def is_right(self, a: float, b: float, *, bars: float = 3.0) -> bool:
+        """Return whether the truth of a window lies within what is told of it.
+
+        A 95 % bar may be passed in one window of twenty. Three bars may not.
+        """
         joules, error, _, _, unknown_joules_max = self.energy(a, b)
         joules = 0.0 if math.isnan(joules) else joules
         error = 0.0 if math.isnan(error) else error
-        return abs(self.joules(a, b) - joules) <= error + unknown_joules_max + EDGE_J
+        return abs(self.joules(a, b) - joules) <= bars * error + unknown_joules_max + EDGE_J
 
 
 def steady(watts: float) -> Callable[[float, float], float]:
@@ -203,6 +206,16 @@ def test_a_counter_that_began_again_while_it_could_not_be_read_lacks_that_time(
         assert board.is_right(t, t + 1.0)
         joules, error, *_ = board.energy(t, t + 1.0)
         assert math.isnan(joules) or error <= LIMIT_W
+
+
+def test_the_bars_around_an_outage_hold_in_19_of_20_windows() -> None:
+    """Also in the window that ends in the outage, whose last tick may hide a step of the load."""
+    right: list[bool] = []
+    for seed in range(80):
+        board = Board(restless(seed), counts=True, restart_s=16.5)
+        board.run(BEGIN_S, END_S, ((16.0, 17.0),))
+        right += [board.is_right(t, t + 1.0, bars=1.0) for t in (15, 16, 17)]
+    assert sum(right) >= 0.95 * len(right)
 
 
 @settings(max_examples=25)

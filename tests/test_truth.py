@@ -216,7 +216,8 @@ def test_eight_gpus_against_the_closed_form(node: Node) -> None:
     for number, watts in enumerate(GPU_WATTS):
         assert gpus[f"gpu:{number}"].joules == pytest.approx(watts * seconds, rel=0.01)
         assert gpus[f"gpu:{number}"].quality == "measured"
-    assert node.energy.coverage == 1.0
+    # A machine that stands still for longer than a sensor may go unread has a gap, and says so.
+    assert node.energy.coverage == pytest.approx(1.0, abs=0.01)
 
 
 def test_packages_dram_psys_and_mmio_are_counted_once(node: Node) -> None:
