@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.common import Report, arguments_parser, figure, table
-from carbontracker import inventory
+from carbontracker.energy import sensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,12 +121,12 @@ def driven(root: Path, utilisation: float) -> Iterator[None]:
         player.join()
 
 
-def look(root: Path, utilisation: float, seconds: float) -> inventory.Sensors:
+def look(root: Path, utilisation: float, seconds: float) -> sensors.Sensors:
     """Return what is found on a machine under a load."""
     os.environ["CARBONTRACKER_ROOT"] = str(root)
     os.environ["CARBONTRACKER_NVML"] = str(root / "no-such-library.so")
     with driven(root, utilisation):
-        return inventory.sensors(seconds)
+        return sensors.sensors(seconds)
 
 
 def widths(kind: str, detail: str) -> tuple[float, float]:

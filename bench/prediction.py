@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from bench.common import Report, Spread, arguments_parser, percentile, table
 from bench.training_traces import REGIMES, Trace, recorded_set, simulated_set
-from carbontracker.ahead.prediction import Estimator
-from carbontracker.ahead.prediction.interval import stage
+from carbontracker.prediction import Estimator
+from carbontracker.prediction.interval import stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from carbontracker.ahead.predict import Prediction
+    from carbontracker.model.prediction import Prediction
 
 SEED_A, SEED_B = 2007, 6174
 TRACES = 576
@@ -143,7 +143,7 @@ def scores(
     prediction: Prediction, truth: tuple[float, float], *, with_steps: bool
 ) -> tuple[tuple[str, float], ...]:
     """Return the standardised errors, with sigma read back from the intervals."""
-    from carbontracker.ahead.prediction.interval import FACTORS
+    from carbontracker.prediction.interval import FACTORS
 
     found = []
     for quantity, done, whole, (_, high), true in (

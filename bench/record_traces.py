@@ -29,12 +29,12 @@ from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
 from bench.training_traces import RECORDED
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.energy.session import Config, Simulated, acquire, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from carbontracker.session import Mark, Session
+    from carbontracker.energy.session import Mark, Session
 
 
 WATTS = 60.0

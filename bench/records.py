@@ -34,12 +34,12 @@ print(json.dumps([
 """
 PROGRAMS = {
     "aggregate": """
-from carbontracker.records.adding import add_runs
-from carbontracker.records.reading import read_runs
+from carbontracker.records.aggregate import add_runs
+from carbontracker.records.reader import read_runs
 total = add_runs(read_runs(sys.argv[1], series=False, epochs=False)).joules
 """,
     "runs --json": """
-from carbontracker.records.reading import read_runs
+from carbontracker.records.reader import read_runs
 from carbontracker.report.manyruns import row_of
 total = 0.0
 for run in read_runs(sys.argv[1], series=False, epochs=False):
@@ -48,7 +48,7 @@ for run in read_runs(sys.argv[1], series=False, epochs=False):
     total += row["joules"]
 """,
     "everything, one run at a time": """
-from carbontracker.records.reading import read_runs
+from carbontracker.records.reader import read_runs
 total = sum(run.energy.joules for run in read_runs(sys.argv[1]))
 """,
     "json.loads of all": """

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench.common import Report, abba, arguments_parser, ratios, spread, table
-from carbontracker.records.reading import read_run
+from carbontracker.records.reader import read_run
 from carbontracker.report import FORMATS, rendered
 from carbontracker.report.extras import MissingExtra
 from tests.support import chromium

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from bench.common import ROOT, table
 from carbontracker.parser import add_logs
-from carbontracker.records.adding import add_runs
-from carbontracker.records.reading import read_runs
+from carbontracker.records.aggregate import add_runs
+from carbontracker.records.reader import read_runs
 from tests.support.fakehost import Counter, energy_key, fake_host, powercap_tree, running_powercap
 
 RANKS = 4

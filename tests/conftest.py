@@ -70,8 +70,8 @@ def no_session_left_over() -> Iterator[None]:
     """
     yield
     # Only what the test loaded itself: importing it here would slow down tests that do without.
-    measurement = sys.modules.get("carbontracker.measurement")
-    session = sys.modules.get("carbontracker.session")
+    measurement = sys.modules.get("carbontracker.training.window")
+    session = sys.modules.get("carbontracker.energy.session")
     if session is None:
         return
     if measurement is not None:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 # The doubles are compiled by programs that must not be preloaded with a sanitizer.
 os.environ.pop("LD_PRELOAD", None)
 
-from carbontracker.session import Config, Session, acquire, release
+from carbontracker.energy.session import Config, Session, acquire, release
 from tests.support.build import build
 from tests.support.fakehost import (
     Counter,
@@ -43,8 +43,8 @@ from tests.support.fakehost import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.session import Mark
-    from carbontracker.window import Energy
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Mark
 
 THREADS = 16
 RATES_HZ = (0.0, 200.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carbontracker.advising.advice import IntensityCurve, Start, best_start, ranks, saved_share
+from carbontracker.planning.start_time import IntensityCurve, Start, best_start, ranks, saved_share
 
 HOURLY = IntensityCurve([(0, 1, 300), (1, 2, 100), (2, 3, 200), (3, 4, 400)])
 

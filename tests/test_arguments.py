@@ -14,7 +14,7 @@ import pytest
 
 import carbontracker
 from carbontracker.arguments import as_count, as_flag, as_number, as_path
-from carbontracker.session import Config
+from carbontracker.energy.session import Config
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, assert_power, hide_sensors, read_record
 
@@ -284,7 +284,7 @@ def test_a_part_of_an_epoch_is_predicted_and_monitored(
 
 
 def test_a_part_of_an_epoch_is_read_back(tmp_path: Path) -> None:
-    from carbontracker.records.reading import read_run
+    from carbontracker.records.reader import read_run
 
     train(make(1.5, log_dir=tmp_path), 2)
     run = read_run(tmp_path)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from carbontracker.report.attributed import as_dict, table
 from carbontracker.traces.attribution import Pieces, Power, innermost, merged, split
-from carbontracker.traces.chrometrace import with_power
-from carbontracker.traces.powertrace import PowerTrace, Slice
-from carbontracker.traces.profiled import ANNOTATION, activities_of, attribute, windows_named
+from carbontracker.traces.chrome import with_power
+from carbontracker.traces.power import PowerTrace, Slice
+from carbontracker.traces.profile import ANNOTATION, activities_of, attribute, windows_named
 from tests.support.traces import SECOND, Profiled, power
 
 if TYPE_CHECKING:

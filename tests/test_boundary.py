@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carbontracker import _core
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.energy.session import Config, Simulated, acquire, release
 from tests.support.fakehost import (
     NO_CODES,
     Link,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from carbontracker.session import Session
+    from carbontracker.energy.session import Session
     from tests.support.fakehost import Tree
 
 STEADY = Simulated("gpu", "steady", "constant:250")
@@ -251,7 +251,7 @@ def test_a_daemon_thread_that_measures_at_the_end_does_not_abort_the_program(
     program = """
 import threading, time
 from carbontracker import _core
-from carbontracker.session import Config, Simulated
+from carbontracker.energy.session import Config, Simulated
 
 def open_sessions():
     config = Config.from_environment(simulated=(Simulated("gpu", "g", "constant:250"),))
@@ -312,7 +312,7 @@ print("the program goes on")
 CORE = """
 import json, os, signal, sys, threading, time
 from carbontracker import _core
-from carbontracker.session import Config, Session, Simulated
+from carbontracker.energy.session import Config, Session, Simulated
 
 def make(watts=250):
     config = Config(
@@ -469,7 +469,7 @@ def test_a_program_that_may_have_no_more_threads_goes_on_unmeasured() -> None:
 import os, resource, threading, time
 import numpy  # it makes threads of its own
 import carbontracker
-from carbontracker.session import Config, Session, Simulated
+from carbontracker.energy.session import Config, Session, Simulated
 carbontracker.measure
 if os.getuid() == 0:
     os.setuid(54321)  # limits are counted by user, and not kept by root

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import carbontracker
-from carbontracker.intensity import Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 from carbontracker.intensity.service import Service
 from tests.support.intensity_server import Asked, Reply, serving
@@ -288,8 +288,8 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 PROCESS = """
 import sys
-from carbontracker.intensity import provider
-from carbontracker.intensity.live import Live
+from carbontracker.intensity.base import provider
+from carbontracker.intensity.cached_provider import Live
 live = Live(provider("electricitymaps", api_key=sys.argv[1]), "DK", None)
 sys.stdin.read(1)
 live.refresh()

@@ -302,13 +302,14 @@ USE = """
 from datetime import datetime, timezone
 import sys
 import carbontracker.constants, carbontracker.data
-import carbontracker.equivalents, carbontracker.footprint, carbontracker.place.location
-import carbontracker.intensity, carbontracker.intensity.constant, carbontracker.intensity.table
+import carbontracker.carbon.equivalents, carbontracker.carbon.footprint
+import carbontracker.location.location, carbontracker.intensity
+import carbontracker.intensity.providers.constant, carbontracker.intensity.providers.table
 at_import = set(sys.modules)
 now = datetime.now(timezone.utc)
-place = carbontracker.place.location.locate(None, {"TZ": "Europe/Copenhagen"})
+place = carbontracker.location.location.locate(None, {"TZ": "Europe/Copenhagen"})
 figures = carbontracker.intensity.provider("table").between(place.zone, now, now)
-carbontracker.footprint.footprint([(3.6e6, figures[0])], 1.58).equivalents
+carbontracker.carbon.footprint.footprint([(3.6e6, figures[0])], 1.58).equivalents
 print(*sorted(at_import & {"csv", "difflib", "pathlib", "json", "logging"}))
 print(*sorted(set(sys.modules) & {"socket", "ssl", "urllib", "http", "requests", "numpy"}))
 """

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
+from carbontracker.energy.session import Config, Session
 from carbontracker.hostfiles import MOST_BYTES, host_text
-from carbontracker.place.cloud import looks_like
-from carbontracker.records.checking import check_file
-from carbontracker.records.reading import read_run
+from carbontracker.location.cloud import looks_like
+from carbontracker.records.reader import read_run
+from carbontracker.records.validate import check_file
 from carbontracker.report.sections import notes
-from carbontracker.sensorevents import SensorEvent, SensorEvents
-from carbontracker.session import Config, Session
 from carbontracker.traces.samples import SampleFile, SampleWriter, read_power
 from tests.support.build import build_perf
 from tests.support.fakehost import cpuinfo, fake_host, fake_nvml, meminfo, powercap_tree, proc_stat
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from carbontracker.window import Energy
+    from carbontracker.energy.energy import Energy
     from tests.support.fakehost import FakeNvml, Value
 
 PATIENCE_S = 60.0

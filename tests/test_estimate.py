@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import carbontracker
-from carbontracker.ahead.accelerators import UnknownAccelerator, find_accelerator
-from carbontracker.ahead.costing import NODE_OVERHEAD, POWER_SHARE, UTILISATION, estimate
 from carbontracker.cli import main
+from carbontracker.planning.accelerators import UnknownAccelerator, find_accelerator
+from carbontracker.planning.estimate import NODE_OVERHEAD, POWER_SHARE, UTILISATION, estimate
 
 if TYPE_CHECKING:
-    from carbontracker.ahead.costing import Estimate
+    from carbontracker.planning.estimate import Estimate
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from carbontracker.carbon.equivalents import equivalent
+from carbontracker.carbon.footprint import Footprint, footprint
 from carbontracker.constants import PUE_2023
-from carbontracker.equivalents import equivalent
-from carbontracker.footprint import Footprint, footprint
-from carbontracker.intensity import Intensity
-from carbontracker.intensity.constant import Constant
-from carbontracker.intensity.table import Table
-from carbontracker.place.location import Place
+from carbontracker.intensity.base import Intensity
+from carbontracker.intensity.providers.constant import Constant
+from carbontracker.intensity.providers.table import Table
+from carbontracker.location.location import Place
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 KWH = 3.6e6

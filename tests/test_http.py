@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.intensity import IntensityUnavailable
+from carbontracker.intensity.base import IntensityUnavailable
 from carbontracker.intensity.http import Ask, Client, Limits, redacted, retry_after_s
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import KEY, quick

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from carbontracker.data import rows
-from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.constant import Constant
-from carbontracker.intensity.table import Table
+from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.providers.constant import Constant
+from carbontracker.intensity.providers.table import Table
 
 START = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 END = START + timedelta(hours=1)

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from carbontracker.carbon.factors import make_pricing
 from carbontracker.cli import main
-from carbontracker.pricing import make_pricing
-from carbontracker.records.adding import add_runs
-from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.reading import events_of, read_run, read_runs
-from carbontracker.records.record import Record, epoch_dict, run_started_data
-from carbontracker.records.repricing import reprice
+from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.records.aggregate import add_runs
+from carbontracker.records.reader import events_of, read_run, read_runs
+from carbontracker.records.recalculation import reprice
 from carbontracker.records.series import FIRST_WRITE_S, next_write_s
-from carbontracker.run import Run
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.records.validate import ERROR, check_file
+from carbontracker.records.writer import Record, epoch_dict, run_started_data
+from carbontracker.training.run import Run
 from tests.support.killing import EPOCHS
 from tests.support.programs import (
     PRELUDE,
@@ -106,10 +106,10 @@ def test_a_killed_command_has_its_series(tmp_path: Path) -> None:
         PRELUDE
         + """
 from pathlib import Path
-from carbontracker.pricing import make_pricing
-from carbontracker.records.record import Record, footprint_dict, run_started_data
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.records.writer import Record, footprint_dict, run_started_data
 from carbontracker.records.series import written_now_and_then
-from carbontracker.session import Config, Simulated, acquire
+from carbontracker.energy.session import Config, Simulated, acquire
 config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=0.01)
 session = acquire(config)
 record = Record(Path(sys.argv[1]))

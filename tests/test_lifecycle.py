@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.measurement import Window
-from carbontracker.pricing import make_pricing
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.training.window import Window
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 from tests.support.programs import (
     PRELUDE,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from carbontracker.session import Session
+    from carbontracker.energy.session import Session
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +134,9 @@ except AttributeError as error:
     "first",
     [
         "from carbontracker.tracker import CarbonTracker",
-        "from carbontracker.measurement import Window",
-        "from carbontracker.inventory import Sensors",
-        "import carbontracker.measurement, carbontracker.inventory",
+        "from carbontracker.training.window import Window",
+        "from carbontracker.energy.sensors import Sensors",
+        "import carbontracker.training.window, carbontracker.energy.sensors",
     ],
 )
 def test_functions_are_not_hidden_by_modules_of_their_name(first: str) -> None:
@@ -205,7 +205,7 @@ found.append(run_once())
 for name in [name for name in sys.modules if name.split(".")[0] == "carbontracker"]:
     del sys.modules[name]
 found.append(run_once())
-with importlib.import_module("carbontracker.measurement").measure() as window:
+with importlib.import_module("carbontracker.training.window").measure() as window:
     pass
 print(json.dumps(found))
 """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.records.adding import OVERLAP, add_runs
-from carbontracker.records.reading import read_runs
+from carbontracker.records.aggregate import OVERLAP, add_runs
+from carbontracker.records.reader import read_runs
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 from tests.support.programs import (
     PRELUDE,
@@ -234,7 +234,8 @@ def test_a_finaliser_may_run_anywhere(tmp_path: Path) -> None:
 import faulthandler, gc
 faulthandler.dump_traceback_later(40, exit=True)
 import carbontracker
-from carbontracker import lifetime, session
+from carbontracker.training import lifetime
+from carbontracker.energy import session
 options = dict(DEVICES, verbose=0, log_dir=sys.argv[1])
 
 def leave_a_cycle():

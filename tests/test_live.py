@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
-from carbontracker.intensity import Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.choice import fallback, parsed
-from carbontracker.intensity.live import Live
-from carbontracker.pricing import make_pricing
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.cached_provider import Live
+from carbontracker.intensity.selection import fallback, parsed
 from carbontracker.tracker import CarbonTracker
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import KEY, quick
@@ -594,8 +594,9 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import carbontracker
 from carbontracker import CarbonTracker, measure
-import carbontracker.intensity.live, carbontracker.intensity.http, carbontracker.records.repricing
-from carbontracker.intensity import PROVIDERS, provider
+import carbontracker.intensity.cached_provider, carbontracker.intensity.http
+import carbontracker.records.recalculation
+from carbontracker.intensity.base import PROVIDERS, provider
 
 settings = {"constant": {"gco2eq_per_kwh": 1.0}, "http_json": {"shape": {
     "url": "http://127.0.0.1/", "value": "v", "time": "t"}}}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carbontracker.carbon.factors import PUE_SOURCE, make_pricing
 from carbontracker.constants import PUE_2023
 from carbontracker.data import rows
-from carbontracker.intensity import provider
-from carbontracker.place.location import (
+from carbontracker.intensity.base import provider
+from carbontracker.location.location import (
     CONFIG,
     VARIABLE,
     Place,
@@ -19,7 +20,6 @@ from carbontracker.place.location import (
     locate,
     resolve,
 )
-from carbontracker.pricing import PUE_SOURCE, make_pricing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.followers import MAX_PENDING
 from carbontracker.loggers import epoch_figures, log_to_mlflow, log_to_tensorboard, log_to_wandb
-from carbontracker.records.reading import read_runs
+from carbontracker.records.reader import read_runs
 from carbontracker.report.sections import cost
 from carbontracker.tracker import CarbonTracker
+from carbontracker.training.listeners import MAX_PENDING
 from tests.support.programs import DEVICES, PRELUDE, WATTS, hide_sensors, python
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from carbontracker.run import Epoch, Result
+    from carbontracker.training.run import Epoch, Result
 
 EPOCHS = 3
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker import sensorevents
 from carbontracker.cli import main
-from carbontracker.records.reading import read_runs
+from carbontracker.energy import sensor_events
+from carbontracker.energy.sensor_events import SensorEvent
+from carbontracker.records.reader import read_runs
 from carbontracker.report.text import SensorEventLines
-from carbontracker.sensorevents import SensorEvent
 from carbontracker.tracker import CarbonTracker
 from tests.support.build import build
 from tests.support.fakehost import fake_host
@@ -22,8 +22,8 @@ from tests.support.running import Gpu, fake_nvml
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from carbontracker.run import Result
-    from carbontracker.window import Energy
+    from carbontracker.energy.energy import Energy
+    from carbontracker.training.run import Result
     from tests.support.running import FakeNvml
 
 LOST = 15
@@ -197,12 +197,12 @@ def test_of_a_device_that_flaps_a_few_lines_are_said() -> None:
     lines = SensorEventLines()
     said = []
     for second in range(1000):
-        event = sensorevents.LOST if second % 2 == 0 else sensorevents.RETURNED
+        event = sensor_events.LOST if second % 2 == 0 else sensor_events.RETURNED
         said += lines.of(SensorEvent(event, {"id": "gpu:0", "seconds_after_start": second}), [])
     assert 10 < len(said) < 50
     assert "gpu:0: what happens to it from here on is in the record only" in said[-1]
     beside = SensorEvent(
-        sensorevents.LOST, {"id": "gpu:1", "seconds_after_start": 5.0, "why": "it is gone"}
+        sensor_events.LOST, {"id": "gpu:1", "seconds_after_start": 5.0, "why": "it is gone"}
     )
     (line,) = lines.of(beside, [])
     assert line.startswith("gpu:1 is not read from 5.0 s")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.session import Config, acquire, release
+from carbontracker.energy.session import Config, acquire, release
 from tests.support.fakehost import (
     NO_CODES,
     arm_cpuinfo,

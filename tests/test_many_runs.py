@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontracker.cli import main
-from carbontracker.records.adding import (
+from carbontracker.records.aggregate import (
     COPY,
     INCOMPLETE,
     MEAN_POWER,
@@ -24,8 +24,8 @@ from carbontracker.records.adding import (
     Total,
     add_runs,
 )
-from carbontracker.records.comparing import Side, compare, student_quantile, welch_half_width
-from carbontracker.records.reading import read_run, read_runs
+from carbontracker.records.compare import Side, compare, student_quantile, welch_half_width
+from carbontracker.records.reader import read_run, read_runs
 from tests.support.records import GRAMS, PUE, Made, Rank, level
 
 if TYPE_CHECKING:

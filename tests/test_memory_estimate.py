@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker import inventory
-from carbontracker.session import Config, acquire, release
+from carbontracker.energy import sensors
+from carbontracker.energy.session import Config, acquire, release
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_total_of_memory_that_no_machine_has_leaves_the_energy_a_number(
         release(session)
     monkeypatch.setenv("CARBONTRACKER_ROOT", str(root))
     monkeypatch.setenv("CARBONTRACKER_NVML", "/nonexistent")
-    (told,) = [one for one in inventory.sensors(0.0).absent if one.what == "dram"]
+    (told,) = [one for one in sensors.sensors(0.0).absent if one.what == "dram"]
     assert "/proc/meminfo" in told.reason
 
 

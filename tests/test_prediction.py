@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.training_traces import REGIMES, recorded_set, simulated_set
-from carbontracker.ahead.prediction import Estimator, Prior, joules_between
-from carbontracker.ahead.prediction.cells import MOST_CELLS, Cells
-from carbontracker.ahead.prediction.shape import extras_of, warm_up
-from carbontracker.ahead.prediction.track import ALLOWANCE, AS_BEFORE, MOST_EPOCHS, RECURS
+from carbontracker.prediction import Estimator, Prior, joules_between
+from carbontracker.prediction.cells import MOST_CELLS, Cells
+from carbontracker.prediction.shape import extras_of, warm_up
+from carbontracker.prediction.track import ALLOWANCE, AS_BEFORE, MOST_EPOCHS, RECURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.ahead.predict import Prediction
+    from carbontracker.model.prediction import Prediction
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontracker.data import rows
-from carbontracker.intensity import PROVIDERS, Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.eia930 import FUELS as EIA_FUELS
-from carbontracker.intensity.entsoe import AREAS
-from carbontracker.intensity.entsoe import FUELS as ENTSOE_FUELS
+from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.http import Client, Limits
-from carbontracker.intensity.mix import Mix, factor, intensities
+from carbontracker.intensity.providers.eia930 import FUELS as EIA_FUELS
+from carbontracker.intensity.providers.entsoe import AREAS
+from carbontracker.intensity.providers.entsoe import FUELS as ENTSOE_FUELS
+from carbontracker.intensity.providers.generation_mix import Mix, factor, intensities
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import (
     CASES,
@@ -42,7 +42,7 @@ from tests.support.intensity_services import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.intensity import Provider
+    from carbontracker.intensity.base import Provider
     from tests.support.intensity_server import Server
 
 BY_NAME = {case.name: case for case in CASES}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.session import Config, acquire, release
+from carbontracker.energy.session import Config, acquire, release
 from tests.support.build import build_perf, build_powercap
 from tests.support.fakehost import Counter, energy_key, fake_host, powercap_tree, running_powercap
 from tests.support.waveforms import as_wave

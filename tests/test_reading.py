@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from carbontracker.cli import main
-from carbontracker.records.adding import add_runs
-from carbontracker.records.checking import ERROR, check_file
-from carbontracker.records.reading import NoSuchRun, add_epoch, moment_at, read_run, read_runs
-from carbontracker.records.record import Record
+from carbontracker.records.aggregate import add_runs
+from carbontracker.records.reader import NoSuchRun, add_epoch, moment_at, read_run, read_runs
 from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
+from carbontracker.records.validate import ERROR, check_file
+from carbontracker.records.writer import Record
 from carbontracker.report.manyruns import row_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.observing import waving_machine
@@ -38,7 +38,7 @@ from tests.support.programs import (
 from tests.support.records import GRAMS, PUE, Made
 
 if TYPE_CHECKING:
-    from carbontracker.records.reading import Event
+    from carbontracker.records.reader import Event
 
 OLD = Path(__file__).parent / "data" / "records"
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

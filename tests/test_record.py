@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import carbontracker
-from carbontracker.records.record import Record, jsonable, record_directory, record_wanted
+from carbontracker.records.writer import Record, jsonable, record_directory, record_wanted
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import (
     CPU_WATTS,
@@ -343,7 +343,7 @@ print(tracker.result.finished_epochs)
 def test_a_disk_that_is_full_from_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("carbontracker.records.record._file_in", lambda _: Path("/dev/full"))
+    monkeypatch.setattr("carbontracker.records.writer._file_in", lambda _: Path("/dev/full"))
     assert train(2, log_dir=tmp_path).result is not None
     (warning,) = caplog.messages
     assert warning.startswith("carbontracker: the record /dev/full ends here: ")

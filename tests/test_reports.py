@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.records.reading import read_run
-from carbontracker.records.record import jsonable
+from carbontracker.records.reader import read_run
 from carbontracker.records.recorded import RecordedFootprint, RunRecord
-from carbontracker.report import FORMATS, charts, drawing, facts, rendered, write
+from carbontracker.records.writer import jsonable
+from carbontracker.report import FORMATS, charts, derived, drawing, rendered, write
 from carbontracker.report.codecarbon import COLUMNS
 from carbontracker.report.colours import DARK, LIGHT, contrast
 from carbontracker.report.extras import MissingExtra, needed
-from carbontracker.report.figures import clean, duration, plain, quantity, with_error
+from carbontracker.report.formatting import clean, duration, plain, quantity, with_error
 from carbontracker.report.prices import priced_as
 from carbontracker.report.strips import MOST_STRIPS, power_charts
 from carbontracker.report.terminal import print_report, sparkline, total_power
@@ -304,7 +304,7 @@ def test_a_file_of_something_else_is_left_alone(
 def test_thinned_power_keeps_the_energy(pieces: int, tmp_path: Path) -> None:
     run = read_run(Training(epochs=4, gpus=2).write(tmp_path / "run.jsonl"))
     for name, energy in run.energy.by_device.items():
-        edges, watts = facts.power_of(run, name, pieces)
+        edges, watts = derived.power_of(run, name, pieces)
         assert len(edges) == len(watts) + 1 <= max(pieces, 2) + 1
         spans = [b - a for a, b in pairwise(edges)]
         joules = math.fsum(w * s for w, s in zip(watts, spans, strict=True))
@@ -314,17 +314,17 @@ def test_thinned_power_keeps_the_energy(pieces: int, tmp_path: Path) -> None:
 def test_without_a_series_power_is_that_of_the_epochs(tmp_path: Path) -> None:
     events = [event for event in THREE.events() if event["event"] != "series"]
     run = run_of(tmp_path, events)
-    assert facts.power_of(run, "gpu:0", 100) == ([0, 10, 20, 30], [50, 100, 150])
+    assert derived.power_of(run, "gpu:0", 100) == ([0, 10, 20, 30], [50, 100, 150])
     assert total_power(run, 10) == []
 
 
 def test_emissions_and_intensity_over_time(tmp_path: Path) -> None:
     training = Training(epochs=6, gpus=1, seconds=1800.0)
     run = read_run(training.write(tmp_path / "run.jsonl"))
-    moments, grams = facts.emissions_of(run)
+    moments, grams = derived.emissions_of(run)
     assert moments == [1800.0 * i for i in range(7)]
     assert grams[-1] == pytest.approx(run.footprint.gco2eq)
-    assert [step.gco2eq_per_kwh for step in facts.intensities_of(run)] == [
+    assert [step.gco2eq_per_kwh for step in derived.intensities_of(run)] == [
         training.intensity(hour) for hour in (6, 7, 8)
     ]
     by_hour = [
@@ -339,7 +339,7 @@ def test_a_command_has_emissions_in_step_with_its_energy(tmp_path: Path) -> None
     events = [e for e in THREE.events() if e["event"] != "epoch"]
     events[0]["command"] = ["python", "train.py"]
     run = run_of(tmp_path, events)
-    moments, grams = facts.emissions_of(run)
+    moments, grams = derived.emissions_of(run)
     assert moments == [0, 5, 10, 15, 20, 25, 30]
     assert grams == pytest.approx(
         [KWH * GRAMS * joules / 6000 for joules in (0, 500, 1000, 2000, 3000, 4500, 6000)]
@@ -351,7 +351,7 @@ def test_a_command_has_emissions_in_step_with_its_energy(tmp_path: Path) -> None
 
 def test_windows_of_all_epochs_are_one_row(tmp_path: Path) -> None:
     run = read_run(Training(epochs=5, gpus=1).write(tmp_path / "run.jsonl"))
-    (window,) = facts.windows_of(run)
+    (window,) = derived.windows_of(run)
     assert (window.name, window.count, len(window.spans)) == ("validation", 5, 5)
     assert window.joules == pytest.approx(0.07 * run.energy.joules)
     assert window.seconds == pytest.approx(0.1 * run.outcome.seconds)
@@ -359,13 +359,13 @@ def test_windows_of_all_epochs_are_one_row(tmp_path: Path) -> None:
 
 def test_predictions_keep_their_interval(tmp_path: Path) -> None:
     run = read_run(Training(epochs=8, gpus=1).write(tmp_path / "run.jsonl"))
-    found = facts.predictions_of(run)
+    found = derived.predictions_of(run)
     assert [one.after_epochs for one in found] == [1, 2, 3, 5, 8]
     for one, told in zip(found, run.predictions, strict=True):
         joules = [end * DAY_PUE / 3.6e6 for end in told.data["joules_95"]]
         assert one.intervals["kwh_95"] == pytest.approx(joules)
     assert found[-1].kwh == pytest.approx(run.footprint.kwh)
-    assert facts.comparability(run) == ""
+    assert derived.comparability(run) == ""
 
 
 def test_a_prediction_for_other_epochs_is_not_held_against_the_run(tmp_path: Path) -> None:

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.report.notebook import result_html, tracker_html
 from carbontracker.tracker import CarbonTracker
-from carbontracker.window import MISSING, Energy
 from tests.support.programs import DEVICES, PRELUDE, TIMEOUT_S, hide_sensors, python
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from carbontracker.run import Result
+    from carbontracker.training.run import Result
 
 
 @pytest.fixture(autouse=True)

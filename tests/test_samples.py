@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.records.checking import check_file
-from carbontracker.records.reading import read_run
+from carbontracker.energy.session import Config, Mark, Simulated, acquire, release
+from carbontracker.records.reader import read_run
+from carbontracker.records.validate import check_file
 from carbontracker.report.trace import write
-from carbontracker.session import Config, Mark, Simulated, acquire, release
-from carbontracker.traces.powertrace import of_run
+from carbontracker.traces.power import of_run
 from carbontracker.traces.samples import (
     SampleFile,
     SampleWriter,
@@ -39,7 +39,7 @@ from tests.support.programs import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.session import Session
+    from carbontracker.energy.session import Session
 
 WITHOUT = 'sys.modules["pyarrow"] = None\n'
 """In a program: pyarrow cannot be imported."""
@@ -227,7 +227,7 @@ KILLED = (
     + """
 from pathlib import Path
 from carbontracker.traces.samples import SampleFile, SampleWriter
-from carbontracker.session import Config, Simulated, acquire
+from carbontracker.energy.session import Config, Simulated, acquire
 session = acquire(Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),)))
 path = Path(sys.argv[1])
 writer = SampleWriter(session, path, every_s=0.03)
@@ -274,7 +274,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 from pathlib import Path
 from carbontracker.traces.samples import SampleWriter
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.energy.session import Config, Simulated, acquire, release
 config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), rate_hz=1000)
 session = acquire(config)
 writer = SampleWriter(session, Path(sys.argv[1]), every_s=0.02)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 import carbontracker
-from carbontracker.session import Config, Simulated, acquire, release
+from carbontracker.energy.session import Config, Simulated, acquire, release
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Gpu, cpuinfo, fake_host, fake_nvml, meminfo, proc_stat
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontracker.equivalents import equivalent
-from carbontracker.footprint import Slot, footprint_of_slots
-from carbontracker.intensity import Intensity, IntensityUnavailable, provider
+from carbontracker.carbon.equivalents import equivalent
+from carbontracker.carbon.factors import Pricing
+from carbontracker.carbon.footprint import Slot, footprint_of_slots
+from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Cache
-from carbontracker.intensity.live import Live
+from carbontracker.intensity.cached_provider import Live
 from carbontracker.intensity.series import Series, merged, shares
-from carbontracker.place.location import Place, UnknownLocation
-from carbontracker.pricing import Pricing
-from carbontracker.records.record import footprint_dict, jsonable
-from carbontracker.records.repricing import reprice
+from carbontracker.location.location import Place, UnknownLocation
+from carbontracker.records.recalculation import reprice
+from carbontracker.records.writer import footprint_dict, jsonable
 
 DAY0 = datetime(2026, 11, 23, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from carbontracker.ahead.foresight import pieces
-from carbontracker.ahead.previous import previous_run
-from carbontracker.records.checking import check_file
-from carbontracker.records.reading import read_run
-from carbontracker.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
+from carbontracker.prediction.forecaster import pieces
+from carbontracker.prediction.previous_run import previous_run
+from carbontracker.records.reader import read_run
+from carbontracker.records.validate import check_file
 from carbontracker.tracker import CarbonTracker
+from carbontracker.training.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from carbontracker.records.surroundings import (
+from carbontracker.records.environment import (
     host_data,
     is_running,
     job_data,
@@ -66,7 +66,7 @@ def test_a_process_is_known_again_and_not_mistaken() -> None:
 def test_only_what_is_loaded_is_asked_for_its_version() -> None:
     program = (
         "import sys, types\n"
-        "from carbontracker.records.surroundings import software_data\n"
+        "from carbontracker.records.environment import software_data\n"
         "assert software_data() == {}, software_data()\n"
         "torch = sys.modules['torch'] = types.ModuleType('torch')\n"
         "torch.__version__ = '2.9.0'\n"

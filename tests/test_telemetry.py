@@ -19,14 +19,14 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from carbontracker.pricing import make_pricing
-from carbontracker.session import Config, Simulated, acquire, release
-from carbontracker.telemetry.address import address
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.telemetry.bind_address import address
 from carbontracker.telemetry.endpoint import MOST_CLIENTS
-from carbontracker.telemetry.exposition import exposition, metric_name
 from carbontracker.telemetry.metrics import METRICS, Gauge, Metric
+from carbontracker.telemetry.prometheus import exposition, metric_name
 from carbontracker.tracker import CarbonTracker
-from carbontracker.vitals import Pulse
+from carbontracker.training.live_status import Pulse
 from tests.support.observing import (
     Machine,
     fetched,

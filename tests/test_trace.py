@@ -15,13 +15,13 @@ import pytest
 
 import carbontracker
 from carbontracker.cli import main
-from carbontracker.records.reading import read_run
+from carbontracker.records.reader import read_run
 from carbontracker.records.recorded import Series
 from carbontracker.report.trace import clock_note, write
-from carbontracker.traces.chrometrace import ABOUT, PID, power_in, read_trace, with_power
+from carbontracker.traces.chrome import ABOUT, PID, power_in, read_trace, with_power
 from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest, read_anchor
-from carbontracker.traces.powertrace import PowerTrace, Slice, of_run
-from carbontracker.traces.profiled import attribute, windows_named
+from carbontracker.traces.power import PowerTrace, Slice, of_run
+from carbontracker.traces.profile import attribute, windows_named
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, hide_sensors, python
 from tests.support.records import BEGAN, Made

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
-from carbontracker.run import Run
 from carbontracker.tracker import CarbonTracker
+from carbontracker.training.run import Run
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 from tests.support.programs import (
     CPU_WATTS,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from carbontracker.run import Result
+    from carbontracker.training.run import Result
 
 EPOCH_S = 0.04
 

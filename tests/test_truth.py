@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.session import Config, Session, acquire, release
+from carbontracker.energy.session import Config, Session, acquire, release
 from tests.support.build import build
 from tests.support.fakehost import (
     NO_CODES,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from carbontracker.session import Mark
-    from carbontracker.window import Energy
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Mark
 
 LATE_S = 0.05
 """How late a double may be written or read where it shares a busy core, s."""
@@ -655,8 +655,8 @@ def test_only_visible_devices_are_counted(tmp_path: Path) -> None:
 
 UNPRIVILEGED = """
 import json, os, sys, time
-import carbontracker.measurement
-from carbontracker.session import Config, acquire, release
+import carbontracker.training.window
+from carbontracker.energy.session import Config, acquire, release
 # The tests' directories are closed to others, so the pretended machine is the working directory.
 if os.geteuid() == 0:
     os.setgroups([])
@@ -860,7 +860,7 @@ def test_the_estimate_steps_aside_for_a_counter(
 
 MEASURE_UNTIL_TOLD = """
 import json, sys
-from carbontracker.session import Config, acquire, release
+from carbontracker.energy.session import Config, acquire, release
 session = acquire(Config(**json.loads(sys.argv[1])))
 start = session.mark()
 print("ready", flush=True)

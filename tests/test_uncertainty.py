@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontracker.ahead.uncertainty import (
+from carbontracker.intensity.base import KINDS, Intensity
+from carbontracker.prediction.carbon_interval import (
     ANNUAL_SIGMA,
     gram_interval,
     intensity_sigma,
     relative_sigma,
 )
-from carbontracker.intensity import KINDS, Intensity
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 

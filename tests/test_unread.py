@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker import inventory
 from carbontracker.cli import main
+from carbontracker.energy import sensors
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Gpu, Link, Mode, cpuinfo, fake_host, fake_nvml
 from tests.support.programs import TIMEOUT_S, python
@@ -161,7 +161,7 @@ def test_like_cards_are_one_line_and_are_counted(
 
 LOOK = """
 import json, os
-from carbontracker.session import Config, Session
+from carbontracker.energy.session import Config, Session
 # The tests' directories are closed to others, so the pretended machine is the working directory.
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -194,7 +194,7 @@ def test_a_card_whose_power_is_not_for_this_user_is_named_with_its_file(tmp_path
 
 PROBE = """
 import json, os, sys, time
-from carbontracker.session import Config, Session, acquire, release
+from carbontracker.energy.session import Config, Session, acquire, release
 
 def threads(): return len(os.listdir("/proc/self/task"))
 def files():
@@ -250,7 +250,7 @@ def test_gpus_of_windows_that_its_nvidia_library_lists_are_read(
         for name, value in driver.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("CARBONTRACKER_NVML", str(driver.library))
-        found = inventory.sensors(0.0)
+        found = sensors.sensors(0.0)
     assert [one.id for one in found.readable if one.kind == "gpu" and one.counted] == ["gpu:0"]
     (unread,) = [one for one in found.absent if one.device]
     assert unread.device == f"gpu:{addresses[1]}"

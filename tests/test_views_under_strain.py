@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.records.reading import read_run
-from carbontracker.report import facts, rendered, sections
+from carbontracker.records.reader import read_run
+from carbontracker.report import derived, rendered, sections
 from carbontracker.report.prices import priced_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
@@ -237,7 +237,7 @@ def test_emissions_of_a_command_follow_the_intensity_of_their_time(tmp_path: Pat
         for i, figure in enumerate((GRAMS / 2, GRAMS * 3 / 2))
     ]
     path.write_text("".join(f"{json.dumps(one)}\n" for one in events))
-    times, grams = facts.emissions_of(read_run(path))
+    times, grams = derived.emissions_of(read_run(path))
     assert times == [0.0, 5.0, 10.0, 15.0, 20.0]
     shares = [0.0, 0.125, 0.25, 0.625, 1.0]
     assert grams == pytest.approx([share * footprint["gco2eq"] for share in shares])
@@ -323,7 +323,7 @@ def test_a_prediction_within_the_first_epoch_is_in_order(
 ) -> None:
     path = predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path))
     assert main(["check", str(path), "--strict"]) == 0, capsys.readouterr().out
-    (one,) = facts.predictions_of(read_run(path))
+    (one,) = derived.predictions_of(read_run(path))
     assert one.after_epochs == 0.25
 
 
@@ -351,7 +351,7 @@ def test_json_has_every_interval(tmp_path: Path) -> None:
 
 def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
     run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
-    (one,) = facts.predictions_of(priced_as(run, run.footprint))
+    (one,) = derived.predictions_of(priced_as(run, run.footprint))
     assert all(map(math.isnan, one.intervals["gco2eq_95"]))
     assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.advising.aside import Advice, best_of
-from carbontracker.advising.elsewhere import here, options
+from carbontracker.carbon.background import Advice, best_of
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.footprint import footprint
 from carbontracker.cli import main
-from carbontracker.footprint import footprint
-from carbontracker.intensity import Intensity
-from carbontracker.place.location import locate
-from carbontracker.pricing import make_pricing
+from carbontracker.intensity.base import Intensity
+from carbontracker.location.location import locate
+from carbontracker.planning.regions import here, options
 from carbontracker.report.advice import advice_line, chart
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.advising.aside import Aside
-from carbontracker.place.location import Place, locate
-from carbontracker.place.whereabouts import (
+from carbontracker.carbon.background import Aside
+from carbontracker.carbon.factors import PUE_SOURCE, make_pricing
+from carbontracker.location.location import Place, locate
+from carbontracker.location.lookup import (
     LOOKUP_URL,
     Services,
     ask_cloud,
@@ -20,9 +21,8 @@ from carbontracker.place.whereabouts import (
     look_around,
     may_ask,
 )
-from carbontracker.pricing import PUE_SOURCE, make_pricing
-from carbontracker.records.reading import read_run
-from carbontracker.report.facts import provenance_of
+from carbontracker.records.reader import read_run
+from carbontracker.report.derived import provenance_of
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import hide_sensors, python, read_record
 from tests.support.services import Reply, Request, serving

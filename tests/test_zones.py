@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.session import Config, acquire, release
+from carbontracker.energy.session import Config, acquire, release
 from tests.support.fakehost import (
     Counter,
     Link,

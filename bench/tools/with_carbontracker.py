@@ -24,7 +24,7 @@ class Tool(with_none.Tool):
         """Make the tracker and let one epoch go by, which is long enough for a reading."""
         import time
 
-        from carbontracker.components.cpu import intel
+        from carbontracker.energy.components.cpu import intel
 
         from carbontracker.tracker import CarbonTracker
 

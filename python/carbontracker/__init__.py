@@ -5,16 +5,21 @@ Nothing happens at import: names are loaded when they are first used.
 
 from __future__ import annotations
 
+import sys
+
+from carbontracker._lazy import lazy_names
+from carbontracker._moved import MovedModules
+
 TYPE_CHECKING = False  # the name type checkers know; typing itself would cost ten milliseconds
 if TYPE_CHECKING:
-    from carbontracker.ahead.costing import Estimate, estimate
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.sensors import sensors
     from carbontracker.exceptions import BudgetExceeded
-    from carbontracker.footprint import Footprint
-    from carbontracker.intensity import Intensity
-    from carbontracker.inventory import sensors
-    from carbontracker.measurement import Window, measure, track
+    from carbontracker.intensity.base import Intensity
+    from carbontracker.planning.estimate import Estimate, estimate
     from carbontracker.tracker import CarbonTracker
-    from carbontracker.window import Energy
+    from carbontracker.training.window import Window, measure, track
 
     __version__: str
 
@@ -33,39 +38,40 @@ __all__ = [
     "track",
 ]
 
-_HOME = {
-    "BudgetExceeded": "carbontracker.exceptions",
-    "CarbonTracker": "carbontracker.tracker",
-    "Energy": "carbontracker.window",
-    "Estimate": "carbontracker.ahead.costing",
-    "Footprint": "carbontracker.footprint",
-    "Intensity": "carbontracker.intensity",
-    "Window": "carbontracker.measurement",
-    "estimate": "carbontracker.ahead.costing",
-    "measure": "carbontracker.measurement",
-    "sensors": "carbontracker.inventory",
-    "track": "carbontracker.measurement",
-}
+_load, _ = lazy_names(
+    __name__,
+    {
+        "BudgetExceeded": "exceptions",
+        "CarbonTracker": "tracker",
+        "Energy": "energy.energy",
+        "Estimate": "planning.estimate",
+        "Footprint": "carbon.footprint",
+        "Intensity": "intensity.base",
+        "Window": "training.window",
+        "estimate": "planning.estimate",
+        "measure": "training.window",
+        "sensors": "energy.sensors",
+        "track": "training.window",
+    },
+)
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        try:
-            return version("carbontracker") or "0+unknown"
-        except (ImportError, AttributeError, KeyError, OSError, TypeError, ValueError):
-            return "0+unknown"  # a copied source tree, or a frozen program with half of its data
-    if name not in _HOME:
-        message = f"module 'carbontracker' has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
-
-    value = getattr(import_module(_HOME[name]), name)
-    # No module may have a public name: importing it would put itself in the name's place.
-    globals()[name] = value
-    return value
+    return _version() if name == "__version__" else _load(name)
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    try:
+        return version("carbontracker") or "0+unknown"
+    except (ImportError, AttributeError, KeyError, OSError, TypeError, ValueError):
+        return "0+unknown"  # a copied source tree, or a frozen program with half of its data
+
+
+if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+    sys.meta_path.append(MovedModules())

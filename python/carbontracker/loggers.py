@@ -4,7 +4,7 @@ Each function returns a follower for ``CarbonTracker(loggers=[...])``: after eve
 figures of ``epoch_figures`` there, and at the end the totals. The packages are extras; who writes
 for another logger gives an object with ``epoch(epoch)`` and ``end(result)`` of its own.
 
-All of them are told on a thread of ours (see ``carbontracker.followers``).
+All of them are told on a thread of ours (see ``carbontracker.training.listeners``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from carbontracker.footprint import Footprint
-    from carbontracker.run import Epoch, Result, Run
-    from carbontracker.window import Energy
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.training.run import Epoch, Result, Run
 
 PREFIX = "carbontracker/"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
 from carbontracker.guard import logger
-from carbontracker.records import oldtext
+from carbontracker.legacy import log_text
 
 if TYPE_CHECKING:
     import os
@@ -85,8 +85,8 @@ class _Training:
     """The files are this tracker's own."""
 
     @property
-    def blocks(self) -> list[oldtext.Block]:
-        return list(oldtext.blocks_of(self.output))
+    def blocks(self) -> list[log_text.Block]:
+        return list(log_text.blocks_of(self.output))
 
     @property
     def actuals(self) -> int:
@@ -155,7 +155,7 @@ def _logged(log_dir: Directory) -> list[_Training]:
 
 
 def _sections(file: str) -> list[str]:
-    return oldtext.sections(_read(file))
+    return log_text.sections(_read(file))
 
 
 def _process(output: str) -> str:
@@ -173,7 +173,7 @@ def _on_consoles(log_dir: Directory, logged: Sequence[_Training]) -> list[_Train
             continue
         if not path.is_file() or path.stat().st_size > MAX_JOB_OUTPUT_BYTES:
             continue
-        shown = [_Training(str(path), text) for text in oldtext.sections(_read(path))]
+        shown = [_Training(str(path), text) for text in log_text.sections(_read(path))]
         new = [one for one in shown if not known.issuperset(map(_figures, one.blocks))]
         known.update(_figures(block) for training in new for block in training.blocks)
         if new:
@@ -186,7 +186,7 @@ def _on_consoles(log_dir: Directory, logged: Sequence[_Training]) -> list[_Train
     return found
 
 
-def _figures(block: oldtext.Block) -> tuple[object, ...]:
+def _figures(block: log_text.Block) -> tuple[object, ...]:
     return block.actual, block.epochs, block.seconds, repr(block.kwh), repr(block.gco2eq)
 
 
@@ -226,7 +226,7 @@ def _components(text: str, file: str) -> dict[str, dict[str, Any]]:
         get_avg_power_usages(text),
         get_devices(text),
     )
-    unmeasured = [name for name, rows in oldtext.powers_of(text).items() if _has_nan(rows)]
+    unmeasured = [name for name, rows in log_text.powers_of(text).items() if _has_nan(rows)]
     if unmeasured:
         logger.warning(
             "carbontracker: %s: the power of %s is None or nan in some epochs, and counted as 0 W "
@@ -374,14 +374,14 @@ def _used(training: _Training) -> list[Consumption]:
 
 def _finished_epochs(text: str, log: dict[str, Any]) -> Consumption | None:
     """Return what the epochs of a killed training have cost; None where that is not known."""
-    pue, pred = oldtext.pue_of(text), log["pred"]
+    pue, pred = log_text.pue_of(text), log["pred"]
     parts = [one["avg_energy_usages (J)"] for one in log["components"].values()]
     joules = math.fsum(float(part.sum()) for part in parts if part is not None)
     if joules <= 0 or math.isnan(pue):
         return None
     kwh = joules * pue / JOULES_PER_KWH
     share = kwh / pred["energy (kWh)"] if pred and pred["energy (kWh)"] > 0 else math.nan
-    grams_per_kwh = oldtext.mean_intensity_of(text)
+    grams_per_kwh = log_text.mean_intensity_of(text)
     grams = kwh * grams_per_kwh
     if math.isnan(grams) and pred:
         grams = share * pred["co2eq (g)"]
@@ -440,13 +440,13 @@ def get_consumption(
     Keys: ``epochs``, ``duration (s)``, ``energy (kWh)`` with PUE, ``co2eq (g)`` and
     ``equivalents``, a dictionary or None. Of several blocks the first counts.
     """
-    blocks = list(oldtext.blocks_of(output_log_data))
+    blocks = list(log_text.blocks_of(output_log_data))
     actual = next((_consumption(block) for block in blocks if block.actual), None)
     pred = next((_consumption(block) for block in blocks if not block.actual), None)
     return actual, pred
 
 
-def _consumption(block: oldtext.Block) -> Consumption:
+def _consumption(block: log_text.Block) -> Consumption:
     return {
         "epochs": 1 if block.epochs is None else block.epochs,
         "duration (s)": block.seconds,
@@ -458,47 +458,47 @@ def _consumption(block: oldtext.Block) -> Consumption:
 
 def get_early_stop(std_log_data: str) -> bool:
     """Return whether a standard log says that the training was interrupted."""
-    return oldtext.INTERRUPTED in std_log_data
+    return log_text.INTERRUPTED in std_log_data
 
 
 def get_epoch_durations(std_log_data: str) -> list[float]:
     """Return the duration of each epoch, s."""
-    return oldtext.durations_of(std_log_data)
+    return log_text.durations_of(std_log_data)
 
 
 def get_avg_power_usages(std_log_data: str) -> dict[str, list[list[float]]]:
     """Return by component the watts of each epoch; ``None`` in a log is ``[0.0]``, as always."""
     return {
         name: [[_or_zero(watts) for watts in row] for row in rows]
-        for name, rows in oldtext.powers_of(std_log_data).items()
+        for name, rows in log_text.powers_of(std_log_data).items()
     }
 
 
 def get_devices(std_log_data: str) -> dict[str, list[str]]:
     """Return the names of each component's devices."""
-    return oldtext.devices_of(std_log_data)
+    return log_text.devices_of(std_log_data)
 
 
 def get_time(time_str: str) -> float | None:
     """Return the seconds of ``H:MM:SS`` or ``H:MM:SS.ss``; None if it is neither."""
-    return oldtext.seconds_of(time_str)
+    return log_text.seconds_of(time_str)
 
 
 def get_stats(groups: Sequence[str]) -> tuple[float | None, float, float]:
     """Return seconds, kWh and grams of the words of a block."""
     time, energy, co2eq = groups[:3]
-    return oldtext.seconds_of(time), oldtext.figure(energy), oldtext.figure(co2eq)
+    return log_text.seconds_of(time), log_text.figure(energy), log_text.figure(co2eq)
 
 
 def extract_measurements(match: re.Match[str] | None) -> Consumption | None:
     """Return the consumption in the block of an output log that a pattern has matched."""
-    block = next(oldtext.blocks_of(match[0]), None) if match else None
+    block = next(log_text.blocks_of(match[0]), None) if match else None
     return _consumption(block) if block else None
 
 
 def parse_equivalents(lines: str) -> dict[str, float] | None:
     """Return number by words of the lines below ``This is equivalent to:``; None if none."""
-    return oldtext.equivalents_of(lines.splitlines())
+    return log_text.equivalents_of(lines.splitlines())
 
 
 def _is_standard(path: Path) -> bool:
@@ -506,21 +506,21 @@ def _is_standard(path: Path) -> bool:
 
 
 def _is_upstream(text: str) -> bool:
-    version = oldtext.version_of(text)
+    version = log_text.version_of(text)
     return version is None or version < (3,)
 
 
 def _counts_of_averaged(text: str) -> dict[str, int]:
     """Return how many devices were averaged to one figure, by component; 1 of none."""
-    version = oldtext.version_of(text)
+    version = log_text.version_of(text)
     if version is None or not AVERAGING[0] <= version <= AVERAGING[1]:
         return {}
     told_apart = {
-        name for name, rows in oldtext.powers_of(text).items() if any(len(row) > 1 for row in rows)
+        name for name, rows in log_text.powers_of(text).items() if any(len(row) > 1 for row in rows)
     }
     return {
         name: len(names)
-        for name, names in oldtext.devices_of(text).items()
+        for name, names in log_text.devices_of(text).items()
         if len(names) > 1 and name not in told_apart
     }
 
@@ -528,9 +528,9 @@ def _counts_of_averaged(text: str) -> dict[str, int]:
 def _averaged(text: str) -> float:
     """Return how many times as much was drawn as a standard log says; 1 if it is not known."""
     counts = _counts_of_averaged(text)
-    durations = oldtext.durations_of(text)
+    durations = log_text.durations_of(text)
     written = true = 0.0
-    for name, rows in oldtext.powers_of(text).items() if counts else ():
+    for name, rows in log_text.powers_of(text).items() if counts else ():
         joules = [sum(row) * seconds for row, seconds in zip(rows, durations, strict=False)]
         known = math.fsum(one for one in joules if not math.isnan(one))
         written += known
@@ -547,7 +547,7 @@ def _warn_of_averages(text: str, file: str) -> None:
             "carbontracker: %s: version %s averaged the power of %s instead of adding it; what "
             "was drawn is about that many times as much",
             file,
-            ".".join(map(str, oldtext.version_of(text) or ())),
+            ".".join(map(str, log_text.version_of(text) or ())),
             " and ".join(f"{count} devices of {name}" for name, count in counts.items()),
         )
 
@@ -561,4 +561,4 @@ def _or_zero(value: float) -> float:
 
 
 def _read(path: Directory) -> str:
-    return oldtext.decode(Path(path).read_bytes())
+    return log_text.decode(Path(path).read_bytes())

@@ -20,21 +20,21 @@ from carbontracker.arguments import (
     as_text,
     shown,
 )
-from carbontracker.budget import Budget, Limits, check_action
-from carbontracker.components import kinds_of, parse_components, simulated_device
+from carbontracker.carbon.factors import Pricing, make_pricing
+from carbontracker.energy.components import kinds_of, parse_components, simulated_device
+from carbontracker.energy.session import Config, Simulated, check_pace
 from carbontracker.exceptions import FetcherNameError
-from carbontracker.intensity import with_key
-from carbontracker.place.location import LOCATE
-from carbontracker.pricing import Pricing, make_pricing
-from carbontracker.session import Config, Simulated, check_pace
-from carbontracker.steps import is_count
-from carbontracker.telemetry.address import address
+from carbontracker.intensity.base import with_key
+from carbontracker.location.location import LOCATE
+from carbontracker.telemetry.bind_address import address
+from carbontracker.training.budget import Budget, Limits, check_action
+from carbontracker.training.steps import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from carbontracker.budget import OnBudget
-    from carbontracker.intensity.choice import Wanted
+    from carbontracker.intensity.selection import Wanted
+    from carbontracker.training.budget import OnBudget
 
 ANSWERS = ("y", "n")
 MAX_SPACING_S = 86_400.0

@@ -13,21 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import carbontracker
-from carbontracker.advising.aside import Aside
-from carbontracker.budget import overrun_dict
-from carbontracker.conduct import (
-    EpochCount,
-    Grip,
-    PartialEpochCount,
-    epoch_count,
-    harmless,
-    mark,
-)
+from carbontracker.carbon.background import Aside
+from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
+from carbontracker.energy.session import Mark, acquire, release
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
-from carbontracker.followers import Followers
 from carbontracker.guard import ADVICE, LOCATION, PREDICTION, SAMPLES, nothing, optional
-from carbontracker.lifetime import Hold, in_worker, open_trainings
-from carbontracker.records.record import (
+from carbontracker.records.window_log import unmeasured
+from carbontracker.records.writer import (
     Record,
     advice_dict,
     begin_record,
@@ -40,24 +32,32 @@ from carbontracker.records.record import (
     run_started_data,
     sampling_data,
 )
-from carbontracker.records.windowlog import unmeasured
 from carbontracker.report.console import Console
-from carbontracker.run import NoEpochError, Run
-from carbontracker.sensorevents import SensorEvent, SensorEvents
-from carbontracker.session import Mark, acquire, release
 from carbontracker.settings import Settings, check_api_names
-from carbontracker.steps import Steps, length_of
+from carbontracker.training.budget import overrun_dict
+from carbontracker.training.conduct import (
+    EpochCount,
+    Grip,
+    PartialEpochCount,
+    epoch_count,
+    harmless,
+    mark,
+)
+from carbontracker.training.lifetime import Hold, in_worker, open_trainings
+from carbontracker.training.listeners import Followers
+from carbontracker.training.run import NoEpochError, Run
+from carbontracker.training.steps import Steps, length_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from carbontracker.budget import OnBudget
-    from carbontracker.intensity.choice import Wanted
-    from carbontracker.measurement import Window
-    from carbontracker.pricing import Pricing
-    from carbontracker.run import Epoch, Forecast, Result
-    from carbontracker.session import Session
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.energy.session import Session
+    from carbontracker.intensity.selection import Wanted
+    from carbontracker.training.budget import OnBudget
+    from carbontracker.training.run import Epoch, Forecast, Result
+    from carbontracker.training.window import Window
 
 _Item = TypeVar("_Item")
 
@@ -723,7 +723,7 @@ class Training:
         previous = self._settings.previous_run
         if previous is None:
             return
-        from carbontracker.ahead.previous import previous_run
+        from carbontracker.prediction.previous_run import previous_run
 
         try:
             path = self._made_in / previous

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.intensity import provider
+from carbontracker.intensity.base import provider
 from carbontracker.intensity.http import Client, Limits
 from tests.support.intensity_server import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbontracker.intensity import Provider
+    from carbontracker.intensity.base import Provider
     from tests.support.intensity_server import Asked
 
     Figure = Callable[[datetime], Any]

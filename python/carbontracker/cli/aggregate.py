@@ -29,9 +29,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
-    from carbontracker.records.adding import add_runs
-    from carbontracker.records.reading import NoSuchRun, read_runs
-    from carbontracker.records.record import jsonable
+    from carbontracker.records.aggregate import add_runs
+    from carbontracker.records.reader import NoSuchRun, read_runs
+    from carbontracker.records.writer import jsonable
     from carbontracker.report.manyruns import total_lines
 
     paths = given.paths or [None]

@@ -37,12 +37,12 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     from carbontracker.cli.trace import run_named
-    from carbontracker.records.reading import NoSuchRun
-    from carbontracker.records.record import jsonable
+    from carbontracker.records.reader import NoSuchRun
+    from carbontracker.records.writer import jsonable
     from carbontracker.report.attributed import as_dict, table
     from carbontracker.report.trace import check_overlap, power_for
-    from carbontracker.traces.chrometrace import power_in, read_trace, span_of, with_power
-    from carbontracker.traces.profiled import attribute, windows_named
+    from carbontracker.traces.chrome import power_in, read_trace, span_of, with_power
+    from carbontracker.traces.profile import attribute, windows_named
 
     try:
         data = read_trace(Path(given.trace))

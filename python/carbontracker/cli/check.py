@@ -13,7 +13,7 @@ from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.records.checking import Finding
+    from carbontracker.records.validate import Finding
 
 UNREADABLE = "unreadable"
 
@@ -35,9 +35,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     given = parser.parse_args(arguments)
 
-    from carbontracker.records.checking import ERROR, WARNING
-    from carbontracker.records.reading import files_in
-    from carbontracker.report.figures import MAX_LINE, clean
+    from carbontracker.records.reader import files_in
+    from carbontracker.records.validate import ERROR, WARNING
+    from carbontracker.report.formatting import MAX_LINE, clean
 
     levels: Counter[str] = Counter()
     files = [file for path in given.paths for file in files_in(Path(path))]
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def _findings(file: Path) -> Iterator[Finding]:
     """Yield what is wrong with a file; that it cannot be read is a finding too."""
-    from carbontracker.records.checking import Finding, check_file
+    from carbontracker.records.validate import Finding, check_file
 
     try:
         yield from check_file(file)

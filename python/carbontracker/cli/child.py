@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from carbontracker.cli.exits import restore_signals, say
-from carbontracker.cli.family import Member, adopt_orphans, bury, descendants, running, tell
+from carbontracker.cli.process_tree import Member, adopt_orphans, bury, descendants, running, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,9 +31,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
-    from carbontracker.records.comparing import Side, compare
-    from carbontracker.records.reading import NoSuchRun, read_runs
-    from carbontracker.records.record import jsonable
+    from carbontracker.records.compare import Side, compare
+    from carbontracker.records.reader import NoSuchRun, read_runs
+    from carbontracker.records.writer import jsonable
     from carbontracker.report.manyruns import comparison
 
     try:

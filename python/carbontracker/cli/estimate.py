@@ -64,8 +64,8 @@ def main(arguments: list[str]) -> int:
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
 
-    from carbontracker.ahead.costing import estimate
-    from carbontracker.records.record import jsonable
+    from carbontracker.planning.estimate import estimate
+    from carbontracker.records.writer import jsonable
     from carbontracker.report.preview import estimate_text
 
     try:

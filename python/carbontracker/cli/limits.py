@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.budget import Limits, overrun_dict
 from carbontracker.cli.exits import say
 from carbontracker.guard import LIMITS, optional
+from carbontracker.training.budget import Limits, overrun_dict
 
 if TYPE_CHECKING:
     import argparse
 
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.session import Mark, Session
     from carbontracker.exceptions import BudgetExceeded
-    from carbontracker.footprint import Footprint
-    from carbontracker.pricing import Pricing
-    from carbontracker.session import Mark, Session
 
 OVER_BUDGET = 124
 """Exit code where a budget was spent and the program was ended, as ``timeout`` has it."""
@@ -81,8 +81,8 @@ class Watch:
 
     def _look(self) -> bool:
         # Here, so that the options of a budget are known without the native core.
-        from carbontracker.measurement import footprint_between
-        from carbontracker.session import Mark
+        from carbontracker.energy.session import Mark
+        from carbontracker.training.window import footprint_between
 
         marks = self._start, Mark(None, False)
         energy = self._session.energy(*marks)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.advising.aside import Aside
-from carbontracker.place.location import LOCATE
-from carbontracker.pricing import make_pricing
+from carbontracker.carbon.background import Aside
+from carbontracker.carbon.factors import make_pricing
+from carbontracker.location.location import LOCATE
 
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.pricing import Pricing
+    from carbontracker.carbon.factors import Pricing
 
 _PATIENCE_S = 6.0
 

@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
     prices.add_argument("--location", metavar="PLACE", help="country, ISO code, zone or region")
     given = parser.parse_args(arguments)
 
-    from carbontracker.intensity import IntensityUnavailable
-    from carbontracker.records.reading import NoSuchRun, read_run
+    from carbontracker.intensity.base import IntensityUnavailable
+    from carbontracker.records.reader import NoSuchRun, read_run
 
     try:
         run = _priced(read_run(given.run), given)
@@ -72,11 +72,11 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if not wanted:
         return run
-    from carbontracker.intensity.choice import built, parsed
-    from carbontracker.records.reading import events_of
-    from carbontracker.records.record import footprint_dict
+    from carbontracker.intensity.selection import built, parsed
+    from carbontracker.records.reader import events_of
+    from carbontracker.records.recalculation import reprice
     from carbontracker.records.recorded import RecordedFootprint
-    from carbontracker.records.repricing import reprice
+    from carbontracker.records.writer import footprint_dict
     from carbontracker.report.prices import priced_as
 
     if "intensity" in wanted:

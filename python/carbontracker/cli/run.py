@@ -16,7 +16,7 @@ from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR
 from carbontracker.cli.limits import add_limits
 from carbontracker.guard import MEASURING, nothing, optional
-from carbontracker.place.location import LOCATE
+from carbontracker.location.location import LOCATE
 
 EXAMPLES = """\
 examples:
@@ -100,7 +100,9 @@ def main(arguments: list[str]) -> int:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
     # Not at the top: without the native core, or with too little memory for it, the program runs.
-    measuring = optional(MEASURING, lambda: import_module("carbontracker.cli.measuring"), nothing)
+    measuring = optional(
+        MEASURING, lambda: import_module("carbontracker.cli.measure_command"), nothing
+    )
     if measuring is None:
         with executed(command, None) as ended:
             return ended

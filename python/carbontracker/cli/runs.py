@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_intermixed_args(_with_value_joined(arguments))
 
-    from carbontracker.records.reading import NoSuchRun, read_runs
+    from carbontracker.records.reader import NoSuchRun, read_runs
     from carbontracker.report.manyruns import row_of, runs_table
 
     try:

@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     if not 0.0 <= given.seconds <= 3600.0:
         parser.error("--seconds must be between 0 and 3600")
 
-    from carbontracker.inventory import PATIENCE_S, sensors
-    from carbontracker.records.record import jsonable
+    from carbontracker.energy.sensors import PATIENCE_S, sensors
+    from carbontracker.records.writer import jsonable
     from carbontracker.report.text import sensors_table
 
     found = sensors(given.seconds, while_waiting=_Progress(PATIENCE_S).look)

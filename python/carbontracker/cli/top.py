@@ -19,8 +19,8 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.report.watching import View
-    from carbontracker.session import Session
+    from carbontracker.energy.session import Session
+    from carbontracker.report.live import View
 
 LEAST_INTERVAL_S = 0.1
 
@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
     given = parser.parse_args(arguments)
 
-    from carbontracker.place.location import UnknownLocation
-    from carbontracker.records.reading import NoSuchRun
+    from carbontracker.location.location import UnknownLocation
+    from carbontracker.records.reader import NoSuchRun
 
     try:
         with _views(given) as view:
@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
 
 
 def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
-    from carbontracker.report import watching
+    from carbontracker.report import live
 
     interval_s = max(LEAST_INTERVAL_S, given.interval)
     end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
@@ -89,7 +89,7 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
     while True:
         time.sleep(min(interval_s, max(0.0, end_s - time.monotonic())))
         now = view()
-        text = json.dumps(watching.as_json(now)) if given.json else watching.table(now)
+        text = json.dumps(live.as_json(now)) if given.json else live.table(now)
         if in_place:
             text = _fitting(text)
             text = f"\x1b[{shown}F\x1b[J{text}" if shown else text
@@ -110,7 +110,7 @@ def _fitting(text: str) -> str:
 @contextmanager
 def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
     """Yield what makes the view of each moment."""
-    from carbontracker.session import Config, acquire, release
+    from carbontracker.energy.session import Config, acquire, release
 
     attached = _Attached(given.run) if given.run is not None else None
     if attached is not None and not attached.run.running:
@@ -127,9 +127,9 @@ def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
 
 
 def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
-    from carbontracker.pricing import make_pricing
-    from carbontracker.report.watching import view_of_machine
-    from carbontracker.vitals import Pulse
+    from carbontracker.carbon.factors import make_pricing
+    from carbontracker.report.live import view_of_machine
+    from carbontracker.training.live_status import Pulse
 
     pricing = make_pricing(location)
     pulse = Pulse(session, session.mark(), lambda: pricing)
@@ -140,7 +140,7 @@ class _Attached:
     """A run that is read again whenever its file has grown."""
 
     def __init__(self, path: str) -> None:
-        from carbontracker.records.reading import read_run
+        from carbontracker.records.reader import read_run
 
         self.run = read_run(path)
         self._ran_here = self.run.running
@@ -148,8 +148,8 @@ class _Attached:
 
     def view(self, session: Session | None) -> View:
         """Return the view of now; a session tells the power beside the run, if that goes on."""
-        from carbontracker.report.watching import view_of_run
-        from carbontracker.vitals import watts_of
+        from carbontracker.report.live import view_of_run
+        from carbontracker.training.live_status import watts_of
 
         self._refresh()
         now_s = (datetime.now(timezone.utc) - self.run.started).total_seconds()
@@ -160,7 +160,7 @@ class _Attached:
         return replace(view, goes_on=view.goes_on and not killed)
 
     def _refresh(self) -> None:
-        from carbontracker.records.reading import read_runs
+        from carbontracker.records.reader import read_runs
 
         size = self.run.path.stat().st_size
         if size == self._size:

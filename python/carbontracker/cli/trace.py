@@ -11,7 +11,7 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.traces.powertrace import PowerTrace
+    from carbontracker.traces.power import PowerTrace
 
 EXAMPLES = """\
 examples:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if given.out is None and given.parquet is None:
         parser.error("say where to: --out FILE, or --parquet FILE")
 
-    from carbontracker.records.reading import NoSuchRun
+    from carbontracker.records.reader import NoSuchRun
 
     try:
         if given.parquet is not None:
@@ -76,7 +76,7 @@ def run_named(run: str) -> RunRecord | PowerTrace:
     Raises:
         NoSuchRun, OSError, ValueError, ModuleNotFoundError: there is none.
     """
-    from carbontracker.records.reading import read_run
+    from carbontracker.records.reader import read_run
     from carbontracker.traces.samples import SUFFIX, read_power
 
     return read_power(Path(run)) if run.endswith(SUFFIX) else read_run(run)

@@ -13,20 +13,20 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.advising.advice import IntensityCurve, saved_share
-from carbontracker.advising.aside import best_of, timed
+from carbontracker.carbon.background import best_of, timed
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
-from carbontracker.intensity import Intensity, IntensityUnavailable
-from carbontracker.intensity.choice import INTENSITY
-from carbontracker.records.record import jsonable
+from carbontracker.intensity.base import Intensity, IntensityUnavailable
+from carbontracker.intensity.selection import INTENSITY
+from carbontracker.planning.start_time import IntensityCurve, saved_share
+from carbontracker.records.writer import jsonable
 from carbontracker.report.advice import chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.advising.advice import Start
+    from carbontracker.planning.start_time import Start
 
 EXAMPLES = """\
 examples:

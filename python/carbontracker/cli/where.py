@@ -7,19 +7,19 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.advising.elsewhere import here, options
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.place import add_arguments, pricing_here
-from carbontracker.place import cloud
-from carbontracker.records.record import jsonable
+from carbontracker.location import cloud
+from carbontracker.planning.regions import here, options
+from carbontracker.records.writer import jsonable
 from carbontracker.report.advice import where_table
 
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.advising.elsewhere import Option
-    from carbontracker.pricing import Pricing
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.planning.regions import Option
 
 SCOPES = ("lifecycle", "direct")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker import environment
 from carbontracker.guard import logger
-from carbontracker.intensity import MISSING, Intensity, IntensityUnavailable
+from carbontracker.intensity.base import MISSING, Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

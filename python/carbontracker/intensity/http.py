@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
 
-from carbontracker.intensity import IntensityUnavailable
+from carbontracker.intensity.base import IntensityUnavailable
 from carbontracker.intensity.wire import Timed, opener
 
 if TYPE_CHECKING:

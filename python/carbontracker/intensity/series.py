@@ -19,12 +19,12 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from carbontracker.intensity import KINDS, IntensityUnavailable
+from carbontracker.intensity.base import KINDS, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from carbontracker.intensity import Intensity
+    from carbontracker.intensity.base import Intensity
 
     Piece = tuple[datetime, datetime, Intensity]
 

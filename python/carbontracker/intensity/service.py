@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode
 
 from carbontracker.guard import logger
-from carbontracker.intensity import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
+from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,1 +1,29 @@
-"""The record of runs: its writers, its one reader, and the arithmetic on many."""
+"""The record of runs: its writer, its reader, and arithmetic on many of them.
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from carbontracker._lazy import lazy_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from carbontracker.records.aggregate import add_runs
+    from carbontracker.records.compare import compare
+    from carbontracker.records.reader import NoSuchRun, read_run, read_runs
+    from carbontracker.records.recalculation import reprice
+
+__all__ = ["NoSuchRun", "add_runs", "compare", "read_run", "read_runs", "reprice"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "NoSuchRun": "reader",
+        "add_runs": "aggregate",
+        "compare": "compare",
+        "read_run": "reader",
+        "read_runs": "reader",
+        "reprice": "recalculate",
+    },
+)

@@ -11,10 +11,17 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.plain import MAX_SECONDS, count, is_moment, mapping, number, seconds_of
-from carbontracker.records.surroundings import is_running
+from carbontracker.energy.energy import MISSING, Energy, add_devices, missing
+from carbontracker.records.environment import is_running
+from carbontracker.records.json_values import (
+    MAX_SECONDS,
+    count,
+    is_moment,
+    mapping,
+    number,
+    seconds_of,
+)
 from carbontracker.traces.clocks import Anchor
-from carbontracker.window import MISSING, Energy, add_devices, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

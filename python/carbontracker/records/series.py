@@ -8,16 +8,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.energy.session import Mark
 from carbontracker.guard import OPEN_EPOCH, start_thread
-from carbontracker.measurement import wall_time
-from carbontracker.session import Mark
 from carbontracker.traces.clocks import read_anchor
+from carbontracker.training.window import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from carbontracker.records.record import Record
-    from carbontracker.session import Session
+    from carbontracker.energy.session import Session
+    from carbontracker.records.writer import Record
 
 MOST_POINTS = 120
 """Of one event, apart from the moments that are asked for."""

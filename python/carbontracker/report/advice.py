@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.advising.aside import Advice
-    from carbontracker.advising.elsewhere import Option
-    from carbontracker.footprint import Footprint
-    from carbontracker.place.location import Place
+    from carbontracker.carbon.background import Advice
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.location.location import Place
+    from carbontracker.planning.regions import Option
 
 WORTH_SAYING = 0.01
 """Shares below this are no advice."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.report.figures import clean
+from carbontracker.report.formatting import clean
 
 if TYPE_CHECKING:
-    from carbontracker.traces.profiled import Attributed, Row
+    from carbontracker.traces.profile import Attributed, Row
 
 _WIDEST_NAME = 48
 
@@ -64,7 +64,7 @@ def table(found: Attributed, by: str, top: int) -> str:
 
 
 def _together(rows: list[Row] | tuple[Row, ...]) -> Row:
-    from carbontracker.traces.profiled import Row
+    from carbontracker.traces.profile import Row
 
     return Row(
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from carbontracker.report import facts
+from carbontracker.report import derived
 from carbontracker.report.drawing import (
     Box,
     Chart,
@@ -18,14 +18,14 @@ from carbontracker.report.drawing import (
     top_of,
     value_axis,
 )
-from carbontracker.report.figures import is_known, quantity, unit_of
+from carbontracker.report.formatting import is_known, quantity, unit_of
 from carbontracker.report.strips import power_charts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.records.recorded import RecordedEpoch, RunRecord
-    from carbontracker.report.facts import Interval, Predicted
+    from carbontracker.report.derived import Interval, Predicted
 
 _LEFT = 46.0
 """Room for the values of an axis."""
@@ -132,9 +132,9 @@ def _epoch_axis(chart: Chart, frame: Frame, indices: Sequence[int]) -> None:
 
 def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     """Return the carbon intensity over time, and below it the emissions so far."""
-    seconds = facts.length_of(run)
-    steps = facts.intensities_of(run)
-    times, grams = facts.emissions_of(run)
+    seconds = derived.length_of(run)
+    steps = derived.intensities_of(run)
+    times, grams = derived.emissions_of(run)
     if not is_known(seconds) or not (steps or times):
         return None
     chart = Chart("emissions", "Carbon intensity and emissions so far", "", "", width, 276)
@@ -200,10 +200,10 @@ def _thinned(
 
 def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     """Return each prediction with its interval, beside what the run used."""
-    found = [one for one in facts.predictions_of(run) if is_known(one.kwh)]
+    found = [one for one in derived.predictions_of(run) if is_known(one.kwh)]
     if not found:
         return None
-    comparable = not facts.comparability(run)
+    comparable = not derived.comparability(run)
     actual = run.footprint.kwh if comparable else math.nan
     error = run.footprint.error_kwh
     low, high = _range(found, actual, error)
@@ -229,7 +229,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     if is_known(actual):
         chart.description += f" Actual (line): {quantity(1000 * actual, 'Wh', 1000 * error)}."
     else:
-        chart.description += f" {facts.comparability(run)}"
+        chart.description += f" {derived.comparability(run)}"
     chart.caption = f"{chart.description} The scale does not begin at 0."
     return chart
 

@@ -13,9 +13,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.plain import number
-from carbontracker.report import facts
-from carbontracker.report.figures import csv_text
+from carbontracker.records.json_values import number
+from carbontracker.report import derived
+from carbontracker.report.formatting import csv_text
 
 if TYPE_CHECKING:
     from carbontracker.records.recorded import RunRecord
@@ -66,7 +66,7 @@ def _file(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
 
 def _row(run: RunRecord) -> dict[str, Any]:
     footprint, host, seconds = run.footprint, run.origin.host, run.outcome.seconds
-    gpus = Counter(one.name for one in facts.devices_of(run) if one.kind == "gpu")
+    gpus = Counter(one.name for one in derived.devices_of(run) if one.kind == "gpu")
     row: dict[str, Any] = {
         "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
         "project_name": " ".join(run.origin.command) or "training",
@@ -101,6 +101,6 @@ def _cell(value: object) -> object:
 
 def _kwh(run: RunRecord, kind: str) -> float:
     """Return the electricity of all devices of a kind with PUE; NaN if none of it is known."""
-    found = (one.energy.joules for one in facts.devices_of(run) if one.kind == kind)
+    found = (one.energy.joules for one in derived.devices_of(run) if one.kind == kind)
     known = [joules for joules in found if not math.isnan(joules)]
     return math.fsum(known) * run.footprint.pue / JOULES_PER_KWH if known else math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.report.figures import MAX_CELL, clean
+from carbontracker.report.formatting import MAX_CELL, clean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -9,29 +9,29 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import carbontracker
-from carbontracker.ahead.outcome import against_actual
-from carbontracker.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.data import WORLD
-from carbontracker.records.oldlogs import OldLogs
-from carbontracker.records.record import unanswered_data
-from carbontracker.report import oldformat
+from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
+from carbontracker.energy.session import ENDING, reasons
+from carbontracker.legacy import console_text
+from carbontracker.legacy.log_writer import OldLogs
+from carbontracker.model.prediction_error import against_actual
+from carbontracker.records.writer import unanswered_data
 from carbontracker.report.advice import advice_line
 from carbontracker.report.preview import comparison_line, interval_line
 from carbontracker.report.text import SensorEventLines, live_lines, unanswered_lines
-from carbontracker.session import ENDING, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from carbontracker.advising.aside import Advice
-    from carbontracker.footprint import Footprint
-    from carbontracker.pricing import Pricing
-    from carbontracker.run import Epoch, Forecast, Result
-    from carbontracker.sensorevents import SensorEvent
-    from carbontracker.session import Session
+    from carbontracker.carbon.background import Advice
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.sensor_events import SensorEvent
+    from carbontracker.energy.session import Session
     from carbontracker.settings import Settings
-    from carbontracker.window import Energy
+    from carbontracker.training.run import Epoch, Forecast, Result
 
 
 class Console:
@@ -55,10 +55,10 @@ class Console:
         devices = self._devices(session)
         self._components = tuple(name for name, found in devices.items() if found)
         self._logs.info(f"carbontracker version {carbontracker.__version__}")
-        self._logs.info(oldformat.pue_line(pricing.pue, pricing.pue_how))
+        self._logs.info(console_text.pue_line(pricing.pue, pricing.pue_how))
         if self._components:
-            self._logs.info(oldformat.logged_components_line(devices))
-            self._show(oldformat.components_line(devices), logged=False)
+            self._logs.info(console_text.logged_components_line(devices))
+            self._show(console_text.components_line(devices), logged=False)
         self._explain_missing(session)
         self._announce_awaited(session)
         self._name_unread(session)
@@ -68,12 +68,12 @@ class Console:
     def intensity(self, pricing: Pricing, *, keys_given: bool) -> None:
         """Say which carbon intensity is used."""
         if pricing.live:
-            self._show(oldformat.provider_line(*pricing.live), logged=False)
+            self._show(console_text.provider_line(*pricing.live), logged=False)
             return
         if keys_given:
             self.warn("API keys are not used: the location is unknown, or the network is off")
         free = pricing.of_nothing()
-        chosen = oldformat.chosen_intensity_line(free)
+        chosen = console_text.chosen_intensity_line(free)
         if pricing.place.zone == WORLD and free.intensity.kind == "annual":
             self.warn(chosen)
         else:
@@ -92,11 +92,13 @@ class Console:
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch."""
         if epoch.finished:
-            self._logs.info(*oldformat.epoch_lines(epoch.index, epoch.seconds, self._watts(epoch)))
+            self._logs.info(
+                *console_text.epoch_lines(epoch.index, epoch.seconds, self._watts(epoch))
+            )
 
     def unfinished(self, epoch: Epoch) -> None:
         """Say that an epoch was cut short and counts as far as it came."""
-        self._show(oldformat.unfinished_line(epoch.index, epoch.seconds), logged=True)
+        self._show(console_text.unfinished_line(epoch.index, epoch.seconds), logged=True)
 
     def interrupted(self, epochs: float) -> None:
         """Log that monitoring ends before all epochs were seen."""
@@ -105,7 +107,7 @@ class Console:
     def predicted(self, forecast: Forecast) -> None:
         """Show a prediction."""
         prediction = forecast.prediction
-        heading = oldformat.predicted_heading(prediction.epochs)
+        heading = console_text.predicted_heading(prediction.epochs)
         self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
         if line := interval_line(forecast):
             self._show(line, logged=False)
@@ -113,11 +115,11 @@ class Console:
     def actual(self, result: Result, session: Session) -> None:
         """Show what the training has cost."""
         footprint = result.footprint
-        self._logs.info(oldformat.intensities_line(footprint))
-        self._show(oldformat.intensity_line(footprint), logged=True)
+        self._logs.info(console_text.intensities_line(footprint))
+        self._show(console_text.intensity_line(footprint), logged=True)
         # Upstream leaves the count out where no prediction was wanted.
         predicting = self._settings.epochs_before_pred != 0
-        heading = oldformat.actual_heading(result.finished_epochs if predicting else None)
+        heading = console_text.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
         for compared in against_actual(result):
             if compared.forecast.prediction.after_epochs < result.finished_epochs:
@@ -125,7 +127,7 @@ class Console:
         simulated = bool(self._settings.simulated)
         for line in live_lines(footprint):
             self._show(line, logged=False)
-        for line in oldformat.quality_lines(result.energy, simulated=simulated):
+        for line in console_text.quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
         for line in unanswered_lines(unanswered_data(session)):
             self._show(line, logged=False)
@@ -172,7 +174,7 @@ class Console:
             self._diagnose("CRITICAL", details)
 
     def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
-        return oldformat.consumption_block(
+        return console_text.consumption_block(
             heading,
             seconds,
             footprint,
@@ -239,26 +241,26 @@ class Console:
             given = getattr(self._settings, f"sim_{device.kind}_util")
             share = DEFAULT_UTILISATION if given is None else float(given)
             watts = float(device.waveform.removeprefix("constant:"))
-            _print(oldformat.simulated_line(device.kind, device.name, watts, share))
+            _print(console_text.simulated_line(device.kind, device.name, watts, share))
 
     def _show(self, message: str, *, logged: bool) -> None:
         if logged:
             self._logs.info(message)
-        self._logs.output(oldformat.PREFIX + message)
+        self._logs.output(console_text.PREFIX + message)
         if self._settings.verbose:
-            _print(oldformat.PREFIX + message)
+            _print(console_text.PREFIX + message)
 
     def _ask(self, question: str) -> None:
         # Whatever the verbosity: what waits for an answer must be seen to.
-        self._logs.output(oldformat.PREFIX + question)
-        _print(oldformat.PREFIX + question)
+        self._logs.output(console_text.PREFIX + question)
+        _print(console_text.PREFIX + question)
 
     def _diagnose(self, level: str, message: str) -> None:
         self._logs.error(level, message)
         if self.listener is not None:
             self.listener(level, message)
         if sys.stderr is not None:
-            _print(f"{oldformat.PREFIX}{level} - {message}", sys.stderr)
+            _print(f"{console_text.PREFIX}{level} - {message}", sys.stderr)
 
 
 def _print(text: str, file: TextIO | None = None) -> None:

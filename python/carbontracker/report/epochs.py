@@ -7,16 +7,16 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.records.plain import number
-from carbontracker.records.reading import moment_at
-from carbontracker.report import facts
-from carbontracker.report.figures import clean, csv_text
+from carbontracker.records.json_values import number
+from carbontracker.records.reader import moment_at
+from carbontracker.report import derived
+from carbontracker.report.formatting import clean, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carbontracker.energy.energy import Energy
     from carbontracker.records.recorded import RecordedFootprint, RunRecord
-    from carbontracker.window import Energy
 
 Value = str | int | float | bool | None
 
@@ -48,7 +48,7 @@ def columns_of(run: RunRecord) -> dict[str, type]:
     footprint: dict[str, type] = dict.fromkeys(
         ("kwh", "error_kwh", "gco2eq", "gco2eq_per_kwh", "pue"), figure
     )
-    devices: dict[str, type] = {_column(one.id): figure for one in facts.devices_of(run)}
+    devices: dict[str, type] = {_column(one.id): figure for one in derived.devices_of(run)}
     return first | times | energy | footprint | devices
 
 
@@ -67,7 +67,7 @@ def rows(run: RunRecord) -> Iterator[dict[str, Value]]:
 
 
 def _row(
-    run: RunRecord, span: facts.Interval, energy: Energy, footprint: RecordedFootprint
+    run: RunRecord, span: derived.Interval, energy: Energy, footprint: RecordedFootprint
 ) -> dict[str, Value]:
     start_s, seconds = span
     row: dict[str, Any] = {
@@ -92,7 +92,7 @@ def _row(
     if energy.quality == "missing":
         row["modelled_joules"] = None
     parts = energy.by_device
-    row |= {_column(one.id): None for one in facts.devices_of(run)}
+    row |= {_column(one.id): None for one in derived.devices_of(run)}
     row |= {_column(name): part.joules for name, part in parts.items() if _column(name) in row}
     unknown = (key for key, value in row.items() if isinstance(value, float))
     return row | {key: None for key in unknown if not math.isfinite(row[key])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carbontracker.report import sections
-from carbontracker.report.figures import clean
+from carbontracker.report.formatting import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.equivalents import equivalents
+from carbontracker.carbon.equivalents import equivalents
+from carbontracker.legacy.console_text import timestring
 from carbontracker.report.columns import aligned
-from carbontracker.report.figures import MAX_LINE, clean
-from carbontracker.report.oldformat import timestring
+from carbontracker.report.formatting import MAX_LINE, clean
 from carbontracker.report.sentence import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from carbontracker.records.adding import Total
-    from carbontracker.records.comparing import Difference, Side
+    from carbontracker.records.aggregate import Total
+    from carbontracker.records.compare import Difference, Side
     from carbontracker.records.recorded import RunRecord
 
 COLUMNS = ("id", "started", "host", "what", "epochs", "time", "kwh", "gco2eq", "quality", "state")

@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from carbontracker.report import facts, sections
-from carbontracker.report.figures import clean, is_known
+from carbontracker.report import derived, sections
+from carbontracker.report.formatting import clean, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def _lines(run: RunRecord) -> Iterator[str]:
 def _metadata(run: RunRecord) -> Iterator[str]:
     """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well."""
     footprint = run.footprint
-    hardware = Counter(one.name for one in facts.devices_of(run) if one.name)
+    hardware = Counter(one.name for one in derived.devices_of(run) if one.name)
     place = footprint.location.get("name") or footprint.intensity.get("name")
     yield "co2_eq_emissions:"
     yield f"  emissions: {footprint.gco2eq:.6g}"

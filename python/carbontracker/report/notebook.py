@@ -6,16 +6,17 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from carbontracker.report import oldformat, text
-from carbontracker.report.watching import figure_with_unit
-from carbontracker.vitals import Pulse
+from carbontracker.legacy import console_text
+from carbontracker.report import text
+from carbontracker.report.live import figure_with_unit
+from carbontracker.training.live_status import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.footprint import Footprint
-    from carbontracker.run import Result, Run
-    from carbontracker.window import Energy
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.training.run import Result, Run
 
 # Text, lines and bars take the colour of the text around them, so that light and dark are right.
 _STYLE = (
@@ -39,16 +40,16 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
     if run is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
     vitals = Pulse(run.session, run.began_mark, lambda: run.pricing).take()
-    caption = f"Monitoring for {oldformat.timestring(vitals.seconds)}"
+    caption = f"Monitoring for {console_text.timestring(vitals.seconds)}"
     rows = list(_rows(vitals.energy, vitals.footprint))
-    notes = [text.price_line(vitals.footprint), *oldformat.gap_lines(vitals.energy)]
+    notes = [text.price_line(vitals.footprint), *console_text.gap_lines(vitals.energy)]
     return _page(caption, rows, notes)
 
 
 def result_html(result: Result) -> str:
     """Return the result of a training."""
-    caption = f"{result.finished_epochs} epoch(s) in {oldformat.timestring(result.seconds)}"
-    notes = [text.price_line(result.footprint), *oldformat.gap_lines(result.energy)]
+    caption = f"{result.finished_epochs} epoch(s) in {console_text.timestring(result.seconds)}"
+    notes = [text.price_line(result.footprint), *console_text.gap_lines(result.energy)]
     if result.forecast is not None:
         predicted = result.forecast
         energy = figure_with_unit(predicted.footprint.kwh * 1e3, "Wh")
@@ -56,7 +57,7 @@ def result_html(result: Result) -> str:
         notes.append(
             f"Predicted after {predicted.prediction.after_epochs:.3g} epoch(s) for "
             f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
-            f"{oldformat.timestring(predicted.prediction.seconds)}"
+            f"{console_text.timestring(predicted.prediction.seconds)}"
         )
     return _page(caption, list(_rows(result.energy, result.footprint)), notes)
 

@@ -14,7 +14,7 @@ from carbontracker.report.charts import charts_of
 from carbontracker.report.colours import LIGHT, STYLES
 from carbontracker.report.drawing import FONT_SIZE, Label, Path
 from carbontracker.report.extras import needed
-from carbontracker.report.figures import MAX_CELL, MAX_LINE, clean
+from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from carbontracker.constants import JOULES_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.run import Epoch, Result
+    from carbontracker.training.run import Epoch, Result
 
 
 def plot_result(result: Result) -> Any:

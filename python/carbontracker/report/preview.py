@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from carbontracker.report.oldformat import timestring
+from carbontracker.legacy.console_text import timestring
 
 if TYPE_CHECKING:
-    from carbontracker.ahead.costing import Assumption, Estimate, Range
-    from carbontracker.ahead.outcome import Comparison
-    from carbontracker.equivalents import Equivalent
-    from carbontracker.run import Forecast
+    from carbontracker.carbon.equivalents import Equivalent
+    from carbontracker.model.prediction_error import Comparison
+    from carbontracker.planning.estimate import Assumption, Estimate, Range
+    from carbontracker.training.run import Forecast
 
 _LABEL_WIDTH = 14
 

@@ -6,14 +6,14 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from carbontracker.report.facts import figure_of, mean_during, slots_of
-from carbontracker.report.figures import plain
+from carbontracker.report.derived import figure_of, mean_during, slots_of
+from carbontracker.report.formatting import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from carbontracker.records.recorded import RecordedFootprint, RunRecord
-    from carbontracker.report.facts import Step
+    from carbontracker.report.derived import Step
 
 
 def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:

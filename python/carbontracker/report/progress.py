@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import PROGRESS, start_thread
-from carbontracker.report.watching import training_line
-from carbontracker.vitals import Pulse
+from carbontracker.report.live import training_line
+from carbontracker.training.live_status import Pulse
 
 if TYPE_CHECKING:
-    from carbontracker.run import Epoch, Result, Run
+    from carbontracker.training.run import Epoch, Result, Run
 
 RENEWED_S = 1.0
 _WIPE = "\r\x1b[K"

@@ -6,11 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carbontracker.equivalents import equivalents
-from carbontracker.records.plain import mapping, mappings, number
-from carbontracker.report import facts
+from carbontracker.carbon.equivalents import equivalents
+from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
+from carbontracker.legacy.console_text import gap_lines
+from carbontracker.records.json_values import mapping, mappings, number
+from carbontracker.report import derived
 from carbontracker.report.charts import range_text
-from carbontracker.report.figures import (
+from carbontracker.report.formatting import (
     UNKNOWN,
     duration,
     is_known,
@@ -18,15 +20,13 @@ from carbontracker.report.figures import (
     plain,
     quantity,
 )
-from carbontracker.report.oldformat import gap_lines
 from carbontracker.report.text import sensor_event_line, unanswered_lines
-from carbontracker.sensorevents import JOINED, LOST, RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from carbontracker.energy.energy import Energy
     from carbontracker.records.recorded import RecordedEpoch, RunRecord
-    from carbontracker.window import Energy
 
 MOST_ROWS = 1000
 """Of a table of epochs; the rest is in ``--csv``."""
@@ -94,7 +94,7 @@ class Section:
 
 def heading(run: RunRecord) -> str:
     """Return the title."""
-    return f"Energy and carbon of {facts.title_of(run)}"
+    return f"Energy and carbon of {derived.title_of(run)}"
 
 
 def subtitle(run: RunRecord) -> str:
@@ -187,7 +187,7 @@ def sections(run: RunRecord) -> Iterator[Section]:
         yield Section("epochs", "Epochs", tables=(epoch_table(run),))
     yield Section("emissions", "Carbon intensity and emissions")
     if run.predictions:
-        why = facts.comparability(run)
+        why = derived.comparability(run)
         told = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
         yield Section(
             "prediction",
@@ -199,7 +199,7 @@ def sections(run: RunRecord) -> Iterator[Section]:
         "provenance",
         "Where the figures come from",
         lines=(ERRORS,),
-        facts=tuple(facts.provenance_of(run)),
+        facts=tuple(derived.provenance_of(run)),
         tables=(missing_table(run), warning_table(run)),
     )
     yield Section("cost", "What the tracker cost", facts=tuple(cost(run)))
@@ -277,7 +277,7 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
 def device_table(run: RunRecord) -> Table:
     """Return what each device used, and who says so; coverage only where it is not whole."""
     total = run.energy.joules
-    found = facts.devices_of(run)
+    found = derived.devices_of(run)
     gaps = any(is_known(one.energy.joules) and one.energy.coverage < 0.9995 for one in found)
     columns = (
         Column("Device"),
@@ -317,7 +317,7 @@ def window_table(run: RunRecord) -> Table:
             quantity(_each(one), "J"),
             str(one.unknown) if one.unknown else "",
         )
-        for one in facts.windows_of(run)
+        for one in derived.windows_of(run)
     ]
     columns = (
         Column("Window", "t"),
@@ -330,7 +330,7 @@ def window_table(run: RunRecord) -> Table:
     return Table("Energy of windows, all of a name together", columns, rows)
 
 
-def _each(windows: facts.Windows) -> float:
+def _each(windows: derived.Windows) -> float:
     known = windows.count - windows.unknown
     return windows.joules / known if known > 0 else float("nan")
 
@@ -371,9 +371,9 @@ def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
 
 def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
     """Return at most two dozen predictions, and what the run used if it can be compared."""
-    found = facts.predictions_of(run)
+    found = derived.predictions_of(run)
     every = max(1, -(-len(found) // 24))
-    comparable = not facts.comparability(run)
+    comparable = not derived.comparability(run)
     actual = run.footprint
     energy, others = [], []
     for one in found[::-1][::every][::-1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from carbontracker.report import facts
+from carbontracker.report import derived
 from carbontracker.report.colours import of_kind
 from carbontracker.report.drawing import (
     CHARACTER,
@@ -21,13 +21,13 @@ from carbontracker.report.drawing import (
     time_axis,
     top_of,
 )
-from carbontracker.report.figures import clean, duration, is_known, quantity
+from carbontracker.report.formatting import clean, duration, is_known, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.report.facts import Device, Interval, Windows
+    from carbontracker.report.derived import Device, Interval, Windows
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 
@@ -41,11 +41,11 @@ _MOST_WINDOWS = 6
 
 def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
     """Yield power over time, so many devices a picture; the last one has the windows as well."""
-    seconds, devices = facts.length_of(run), facts.devices_of(run)
+    seconds, devices = derived.length_of(run), derived.devices_of(run)
     if not (is_known(seconds) and devices):
         return
-    windows = [one for one in facts.windows_of(run) if one.spans][:_MOST_WINDOWS]
-    power = {one.id: facts.power_of(run, one.id, int(width)) for one in devices}
+    windows = [one for one in derived.windows_of(run) if one.spans][:_MOST_WINDOWS]
+    power = {one.id: derived.power_of(run, one.id, int(width)) for one in devices}
     for first in range(0, len(devices), MOST_STRIPS):
         shown = devices[first : first + MOST_STRIPS]
         is_last = first + MOST_STRIPS >= len(devices)

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.records.record import energy_dict, jsonable
-from carbontracker.report import facts
+from carbontracker.records.writer import energy_dict, jsonable
+from carbontracker.report import derived
 from carbontracker.report.manyruns import row_of
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def totals(run: RunRecord) -> dict[str, Any]:
         ],
         "windows": [
             {key: value for key, value in asdict(one).items() if key != "spans"}
-            for one in facts.windows_of(run)
+            for one in derived.windows_of(run)
         ],
         "predictions": [
             {**{k: v for k, v in vars(one).items() if k != "intervals"}, **one.intervals}
-            for one in facts.predictions_of(run)
+            for one in derived.predictions_of(run)
         ],
         "tracker_cpu_seconds": outcome.tracker_cpu_seconds,
         "host_data": dict(origin.host),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.report.colours import STYLES
 from carbontracker.report.drawing import FONT_SIZE, Box, Label, Path
-from carbontracker.report.figures import clean
+from carbontracker.report.formatting import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ import sys
 from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
-from carbontracker.report import facts, sections
-from carbontracker.report.figures import MAX_CELL, MAX_LINE, clean, duration, is_known, quantity
+from carbontracker.report import derived, sections
+from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean, duration, is_known, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def _print_power(console: Console, run: RunRecord) -> None:
     console.print(_text(console, f"Power      {sparkline(watts)}"))
     known = [value for value in watts if is_known(value)]
     span = f"{quantity(min(known), 'W')} to {quantity(max(known), 'W')}"
-    console.print(_text(console, f"           {span}, over {duration(facts.length_of(run))}"))
+    console.print(_text(console, f"           {span}, over {duration(derived.length_of(run))}"))
 
 
 def total_power(run: RunRecord, pieces: int) -> list[float]:

@@ -7,19 +7,19 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
-from carbontracker.records.plain import number
-from carbontracker.report import oldformat
-from carbontracker.sensorevents import LOST, RETURNED
+from carbontracker.legacy import console_text
+from carbontracker.records.json_values import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from carbontracker.footprint import Footprint
-    from carbontracker.inventory import Absent, Readable, Sensors
-    from carbontracker.sensorevents import SensorEvent
-    from carbontracker.session import Entry
-    from carbontracker.window import Energy
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.sensor_events import SensorEvent
+    from carbontracker.energy.sensors import Absent, Readable, Sensors
+    from carbontracker.energy.session import Entry
 
 
 _MAX_EVENTS = 20
@@ -30,17 +30,17 @@ def command_summary(
     seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool, digits: int = 12
 ) -> str:
     """Return what a wrapped command has cost, in the block that carbontracker always had."""
-    block = oldformat.consumption_block(
-        oldformat.actual_heading(None), seconds, footprint, digits=digits, interpretable=True
+    block = console_text.consumption_block(
+        console_text.actual_heading(None), seconds, footprint, digits=digits, interpretable=True
     )
     lines = [
         block,
         *device_lines(energy),
         price_line(footprint),
         *live_lines(footprint),
-        *oldformat.quality_lines(energy, simulated=simulated),
+        *console_text.quality_lines(energy, simulated=simulated),
     ]
-    return "\n".join(oldformat.PREFIX + line for line in lines)
+    return "\n".join(console_text.PREFIX + line for line in lines)
 
 
 def device_lines(energy: Energy) -> list[str]:
@@ -118,7 +118,7 @@ def price_line(footprint: Footprint) -> str:
     """Return the intensity, where it holds, and the PUE."""
     intensity, place = footprint.intensity, footprint.place
     if math.isnan(intensity.gco2eq_per_kwh):
-        return f"{oldformat.UNKNOWN_INTENSITY} PUE {footprint.pue:g} included"
+        return f"{console_text.UNKNOWN_INTENSITY} PUE {footprint.pue:g} included"
     where = intensity.name if intensity.year is None else f"{intensity.name} {intensity.year}"
     how = f", location by {place.how}" if place and place.known else ""
     if place and not place.known and intensity.kind != "constant":
@@ -154,7 +154,9 @@ def sensors_table(found: Sensors) -> str:
         lines += ["", "Not read here:"]
         for absent in _like_devices_together(found.absent):
             lines += _absent_lines(absent)
-    if uncounted := oldformat.uncounted_names([one.device for one in found.absent if one.device]):
+    if uncounted := console_text.uncounted_names(
+        [one.device for one in found.absent if one.device]
+    ):
         lines += ["", *uncounted]
     return "\n".join(lines)
 

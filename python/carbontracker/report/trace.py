@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.traces.chrometrace import BASE, read_trace, span_of, with_power, write_trace
-from carbontracker.traces.powertrace import MILLISECOND_NS, PowerTrace
+from carbontracker.traces.chrome import BASE, read_trace, span_of, with_power, write_trace
+from carbontracker.traces.power import MILLISECOND_NS, PowerTrace
 from carbontracker.traces.samples import power_of
 
 if TYPE_CHECKING:

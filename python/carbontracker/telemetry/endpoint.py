@@ -15,7 +15,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import logger
-from carbontracker.telemetry.exposition import CONTENT_TYPE, exposition
+from carbontracker.telemetry.prometheus import CONTENT_TYPE, exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable

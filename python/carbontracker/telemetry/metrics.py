@@ -12,8 +12,8 @@ import carbontracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.run import Forecast, Run
-    from carbontracker.vitals import DeviceVitals, Pulse, Vitals
+    from carbontracker.training.live_status import DeviceVitals, Pulse, Vitals
+    from carbontracker.training.run import Forecast, Run
 
     Labels = tuple[tuple[str, str], ...]
     Point = tuple[Labels, float]

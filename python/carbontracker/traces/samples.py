@@ -22,17 +22,17 @@ import numpy as np
 
 import carbontracker
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
-from carbontracker.records.plain import mappings
+from carbontracker.records.json_values import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
-from carbontracker.traces.powertrace import PowerTrace, of_run
+from carbontracker.traces.power import PowerTrace, of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.records.record import Record
+    from carbontracker.energy.session import Session
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.session import Session
+    from carbontracker.records.writer import Record
 
 SUFFIX = ".arrow"
 EVERY_S = 1.0

@@ -1,0 +1,1 @@
+"""From joules to kWh and grams: intensity, PUE, footprint, and comparisons."""

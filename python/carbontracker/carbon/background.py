@@ -1,0 +1,177 @@
+"""What is found out beside the training: where it runs and, for advice, what the forecast says.
+
+One thread that nobody waits for; what has not arrived is not there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from carbontracker.guard import LOCATION, logger, nothing, optional, start_thread
+from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.intensity.selection import offline
+from carbontracker.location.lookup import (
+    kept_place,
+    look_around,
+    looks_like_cloud,
+    may_ask,
+)
+from carbontracker.planning.regions import Option, here, options
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping, Sequence
+
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.intensity.base import Intensity
+    from carbontracker.planning.start_time import Start
+
+HORIZON = timedelta(hours=48)
+"""How far ahead is looked: what the longest keyless forecast gives."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a run would have saved at another time, or elsewhere; None where nothing is known."""
+
+    now: datetime
+    start: datetime | None
+    """The best moment to start within two days."""
+    start_saves: float
+    """Which share of the emissions that saves; NaN if not known."""
+    region: Option | None
+    """The greenest region, of the cloud we are in or of all."""
+    region_saves: float
+    """Which share of the emissions that saves; NaN if not known."""
+
+
+def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
+    """Return slots as (begin, end, gCO2eq/kWh), s after ``now``; one that is open tells nothing."""
+    return [
+        ((slot.start - now).total_seconds(), (slot.end - now).total_seconds(), slot.gco2eq_per_kwh)
+        for slot in slots
+        if slot.start is not None and slot.end is not None
+    ]
+
+
+def best_of(
+    slots: Sequence[Intensity], now: datetime, hours: float, within: timedelta
+) -> tuple[Start, Start] | None:
+    """Return the start as early as possible, and the best one; seconds after ``now``.
+
+    None if no run of ``hours`` is forecast as a whole.
+    """
+    # Here, because it loads numpy: a training without advice does without.
+    from carbontracker.planning.start_time import IntensityCurve, Start, best_start
+
+    forecast, duration_s = IntensityCurve(timed(slots, now)), hours * 3600
+    latest_s = max(within.total_seconds() - duration_s, 0.0)
+    best = best_start(forecast, 0.0, latest_s, duration_s)
+    if best is None:
+        return None
+    covered = [t for t in sorted({0.0, *map(float, forecast.begins_s)}) if 0.0 <= t <= best.t_s]
+    starts = (Start(t, forecast.mean(t, duration_s)) for t in covered)
+    first = next((one for one in starts if not math.isnan(one.gco2eq_per_kwh)), best)
+    return first, best
+
+
+class Aside:
+    """The thread, and what it has found so far.
+
+    Args:
+        pricing: of the place as it is known without the network.
+        locate: ``auto``, or ``never`` to ask nobody where this is.
+        advise: also ask for the forecast of the place.
+        api_keys: of live providers, for the place that is found.
+        environ: the environment; else the process's.
+    """
+
+    def __init__(
+        self,
+        pricing: Pricing,
+        locate: str = "auto",
+        *,
+        advise: bool = False,
+        api_keys: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environ = dict(os.environ if environ is None else environ)
+        self._asks = may_ask(pricing.place, locate, self._environ)
+        self._advise = advise
+        self._keys = dict(api_keys or {})
+        self._found: Pricing | None = None
+        if self._asks and not pricing.place.known and not looks_like_cloud(self._environ):
+            self._found = optional(LOCATION, lambda: self._kept(pricing), nothing)
+            self._asks = self._found is None
+        self._slots: list[Intensity] = []
+        self._thread: threading.Thread | None = None
+
+    def start(self, pricing: Pricing) -> None:
+        """Begin asking, once, if there is anything to ask. Returns at once.
+
+        Args:
+            pricing: what is used now; whose place is looked for, and whose forecast is asked for.
+        """
+        wanted = self._asks or (self._advise and not offline(self._environ))
+        if wanted and self._thread is None:
+            self._thread = start_thread(LOCATION, self._find_out, "carbontracker-aside", pricing)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the answers for at most so long; for commands that people wait for."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def repriced(self, pricing: Pricing) -> Pricing | None:
+        """Return the pricing for the place that was found, whose provider is being asked already.
+
+        None if there is nothing new. What it replaces asks no more.
+        """
+        found = self._found
+        if found is None or not pricing.place.guess:
+            return None
+        pricing.close()
+        return found
+
+    def with_keys(self, api_keys: Mapping[str, str]) -> None:
+        """Take keys that came later, for the place that may be found yet."""
+        self._keys = dict(api_keys)
+        if self._found is not None:
+            self._found = self._found.with_keys(api_keys).watch()
+
+    def advice(self, pricing: Pricing, hours: float) -> Advice:
+        """Return what is known by now of better times and places for a run of ``hours``."""
+        now = datetime.now(timezone.utc)
+        both = best_of(list(self._slots), now, hours, HORIZON) if hours > 0 else None
+        start, start_saves = None, float("nan")
+        if both is not None:
+            first, best = both
+            start = now + timedelta(seconds=best.t_s)
+            start_saves = 1 - best.gco2eq_per_kwh / (first.gco2eq_per_kwh or float("nan"))
+        ours = here(pricing)
+        same_cloud = pricing.place.region.partition(":")[0] or None
+        region = options(same_cloud)[0]
+        saves = region.saves(ours) if ours is not None else float("nan")
+        return Advice(now, start, start_saves, region, saves)
+
+    def _kept(self, pricing: Pricing) -> Pricing | None:
+        """Return the pricing for the place of the last look-up, if that is still good."""
+        place = kept_place(self._environ)
+        return None if place is None else pricing.at(place, self._keys)
+
+    def _find_out(self, pricing: Pricing) -> None:
+        place = look_around(pricing.place, self._environ) if self._asks else None
+        if place is not None and place != pricing.place:
+            # Asked from now on: somebody who looks at the end finds more than the annual figure.
+            pricing = pricing.at(place, self._keys).watch()
+            self._found = pricing
+        if not self._advise or offline(self._environ):
+            return
+        now = datetime.now(timezone.utc)
+        try:
+            self._slots = pricing.forecast(now, now + HORIZON)
+        except IntensityUnavailable as error:
+            logger.info("carbontracker: no forecast to advise by: %s", error.reason)

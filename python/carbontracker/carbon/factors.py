@@ -1,0 +1,240 @@
+"""Where, under which intensity and with which overhead energy becomes a footprint."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from carbontracker.arguments import as_number, as_text, shown
+from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
+from carbontracker.constants import PUE_2023
+from carbontracker.data import TableError
+from carbontracker.guard import INTENSITY, LOCATION, logger, optional
+from carbontracker.intensity.base import IntensityUnavailable, provider, unknown
+from carbontracker.intensity.cached_provider import Live
+from carbontracker.intensity.providers.constant import Constant
+from carbontracker.intensity.selection import AUTO, OFFLINE, choose, foreseen, offline, wished
+from carbontracker.intensity.series import STAND_IN
+from carbontracker.location import cloud
+from carbontracker.location.location import Place, locate, unlocated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from carbontracker.intensity.base import Intensity, Provider
+    from carbontracker.intensity.selection import Wanted
+
+    EnergyBetween = Callable[[datetime, datetime], float]
+
+PUE_SOURCE = "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
+"""Of the world average, in upstream's words."""
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """The choices that turn joules into grams; fixed before anything starts."""
+
+    place: Place
+    provider: Provider
+    pue: float
+    pue_how: str
+    """Where the PUE comes from, in words."""
+    wanted: Wanted = None
+    """What was asked for as ``intensity``."""
+    api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of providers, by name."""
+    adviser: Provider | None = None
+    """A marginal provider: it advises when to train, and is never part of a footprint."""
+
+    def intensities(self, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the carbon intensities that cover ``start`` to ``end``, aware times.
+
+        The times may be to come: then these are the forecast's, beyond its horizon the same hours
+        of its last day. A provider that has none is replaced by the table, which says so in the
+        figure's note; without a table the figure is missing.
+        """
+        zone = self.place.zone
+        try:
+            return self.provider.between(zone, start, end)
+        except IntensityUnavailable as error:
+            why = error.reason
+        try:
+            (figure,) = provider("table").between(zone, start, end)
+        except IntensityUnavailable as error:
+            return [unknown(zone, error.reason)]
+        return [replace(figure, note=f"{why}: {STAND_IN}")]
+
+    def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the forecast for ``start`` to ``end`` as its provider has it; asks and waits.
+
+        For those who want advice: unless a provider was named, whoever ``auto`` finds is asked.
+
+        Raises:
+            IntensityUnavailable: there is none; the reason says why.
+        """
+        asked = self.adviser or self.provider
+        if isinstance(asked, Live) and self.wanted != AUTO:
+            return asked.forecast(self.place.zone, start, end)
+        if self.wanted in (None, AUTO):
+            return foreseen(self.place, self.api_keys, start, end)
+        if isinstance(asked, Constant):
+            raise IntensityUnavailable("a fixed figure tells no hour from another")
+        if offline():
+            raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+        raise IntensityUnavailable("the table has annual figures only, and no forecast")
+
+    def of_nothing(self) -> Footprint:
+        """Return the footprint of no energy: what is said of a run before it begins."""
+        now = datetime.now(timezone.utc)
+        return self.footprint(lambda _a, _b: 0.0, now, now, 0.0)
+
+    def footprint(
+        self,
+        joules_between: EnergyBetween,
+        start: datetime,
+        end: datetime,
+        error_joules: float = math.nan,
+    ) -> Footprint:
+        """Return the footprint of what was spent from ``start`` to ``end``, aware times.
+
+        Args:
+            joules_between: the machine's energy between two moments, J; asked for each slot.
+            start: beginning of the window.
+            end: its end.
+            error_joules: 95 % half-width of the energy, J.
+        """
+        slots = []
+        for figure in self.intensities(start, end):
+            begin, finish = max(start, figure.start or start), min(end, figure.end or end)
+            slots.append(Slot(begin, finish, joules_between(begin, finish), figure))
+        return footprint_of_slots(slots, self.pue, place=self.place, error_joules=error_joules)
+
+    @property
+    def live(self) -> tuple[str, str] | None:
+        """Return title and name of the live provider that is being asked, if one is."""
+        asked = self.provider
+        return (asked.title, asked.name) if isinstance(asked, Live) else None
+
+    def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
+        """Return this pricing with live figures by these keys; nothing is asked before ``watch``.
+
+        The table answers where the location is unknown, the network is switched off by
+        ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure or a provider of their own.
+        """
+        if not (self.wanted is None or isinstance(self.wanted, str)) or self.wanted == "table":
+            return self
+        self.close()
+        wanted = next(iter(api_keys)) if self.wanted is None else self.wanted
+        keys = {**self.api_keys, **api_keys}
+        chosen, adviser = choose(wanted, self.place, keys)
+        return replace(self, provider=chosen, adviser=adviser, api_keys=keys, wanted=wanted)
+
+    def at(self, place: Place, api_keys: Mapping[str, str]) -> Pricing:
+        """Return the pricing of the same wishes for another place; nothing is asked yet.
+
+        The PUE is the place's, unless one was given.
+
+        Raises:
+            ValueError: the provider that was wished for lacks a key.
+        """
+        keys = {**self.api_keys, **api_keys}
+        wanted = next(iter(api_keys)) if self.wanted is None and api_keys else self.wanted
+        chosen, adviser = choose(wanted, place, keys)
+        value, how = self.pue, self.pue_how
+        if how == PUE_SOURCE:
+            value, how = cloud.pue(place.region) or (value, how)
+        there = replace(self, place=place, pue=value, pue_how=how)
+        return replace(there, provider=chosen, adviser=adviser, api_keys=keys)
+
+    def watch(self) -> Pricing:
+        """Begin to ask the live provider, if there is one; return this pricing."""
+        if isinstance(self.provider, Live):
+            self.provider.start()
+        return self
+
+    def hurry(self) -> None:
+        """Have the live provider asked for revised figures; does not wait for them."""
+        if isinstance(self.provider, Live):
+            self.provider.hurry()
+
+    def settled(self) -> Pricing:
+        """Return this pricing with what is known now, so that all that is priced is of one mind."""
+        if not isinstance(self.provider, Live):
+            return self
+        return replace(self, provider=self.provider.settled())
+
+    def close(self) -> None:
+        """Ask no network any more."""
+        if isinstance(self.provider, Live):
+            self.provider.close()
+
+
+def make_pricing(
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: Wanted = None,
+    api_keys: Mapping[str, str] | None = None,
+) -> Pricing:
+    """Return the pricing for a run. Nothing is asked before its ``watch``.
+
+    Args:
+        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
+            what `carbontracker.location.location.locate` finds.
+        pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else that of the
+            cloud region, else the world average of data centres, 1.58 (Uptime Institute 2023),
+            as upstream has it.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a provider, with
+            ``:zone`` where its zone is another than the location; ``auto``; or a provider of your
+            own. Else ``CARBONTRACKER_INTENSITY``, else the table.
+        api_keys: of providers that take one, by name.
+
+    Raises:
+        UnknownLocation: the location argument names no place; the message has the nearest.
+        ValueError: a PUE or intensity argument that cannot be.
+    """
+    place = optional(LOCATION, lambda: _place(location), unlocated, errors_of_the_user=ValueError)
+    value, how = _pue(pue, place)
+    wanted, chosen, adviser = optional(
+        INTENSITY,
+        lambda: wished(intensity, place, api_keys or {}),
+        lambda _: (intensity, provider("table"), None),
+        errors_of_the_user=ValueError,
+    )
+    return Pricing(place, chosen, value, how, wanted, dict(api_keys or {}), adviser)
+
+
+def _place(location: str | None) -> Place:
+    try:
+        place = locate(as_text("location", location), os.environ)
+    except TableError as error:
+        return unlocated(str(error))
+    if not place.known and not place.guess:
+        logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
+    return place
+
+
+def _pue(argument: float | None, place: Place) -> tuple[float, str]:
+    if argument is not None:
+        given = as_number(argument)
+        if not isinstance(given, (int, float)) or not 1.0 <= given < math.inf:
+            message = f"pue must be a finite ratio of at least 1, got {shown(argument)}"
+            raise ValueError(message)
+        return float(given), "given"
+    text = os.environ.get("CARBONTRACKER_PUE", "").strip()
+    if text:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and value >= 1.0:
+            return value, "CARBONTRACKER_PUE"
+        # The environment must not stop a training: say so and go on with the default.
+        logger.warning(
+            "carbontracker: CARBONTRACKER_PUE=%r is not a ratio of at least 1; using %s",
+            text,
+            PUE_2023,
+        )
+    return cloud.pue(place.region) or (PUE_2023, PUE_SOURCE)

@@ -1,0 +1,183 @@
+"""From joules and carbon intensity to kilowatt-hours and grams of CO2eq."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from carbontracker.carbon.equivalents import Equivalent, equivalents
+from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.intensity.base import KINDS, MISSING, Intensity
+from carbontracker.intensity.series import shares
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from carbontracker.location.location import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The energy that was spent while one figure held."""
+
+    start: datetime
+    """First instant, aware, UTC."""
+    end: datetime
+    """First instant after it."""
+    joules: float
+    """Energy of the machine, without PUE, J; NaN if not measured."""
+    intensity: Intensity
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Electricity drawn from the grid and the emissions of making it."""
+
+    kwh: float
+    """Electricity, kWh, with the facility's overhead (PUE); NaN if nothing was measured."""
+    gco2eq: float
+    """Emissions, gCO2eq, of ``kwh``; NaN if nothing was measured."""
+    intensity: Intensity
+    """The figure used; with more than one, their mean weighted by energy."""
+    pue: float
+    """Power usage effectiveness: energy of the facility over energy of the machine, ratio >= 1."""
+    place: Place | None = None
+    """Where the electricity was drawn, if that was asked."""
+    error_kwh: float = math.nan
+    """95 % half-width of ``kwh`` from measuring alone (PUE and intensity taken as exact), kWh;
+    NaN if not known."""
+    slots: tuple[Slot, ...] = ()
+    """The energy by the slots of the intensity, in time order; empty where times are not known."""
+    mean_gco2eq_per_kwh: float = math.nan
+    """Mean of the figures over time, gCO2eq/kWh; ``intensity`` is their mean over energy. NaN
+    without slots."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return which share of the energy, 0..1, met which kind of figure; ``world`` is one."""
+        known = [(slot.joules, slot.intensity) for slot in self.slots] or [(1.0, self.intensity)]
+        return shares([part for part in known if not math.isnan(part[0])] or known)
+
+    @property
+    def equivalents(self) -> list[Equivalent]:
+        """Everyday comparisons; the first is km travelled by car."""
+        return equivalents(self.gco2eq, self.kwh)
+
+
+def footprint(
+    parts: Sequence[tuple[float, Intensity]],
+    pue: float,
+    *,
+    place: Place | None = None,
+    error_joules: float = math.nan,
+) -> Footprint:
+    """Return the footprint of energy spent under one or more carbon intensities.
+
+    Emissions are summed slot by slot, each slot's energy with its own figure. Missing is not zero:
+    one part of NaN joules makes the energy and the emissions NaN.
+
+    Args:
+        parts: joules of the machine (without PUE) and the intensity they were spent under.
+        pue: power usage effectiveness, ratio.
+        place: where the electricity was drawn.
+        error_joules: 95 % half-width of the summed joules, J.
+
+    Raises:
+        ValueError: no parts, negative or infinite joules, ``pue`` not a finite ratio of at least
+            1, or intensities of different scope or signal.
+    """
+    if not (math.isfinite(pue) and pue >= 1):
+        raise ValueError(f"pue must be a finite ratio of at least 1, got {pue!r}")
+    if not parts:
+        raise ValueError("a footprint needs at least one part; use NaN joules for not measured")
+    for joules, _ in parts:
+        if joules < 0 or math.isinf(joules):
+            raise ValueError(f"energy must be finite and not negative, got {joules!r} J")
+    kwh_per_joule = pue / JOULES_PER_KWH
+    return Footprint(
+        kwh=math.fsum(joules for joules, _ in parts) * kwh_per_joule,
+        gco2eq=math.fsum(joules * used.gco2eq_per_kwh for joules, used in parts) * kwh_per_joule,
+        intensity=_mean(parts),
+        pue=pue,
+        place=place,
+        error_kwh=error_joules * kwh_per_joule,
+    )
+
+
+def footprint_of_slots(
+    slots: Sequence[Slot],
+    pue: float,
+    *,
+    place: Place | None = None,
+    error_joules: float = math.nan,
+) -> Footprint:
+    """Return the footprint of energy spent in slots of time; see ``footprint``."""
+    seconds = [(slot.end - slot.start).total_seconds() for slot in slots]
+    total_s = math.fsum(seconds)
+    weights = [s / total_s if total_s > 0 else 1 / len(slots) for s in seconds]
+    parts = [(slot.joules, slot.intensity) for slot in slots]
+    return replace(
+        footprint(parts, pue, place=place, error_joules=error_joules),
+        slots=tuple(slots),
+        mean_gco2eq_per_kwh=math.fsum(
+            weight * slot.intensity.gco2eq_per_kwh
+            for weight, slot in zip(weights, slots, strict=True)
+        ),
+    )
+
+
+def together(slots: Iterable[Slot]) -> list[Slot]:
+    """Return the slots with the energy under one and the same figure added up, in time order."""
+    found: dict[Intensity, Slot] = {}
+    for slot in slots:
+        known = found.get(slot.intensity)
+        found[slot.intensity] = (
+            slot
+            if known is None
+            else Slot(
+                min(known.start, slot.start),
+                max(known.end, slot.end),
+                known.joules + slot.joules,
+                slot.intensity,
+            )
+        )
+    return sorted(found.values(), key=lambda slot: slot.start)
+
+
+def _mean(parts: Sequence[tuple[float, Intensity]]) -> Intensity:
+    """Return the energy-weighted mean figure, or the one figure if there is only one."""
+    used = list(dict.fromkeys(intensity for _, intensity in parts))
+    if len({(one.scope, one.signal) for one in used if one.kind != MISSING}) > 1:
+        raise ValueError("carbon intensities of different scope or signal cannot be added up")
+    if len(used) == 1:
+        return used[0]
+    total = math.fsum(joules for joules, _ in parts)
+    # Without energy to weigh by (none measured, or none spent) every slot counts the same.
+    weights = [joules / total if total > 0 else 1 / len(parts) for joules, _ in parts]
+    years = {intensity.year for intensity in used}
+    starts = [intensity.start for intensity in used if intensity.start is not None]
+    ends = [intensity.end for intensity in used if intensity.end is not None]
+    notes = (f"mean of {len(used)} figures, weighted by energy", *(i.note for i in used))
+    return replace(
+        used[0],
+        gco2eq_per_kwh=math.fsum(
+            weight * intensity.gco2eq_per_kwh
+            for weight, (_, intensity) in zip(weights, parts, strict=True)
+        ),
+        zone=_joined(intensity.zone for intensity in used),
+        name=_joined(intensity.name for intensity in used),
+        year=years.pop() if len(years) == 1 else None,
+        kind=max((intensity.kind for intensity in used), key=KINDS.index),
+        source=_joined(intensity.source for intensity in used),
+        licence=_joined(intensity.licence for intensity in used),
+        provider=_joined(intensity.provider for intensity in used),
+        start=min(starts) if len(starts) == len(used) else None,
+        end=max(ends) if len(ends) == len(used) else None,
+        note=_joined(notes),
+    )
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(text for text in texts if text))

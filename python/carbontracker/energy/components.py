@@ -1,0 +1,72 @@
+"""What people call the parts of a machine, and the kinds of channel behind the names."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from carbontracker.energy.session import Simulated
+from carbontracker.exceptions import ComponentNameError
+
+KINDS_BY_COMPONENT = {
+    "gpu": ("gpu",),
+    "cpu": ("cpu", "dram", "core", "uncore", "platform", "other"),
+}
+"""Channel kinds that make up a component, in the order that ``all`` has."""
+
+DEFAULT_UTILISATION = 0.5
+"""Share of its power that a simulated device draws, as upstream has it."""
+
+
+def parse_components(text: str) -> tuple[str, ...]:
+    """Return ``gpu`` and/or ``cpu`` in the order given, each once; both for ``all``.
+
+    Raises:
+        ComponentNameError: there is no such component.
+    """
+    names = str(text).lower().replace(" ", "").split(",")
+    if names == ["all"]:
+        return tuple(KINDS_BY_COMPONENT)
+    for name in names:
+        if name not in KINDS_BY_COMPONENT:
+            message = f"No component named {name!r}: choose from all, gpu, cpu"
+            raise ComponentNameError(message)
+    return tuple(dict.fromkeys(names))
+
+
+def kinds_of(components: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the channel kinds of these components; none, which means all, for all of them."""
+    if set(components) == set(KINDS_BY_COMPONENT):
+        return ()
+    return tuple(kind for name in components for kind in KINDS_BY_COMPONENT[name])
+
+
+def simulated_device(
+    component: str, name: object, most_watts: object, utilisation: object = None
+) -> Simulated:
+    """Return a device that draws a share of its power, constantly.
+
+    Args:
+        component: ``gpu`` or ``cpu``.
+        name: of the device.
+        most_watts: its power at full load, W.
+        utilisation: the share, 0 to 1; 0.5 if None.
+
+    Raises:
+        ValueError: a name, power or utilisation that cannot be.
+    """
+    label = component.upper()
+    if not isinstance(name, str) or not name.strip():
+        message = f"{label} name must be a non-empty string."
+        raise ValueError(message)
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    if not isinstance(most_watts, Real) or not 0.0 <= float(most_watts) < math.inf:
+        figure = {"gpu": "GPU watts", "cpu": "CPU TDP"}[component]
+        message = f"{figure} must be a non-negative number."
+        raise ValueError(message)
+    share = DEFAULT_UTILISATION if utilisation is None else utilisation
+    if not isinstance(share, Real) or not 0.0 <= float(share) <= 1.0:
+        message = f"{label} utilization must be between 0.0 and 1.0."
+        raise ValueError(message)
+    # float() first: numbers of other libraries write themselves in other ways.
+    return Simulated(component, name, f"constant:{float(most_watts) * float(share)!r}")

@@ -1,0 +1,99 @@
+"""Carbon Intensity API (NESO): Great Britain and its regions by half hours, 48 h ahead, no key."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.intensity.service import Service, moment, overlapping, windows
+
+if TYPE_CHECKING:
+    from carbontracker.intensity.base import Intensity
+
+SLOT = timedelta(minutes=30)
+LONGEST = timedelta(days=13)
+"""A little less than the fourteen days that one request may span."""
+NATIONS = {"ENG": "15", "SCT": "16", "WLS": "17"}
+OUTWARD = re.compile(r"[A-Z]{1,2}[0-9][0-9A-Z]?")
+
+
+class CarbonIntensityGB(Service):
+    """Average intensity, direct CO2 with imports and losses.
+
+    Zones: ``GB``; a region by its number, ``GB-13``; a nation, ``GB-SCT``; the first half of a
+    postcode, ``GB-SW1``. Regions have no measured figures, only estimates of the past and a
+    forecast.
+    """
+
+    name = "carbonintensity_gb"
+    title = "Carbon Intensity API (GB)"
+    URL = "https://api.carbonintensity.org.uk"
+    source = "National Energy System Operator, carbonintensity.org.uk"
+    licence = "CC BY 4.0"
+    scope = "direct"
+    every_s = 1800.0
+    fresh_s = 2 * 3600.0
+
+    def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the half hours; ``forecast`` is the kind of those not yet measured."""
+        slots: list[Intensity] = []
+        for first, last in windows(start, end, LONGEST):
+            slots += self._asked(zone, f"{_snapped(first)}/{_snapped(last + SLOT)}")
+        slots = [slot for slot in slots if slot.start and slot.start <= self._clock()]
+        return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the half hours of the two days from ``start``."""
+        slots = self._asked(zone, f"{_snapped(start)}/fw48h", foreseen=True)
+        return overlapping(slots, start, end, f"{self.title} has no forecast for {zone}")
+
+    def _asked(self, zone: str, span: str, *, foreseen: bool = False) -> list[Intensity]:
+        region = self._region(zone)
+        path = f"/regional/intensity/{span}{region}" if region else f"/intensity/{span}"
+        answer = self.ask(path)
+        with self.understanding():
+            slots: list[Intensity] = []
+            for row in _rows(answer):
+                figures = row["intensity"]
+                actual = None if foreseen else figures.get("actual")
+                if actual is None:
+                    value = figures.get("forecast")
+                    kind = "estimated" if region and not foreseen else "forecast"
+                else:
+                    value, kind = actual, "measured"
+                begin, finish = moment(row["from"]), moment(row["to"])
+                slots += self.slot(value, zone, begin, finish, kind)
+        return slots
+
+    def _region(self, zone: str) -> str:
+        """Return the end of the path that names the region; nothing for all of Great Britain."""
+        country, _, part = zone.upper().partition("-")
+        part = NATIONS.get(part, part)
+        if country == "GB" and not part:
+            return ""
+        if country == "GB" and part.isdigit() and 1 <= int(part) <= 17:
+            return f"/regionid/{int(part)}"
+        if country == "GB" and OUTWARD.fullmatch(part):
+            return f"/postcode/{part}"
+        raise IntensityUnavailable(f"{self.title} knows Great Britain and its regions, not {zone}")
+
+
+def _snapped(when: datetime) -> str:
+    """Return the slot's start plus a minute: that slot comes first, and addresses repeat."""
+    when = when.astimezone(timezone.utc)
+    start = when.replace(minute=when.minute // 30 * 30, second=0, microsecond=0)
+    return (start + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def _rows(answer: Any) -> list[dict[str, Any]]:
+    """Return the slots, which regional answers wrap once more, in a list or an object."""
+    data = answer["data"]
+    if isinstance(data, list) and data and "data" in data[0]:
+        data = data[0]
+    if isinstance(data, dict):
+        data = data["data"]
+    if not isinstance(data, list):
+        raise TypeError("no list of slots")
+    return data

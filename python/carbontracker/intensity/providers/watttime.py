@@ -1,0 +1,163 @@
+"""WattTime v3: the marginal signal, which says what a change causes and makes no footprint."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.intensity.service import (
+    Service,
+    iso,
+    moment,
+    number,
+    overlapping,
+    table,
+    windows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carbontracker.intensity.base import Intensity
+    from carbontracker.intensity.http import Client
+
+GCO2EQ_PER_KWH_PER_LB_PER_MWH = 0.45359237
+"""The international pound in kg; lb/MWh is then g/kWh."""
+TOKEN_LASTS = timedelta(minutes=29)
+"""A minute less than the service has it."""
+LONGEST = timedelta(days=31)
+SLOT = timedelta(minutes=5)
+COORDINATES = re.compile(r"(-?\d+(?:\.\d+)?),(-?\d+(?:\.\d+)?)")
+
+
+class WattTime(Service):
+    """Marginal operating emissions by five minutes.
+
+    Zones: the service's regions (``CAISO_NORTH``), or coordinates (``37.77,-122.42``).
+
+    Args:
+        api_key: ``user:password``; else ``CARBONTRACKER_WATTTIME_KEY``, else ``WATTTIME_USER`` and
+            ``WATTTIME_PASSWORD``.
+        url: base of the service, without a version.
+        client: asks.
+        clock: the time.
+    """
+
+    name = "watttime"
+    title = "WattTime"
+    URL = "https://api.watttime.org"
+    needs_key = True
+    source = "WattTime"
+    licence = "property of WattTime"
+    scope = "direct"
+    signal = "marginal"
+    every_s = 600.0
+    fresh_s = 1800.0
+    last_resort_s = 6 * 3600.0
+
+    def __init__(
+        self,
+        api_key: str = "",
+        url: str | None = None,
+        client: Client | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        user, password = (os.environ.get(f"WATTTIME_{it}", "") for it in ("USER", "PASSWORD"))
+        if not api_key and not os.environ.get("CARBONTRACKER_WATTTIME_KEY") and user and password:
+            api_key = f"{user}:{password}"
+        super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
+        self._token = ("", self._clock())
+        self._regions: dict[str, str] = {}
+
+    def now(self, zone: str) -> Intensity:
+        """Return the first point of the forecast: there is no other figure of now."""
+        return self._points("forecast", zone, {"horizon_hours": "1"}, "forecast")[0]
+
+    def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the five minutes of the past."""
+        slots: list[Intensity] = []
+        for first, last in windows(start, end, LONGEST):
+            # Before the first one, too: ends count, and a point begins its five minutes.
+            span = {"start": iso(first - SLOT), "end": iso(last)}
+            slots += self._points("historical", zone, span, "estimated")
+        return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        """Return the five minutes foreseen, up to three days ahead."""
+        hours = -(-(end - self._clock()) // timedelta(hours=1))
+        query = {"horizon_hours": str(max(1, min(72, hours)))}
+        slots = self._points("forecast", zone, query, "forecast")
+        return overlapping(slots, start, end, f"{self.title} has no forecast for {zone}")
+
+    def _points(self, what: str, zone: str, more: dict[str, str], kind: str) -> list[Intensity]:
+        region = self._region(zone)
+        query = {"region": region, "signal_type": "co2_moer", **more}
+        answer = self._asked(f"/v3/{what}", query)
+        slots: list[Intensity] = []
+        with self.understanding():
+            meta = answer.get("meta") or {}
+            if meta.get("units", "lbs_co2_per_mwh") != "lbs_co2_per_mwh":
+                raise IntensityUnavailable(f"{self.title} answers in {meta['units']!r:.40}")
+            for warning in meta.get("warnings") or ():
+                self.tell_once(f"{self.title}: {str(warning)[:200]}")
+            step = timedelta(seconds=number(meta.get("data_point_period_seconds", 300)))
+            for row in table(answer, "data", self.title):
+                begin, value = moment(row["point_time"]), row["value"]
+                if value is not None:
+                    value = number(value) * GCO2EQ_PER_KWH_PER_LB_PER_MWH
+                slots += self.slot(value, region, begin, begin + step, kind)
+        if not slots:
+            raise IntensityUnavailable(f"{self.title} has nothing for {zone}")
+        return slots
+
+    def _region(self, zone: str) -> str:
+        found = COORDINATES.fullmatch(zone)
+        if not found:
+            return zone
+        if zone not in self._regions:
+            query = {"latitude": found[1], "longitude": found[2], "signal_type": "co2_moer"}
+            answer = self._asked("/v3/region-from-loc", query)
+            with self.understanding():
+                self._regions[zone] = str(answer["region"])
+        return self._regions[zone]
+
+    def _asked(self, path: str, query: dict[str, str]) -> Any:
+        for again in (True, False):
+            token = self._logged_in()
+            try:
+                return self.ask(path, query, {"Authorization": f"Bearer {token}"})
+            except IntensityUnavailable as error:
+                if error.status != 401 or not again:
+                    raise
+                self._token = ("", self._clock())
+        raise AssertionError("unreachable")  # the second refusal is raised
+
+    def _logged_in(self) -> str:
+        token, until = self._token
+        if token and self._clock() < until:
+            return token
+        basic = base64.b64encode(self._key.encode()).decode()
+        answer = self.ask("/login", headers={"Authorization": f"Basic {basic}"})
+        with self.understanding():
+            token = str(answer["token"])
+        self._token = (token, self._clock() + TOKEN_LASTS)
+        return token
+
+    def _secrets(self) -> tuple[str, ...]:
+        user, _, password = self._key.partition(":")
+        basic = base64.b64encode(self._key.encode()).decode()
+        token = getattr(self, "_token", ("",))[0]
+        return tuple(secret for secret in (self._key, basic, password, user, token) if secret)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a text that differs where address or account do, and tells none of them."""
+        kept, self._token = self._token, ("", self._token[1])
+        try:
+            return super().fingerprint
+        finally:
+            self._token = kept

@@ -1,0 +1,241 @@
+"""The sentences, blocks and log lines of carbontracker 2.4.x, which scripts and parsers know."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+
+PREFIX = "CarbonTracker: "
+LOOK_ALIKE = str.maketrans({".": "\N{ONE DOT LEADER}", ",": "\N{SINGLE LOW-9 QUOTATION MARK}"})
+UNKNOWN_INTENSITY = "The carbon intensity is unknown, and so are the emissions."
+
+
+def timestring(seconds: float, *, with_fraction: bool = False) -> str:
+    """Return ``H:MM:SS`` or ``H:MM:SS.ss``, with a sign if negative; never 60 seconds.
+
+    Rounding happens before splitting, so 59.999 is a full minute.
+    """
+    digits = 2 if with_fraction else 0
+    total = round(abs(seconds), digits)
+    minutes, rest = divmod(total, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:05.2f}" if with_fraction else f"{int(rest):02d}"
+    sign = "-" if seconds < 0 and total > 0 else ""
+    return f"{sign}{hours}:{minutes:02d}:{text}"
+
+
+def consumption_block(
+    heading: str, seconds: float, footprint: Footprint, *, digits: int, interpretable: bool
+) -> str:
+    """Return the block that follows a prediction or a measurement.
+
+    Energy that is not known has no line: parsers of upstream's logs take a number there. Unknown
+    emissions are ``nan g``, as upstream writes them.
+    """
+    lines = ["", heading, f"\tTime:\t{timestring(seconds)}"]
+    if not math.isnan(footprint.kwh):
+        lines.append(f"\tEnergy:\t{footprint.kwh:.{digits}f} kWh")
+        lines.append(f"\tCO2eq:\t{footprint.gco2eq:.{digits}f} g")
+    for car in footprint.equivalents[:1] if interpretable else ():
+        if not math.isnan(car.value):
+            lines += ["\tThis is equivalent to:", f"\t{car.value:.{digits}f} {car.name}"]
+    return "\n".join(lines)
+
+
+def predicted_heading(epochs: float) -> str:
+    """Return the heading of a prediction."""
+    return f"Predicted consumption for {epochs} epoch(s):"
+
+
+def actual_heading(epochs: int | None) -> str:
+    """Return the heading of a measurement; None where there are no epochs."""
+    return "Actual consumption:" if epochs is None else f"Actual consumption for {epochs} epoch(s):"
+
+
+def components_line(devices: Mapping[str, Sequence[str]]) -> str:
+    """Return what was found, by component (``gpu``, ``cpu``) in the order given."""
+    found = [
+        f"{component.upper()} with device(s) {', '.join(names)}."
+        for component, names in devices.items()
+        if names
+    ]
+    return f"The following components were found: {' '.join(found)}"
+
+
+def logged_components_line(devices: Mapping[str, Sequence[str]]) -> str:
+    """Return the same for the standard log.
+
+    Upstream's parser ends a name at its first dot or comma, and takes the rest for the name of a
+    component: here they are characters that look alike. ``carbontracker.parser`` turns them back.
+    """
+    return components_line(
+        {kind: [name.translate(LOOK_ALIKE) for name in names] for kind, names in devices.items()}
+    )
+
+
+def epoch_lines(epoch: int, seconds: float, watts: Mapping[str, float]) -> list[str]:
+    """Return the log lines of an epoch; ``watts`` are sums over a component's devices."""
+    powers = [
+        f"Average power usage (W) for {component}: {'None' if math.isnan(value) else value}"
+        for component, value in watts.items()
+    ]
+    return [f"Epoch {epoch}:", f"Duration: {timestring(seconds, with_fraction=True)}", *powers]
+
+
+def pue_line(pue: float, source: str) -> str:
+    """Return the line that states the PUE in force."""
+    return (
+        "Only predicted and actual consumptions are multiplied by a PUE coefficient of "
+        f"{pue} ({source})."
+    )
+
+
+def intensity_line(footprint: Footprint) -> str:
+    """Return the sentence with the mean intensity. The space at its end is part of the format."""
+    if math.isnan(footprint.intensity.gco2eq_per_kwh):
+        return UNKNOWN_INTENSITY
+    return (
+        "Average carbon intensity during training was "
+        f"{footprint.intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh. "
+    )
+
+
+def intensities_line(footprint: Footprint) -> str:
+    """Return the log line that lists the intensities in use."""
+    place = footprint.place
+    where = "Unknown" if place is None or not place.known else place.zone
+    figure = footprint.intensity.gco2eq_per_kwh
+    return (
+        "Carbon intensities (gCO2eq/kWh) fetched every 900 s at detected location: "
+        f"{where}: [{'' if math.isnan(figure) else figure}]"
+    )
+
+
+def provider_line(title: str, name: str) -> str:
+    """Return the sentence that names a live provider of carbon intensity."""
+    return f"Using intensity provider: {title} ('{name}')."
+
+
+def chosen_intensity_line(footprint: Footprint) -> str:
+    """Return the sentence that says which intensity is used, and why."""
+    intensity, place = footprint.intensity, footprint.place
+    if math.isnan(intensity.gco2eq_per_kwh):
+        return UNKNOWN_INTENSITY
+    value = f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh"
+    if intensity.kind == "constant":
+        return f"Using the given carbon intensity: {value}."
+    if place is None or not place.known:
+        return (
+            "No carbon intensity provider specified and no location detected. Defaulting to "
+            f"global average carbon intensity for {intensity.year}: {value}."
+        )
+    by = "" if place.how == "argument" else f" (location by {place.how})"
+    return (
+        "No carbon intensity provider specified. Using average carbon intensity for "
+        f"{intensity.zone}{by}: {value}."
+    )
+
+
+def simulated_line(kind: str, name: str, watts: float, share: float) -> str:
+    """Return the sentence that announces a simulated device; ``watts`` at that utilisation."""
+    words = {"gpu": ("GPU", "power consumption"), "cpu": ("CPU", "TDP")}
+    device, figure_name = words[kind]
+    return (
+        f"Using simulated {device}: {name} with {figure_name}: {watts:.2f}W "
+        f"(at {share * 100:.0f}% utilization)"
+    )
+
+
+def unfinished_line(epoch: int, seconds: float) -> str:
+    """Return the sentence on an epoch that was cut short."""
+    return (
+        f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
+        "what it used is included."
+    )
+
+
+_NOUNS = {"gpu": "GPU", "cpu": "processor"}
+
+
+def uncounted_lines(energy: Energy) -> list[str]:
+    """Return how many devices of each kind are there, and are not known at any time."""
+    return uncounted_names(
+        [name for name, part in energy.by_device.items() if part.coverage <= 0.0]
+    )
+
+
+def uncounted_names(names: Sequence[str]) -> list[str]:
+    """Return that devices are in no total, kind by kind: "1 GPU not counted: gpu:card0"."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(_NOUNS.get(name.partition(":")[0], "device"), []).append(name)
+    return [
+        f"{len(of_kind)} {noun}{'' if len(of_kind) == 1 else 's'} not counted: {', '.join(of_kind)}"
+        for noun, of_kind in kinds.items()
+    ]
+
+
+def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
+    """Return what has to be said of how the energy is known; nothing if all was measured."""
+    if math.isnan(energy.joules):
+        why = "No energy was measured: `carbontracker sensors` says why."
+        return [why, *uncounted_lines(energy)]
+    lines = []
+    if energy.modelled_joules > 0 and energy.joules > 0:
+        share = 100.0 * energy.modelled_joules / energy.joules
+        amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"
+        how = (
+            "simulated, not measured."
+            if simulated
+            else f"modelled, not measured ({energy.joules:.0f} J +/- {energy.error_joules:.0f} J): "
+            "`carbontracker sensors` says why."
+        )
+        lines.append(f"{amount} {how}")
+    return [*lines, *gap_lines(energy)]
+
+
+_ALMOST_WHOLE = 0.995
+"""Gaps of less than half a percent are told where they may matter, and not otherwise."""
+
+
+def gap_lines(energy: Energy) -> list[str]:
+    """Return which devices are not known for all of the time, and what they may have drawn."""
+    gaps = {
+        name: part
+        for name, part in energy.by_device.items()
+        if part.coverage < _ALMOST_WHOLE
+        or (part.unknown_joules_max > 0 and energy.quality == "incomplete")
+    }
+    lines = uncounted_lines(energy)
+    lines += [
+        f"{name}: known for {_percent_floored(part.coverage)} %; the total lacks the rest"
+        for name, part in gaps.items()
+        if part.coverage > 0
+    ]
+    most = [
+        f"{part.unknown_joules_max:.2f} J of {name}"
+        for name, part in gaps.items()
+        if part.unknown_joules_max > 0
+    ]
+    if most and not math.isnan(energy.joules):
+        whole = f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
+        lines.append(f"{whole}, plus at most {_listed(most)}")
+    if not lines and energy.coverage < _ALMOST_WHOLE:
+        lines.append(f"Energy is known for {100.0 * energy.coverage:.1f} % of the time and devices")
+    return lines
+
+
+def _listed(words: list[str]) -> str:
+    *all_but_last, last = words
+    return f"{', '.join(all_but_last)} and {last}" if all_but_last else last
+
+
+def _percent_floored(share: float) -> str:
+    """Return a share in percent, of which 100 means all."""
+    return f"{min(100.0 * share, 99.9):.3g}" if share > 0.99 else f"{100.0 * share:.0f}"

@@ -1,0 +1,1 @@
+"""The place where this machine stands: as stated, as the cloud says, or looked up."""

@@ -1,0 +1,1 @@
+"""Before a training: what it will cost, and when and where it would emit less."""

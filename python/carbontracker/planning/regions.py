@@ -1,0 +1,124 @@
+"""What the same energy would cause elsewhere: cloud regions by intensity x PUE, annual figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from carbontracker.constants import PUE_2023
+from carbontracker.data import WORLD
+from carbontracker.intensity.base import IntensityUnavailable, provider
+from carbontracker.location import cloud
+
+if TYPE_CHECKING:
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.intensity.base import Intensity
+
+
+@dataclass(frozen=True)
+class Option:
+    """A place to run at, or the place where we are."""
+
+    key: str
+    """``aws:eu-north-1``; the zone of a place that is no region."""
+    name: str
+    zone: str
+    """The zone whose figure it is."""
+    gco2eq_per_kwh: float
+    """Annual figure, gCO2eq/kWh of electricity."""
+    year: int | None
+    """Of that figure."""
+    scope: str
+    pue: float
+    pue_how: str
+    """Where the PUE comes from, in words."""
+    note: str = ""
+    """Why this figure, when it is not simply the zone's own."""
+
+    @property
+    def wider(self) -> bool:
+        """Return whether the figure is a wider grid's, or another's, as its note says."""
+        return "stands in" in self.note
+
+    @property
+    def gco2eq_per_machine_kwh(self) -> float:
+        """Return grams per kWh that the machine itself uses: intensity x PUE."""
+        return self.gco2eq_per_kwh * self.pue
+
+    def saves(self, here: Option) -> float:
+        """Return which share of the emissions is saved against ``here``."""
+        from carbontracker.planning.start_time import saved_share
+
+        return saved_share(here.gco2eq_per_machine_kwh, self.gco2eq_per_machine_kwh)
+
+    def grams(self, kwh: float, here: Option) -> float:
+        """Return the emissions, gCO2eq, of what takes ``kwh`` ``here``, its PUE included."""
+        return kwh / here.pue * self.gco2eq_per_machine_kwh
+
+
+def options(only: str | None = None, scope: str = "lifecycle") -> list[Option]:
+    """Return the cloud regions, the greenest first, all by figures of one scope.
+
+    A region without a figure of that scope is left out, rather than ranked by another.
+
+    Args:
+        only: the regions of this cloud; None for all.
+        scope: ``lifecycle``, or ``direct``, which tells the grids of the US apart.
+    """
+    from carbontracker.planning.start_time import ranks  # here, because it loads numpy
+
+    found = [
+        option
+        for region in cloud.regions().values()
+        if only in (None, region.provider) and (option := _option(region, scope))
+    ]
+    order = ranks([one.gco2eq_per_kwh for one in found], [one.pue for one in found])
+    return [found[index] for index in order]
+
+
+def here(pricing: Pricing, scope: str = "lifecycle") -> Option | None:
+    """Return the place of ``pricing`` as an option; None if it has no figure of that scope."""
+    place = pricing.place
+    region = cloud.regions().get(place.region)
+    if region is not None:
+        found = _option(region, scope)
+        return found and replace(found, pue=pricing.pue, pue_how=pricing.pue_how)
+    figure = _annual(place.zone, scope)
+    if figure is None:
+        return None
+    return Option(
+        key=place.zone,
+        name=place.name,
+        zone=figure.zone,
+        gco2eq_per_kwh=figure.gco2eq_per_kwh,
+        year=figure.year,
+        scope=scope,
+        pue=pricing.pue,
+        pue_how=pricing.pue_how,
+        note=place.note or figure.note,
+    )
+
+
+def _option(region: cloud.Region, scope: str) -> Option | None:
+    known = not math.isnan(region.pue)
+    ratio = region.pue if known else PUE_2023
+    how = region.pue_how if known else f"world average; {region.provider} has no figure"
+    if scope == "direct" and not math.isnan(region.gco2eq_per_kwh):
+        zone, figure, year = region.grid_zone, region.gco2eq_per_kwh, region.year
+        note = f"{region.provider}'s own figure"
+    else:
+        annual = _annual(region.zone, scope)
+        if annual is None or annual.zone == WORLD:
+            return None
+        zone, figure, year, note = annual.zone, annual.gco2eq_per_kwh, annual.year, annual.note
+    return Option(region.key, region.name, zone, figure, year, scope, ratio, how, note)
+
+
+def _annual(zone: str, scope: str) -> Intensity | None:
+    now = datetime.now(timezone.utc)  # the table has one figure for all times
+    try:
+        return provider("table", scope=scope).between(zone, now, now)[0]
+    except IntensityUnavailable:
+        return None

@@ -1,0 +1,191 @@
+"""What is to come, from what has been: the one place that asks for predictions."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import sys
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from carbontracker.energy.session import Mark
+from carbontracker.guard import PREDICTION, nothing, optional
+from carbontracker.prediction import Estimator
+from carbontracker.training.steps import STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.energy.session import Session
+    from carbontracker.model.prediction import Prediction
+    from carbontracker.prediction import Prior
+    from carbontracker.training.run import Epoch, Forecast
+    from carbontracker.training.steps import Block, Steps
+
+NUMPY_BYTES = 2**28
+"""Address space that loading numpy takes at most, and for each processor: OpenBLAS has a buffer of
+32 MiB and a thread's stack there. Found by ``ulimit -v``."""
+NUMPY_BYTES_PER_CPU = 2**26
+_NO_RESERVE = 0x4000
+"""MAP_NORESERVE of mmap(2), which the module ``mmap`` does not have before Python 3.11: room is
+looked for, and no memory taken."""
+UNITS = 128
+"""At most so many pieces of an epoch are handed on, each of as many steps."""
+
+
+@dataclass
+class Outlook:
+    """What was predicted of a training."""
+
+    foresight: Foresight
+    newest: Forecast | None = None
+    """Shown or not."""
+    shown: list[Forecast] = field(default_factory=list)
+    renewed_ns: int = 0
+    """When the newest was made, on CLOCK_MONOTONIC."""
+
+
+class Foresight:
+    """What the estimator is told of a training, and what it says."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.prior: Prior | None = None
+        """What a previous run of the same training tells."""
+        self._estimator: Estimator | None = None
+        self._unit = 0
+        """Steps in a piece; 0 before the first epoch with steps has ended."""
+        self.ready = False
+        """Whether what predictions need is loaded."""
+        self._told = 0
+        """Epochs that the estimator has been told step by step."""
+
+    def prepare(self) -> None:
+        """Load what predictions need; where that fails there is one line and no prediction.
+
+        Not at the first epoch's end: a mark may come from a signal handler in the middle of that
+        import, or from a forked child.
+        """
+        self.ready = optional(PREDICTION, _numpy_loaded, lambda _: False)
+
+    def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
+        """Tell the estimator of an epoch with steps; those without are looked up when asked."""
+        blocks = steps.blocks()
+        if not any(block.steps for block in blocks):
+            return
+        if self._estimator is None:
+            self._unit = _unit(steps.per_epoch or steps.done)
+            self._estimator = self._new(steps.per_epoch, self._unit)
+        self._tell(self._estimator, blocks, steps.done)
+        self._estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
+        self._told += 1
+
+    def whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
+        """Return what ``epochs`` epochs will cost, from the finished ones.
+
+        Raises:
+            ValueError: none is finished.
+        """
+        estimator = self._estimator
+        if estimator is None or self._told < len(done):
+            # Epochs without steps, now and then or always: their totals tell, as they are by now.
+            estimator = Estimator(epochs, prior=self.prior)
+            for epoch in done:
+                estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
+        estimator.epochs = epochs
+        prediction = estimator.predict()
+        if all(math.isnan(epoch.energy.joules) for epoch in done):
+            # With nothing left to predict, what is done would stand: none of it was measured.
+            unknown = (math.nan, math.nan)
+            return replace(
+                prediction,
+                joules=math.nan,
+                joules_80=unknown,
+                joules_95=unknown,
+                done_joules=math.nan,
+            )
+        return prediction
+
+    def early(self, epochs: float, steps: Steps) -> Prediction | None:
+        """Return the same from the steps of the first epoch so far; None if they tell nothing."""
+        if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
+            return None
+        unit = _unit(steps.per_epoch)
+        estimator = self._new(steps.per_epoch, unit)
+        estimator.epochs = epochs
+        self._tell(estimator, steps.blocks(), steps.done, unit)
+        return estimator.predict()
+
+    def _new(self, per_epoch: int | None, unit: int) -> Estimator:
+        return Estimator(1, round(per_epoch / unit) if per_epoch else None, self.prior)
+
+    def _tell(
+        self, estimator: Estimator, blocks: Sequence[Block], done: int, unit: int = 0
+    ) -> None:
+        windows = [
+            (Mark(None, False, block.start_ns), Mark(None, False, block.end_ns)) for block in blocks
+        ]
+        joules = [energy.joules for energy in self._session.energies(windows)]
+        for seconds, energy, kind in pieces(blocks, joules, done, unit or self._unit):
+            estimator.step(seconds, energy, kind)
+
+
+def _numpy_loaded() -> bool:
+    """Load numpy.
+
+    Raises:
+        RuntimeError: no thread can be made. The linear algebra of numpy makes some when it is
+            loaded, and raises SIGINT in the user's program if it cannot.
+        OSError: the address space has too little room for it, where it would end the process.
+    """
+    if "numpy" not in sys.modules:
+        thread = threading.Thread(target=nothing)
+        thread.start()
+        thread.join()
+        room = NUMPY_BYTES + (os.cpu_count() or 1) * NUMPY_BYTES_PER_CPU
+        mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
+    import numpy as np  # noqa: F401  # loading it is all
+
+    return True
+
+
+def pieces(
+    blocks: Sequence[Block], joules: Sequence[float], done: int, unit: int
+) -> Iterator[tuple[float, float, str]]:
+    """Yield seconds, joules and kind of pieces of ``unit`` steps, and of every phase.
+
+    Blocks are cut where a piece ends; what is left over at the end counts as a piece if it is at
+    least half of one. Where blocks were dropped to make room, the rest stand for them.
+
+    Args:
+        blocks: consecutive ones of an epoch.
+        joules: of each block, J.
+        done: steps of the epoch so far.
+        unit: steps of a piece, at least 1.
+    """
+    kept = sum(block.steps for block in blocks)
+    scale = done / kept if kept else 1.0
+    steps, seconds, energy = 0.0, 0.0, 0.0
+    for block, block_joules in zip(blocks, joules, strict=True):
+        block_seconds = (block.end_ns - block.start_ns) / 1e9
+        if block.kind != STEP:
+            yield block_seconds, block_joules, block.kind
+            continue
+        left = block.steps * scale
+        per_step = block_seconds / block.steps, block_joules / block.steps
+        while steps + left >= unit:
+            taken = unit - steps
+            yield seconds + taken * per_step[0], energy + taken * per_step[1], STEP
+            steps, seconds, energy = 0.0, 0.0, 0.0
+            left -= taken
+        steps += left
+        seconds += left * per_step[0]
+        energy += left * per_step[1]
+    if 2 * steps >= unit:
+        yield seconds * unit / steps, energy * unit / steps, STEP
+
+
+def _unit(per_epoch: int) -> int:
+    return max(1, math.ceil(per_epoch / UNITS))

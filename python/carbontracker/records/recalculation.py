@@ -1,0 +1,200 @@
+"""What a recorded run would have cost under another intensity, scope, PUE or place.
+
+Nothing is measured again: the record has the energy by slots of time. Within a slot power is taken
+as constant, so that it can be cut where another provider's slots begin.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
+from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.data import WORLD
+from carbontracker.intensity.base import provider
+from carbontracker.intensity.cache import intensity_from
+from carbontracker.intensity.selection import fallback
+from carbontracker.intensity.series import FORESEEN, Series, merged
+from carbontracker.location.location import Place, locate
+from carbontracker.records.reader import EPOCHS, add_epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from carbontracker.intensity.base import Intensity, Provider
+
+    Event = Mapping[str, Any]
+
+_PLAIN = {"zone": "", "name": "", "year": None, "scope": "unknown", "kind": "estimated"}
+"""What a slot says of its figure where it says nothing."""
+
+
+def reprice(
+    events: Iterable[Event],
+    *,
+    intensity: float | Provider | None = None,
+    scope: str | None = None,
+    pue: float | None = None,
+    location: str | None = None,
+) -> Footprint:
+    """Return the footprint of a recorded run under other assumptions; what is not given stays.
+
+    Args:
+        events: of one run, as the record has them; those after a kill are not missed.
+        intensity: a figure, gCO2eq/kWh, or a provider, which is asked for the run's own time.
+        scope: of the table's figures, ``lifecycle``, ``direct`` or ``consumption``.
+        pue: power usage effectiveness, ratio.
+        location: country, ISO code or zone.
+
+    Raises:
+        ValueError: the events hold no energy, or are damaged; an impossible figure, scope or PUE;
+            a scope beside an intensity; figures of more than one scope.
+        UnknownLocation: the location names no place.
+        IntensityUnavailable: neither the provider nor the table has a figure.
+    """
+    if scope is not None and intensity is not None:
+        raise ValueError("a scope chooses among the table's figures: leave it or the intensity out")
+    told = _told(list(events))
+    slots = told.slots
+    place = told.place if location is None else locate(location, {})
+    chosen = _provider(intensity, scope, moved=location is not None)
+    if chosen is not None:
+        slots = _under(slots, chosen, place.zone if place else WORLD)
+    return footprint_of_slots(
+        slots,
+        told.pue if pue is None else pue,
+        place=place,
+        error_joules=told.error_joules,
+    )
+
+
+class _Told(NamedTuple):
+    """What a record has for pricing a run anew."""
+
+    slots: list[Slot]
+    place: Place | None
+    pue: float
+    error_joules: float
+    """95 % half-width of the energy, J."""
+
+
+def _told(events: Sequence[Event]) -> _Told:
+    """Return what the events have for it.
+
+    Raises:
+        ValueError: they hold no energy, or are damaged.
+    """
+    try:
+        footprints = _footprints(events)
+        slots = [slot for footprint in footprints for slot in _slots(footprint)]
+        if slots:
+            pue = float(footprints[-1]["pue"])
+            return _Told(slots, _place(footprints[-1]), pue, _error_joules(footprints, pue))
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        message = (
+            "the record is damaged, so that it cannot be priced anew: `carbontracker check` says "
+            f"where ({type(error).__name__}: {error})"
+        )
+        raise ValueError(message) from error
+    raise ValueError("the record holds no energy that could be priced: was the run cut short?")
+
+
+def _footprints(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return the footprint of the whole run, or of its epochs if it did not come to its end."""
+    ends = [event["footprint"] for event in events if event.get("event") == "run_finished"]
+    if ends and ends[-1]["kwh"] is not None:
+        return [_timed(ends[-1], events)]
+    epochs: list[Event] = []
+    for event in events:
+        if event.get("event") in EPOCHS:
+            add_epoch(epochs, event)
+    return [
+        _timed(event["footprint"], [event])
+        for event in epochs
+        if event["footprint"]["kwh"] is not None
+    ]
+
+
+def _timed(footprint: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
+    """Return the footprint with slots; a record that has none gives one, as long as its events."""
+    if footprint.get("slots"):
+        return dict(footprint)
+    end = str(events[-1]["time"])
+    start = str(events[0]["time"])
+    joules = footprint["kwh"] * JOULES_PER_KWH / footprint["pue"]
+    slot = dict(footprint["intensity"]) | {"start": start, "end": end, "joules": joules}
+    return dict(footprint) | {"slots": [slot]}
+
+
+def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
+    slots = []
+    for told in footprint["slots"]:
+        if told["joules"] is None:
+            continue  # was not measured: as in the run, it widens the error and undoes nothing
+        start, end = (datetime.fromisoformat(told[key]) for key in ("start", "end"))
+        plain = {
+            key: value
+            for key, value in told.items()
+            if isinstance(value, str) or key in ("gco2eq_per_kwh", "year")
+        }
+        figure = {**_PLAIN, **plain, "start": None, "end": None}
+        slots.append(Slot(start, end, float(told["joules"]), intensity_from(figure)))
+    return slots
+
+
+def _provider(
+    intensity: float | Provider | None, scope: str | None, *, moved: bool
+) -> Provider | None:
+    """Return who has the other figures; None where those of the record stay."""
+    if isinstance(intensity, (int, float)):
+        return provider("constant", gco2eq_per_kwh=intensity)
+    if intensity is not None:
+        return intensity
+    if scope is not None or moved:
+        return provider("table", scope=scope or "lifecycle")
+    return None
+
+
+def _under(slots: Sequence[Slot], chosen: Provider, zone: str) -> list[Slot]:
+    """Return the energy anew by the slots of another provider."""
+    first, last = min(slot.start for slot in slots), max(slot.end for slot in slots)
+    figures = chosen.between(zone, first, last)
+    if len(figures) == 1 and figures[0].start is None:
+        return [Slot(slot.start, slot.end, slot.joules, figures[0]) for slot in slots]
+    series = Series(
+        past=merged((), [figure for figure in figures if figure.kind not in FORESEEN]),
+        foreseen=merged((), [figure for figure in figures if figure.kind in FORESEEN]),
+        fallback=fallback(zone, figures[0].scope) if figures else None,
+        reason=f"{chosen.name} has no figure for that time",
+    )
+    return [part for slot in slots for part in _cut(slot, series.cover(slot.start, slot.end, last))]
+
+
+def _cut(slot: Slot, figures: Sequence[Intensity]) -> list[Slot]:
+    """Return the slot cut where the figures change, its energy shared by time."""
+    seconds = (slot.end - slot.start).total_seconds()
+    parts = []
+    for figure in figures:
+        start = max(slot.start, figure.start or slot.start)
+        end = min(slot.end, figure.end or slot.end)
+        share = (end - start).total_seconds() / seconds if seconds > 0 else 1 / len(figures)
+        parts.append(Slot(start, end, slot.joules * share, figure))
+    return parts
+
+
+def _place(footprint: Mapping[str, Any]) -> Place | None:
+    told = footprint.get("location")
+    if not told:
+        return None
+    known = {name: told[name] for name in Place.__dataclass_fields__ if name in told}
+    return Place(**known)
+
+
+def _error_joules(footprints: Sequence[Mapping[str, Any]], pue: float) -> float:
+    """Return the 95 % half-width of the energy, J; of epochs the sum, as if all erred alike."""
+    errors = [footprint.get("error_kwh") for footprint in footprints]
+    if any(error is None for error in errors):
+        return math.nan
+    return math.fsum(float(error) for error in errors if error) * JOULES_PER_KWH / pue

@@ -1,0 +1,428 @@
+"""The run as append-only JSON lines: the only data format, everything else is a view of it.
+
+One file a process and directory, private to the user. Each line is one event, written by a single
+system call, so that a process killed at any moment leaves every line before that whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import threading
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import carbontracker
+from carbontracker.energy.sensor_events import sensor_data
+from carbontracker.environment import data_directory, enabled
+from carbontracker.guard import RECORD, Part, nothing, optional
+from carbontracker.model.prediction_error import against_actual
+from carbontracker.records.environment import (
+    host_data,
+    job_data,
+    process_start_ticks,
+    software_data,
+)
+from carbontracker.records.json_values import text
+from carbontracker.traces.clocks import read_anchor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carbontracker.carbon.background import Advice
+    from carbontracker.carbon.footprint import Footprint, Slot
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Mark, Session
+    from carbontracker.records.series import PeriodicWriter, SeriesWriter
+    from carbontracker.training.run import Epoch, Forecast, Result, Run
+
+_LAST_STREAM = 2
+SCHEMA = 1
+"""Version of the record's shape; grows when a reader would have to change."""
+
+
+def record_directory(log_dir: str | os.PathLike[str] | None) -> Path:
+    """Return where records go: ``log_dir``, else ``CARBONTRACKER_DIR``, else the data directory.
+
+    The last is the platform's own for user data (``~/.local/share/carbontracker`` on Linux).
+
+    Raises:
+        OSError: it is the last, and there is no home directory.
+    """
+    if log_dir is not None:
+        return Path(log_dir)
+    given = os.environ.get("CARBONTRACKER_DIR", "").strip()
+    if given:
+        return Path(given)
+    return data_directory()
+
+
+def record_wanted(argument: bool | None) -> bool:
+    """Return whether to keep a record: the argument, else ``CARBONTRACKER_RECORD``, else yes."""
+    return enabled("CARBONTRACKER_RECORD", default=True) if argument is None else argument
+
+
+class Record:
+    """The events of one run, appended to the process's file in a directory.
+
+    Threads may write: one lock orders their events, and what is worked out for them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.run_id = os.urandom(8).hex()
+        self.path: Path | None = None
+        self._owner_pid = os.getpid()
+        self._fd = -1
+        # Reentrant: a signal handler may end the run in the middle of an event.
+        self._lock = threading.RLock()
+        self._series: SeriesWriter | None = None
+        self._open_epoch: PeriodicWriter | None = None
+        optional(RECORD, lambda: self._open(directory), nothing)
+        if self._fd >= 0:
+            _lineage.open.append(self.run_id)
+
+    def write(self, event: str, **data: Any) -> None:
+        """Append one event; never raises. A full disk ends the record and is said once.
+
+        A forked child writes nothing: the run is its parent's.
+        """
+        if not self._writable:
+            return
+        ends = Part(f"the record {self.path} ends here", "the run goes on")
+        optional(ends, lambda: self._write(event, data), lambda _: self.close())
+
+    def _write(self, event: str, data: dict[str, Any]) -> None:
+        line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
+        # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
+        whole = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
+        # A failure is logged after this block: a handler of the program's may do anything.
+        with self._lock:
+            try:
+                self._append(whole.encode())
+            except OSError:
+                if self._fd >= 0:  # else a signal handler or another thread has ended the run
+                    self.close()
+                    raise
+
+    def finish(self, **data: Any) -> None:
+        """Append ``run_finished`` and end the record: nothing follows."""
+        if not self._writable:
+            return
+        with self._lock:
+            self.write("run_finished", **data)
+            self.close()
+
+    def write_warning(self, level: str, message: str) -> None:
+        """Append what was said on the console of something that is not as it should be."""
+        self.write("warning", level=level, message=message)
+
+    def follow(self, session: Session, began: Mark, spacing_s: float) -> None:
+        """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
+        # Needs the core, which readers do not.
+        from carbontracker.records.series import SeriesWriter
+
+        self._series = SeriesWriter(session, began, spacing_s)
+
+    def write_series(self, end: Mark, *exact: Mark) -> None:
+        """Append the energy over time since the last time, up to ``end``.
+
+        ``exact`` are moments on the way, such as the beginning of an epoch, that get their own
+        point.
+        """
+        if self._series is None or not self._writable:
+            return
+        with self._lock:
+            data = self._series.until(end, *exact)
+            if data is not None:
+                self.write("series", **data)
+
+    def write_open_epochs(self, run: Run, first_s: float | None = None) -> None:
+        """Write each epoch of ``run`` while it is open, from a thread: a kill does not lose it.
+
+        Args:
+            run: that the record is of.
+            first_s: how long after its beginning an epoch is written first; 5 s by default.
+        """
+        from carbontracker.records.series import FIRST_WRITE_S, PeriodicWriter
+
+        if not run.session.here:
+            return  # nothing is sampled in this process
+        self._open_epoch = PeriodicWriter(
+            lambda: self._write_open_epoch(run), run.open_since_ns, first_s or FIRST_WRITE_S
+        )
+
+    def _write_open_epoch(self, run: Run) -> None:
+        if not self._writable:
+            return
+        # Under the lock: the event of an epoch that ends meanwhile comes after this one.
+        with self._lock:
+            found = run.epoch_so_far()
+            if found is None:
+                return
+            epoch, start, now = found
+            self.write("epoch_so_far", **epoch_dict(epoch), **self.span(start, now))
+            self.write_series(now, start)
+
+    @property
+    def _writable(self) -> bool:
+        # In a forked child the lock may be held by a thread that does not exist there.
+        return self._fd >= 0 and os.getpid() == self._owner_pid
+
+    def span(self, start: Mark, end: Mark) -> dict[str, float]:
+        """Return where two marks lie, in seconds after the beginning of the run."""
+        if self._series is None:
+            return {}
+        return {"start_s": self._series.seconds(start), "end_s": self._series.seconds(end)}
+
+    def _append(self, line: bytes) -> None:
+        written = os.write(self._fd, line)
+        if written < len(line):
+            # A disk that is filling up took a part: taken back, so that every line stays whole.
+            os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """End the record."""
+        if self._open_epoch is not None:
+            self._open_epoch.stop()
+        if not self._writable:
+            return
+        # Under the lock: the number of a closed file may be that of the program's next one.
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+                _lineage.open.remove(self.run_id)
+
+    def _open(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Absolute: runs of one process share a file also after a change of directory.
+        self.path = _file_in(directory.absolute())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._fd = _above_streams(os.open(self.path, flags, 0o600))
+
+
+def begin_record(
+    directory: Callable[[], Path], started: Callable[[], dict[str, Any]]
+) -> Record | None:
+    """Return a record with its first event; None, and one line, where there cannot be one.
+
+    Args:
+        directory: returns where it goes.
+        started: returns the data of ``run_started``.
+    """
+
+    def begin() -> Record:
+        record = Record(directory())
+        with ExitStack() as undo:
+            undo.callback(record.close)
+            record.write("run_started", **started())
+            undo.pop_all()
+        return record
+
+    return optional(RECORD, begin, nothing)
+
+
+def _above_streams(fd: int) -> int:
+    """Return a descriptor that is not one of the standard streams'.
+
+    Where those are closed the next file gets their number, and what libraries write to "standard
+    error" would land in it.
+    """
+    if fd > _LAST_STREAM:
+        return fd
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    finally:
+        os.close(fd)
+
+
+class _Lineage:
+    """The runs that this process is recording, and the one it was forked from."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        """Ids, the newest last."""
+        self.forked_from: str | None = None
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """Return the run that the runs of this process are part of, if there is one."""
+        return self.forked_from or os.environ.get("CARBONTRACKER_RUN_ID")
+
+    def after_fork_in_child(self) -> None:
+        if self.open:
+            self.forked_from = self.open[-1]
+            self.open.clear()
+
+
+_lineage = _Lineage()
+os.register_at_fork(after_in_child=_lineage.after_fork_in_child)
+
+_files: dict[tuple[int, Path], Path] = {}
+
+
+def _file_in(directory: Path) -> Path:
+    """Return this process's file in ``directory``: all its runs share one."""
+    key = (os.getpid(), directory)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    new = directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}.jsonl"
+    return _files.setdefault(key, new)  # in one step: several threads may begin their first run
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` with everything that JSON has no word for replaced; NaN becomes null.
+
+    Text is such that UTF-8 can hold it.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {text(str(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if value is None or isinstance(value, int):
+        return value
+    return text(str(value))
+
+
+def run_started_data(session: Session) -> dict[str, Any]:
+    """Return what the first event of every run says of the process and the machine."""
+    return {
+        "schema": SCHEMA,
+        "version": carbontracker.__version__,
+        "pid": os.getpid(),
+        "pid_start_ticks": process_start_ticks(os.getpid()),
+        "parent_run_id": _lineage.parent_run_id,
+        "host": host_data(),
+        "software": software_data(),
+        "job": job_data(os.environ),
+        "clock": read_anchor()._asdict(),
+        "sensors": [sensor_data(entry) for entry in session.entries if entry.read],
+        "missing": _missing(session),
+    }
+
+
+def _missing(session: Session) -> list[dict[str, str | None]]:
+    whole = [("session", "everything", session.reason, "", None)] if session.reason else []
+    parts = [(m.source, m.what, m.reason, m.remedy, m.device or None) for m in session.missing]
+    names = ("source", "what", "reason", "remedy", "device")
+    return [dict(zip(names, one, strict=True)) for one in whole + parts]
+
+
+def sampling_data(session: Session) -> dict[str, Any]:
+    """Return how often each channel was read, and which were found wrong or dead or are silent."""
+    return {
+        "readings_per_second": session.rates_hz(),
+        "successions": [
+            {"owner": one.owner, "successor": one.successor, "t_ns": one.from_ns, "why": one.why}
+            for one in session.successions()
+        ],
+        "unanswered": unanswered_data(session),
+    }
+
+
+def unanswered_data(session: Session) -> list[dict[str, str]]:
+    """Return which sensors have never answered."""
+    return [{"source": one.source, "what": one.what} for one in session.missing if one.awaited]
+
+
+def energy_dict(energy: Energy) -> dict[str, Any]:
+    """Return an energy as JSON-ready values: joules without PUE, and how they are known."""
+    return {"seconds": energy.seconds} | _energy_parts(energy)
+
+
+def _energy_parts(energy: Energy) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "joules": energy.joules,
+        "error_joules": energy.error_joules,
+        "modelled_joules": energy.modelled_joules,
+        "quality": energy.quality,
+        "coverage": energy.coverage,
+        "coverage_devices": energy.coverage_devices,
+        "unknown_joules_max": energy.unknown_joules_max,
+    }
+    for name, parts in (("by_device", energy.by_device), ("by_kind", energy.by_kind)):
+        if parts:
+            result[name] = {key: _energy_parts(part) for key, part in parts.items()}
+    return result
+
+
+def footprint_dict(footprint: Footprint) -> dict[str, Any]:
+    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from.
+
+    ``slots`` has the energy by the slots of the intensity, so that it can be priced anew.
+    """
+    place = footprint.place
+    return {
+        "kwh": footprint.kwh,
+        "error_kwh": footprint.error_kwh,
+        "gco2eq": footprint.gco2eq,
+        "pue": footprint.pue,
+        "intensity": footprint.intensity.as_dict(),
+        "location": asdict(place) if place else None,
+        "mean_gco2eq_per_kwh": footprint.mean_gco2eq_per_kwh,
+        "shares": footprint.shares,
+        "slots": [_slot_dict(slot) for slot in footprint.slots],
+    }
+
+
+def _slot_dict(slot: Slot) -> dict[str, Any]:
+    told = {
+        key: value for key, value in slot.intensity.as_dict().items() if value not in ("", None)
+    }
+    times = {"start": slot.start.isoformat(), "end": slot.end.isoformat()}
+    return told | times | {"joules": slot.joules}
+
+
+def epoch_dict(epoch: Epoch) -> dict[str, Any]:
+    """Return an epoch for the record, without its place in time."""
+    return {
+        "index": epoch.index,
+        "finished": epoch.finished,
+        "final": epoch.final,
+        "seconds": epoch.seconds,
+        "energy": energy_dict(epoch.energy),
+        "footprint": footprint_dict(epoch.footprint),
+    }
+
+
+def forecast_dict(forecast: Forecast) -> dict[str, Any]:
+    """Return a prediction as JSON-ready values; the forecast's slots are too many to keep."""
+    prediction = forecast.prediction
+    return asdict(prediction) | {
+        "footprint": footprint_dict(forecast.footprint) | {"slots": []},
+        "gco2eq_80": forecast.gco2eq_80,
+        "gco2eq_95": forecast.gco2eq_95,
+    }
+
+
+def advice_dict(advice: Advice) -> dict[str, Any]:
+    """Return an advice as JSON-ready values."""
+    found = asdict(advice)
+    times = {key: found[key] and found[key].isoformat() for key in ("now", "start")}
+    return found | times
+
+
+def result_dict(result: Result) -> dict[str, Any]:
+    """Return what a training has cost as JSON-ready values."""
+    return {
+        "epochs": result.finished_epochs,
+        "seconds": result.seconds,
+        "energy": energy_dict(result.energy),
+        "between_epochs": energy_dict(result.between_epochs),
+        "footprint": footprint_dict(result.footprint),
+        "tracker_cpu_seconds": result.tracker_cpu_seconds,
+        "predicted_against_actual": [one.as_dict() for one in against_actual(result)],
+    }

@@ -1,0 +1,267 @@
+"""What is live, as text: the table of ``carbontracker top`` and the line of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.legacy.console_text import timestring
+from carbontracker.records.json_values import mapping, number
+from carbontracker.records.writer import jsonable
+from carbontracker.report.formatting import MAX_LINE, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from carbontracker.energy.energy import Energy
+    from carbontracker.records.recorded import RunRecord
+    from carbontracker.training.live_status import Vitals
+
+HOUR_S = 3600.0
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One device of the table; NaN where something is not known."""
+
+    id: str
+    quality: str
+    watts: float
+    joules: float
+    error_joules: float
+    gco2eq: float
+    readings_per_second: float
+    name: str
+
+
+@dataclass(frozen=True)
+class View:
+    """All that ``top`` shows at one moment."""
+
+    heading: str
+    seconds: float
+    rows: tuple[Row, ...]
+    total: Row
+    pue: float
+    gco2eq_per_kwh: float
+    forecast: dict[str, Any]
+    """Of a training: what was predicted; else what an hour costs at the present power."""
+    notes: tuple[str, ...] = ()
+    goes_on: bool = True
+    """There may be something new in a moment; False of a run that has ended."""
+
+
+def view_of_machine(vitals: Vitals) -> View:
+    """Return the view of what this process samples by itself."""
+    rows = tuple(
+        Row(
+            device.id,
+            device.quality,
+            device.watts,
+            device.energy.joules,
+            device.energy.error_joules,
+            device.gco2eq,
+            device.readings_per_second,
+            device.name,
+        )
+        for device in vitals.devices
+    )
+    energy, footprint = vitals.energy, vitals.footprint
+    total = _total(rows, energy, footprint.gco2eq)
+    per_kwh = footprint.intensity.gco2eq_per_kwh
+    hour = {
+        "kwh_per_hour": (kwh := vitals.watts * HOUR_S / JOULES_PER_KWH * footprint.pue),
+        "gco2eq_per_hour": kwh * per_kwh,
+    }
+    notes = () if rows else ("nothing can be read here: `carbontracker sensors` says why",)
+    return View("this machine", vitals.seconds, rows, total, footprint.pue, per_kwh, hour, notes)
+
+
+def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None = None) -> View:
+    """Return the view of a recorded run, as far as its record goes.
+
+    Args:
+        run: of a record.
+        now_s: how long ago it began, s.
+        watts_now: power by device as this process measures it beside the run, W; else that of the
+            record's last stretch is shown.
+    """
+    sensors = {sensor.id: sensor for sensor in run.origin.sensors}
+    simulated = {sensor.id for sensor in run.origin.sensors if sensor.source == "simulated"}
+    beside = {name: w for name, w in (watts_now or {}).items() if name not in simulated}
+    watts = {**_last_watts(run), **beside}
+    joules = run.energy.joules
+    grams_per_joule = run.footprint.gco2eq / joules if joules > 0 else math.nan
+    ids = list(run.energy.by_device or run.series.joules)
+    rates = mapping(run.outcome.data.get("readings_per_second"))
+    rows = []
+    for name in ids:
+        part, sensor = run.energy.by_device.get(name), sensors.get(name)
+        known = part.joules if part is not None else math.nan
+        rows.append(
+            Row(
+                name,
+                sensor.quality if sensor else UNKNOWN,
+                watts.get(name, math.nan),
+                known,
+                part.error_joules if part is not None else math.nan,
+                known * grams_per_joule,
+                number(rates.get(name)),
+                sensor.name if sensor else "",
+            )
+        )
+    what = " ".join(run.origin.command) or "training"
+    return View(
+        f"{run.id} {what}, {run.state}",
+        run.outcome.seconds if run.complete else now_s,
+        tuple(rows),
+        _total(rows, run.energy, run.footprint.gco2eq),
+        run.footprint.pue,
+        number(run.footprint.intensity.get("gco2eq_per_kwh")),
+        _forecast(run),
+        tuple(_notes(run, now_s, beside)),
+        goes_on=not run.complete,
+    )
+
+
+def _total(rows: Sequence[Row], energy: Energy, gco2eq: float) -> Row:
+    known = [row.watts for row in rows if not math.isnan(row.watts)]
+    watts = math.fsum(known) if known else math.nan
+    figures = watts, energy.joules, energy.error_joules, gco2eq
+    return Row("total", energy.quality, *figures, math.nan, "")
+
+
+def _last_watts(run: RunRecord) -> dict[str, float]:
+    if run.complete or len(run.series) < 2:
+        return {}
+    return {name: run.series.power(name)[1][-1] for name in run.series.joules}
+
+
+def _forecast(run: RunRecord) -> dict[str, Any]:
+    finished = [epoch.seconds for epoch in run.epochs if epoch.finished]
+    data: dict[str, Any] = {"epochs_done": len(finished), "epochs_planned": run.planned_epochs}
+    if run.origin.command:
+        return {}
+    if run.predictions:
+        newest = run.predictions[-1]
+        data |= {
+            "seconds": newest.seconds,
+            "kwh": newest.footprint.kwh,
+            "gco2eq": newest.footprint.gco2eq,
+        }
+    if run.planned_epochs and finished and not run.complete:
+        each_s = math.fsum(finished) / len(finished)
+        open_s = math.fsum(epoch.seconds for epoch in run.epochs if not epoch.finished)
+        data["seconds_left"] = max(0.0, (run.planned_epochs - len(finished)) * each_s - open_s)
+    return data
+
+
+def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[str]:
+    if not run.complete:
+        ago_s = now_s - (run.last_seen - run.started).total_seconds()
+        yield f"joules and grams as recorded {timestring(max(0.0, ago_s))} ago"
+    if beside:
+        yield "power as measured now, beside the run"
+    if run.state == "incomplete":
+        yield run.why_incomplete
+    yield from run.notes
+
+
+def table(view: View) -> str:
+    """Return the view for a terminal, without any control characters."""
+    head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality")
+    body = [_cells(row) for row in (*view.rows, view.total)]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        first, *rest = cells
+        padded = [first.ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(rest[:-1], widths[1:], strict=False)]
+        return "  ".join([*padded, rest[-1]]).rstrip()
+
+    lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}", line(head)]
+    names = [row.name for row in (*view.rows, view.total)]
+    lines += [f"{line(cells)}  {name}".rstrip() for cells, name in zip(body, names, strict=True)]
+    lines.append(f"{_figure(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {_figure(view.pue)} in CO2eq")
+    lines += [*_forecast_lines(view.forecast), *view.notes]
+    return "\n".join(clean(line, MAX_LINE) for line in lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.id,
+        figure_with_unit(row.watts, "W"),
+        figure_with_unit(row.joules, "J"),
+        figure_with_unit(row.error_joules, "J"),
+        figure_with_unit(row.gco2eq, "g"),
+        _figure(row.readings_per_second),
+        row.quality,
+    )
+
+
+def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
+    if "kwh_per_hour" in forecast:
+        kwh, grams = forecast["kwh_per_hour"], forecast["gco2eq_per_hour"]
+        each = f"{figure_with_unit(kwh * 1000, 'Wh')} and {figure_with_unit(grams, 'g')}"
+        yield f"at this power {each} an hour"
+    if "epochs_done" in forecast:
+        left = forecast.get("seconds_left")
+        rest = f", about {timestring(left)} to go" if left is not None else ""
+        yield f"epoch {forecast['epochs_done']} of {forecast['epochs_planned'] or '?'}{rest}"
+    if "kwh" in forecast:
+        yield (
+            f"predicted in all {figure_with_unit(forecast['kwh'] * 1000, 'Wh')}, "
+            f"{figure_with_unit(forecast['gco2eq'], 'g')}, {timestring(forecast['seconds'])}"
+        )
+
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+
+
+def figure_with_unit(value: float, unit: str) -> str:
+    """Return a figure of three or four digits; what is not known is a dash."""
+    if math.isnan(value):
+        return UNKNOWN
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def _figure(value: float) -> str:
+    return UNKNOWN if math.isnan(value) else f"{value:.4g}"
+
+
+def as_json(view: View) -> dict[str, Any]:
+    """Return the view as JSON-ready values, what is not known as null."""
+
+    def values(row: Row) -> dict[str, Any]:
+        return {name: value for name, value in vars(row).items() if name not in ("id",)}
+
+    data = {
+        "what": view.heading,
+        "seconds": view.seconds,
+        "devices": {row.id: values(row) for row in view.rows},
+        "total": {name: value for name, value in values(view.total).items() if name != "name"},
+        "pue": view.pue,
+        "gco2eq_per_kwh": view.gco2eq_per_kwh,
+        "forecast": view.forecast,
+        "notes": list(view.notes),
+    }
+    found = jsonable(data)
+    assert isinstance(found, dict)
+    return found
+
+
+def training_line(vitals: Vitals, done: int, planned: float, seconds_left: float | None) -> str:
+    """Return the progress of a training in one line."""
+    left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
+    energy = figure_with_unit(vitals.energy.joules, "J")
+    grams = figure_with_unit(vitals.footprint.gco2eq, "g")
+    return (
+        f"carbontracker: epoch {done}/{planned}, {timestring(vitals.seconds)}{left}, "
+        f"{figure_with_unit(vitals.watts, 'W')}, {energy}, {grams} CO2eq"
+    )

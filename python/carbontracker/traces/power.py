@@ -1,0 +1,135 @@
+"""Power by device over time and what was going on, in wall-clock time: what a trace is drawn from.
+
+A record has E(t) on a thinned grid, a file of samples (``trace=``) has each reading.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carbontracker.records.json_values import mappings, number, seconds_of
+from carbontracker.traces.attribution import Power
+from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carbontracker.records.recorded import RunRecord
+
+MILLISECOND_NS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A window or an epoch."""
+
+    kind: str
+    """``epoch`` or ``window``."""
+    name: str
+    start_ns: int
+    """Since 1970, UTC."""
+    end_ns: int
+    joules: float
+    about: dict[str, Any] = field(default_factory=dict)
+    """What else is known of it."""
+
+
+@dataclass(frozen=True)
+class PowerTrace:
+    """Power by device in wall-clock time, ns since 1970, UTC."""
+
+    devices: dict[str, Power]
+    """By id; those that are counted in totals."""
+    labels: dict[str, str]
+    """What each device is called."""
+    slices: tuple[Slice, ...]
+    clock: dict[str, Any]
+    """How the wall-clock time is known: ``monotonic_ns`` and ``unix_ns`` of one moment, by how much
+    such pairs of this run differ, ``disagreement_ns``, and ``exact`` (False: of a record that only
+    has the time of its beginning in milliseconds)."""
+    about: dict[str, Any]
+    """Where it comes from."""
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Return from when to when there is power.
+
+        Raises:
+            ValueError: there is none.
+        """
+        edges = [power.edges_ns for power in self.devices.values() if len(power.watts)]
+        if not edges:
+            message = "it has no power over time: nothing was measured, or it was killed too early"
+            raise ValueError(message)
+        return min(int(one[0]) for one in edges), max(int(one[-1]) for one in edges)
+
+
+def of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
+    """Return what the record of a run has.
+
+    Args:
+        run: read with its series and epochs.
+        near_ns: of the wall clock: that of this moment counts, should it have been set on the way.
+    """
+    series = run.series
+    began_unix_ns = round(run.started.timestamp() * 1e3) * MILLISECOND_NS
+    if series.began_ns is not None and series.anchors:
+        anchor = nearest(series.anchors, began_unix_ns if near_ns is None else near_ns)
+        zero_ns, exact = series.began_ns + anchor.offset_ns, True
+    else:
+        anchor, zero_ns, exact = Anchor(0, 0), began_unix_ns, False
+    edges = zero_ns + np.round(np.asarray(series.t_s) * 1e9).astype(np.int64)
+    last = np.append(np.diff(edges) > 0, True)[: len(edges)]  # of what is said of one moment
+    edges, devices = edges[last], {}
+    for device, column in series.joules.items():
+        joules = np.asarray(column)[last]
+        if len(edges) > 1:
+            devices[device] = Power(edges, np.diff(joules) / (np.diff(edges) / 1e9))
+    return PowerTrace(
+        devices=devices,
+        labels={sensor.id: sensor.name for sensor in run.origin.sensors},
+        slices=tuple(_slices(run, zero_ns)),
+        clock=_clock(anchor, disagreement_ns(series.anchors), exact),
+        about={
+            "run_id": run.id,
+            "host": run.origin.host.get("name"),
+            "version": run.origin.version,
+        },
+    )
+
+
+def _clock(anchor: Anchor, disagreement: int, exact: bool) -> dict[str, Any]:
+    given = anchor._asdict() if exact else {}
+    return {**given, "disagreement_ns": disagreement, "exact": exact}
+
+
+def _slices(run: RunRecord, zero_ns: int) -> Iterator[Slice]:
+    def moment(seconds: float) -> int:
+        return zero_ns + round(seconds * 1e9)
+
+    for epoch in run.epochs:
+        if math.isfinite(epoch.start_s + epoch.seconds):
+            about = {"finished": epoch.finished, "final": epoch.final}
+            start_ns, end_ns = moment(epoch.start_s), moment(epoch.end_s)
+            name = f"epoch {epoch.index}"
+            yield Slice("epoch", name, start_ns, end_ns, epoch.energy.joules, about)
+    for event in run.of("windows"):
+        for named in mappings(event.get("windows")):
+            yield from _windows(named, moment)
+
+
+def _windows(named: dict[str, Any], moment: Callable[[float], int]) -> Iterator[Slice]:
+    columns = [named.get(name) for name in ("start_s", "length_s", "joules_each")]
+    lists = [column for column in columns if isinstance(column, list)]
+    if len(lists) < len(columns):
+        return
+    about = {"one_of": named["every"]} if number(named.get("every"), 1) > 1 else {}
+    for start_s, length_s, joules in zip(*lists, strict=False):
+        start, length = seconds_of(start_s), seconds_of(length_s)
+        if math.isfinite(start + length):
+            ends = moment(start), moment(start) + round(length * 1e9)
+            yield Slice("window", str(named.get("name") or "window"), *ends, number(joules), about)

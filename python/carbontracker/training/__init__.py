@@ -1,0 +1,1 @@
+"""A training while it runs: windows, epochs, steps, budgets, and its listeners."""

@@ -1,0 +1,174 @@
+"""What a training may cost: limits, when they are passed, and what happens then."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.exceptions import BudgetExceeded
+from carbontracker.guard import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.training.run import Run
+
+    OnBudget = str | Callable[[BudgetExceeded], object]
+
+BASES = ("measured", "predicted")
+ACTIONS = ("warn", "raise")
+UNITS = {"max_kwh": "kWh", "max_gco2eq": "gCO2eq", "max_seconds": "s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that may be spent; None for no limit."""
+
+    max_kwh: float | None = None
+    """Electricity with PUE, kWh."""
+    max_gco2eq: float | None = None
+    """Emissions, gCO2eq."""
+    max_seconds: float | None = None
+    """Time since the first epoch began, s."""
+
+    def check(self) -> None:
+        """Refuse limits that cannot be.
+
+        Raises:
+            ValueError: one that is no number, not finite, or not above zero.
+        """
+        for name, most in asdict(self).items():
+            given: object = most
+            if given is None:
+                continue
+            flag = isinstance(given, bool)
+            if flag or not isinstance(given, Real) or not 0.0 < float(given) < math.inf:
+                message = f"{name} must be a finite number of {UNITS[name]} above 0, not {given!r}"
+                raise ValueError(message)
+
+    def __bool__(self) -> bool:
+        """Return whether there is a limit at all."""
+        return any(most is not None for most in asdict(self).values())
+
+    def unwatched(self, footprint: Footprint) -> list[str]:
+        """Return the limits that cannot be watched, because nothing is measured."""
+        unknown = {"max_kwh": footprint.kwh, "max_gco2eq": footprint.gco2eq}
+        return [
+            name
+            for name, value in unknown.items()
+            if getattr(self, name) is not None and math.isnan(value)
+        ]
+
+    def exceeded(
+        self, seconds: float, footprint: Footprint, basis: str
+    ) -> Iterator[BudgetExceeded]:
+        """Yield what is over its limit. What is not known is over none.
+
+        Args:
+            seconds: time it takes, s.
+            footprint: electricity and emissions.
+            basis: how they are known, ``measured`` or ``predicted``.
+        """
+        values = {
+            "max_kwh": footprint.kwh,
+            "max_gco2eq": footprint.gco2eq,
+            "max_seconds": seconds,
+        }
+        for name, value in values.items():
+            most = getattr(self, name)
+            if most is not None and value > most:
+                yield BudgetExceeded(name, float(most), value, basis)
+
+
+class Budget:
+    """Limits being watched: each is reported once."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        basis: str = BASES[0],
+        action: OnBudget = ACTIONS[0],
+    ) -> None:
+        self.limits = limits or Limits()
+        self._basis = basis
+        self._action = action
+        self._said: set[str] = set()
+        self._blind: set[str] = set()
+
+    @property
+    def needs_outlook(self) -> bool:
+        """Return whether a prediction is looked at, so that it has to be a fresh one."""
+        return bool(self.limits) and self._basis == "predicted"
+
+    def look(
+        self, run: Run, say: Callable[[BudgetExceeded], None], *, only_say: bool = False
+    ) -> None:
+        """Act on what has passed its limit since the last look.
+
+        What is spent counts whatever the basis is.
+
+        Args:
+            run: the training.
+            say: told of every limit that was passed, once, before anything else is done.
+            only_say: the training is over, so that there is nothing to be stopped.
+
+        Raises:
+            BudgetExceeded: the action is ``raise``, or a function that raises it.
+        """
+        if not self.limits:
+            return
+        found = list(self.limits.exceeded(*run.spent(), "measured"))
+        if run.ahead.newest is not None and self._basis == "predicted":
+            seconds = run.ahead.newest.prediction.seconds
+            found += self.limits.exceeded(seconds, run.ahead.newest.footprint, "predicted")
+        for over in found:
+            if over.limit in self._said:
+                continue
+            self._said.add(over.limit)
+            say(over)
+            if callable(self._action):
+                _tell(self._action, over)
+            elif self._action == "raise" and not only_say:
+                raise over
+
+    def blind(self, footprint: Footprint) -> list[str]:
+        """Return limits that turn out not to be watched, each once."""
+        names = [name for name in self.limits.unwatched(footprint) if name not in self._blind]
+        self._blind |= set(names)
+        return names
+
+
+def _tell(action: Callable[[BudgetExceeded], object], over: BudgetExceeded) -> None:
+    """Call the user's function: a mail server that is down costs no measurement."""
+    try:
+        action(over)
+    except BudgetExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001  # the edge to somebody else's program
+        logger.warning(
+            "carbontracker: on_budget failed, monitoring goes on: %s: %s",
+            type(error).__name__,
+            error,
+        )
+
+
+def check_action(basis: object, action: object) -> None:
+    """Refuse a basis or an action that there is not.
+
+    Raises:
+        ValueError: ``budget_on`` or ``on_budget`` is none of its words.
+    """
+    if basis not in BASES:
+        message = f"budget_on must be {' or '.join(BASES)}, not {basis!r}"
+        raise ValueError(message)
+    if action not in ACTIONS and not callable(action):
+        message = f"on_budget must be {', '.join(ACTIONS)} or a function, not {action!r}"
+        raise ValueError(message)
+
+
+def overrun_dict(over: BudgetExceeded) -> dict[str, Any]:
+    """Return a passed limit as JSON-ready values."""
+    return {"limit": over.limit, "most": over.most, "value": over.value, "basis": over.basis}

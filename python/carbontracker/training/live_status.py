@@ -1,0 +1,175 @@
+"""What is drawn right now, and has been so far: the figures of everything that is live."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from carbontracker.carbon.footprint import footprint
+from carbontracker.energy.session import Mark
+from carbontracker.training.window import wall_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Session
+    from carbontracker.intensity.base import Intensity
+
+POWER_OVER_S = 1.0
+"""Power is the mean over so long before now, s: longer than any sensor takes to renew itself."""
+
+_LOOK_AGAIN_S = 0.02
+"""Nobody waits for what is shown, so it may be found out at leisure."""
+
+
+@dataclass(frozen=True)
+class DeviceVitals:
+    """One counted device."""
+
+    id: str
+    """``gpu:0``, ``cpu:0``, ``dram:0``."""
+    kind: str
+    name: str
+    """What the hardware calls itself."""
+    quality: str
+    """``measured``, ``integrated`` or ``modelled``: how its channel knows; ``missing`` of a device
+    that cannot be read."""
+    watts: float
+    """Mean of the last second; NaN if it is not known."""
+    energy: Energy
+    """Since the beginning, without PUE."""
+    gco2eq: float
+    """The same with PUE, each hour with the intensity of its own time."""
+    readings_per_second: float
+    """As achieved so far; NaN if it is not known."""
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """A run at one moment."""
+
+    seconds: float
+    """Since the beginning, s."""
+    watts: float
+    """Of all devices; NaN if none is known."""
+    energy: Energy
+    """Of all devices since the beginning, without PUE."""
+    footprint: Footprint
+    """The same with PUE, and its emissions."""
+    devices: tuple[DeviceVitals, ...]
+    tracker_cpu_seconds: float
+    """CPU time of the sampling threads, s."""
+
+
+class Pulse:
+    """Asks a session for the vitals of a run, at any time and from any thread."""
+
+    def __init__(self, session: Session, began: Mark, pricing: Callable[[], Pricing]) -> None:
+        self._session = session
+        self._began = began
+        self._pricing = pricing
+        """What prices now: keys of a provider may come while the run goes on."""
+
+    @property
+    def here(self) -> bool:
+        """Return False in a forked child, which knows nothing."""
+        return self._session.here
+
+    def take(self, settle_s: float = 0.0) -> Vitals:
+        """Return the vitals of this moment, from the sensors' newest readings.
+
+        Args:
+            settle_s: wait at most so long for every sensor to move past this moment, so that its
+                energy will not change any more; else it may be provisional.
+        """
+        session, began = self._session, self._began
+        now = session.mark()
+        deadline = time.monotonic() + settle_s
+        while time.monotonic() < deadline and not session.is_final(now):
+            time.sleep(_LOOK_AGAIN_S)
+        energy = session.energy(began, now)
+        watts = watts_of(session, began, now)
+        parts = _Parts(session, (began, now), energy, self._pricing())
+        # In a forked child a lock of the core may never be free.
+        rates = session.rates_hz() if session.here else {}
+        devices = tuple(
+            DeviceVitals(
+                id=entry.id,
+                kind=entry.kind,
+                name=entry.name,
+                quality=entry.quality if entry.read else "missing",
+                watts=watts.get(entry.id, math.nan),
+                energy=energy.by_device[entry.id],
+                gco2eq=parts.footprint(entry.id).gco2eq,
+                readings_per_second=rates.get(entry.id, math.nan),
+            )
+            for entry in session.entries
+            if entry.counted and entry.id in energy.by_device
+        )
+        known = [device.watts for device in devices if not math.isnan(device.watts)]
+        return Vitals(
+            seconds=(now.t_ns - began.t_ns) / 1e9,
+            watts=math.fsum(known) if known else math.nan,
+            energy=energy,
+            footprint=parts.footprint(),
+            devices=devices,
+            tracker_cpu_seconds=session.cpu_seconds if session.here else math.nan,
+        )
+
+
+def watts_of(
+    session: Session, began: Mark | None = None, now: Mark | None = None
+) -> dict[str, float]:
+    """Return the mean power of each counted device over the last second, W."""
+    now = session.mark() if now is None else now
+    start_ns = now.t_ns - round(POWER_OVER_S * 1e9)
+    if began is not None:
+        start_ns = max(began.t_ns, start_ns)
+    if start_ns >= now.t_ns:
+        return {}
+    energy = session.energy(Mark(None, False, start_ns), now)
+    seconds = (now.t_ns - start_ns) / 1e9
+    return {name: part.joules / seconds for name, part in energy.by_device.items()}
+
+
+class _Parts:
+    """The energy of each slot of intensity, asked for once and shared out to the devices."""
+
+    def __init__(
+        self, session: Session, ends: tuple[Mark, Mark], energy: Energy, pricing: Pricing
+    ) -> None:
+        began, now = ends
+        self._pricing = pricing
+        start = wall_time(began.t_ns)
+        end = start + timedelta(microseconds=(now.t_ns - began.t_ns) / 1e3)
+
+        def mark(moment: datetime) -> Mark:
+            return Mark(None, False, began.t_ns + round((moment - start).total_seconds() * 1e9))
+
+        self._slots: list[tuple[Energy, Intensity]] = []
+        for slot in pricing.intensities(start, end):
+            first = began if slot.start is None or slot.start <= start else mark(slot.start)
+            last = now if slot.end is None or slot.end >= end else mark(slot.end)
+            # Asked once for both: a reading that comes in between would set them apart.
+            whole = first is began and last is now
+            self._slots.append((energy if whole else session.energy(first, last), slot))
+
+    def footprint(self, device: str | None = None) -> Footprint:
+        """Return the footprint of a device, or of all of them."""
+        energies = [energy for energy, _ in self._slots]
+        if device is not None:
+            energies = [energy.by_device[device] for energy in energies]
+        parts = [(e.joules, slot) for e, (_, slot) in zip(energies, self._slots, strict=True)]
+        return footprint(
+            parts,
+            self._pricing.pue,
+            place=self._pricing.place,
+            error_joules=math.fsum(energy.error_joules for energy in energies),
+        )

@@ -1,0 +1,338 @@
+"""One training being monitored: its epochs, its prediction, its result."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.carbon.footprint import footprint_of_slots, together
+from carbontracker.energy.energy import add_windows
+from carbontracker.energy.session import Mark
+from carbontracker.model.prediction import UNKNOWN, Interval, Prediction
+from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
+from carbontracker.prediction.forecaster import Foresight, Outlook
+from carbontracker.prediction.timeline import LONGEST_S, joules_between
+from carbontracker.records.window_log import WindowLog
+from carbontracker.training.window import footprint_between, wall_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Session
+    from carbontracker.model.prediction import Prediction
+    from carbontracker.training.steps import Steps
+
+
+RENEW_NS = 1_000_000_000
+"""A prediction costs milliseconds: one for budgets only is made no more often, ns."""
+
+
+class NoEpochError(RuntimeError):
+    """An epoch is to end, and none is open."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch, finished or cut short."""
+
+    index: int
+    """From 1."""
+    seconds: float
+    energy: Energy
+    footprint: Footprint
+    finished: bool
+    final: bool
+    """The energy will not change any more; False while a sensor has not moved past the end."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A prediction with its footprint."""
+
+    prediction: Prediction
+    footprint: Footprint
+    gco2eq_80: Interval = UNKNOWN
+    """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
+    gco2eq_95: Interval = UNKNOWN
+
+    @property
+    def kwh_95(self) -> Interval:
+        """The electricity with PUE lies within with a probability of 95 %, kWh."""
+        joules = self.prediction.joules
+        kwh_per_joule = self.footprint.kwh / joules if joules > 0 else math.nan
+        low, high = self.prediction.joules_95
+        return low * kwh_per_joule, high * kwh_per_joule
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training has cost: its epochs, with any that was cut short."""
+
+    epochs: tuple[Epoch, ...]
+    seconds: float
+    """Time in epochs, s."""
+    energy: Energy
+    """Energy in epochs, without PUE."""
+    footprint: Footprint
+    """The same with PUE, and its emissions."""
+    between_epochs: Energy
+    """Energy spent between epochs, from the first to the last; not in ``energy``."""
+    forecasts: tuple[Forecast, ...]
+    """What had been predicted, in the order of the predictions."""
+    tracker_cpu_seconds: float
+    """CPU time of the sampling threads, s."""
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Return what was predicted last."""
+        return self.forecasts[-1] if self.forecasts else None
+
+    @property
+    def finished_epochs(self) -> int:
+        """Return how many epochs ran to their end."""
+        return sum(epoch.finished for epoch in self.epochs)
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure: energy of each epoch, and emissions beside the prediction.
+
+        Raises:
+            ImportError: matplotlib is missing: ``pip install 'carbontracker[plot]'``.
+        """
+        from carbontracker.report.plotting import plot_result
+
+        return plot_result(self)
+
+    def _repr_html_(self) -> str:
+        from carbontracker.report.notebook import result_html
+
+        return result_html(self)
+
+
+class Run:
+    """Marks at the ends of epochs, and arithmetic on the energy between them."""
+
+    def __init__(self, session: Session, pricing: Pricing) -> None:
+        self.session = session
+        self.pricing = pricing
+        self.ahead = Outlook(Foresight(session))
+        self._bounds: list[tuple[Mark, Mark, bool]] = []
+        self._open: Mark | None = None
+        self._first: Mark | None = None
+        self.restarted = False
+        """Whether an epoch has begun again before its end."""
+        self.finished = False
+        """Whether this was all: what is known of its epochs now is what is kept."""
+        self._began = session.mark()
+        self.windows = WindowLog(session, self._began)
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Return what was said last of all epochs, if anything."""
+        return self.ahead.shown[-1] if self.ahead.shown else None
+
+    @property
+    def in_epoch(self) -> bool:
+        """Return whether an epoch is open."""
+        return self._open is not None
+
+    @property
+    def epochs_done(self) -> int:
+        """Return how many epochs have run to their end so far."""
+        return sum(finished for _, _, finished in self._bounds)
+
+    @property
+    def began(self) -> datetime:
+        """Return when monitoring began, UTC."""
+        return wall_time(self._began.t_ns)
+
+    @property
+    def began_mark(self) -> Mark:
+        """Return the mark at which monitoring began."""
+        return self._began
+
+    @property
+    def _first_epoch(self) -> Mark | None:
+        """The mark at which the first epoch began for the first time; None before it."""
+        return self._first
+
+    def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
+        """Return the marks at the beginning and end of an epoch."""
+        start, end, _ = self._bounds[epoch.index - 1]
+        return start, end
+
+    def start_epoch(self) -> None:
+        """Mark the beginning of an epoch; one that is open begins again, with the same index."""
+        self.restarted = self.restarted or self.in_epoch
+        self._open = self.session.mark()
+        self._first = self._first or self._open
+
+    def end_epoch(self, *, finished: bool = True, end: Mark | None = None) -> Epoch:
+        """Mark its end and return it, as far as its energy is known now.
+
+        Args:
+            finished: whether it ran to its end.
+            end: that end, where it is past; else now.
+
+        Raises:
+            NoEpochError: no epoch is open.
+        """
+        end = self.session.mark() if end is None else end
+        # In this order: a thread that finds an epoch open finds the number of those before it.
+        start, self._open = self._open, None
+        if start is None:
+            message = "epoch_end() without epoch_start()"
+            raise NoEpochError(message)
+        self._bounds.append((start, end, finished))
+        return self.epoch(len(self._bounds))
+
+    def epoch(self, index: int) -> Epoch:
+        """Return an epoch that has ended, by its index from 1, as far as it is known now."""
+        return self._epochs(index - 1, index)[0]
+
+    def open_since_ns(self) -> int | None:
+        """Return when the open epoch began, ns of CLOCK_MONOTONIC; None if none is open."""
+        start = self._open
+        return None if start is None else start.t_ns
+
+    def epoch_so_far(self) -> tuple[Epoch, Mark, Mark] | None:
+        """Return the open epoch up to now, and its ends; None if none is open. For any thread."""
+        start, index = self._open, len(self._bounds) + 1
+        if start is None or self._open is not start:
+            return None
+        now = self.session.mark()
+        energy = self.session.energy(start, now)
+        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        seconds = (now.t_ns - start.t_ns) / 1e9
+        return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
+
+    def predict(self, epochs: float) -> Forecast:
+        """Return what ``epochs`` epochs will cost, from the finished ones.
+
+        Raises:
+            ValueError: no epoch is finished.
+        """
+        forecast = self._foresee(epochs)
+        self.ahead.shown.append(forecast)
+        return forecast
+
+    def predict_early(self, epochs: float, steps: Steps) -> Forecast | None:
+        """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
+        prediction = self.ahead.foresight.early(epochs, steps)
+        if prediction is None:
+            return None
+        self.ahead.newest = self._priced(prediction)
+        self.ahead.shown.append(self.ahead.newest)
+        return self.ahead.newest
+
+    def renew_outlook(self, epochs: float) -> None:
+        """Predict for budgets what nobody is shown; at most once a second.
+
+        Raises:
+            ValueError: no epoch is finished.
+        """
+        ahead = self.ahead
+        if ahead.newest is None or time.monotonic_ns() - ahead.renewed_ns >= RENEW_NS:
+            self._foresee(epochs)
+
+    def spent(self) -> tuple[float, Footprint]:
+        """Return seconds and footprint since the first epoch began, as far as known now; asks no
+        sensor."""
+        now = Mark(None, False)
+        start = self._first_epoch or now
+        energy = self.session.energy(start, now)
+        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        return (now.t_ns - start.t_ns) / 1e9, price
+
+    def _foresee(self, epochs: float) -> Forecast:
+        self.ahead.renewed_ns = time.monotonic_ns()
+        done = [epoch for epoch in self._epochs() if epoch.finished]
+        self.ahead.newest = self._priced(self.ahead.foresight.whole(epochs, done))
+        return self.ahead.newest
+
+    def _priced(self, prediction: Prediction) -> Forecast:
+        first = self._first_epoch or self._began  # an hour of preparation is no part of it
+        start = wall_time(first.t_ns)
+        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
+        price = self.pricing.footprint(joules_between(prediction, start), start, end)
+        # Between joules and grams stand PUE and intensity; of the two only the latter may err.
+        parts = [
+            (slot.joules, replace(slot.intensity, start=slot.start, end=slot.end))
+            for slot in price.slots
+            if slot.end > slot.start
+        ]
+        sigma = intensity_sigma(parts, wall_time(time.monotonic_ns()))
+        grams = (
+            gram_interval(price.gco2eq, prediction.joules, of_joules, sigma, level)
+            for of_joules, level in ((prediction.joules_80, 0.80), (prediction.joules_95, 0.95))
+        )
+        return Forecast(prediction, price, *grams)
+
+    def result(self) -> Result:
+        """Return the result so far; waits a moment for the sensors' last tick."""
+        self.pricing.hurry()
+        if self._bounds:
+            self.session.await_final(self._bounds[-1][1])
+        pricing = self.pricing.settled()  # all epochs by what is known at one moment
+        epochs = self._epochs(pricing=pricing)
+        between = self.session.energies(self._pauses())
+        energy = add_windows([epoch.energy for epoch in epochs])
+        return Result(
+            epochs=epochs,
+            seconds=math.fsum(epoch.seconds for epoch in epochs),
+            energy=energy,
+            footprint=self._footprint(pricing, epochs, energy.error_joules),
+            between_epochs=add_windows(between),
+            forecasts=tuple(self.ahead.shown),
+            tracker_cpu_seconds=self.session.cpu_seconds,
+        )
+
+    def _pauses(self) -> list[tuple[Mark, Mark]]:
+        """Return what lies between epochs, and before a first one that began again."""
+        bounds = list(self._bounds)
+        pauses = [(end, start) for (_, end, _), (start, _, _) in pairwise(bounds)]
+        if bounds and self._first is not None and self._first is not bounds[0][0]:
+            pauses.insert(0, (self._first, bounds[0][0]))
+        return pauses
+
+    def _epochs(
+        self, first: int = 0, last: int | None = None, pricing: Pricing | None = None
+    ) -> tuple[Epoch, ...]:
+        """Return epochs as far as their energy is known now, all from the same readings."""
+        pricing = pricing or self.pricing
+        bounds = self._bounds[first:last]  # a copy: a signal handler may end one more meanwhile
+        # Asked for first, or a reading that comes in between makes an older figure final.
+        finals = [self.finished or self.session.is_final(start, end) for start, end, _ in bounds]
+        energies = self.session.energies([(start, end) for start, end, _ in bounds])
+        return tuple(
+            Epoch(
+                index=index,
+                seconds=(end.t_ns - start.t_ns) / 1e9,
+                energy=energy,
+                footprint=footprint_between(self.session, pricing, (start, end), energy),
+                finished=finished,
+                final=final,
+            )
+            for index, ((start, end, finished), energy, final) in enumerate(
+                zip(bounds, energies, finals, strict=True), first + 1
+            )
+        )
+
+    @staticmethod
+    def _footprint(pricing: Pricing, epochs: Sequence[Epoch], error_joules: float) -> Footprint:
+        """Return the footprint of all epochs, each with the intensity of its own time."""
+        if not epochs:
+            return pricing.of_nothing()
+        # As with devices, what is missing widens the error and does not undo the rest.
+        known = [epoch for epoch in epochs if not math.isnan(epoch.energy.joules)] or epochs
+        slots = together(slot for epoch in known for slot in epoch.footprint.slots)
+        return footprint_of_slots(
+            slots, pricing.pue, place=pricing.place, error_joules=error_joules
+        )

@@ -1,0 +1,350 @@
+"""Windows: the energy of any piece of code, nested or overlapping, in any thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from carbontracker.carbon.factors import Pricing, make_pricing
+from carbontracker.energy.session import Config, Mark, Session, Span, acquire, check_pace
+from carbontracker.guard import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.energy.energy import Energy
+    from carbontracker.energy.session import Floats, Int64s
+    from carbontracker.intensity.selection import Wanted
+
+    Power = tuple[Int64s, Floats]
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+
+def wall_time(t_ns: int) -> datetime:
+    """Return the wall-clock time, UTC, of a moment on CLOCK_MONOTONIC."""
+    ago_s = (time.monotonic_ns() - t_ns) / 1e9
+    return datetime.now(timezone.utc) - timedelta(seconds=ago_s)
+
+
+class Window(Span):
+    """Two marks on the machine's energy; a context manager that may be used once.
+
+    Entering and leaving only mark the time. The energy is worked out when it is asked for: at once
+    a provisional value, and the final one as soon as every sensor has moved past the end.
+    """
+
+    __slots__ = ()
+
+    @property
+    def _session(self) -> Session:
+        session: Session = self.context[0]
+        return session
+
+    @property
+    def seconds(self) -> float:
+        """Return the length, s; of a window that is still open, up to now."""
+        if self.start is None:
+            return 0.0
+        end_ns = self.end.t_ns if self.end else time.monotonic_ns()
+        return (end_ns - self.start.t_ns) / 1e9
+
+    @property
+    def energy(self) -> Energy:
+        """Return the energy, as far as it is known now; never waits."""
+        return self._session.energy(*self._marks())
+
+    @property
+    def coverage(self) -> float:
+        """Return the share of the window in which energy is known, 0..1."""
+        return self.energy.coverage
+
+    @property
+    def final(self) -> bool:
+        """Return whether every sensor has moved past the end, so that the value will stay."""
+        return self.end is not None and self._session.is_final(*self._marks())
+
+    def wait(self, timeout_s: float = 0.5) -> bool:
+        """Wait until the window is final, at most ``timeout_s`` seconds; return ``final``."""
+        start, end = self._marks()
+        return self._session.await_final(start, end, timeout_s=timeout_s) and self.final
+
+    def power(self) -> dict[str, Power]:
+        """Return power over time by device: times (n,) int64 ns, watts (n,) float64.
+
+        Times are CLOCK_MONOTONIC and end the interval whose mean the watts are.
+        """
+        start, end = self._marks()
+        if not self._session.here:
+            return {}  # in a forked child nothing is known, and a lock there may never be free
+        return {
+            channel.id: self._session.power(index, start.t_ns, end.t_ns)
+            for index, channel in enumerate(self._session.channels)
+        }
+
+    @property
+    def footprint(self) -> Footprint:
+        """Return kWh with PUE, gCO2eq, and how they came about."""
+        start, end = self._marks()
+        energy = self._session.energy(start, end)
+        return footprint_between(self._session, self.context[1], (start, end), energy)
+
+    def __repr__(self) -> str:
+        """Return name, length and energy in short."""
+        if self.start is None:
+            return f"<Window {self.name!r}, not begun>"
+        energy = self.energy
+        return (
+            f"<Window {self.name!r}: {self.seconds:.3f} s, {energy.joules:.3f} J "
+            f"+/- {energy.error_joules:.3f} J {energy.quality}>"
+        )
+
+    def _marks(self) -> tuple[Mark, Mark]:
+        if self.start is None:
+            message = f"window {self.name!r} has not begun: use it as `with measure(...):`"
+            raise RuntimeError(message)
+        return self.start, self.end or self._session.mark()
+
+
+def footprint_between(
+    session: Session, pricing: Pricing, marks: tuple[Mark, Mark], energy: Energy
+) -> Footprint:
+    """Return the footprint of ``energy``, which a session measured between two of its marks."""
+    start_ns = marks[0].t_ns
+    start = wall_time(start_ns)
+    end = start + timedelta(microseconds=(marks[1].t_ns - start_ns) / 1e3)
+
+    def mark(moment: datetime) -> Mark:
+        # The window's own ends are settled; only what lies between them is looked up.
+        if moment == start:
+            return marks[0]
+        if moment == end:
+            return marks[1]
+        return Mark(None, False, start_ns + round((moment - start).total_seconds() * 1e9))
+
+    def joules_between(a: datetime, b: datetime) -> float:
+        if (a, b) == (start, end):
+            return energy.joules
+        return session.energy(mark(a), mark(b)).joules
+
+    return pricing.footprint(joules_between, start, end, energy.error_joules)
+
+
+@functools.cache
+def _default_pricing() -> Pricing:
+    return make_pricing().watch()
+
+
+_watched: dict[tuple[Any, ...], Pricing] = {}
+"""Pricings with a live provider, each made once: every window would ask for itself otherwise."""
+
+
+def _pricing_for(location: str | None, pue: float | None, intensity: Wanted) -> Pricing:
+    wanted = (
+        intensity
+        if intensity is None or isinstance(intensity, (int, float, str))
+        else id(intensity)
+    )  # whose provider the pricing keeps alive
+    key = (location, pue, type(intensity), wanted)
+    if key in _watched:
+        return _watched[key]
+    pricing = make_pricing(location, pue, intensity)
+    if pricing.live:
+        _watched[key] = pricing.watch()
+    return pricing
+
+
+@functools.cache
+def _default_config() -> Config:
+    return Config.from_environment()
+
+
+_held: list[Session] = []
+"""The sessions that windows use, held until the process ends: windows come back."""
+
+_NO_OPTIONS = (None,) * 6
+
+_usual: list[tuple[Any, tuple[Session, Pricing]]] = []
+"""What a window without options needs, so that it costs next to nothing."""
+
+
+def _session_for(config: Config) -> Session:
+    for session in _held:
+        if session.config == config and not session.closed:
+            return session
+    session = acquire(config)
+    for one in session.missing:
+        if one.awaited:
+            logger.warning("carbontracker: %s (%s): %s", one.what, one.source, one.reason)
+    _held.append(session)
+    return session
+
+
+def _usual_context() -> tuple[Any, tuple[Session, Pricing]]:
+    session = _session_for(_default_config())
+    _usual[:] = [(session.core if session.here else None, (session, _default_pricing()))]
+    return _usual[0]
+
+
+def _begin_anew() -> None:
+    """Have a forked child look for itself: the threads behind what is known are its parent's."""
+    _usual.clear()
+    _held.clear()
+    _watched.clear()
+    _default_pricing.cache_clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
+def measure(
+    name: str = "",
+    *,
+    rate_hz: float | None = None,
+    overhead_budget: float | None = None,
+    edge_reads: bool | None = None,
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: Wanted = None,
+) -> Window:
+    """Return a window to put around code: ``with measure("forward") as window: ...``.
+
+    The first call probes the machine and starts the sampling threads, which go on until the
+    process ends; every later one costs less than a microsecond.
+
+    Args:
+        name: kept with the window.
+        rate_hz: read every sensor so often, whatever it costs (for power traces); by default each
+            is read in its own rhythm, which is as exact and far cheaper.
+        overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        edge_reads: False to ask for no readings at the ends of the window.
+        location: where the electricity is drawn: country, ISO code or zone.
+        pue: power usage effectiveness, ratio >= 1.
+        intensity: a carbon intensity of your own, gCO2eq/kWh; a live provider's name, ``auto``, or
+            a provider of your own, asked in the background until the process ends.
+
+    Raises:
+        UnknownLocation, ValueError: an argument that cannot be.
+    """
+    options = (rate_hz, overhead_budget, edge_reads, location, pue, intensity)
+    if options == _NO_OPTIONS:
+        core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
+        return Window(core, name, context)
+    given = location is not None or pue is not None or intensity is not None
+    pricing = _pricing_for(location, pue, intensity) if given else _default_pricing()
+    config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
+    if edge_reads is not None:
+        config = replace(config, edge_reads=edge_reads)
+    session = _session_for(config)
+    core = session.core if session.here else None
+    return Window(core, name, (session, pricing), config.edge_reads)
+
+
+def _check_options(
+    *,
+    rate_hz: float | None = None,
+    overhead_budget: float | None = None,
+    edge_reads: bool | None = None,  # noqa: ARG001  # any value will do
+    location: str | None = None,
+    pue: float | None = None,
+    intensity: Wanted = None,
+) -> None:
+    """Refuse options of ``measure`` that cannot be.
+
+    Raises:
+        UnknownLocation, ValueError: an argument that cannot be.
+    """
+    check_pace(rate_hz, overhead_budget)
+    if not (location is None and pue is None and intensity is None):
+        make_pricing(location, pue, intensity)
+
+
+@overload
+def track(function: _Function, /) -> _Function: ...
+@overload
+def track(*, name: str = "", **options: Any) -> Callable[[_Function], _Function]: ...
+
+
+def track(function: Any = None, /, *, name: str = "", **options: Any) -> Any:
+    """Measure every call of a function, generator or coroutine; bare or with arguments.
+
+    The newest finished call's window is the attribute ``window`` of the decorated function. What
+    the function returns or raises is untouched.
+
+    Args:
+        function: given when used bare, ``@track``.
+        name: of the windows; the function's own by default.
+        options: as for ``measure``.
+
+    Raises:
+        UnknownLocation, ValueError: an option that cannot be, where the function is decorated.
+    """
+    if function is None:
+        return lambda decorated: _tracked(decorated, name, options)
+    return _tracked(function, name, options)
+
+
+def _tracked(function: Any, name: str, options: dict[str, Any]) -> Callable[..., Any]:
+    if not callable(function):
+        message = f"track needs a function, not a {type(function).__name__}: put @track below it"
+        raise TypeError(message)
+    label = name or getattr(function, "__qualname__", type(function).__name__)
+    if options:
+        _check_options(**options)  # here, and not when the function is called for the first time
+
+    def finish(window: Window) -> None:
+        cast("Any", wrapper).window = window
+        logger.info("carbontracker: %r", window)
+
+    wrapper = _wrap(function, lambda: measure(label, **options), finish)
+    cast("Any", wrapper).window = None
+    return wrapper
+
+
+def _wrap(
+    function: Callable[..., Any], begin: Callable[[], Window], finish: Callable[[Window], None]
+) -> Callable[..., Any]:
+    """Wrap ``function`` after its own kind, so that what is measured is its run, not its call."""
+
+    @contextmanager
+    def measured() -> Iterator[None]:
+        window = begin()
+        try:
+            with window:
+                yield
+        finally:
+            finish(window)
+
+    if inspect.isasyncgenfunction(function):
+        message = "track cannot follow an asynchronous generator; put measure() inside it"
+        raise TypeError(message)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_async(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return await function(*args, **kwargs)
+
+        return run_async
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def run_generator(*args: Any, **kwargs: Any) -> Any:
+            with measured():
+                return (yield from function(*args, **kwargs))
+
+        return run_generator
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with measured():
+            return function(*args, **kwargs)
+
+    return run

@@ -1,0 +1,29 @@
+"""Import paths of the release before go on working, and say where the module is now."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from carbontracker._moved import MOVED
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_an_old_path_leads_to_the_new_module(old: str) -> None:
+    sys.modules.pop(f"carbontracker.{old}", None)
+    with pytest.warns(DeprecationWarning, match=MOVED[old].replace(".", r"\.")):
+        moved = importlib.import_module(f"carbontracker.{old}")
+    new = importlib.import_module(f"carbontracker.{MOVED[old]}")
+    names = [name for name in vars(new) if not name.startswith("_")]
+    assert names
+    assert all(getattr(moved, name) is getattr(new, name) for name in names)
+    assert new.__spec__ is not None
+    assert new.__spec__.name == f"carbontracker.{MOVED[old]}"
+
+
+def test_what_has_not_moved_is_not_found() -> None:
+    for name in ("carbontracker.nothing", "carbontracker.ahead.nothing"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(name)
