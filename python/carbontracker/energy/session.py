@@ -154,7 +154,7 @@ class Config:
         return _core.Host(
             root=Path(self.root),
             nvml_library=self.nvml_library,
-            data_dir=Path(__file__).parent / "data",
+            data_dir=Path(__file__).parents[1] / "data",
             environment={name: text for name, text in variables.items() if text is not None},
             simulated=[_core.SimulatedDevice(d.kind, d.name, d.waveform) for d in self.simulated],
             gpus_of_process=self.gpus_of_process,
