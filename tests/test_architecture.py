@@ -45,6 +45,7 @@ KNOWS = {
     "carbontracker.guard": (),
     "carbontracker.hostfiles": (),
     "carbontracker.environment": (),
+    "carbontracker.times": (),
     "carbontracker.arguments": ("carbontracker.environment",),
     **dict.fromkeys(
         ("carbontracker.prediction.predictor", "carbontracker.prediction.intervals"),
@@ -63,6 +64,7 @@ KNOWS = {
         "carbontracker.guard",
         "carbontracker.environment",
         "carbontracker.arguments",
+        "carbontracker.times",
     ),
 }
 # Arrays in, numbers out: no clock either.

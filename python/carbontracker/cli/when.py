@@ -22,6 +22,7 @@ from carbontracker.intensity.selection import INTENSITY
 from carbontracker.planning.start_time import IntensityCurve, saved_share
 from carbontracker.records.writer import jsonable
 from carbontracker.report.advice import chart
+from carbontracker.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,18 +118,9 @@ def _duration(text: str) -> timedelta:
 
 def _moment(text: str) -> datetime:
     try:
-        return _time(text)
+        return parse_time(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _time(text: str) -> datetime:
-    """Return an aware time; Python 3.10 does not know the Z."""
-    found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
-    if found.utcoffset() is None:
-        message = f"{text!r} needs its time zone, as in 2026-11-23T09:00Z"
-        raise ValueError(message)
-    return found
 
 
 def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
@@ -163,7 +155,7 @@ def _recorded(path: str) -> list[Intensity]:
 
 def _slot(slot: Any, path: str) -> Intensity:
     try:
-        times = {name: _time(slot[name]) for name in ("start", "end")}
+        times = {name: parse_time(slot[name]) for name in ("start", "end")}
         return Intensity(**(slot | times))
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path} holds no forecast: {error}"

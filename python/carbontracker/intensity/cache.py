@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker import environment
 from carbontracker.guard import logger
 from carbontracker.intensity.base import MISSING, Intensity, IntensityUnavailable
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -280,7 +281,7 @@ def intensity_from(record: dict[str, Any]) -> Intensity:
     values = {key: value for key, value in record.items() if key in known}
     for key in ("start", "end", "fetched_at"):
         if isinstance(values.get(key), str):
-            values[key] = datetime.fromisoformat(values[key])
+            values[key] = parse_utc(values[key])
     if values.get("kind") == MISSING and values.get("gco2eq_per_kwh") is None:
         values["gco2eq_per_kwh"] = math.nan  # null in JSON
     return Intensity(**values)

@@ -13,7 +13,8 @@ from carbontracker.guard import INTENSITY, logger, start_thread
 from carbontracker.intensity.base import Intensity, IntensityUnavailable
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 from carbontracker.intensity.series import FORESEEN, Series, merged
-from carbontracker.intensity.service import overlapping, utc_now
+from carbontracker.intensity.service import overlapping
+from carbontracker.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable

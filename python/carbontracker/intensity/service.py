@@ -6,12 +6,13 @@ import json
 import math
 import os
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode
 
 from carbontracker.guard import logger
 from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
+from carbontracker.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from carbontracker.intensity.http import Client
 
 HOUR = timedelta(hours=1)
-
-
-def utc_now() -> datetime:
-    """Return the time, aware, UTC."""
-    return datetime.now(timezone.utc)
 
 
 def named(name: str, what: str) -> str:
@@ -216,30 +212,6 @@ def number(value: Any, *, text: bool = False) -> float:
         return float(value)
     except OverflowError:
         return math.inf
-
-
-def moment(text: Any, *, naive: timezone | None = None) -> datetime:
-    """Return an ISO 8601 time, aware, UTC.
-
-    Args:
-        text: the time, with ``Z`` or an offset.
-        naive: the zone of a time that names none; by default such a time is refused.
-
-    Raises:
-        ValueError: it is no such time.
-    """
-    # Python 3.10 does not know the Z of ISO 8601.
-    found = datetime.fromisoformat(str(text).strip().replace("Z", "+00:00"))
-    if found.utcoffset() is None:
-        if naive is None:
-            raise ValueError(f"a time without a zone: {str(text)!r:.40}")
-        found = found.replace(tzinfo=naive)
-    return found.astimezone(timezone.utc)
-
-
-def iso(when: datetime) -> str:
-    """Return a moment as ``2026-11-23T09:30:00Z``."""
-    return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def overlapping(

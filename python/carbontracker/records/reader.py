@@ -30,6 +30,7 @@ from carbontracker.records.recorded import (
     energy_from,
 )
 from carbontracker.records.writer import SCHEMA, record_directory
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -403,13 +404,9 @@ def _origin(started: Event, joined: tuple[Event, ...]) -> Origin:
 
 
 def _moment(text: object) -> datetime | None:
-    if not isinstance(text, str):
-        return None
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        moment = moment.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
+        moment = parse_utc(text, naive=timezone.utc)
+    except ValueError:
         return None
     return moment if 1970 <= moment.year <= _LAST_YEAR else None
 

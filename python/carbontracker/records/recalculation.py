@@ -7,7 +7,7 @@ as constant, so that it can be cut where another provider's slots begin.
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
@@ -19,6 +19,7 @@ from carbontracker.intensity.selection import fallback
 from carbontracker.intensity.series import FORESEEN, Series, merged
 from carbontracker.location.location import Place, locate
 from carbontracker.records.reader import EPOCHS, add_epoch
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,7 +134,7 @@ def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
     for told in footprint["slots"]:
         if told["joules"] is None:
             continue  # was not measured: as in the run, it widens the error and undoes nothing
-        start, end = (datetime.fromisoformat(told[key]) for key in ("start", "end"))
+        start, end = (parse_utc(told[key], naive=timezone.utc) for key in ("start", "end"))
         plain = {
             key: value
             for key, value in told.items()

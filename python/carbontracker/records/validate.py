@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from carbontracker.records.json_values import count, number
 from carbontracker.records.reader import lines_of, parse_line
 from carbontracker.records.writer import SCHEMA
+from carbontracker.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,9 +65,10 @@ def _is_text(value: object) -> bool:
 
 def _is_time(value: object) -> bool:
     try:
-        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+        parse_time(value)
     except ValueError:
         return False
+    return True
 
 
 def _is_dict(value: object) -> bool:

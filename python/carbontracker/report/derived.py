@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import timezone
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.records.json_values import mapping, mappings, number, seconds_of, whole
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -211,10 +212,8 @@ def slots_of(run: RunRecord, footprint: RecordedFootprint) -> list[Step]:
 
 def _seconds(run: RunRecord, moment: object) -> float:
     try:
-        return (
-            datetime.fromisoformat(str(moment).replace("Z", "+00:00")) - run.started
-        ).total_seconds()
-    except (TypeError, ValueError):
+        return (parse_utc(moment, naive=timezone.utc) - run.started).total_seconds()
+    except ValueError:
         return math.nan
 
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.service import Service, moment, overlapping, windows
+from carbontracker.intensity.service import Service, overlapping, windows
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity
@@ -63,7 +64,7 @@ class CarbonIntensityGB(Service):
                     kind = "estimated" if region and not foreseen else "forecast"
                 else:
                     value, kind = actual, "measured"
-                begin, finish = moment(row["from"]), moment(row["to"])
+                begin, finish = parse_utc(row["from"]), parse_utc(row["to"])
                 slots += self.slot(value, zone, begin, finish, kind)
         return slots
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.service import HOUR, Service, iso, moment, overlapping, windows
+from carbontracker.intensity.service import HOUR, Service, overlapping, windows
+from carbontracker.times import iso_utc, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ class ElectricityMaps(Service):
             slots = self._listed(self._asked("history", zone), zone)
         else:
             for first, last in windows(start, end, LONGEST):
-                span = {"start": iso(_hour(first)), "end": iso(_hour(last) + HOUR)}
+                span = {"start": iso_utc(_hour(first)), "end": iso_utc(_hour(last) + HOUR)}
                 slots += self._listed(self._asked("past-range", zone, span), zone)
         return overlapping(slots, start, end, f"{self.title} has no hours for {zone}")
 
@@ -122,7 +123,7 @@ class ElectricityMaps(Service):
                         f"{self.title} answered for another zone than {zone}"
                     )
                 how = kind or ("estimated" if row.get("isEstimated") else "measured")
-                start = moment(row["datetime"])
+                start = parse_utc(row["datetime"])
                 slots += self.slot(row.get("carbonIntensity"), told_zone, start, start + HOUR, how)
         return slots
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.service import Service, moment, overlapping, table
+from carbontracker.intensity.service import Service, overlapping, table
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity
@@ -60,7 +61,7 @@ class EnergiDataService(Service):
         by_start: dict[datetime, dict[str, Intensity]] = {}
         with self.understanding():
             for row in table(answer, "records", self.title):
-                begin, area = moment(row["Minutes5UTC"], naive=timezone.utc), row["PriceArea"]
+                begin, area = parse_utc(row["Minutes5UTC"], naive=timezone.utc), row["PriceArea"]
                 for slot in self.slot(row["CO2Emission"], zone, begin, begin + SLOT, kind):
                     by_start.setdefault(begin, {})[area] = slot
         # Half of the country is not the country.

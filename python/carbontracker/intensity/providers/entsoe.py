@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from carbontracker.intensity.base import IntensityUnavailable
 from carbontracker.intensity.providers.generation_mix import NOTE, RECENT, Mix, intensities
-from carbontracker.intensity.service import Service, moment, number, overlapping, windows
+from carbontracker.intensity.service import Service, number, overlapping, windows
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,8 +160,8 @@ def _points(root: Element) -> Iterator[tuple[str, datetime, datetime, float]]:
         fuel = FUELS.get(series.findtext("{*}MktPSRType/{*}psrType") or "", "unknown")
         held = series.findtext("{*}curveType") == "A03"
         for period in series.iterfind("{*}Period"):
-            begin = moment(period.findtext("{*}timeInterval/{*}start"))
-            finish = moment(period.findtext("{*}timeInterval/{*}end"))
+            begin = parse_utc(period.findtext("{*}timeInterval/{*}start"))
+            finish = parse_utc(period.findtext("{*}timeInterval/{*}end"))
             minutes = DURATION.fullmatch(period.findtext("{*}resolution") or "")
             if minutes is None or int(minutes[1]) == 0:
                 raise ValueError("no duration")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from carbontracker.intensity.base import SCOPES, SIGNALS, IntensityUnavailable
-from carbontracker.intensity.service import Service, iso, moment, number, overlapping
+from carbontracker.intensity.service import Service, number, overlapping
+from carbontracker.times import iso_utc, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,9 +109,9 @@ class HttpJson(Service):
             "lat": lat,
             "lon": lon,
             "key": self._key,
-            "now": iso(self._clock()),
-            "start": iso(span[0]),
-            "end": iso(span[1]),
+            "now": iso_utc(self._clock()),
+            "start": iso_utc(span[0]),
+            "end": iso_utc(span[1]),
         }
         url = _filled(template, {name: quote(word, safe="") for name, word in words.items()})
         headers = {name: _filled(text, words) for name, text in self.shape.headers.items()}
@@ -206,5 +207,5 @@ def _at(answer: Any, path: str) -> Any:
 def _time(value: Any) -> datetime:
     seconds = number(value)
     if math.isnan(seconds):
-        return moment(value)
+        return parse_utc(value)
     return datetime.fromtimestamp(seconds, tz=timezone.utc)

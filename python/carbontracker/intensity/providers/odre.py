@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.service import Service, moment, number, overlapping
+from carbontracker.intensity.service import Service, number, overlapping
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity
@@ -37,11 +38,11 @@ class Odre(Service):
             rows = self._page(page)
             with self.understanding():
                 for row in rows:
-                    begin = moment(row["date_heure"])
+                    begin = parse_utc(row["date_heure"])
                     value = row["taux_co2"]
                     value = number(value, text=True) if isinstance(value, str) else value
                     slots += self.slot(value, "FR", begin, begin + SLOT, "measured")
-                reached = bool(rows) and moment(rows[-1]["date_heure"]) <= start
+                reached = bool(rows) and parse_utc(rows[-1]["date_heure"]) <= start
             if reached or len(rows) < PAGE:
                 break
         return overlapping(slots, start, end, f"{self.title} has nothing for that time")

@@ -9,15 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.service import (
-    Service,
-    iso,
-    moment,
-    number,
-    overlapping,
-    table,
-    windows,
-)
+from carbontracker.intensity.service import Service, number, overlapping, table, windows
+from carbontracker.times import iso_utc, parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +75,7 @@ class WattTime(Service):
         slots: list[Intensity] = []
         for first, last in windows(start, end, LONGEST):
             # Before the first one, too: ends count, and a point begins its five minutes.
-            span = {"start": iso(first - SLOT), "end": iso(last)}
+            span = {"start": iso_utc(first - SLOT), "end": iso_utc(last)}
             slots += self._points("historical", zone, span, "estimated")
         return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
 
@@ -106,7 +99,7 @@ class WattTime(Service):
                 self.tell_once(f"{self.title}: {str(warning)[:200]}")
             step = timedelta(seconds=number(meta.get("data_point_period_seconds", 300)))
             for row in table(answer, "data", self.title):
-                begin, value = moment(row["point_time"]), row["value"]
+                begin, value = parse_utc(row["point_time"]), row["value"]
                 if value is not None:
                     value = number(value) * GCO2EQ_PER_KWH_PER_LB_PER_MWH
                 slots += self.slot(value, region, begin, begin + step, kind)
