@@ -96,39 +96,20 @@ AT_IMPORT = ("__future__", "sys", "importlib", f"{PACKAGE}._lazy", f"{PACKAGE}._
 """All that `carbontracker/__init__.py` may load."""
 WRITERS = ("carbontracker.report", "carbontracker.cli")
 
-# Headers of the core, each with those it may know; a source knows SOURCE_KNOWS and its helpers.
+# Folders of cpp/src, each with what it may include beside its own files.
 CORE_KNOWS = {
-    "sample": (),
-    "clock": (),
-    "ring": (),
-    "host": (),
-    "forks": (),
-    "source": (),
-    "grid": (),
-    "newest": (),
-    "rhythm": ("clock", "grid"),
-    "meter": ("sample", "source", "clock"),
-    "integrator": ("meter", "rhythm", "sample", "source", "clock"),
-    "lane": ("integrator", "meter", "rhythm", "sample", "source"),
-    "schedule": ("clock", "integrator", "lane"),
-    "signals": (),
-    "lateness": (),
-    "sampler": (
-        *("clock", "governor", "integrator", "lane", "lateness", "ring", "sample", "signals"),
-        *("schedule", "source"),
-    ),
-    "timeline": ("sample", "source"),
-    "ledger": ("newest", "source", "timeline"),
-    "book": ("ledger", "newest", "sample", "source", "timeline"),
-    "moments": ("timeline",),
-    "governor": (),
+    "platform": (),
+    "sampling": ("platform", "sample.hpp", "sources/source.hpp"),
+    "history": ("sample.hpp", "sources/source.hpp"),
+    "session": ("platform", "sample.hpp", "sources/source.hpp", "sampling", "history"),
 }
+# A source does not know other sources.
+SOURCE_KNOWS = ("platform", "sources/source.hpp")
 SHARED_HELPERS = {
     "model": "what the machine says of its processors: what part of one it has is decided once",
     "pci": "what the kernel shows of accelerators, read or not",
     "rapl": "one set of counters behind three doors: equal names tell that they are one",
 }
-SOURCE_KNOWS = ("source.hpp", "host.hpp", "clock.hpp", "forks.hpp")
 
 # ---- Python --------------------------------------------------------------------------------
 
@@ -260,11 +241,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 SWALLOW = re.compile(r"catch\s*\(\s*\.\.\.\s*\)")
 
 
-def own_includes(path: str, text: str) -> list[str]:
-    """Return the quoted includes of a file in cpp/src, relative to cpp/src."""
-    folder = posixpath.dirname(path)
-    quoted = [name for mark, name in INCLUDE.findall(text) if mark == '"']
-    return [posixpath.normpath(posixpath.join(folder, name)) for name in quoted]
+def own_includes(text: str) -> list[str]:
+    """Return the quoted includes of a file of the core: paths from cpp/src on."""
+    return [name for mark, name in INCLUDE.findall(text) if mark == '"']
 
 
 def helper_folder(path: str) -> str:
@@ -273,34 +252,46 @@ def helper_folder(path: str) -> str:
     return parts[1] if parts[0] == "sources" and len(parts) > 2 else ""
 
 
+def source_knows(path: str, target: str) -> bool:
+    """Return whether the source or helper at `path` may include the helper `target`."""
+    helper = helper_folder(target)
+    return helper in SHARED_HELPERS or (bool(helper) and helper_folder(path) in ("", helper))
+
+
 def core_complaints(path: str, text: str) -> Iterator[str]:
     """Includes and handlers of the file at `path` in cpp/src."""
     for _, name in INCLUDE.findall(text):
         if name.startswith("pybind11") or posixpath.basename(name) == "Python.h":
             yield f"{path}: the core knows no Python, but includes {name}"
-    stem = posixpath.splitext(path)[0]
-    for target in own_includes(path, text):
-        if path.startswith("sources/"):
-            helper = helper_folder(target)
-            own = helper and helper_folder(path) in ("", helper)
-            own = own or helper in SHARED_HELPERS
-            if target not in SOURCE_KNOWS and not own:
-                yield f"{path}: a source knows {', '.join(SOURCE_KNOWS)}, not {target}"
-        elif stem in CORE_KNOWS:
-            known = posixpath.splitext(target)[0]
-            if known != stem and known not in CORE_KNOWS[stem]:
-                yield f"{path}: includes {target}"
+    folder = path.partition("/")[0]
+    is_source = folder == "sources"
+    known = SOURCE_KNOWS if is_source else (folder, *CORE_KNOWS.get(folder, ()))
+    for target in own_includes(text):
+        allowed = any(target == name or target.startswith(f"{name}/") for name in known)
+        if not allowed and not (is_source and source_knows(path, target)):
+            yield f"{path}: includes {target}, but may know only {', '.join(known)}"
     if SWALLOW.search(text) and path not in BROAD_HANDLERS_CPP:
         yield f"{path}: swallows any exception"
     if "directory_iterator" in text:
         yield f"{path}: names_in(), not an iterator that ends the program where memory is short"
 
 
+def circle_complaints(files: Mapping[str, str]) -> Iterator[str]:
+    """Headers include one another in one direction only."""
+    includes = {
+        path: set(own_includes(text)) for path, text in files.items() if path.endswith(".hpp")
+    }
+    while leaves := {path for path, targets in includes.items() if not targets & set(includes)}:
+        includes = {path: targets for path, targets in includes.items() if path not in leaves}
+    if includes:
+        yield f"a circle below {', '.join(sorted(includes))}"
+
+
 def shared_helper_complaints(files: Mapping[str, str]) -> Iterator[str]:
     """A helper folder belongs to one source: sources do not know one another that way either."""
     users: dict[str, set[str]] = defaultdict(set)
     for path, text in files.items():
-        for target in own_includes(path, text):
+        for target in own_includes(text):
             if helper_folder(target) and path.startswith("sources/") and not helper_folder(path):
                 users[helper_folder(target)].add(path)
     for folder, paths in users.items():
@@ -410,9 +401,9 @@ def test_the_package_keeps_the_rules(check: Callable[[Module], Iterator[str]]) -
 
 def test_the_core_keeps_the_rules() -> None:
     files = core_files()
-    assert {"ring.hpp", "sources/registry.cpp"} <= set(files)
+    assert {"sampling/ring.hpp", "sources/registry.cpp"} <= set(files)
     complaints = [c for path, text in files.items() for c in core_complaints(path, text)]
-    assert [*complaints, *shared_helper_complaints(files)] == []
+    assert [*complaints, *shared_helper_complaints(files), *circle_complaints(files)] == []
 
 
 def test_the_bindings_keep_the_rules() -> None:
@@ -559,17 +550,20 @@ def test_a_broad_handler_is_seen(source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("host.cpp", "#include <pybind11/pybind11.h>"),
+        ("platform/host.cpp", "#include <pybind11/pybind11.h>"),
         ("sources/x.cpp", "# include <Python.h>"),
-        ("sources/x.cpp", '#include "../ring.hpp"'),
-        ("sources/x.cpp", '#include "../session.hpp"'),
-        ("sources/x.cpp", '#include "nvml.hpp"'),
-        ("sources/nvidia/x.cpp", '#include "../amd/library.hpp"'),
-        ("sources/nvidia/x.cpp", '#include "../../sampler.hpp"'),
-        ("meter.hpp", '#include "session.hpp"'),
-        ("ring.hpp", '#include "sample.hpp"'),
-        ("sample.hpp", '#include "sources/nvidia/library.hpp"'),
-        ("sampler.cpp", "try { f(); } catch (...) {}"),
+        ("sources/x.cpp", '#include "sampling/ring.hpp"'),
+        ("sources/x.cpp", '#include "session/session.hpp"'),
+        ("sources/x.cpp", '#include "sources/nvml.hpp"'),
+        ("sources/nvidia/x.cpp", '#include "sources/amd/library.hpp"'),
+        ("sources/nvidia/x.cpp", '#include "library.hpp"'),
+        ("sampling/meter.hpp", '#include "session/session.hpp"'),
+        ("sampling/meter.hpp", '#include "history/timeline.hpp"'),
+        ("history/timeline.hpp", '#include "platform/clock.hpp"'),
+        ("platform/clock.hpp", '#include "sample.hpp"'),
+        ("sample.hpp", '#include "sources/source.hpp"'),
+        ("new/x.hpp", '#include "sample.hpp"'),
+        ("sampling/sampler.cpp", "try { f(); } catch (...) {}"),
         ("sources/x.cpp", "std::filesystem::directory_iterator entry(path, error);"),
     ],
 )
@@ -580,30 +574,42 @@ def test_a_core_file_that_breaks_a_rule_is_seen(path: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("sources/x.cpp", '#include "../source.hpp"\n#include "x/library.hpp"\n#include <set>'),
-        ("sources/x/library.cpp", '#include "library.hpp"\n#include "../../clock.hpp"'),
-        ("meter.cpp", '#include "meter.hpp"\n#include "sample.hpp"'),
-        ("session.cpp", '#include "session.hpp"\n#include "sampler.hpp"'),
-        ("later.cpp", '#include "session.hpp"\n// as pybind11 does; catches nothing'),
+        ("sources/x.cpp", '#include "sources/source.hpp"\n#include "sources/x/library.hpp"'),
+        ("sources/x/library.cpp", '#include "sources/x/library.hpp"\n#include <set>'),
+        ("sources/x/library.cpp", '#include "platform/clock.hpp"'),
+        ("sources/x/library.cpp", '#include "sources/rapl/identity.hpp"'),
+        ("sampling/meter.cpp", '#include "sampling/meter.hpp"\n#include "sample.hpp"'),
+        ("session/session.cpp", '#include "sampling/sampler.hpp"\n// as pybind11 does'),
     ],
 )
 def test_a_core_file_that_keeps_the_rules_is_let_pass(path: str, text: str) -> None:
     assert list(core_complaints(path, text)) == []
 
 
+def test_a_circle_among_headers_is_seen() -> None:
+    line = {"a.hpp": '#include "b.hpp"', "b.hpp": '#include "c.hpp"', "c.hpp": ""}
+    assert list(circle_complaints(line | {"c.cpp": '#include "a.hpp"'})) == []
+    assert list(circle_complaints(line | {"c.hpp": '#include "b.hpp"'})) == [
+        "a circle below a.hpp, b.hpp, c.hpp"
+    ]
+
+
 def test_a_helper_folder_of_two_sources_is_seen() -> None:
-    helped = {"sources/a.cpp": '#include "x/l.hpp"', "sources/x/l.cpp": '#include "l.hpp"'}
+    helped = {
+        "sources/a.cpp": '#include "sources/x/l.hpp"',
+        "sources/x/l.cpp": '#include "sources/x/l.hpp"',
+    }
     assert list(shared_helper_complaints(helped)) == []
-    shared = helped | {"sources/b.cpp": '#include "x/m.hpp"'}
+    shared = helped | {"sources/b.cpp": '#include "sources/x/m.hpp"'}
     assert list(shared_helper_complaints(shared)) == [
         "sources/x is shared by sources/a.cpp and sources/b.cpp"
     ]
-    excepted = {path: text.replace("x/", "rapl/") for path, text in shared.items()}
+    excepted = {path: text.replace("sources/x/", "sources/rapl/") for path, text in shared.items()}
     assert list(shared_helper_complaints(excepted)) == []
 
 
 def test_a_binding_that_decides_is_seen() -> None:
-    assert list(binding_complaints('#include "session.hpp"')) == []
+    assert list(binding_complaints('#include "session/session.hpp"')) == []
     for text in ('#include "sources/nvidia/library.hpp"', "catch(...) {}"):
         assert len(list(binding_complaints(text))) == 1
 

@@ -14,13 +14,13 @@
 #include <thread>
 #include <vector>
 
-#include "clock.hpp"
-#include "host.hpp"
-#include "meter.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
 #include "queues.hpp"
-#include "ring.hpp"
-#include "sampler.hpp"
-#include "source.hpp"
+#include "sampling/meter.hpp"
+#include "sampling/ring.hpp"
+#include "sampling/sampler.hpp"
+#include "sources/source.hpp"
 #include "table.hpp"
 
 namespace {

@@ -12,11 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "clock.hpp"
-#include "host.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
 #include "probe.hpp"
 #include "sample.hpp"
-#include "session.hpp"
+#include "session/session.hpp"
 #include "span.hpp"
 #include "text.hpp"
 #include "unlocked.hpp"

@@ -6,10 +6,10 @@
 #include <tuple>
 #include <vector>
 
-#include "book.hpp"
-#include "lane.hpp"
-#include "ring.hpp"
-#include "session.hpp"
+#include "history/book.hpp"
+#include "sampling/lane.hpp"
+#include "sampling/ring.hpp"
+#include "session/session.hpp"
 #include "text.hpp"
 
 namespace carbontracker::bindings {

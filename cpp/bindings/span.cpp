@@ -6,7 +6,7 @@
 #include <new>
 #include <utility>
 
-#include "clock.hpp"
+#include "platform/clock.hpp"
 
 namespace carbontracker::bindings {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "session.hpp"
+#include "session/session.hpp"
 
 namespace carbontracker::bindings {
 

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "rhythm.hpp"
+#include "sampling/rhythm.hpp"
 
 /// How a pretended sensor behaves.
 struct Beat {

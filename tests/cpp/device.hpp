@@ -10,9 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "lane.hpp"
-#include "ledger.hpp"
-#include "timeline.hpp"
+#include "history/ledger.hpp"
+#include "history/timeline.hpp"
+#include "sampling/lane.hpp"
 
 /// A power curve of constant pieces, made as it is asked for; its energy is exact.
 class Load {

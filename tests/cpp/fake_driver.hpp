@@ -14,10 +14,10 @@
 #include <string_view>
 #include <vector>
 
-#include "clock.hpp"
-#include "host.hpp"
 #include "machine.hpp"
-#include "source.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/source.hpp"
 
 inline constexpr std::int64_t kMs = 1'000'000;
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "host.hpp"
+#include "platform/host.hpp"
 
 /// A folder that a Host takes for the machine, removed with the object.
 class Machine {

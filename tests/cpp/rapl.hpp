@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "machine.hpp"
-#include "meter.hpp"
-#include "source.hpp"
+#include "sampling/meter.hpp"
+#include "sources/source.hpp"
 
 namespace rapl_test {
 

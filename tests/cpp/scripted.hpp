@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "sampler.hpp"
+#include "sampling/sampler.hpp"
 #include "waiting.hpp"
 
 using namespace carbontracker;

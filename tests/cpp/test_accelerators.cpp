@@ -5,7 +5,7 @@
 
 #include "check.hpp"
 #include "machine.hpp"
-#include "source.hpp"
+#include "sources/source.hpp"
 
 using namespace carbontracker;
 

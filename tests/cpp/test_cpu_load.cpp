@@ -9,7 +9,7 @@
 
 #include "check.hpp"
 #include "machine.hpp"
-#include "source.hpp"
+#include "sources/source.hpp"
 #include "waiting.hpp"
 
 using namespace carbontracker;

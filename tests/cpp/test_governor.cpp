@@ -1,5 +1,5 @@
 // The budget of sampling: what is given up first when it is exceeded.
-#include "governor.hpp"
+#include "sampling/governor.hpp"
 
 #include <algorithm>
 #include <cmath>

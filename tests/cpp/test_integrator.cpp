@@ -1,5 +1,5 @@
 // Power becomes energy: pure arithmetic, so every expectation here is exact or has a bound.
-#include "integrator.hpp"
+#include "sampling/integrator.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <random>
 
 #include "check.hpp"
-#include "clock.hpp"
+#include "platform/clock.hpp"
 
 using namespace carbontracker;
 

@@ -13,8 +13,8 @@
 
 #include "check.hpp"
 #include "fake_driver.hpp"
-#include "probing.hpp"
-#include "session.hpp"
+#include "session/probing.hpp"
+#include "session/session.hpp"
 #include "threads.hpp"
 #include "waiting.hpp"
 

@@ -1,6 +1,6 @@
 // Who speaks for a device: failures that are found, and a million updates without a false alarm.
-#include "book.hpp"
-#include "ledger.hpp"
+#include "history/book.hpp"
+#include "history/ledger.hpp"
 
 #include <array>
 #include <string>

@@ -10,7 +10,7 @@
 
 #include "check.hpp"
 #include "machine.hpp"
-#include "session.hpp"
+#include "session/session.hpp"
 #include "waiting.hpp"
 
 using namespace carbontracker;

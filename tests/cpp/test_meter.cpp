@@ -1,11 +1,11 @@
 // Un-wrapping counters: pure arithmetic, so every expectation here is exact.
-#include "meter.hpp"
+#include "sampling/meter.hpp"
 
 #include <random>
 #include <vector>
 
 #include "check.hpp"
-#include "clock.hpp"
+#include "platform/clock.hpp"
 
 using namespace carbontracker;
 

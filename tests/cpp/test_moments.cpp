@@ -1,5 +1,5 @@
 // Moments that are held while others come and go, also from many threads at once.
-#include "moments.hpp"
+#include "history/moments.hpp"
 
 #include <algorithm>
 #include <array>
@@ -13,7 +13,7 @@
 
 #include "check.hpp"
 #include "machine.hpp"
-#include "session.hpp"
+#include "session/session.hpp"
 #include "waiting.hpp"
 
 using namespace carbontracker;

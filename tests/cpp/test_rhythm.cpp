@@ -1,5 +1,5 @@
 // Learning when a sensor renews its reading, on a virtual clock: every run is the same each time.
-#include "rhythm.hpp"
+#include "sampling/rhythm.hpp"
 
 #include <array>
 

@@ -1,6 +1,6 @@
 // The queue between a sampling thread and its reader. Built a second time with a weakened order of
 // publication, which ThreadSanitizer must report.
-#include "ring.hpp"
+#include "sampling/ring.hpp"
 
 #include <array>
 #include <cstdint>

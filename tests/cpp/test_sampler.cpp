@@ -1,5 +1,5 @@
 // The sampling thread, with a source that does what the test tells it.
-#include "sampler.hpp"
+#include "sampling/sampler.hpp"
 
 #include <signal.h>
 #include <unistd.h>

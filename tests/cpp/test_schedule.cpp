@@ -1,6 +1,6 @@
 // When a channel is due, and what that costs from the first second on: on a virtual clock, so that
 // every run is the same each time.
-#include "schedule.hpp"
+#include "sampling/schedule.hpp"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,5 +1,5 @@
 // Probing, overlaps and the whole path through the threads, on pretended machines.
-#include "session.hpp"
+#include "session/session.hpp"
 
 #include <algorithm>
 #include <array>

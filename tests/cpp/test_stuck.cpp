@@ -8,7 +8,7 @@
 #include "check.hpp"
 #include "fake_driver.hpp"
 #include "rapl.hpp"
-#include "session.hpp"
+#include "session/session.hpp"
 #include "threads.hpp"
 #include "waiting.hpp"
 

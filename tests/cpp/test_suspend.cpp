@@ -3,7 +3,7 @@
 #include <cstdlib>
 
 #include "check.hpp"
-#include "lane.hpp"
+#include "sampling/lane.hpp"
 #include "scripted.hpp"
 
 namespace {

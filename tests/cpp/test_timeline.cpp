@@ -1,5 +1,5 @@
 // E(t) of one channel: what holds for any samples, and what is exact.
-#include "timeline.hpp"
+#include "history/timeline.hpp"
 
 #include <algorithm>
 #include <cmath>

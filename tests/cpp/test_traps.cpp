@@ -15,11 +15,11 @@
 #include <thread>
 #include <vector>
 
-#include "book.hpp"
 #include "check.hpp"
-#include "lane.hpp"
+#include "history/book.hpp"
+#include "history/timeline.hpp"
+#include "sampling/lane.hpp"
 #include "scripted.hpp"
-#include "timeline.hpp"
 
 namespace {
 

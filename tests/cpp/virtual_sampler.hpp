@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "device.hpp"
-#include "governor.hpp"
-#include "lane.hpp"
-#include "schedule.hpp"
+#include "sampling/governor.hpp"
+#include "sampling/lane.hpp"
+#include "sampling/schedule.hpp"
 
 /// What a board is like.
 struct BoardKind {

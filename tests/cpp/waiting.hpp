@@ -6,7 +6,7 @@
 #include <functional>
 #include <thread>
 
-#include "clock.hpp"
+#include "platform/clock.hpp"
 
 inline constexpr std::int64_t kPatienceNs = 30 * carbontracker::kNanosPerSecond;
 

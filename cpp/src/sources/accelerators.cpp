@@ -8,12 +8,12 @@
 #include <optional>
 #include <string_view>
 
-#include "../host.hpp"
-#include "../source.hpp"
-#include "model/cpuinfo.hpp"
-#include "model/text.hpp"
-#include "pci/devices.hpp"
-#include "pci/nodes.hpp"
+#include "platform/host.hpp"
+#include "sources/model/cpuinfo.hpp"
+#include "sources/model/text.hpp"
+#include "sources/pci/devices.hpp"
+#include "sources/pci/nodes.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

@@ -10,12 +10,12 @@
 #include <thread>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../host.hpp"
-#include "../source.hpp"
-#include "model/memory.hpp"
-#include "model/processor.hpp"
-#include "model/text.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/model/memory.hpp"
+#include "sources/model/processor.hpp"
+#include "sources/model/text.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

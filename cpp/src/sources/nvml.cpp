@@ -6,15 +6,15 @@
 #include <set>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../host.hpp"
-#include "../source.hpp"
-#include "nvidia/board.hpp"
-#include "nvidia/channels.hpp"
-#include "nvidia/cuda_visible.hpp"
-#include "nvidia/library.hpp"
-#include "nvidia/processes.hpp"
-#include "nvidia/survey.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/nvidia/board.hpp"
+#include "sources/nvidia/channels.hpp"
+#include "sources/nvidia/cuda_visible.hpp"
+#include "sources/nvidia/library.hpp"
+#include "sources/nvidia/processes.hpp"
+#include "sources/nvidia/survey.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

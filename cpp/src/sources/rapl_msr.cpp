@@ -9,14 +9,14 @@
 #include <thread>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../host.hpp"
-#include "../source.hpp"
-#include "rapl/absence.hpp"
-#include "rapl/identity.hpp"
-#include "rapl/naming.hpp"
-#include "rapl/topology.hpp"
-#include "rapl/units.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/rapl/absence.hpp"
+#include "sources/rapl/identity.hpp"
+#include "sources/rapl/naming.hpp"
+#include "sources/rapl/topology.hpp"
+#include "sources/rapl/units.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

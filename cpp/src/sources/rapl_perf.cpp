@@ -16,12 +16,12 @@
 #include <thread>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../host.hpp"
-#include "../source.hpp"
-#include "rapl/naming.hpp"
-#include "rapl/perf_event.hpp"
-#include "rapl/topology.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/rapl/naming.hpp"
+#include "sources/rapl/perf_event.hpp"
+#include "sources/rapl/topology.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

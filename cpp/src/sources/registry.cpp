@@ -1,5 +1,5 @@
 // The list of sensors: a new one is a file beside this and a line here.
-#include "../source.hpp"
+#include "sources/source.hpp"
 
 #include <array>
 

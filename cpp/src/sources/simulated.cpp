@@ -11,9 +11,9 @@
 #include <string_view>
 #include <utility>
 
-#include "../clock.hpp"
-#include "../host.hpp"
-#include "../source.hpp"
+#include "platform/clock.hpp"
+#include "platform/host.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpuinfo.hpp"
+#include "sources/model/cpuinfo.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,10 +8,10 @@
 #include <string_view>
 #include <utility>
 
-#include "../../host.hpp"
-#include "segment.hpp"
-#include "text.hpp"
-#include "virtual_machine.hpp"
+#include "platform/host.hpp"
+#include "sources/model/segment.hpp"
+#include "sources/model/text.hpp"
+#include "sources/model/virtual_machine.hpp"
 
 namespace carbontracker::model {
 namespace {

@@ -1,4 +1,4 @@
-#include "memory.hpp"
+#include "sources/model/memory.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "../../host.hpp"
-#include "text.hpp"
+#include "platform/host.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "cpuinfo.hpp"
-#include "estimate.hpp"
+#include "sources/model/cpuinfo.hpp"
+#include "sources/model/estimate.hpp"
 
 namespace carbontracker::model {
 

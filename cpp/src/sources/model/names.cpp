@@ -1,10 +1,10 @@
-#include "names.hpp"
+#include "sources/model/names.hpp"
 
 #include <algorithm>
 #include <cctype>
 #include <sstream>
 
-#include "text.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

@@ -1,4 +1,4 @@
-#include "processor.hpp"
+#include "sources/model/processor.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
-#include "../../host.hpp"
-#include "names.hpp"
-#include "tables.hpp"
-#include "text.hpp"
+#include "platform/host.hpp"
+#include "sources/model/names.hpp"
+#include "sources/model/tables.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

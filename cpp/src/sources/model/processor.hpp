@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
-#include "cpuinfo.hpp"
-#include "estimate.hpp"
+#include "sources/model/cpuinfo.hpp"
+#include "sources/model/estimate.hpp"
 
 namespace carbontracker::model {
 

@@ -1,4 +1,4 @@
-#include "segment.hpp"
+#include "sources/model/segment.hpp"
 
 #include <algorithm>
 #include <array>
@@ -7,9 +7,9 @@
 #include <sstream>
 #include <string_view>
 
-#include "../../host.hpp"
-#include "names.hpp"
-#include "text.hpp"
+#include "platform/host.hpp"
+#include "sources/model/names.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

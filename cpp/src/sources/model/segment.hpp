@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "cpuinfo.hpp"
+#include "sources/model/cpuinfo.hpp"
 
 namespace carbontracker::model {
 

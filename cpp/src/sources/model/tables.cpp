@@ -1,4 +1,4 @@
-#include "tables.hpp"
+#include "sources/model/tables.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -7,9 +7,9 @@
 #include <tuple>
 #include <utility>
 
-#include "../../host.hpp"
-#include "names.hpp"
-#include "text.hpp"
+#include "platform/host.hpp"
+#include "sources/model/names.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cpuinfo.hpp"
+#include "sources/model/cpuinfo.hpp"
 
 namespace carbontracker::model {
 

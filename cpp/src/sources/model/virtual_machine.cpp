@@ -1,11 +1,11 @@
-#include "virtual_machine.hpp"
+#include "sources/model/virtual_machine.hpp"
 
 #include <algorithm>
 #include <array>
 #include <string_view>
 
-#include "../../host.hpp"
-#include "text.hpp"
+#include "platform/host.hpp"
+#include "sources/model/text.hpp"
 
 namespace carbontracker::model {
 namespace {

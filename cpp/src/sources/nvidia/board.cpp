@@ -1,11 +1,11 @@
-#include "board.hpp"
+#include "sources/nvidia/board.hpp"
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
-#include "../../forks.hpp"
-#include "errors.hpp"
+#include "platform/forks.hpp"
+#include "sources/nvidia/errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "../../source.hpp"
-#include "doors.hpp"
-#include "library.hpp"
-#include "power_buffer.hpp"
-#include "wall_clock.hpp"
+#include "sources/nvidia/doors.hpp"
+#include "sources/nvidia/library.hpp"
+#include "sources/nvidia/power_buffer.hpp"
+#include "sources/nvidia/wall_clock.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker::nvml {
 

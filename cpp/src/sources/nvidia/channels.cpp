@@ -1,11 +1,11 @@
-#include "channels.hpp"
+#include "sources/nvidia/channels.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <utility>
 
-#include "../../clock.hpp"
-#include "errors.hpp"
+#include "platform/clock.hpp"
+#include "sources/nvidia/errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "../../source.hpp"
-#include "doors.hpp"
-#include "power_buffer.hpp"
-#include "sensor_table.hpp"
-#include "survey.hpp"
+#include "sources/nvidia/doors.hpp"
+#include "sources/nvidia/power_buffer.hpp"
+#include "sources/nvidia/sensor_table.hpp"
+#include "sources/nvidia/survey.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker::nvml {
 

@@ -1,4 +1,4 @@
-#include "cuda_visible.hpp"
+#include "sources/nvidia/cuda_visible.hpp"
 
 #include <algorithm>
 #include <charconv>

@@ -1,6 +1,6 @@
-#include "doors.hpp"
+#include "sources/nvidia/doors.hpp"
 
-#include "errors.hpp"
+#include "sources/nvidia/errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "library.hpp"
-#include "sensor_table.hpp"
+#include "sources/nvidia/library.hpp"
+#include "sources/nvidia/sensor_table.hpp"
 
 namespace carbontracker::nvml {
 

@@ -1,6 +1,6 @@
-#include "errors.hpp"
+#include "sources/nvidia/errors.hpp"
 
-#include "abi.hpp"
+#include "sources/nvidia/abi.hpp"
 
 namespace carbontracker::nvml {
 

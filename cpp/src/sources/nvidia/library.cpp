@@ -1,4 +1,4 @@
-#include "library.hpp"
+#include "sources/nvidia/library.hpp"
 
 #include <dlfcn.h>
 
@@ -6,9 +6,9 @@
 #include <memory>
 #include <mutex>
 
-#include "../../forks.hpp"
-#include "../../host.hpp"
-#include "errors.hpp"
+#include "platform/forks.hpp"
+#include "platform/host.hpp"
+#include "sources/nvidia/errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "abi.hpp"
+#include "sources/nvidia/abi.hpp"
 
 namespace carbontracker::nvml {
 

@@ -1,10 +1,10 @@
-#include "power_buffer.hpp"
+#include "sources/nvidia/power_buffer.hpp"
 
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
 
-#include "wall_clock.hpp"
+#include "sources/nvidia/wall_clock.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "../../source.hpp"
-#include "library.hpp"
+#include "sources/nvidia/library.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker::nvml {
 

@@ -1,4 +1,4 @@
-#include "processes.hpp"
+#include "sources/nvidia/processes.hpp"
 
 #include <map>
 #include <optional>
@@ -7,7 +7,7 @@
 #include <system_error>
 #include <vector>
 
-#include "../../host.hpp"
+#include "platform/host.hpp"
 
 namespace carbontracker::nvml {
 namespace {

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <set>
 
-#include "library.hpp"
+#include "sources/nvidia/library.hpp"
 
 namespace carbontracker::nvml {
 

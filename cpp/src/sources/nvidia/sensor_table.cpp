@@ -1,4 +1,4 @@
-#include "sensor_table.hpp"
+#include "sources/nvidia/sensor_table.hpp"
 
 #include <array>
 #include <cctype>

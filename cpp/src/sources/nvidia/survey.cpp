@@ -1,4 +1,4 @@
-#include "survey.hpp"
+#include "sources/nvidia/survey.hpp"
 
 #include <algorithm>
 #include <array>
@@ -6,9 +6,9 @@
 #include <string_view>
 #include <utility>
 
-#include "../../host.hpp"
-#include "../pci/nodes.hpp"
-#include "errors.hpp"
+#include "platform/host.hpp"
+#include "sources/nvidia/errors.hpp"
+#include "sources/pci/nodes.hpp"
 
 namespace carbontracker::nvml {
 namespace {

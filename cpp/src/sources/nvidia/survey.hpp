@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "../../source.hpp"
-#include "../pci/devices.hpp"
-#include "cuda_visible.hpp"
-#include "library.hpp"
+#include "sources/nvidia/cuda_visible.hpp"
+#include "sources/nvidia/library.hpp"
+#include "sources/pci/devices.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker::nvml {
 

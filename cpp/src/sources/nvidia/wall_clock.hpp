@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "../../clock.hpp"
+#include "platform/clock.hpp"
 
 namespace carbontracker::nvml {
 

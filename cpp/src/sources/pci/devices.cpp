@@ -1,11 +1,11 @@
-#include "devices.hpp"
+#include "sources/pci/devices.hpp"
 
 #include <algorithm>
 #include <array>
 #include <string_view>
 #include <system_error>
 
-#include "../../host.hpp"
+#include "platform/host.hpp"
 
 namespace carbontracker::pci {
 namespace {

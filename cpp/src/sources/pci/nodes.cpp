@@ -1,4 +1,4 @@
-#include "nodes.hpp"
+#include "sources/pci/nodes.hpp"
 
 #include <algorithm>
 #include <array>
@@ -9,7 +9,7 @@
 #include <system_error>
 #include <vector>
 
-#include "../../host.hpp"
+#include "platform/host.hpp"
 
 namespace carbontracker::pci {
 namespace {

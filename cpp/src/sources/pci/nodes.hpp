@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "devices.hpp"
+#include "sources/pci/devices.hpp"
 
 namespace carbontracker::pci {
 

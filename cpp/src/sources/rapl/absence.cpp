@@ -1,11 +1,11 @@
-#include "absence.hpp"
+#include "sources/rapl/absence.hpp"
 
 #include <array>
 #include <string_view>
 #include <system_error>
 
-#include "../../host.hpp"
-#include "../model/cpuinfo.hpp"
+#include "platform/host.hpp"
+#include "sources/model/cpuinfo.hpp"
 
 namespace carbontracker::rapl {
 namespace {

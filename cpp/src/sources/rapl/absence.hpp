@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "topology.hpp"
+#include "sources/rapl/topology.hpp"
 
 namespace carbontracker::rapl {
 

@@ -1,4 +1,4 @@
-#include "identity.hpp"
+#include "sources/rapl/identity.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -6,7 +6,7 @@
 #include <thread>
 #include <utility>
 
-#include "../../clock.hpp"
+#include "platform/clock.hpp"
 
 namespace carbontracker::rapl {
 namespace {

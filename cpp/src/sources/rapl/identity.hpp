@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "topology.hpp"
+#include "sources/rapl/topology.hpp"
 
 namespace carbontracker::rapl {
 

@@ -1,4 +1,4 @@
-#include "naming.hpp"
+#include "sources/rapl/naming.hpp"
 
 #include <algorithm>
 #include <functional>

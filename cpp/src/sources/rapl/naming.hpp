@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "../../source.hpp"
+#include "sources/source.hpp"
 
 namespace carbontracker::rapl {
 

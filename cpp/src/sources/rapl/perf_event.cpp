@@ -1,4 +1,4 @@
-#include "perf_event.hpp"
+#include "sources/rapl/perf_event.hpp"
 
 #include <dlfcn.h>
 #include <linux/perf_event.h>

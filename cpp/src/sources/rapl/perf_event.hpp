@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "../../host.hpp"
-#include "topology.hpp"
+#include "platform/host.hpp"
+#include "sources/rapl/topology.hpp"
 
 namespace carbontracker::rapl {
 

@@ -1,4 +1,4 @@
-#include "topology.hpp"
+#include "sources/rapl/topology.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -6,7 +6,7 @@
 #include <set>
 #include <utility>
 
-#include "../../host.hpp"
+#include "platform/host.hpp"
 
 namespace carbontracker::rapl {
 namespace {

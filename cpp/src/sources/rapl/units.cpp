@@ -1,4 +1,4 @@
-#include "units.hpp"
+#include "sources/rapl/units.hpp"
 
 #include <algorithm>
 #include <array>

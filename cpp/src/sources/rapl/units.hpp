@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "topology.hpp"
+#include "sources/rapl/topology.hpp"
 
 namespace carbontracker::rapl {
 

@@ -1,0 +1,32 @@
+#include "platform/forks.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <new>
+
+namespace carbontracker {
+namespace {
+
+std::atomic<std::uint64_t> generation{0};
+
+void count_fork() noexcept {
+    generation.fetch_add(1, std::memory_order_relaxed); // the child has one thread
+}
+
+// When the program is loaded, not at the first question: a static variable of a function is made
+// under a lock, which a child could wait for.
+const int registering_failed = pthread_atfork(nullptr, nullptr, count_fork);
+
+} // namespace
+
+std::uint64_t watched_fork_generation() {
+    if (registering_failed != 0) throw std::bad_alloc();
+    return fork_generation();
+}
+
+std::uint64_t fork_generation() noexcept {
+    return generation.load(std::memory_order_relaxed);
+}
+
+} // namespace carbontracker

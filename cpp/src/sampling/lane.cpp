@@ -1,0 +1,93 @@
+#include "sampling/lane.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace carbontracker {
+
+Lane::Lane(const Channel& channel) noexcept
+    : rhythm_(channel.tick_ns, channel.quantity == Quantity::energy_counter) {
+    if (channel.quantity == Quantity::power) {
+        integrator_.emplace(channel);
+    } else {
+        meter_.emplace(channel);
+    }
+}
+
+Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
+    const Outcome outcome =
+        reading.status == Status::ok ? digest(reading, sample) : Outcome::unusable;
+    if (outcome != Outcome::unusable) {
+        failures_ = 0;
+    } else if (failures_++ == 0) {
+        failing_since_ns_ = std::max(reading.t_ns, last_read_ns_);
+    }
+    return outcome;
+}
+
+// Whether it could not be read for longer than its own rhythm leaves open.
+bool Lane::was_unread_until(std::int64_t t_ns) const noexcept {
+    if (t_ns - last_read_ns_ > kLongestSilenceNs) return true;
+    return failures_ > 0 && t_ns - failing_since_ns_ > 2 * std::max(rhythm_.refresh_ns(), kStillNs);
+}
+
+std::int64_t Lane::latest_ns() const noexcept {
+    constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+    const std::int64_t most_apart_ns = meter_ ? meter_->most_apart_ns() : kNever;
+    return most_apart_ns < kNever - last_read_ns_ ? last_read_ns_ + most_apart_ns : kNever;
+}
+
+Outcome Lane::digest(const Reading& reading, Sample& sample) noexcept {
+    const bool again = started_ && reading.t_ns == last_read_ns_;
+    kept_ = again || reading.t_ns == reading.sensor_ns;
+    if (again) return Outcome::repeated;
+    if (started_ && was_unread_until(reading.t_ns)) was_unread_ = true;
+    const Outcome outcome = meter_ ? count(reading, sample) : integrate(reading, sample);
+    if (outcome == Outcome::unusable) return outcome;
+    started_ = true;
+    last_read_ns_ = reading.t_ns;
+    if (outcome != Outcome::sample) return outcome;
+    sample.tick_ns = short_ns(rhythm_.tick_ns());
+    if ((sample.flags & kFirst) == 0) sample.t_ns = std::max(sample.t_ns, newest_ns_);
+    newest_ns_ = sample.t_ns;
+    if (was_unread_ && meter_) sample.flags |= kUnread;
+    was_unread_ = false;
+    return outcome;
+}
+
+void Lane::resume() noexcept {
+    if (meter_) meter_->resume();
+    if (integrator_) integrator_->resume();
+}
+
+Edge Lane::edge_of(const Reading& reading, bool changed) noexcept {
+    if (changed) return rhythm_.changed(last_read_ns_, reading.t_ns, reading.sensor_ns);
+    rhythm_.unchanged(reading.t_ns, reading.sensor_ns);
+    return {};
+}
+
+Outcome Lane::count(const Reading& reading, Sample& sample) noexcept {
+    const Outcome outcome = meter_->take(reading, sample);
+    if (outcome == Outcome::unusable || !started_) return outcome;
+    Edge edge = edge_of(reading, outcome == Outcome::sample);
+    // No reading saw the updates of a long while: the newest came with the last of them.
+    if (was_unread_ && edge.unsure_ns > rhythm_.refresh_ns()) {
+        edge = {reading.t_ns, rhythm_.refresh_ns()};
+    }
+    if (outcome == Outcome::sample && (sample.flags & kGap) == 0) {
+        sample.span_ns -= sample.t_ns - edge.t_ns; // counted back from the edge
+        sample.t_ns = edge.t_ns;
+        sample.unsure_ns = short_ns(edge.unsure_ns);
+    }
+    return outcome;
+}
+
+Outcome Lane::integrate(const Reading& reading, Sample& sample) noexcept {
+    if (!integrator_->usable(reading)) return Outcome::unusable;
+    if (was_unread_) integrator_->resume();
+    Edge edge;
+    if (started_) edge = edge_of(reading, integrator_->differs(reading));
+    return integrator_->take(reading, edge, rhythm_.refresh_ns(), sample);
+}
+
+} // namespace carbontracker

@@ -1,0 +1,197 @@
+#include "session/overlap.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace carbontracker {
+namespace {
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+const Entry* find_entry(const std::vector<Entry>& entries, const std::string& id) {
+    const auto found = std::find_if(entries.begin(), entries.end(),
+                                    [&](const Entry& entry) { return entry.channel.id == id; });
+    return found == entries.end() ? nullptr : &*found;
+}
+
+// Whoever reads this physical thing already, or the entry that it stands by for.
+const Entry* owner_of(const std::string& domain, const std::vector<Entry>& before) {
+    const auto found = std::find_if(before.begin(), before.end(), [&](const Entry& entry) {
+        return entry.channel.domain == domain;
+    });
+    if (found == before.end()) return nullptr;
+    return found->alternate_of.empty() ? &*found : find_entry(before, found->alternate_of);
+}
+
+// Another door to the same thing is told by its source; two things that call themselves the same
+// are still two, and the later one gets a number of its own.
+void make_unique(Channel& channel, const std::string& source, bool has_owner,
+                 const std::vector<Entry>& before) {
+    const auto taken = [&](const std::string& id) { return find_entry(before, id) != nullptr; };
+    if (taken(channel.id) && has_owner) channel.id += "@" + source;
+    const std::string wanted = channel.id;
+    for (int n = 2; taken(channel.id); ++n) channel.id = wanted + "#" + std::to_string(n);
+}
+
+// Why `channel` is of no use beside what earlier sources already count; empty if it is.
+std::string reason_unused(const Channel& channel, const std::string& source,
+                          const std::vector<Entry>& before,
+                          const std::vector<std::string>& claimed) {
+    if (contains(claimed, channel.kind)) return "replaced by a simulated device";
+    for (const Entry& entry : before) {
+        if (entry.counted && entry.read && entry.source != source &&
+            channel.quality == Quality::modelled && entry.channel.kind == channel.kind) {
+            return "an estimate, not needed: " + entry.channel.id + " is " +
+                   (entry.channel.quality == Quality::modelled ? "simulated" : "measured");
+        }
+    }
+    return "";
+}
+
+// The counted estimate, by another source, of all that is of this channel's kind.
+const Entry* estimate_beside(const Channel& channel, const std::string& source,
+                             const std::vector<Entry>& before) {
+    if (channel.quality == Quality::modelled || channel.superset || !channel.part_of.empty()) {
+        return nullptr;
+    }
+    const auto is_estimate = [&](const Entry& entry) {
+        return entry.counted && entry.source != source && entry.channel.kind == channel.kind &&
+               entry.channel.quality == Quality::modelled;
+    };
+    const auto found = std::find_if(before.begin(), before.end(), is_estimate);
+    return found == before.end() ? nullptr : &*found;
+}
+
+// The counted channels of other sources whose readings contain what `channel` estimates.
+std::vector<std::string> wholes_of(const Channel& channel, const std::string& source,
+                                   const std::vector<Entry>& before) {
+    std::vector<std::string> ids;
+    if (channel.quality != Quality::modelled) return ids;
+    for (const Entry& entry : before) {
+        if (entry.counted && entry.read && entry.source != source &&
+            contains(entry.channel.covers, channel.kind)) {
+            ids.push_back(entry.channel.id);
+        }
+    }
+    return ids;
+}
+
+// The counted estimates that are contained in `whole`, which comes after them.
+std::vector<std::string> estimates_in(const Entry& whole, const std::vector<Entry>& before,
+                                      const Wanted& wanted) {
+    std::vector<std::string> ids;
+    if (!whole.counted) return ids;
+    for (const Entry& entry : before) {
+        if (entry.counted && entry.source != whole.source &&
+            entry.channel.quality == Quality::modelled &&
+            contains(whole.channel.covers, entry.channel.kind) &&
+            !contains(wanted.claimed, entry.channel.kind)) {
+            ids.push_back(entry.channel.id);
+        }
+    }
+    return ids;
+}
+
+std::string listed(const std::vector<std::string>& ids) {
+    std::string text;
+    for (const std::string& id : ids) text += (text.empty() ? "" : ", ") + id;
+    return text;
+}
+
+bool is_superseded(const Entry& estimate, const std::vector<Entry>& entries) {
+    return std::any_of(entries.begin(), entries.end(), [&](const Entry& entry) {
+        return entry.supersedes && entry.alternate_of == estimate.channel.id;
+    });
+}
+
+Entry make_entry(Channel channel, const std::string& source, const std::vector<Entry>& before,
+                 std::int64_t joined_ns) {
+    // First, so that another door to a part or to the whole is one more door and not one more part.
+    const Entry* owner = owner_of(channel.domain, before);
+    const Entry* estimate = owner == nullptr ? estimate_beside(channel, source, before) : nullptr;
+    const bool takes_over = estimate != nullptr && !is_superseded(*estimate, before);
+    const std::vector<std::string> wholes = wholes_of(channel, source, before);
+    if (!wholes.empty()) channel.part_of = wholes.front();
+    make_unique(channel, source, owner != nullptr || takes_over, before);
+    Entry entry{std::move(channel), source, false, "", "", joined_ns, estimate != nullptr};
+    if (owner != nullptr) {
+        entry.why = "the same thing as " + owner->channel.id + ": stands by for it";
+        entry.alternate_of = owner->channel.id;
+    } else if (takes_over) {
+        // One estimate may stand for several packages: the first continues it.
+        entry.why = "counted as " + estimate->channel.id + " since it joined";
+        entry.alternate_of = estimate->channel.id;
+    } else if (entry.channel.superset) {
+        entry.why = "contains other channels: shown for comparison, never added";
+    } else if (!wholes.empty()) {
+        entry.why = "an estimate of what is in the reading of " + listed(wholes) + ": not added";
+    } else if (!entry.channel.part_of.empty()) {
+        entry.why = "part of " + entry.channel.part_of;
+    } else {
+        entry.counted = true;
+    }
+    return entry;
+}
+
+// Whether channel i tells how the energy of another of its source was spread over time.
+bool refines(const std::vector<Channel>& channels, std::size_t i) {
+    const Channel& channel = channels[i];
+    return std::any_of(channels.begin(), channels.end(), [&](const Channel& other) {
+        return other.domain == channel.domain && shapes(channel, other);
+    });
+}
+
+Use use_of(const Entry& entry, const std::vector<Channel>& channels, std::size_t i) {
+    if (entry.counted || entry.supersedes) return Use::total;
+    return entry.alternate_of.empty() || refines(channels, i) ? Use::side : Use::watch;
+}
+
+} // namespace
+
+Admission settle_overlaps(const std::string& source, const std::vector<Channel>& channels,
+                          const std::vector<Entry>& before, const Wanted& wanted,
+                          std::int64_t joined_ns) {
+    Admission result;
+    std::vector<Entry> all = before; // the source's own channels overlap, too
+    result.uses.assign(channels.size(), Use::watch);
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        const Channel& channel = channels[i];
+        if (!wanted.kinds.empty() && !contains(wanted.kinds, channel.kind)) continue;
+        std::string why = reason_unused(channel, source, all, wanted.claimed);
+        if (!why.empty()) {
+            result.missing.push_back({source, channel.id, std::move(why), ""});
+            continue;
+        }
+        all.push_back(make_entry(channel, source, all, joined_ns));
+        all.back().ends = estimates_in(all.back(), before, wanted);
+        result.uses[i] = use_of(all.back(), channels, i);
+        result.channels.push_back(i);
+        result.entries.push_back(all.back());
+    }
+    return result;
+}
+
+std::vector<Entry> unread_entries(const std::string& source,
+                                  const std::vector<Unavailable>& missing,
+                                  const std::vector<Entry>& before, const Wanted& wanted) {
+    std::vector<Entry> result;
+    for (const Unavailable& one : missing) {
+        if (one.device.empty()) continue;
+        Channel channel;
+        channel.id = one.device;
+        channel.kind = one.device.substr(0, one.device.find(':'));
+        channel.name = one.what;
+        channel.domain = "unread/" + source + "/" + one.device;
+        channel.detail = one.reason;
+        channel.limit_watts = one.limit_watts;
+        if (!wanted.kinds.empty() && !contains(wanted.kinds, channel.kind)) continue;
+        if (!reason_unused(channel, source, before, wanted.claimed).empty()) continue;
+        make_unique(channel, source, false, before);
+        result.push_back({std::move(channel), source, true, one.reason, "", 0, false, false});
+    }
+    return result;
+}
+
+} // namespace carbontracker
