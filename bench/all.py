@@ -11,7 +11,7 @@ from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_j
 
 BENCHES = (
     *("core", "import_time", "memory", "latency", "steps", "cost", "per_second", "jitter"),
-    *("overhead", "accuracy", "prediction", "records", "reports", "trace"),
+    *("overhead", "accuracy", "prediction", "records", "reports", "trace", "scrape"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Figures for other programs: a real Prometheus server and a real OTLP receiver read them right."""
+"""Metrics for other programs, read by a real Prometheus server and a real OTLP receiver."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,10 +22,10 @@ import pytest
 
 from carbontracker.carbon.factors import make_pricing
 from carbontracker.energy.session import Config, Simulated, acquire, release
-from carbontracker.telemetry.bind_address import address
-from carbontracker.telemetry.endpoint import MOST_CLIENTS
-from carbontracker.telemetry.metrics import METRICS, Gauge, Metric
-from carbontracker.telemetry.prometheus import exposition, metric_name
+from carbontracker.telemetry.bind_address import parse_bind_address
+from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
+from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
+from carbontracker.telemetry.prometheus import metric_name, prometheus_text
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.live_status import Pulse
 from tests.support.observing import (
@@ -85,7 +86,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]
 # ---- the page ------------------------------------------------------------------------------
 
 
-def test_a_scrape_says_what_the_run_is_at(simulated: dict[str, Any]) -> None:
+def test_a_scrape_has_the_metrics_of_the_run(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(4, prometheus=port, **simulated)
     tracker.epoch_start()
@@ -117,7 +118,7 @@ def test_a_scrape_says_what_the_run_is_at(simulated: dict[str, Any]) -> None:
         fetched(f"http://127.0.0.1:{port}/metrics")
 
 
-def test_every_scrape_is_new_and_never_goes_back(simulated: dict[str, Any]) -> None:
+def test_each_scrape_is_current_and_counters_never_decrease(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=str(port), **simulated)
     tracker.epoch_start()
@@ -130,7 +131,9 @@ def test_every_scrape_is_new_and_never_goes_back(simulated: dict[str, Any]) -> N
     tracker.stop()
 
 
-def test_types_names_and_units_are_prometheus_own(simulated: dict[str, Any]) -> None:
+def test_types_names_and_units_follow_the_conventions_of_prometheus(
+    simulated: dict[str, Any],
+) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     tracker.epoch_start()
@@ -156,7 +159,7 @@ def test_only_the_metrics_are_served(simulated: dict[str, Any]) -> None:
 
 def test_labels_and_help_are_escaped() -> None:
     odd = Metric("odd", "watts", False, "two\nlines \\", lambda _: iter(()))
-    text = exposition([(odd, [((("device", 'a "b" \\ c\nd'),), 1.5)])])
+    text = prometheus_text([(odd, [((("device", 'a "b" \\ c\nd'),), 1.5)])])
     head, kind, sample, *_ = text.splitlines()
     assert head == r"# HELP carbontracker_odd_watts two\nlines \\"
     assert kind == "# TYPE carbontracker_odd_watts gauge"
@@ -170,7 +173,7 @@ def test_what_is_missing_is_left_out_and_not_zero(
     session = acquire(Config.from_environment(kinds=("gpu",)))
     pricing = make_pricing("DK")
     try:
-        read = Gauge(Pulse(session, session.mark(), lambda: pricing)).read()
+        read = MetricsReader(Pulse(session, session.mark(), lambda: pricing)).read()
     finally:
         release(session)
     points = {metric_name(metric): values for metric, values in read}
@@ -179,7 +182,7 @@ def test_what_is_missing_is_left_out_and_not_zero(
     assert points["carbontracker_power_watts"] == []
 
 
-# ---- where it stands -----------------------------------------------------------------------
+# ---- the address -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,16 +195,14 @@ def test_what_is_missing_is_left_out_and_not_zero(
         ("[::1]:9095", ("::1", 9095)),
     ],
 )
-def test_it_stands_on_loopback_unless_a_host_is_named(
+def test_it_binds_to_loopback_unless_a_host_is_given(
     given: int | str, expected: tuple[str, int]
 ) -> None:
-    assert address(given) == expected
+    assert parse_bind_address(given) == expected
 
 
 @pytest.mark.parametrize("given", ["", ":9095", "host:", "host", "65536", "-1", -1, "9 095", True])
-def test_an_address_that_cannot_be_is_refused_at_once(
-    given: Any, simulated: dict[str, Any]
-) -> None:
+def test_an_impossible_address_is_refused_at_once(given: Any, simulated: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="neither a port nor HOST:PORT"):
         CarbonTracker(1, prometheus=given, **simulated)
 
@@ -228,7 +229,7 @@ def test_on_the_loopback_of_ipv6(simulated: dict[str, Any]) -> None:
     tracker.stop()
 
 
-def test_a_port_in_use_is_said_once_and_the_training_goes_on(
+def test_a_port_in_use_is_one_warning_and_the_training_goes_on(
     simulated: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as other:
@@ -253,7 +254,7 @@ def test_a_port_is_free_again_after_the_run(simulated: dict[str, Any]) -> None:
         tracker.stop()
 
 
-def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -> None:
+def test_a_silent_client_does_not_block_a_scrape(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     tracker.epoch_start()
@@ -262,22 +263,48 @@ def test_a_silent_client_keeps_nobody_from_scraping(simulated: dict[str, Any]) -
     tracker.stop()
 
 
-def test_slow_clients_have_to_leave_when_all_places_are_taken(simulated: dict[str, Any]) -> None:
+def test_slow_clients_are_disconnected_above_the_limit(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     tracker.epoch_start()
     with ExitStack() as stack:
         slow = []
-        for _ in range(2 * MOST_CLIENTS):
+        for _ in range(2 * MAX_CLIENTS):
             client = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
             stack.enter_context(client)
             client.sendall(b"GET /met")
             slow.append(client)
-        # Without a limit a client is left when it has said nothing for 5 s; this is at once.
+        # Without a limit a silent client is disconnected after 5 s; above the limit, at once.
         slow[0].settimeout(3.0)
         assert slow[0].recv(1) == b""
         assert "carbontracker_energy_joules_total" in fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
+
+
+def test_slow_clients_do_not_push_out_a_client_that_waits_for_its_answer() -> None:
+    asked, ready = threading.Event(), threading.Event()
+
+    def page() -> str:
+        asked.set()
+        assert ready.wait(TIMEOUT_S)
+        return "answer\n"
+
+    endpoint = Endpoint(page, "127.0.0.1", 0)
+    with ExitStack() as stack:
+        stack.callback(endpoint.close)
+        port = int(endpoint.url.rpartition(":")[2])
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT_S))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert asked.wait(TIMEOUT_S)
+        slow = []
+        for _ in range(2 * MAX_CLIENTS):
+            slow.append(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
+            slow[-1].sendall(b"GET /met")
+        slow[0].settimeout(TIMEOUT_S)
+        assert slow[0].recv(1) == b""  # the limit has been enforced
+        ready.set()
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.endswith(b"answer\n")
 
 
 def test_a_forked_child_neither_serves_nor_holds_the_port(simulated: dict[str, Any]) -> None:
@@ -323,7 +350,7 @@ def _sockets() -> set[str]:
     return held
 
 
-# ---- counters that are honest --------------------------------------------------------------
+# ---- the sources of the energy --------------------------------------------------------------
 
 
 def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
@@ -410,10 +437,10 @@ def test_prometheus_rate_is_the_simulated_power(tmp_path: Path) -> None:
     assert float(grams[0]["value"][1]) == pytest.approx(total * 1.5 * 200 / 3.6e6, rel=1e-6)
 
 
-def test_prometheus_own_linter_has_no_complaints(simulated: dict[str, Any]) -> None:
+def test_the_linter_of_prometheus_accepts_the_page(simulated: dict[str, Any]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("there is no promtool here: apt-get install prometheus")
+        pytest.skip("promtool is not installed: apt-get install prometheus")
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     tracker.epoch_start()
@@ -430,7 +457,7 @@ def test_prometheus_own_linter_has_no_complaints(simulated: dict[str, Any]) -> N
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_the_dashboard_asks_only_for_metrics_that_there_are(simulated: dict[str, Any]) -> None:
+def test_the_dashboard_queries_only_existing_metrics(simulated: dict[str, Any]) -> None:
     port = free_port()
     tracker = CarbonTracker(1, prometheus=port, **simulated)
     tracker.epoch_start()
@@ -507,7 +534,7 @@ def test_otlp_without_a_receiver_costs_seconds_at_most(simulated: dict[str, Any]
     assert tracker.result is not None
 
 
-def test_otlp_says_what_to_install(
+def test_otlp_without_the_extra_names_the_command(
     simulated: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     try:

@@ -26,7 +26,7 @@ from carbontracker.energy.session import Config, Simulated, check_pace
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity.base import with_key
 from carbontracker.location.location import LOCATE
-from carbontracker.telemetry.bind_address import address
+from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.training.budget import Budget, Limits, check_action
 from carbontracker.training.steps import is_count
 
@@ -148,7 +148,7 @@ class Settings:
             message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
             raise ValueError(message)
         if self.prometheus is not None:
-            address(self.prometheus)
+            parse_bind_address(self.prometheus)
         if self.sim_cpu is not None and self.sim_cpu_tdp is None:
             message = (
                 "When using simulated CPU (sim_cpu), you must also specify the CPU TDP "

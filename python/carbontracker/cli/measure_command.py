@@ -31,7 +31,7 @@ from carbontracker.records.writer import (
     sampling_data,
 )
 from carbontracker.report import text
-from carbontracker.telemetry.bind_address import address
+from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.exporters import published
 from carbontracker.training.live_status import Pulse
 from carbontracker.training.window import footprint_between
@@ -52,7 +52,7 @@ def run(command: list[str], given: argparse.Namespace) -> int:
         config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
         limits_of(given)
         if given.prometheus is not None:
-            address(given.prometheus)
+            parse_bind_address(given.prometheus)
         out = _open_output(given.json)
         _check_samples(given.trace)
     except (ComponentNameError, ValueError, OSError, ImportError) as error:

@@ -1,1 +1,1 @@
-"""Figures of a run for other programs, while it goes on: Prometheus and OpenTelemetry."""
+"""Live metrics of a run for other programs: a Prometheus endpoint, and OpenTelemetry pushes."""

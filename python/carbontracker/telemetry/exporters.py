@@ -1,4 +1,4 @@
-"""Opens the ways out that were asked for, and closes them when the run ends."""
+"""Starts the exporters that the user asked for, and stops them at the end of the run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
-from carbontracker.telemetry.bind_address import address
-from carbontracker.telemetry.metrics import Gauge, training_metrics
+from carbontracker.telemetry.bind_address import parse_bind_address
+from carbontracker.telemetry.metrics import MetricsReader, training_metrics
 from carbontracker.training.live_status import Pulse
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """A follower that lets other programs read the run while it goes on.
+    """A listener that publishes the metrics of a run while it goes on.
 
     Args:
-        prometheus: port, or host and port, to be scraped at; None for none.
-        otlp: URL of a receiver to push to, True for the environment's; None or False for none.
+        prometheus: port, or ``host:port``, of the endpoint; None for no endpoint.
+        otlp: URL of a receiver; True for that of the environment; None or False for no pushes.
     """
 
     def __init__(self, prometheus: int | str | None, otlp: str | bool | None) -> None:
         self._prometheus = prometheus
         self._otlp = otlp
-        self._ways: list[Any] = []
+        self._exporters: list[Any] = []
 
     def begin(self, run: Run) -> None:
         """Publish a training."""
@@ -36,24 +36,25 @@ class Publisher:
         self.publish(pulse, training_metrics(run))
 
     def publish(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
-        """Open what can be opened; what cannot is said once, and the run goes on without."""
-        gauge = Gauge(pulse, more)
+        """Start the exporters. One that fails is one warning; the run goes on without it."""
+        reader = MetricsReader(pulse, more)
         if self._prometheus is not None:
-            optional(TELEMETRY, lambda: self._serve(gauge), nothing)
+            optional(TELEMETRY, lambda: self._serve(reader), nothing)
         if self._otlp:
-            optional(TELEMETRY, lambda: self._push(gauge), nothing)
+            optional(TELEMETRY, lambda: self._push(reader), nothing)
 
     def close(self) -> None:
-        """Close all ways."""
-        while self._ways:
-            self._ways.pop().close()
+        """Stop all exporters."""
+        while self._exporters:
+            self._exporters.pop().close()
 
-    def _serve(self, gauge: Gauge) -> None:
+    def _serve(self, reader: MetricsReader) -> None:
         from carbontracker.telemetry.endpoint import Endpoint
+        from carbontracker.telemetry.prometheus import prometheus_text
 
-        host, port = address(self._prometheus or 0)
+        host, port = parse_bind_address(self._prometheus or 0)
         try:
-            endpoint = Endpoint(gauge, host, port)
+            endpoint = Endpoint(lambda: prometheus_text(reader.read()), host, port)
         except OSError as error:
             logger.warning(
                 "carbontracker: no metrics for Prometheus at %s:%s: %s; choose another port "
@@ -64,13 +65,14 @@ class Publisher:
             )
             return
         logger.info("carbontracker: metrics for Prometheus at %s/metrics", endpoint.url)
-        self._ways.append(endpoint)
+        self._exporters.append(endpoint)
 
-    def _push(self, gauge: Gauge) -> None:
-        from carbontracker.telemetry.otlp import Push
+    def _push(self, reader: MetricsReader) -> None:
+        from carbontracker.telemetry.otlp import OtlpExporter
 
+        url = None if self._otlp is True else str(self._otlp)
         try:
-            self._ways.append(Push(gauge, None if self._otlp is True else str(self._otlp)))
+            self._exporters.append(OtlpExporter(reader, url))
         except ImportError as error:
             logger.warning("carbontracker: no metrics are pushed: %s", error)
 
@@ -79,7 +81,7 @@ class Publisher:
 def published(
     pulse: Pulse, prometheus: int | str | None, otlp: str | bool | None
 ) -> Iterator[None]:
-    """Publish a run while the block runs; does nothing if nothing was asked for."""
+    """Publish a run while the block runs; without ``prometheus`` and ``otlp`` do nothing."""
     publisher = Publisher(prometheus, otlp)
     publisher.publish(pulse)
     try:

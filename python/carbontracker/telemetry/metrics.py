@@ -1,4 +1,4 @@
-"""The metrics of a run, each with its name, unit and labels: one list for every way out."""
+"""The metrics of a run, with name, unit and labels: one list for all exporters."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """One name with the values of all its label sets."""
+    """One metric, with a point for each set of labels."""
 
     name: str
-    """Words with dots between, without unit: ``energy``; the exporters add what is customary."""
+    """Words separated by dots, without the unit: ``reading.rate``. Each exporter adds the prefix
+    and suffixes of its format."""
     unit: str
-    """Base unit in full, ``joules``; empty for none."""
-    counter: bool
-    """It only grows."""
+    """Base unit in full, ``joules``; empty for a plain count."""
+    is_counter: bool
+    """Its value never decreases."""
     help: str
     points: Callable[[Vitals], Iterator[Point]]
 
 
-def _device(device: DeviceVitals) -> Labels:
+def _labels(device: DeviceVitals) -> Labels:
     return (("device", device.id), ("kind", device.kind))
 
 
-def _by_source(device: DeviceVitals, whole: float) -> Iterator[Point]:
-    """Share a figure of a device out to how its energy is known; the parts add up to it."""
+def _by_source(device: DeviceVitals, total: float) -> Iterator[Point]:
+    """Split the total of a device by the quality of its energy. The parts add up to ``total``."""
     energy = device.energy
     modelled = energy.modelled_joules
     share = modelled / energy.joules if energy.joules > 0 else float(device.quality == "modelled")
     if device.quality != "modelled":
-        yield (*_device(device), ("source", device.quality)), whole * (1.0 - share)
+        yield (*_labels(device), ("source", device.quality)), total * (1.0 - share)
     if device.quality == "modelled" or share > 0:
-        yield (*_device(device), ("source", "modelled")), whole * share
+        yield (*_labels(device), ("source", "modelled")), total * share
 
 
 def _energy(vitals: Vitals) -> Iterator[Point]:
@@ -60,25 +61,25 @@ def _grams(vitals: Vitals) -> Iterator[Point]:
 
 def _power(vitals: Vitals) -> Iterator[Point]:
     for device in vitals.devices:
-        yield (*_device(device), ("source", device.quality)), device.watts
+        yield (*_labels(device), ("source", device.quality)), device.watts
 
 
 def _errors(vitals: Vitals) -> Iterator[Point]:
     for device in vitals.devices:
-        yield _device(device), device.energy.error_joules
+        yield _labels(device), device.energy.error_joules
 
 
 def _coverage(vitals: Vitals) -> Iterator[Point]:
     for device in vitals.devices:
-        yield _device(device), device.energy.coverage
+        yield _labels(device), device.energy.coverage
 
 
 def _rates(vitals: Vitals) -> Iterator[Point]:
     for device in vitals.devices:
-        yield _device(device), device.readings_per_second
+        yield _labels(device), device.readings_per_second
 
 
-def _vital(figure: Callable[[Vitals], float]) -> Callable[[Vitals], Iterator[Point]]:
+def _of_run(figure: Callable[[Vitals], float]) -> Callable[[Vitals], Iterator[Point]]:
     return lambda vitals: iter([((), figure(vitals))])
 
 
@@ -102,29 +103,29 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         *("pue", "ratio", False),
         "Power usage effectiveness that the emissions include.",
-        _vital(lambda vitals: vitals.footprint.pue),
+        _of_run(lambda vitals: vitals.footprint.pue),
     ),
     Metric(
         *("carbon.intensity", "grams_per_kwh", False),
         "Carbon intensity, gCO2eq/kWh; the mean since monitoring began.",
-        _vital(lambda vitals: vitals.footprint.intensity.gco2eq_per_kwh),
+        _of_run(lambda vitals: vitals.footprint.intensity.gco2eq_per_kwh),
     ),
     Metric(
         *("running", "seconds", True),
         "Time since monitoring began.",
-        _vital(lambda vitals: vitals.seconds),
+        _of_run(lambda vitals: vitals.seconds),
     ),
     Metric(
         *("sampling.cpu", "seconds", True),
         "CPU time that sampling has taken.",
-        _vital(lambda vitals: vitals.tracker_cpu_seconds),
+        _of_run(lambda vitals: vitals.tracker_cpu_seconds),
     ),
 )
-"""Of every run."""
+"""The metrics of every run."""
 
 
 def training_metrics(run: Run) -> tuple[Metric, ...]:
-    """Return what a training has besides: its epochs, and what is predicted for all of them."""
+    """Return the further metrics of a training: its epochs and its prediction."""
 
     def predicted(figure: Callable[[Forecast], float]) -> Callable[[Vitals], Iterator[Point]]:
         def points(_: Vitals) -> Iterator[Point]:
@@ -134,7 +135,7 @@ def training_metrics(run: Run) -> tuple[Metric, ...]:
         return points
 
     return (
-        Metric("epochs", "", True, "Epochs that have ended.", _vital(lambda _: run.epochs_done)),
+        Metric("epochs", "", True, "Epochs that have ended.", _of_run(lambda _: run.epochs_done)),
         Metric(
             *("predicted.energy", "joules", False),
             "Energy of the whole training as predicted, without PUE.",
@@ -149,16 +150,16 @@ def training_metrics(run: Run) -> tuple[Metric, ...]:
 
 
 SETTLE_S = 0.25
-"""A scrape waits at most so long for the sensors to move past its moment: longer than those of GPUs
-take, and nobody's training waits for it."""
+"""The longest that a scrape waits for the energy at its moment to become final. GPU sensors take
+less, and the training does not wait for a scrape."""
 
 
-class Gauge:
-    """Reads the metrics of a run; its counters never go back.
+class MetricsReader:
+    """Reads the metrics of a run. Its counters never decrease.
 
-    Should a slow sensor leave the newest joules provisional, a reading may take a little of them
-    back: a counter then stands still until the truth has caught up, because a scraper would take a
-    step back for a restart and count everything again.
+    The newest joules of a slow sensor are provisional, so a later reading may be a little lower.
+    The counter then keeps its value until the energy exceeds it again: Prometheus would take a
+    decrease for a restart and count all of it twice.
     """
 
     def __init__(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
@@ -168,9 +169,9 @@ class Gauge:
         self._lock = threading.Lock()
 
     def read(self) -> list[tuple[Metric, list[Point]]]:
-        """Return all points that are known now; missing is not zero, so it is left out."""
+        """Return all points that are known now, without unknown values: missing is not zero."""
         if not self._pulse.here:
-            return []  # a forked child: the figures are its parent's
+            return []  # a forked child: only its parent measures
         with self._lock:
             vitals = self._pulse.take(settle_s=SETTLE_S)
             return [(metric, list(self._known(metric, vitals))) for metric in self.metrics]
@@ -179,7 +180,7 @@ class Gauge:
         for labels, value in metric.points(vitals):
             if math.isnan(value):
                 continue
-            if not metric.counter:
+            if not metric.is_counter:
                 yield labels, value
                 continue
             key = (metric.name, labels)
@@ -188,5 +189,5 @@ class Gauge:
 
 
 def build_info() -> dict[str, str]:
-    """Return what says which program the figures come from."""
+    """Return the labels that identify the program."""
     return {"version": carbontracker.__version__}

@@ -1,4 +1,4 @@
-"""Metrics over OTLP, pushed by the OpenTelemetry SDK (an extra) from a thread of its own."""
+"""Metrics over OTLP. The OpenTelemetry SDK (an extra) pushes them on a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from carbontracker.telemetry.metrics import METRICS, build_info
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.telemetry.metrics import Gauge
+    from carbontracker.telemetry.metrics import MetricsReader
 
-UNITS = {
+UCUM_UNITS = {
     "joules": "J",
     "watts": "W",
     "grams": "g",
@@ -23,25 +23,25 @@ UNITS = {
     "grams_per_kwh": "g/kWh",
     "": "1",
 }
-"""In UCUM, as OpenTelemetry wants them."""
-PATH = "/v1/metrics"
-_LONGEST_PUSH_S = 5.0
-"""Of the last push too, which a training's end waits for."""
+"""OpenTelemetry prescribes UCUM, the Unified Code for Units of Measure."""
+METRICS_PATH = "/v1/metrics"
+_MAX_PUSH_S = 5.0
+"""The end of a training waits for the last push, and at most so long."""
 
 
-class Push:
+class OtlpExporter:
     """Pushes the metrics every ``OTEL_METRIC_EXPORT_INTERVAL`` ms (60,000), and at the end.
 
     Args:
-        gauge: read for each push.
-        target: URL of the receiver, ``http://host:4318``; None for what the environment says
-            (``OTEL_EXPORTER_OTLP_ENDPOINT`` and its like).
+        reader: read once for each push.
+        url: of the receiver, ``http://host:4318``; None for that of the environment
+            (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the variables beside it).
 
     Raises:
         ImportError: the extra is not installed.
     """
 
-    def __init__(self, gauge: Gauge, target: str | None) -> None:
+    def __init__(self, reader: MetricsReader, url: str | None) -> None:
         try:
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
             from opentelemetry.sdk.metrics import MeterProvider
@@ -52,34 +52,36 @@ class Push:
                 f"otlp needs the OpenTelemetry SDK: pip install 'carbontracker[otlp]' ({error})"
             )
             raise ImportError(message) from error
-        self._newest = _Newest(gauge)
-        exporter = OTLPMetricExporter(endpoint=_whole(target), timeout=_LONGEST_PUSH_S)
-        reader = PeriodicExportingMetricReader(exporter)
+        shared = _SharedReading(reader)
+        exporter = OTLPMetricExporter(endpoint=_metrics_url(url), timeout=_MAX_PUSH_S)
+        periodic = PeriodicExportingMetricReader(exporter)
         self._provider = MeterProvider(
-            [reader], Resource.create(_resource()), shutdown_on_exit=False
+            [periodic], Resource.create(_resource()), shutdown_on_exit=False
         )
         meter = self._provider.get_meter("carbontracker", build_info()["version"])
-        for metric in gauge.metrics:
+        for metric in reader.metrics:
             make = (
-                meter.create_observable_counter if metric.counter else meter.create_observable_gauge
+                meter.create_observable_counter
+                if metric.is_counter
+                else meter.create_observable_gauge
             )
             make(
                 f"carbontracker.{metric.name}",
-                callbacks=[self._newest.callback(metric.name)],
-                unit=UNITS[metric.unit],
+                callbacks=[shared.callback(metric.name)],
+                unit=UCUM_UNITS[metric.unit],
                 description=metric.help,
             )
 
     def close(self) -> None:
-        """Push once more and stop; waits for the receiver a few seconds at the most."""
-        self._provider.shutdown(timeout_millis=_LONGEST_PUSH_S * 1000)
+        """Push the last values and stop. Waits for the receiver for five seconds at most."""
+        self._provider.shutdown(timeout_millis=_MAX_PUSH_S * 1000)
 
 
-class _Newest:
-    """Shares one reading of the gauge among the callbacks of a push, which come in order."""
+class _SharedReading:
+    """One reading for all callbacks of a push; the SDK calls them in order."""
 
-    def __init__(self, gauge: Gauge) -> None:
-        self._gauge = gauge
+    def __init__(self, reader: MetricsReader) -> None:
+        self._reader = reader
         self._owner_pid = os.getpid()
         self._points: dict[str, list[Any]] = {}
 
@@ -88,27 +90,27 @@ class _Newest:
 
         def observe(_: Any) -> Iterator[Any]:
             if os.getpid() != self._owner_pid:
-                return  # the SDK goes on in forked children; the figures are their parent's
+                return  # the SDK also pushes in forked children, and only their parent measures
             if name == METRICS[0].name:
-                self._points = {metric.name: points for metric, points in self._gauge.read()}
+                self._points = {metric.name: points for metric, points in self._reader.read()}
             for labels, value in self._points.get(name, ()):
                 yield Observation(value, dict(labels))
 
         return observe
 
 
-def _whole(target: str | None) -> str | None:
-    if target is None or target.rstrip("/").endswith(PATH):
-        return target
-    return target.rstrip("/") + PATH
+def _metrics_url(url: str | None) -> str | None:
+    if url is None or url.rstrip("/").endswith(METRICS_PATH):
+        return url
+    return url.rstrip("/") + METRICS_PATH
 
 
 def _resource() -> dict[str, str]:
-    """Return what names the program where the environment does not."""
+    """Return the name of the service: that of the environment, else that of the program."""
     given = os.environ.get("OTEL_SERVICE_NAME")
     return {"service.name": given} if given else {"service.name": _program()}
 
 
 def _program() -> str:
-    name = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119  # a name, no path
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119  # only the last part is used
     return f"carbontracker:{name}" if name else "carbontracker"
