@@ -78,9 +78,9 @@ def no_session_left_over() -> Iterator[None]:
         while measurement._held:
             session.release(measurement._held.pop())
         measurement._default_config.cache_clear()
-        measurement._default_pricing.cache_clear()
-        for pricing in measurement._watched.values():
-            pricing.close()
+        measurement._default_factors.cache_clear()
+        for factors in measurement._watched.values():
+            factors.close()
         measurement._watched.clear()
     left_over = dict(session._shared.users)
     for one, users in left_over.items():

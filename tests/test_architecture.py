@@ -33,7 +33,7 @@ BROAD_HANDLERS = {
     "carbontracker.training.listeners:_made": "telemetry may fail; the training goes on",
     "carbontracker.training.budget:_tell": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
-    "carbontracker.intensity.cached_provider:Asked._guarded.guarded": "a provider of the user",
+    "carbontracker.intensity.cached_provider:CachedProvider._guarded.guarded": "provider of a user",
     "carbontracker.training.conduct:_guarded.guarded": "the outermost edge to a training",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}

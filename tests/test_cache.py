@@ -289,8 +289,8 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 PROCESS = """
 import sys
 from carbontracker.intensity.base import provider
-from carbontracker.intensity.cached_provider import Live
-live = Live(provider("electricitymaps", api_key=sys.argv[1]), "DK", None)
+from carbontracker.intensity.cached_provider import LiveProvider
+live = LiveProvider(provider("electricitymaps", api_key=sys.argv[1]), "DK", None)
 sys.stdin.read(1)
 live.refresh()
 print([slot.gco2eq_per_kwh for slot in live.between("DK", *[live._clock()] * 2)])

@@ -14,7 +14,7 @@ from carbontracker.constants import PUE_2023
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.providers.constant import Constant
 from carbontracker.intensity.providers.table import Table
-from carbontracker.location.location import Place
+from carbontracker.location.location import Location
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 KWH = 3.6e6
@@ -30,13 +30,13 @@ def slot(grams: float, hour: int = 0, kind: str = "measured") -> Intensity:
 
 def test_one_kilowatt_hour_in_denmark() -> None:
     (denmark,) = Table().between("DK", NOON, NOON)
-    place = Place("DK", "Denmark", "argument")
-    result = footprint([(KWH, denmark)], PUE_2023, place=place, error_joules=0.02 * KWH)
+    location = Location("DK", "Denmark", "argument")
+    result = footprint([(KWH, denmark)], PUE_2023, location=location, error_joules=0.02 * KWH)
     assert result.kwh == pytest.approx(1.58, rel=1e-15)
     assert result.gco2eq == pytest.approx(1.58 * 114.41, rel=1e-15)
     assert result.error_kwh == pytest.approx(0.0316, rel=1e-15)
     assert result.intensity is denmark
-    assert (result.pue, result.place) == (1.58, place)
+    assert (result.pue, result.location) == (1.58, location)
 
 
 def test_training_gpt3_as_published_with_carbontracker() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli import main
 from carbontracker.energy.session import Config, Simulated, acquire, release
 from carbontracker.records.aggregate import add_runs
@@ -106,7 +106,7 @@ def test_a_killed_command_has_its_series(tmp_path: Path) -> None:
         PRELUDE
         + """
 from pathlib import Path
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.records.writer import Record, footprint_dict, run_started_data
 from carbontracker.records.series import written_now_and_then
 from carbontracker.energy.session import Config, Simulated, acquire
@@ -114,7 +114,7 @@ config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"
 session = acquire(config)
 record = Record(Path(sys.argv[1]))
 record.write("run_started", **run_started_data(session), command=["train"],
-             pricing=footprint_dict(make_pricing().of_nothing()))
+             pricing=footprint_dict(make_carbon_factors().zero_footprint()))
 began = session.mark()
 record.follow(session, began, 0.01)
 with written_now_and_then(record, session, began, first_s=0.05):
@@ -190,7 +190,7 @@ def test_a_full_file_system_ends_the_record_and_nothing_else(tmp_path: Path) -> 
 def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None:
     config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),))
     session = acquire(config)
-    run = Run(session, make_pricing())
+    run = Run(session, make_carbon_factors())
     record = Record(tmp_path)
     record.write("run_started", **run_started_data(session), epochs=200)
     record.follow(session, run.began_mark, 1.0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.energy.session import Config, Simulated, acquire, release
 from carbontracker.training.window import Window
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
@@ -409,15 +409,15 @@ def session() -> Iterator[Session]:
 
 
 def test_windows_in_eight_threads_nested_and_overlapping(session: Session) -> None:
-    pricing = make_pricing()
+    factors = make_carbon_factors()
     started = threading.Barrier(9)
     outer: list[list[Window]] = [[] for _ in range(8)]
 
     def work(mine: list[Window]) -> None:
         started.wait()
         for _ in range(5):
-            whole = Window(session.core, "whole", (session, pricing))
-            parts = [Window(session.core, "part", (session, pricing)) for _ in range(2)]
+            whole = Window(session.core, "whole", (session, factors))
+            parts = [Window(session.core, "part", (session, factors)) for _ in range(2)]
             with whole:
                 for part in parts:
                     with part:
@@ -425,7 +425,7 @@ def test_windows_in_eight_threads_nested_and_overlapping(session: Session) -> No
             mine += [whole, *parts]
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in outer]
-    everything = Window(session.core, "everything", (session, pricing))
+    everything = Window(session.core, "everything", (session, factors))
     for thread in threads:
         thread.start()
     with everything:

@@ -90,11 +90,11 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     )
     assert service.asked == []
     tracker.epoch_start()
-    assert tracker._training._aside is not None
-    tracker._training._aside.wait(30)
-    found = tracker._training._aside._found
+    assert tracker._training._lookup is not None
+    tracker._training._lookup.wait(30)
+    found = tracker._training._lookup._found
     assert found is not None
-    while found.of_nothing().intensity.kind == "annual":  # asked since the place is known
+    while found.zero_footprint().intensity.kind == "annual":  # asked since the place is known
         time.sleep(0.01)
     tracker.epoch_end()
     assert tracker.result is not None

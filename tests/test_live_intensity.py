@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.cached_provider import Live
-from carbontracker.intensity.selection import fallback, parsed
+from carbontracker.intensity.cached_provider import LiveProvider
+from carbontracker.intensity.selection import parse_setting, table_fallback
 from carbontracker.tracker import CarbonTracker
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import KEY, quick
@@ -88,8 +88,10 @@ def slot(hour: int, grams: float, **more: Any) -> Intensity:
     return Intensity(grams, "DK", "DK", None, **labels, start=start, end=start + HOUR)
 
 
-def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live:
-    return Live(own, "DK", fallback("DK", "lifecycle"), cache=cache, clock=lambda: times[0])
+def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> LiveProvider:
+    return LiveProvider(
+        own, "DK", table_fallback("DK", "lifecycle"), cache=cache, clock=lambda: times[0]
+    )
 
 
 # ---- Live ------------------------------------------------------------------------------------
@@ -128,12 +130,12 @@ def test_what_is_settled_does_not_change() -> None:
     times = [NOW]
     live = live_of(Own([slot(9, 200)], [slot(9, 190)]), times)
     live.refresh()
-    settled = live.settled()
+    snapshot = live.snapshot()
     times[0] += HOUR / 2
     live.refresh()
     assert live.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 190
-    assert settled.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 200
-    assert settled.now("DK").gco2eq_per_kwh == 200
+    assert snapshot.between("DK", NOW, NOW)[0].gco2eq_per_kwh == 200
+    assert snapshot.now("DK").gco2eq_per_kwh == 200
 
 
 def test_a_failure_leaves_what_there_was_and_is_said_once(
@@ -256,12 +258,12 @@ def test_closing_does_not_wait_for_a_request_under_way() -> None:
 
 
 def test_words_for_an_intensity() -> None:
-    assert parsed(" 449.06 ") == 449.06
-    assert parsed("Auto") == "auto"
-    assert parsed("ElectricityMaps:US-CAL-CISO") == "electricitymaps:US-CAL-CISO"
+    assert parse_setting(" 449.06 ") == 449.06
+    assert parse_setting("Auto") == "auto"
+    assert parse_setting("ElectricityMaps:US-CAL-CISO") == "electricitymaps:US-CAL-CISO"
     for wrong in ("", "oracle", "constant", "auto mobile"):
         with pytest.raises(ValueError, match="is a number of gCO2eq/kWh, auto, or one of"):
-            parsed(wrong)
+            parse_setting(wrong)
 
 
 @pytest.mark.parametrize(
@@ -274,29 +276,29 @@ def test_words_for_an_intensity() -> None:
     ],
 )
 def test_auto_takes_the_nearest_service_that_needs_no_key(location: str, name: str) -> None:
-    pricing = make_pricing(location, intensity="auto")
-    assert pricing.live is not None
-    assert pricing.live[1] == name
+    factors = make_carbon_factors(location, intensity="auto")
+    assert factors.live is not None
+    assert factors.live[1] == name
 
 
 def test_auto_takes_a_key_before_that_and_nothing_where_nobody_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert make_pricing("US", intensity="auto").live is None
+    assert make_carbon_factors("US", intensity="auto").live is None
     monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_KEY", KEY)
     monkeypatch.setenv("CARBONTRACKER_WATTTIME_KEY", KEY)
     for location in ("US", "DK"):
-        live = make_pricing(location, intensity="auto").live
+        live = make_carbon_factors(location, intensity="auto").live
         assert live is not None
         assert live[1] == "electricitymaps"
     # A key alone asks nobody.
-    assert make_pricing("DK").live is None
+    assert make_carbon_factors("DK").live is None
 
 
 def test_auto_keeps_to_where_a_key_is_good_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(location: str) -> list[str]:
-        provider_ = make_pricing(location, intensity="auto").provider
-        return [one.provider.name for one in getattr(provider_, "_asked", [])]
+        provider_ = make_carbon_factors(location, intensity="auto").provider
+        return [one.provider.name for one in getattr(provider_, "_providers", [])]
 
     for name in ("EIA930", "ENTSOE"):
         monkeypatch.setenv(f"CARBONTRACKER_{name}_KEY", KEY)
@@ -317,27 +319,27 @@ def test_when_nobody_is_asked_it_is_said(
     location: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        make_pricing(location, intensity="auto")
+        make_carbon_factors(location, intensity="auto")
     assert why in caplog.text
 
 
 def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make_pricing("DK").live is None
-    assert make_pricing("DK", intensity="table").live is None
-    assert make_pricing("DK", intensity=100.0).live is None
-    assert make_pricing("WORLD", intensity="auto").live is None
+    assert make_carbon_factors("DK").live is None
+    assert make_carbon_factors("DK", intensity="table").live is None
+    assert make_carbon_factors("DK", intensity=100.0).live is None
+    assert make_carbon_factors("WORLD", intensity="auto").live is None
     monkeypatch.setenv("CARBONTRACKER_INTENSITY", "auto")
-    assert make_pricing("DK").live is not None
-    assert make_pricing("DK", intensity=100.0).live is None
+    assert make_carbon_factors("DK").live is not None
+    assert make_carbon_factors("DK", intensity=100.0).live is None
     for word in ("0", "False", "no", "off", ""):
         monkeypatch.setenv("CARBONTRACKER_OFFLINE", word)
-        assert make_pricing("DK").live is not None
+        assert make_carbon_factors("DK").live is not None
     for word in ("1", "true", "yes", "y", "2", "offline"):  # any word but a no
         monkeypatch.setenv("CARBONTRACKER_OFFLINE", word)
-        assert make_pricing("DK").live is None
-        assert make_pricing("DK", intensity=Own([slot(9, 1)])).live is None  # type: ignore[arg-type]
+        assert make_carbon_factors("DK").live is None
+        assert make_carbon_factors("DK", intensity=Own([slot(9, 1)])).live is None  # type: ignore[arg-type]
         with pytest.raises(IntensityUnavailable, match="CARBONTRACKER_OFFLINE=1"):
-            make_pricing("DK").forecast(NOW, NOW + HOUR)
+            make_carbon_factors("DK").forecast(NOW, NOW + HOUR)
 
 
 @pytest.mark.parametrize("word", ["oracle", "-3", "electricitymaps", "nan", "http_json"])
@@ -345,30 +347,30 @@ def test_a_wrong_word_in_the_environment_is_a_warning_and_as_argument_an_error(
     word: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        make_pricing("DK", intensity=word)
+        make_carbon_factors("DK", intensity=word)
     monkeypatch.setenv("CARBONTRACKER_INTENSITY", word)
     with caplog.at_level(logging.WARNING):
-        pricing = make_pricing("DK")
-    assert pricing.intensities(NOW, NOW)[0].gco2eq_per_kwh == 114.41
+        factors = make_carbon_factors("DK")
+    assert factors.intensities(NOW, NOW)[0].gco2eq_per_kwh == 114.41
     assert "CARBONTRACKER_INTENSITY" in caplog.text
 
 
 def test_what_is_no_provider_is_refused() -> None:
     with pytest.raises(ValueError, match="not dict"):
-        make_pricing("DK", intensity={})  # type: ignore[arg-type]
+        make_carbon_factors("DK", intensity={})  # type: ignore[arg-type]
 
 
 def test_a_marginal_provider_advises_and_prices_nothing() -> None:
     own = Own([slot(9, 500, signal="marginal")])
     own.signal = "marginal"  # type: ignore[attr-defined]
-    pricing = make_pricing("DK", intensity=own)  # type: ignore[arg-type]
-    assert pricing.live is None
-    assert pricing.intensities(NOW, NOW)[0].kind == "annual"
-    assert pricing.adviser is not None
+    factors = make_carbon_factors("DK", intensity=own)  # type: ignore[arg-type]
+    assert factors.live is None
+    assert factors.intensities(NOW, NOW)[0].kind == "annual"
+    assert factors.advice_provider is not None
     with pytest.raises(IntensityUnavailable, match="own has no forecast"):
-        pricing.forecast(NOW, NOW + HOUR)
-    watttime = make_pricing("DK", intensity="watttime", api_keys={"watttime": KEY})
-    assert (watttime.live, watttime.adviser is None) == (None, False)
+        factors.forecast(NOW, NOW + HOUR)
+    watttime = make_carbon_factors("DK", intensity="watttime", api_keys={"watttime": KEY})
+    assert (watttime.live, watttime.advice_provider is None) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +386,7 @@ def test_a_marginal_provider_advises_and_prices_nothing() -> None:
 )
 def test_why_there_is_no_forecast(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(IntensityUnavailable, match=told):
-        make_pricing(**{"location": "US"} | arguments).forecast(NOW, NOW + HOUR)
+        make_carbon_factors(**{"location": "US"} | arguments).forecast(NOW, NOW + HOUR)
 
 
 def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
@@ -407,39 +409,39 @@ def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
         monkeypatch.setenv("CARBONTRACKER_ENERGYCHARTS_URL", second.url)
         for _ in range(2):  # the second time from the cache, the refusal as well
             start = datetime.fromtimestamp(top + 7200, tz=timezone.utc)
-            slots = make_pricing("DE").forecast(start + HOUR / 8, start + HOUR)
+            slots = make_carbon_factors("DE").forecast(start + HOUR / 8, start + HOUR)
             assert [s.gco2eq_per_kwh for s in slots] == [8, 9, 10, 11, 12]
             assert {s.provider for s in slots} == {"energycharts"}
             assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
 def test_a_place_found_out_later_is_asked_for_from_then_on() -> None:
-    pricing = make_pricing("WORLD", intensity="auto")
-    assert pricing.live is None
-    denmark = make_pricing("DK").place
-    moved = pricing.at(denmark, {})
-    assert (moved.place, moved.pue) == (denmark, pricing.pue)
+    factors = make_carbon_factors("WORLD", intensity="auto")
+    assert factors.live is None
+    denmark = make_carbon_factors("DK").location
+    moved = factors.at(denmark, {})
+    assert (moved.location, moved.pue) == (denmark, factors.pue)
     assert moved.live is not None
-    assert KEY not in repr(make_pricing("DK", api_keys={"electricitymaps": KEY}))
+    assert KEY not in repr(make_carbon_factors("DK", api_keys={"electricitymaps": KEY}))
 
 
 def test_a_zone_of_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda _: Reply({"zone": "DK-DK1", "history": []})) as server:
         monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
-        pricing = make_pricing(
+        factors = make_carbon_factors(
             "DK", intensity="electricitymaps:DK-DK1", api_keys={"ElectricityMaps": KEY}
         )
         with pytest.raises(IntensityUnavailable):
-            pricing.forecast(NOW, NOW + HOUR)
+            factors.forecast(NOW, NOW + HOUR)
     assert server.asked[0].query["zone"] == "DK-DK1"
 
 
 def test_a_figure_without_a_stated_scope_is_never_called_lifecycle() -> None:
-    stand_in = fallback("DK", "unknown")
+    stand_in = table_fallback("DK", "unknown")
     assert stand_in is not None
     assert (stand_in.gco2eq_per_kwh, stand_in.scope) == (114.41, "unknown")
     assert "scope is not stated" in stand_in.note
-    assert fallback("JP", "direct") is None
+    assert table_fallback("JP", "direct") is None
 
 
 # ---- in a training ---------------------------------------------------------------------------
@@ -466,8 +468,8 @@ def test_live_figures_in_console_record_and_result(
             tracker.set_api_keys(keys)
         tracker.epoch_start()
         assert tracker._training._run is not None
-        pricing = tracker._training._run.pricing
-        until(lambda: pricing.intensities(NOW, datetime.now(timezone.utc))[-1].kind != "annual")
+        factors = tracker._training._run.factors
+        until(lambda: factors.intensities(NOW, datetime.now(timezone.utc))[-1].kind != "annual")
         tracker.epoch_end()
     assert tracker.result is not None
     footprint = tracker.result.footprint
@@ -509,8 +511,8 @@ def test_a_service_that_answers_nonsense_changes_nothing(
         )
         tracker.epoch_start()
         assert tracker._training._run is not None
-        pricing = tracker._training._run.pricing
-        until(lambda: "not answered" not in pricing.intensities(NOW, NOW)[0].note)
+        factors = tracker._training._run.factors
+        until(lambda: "not answered" not in factors.intensities(NOW, NOW)[0].note)
         tracker.epoch_end()
     assert tracker.result is not None
     figure = tracker.result.footprint.intensity

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.carbon.factors import PUE_SOURCE, make_pricing
+from carbontracker.carbon.factors import PUE_SOURCE, make_carbon_factors
 from carbontracker.constants import PUE_2023
 from carbontracker.data import rows
 from carbontracker.intensity.base import provider
 from carbontracker.location.location import (
     CONFIG,
     VARIABLE,
-    Place,
+    Location,
     UnknownLocation,
     _index,
     locate,
@@ -117,18 +117,18 @@ def machine(root: Path, timezone: str | None = None, localtime: str | None = Non
 
 def test_the_argument_wins(tmp_path: Path) -> None:
     environ = {VARIABLE: "SE", "TZ": "Europe/Tallinn"}
-    assert locate("Denmark", environ, tmp_path) == Place("DK", "Denmark", "argument")
+    assert locate("Denmark", environ, tmp_path) == Location("DK", "Denmark", "argument")
 
 
 def test_then_the_environment(tmp_path: Path) -> None:
     environ = {VARIABLE: "SE", "TZ": "Europe/Tallinn"}
-    assert locate(None, environ, tmp_path) == Place("SE", "Sweden", VARIABLE)
+    assert locate(None, environ, tmp_path) == Location("SE", "Sweden", VARIABLE)
 
 
 def test_a_wrong_environment_value_is_the_world_and_says_so(tmp_path: Path) -> None:
-    place = locate(None, {VARIABLE: "Danmark", "TZ": "Europe/Tallinn"}, tmp_path)
-    assert (place.zone, place.name, place.how) == ("WORLD", "World", "unknown")
-    assert place.note == (
+    location = locate(None, {VARIABLE: "Danmark", "TZ": "Europe/Tallinn"}, tmp_path)
+    assert (location.zone, location.name, location.how) == ("WORLD", "World", "unknown")
+    assert location.note == (
         "world average used: CARBONTRACKER_LOCATION: "
         "unknown location 'Danmark'; did you mean Denmark (DK)?"
     )
@@ -140,15 +140,15 @@ def test_a_wrong_environment_value_is_the_world_and_says_so(tmp_path: Path) -> N
 )
 def test_then_tz(tmp_path: Path, value: str) -> None:
     root = machine(tmp_path, timezone="Europe/Paris\n")
-    assert locate(None, {"TZ": value, VARIABLE: " "}, root) == Place(
+    assert locate(None, {"TZ": value, VARIABLE: " "}, root) == Location(
         "DK", "Denmark", "time zone Europe/Copenhagen"
     )
 
 
 def test_then_etc_timezone(tmp_path: Path) -> None:
     root = machine(tmp_path, "Europe/Paris\n", "/usr/share/zoneinfo/Europe/Berlin")
-    place = locate(None, {"TZ": "UTC"}, root)
-    assert (place.zone, place.how) == ("FR", "time zone Europe/Paris")
+    location = locate(None, {"TZ": "UTC"}, root)
+    assert (location.zone, location.how) == ("FR", "time zone Europe/Paris")
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_then_etc_timezone(tmp_path: Path) -> None:
     ],
 )
 def test_then_the_localtime_link(tmp_path: Path, link: str) -> None:
-    place = locate(None, {}, machine(tmp_path, "Etc/UTC\n", link))
-    assert place == Place("NA", "Namibia", "time zone Africa/Windhoek")
+    location = locate(None, {}, machine(tmp_path, "Etc/UTC\n", link))
+    assert location == Location("NA", "Namibia", "time zone Africa/Windhoek")
 
 
 def test_a_time_zone_is_not_followed_to_another_country(tmp_path: Path) -> None:
@@ -183,9 +183,11 @@ def test_a_stand_in_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("timezone", [None, "", "Etc/UTC\n", "CET-1CEST\n", "\0\n"])
 def test_otherwise_the_world_with_a_note(tmp_path: Path, timezone: str | None) -> None:
-    place = locate(None, {"TZ": "UTC"}, machine(tmp_path, timezone, "/usr/share/zoneinfo/Etc/UTC"))
-    assert (place.zone, place.how) == ("WORLD", "unknown")
-    assert place.note == (
+    location = locate(
+        None, {"TZ": "UTC"}, machine(tmp_path, timezone, "/usr/share/zoneinfo/Etc/UTC")
+    )
+    assert (location.zone, location.how) == ("WORLD", "unknown")
+    assert location.note == (
         "world average used: location unknown; name it with location= or CARBONTRACKER_LOCATION"
     )
 
@@ -198,18 +200,18 @@ def test_a_machine_without_etc_or_with_a_copied_localtime(tmp_path: Path) -> Non
 
 
 def test_a_country_without_a_figure_is_the_world_and_says_so(tmp_path: Path) -> None:
-    place = locate(None, {"TZ": "Africa/Bangui"}, tmp_path)
-    assert (place.zone, place.how) == ("WORLD", "time zone Africa/Bangui")
-    assert place.note == "world average used: no figure for CF"
+    location = locate(None, {"TZ": "Africa/Bangui"}, tmp_path)
+    assert (location.zone, location.how) == ("WORLD", "time zone Africa/Bangui")
+    assert location.note == "world average used: no figure for CF"
 
 
 def test_every_time_zone_gives_a_place_and_the_world_is_always_marked(tmp_path: Path) -> None:
     for row in rows("timezone_zones"):
-        place = locate(None, {"TZ": row["timezone"]}, tmp_path)
-        assert place.how == f"time zone {row['timezone']}"
-        assert place.zone in ZONES
-        assert place.name
-        assert (place.zone == "WORLD") == place.note.startswith("world average")
+        location = locate(None, {"TZ": row["timezone"]}, tmp_path)
+        assert location.how == f"time zone {row['timezone']}"
+        assert location.zone in ZONES
+        assert location.name
+        assert (location.zone == "WORLD") == location.note.startswith("world average")
 
 
 @pytest.mark.parametrize(
@@ -227,13 +229,13 @@ def test_every_time_zone_gives_a_place_and_the_world_is_always_marked(tmp_path: 
     ],
 )
 def test_the_finer_zone_is_kept_for_live_services(text: str, zone: str, grid_zone: str) -> None:
-    place = locate(text, {})
-    assert (place.zone, place.grid_zone) == (zone, grid_zone)
+    location = locate(text, {})
+    assert (location.zone, location.grid_zone) == (zone, grid_zone)
 
 
 def test_a_region_says_which_one_and_whose(tmp_path: Path) -> None:
-    place = locate("eu-west-1", {})
-    assert place == Place(
+    location = locate("eu-west-1", {})
+    assert location == Location(
         "IE",
         "Dublin (aws eu-west-1)",
         "argument",
@@ -256,7 +258,7 @@ def test_then_the_users_file_then_the_sites(tmp_path: Path) -> None:
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "user"), "TZ": "Europe/Tallinn"}
     site, user = tmp_path / "etc" / CONFIG, tmp_path / "user" / CONFIG
     write(site, "[carbontracker]\nlocation = FI\n")
-    assert locate(None, environ, tmp_path) == Place("FI", "Finland", str(site))
+    assert locate(None, environ, tmp_path) == Location("FI", "Finland", str(site))
     write(user, "[carbontracker]\nlocation = DK-DK2\n")
     assert locate(None, environ, tmp_path).grid_zone == "DK-DK2"
     at_home = {"HOME": str(tmp_path / "home")}
@@ -269,9 +271,9 @@ def test_then_the_users_file_then_the_sites(tmp_path: Path) -> None:
 def test_a_wrong_place_in_a_file_is_the_world_and_says_so(tmp_path: Path) -> None:
     site = tmp_path / "etc" / CONFIG
     write(site, "[carbontracker]\nlocation = Danmark\n")
-    place = locate(None, {"TZ": "Europe/Tallinn"}, tmp_path)
-    assert (place.zone, place.how, place.guess) == ("WORLD", "unknown", False)
-    assert place.note.startswith(f"world average used: {site}: unknown location 'Danmark'")
+    location = locate(None, {"TZ": "Europe/Tallinn"}, tmp_path)
+    assert (location.zone, location.how, location.guess) == ("WORLD", "unknown", False)
+    assert location.note.startswith(f"world average used: {site}: unknown location 'Danmark'")
 
 
 @pytest.mark.parametrize(
@@ -294,10 +296,10 @@ def test_a_file_without_a_place_is_like_none(tmp_path: Path, text: str) -> None:
 def test_then_a_clouds_own_environment(
     tmp_path: Path, environ: dict[str, str], region: str
 ) -> None:
-    place = locate(None, environ | {"TZ": "Europe/Tallinn"}, tmp_path)
-    assert place.region == region
-    assert place.guess is (not region)
-    assert (place.how == "AWS_REGION") is bool(region)
+    location = locate(None, environ | {"TZ": "Europe/Tallinn"}, tmp_path)
+    assert location.region == region
+    assert location.guess is (not region)
+    assert (location.how == "AWS_REGION") is bool(region)
 
 
 def test_the_root_is_the_measured_machines(tmp_path: Path) -> None:
@@ -317,12 +319,12 @@ def test_the_root_is_the_measured_machines(tmp_path: Path) -> None:
     ],
 )
 def test_a_regions_pue(location: str, pue: float, how: str) -> None:
-    pricing = make_pricing(location)
-    assert pricing.pue == pue
-    assert pricing.pue_how.endswith(how)
-    assert make_pricing(location, 1.2).pue == 1.2
+    factors = make_carbon_factors(location)
+    assert factors.pue == pue
+    assert factors.pue_source.endswith(how)
+    assert make_carbon_factors(location, 1.2).pue == 1.2
 
 
 def test_a_stated_pue_goes_before_the_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARBONTRACKER_PUE", "1.25")
-    assert make_pricing("aws:eu-north-1").pue == 1.25
+    assert make_carbon_factors("aws:eu-north-1").pue == 1.25

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.carbon.background import Aside
-from carbontracker.carbon.factors import PUE_SOURCE, make_pricing
-from carbontracker.location.location import Place, locate
+from carbontracker.carbon.background import BackgroundLookup
+from carbontracker.carbon.factors import PUE_SOURCE, make_carbon_factors
+from carbontracker.location.location import Location, locate
 from carbontracker.location.lookup import (
     LOOKUP_URL,
     Services,
-    ask_cloud,
-    by_address,
-    look_around,
-    may_ask,
+    from_ip_address,
+    from_metadata,
+    look_up,
+    may_look_up,
 )
 from carbontracker.records.reader import read_run
 from carbontracker.report.derived import provenance_of
@@ -96,11 +96,11 @@ def test_each_cloud_names_its_region(
 ) -> None:
     root = machine(tmp_path, DMI[like])
     with serving(cloud_service) as (server, url):
-        place = ask_cloud({"CARBONTRACKER_ROOT": str(root)}, url)
-    assert place is not None
-    assert (place.region, place.zone, place.grid_zone) == (region, zone, grid_zone)
-    assert place.how == f"{region.partition(':')[0]} metadata"
-    assert not place.guess
+        location = from_metadata({"CARBONTRACKER_ROOT": str(root)}, url)
+    assert location is not None
+    assert (location.region, location.zone, location.grid_zone) == (region, zone, grid_zone)
+    assert location.how == f"{region.partition(':')[0]} metadata"
+    assert not location.guess
     assert len(server.asked) == requests
 
 
@@ -113,16 +113,18 @@ def test_nobody_is_asked_where_nothing_looks_like_a_cloud(
 ) -> None:
     root = machine(tmp_path, dmi)
     with serving(cloud_service) as (server, url):
-        assert ask_cloud({"CARBONTRACKER_ROOT": str(root), "AWS_REGION": "eu-west-1"}, url) is None
+        assert (
+            from_metadata({"CARBONTRACKER_ROOT": str(root), "AWS_REGION": "eu-west-1"}, url) is None
+        )
     assert server.asked == []
 
 
 def test_the_environment_of_a_service_is_hint_enough(tmp_path: Path) -> None:
     environ = {"CARBONTRACKER_ROOT": str(tmp_path), "K_SERVICE": "train"}
     with serving(cloud_service) as (_, url):
-        place = ask_cloud(environ, url)
-    assert place is not None
-    assert place.region == "gcp:us-central1"
+        location = from_metadata(environ, url)
+    assert location is not None
+    assert location.region == "gcp:us-central1"
 
 
 @pytest.mark.parametrize("like", ["aws", "gcp", "azure"])
@@ -144,7 +146,7 @@ def test_the_environment_of_a_service_is_hint_enough(tmp_path: Path) -> None:
 def test_an_answer_that_names_no_region_is_none(tmp_path: Path, like: str, reply: Reply) -> None:
     root = machine(tmp_path, DMI[like])
     with serving(always(reply)) as (_, url):
-        assert ask_cloud({"CARBONTRACKER_ROOT": str(root)}, url) is None
+        assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, url) is None
 
 
 @pytest.mark.parametrize("like", ["aws", "gcp", "azure"])
@@ -152,10 +154,10 @@ def test_who_does_not_answer_is_left_after_half_a_second(tmp_path: Path, like: s
     root = machine(tmp_path, DMI[like])
     with serving(always(Reply(hang=True))) as (server, url):
         began = time.monotonic()
-        assert ask_cloud({"CARBONTRACKER_ROOT": str(root)}, url) is None
+        assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, url) is None
         assert time.monotonic() - began < 10  # not the thirty of a usual timeout; no closer claim
     assert len(server.asked) == 1
-    assert ask_cloud({"CARBONTRACKER_ROOT": str(root)}, NOWHERE) is None
+    assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, NOWHERE) is None
 
 
 def test_a_proxy_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,9 +166,9 @@ def test_a_proxy_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     root = machine(tmp_path, DMI["azure"])
     with serving(always(Reply("eastus"))) as (proxy, url), serving(cloud_service) as (_, base):
         monkeypatch.setenv("http_proxy", url)
-        place = ask_cloud({"CARBONTRACKER_ROOT": str(root)}, base)
-    assert place is not None
-    assert place.region == "azure:westeurope"
+        location = from_metadata({"CARBONTRACKER_ROOT": str(root)}, base)
+    assert location is not None
+    assert location.region == "azure:westeurope"
     assert proxy.asked == []
 
 
@@ -187,13 +189,13 @@ IPINFO = {
 def test_country_and_region_are_kept_for_a_week_and_nothing_else(tmp_path: Path) -> None:
     cache = tmp_path / "cache" / "whereabouts.json"
     with serving(always(Reply(json.dumps(IPINFO)))) as (server, url):
-        first = by_address(url, cache, now_s=1000.0)
-        again = by_address(url, cache, now_s=1000.0 + 6.9 * 86_400)
+        first = from_ip_address(url, cache, now_s=1000.0)
+        again = from_ip_address(url, cache, now_s=1000.0 + 6.9 * 86_400)
         assert len(server.asked) == 1
-        assert by_address(url, cache, now_s=1000.0 + 7.1 * 86_400) == first
+        assert from_ip_address(url, cache, now_s=1000.0 + 7.1 * 86_400) == first
         assert len(server.asked) == 2
     host = url.removeprefix("http://")
-    assert first == again == Place("DK", "Denmark", f"IP address ({host})")
+    assert first == again == Location("DK", "Denmark", f"IP address ({host})")
     kept = json.loads(cache.read_text())
     assert set(kept) == {"country", "region", "url", "time"}
     assert "203.0.113.7" not in cache.read_text()
@@ -215,11 +217,11 @@ def test_country_and_region_are_kept_for_a_week_and_nothing_else(tmp_path: Path)
 )
 def test_zones_of_answers(answer: dict[str, str | None], zone: str) -> None:
     with serving(always(Reply(json.dumps(answer)))) as (_, url):
-        place = by_address(url, None)
-    assert place is not None
-    assert place.zone == zone
-    assert not place.guess
-    assert (zone == "WORLD") == place.note.startswith("world average")
+        location = from_ip_address(url, None)
+    assert location is not None
+    assert location.zone == zone
+    assert not location.guess
+    assert (zone == "WORLD") == location.note.startswith("world average")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ def test_zones_of_answers(answer: dict[str, str | None], zone: str) -> None:
 )
 def test_a_useless_answer_is_none_and_not_kept(tmp_path: Path, reply: Reply) -> None:
     with serving(always(reply)) as (_, url):
-        assert by_address(url, tmp_path / "kept.json") is None
+        assert from_ip_address(url, tmp_path / "kept.json") is None
     assert not (tmp_path / "kept.json").exists()
 
 
@@ -255,14 +257,14 @@ def test_a_damaged_cache_is_asked_again(tmp_path: Path, text: str) -> None:
     cache = tmp_path / "kept.json"
     cache.write_text(text)
     with serving(always(Reply('{"country": "DK"}'))) as (server, url):
-        assert by_address(url, cache) is not None
+        assert from_ip_address(url, cache) is not None
     assert len(server.asked) == 1
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with serving(always(Reply('{"country": "DK"}'))) as (_, url):
-        assert by_address(url, tmp_path / "file" / "kept.json") is not None
+        assert from_ip_address(url, tmp_path / "file" / "kept.json") is not None
 
 
 def test_a_look_up_without_tls_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -292,21 +294,21 @@ def test_a_clouds_word_goes_before_the_address(tmp_path: Path) -> None:
     root = machine(tmp_path, DMI["aws"])
     with serving(everything) as (server, url):
         environ = surroundings(root, url)
-        place = look_around(locate(None, environ), environ)
-    assert place is not None
-    assert place.region == "aws:eu-north-1"
+        location = look_up(locate(None, environ), environ)
+    assert location is not None
+    assert location.region == "aws:eu-north-1"
     assert "/json" not in [request.path for request in server.asked]
 
 
 def test_the_address_is_asked_only_where_the_time_zone_says_nothing(tmp_path: Path) -> None:
     with serving(everything) as (server, url):
         environ = surroundings(machine(tmp_path, {}, "Europe/Tallinn"), url)
-        assert look_around(locate(None, environ), environ) is None
+        assert look_up(locate(None, environ), environ) is None
         assert server.asked == []
         (tmp_path / "etc/timezone").write_text("UTC\n")
-        place = look_around(locate(None, environ), environ)
-    assert place is not None
-    assert place.zone == "DK"
+        location = look_up(locate(None, environ), environ)
+    assert location is not None
+    assert location.zone == "DK"
     assert [request.path for request in server.asked] == ["/json"]
 
 
@@ -326,16 +328,16 @@ def test_the_address_is_asked_only_where_the_time_zone_says_nothing(tmp_path: Pa
 )
 def test_who_may_be_asked(tmp_path: Path, environ: dict[str, str], may: bool) -> None:
     guess = locate(None, environ, tmp_path)
-    assert may_ask(guess, "auto", environ) is may
-    assert not may_ask(guess, "never", environ)
+    assert may_look_up(guess, "auto", environ) is may
+    assert not may_look_up(guess, "never", environ)
 
 
-def make_aside(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Aside:
+def make_lookup(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> BackgroundLookup:
     monkeypatch.delenv("CARBONTRACKER_LOCATE")
     monkeypatch.delenv("TZ", raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return Aside(make_pricing())
+    return BackgroundLookup(make_carbon_factors())
 
 
 def test_what_is_found_reprices_with_the_regions_pue(
@@ -343,19 +345,19 @@ def test_what_is_found_reprices_with_the_regions_pue(
 ) -> None:
     root = machine(tmp_path / "root", DMI["aws"], "Europe/Tallinn")
     with serving(everything) as (_, url):
-        aside = make_aside(surroundings(root, url), monkeypatch)
-        before = make_pricing()
-        assert (before.place.zone, before.pue_how) == ("EE", PUE_SOURCE)
-        assert aside.repriced(before) is None
-        aside.start(before)
-        aside.wait(30)
-    after = aside.repriced(before)
+        lookup = make_lookup(surroundings(root, url), monkeypatch)
+        before = make_carbon_factors()
+        assert (before.location.zone, before.pue_source) == ("EE", PUE_SOURCE)
+        assert lookup.updated_factors(before) is None
+        lookup.start(before)
+        lookup.wait(30)
+    after = lookup.updated_factors(before)
     assert after is not None
-    assert (after.place.zone, after.pue, after.pue_how) == ("SE", 1.1, "aws:eu-north-1, 2024")
-    assert aside.repriced(after) is None
-    given = make_pricing(pue=1.3).at(after.place, {})
-    assert (given.place.zone, given.pue, given.pue_how) == ("SE", 1.3, "given")
-    assert aside.repriced(make_pricing("DK")) is None
+    assert (after.location.zone, after.pue, after.pue_source) == ("SE", 1.1, "aws:eu-north-1, 2024")
+    assert lookup.updated_factors(after) is None
+    given = make_carbon_factors(pue=1.3).at(after.location, {})
+    assert (given.location.zone, given.pue, given.pue_source) == ("SE", 1.3, "given")
+    assert lookup.updated_factors(make_carbon_factors("DK")) is None
 
 
 def test_last_weeks_look_up_is_known_at_once(
@@ -363,15 +365,15 @@ def test_last_weeks_look_up_is_known_at_once(
 ) -> None:
     root = machine(tmp_path / "root", {})
     with serving(everything) as (server, url):
-        first = make_aside(surroundings(root, url), monkeypatch)
-        first.start(make_pricing())
+        first = make_lookup(surroundings(root, url), monkeypatch)
+        first.start(make_carbon_factors())
         first.wait(30)
-        second = Aside(make_pricing())
-        known = second.repriced(make_pricing())
-        second.start(make_pricing())
+        second = BackgroundLookup(make_carbon_factors())
+        known = second.updated_factors(make_carbon_factors())
+        second.start(make_carbon_factors())
         assert len(server.asked) == 1
     assert known is not None
-    assert known.place.zone == "DK"
+    assert known.location.zone == "DK"
 
 
 # ---- the tracker ---------------------------------------------------------------------------
@@ -390,8 +392,8 @@ def train(**arguments: object) -> CarbonTracker:
 
 
 def until_asked(server: Server, tracker: CarbonTracker) -> None:
-    assert tracker._training._aside is not None
-    tracker._training._aside.wait(30)
+    assert tracker._training._lookup is not None
+    tracker._training._lookup.wait(30)
     assert server.asked
 
 
@@ -458,8 +460,8 @@ def test_nobody_waits_for_a_service_that_hangs(monkeypatch: pytest.MonkeyPatch) 
             tracker.epoch_end()
         assert tracker.result is not None
         assert tracker.result.footprint.intensity.zone == "WORLD"
-    assert tracker._training._aside is not None
-    tracker._training._aside.wait(30)  # the server has gone, and so does the thread
+    assert tracker._training._lookup is not None
+    tracker._training._lookup.wait(30)  # the server has gone, and so does the thread
 
 
 @pytest.mark.usefixtures("_bare")
@@ -507,7 +509,7 @@ def test_construction_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", refuse)
     tracker = train(advise=True)
-    assert tracker._training._aside is None
+    assert tracker._training._lookup is None
     tracker.stop()
 
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontracker.carbon.equivalents import equivalent
-from carbontracker.carbon.factors import Pricing
+from carbontracker.carbon.factors import CarbonFactors
 from carbontracker.carbon.footprint import Slot, footprint_of_slots
 from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Cache
-from carbontracker.intensity.cached_provider import Live
+from carbontracker.intensity.cached_provider import LiveProvider
 from carbontracker.intensity.series import Series, merged, shares
-from carbontracker.location.location import Place, UnknownLocation
+from carbontracker.location.location import Location, UnknownLocation
 from carbontracker.records.recalculation import reprice
 from carbontracker.records.writer import footprint_dict, jsonable
 
@@ -240,15 +240,15 @@ class Fixed:
         return list(self.ahead)
 
 
-def pricing_of(
+def factors_of(
     now: float, *slots: Intensity, limits_s: float | None = None, **more: Any
-) -> Pricing:
+) -> CarbonFactors:
     own = Fixed(slots, **more)
     if limits_s is not None:
         own.fresh_s = own.last_resort_s = limits_s  # type: ignore[attr-defined]
-    live = Live(own, "DK", ANNUAL, cache=Cache(None), clock=lambda: at(now))  # type: ignore[arg-type]
+    live = LiveProvider(own, "DK", ANNUAL, cache=Cache(None), clock=lambda: at(now))  # type: ignore[arg-type]
     live.refresh()
-    return Pricing(Place("DK", "Denmark", "argument"), live, 1.5, "given")
+    return CarbonFactors(Location("DK", "Denmark", "argument"), live, 1.5, "given")
 
 
 def kilowatt(start: datetime, end: datetime) -> float:
@@ -257,14 +257,14 @@ def kilowatt(start: datetime, end: datetime) -> float:
 
 def test_three_hourly_slots_and_a_gap_by_hand() -> None:
     # 8.5 to 11.5 h at 1 kW and a PUE of 1.5; the hour from 10 has no figure of its own.
-    held = pricing_of(12, *PAST).footprint(kilowatt, at(8.5), at(11.5), 3600.0)
+    held = factors_of(12, *PAST).footprint(kilowatt, at(8.5), at(11.5), 3600.0)
     assert held.kwh == pytest.approx(4.5, abs=1e-12)
     assert held.gco2eq == pytest.approx(1.5 * (50 + 200 + 200 + 200), abs=1e-9)
     assert held.intensity.gco2eq_per_kwh == pytest.approx(650 / 3, abs=1e-9)
     assert held.mean_gco2eq_per_kwh == pytest.approx(650 / 3, abs=1e-9)
     assert held.shares == pytest.approx({"measured": 2 / 3, "estimated": 1 / 3})
 
-    table = pricing_of(12, *PAST, limits_s=0).footprint(kilowatt, at(8.5), at(11.5))
+    table = factors_of(12, *PAST, limits_s=0).footprint(kilowatt, at(8.5), at(11.5))
     assert table.gco2eq == pytest.approx(1.5 * (50 + 200 + 114.41 + 200), abs=1e-9)
     assert table.shares == pytest.approx({"measured": 2 / 3, "annual": 1 / 3})
     gap = table.slots[2]
@@ -279,19 +279,19 @@ def test_the_mean_over_energy_is_not_that_over_time() -> None:
         busy = max(timedelta(0), min(end, at(10)) - max(start, at(9)))
         return kilowatt(start, end) + 8000 * busy.total_seconds()
 
-    result = pricing_of(12, slot(8, 100), slot(9, 300)).footprint(burst, at(8), at(10))
+    result = factors_of(12, slot(8, 100), slot(9, 300)).footprint(burst, at(8), at(10))
     assert result.mean_gco2eq_per_kwh == pytest.approx(200)
     assert result.intensity.gco2eq_per_kwh == pytest.approx((100 + 9 * 300) / 10)
 
 
 def test_a_prediction_meets_the_forecast_hour_by_hour() -> None:
     ahead = tuple(slot(hour, 10 * hour, "forecast") for hour in range(10, 14))
-    pricing = pricing_of(10, slot(9, 90), ahead=ahead)
-    result = pricing.footprint(kilowatt, at(9), at(12))
+    factors = factors_of(10, slot(9, 90), ahead=ahead)
+    result = factors.footprint(kilowatt, at(9), at(12))
     assert result.gco2eq == pytest.approx(1.5 * (90 + 100 + 110), abs=1e-9)
-    assert [s.gco2eq_per_kwh for s in pricing.forecast(at(11), at(13))] == [110, 120, 130]
+    assert [s.gco2eq_per_kwh for s in factors.forecast(at(11), at(13))] == [110, 120, 130]
     with pytest.raises(IntensityUnavailable, match="fixed foresees nothing"):
-        pricing_of(10, slot(9, 90)).forecast(at(11), at(13))
+        factors_of(10, slot(9, 90)).forecast(at(11), at(13))
 
 
 def test_shares_add_up_and_the_world_is_a_kind_of_its_own() -> None:
@@ -305,7 +305,7 @@ def test_shares_add_up_and_the_world_is_a_kind_of_its_own() -> None:
 
 
 def events(*, finished: bool = True, slots: bool = True) -> list[dict[str, Any]]:
-    result = pricing_of(12, *PAST).footprint(kilowatt, at(8.5), at(11.5), 36_000.0)
+    result = factors_of(12, *PAST).footprint(kilowatt, at(8.5), at(11.5), 36_000.0)
     told = footprint_dict(result)
     if not slots:
         for newer in ("slots", "shares", "mean_gco2eq_per_kwh"):
@@ -326,7 +326,7 @@ def test_a_record_priced_as_it_was(finished: bool) -> None:
     assert same.kwh == pytest.approx(4.5, abs=1e-12)
     assert same.gco2eq == pytest.approx(975, abs=1e-9)
     assert same.error_kwh == pytest.approx(0.015)
-    assert same.place == Place("DK", "Denmark", "argument")
+    assert same.location == Location("DK", "Denmark", "argument")
     assert same.shares == pytest.approx({"measured": 2 / 3, "estimated": 1 / 3})
 
 
@@ -336,8 +336,8 @@ def test_another_pue_figure_scope_and_place() -> None:
     assert reprice(events(), scope="direct").gco2eq == pytest.approx(4.5 * 64, abs=1e-9)
     moved = reprice(events(), location="Namibia", pue=1.0)
     assert moved.gco2eq == pytest.approx(3 * 48.78, abs=1e-9)
-    assert moved.place is not None
-    assert moved.place.zone == "NA"
+    assert moved.location is not None
+    assert moved.location.zone == "NA"
     assert moved.error_kwh == pytest.approx(0.01)
 
 

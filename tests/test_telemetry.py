@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.energy.session import Config, Simulated, acquire, release
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
@@ -171,9 +171,9 @@ def test_what_is_missing_is_left_out_and_not_zero(
 ) -> None:
     hide_sensors(monkeypatch, tmp_path)
     session = acquire(Config.from_environment(kinds=("gpu",)))
-    pricing = make_pricing("DK")
+    factors = make_carbon_factors("DK")
     try:
-        read = MetricsReader(Pulse(session, session.mark(), lambda: pricing)).read()
+        read = MetricsReader(Pulse(session, session.mark(), lambda: factors)).read()
     finally:
         release(session)
     points = {metric_name(metric): values for metric, values in read}
@@ -359,8 +359,8 @@ def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
         nvml_library="none.so",
         simulated=(Simulated("gpu", "A", "constant:100"), Simulated("cpu", "B", "constant:50")),
     )
-    session, pricing = acquire(config), make_pricing("DK")
-    pulse = Pulse(session, session.mark(), lambda: pricing)
+    session, factors = acquire(config), make_carbon_factors("DK")
+    pulse = Pulse(session, session.mark(), lambda: factors)
     time.sleep(0.05)
     try:
         vitals = pulse.take()

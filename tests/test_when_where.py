@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.carbon.background import Advice, best_of
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.background import Advice, first_and_best_start
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.carbon.footprint import footprint
 from carbontracker.cli import main
 from carbontracker.intensity.base import Intensity
@@ -180,7 +180,9 @@ def test_a_wrong_location_is_refused_with_the_nearest(
 
 
 def test_without_a_figure_for_now_the_first_start_is_compared_with() -> None:
-    both = best_of(slots(300, 100, start=NOW + timedelta(hours=1)), NOW, 1, timedelta(hours=9))
+    both = first_and_best_start(
+        slots(300, 100, start=NOW + timedelta(hours=1)), NOW, 1, timedelta(hours=9)
+    )
     assert both is not None
     first, best = both
     assert (first.t_s, best.t_s) == (3600, 7200)
@@ -243,7 +245,7 @@ def test_direct_figures_tell_american_grids_apart_and_are_the_providers_own() ->
 
 
 def test_a_place_without_a_figure_of_the_scope_is_compared_with_nothing() -> None:
-    assert here(make_pricing("KE"), "direct") is None
+    assert here(make_carbon_factors("KE"), "direct") is None
 
 
 def test_the_table_shows_the_figures_age_and_averages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,18 +285,18 @@ def test_an_impossible_pue(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_line_of_advice() -> None:
-    place = locate("DK", {})
+    location = locate("DK", {})
     (figure,) = slots(100)
-    cost = footprint([(3.6e6, figure)], 1.0, place=place)
+    cost = footprint([(3.6e6, figure)], 1.0, location=location)
     region = options("aws")[0]
     both = Advice(NOW, NOW + timedelta(hours=7), 0.23, region, 0.9)
-    line = advice_line(both, cost, place)
+    line = advice_line(both, cost, location)
     assert "(in 7.0 h) would save 23 % (23 g); Stockholm (aws:eu-north-1) would save 90 %" in line
     assert "(90 g), by 2025 figures." in line
     nan = float("nan")
     nothing = Advice(NOW, None, nan, region, nan)
-    assert advice_line(nothing, cost, place) == "Advice: no greener hour or region is known."
+    assert advice_line(nothing, cost, location) == "Advice: no greener hour or region is known."
     lost = advice_line(both, cost, locate(None, {}, "/nonexistent"))
     assert "against the world average, as the location is unknown, 90 %" in lost
-    unmeasured = footprint([(nan, figure)], 1.0, place=place)
-    assert "would save 23 %;" in advice_line(both, unmeasured, place)
+    unmeasured = footprint([(nan, figure)], 1.0, location=location)
+    assert "would save 23 %;" in advice_line(both, unmeasured, location)

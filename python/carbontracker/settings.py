@@ -20,11 +20,11 @@ from carbontracker.arguments import (
     as_text,
     shown,
 )
-from carbontracker.carbon.factors import Pricing, make_pricing
+from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
 from carbontracker.energy.session import Config, Simulated, check_pace
 from carbontracker.exceptions import FetcherNameError
-from carbontracker.intensity.base import with_key
+from carbontracker.intensity.base import providers_with_key
 from carbontracker.location.location import LOCATE
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.training.budget import Budget, Limits, check_action
@@ -33,7 +33,7 @@ from carbontracker.training.steps import is_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from carbontracker.intensity.selection import Wanted
+    from carbontracker.intensity.selection import IntensitySetting
     from carbontracker.training.budget import OnBudget
 
 ANSWERS = ("y", "n")
@@ -83,7 +83,7 @@ class Settings:
     sim_gpu_util: float | None
     location: str | None
     pue: float | None
-    intensity: Wanted
+    intensity: IntensitySetting
     record: bool | None
     rate_hz: float | None
     overhead_budget: float | None
@@ -259,7 +259,7 @@ class Settings:
             **check_pace(self.rate_hz, self.overhead_budget),
         )
 
-    def pricing(self) -> Pricing:
+    def factors(self) -> CarbonFactors:
         """Return what turns the energy into grams.
 
         Raises:
@@ -268,7 +268,7 @@ class Settings:
         # Not checked yet, and refused later if they are something else.
         given: Mapping[Any, Any] = self.api_keys or {}
         keys = {n: k for n, k in given.items() if isinstance(n, str) and isinstance(k, str)}
-        return make_pricing(self.location, self.pue, self.intensity, keys)
+        return make_carbon_factors(self.location, self.pue, self.intensity, keys)
 
 
 def check_api_names(api_keys: Mapping[Any, Any]) -> None:
@@ -279,16 +279,19 @@ def check_api_names(api_keys: Mapping[Any, Any]) -> None:
             repeat what was given: it may be the key.
     """
     for name, key in api_keys.items():
-        known = isinstance(name, str) and name.lower() in with_key()
+        known = isinstance(name, str) and name.lower() in providers_with_key()
         if not known or not isinstance(key, str) or not key.strip():
-            message = f"api_keys must name a provider ({', '.join(with_key())}) and hold its key"
+            names = ", ".join(providers_with_key())
+            message = f"api_keys must name a provider ({names}) and hold its key"
             raise FetcherNameError(message)
 
 
 def _with_keys(given: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[str]]:
     """Return the keys without those that are empty, as an unset variable leaves them, and whose
     they are."""
-    names = [name for name in given if isinstance(name, str) and name.lower() in with_key()]
+    names = [
+        name for name in given if isinstance(name, str) and name.lower() in providers_with_key()
+    ]
     blank = [name for name in names if given[name] is None or not str(given[name]).strip()]
     kept = {name: key for name, key in given.items() if name not in blank}
     return kept if blank else given, blank

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import carbontracker
-from carbontracker.carbon.background import Aside
+from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
 from carbontracker.energy.session import Mark, acquire, release
 from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.session import Session
-    from carbontracker.intensity.selection import Wanted
+    from carbontracker.intensity.selection import IntensitySetting
     from carbontracker.training.budget import OnBudget
     from carbontracker.training.run import Epoch, Forecast, Result
     from carbontracker.training.window import Window
@@ -164,7 +164,7 @@ class CarbonTracker:
         *,
         location: str | None = None,
         pue: float | None = None,
-        intensity: Wanted = None,
+        intensity: IntensitySetting = None,
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
@@ -187,7 +187,7 @@ class CarbonTracker:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
         self._settings.check()
-        self._training = Training(self._settings, self._settings.pricing())
+        self._training = Training(self._settings, self._settings.factors())
         self._hold = Hold(self._training)
         self._steps = self._training.steps
         self._training.prepare()
@@ -265,7 +265,7 @@ class CarbonTracker:
         epoch and name, the sums of all windows and a selection of at most 120 single ones.
         """
         made: Window | None = self._training.window(name)
-        return unmeasured(name, self._settings.pricing()) if made is None else made
+        return unmeasured(name, self._settings.factors()) if made is None else made
 
     def stop(self) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came.
@@ -298,9 +298,9 @@ class Training:
     user's functions and loggers, and those may have the tracker.
     """
 
-    def __init__(self, settings: Settings, pricing: Pricing) -> None:
+    def __init__(self, settings: Settings, factors: CarbonFactors) -> None:
         self._settings = settings
-        self._pricing = pricing
+        self._factors = factors
         self._keys: dict[str, str] = {}
         self._made_in = Path()
         """Where relative paths begin: the program may go elsewhere before its first mark."""
@@ -325,7 +325,7 @@ class Training:
         self._record: Record | None = None
         self._provisional: deque[int] = deque()
         """Epochs that the record has as provisional."""
-        self._aside: Aside | None = None
+        self._lookup: BackgroundLookup | None = None
         self._sensor_events: SensorEvents | None = None
         self._budget = settings.budget()
         self._followers = Followers()
@@ -357,7 +357,7 @@ class Training:
 
     def _sample(self) -> Run:
         session = acquire(self._settings.config())
-        self._run = run = Run(session, self._pricing)
+        self._run = run = Run(session, self._factors)
         open_trainings().add(self)
         if self._settings.foresees:
             run.ahead.foresight.prepare()
@@ -380,23 +380,25 @@ class Training:
                 self._interrupt()
 
     def _begin(self, run: Run) -> None:
-        settings, session, pricing = self._settings, run.session, self._pricing
+        settings, session, factors = self._settings, run.session, self._factors
         for grip in self._grips:
             grip.loosen()
-        self._aside = Aside(pricing, settings.locate, advise=settings.advise, api_keys=self._keys)
-        pricing = self._aside.repriced(pricing) or pricing  # a look-up of last week
-        pricing = (pricing.with_keys(self._keys) if self._keys else pricing).watch()
-        run.pricing = pricing
+        self._lookup = BackgroundLookup(
+            factors, settings.locate, advise=settings.advise, api_keys=self._keys
+        )
+        factors = self._lookup.updated_factors(factors) or factors  # a look-up of last week
+        factors = (factors.with_keys(self._keys) if self._keys else factors).start_polling()
+        run.factors = factors
         self._learn(run)
         if record_wanted(settings.record):
-            self._record = begin_record(self._records, lambda: self._started(run, pricing))
+            self._record = begin_record(self._records, lambda: self._started(run, factors))
         if self._record is not None:
             self._record.follow(session, run.began_mark, session.config.spacing_s)
             self._record.write_open_epochs(run)
             self._console.listener = self._record.write_warning
         if settings.trace:
             self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
-        self._console.begin(session, pricing, keys_given=bool(self._keys))
+        self._console.begin(session, factors, keys_given=bool(self._keys))
         # Weakly: a callback among the settings may have the tracker, which is to end with its last
         # reference, whatever thread of ours goes on.
         teller = weakref.WeakMethod(self._tell_sensor_event)
@@ -443,9 +445,9 @@ class Training:
                 f"epoch_start() twice without epoch_end(): epoch {self.epoch_counter} begins "
                 "again here; the energy before counts as between epochs"
             )
-        if self._aside is not None:
+        if self._lookup is not None:
             # Not earlier: who only constructs a tracker asks no network.
-            self._aside.start(run.pricing)
+            self._lookup.start(run.factors)
         run.start_epoch()
         self.steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
@@ -472,7 +474,7 @@ class Training:
     def window(self, name: str) -> Window:
         """Return a window that the record keeps."""
         run = self._monitored()
-        return run.windows.window(name, run.pricing)
+        return run.windows.window(name, run.factors)
 
     @harmless
     def stop(self) -> None:
@@ -498,11 +500,11 @@ class Training:
         if not api_keys:
             return
         self._keys |= api_keys
-        if self._aside is None or self._run is None:
+        if self._lookup is None or self._run is None:
             return  # they are used when the run begins
-        self._aside.with_keys(api_keys)
-        self._run.pricing = self._run.pricing.with_keys(api_keys).watch()
-        self._console.intensity(self._run.pricing, keys_given=True)
+        self._lookup.use_keys(api_keys)
+        self._run.factors = self._run.factors.with_keys(api_keys).start_polling()
+        self._console.intensity(self._run.factors, keys_given=True)
 
     def html(self) -> str:
         """Return the result, or how things stand, for a notebook."""
@@ -533,15 +535,15 @@ class Training:
     def _records(self) -> Path:
         return self._made_in / record_directory(self._settings.log_dir)
 
-    def _started(self, run: Run, pricing: Pricing) -> dict[str, Any]:
+    def _started(self, run: Run, factors: CarbonFactors) -> dict[str, Any]:
         settings = self._settings
         return {
             **run_started_data(run.session),
             "began": run.began.isoformat(timespec="milliseconds"),
             "epochs": settings.epochs,
             "components": settings.chosen_components,
-            "pricing": footprint_dict(pricing.of_nothing()),
-            "pue_source": pricing.pue_how,
+            "pricing": footprint_dict(factors.zero_footprint()),
+            "pue_source": factors.pue_source,
         }
 
     def _monitored(self) -> Run:
@@ -591,21 +593,21 @@ class Training:
 
     def _relocate(self, run: Run) -> None:
         """Reprice everything for the place, if it has been found out meanwhile."""
-        aside = self._aside
-        if aside is None:
+        lookup = self._lookup
+        if lookup is None:
             return
-        pricing = optional(LOCATION, lambda: aside.repriced(run.pricing), nothing)
-        if pricing is None:
+        factors = optional(LOCATION, lambda: lookup.updated_factors(run.factors), nothing)
+        if factors is None:
             return
-        run.pricing = pricing
-        self._console.located(pricing)
-        free = footprint_dict(pricing.of_nothing())
-        self._write("located", pricing=free, pue_source=pricing.pue_how)
+        run.factors = factors
+        self._console.located(factors)
+        free = footprint_dict(factors.zero_footprint())
+        self._write("located", pricing=free, pue_source=factors.pue_source)
 
     def _advise(self, run: Run, forecast: Forecast) -> None:
-        if self._aside is not None and self._settings.advise:
-            advice = self._aside.advice(run.pricing, forecast.prediction.seconds / 3600)
-            self._console.advised(advice, forecast, run.pricing)
+        if self._lookup is not None and self._settings.advise:
+            advice = self._lookup.advice(run.factors, forecast.prediction.seconds / 3600)
+            self._console.advised(advice, forecast, run.factors)
             self._write("advice", **advice_dict(advice))
 
     def _interrupt(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
@@ -709,7 +711,7 @@ class Training:
             self._record.close()
         self._followers.close()
         if self._run is not None:
-            self._run.pricing.close()
+            self._run.factors.close()
             release(self._run.session)
             self._run = None
         open_trainings().remove(self)

@@ -15,10 +15,10 @@ from carbontracker.guard import LOCATION, logger, nothing, optional, start_threa
 from carbontracker.intensity.base import IntensityUnavailable
 from carbontracker.intensity.selection import offline
 from carbontracker.location.lookup import (
-    kept_place,
-    look_around,
+    cached_location,
+    look_up,
     looks_like_cloud,
-    may_ask,
+    may_look_up,
 )
 from carbontracker.planning.regions import Option, here, options
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.intensity.base import Intensity
     from carbontracker.planning.start_time import Start
 
@@ -49,7 +49,7 @@ class Advice:
     """Which share of the emissions that saves; NaN if not known."""
 
 
-def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
+def slot_seconds(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
     """Return slots as (begin, end, gCO2eq/kWh), s after ``now``; one that is open tells nothing."""
     return [
         ((slot.start - now).total_seconds(), (slot.end - now).total_seconds(), slot.gco2eq_per_kwh)
@@ -58,7 +58,7 @@ def timed(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float,
     ]
 
 
-def best_of(
+def first_and_best_start(
     slots: Sequence[Intensity], now: datetime, hours: float, within: timedelta
 ) -> tuple[Start, Start] | None:
     """Return the start as early as possible, and the best one; seconds after ``now``.
@@ -68,7 +68,7 @@ def best_of(
     # Here, because it loads numpy: a training without advice does without.
     from carbontracker.planning.start_time import IntensityCurve, Start, best_start
 
-    forecast, duration_s = IntensityCurve(timed(slots, now)), hours * 3600
+    forecast, duration_s = IntensityCurve(slot_seconds(slots, now)), hours * 3600
     latest_s = max(within.total_seconds() - duration_s, 0.0)
     best = best_start(forecast, 0.0, latest_s, duration_s)
     if best is None:
@@ -79,7 +79,7 @@ def best_of(
     return first, best
 
 
-class Aside:
+class BackgroundLookup:
     """The thread, and what it has found so far.
 
     Args:
@@ -92,7 +92,7 @@ class Aside:
 
     def __init__(
         self,
-        pricing: Pricing,
+        factors: CarbonFactors,
         locate: str = "auto",
         *,
         advise: bool = False,
@@ -100,78 +100,78 @@ class Aside:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._asks = may_ask(pricing.place, locate, self._environ)
+        self._looks_up = may_look_up(factors.location, locate, self._environ)
         self._advise = advise
         self._keys = dict(api_keys or {})
-        self._found: Pricing | None = None
-        if self._asks and not pricing.place.known and not looks_like_cloud(self._environ):
-            self._found = optional(LOCATION, lambda: self._kept(pricing), nothing)
-            self._asks = self._found is None
+        self._found: CarbonFactors | None = None
+        if self._looks_up and not factors.location.known and not looks_like_cloud(self._environ):
+            self._found = optional(LOCATION, lambda: self._cached(factors), nothing)
+            self._looks_up = self._found is None
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
 
-    def start(self, pricing: Pricing) -> None:
+    def start(self, factors: CarbonFactors) -> None:
         """Begin asking, once, if there is anything to ask. Returns at once.
 
         Args:
             pricing: what is used now; whose place is looked for, and whose forecast is asked for.
         """
-        wanted = self._asks or (self._advise and not offline(self._environ))
+        wanted = self._looks_up or (self._advise and not offline(self._environ))
         if wanted and self._thread is None:
-            self._thread = start_thread(LOCATION, self._find_out, "carbontracker-aside", pricing)
+            self._thread = start_thread(LOCATION, self._run, "carbontracker-lookup", factors)
 
     def wait(self, seconds: float) -> None:
         """Wait for the answers for at most so long; for commands that people wait for."""
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def repriced(self, pricing: Pricing) -> Pricing | None:
+    def updated_factors(self, factors: CarbonFactors) -> CarbonFactors | None:
         """Return the pricing for the place that was found, whose provider is being asked already.
 
         None if there is nothing new. What it replaces asks no more.
         """
         found = self._found
-        if found is None or not pricing.place.guess:
+        if found is None or not factors.location.guess:
             return None
-        pricing.close()
+        factors.close()
         return found
 
-    def with_keys(self, api_keys: Mapping[str, str]) -> None:
+    def use_keys(self, api_keys: Mapping[str, str]) -> None:
         """Take keys that came later, for the place that may be found yet."""
         self._keys = dict(api_keys)
         if self._found is not None:
-            self._found = self._found.with_keys(api_keys).watch()
+            self._found = self._found.with_keys(api_keys).start_polling()
 
-    def advice(self, pricing: Pricing, hours: float) -> Advice:
+    def advice(self, factors: CarbonFactors, hours: float) -> Advice:
         """Return what is known by now of better times and places for a run of ``hours``."""
         now = datetime.now(timezone.utc)
-        both = best_of(list(self._slots), now, hours, HORIZON) if hours > 0 else None
+        both = first_and_best_start(list(self._slots), now, hours, HORIZON) if hours > 0 else None
         start, start_saves = None, float("nan")
         if both is not None:
             first, best = both
             start = now + timedelta(seconds=best.t_s)
             start_saves = 1 - best.gco2eq_per_kwh / (first.gco2eq_per_kwh or float("nan"))
-        ours = here(pricing)
-        same_cloud = pricing.place.region.partition(":")[0] or None
+        ours = here(factors)
+        same_cloud = factors.location.region.partition(":")[0] or None
         region = options(same_cloud)[0]
         saves = region.saves(ours) if ours is not None else float("nan")
         return Advice(now, start, start_saves, region, saves)
 
-    def _kept(self, pricing: Pricing) -> Pricing | None:
+    def _cached(self, factors: CarbonFactors) -> CarbonFactors | None:
         """Return the pricing for the place of the last look-up, if that is still good."""
-        place = kept_place(self._environ)
-        return None if place is None else pricing.at(place, self._keys)
+        location = cached_location(self._environ)
+        return None if location is None else factors.at(location, self._keys)
 
-    def _find_out(self, pricing: Pricing) -> None:
-        place = look_around(pricing.place, self._environ) if self._asks else None
-        if place is not None and place != pricing.place:
+    def _run(self, factors: CarbonFactors) -> None:
+        location = look_up(factors.location, self._environ) if self._looks_up else None
+        if location is not None and location != factors.location:
             # Asked from now on: somebody who looks at the end finds more than the annual figure.
-            pricing = pricing.at(place, self._keys).watch()
-            self._found = pricing
+            factors = factors.at(location, self._keys).start_polling()
+            self._found = factors
         if not self._advise or offline(self._environ):
             return
         now = datetime.now(timezone.utc)
         try:
-            self._slots = pricing.forecast(now, now + HORIZON)
+            self._slots = factors.forecast(now, now + HORIZON)
         except IntensityUnavailable as error:
             logger.info("carbontracker: no forecast to advise by: %s", error.reason)

@@ -14,18 +14,25 @@ from carbontracker.constants import PUE_2023
 from carbontracker.data import TableError
 from carbontracker.guard import INTENSITY, LOCATION, logger, optional
 from carbontracker.intensity.base import IntensityUnavailable, provider, unknown
-from carbontracker.intensity.cached_provider import Live
+from carbontracker.intensity.cached_provider import LiveProvider
 from carbontracker.intensity.providers.constant import Constant
-from carbontracker.intensity.selection import AUTO, OFFLINE, choose, foreseen, offline, wished
+from carbontracker.intensity.selection import (
+    AUTO,
+    OFFLINE_VARIABLE,
+    auto_forecast,
+    offline,
+    resolve,
+    select,
+)
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.location import cloud
-from carbontracker.location.location import Place, locate, unlocated
+from carbontracker.location.location import Location, locate, unlocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from carbontracker.intensity.base import Intensity, Provider
-    from carbontracker.intensity.selection import Wanted
+    from carbontracker.intensity.selection import IntensitySetting
 
     EnergyBetween = Callable[[datetime, datetime], float]
 
@@ -34,19 +41,19 @@ PUE_SOURCE = "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
 
 
 @dataclass(frozen=True)
-class Pricing:
+class CarbonFactors:
     """The choices that turn joules into grams; fixed before anything starts."""
 
-    place: Place
+    location: Location
     provider: Provider
     pue: float
-    pue_how: str
+    pue_source: str
     """Where the PUE comes from, in words."""
-    wanted: Wanted = None
+    intensity_setting: IntensitySetting = None
     """What was asked for as ``intensity``."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of providers, by name."""
-    adviser: Provider | None = None
+    advice_provider: Provider | None = None
     """A marginal provider: it advises when to train, and is never part of a footprint."""
 
     def intensities(self, start: datetime, end: datetime) -> list[Intensity]:
@@ -56,7 +63,7 @@ class Pricing:
         of its last day. A provider that has none is replaced by the table, which says so in the
         figure's note; without a table the figure is missing.
         """
-        zone = self.place.zone
+        zone = self.location.zone
         try:
             return self.provider.between(zone, start, end)
         except IntensityUnavailable as error:
@@ -75,18 +82,18 @@ class Pricing:
         Raises:
             IntensityUnavailable: there is none; the reason says why.
         """
-        asked = self.adviser or self.provider
-        if isinstance(asked, Live) and self.wanted != AUTO:
-            return asked.forecast(self.place.zone, start, end)
-        if self.wanted in (None, AUTO):
-            return foreseen(self.place, self.api_keys, start, end)
+        asked = self.advice_provider or self.provider
+        if isinstance(asked, LiveProvider) and self.intensity_setting != AUTO:
+            return asked.forecast(self.location.zone, start, end)
+        if self.intensity_setting in (None, AUTO):
+            return auto_forecast(self.location, self.api_keys, start, end)
         if isinstance(asked, Constant):
             raise IntensityUnavailable("a fixed figure tells no hour from another")
         if offline():
-            raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
+            raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 asks no network")
         raise IntensityUnavailable("the table has annual figures only, and no forecast")
 
-    def of_nothing(self) -> Footprint:
+    def zero_footprint(self) -> Footprint:
         """Return the footprint of no energy: what is said of a run before it begins."""
         now = datetime.now(timezone.utc)
         return self.footprint(lambda _a, _b: 0.0, now, now, 0.0)
@@ -110,75 +117,87 @@ class Pricing:
         for figure in self.intensities(start, end):
             begin, finish = max(start, figure.start or start), min(end, figure.end or end)
             slots.append(Slot(begin, finish, joules_between(begin, finish), figure))
-        return footprint_of_slots(slots, self.pue, place=self.place, error_joules=error_joules)
+        return footprint_of_slots(
+            slots, self.pue, location=self.location, error_joules=error_joules
+        )
 
     @property
     def live(self) -> tuple[str, str] | None:
         """Return title and name of the live provider that is being asked, if one is."""
         asked = self.provider
-        return (asked.title, asked.name) if isinstance(asked, Live) else None
+        return (asked.title, asked.name) if isinstance(asked, LiveProvider) else None
 
-    def with_keys(self, api_keys: Mapping[str, str]) -> Pricing:
-        """Return this pricing with live figures by these keys; nothing is asked before ``watch``.
+    def with_keys(self, api_keys: Mapping[str, str]) -> CarbonFactors:
+        """Return these factors with live figures by these keys; ``start_polling`` begins to ask.
 
         The table answers where the location is unknown, the network is switched off by
         ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure or a provider of their own.
         """
-        if not (self.wanted is None or isinstance(self.wanted, str)) or self.wanted == "table":
+        setting = self.intensity_setting
+        if not (setting is None or isinstance(setting, str)) or setting == "table":
             return self
         self.close()
-        wanted = next(iter(api_keys)) if self.wanted is None else self.wanted
-        keys = {**self.api_keys, **api_keys}
-        chosen, adviser = choose(wanted, self.place, keys)
-        return replace(self, provider=chosen, adviser=adviser, api_keys=keys, wanted=wanted)
+        return self._selected(self.location, api_keys)
 
-    def at(self, place: Place, api_keys: Mapping[str, str]) -> Pricing:
-        """Return the pricing of the same wishes for another place; nothing is asked yet.
+    def at(self, location: Location, api_keys: Mapping[str, str]) -> CarbonFactors:
+        """Return the factors of the same settings for another location; nothing is asked yet.
 
-        The PUE is the place's, unless one was given.
+        The PUE is that of the location, unless one was given.
 
         Raises:
-            ValueError: the provider that was wished for lacks a key.
+            ValueError: the provider that the setting names lacks a key.
         """
-        keys = {**self.api_keys, **api_keys}
-        wanted = next(iter(api_keys)) if self.wanted is None and api_keys else self.wanted
-        chosen, adviser = choose(wanted, place, keys)
-        value, how = self.pue, self.pue_how
-        if how == PUE_SOURCE:
-            value, how = cloud.pue(place.region) or (value, how)
-        there = replace(self, place=place, pue=value, pue_how=how)
-        return replace(there, provider=chosen, adviser=adviser, api_keys=keys)
+        factors = self
+        if self.pue_source == PUE_SOURCE and (regional := cloud.pue(location.region)):
+            factors = replace(self, pue=regional[0], pue_source=regional[1])
+        return factors._selected(location, api_keys)
 
-    def watch(self) -> Pricing:
-        """Begin to ask the live provider, if there is one; return this pricing."""
-        if isinstance(self.provider, Live):
+    def _selected(self, location: Location, api_keys: Mapping[str, str]) -> CarbonFactors:
+        """Return these factors with the providers for a location, by all keys."""
+        keys = {**self.api_keys, **api_keys}
+        setting = self.intensity_setting
+        if setting is None and api_keys:
+            setting = next(iter(api_keys))
+        chosen, advice_provider = select(setting, location, keys)
+        return replace(
+            self,
+            location=location,
+            provider=chosen,
+            intensity_setting=setting,
+            api_keys=keys,
+            advice_provider=advice_provider,
+        )
+
+    def start_polling(self) -> CarbonFactors:
+        """Begin to ask the live provider, if there is one; return these factors."""
+        if isinstance(self.provider, LiveProvider):
             self.provider.start()
         return self
 
-    def hurry(self) -> None:
+    def refresh_soon(self) -> None:
         """Have the live provider asked for revised figures; does not wait for them."""
-        if isinstance(self.provider, Live):
-            self.provider.hurry()
+        if isinstance(self.provider, LiveProvider):
+            self.provider.refresh_soon()
 
-    def settled(self) -> Pricing:
-        """Return this pricing with what is known now, so that all that is priced is of one mind."""
-        if not isinstance(self.provider, Live):
+    def snapshot(self) -> CarbonFactors:
+        """Return these factors with the intensities known now, so that all footprints agree."""
+        if not isinstance(self.provider, LiveProvider):
             return self
-        return replace(self, provider=self.provider.settled())
+        return replace(self, provider=self.provider.snapshot())
 
     def close(self) -> None:
         """Ask no network any more."""
-        if isinstance(self.provider, Live):
+        if isinstance(self.provider, LiveProvider):
             self.provider.close()
 
 
-def make_pricing(
+def make_carbon_factors(
     location: str | None = None,
     pue: float | None = None,
-    intensity: Wanted = None,
+    intensity: IntensitySetting = None,
     api_keys: Mapping[str, str] | None = None,
-) -> Pricing:
-    """Return the pricing for a run. Nothing is asked before its ``watch``.
+) -> CarbonFactors:
+    """Return the factors for a run. Nothing is asked before ``start_polling``.
 
     Args:
         location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
@@ -195,28 +214,30 @@ def make_pricing(
         UnknownLocation: the location argument names no place; the message has the nearest.
         ValueError: a PUE or intensity argument that cannot be.
     """
-    place = optional(LOCATION, lambda: _place(location), unlocated, errors_of_the_user=ValueError)
-    value, how = _pue(pue, place)
-    wanted, chosen, adviser = optional(
+    found = optional(LOCATION, lambda: _locate(location), unlocated, errors_of_the_user=ValueError)
+    value, source = _pue(pue, found)
+    setting, chosen, advice_provider = optional(
         INTENSITY,
-        lambda: wished(intensity, place, api_keys or {}),
+        lambda: resolve(intensity, found, api_keys or {}),
         lambda _: (intensity, provider("table"), None),
         errors_of_the_user=ValueError,
     )
-    return Pricing(place, chosen, value, how, wanted, dict(api_keys or {}), adviser)
+    keys = dict(api_keys or {})
+    return CarbonFactors(found, chosen, value, source, setting, keys, advice_provider)
 
 
-def _place(location: str | None) -> Place:
+def _locate(argument: str | None) -> Location:
     try:
-        place = locate(as_text("location", location), os.environ)
+        found = locate(as_text("location", argument), os.environ)
     except TableError as error:
         return unlocated(str(error))
-    if not place.known and not place.guess:
-        logger.warning("carbontracker: %s", place.note)  # what was stated names no known place
-    return place
+    if not found.known and not found.guess:
+        # The location that was stated is not one of the table.
+        logger.warning("carbontracker: %s", found.note)
+    return found
 
 
-def _pue(argument: float | None, place: Place) -> tuple[float, str]:
+def _pue(argument: float | None, location: Location) -> tuple[float, str]:
     if argument is not None:
         given = as_number(argument)
         if not isinstance(given, (int, float)) or not 1.0 <= given < math.inf:
@@ -237,4 +258,4 @@ def _pue(argument: float | None, place: Place) -> tuple[float, str]:
             text,
             PUE_2023,
         )
-    return cloud.pue(place.region) or (PUE_2023, PUE_SOURCE)
+    return cloud.pue(location.region) or (PUE_2023, PUE_SOURCE)

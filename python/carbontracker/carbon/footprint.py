@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from carbontracker.location.location import Place
+    from carbontracker.location.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Footprint:
     """The figure used; with more than one, their mean weighted by energy."""
     pue: float
     """Power usage effectiveness: energy of the facility over energy of the machine, ratio >= 1."""
-    place: Place | None = None
+    location: Location | None = None
     """Where the electricity was drawn, if that was asked."""
     error_kwh: float = math.nan
     """95 % half-width of ``kwh`` from measuring alone (PUE and intensity taken as exact), kWh;
@@ -70,7 +70,7 @@ def footprint(
     parts: Sequence[tuple[float, Intensity]],
     pue: float,
     *,
-    place: Place | None = None,
+    location: Location | None = None,
     error_joules: float = math.nan,
 ) -> Footprint:
     """Return the footprint of energy spent under one or more carbon intensities.
@@ -101,7 +101,7 @@ def footprint(
         gco2eq=math.fsum(joules * used.gco2eq_per_kwh for joules, used in parts) * kwh_per_joule,
         intensity=_mean(parts),
         pue=pue,
-        place=place,
+        location=location,
         error_kwh=error_joules * kwh_per_joule,
     )
 
@@ -110,7 +110,7 @@ def footprint_of_slots(
     slots: Sequence[Slot],
     pue: float,
     *,
-    place: Place | None = None,
+    location: Location | None = None,
     error_joules: float = math.nan,
 ) -> Footprint:
     """Return the footprint of energy spent in slots of time; see ``footprint``."""
@@ -119,7 +119,7 @@ def footprint_of_slots(
     weights = [s / total_s if total_s > 0 else 1 / len(slots) for s in seconds]
     parts = [(slot.joules, slot.intensity) for slot in slots]
     return replace(
-        footprint(parts, pue, place=place, error_joules=error_joules),
+        footprint(parts, pue, location=location, error_joules=error_joules),
         slots=tuple(slots),
         mean_gco2eq_per_kwh=math.fsum(
             weight * slot.intensity.gco2eq_per_kwh

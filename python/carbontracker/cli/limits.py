@@ -11,7 +11,7 @@ from carbontracker.training.budget import Limits, overrun_dict
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.session import Mark, Session
     from carbontracker.exceptions import BudgetExceeded
@@ -59,7 +59,7 @@ class Watch:
     """Limits, watched over what a session measures from a mark on."""
 
     def __init__(
-        self, limits: Limits, grace_s: float, session: Session, pricing: Pricing, start: Mark
+        self, limits: Limits, grace_s: float, session: Session, factors: CarbonFactors, start: Mark
     ) -> None:
         self.grace_s = grace_s
         self.over: BudgetExceeded | None = None
@@ -68,7 +68,7 @@ class Watch:
         self._sees = True
         self._blind_looks = 0
         self._session = session
-        self._pricing = pricing
+        self._factors = factors
         self._start = start
 
     def enough(self) -> bool:
@@ -86,7 +86,7 @@ class Watch:
 
         marks = self._start, Mark(None, False)
         energy = self._session.energy(*marks)
-        footprint = footprint_between(self._session, self._pricing, marks, energy)
+        footprint = footprint_between(self._session, self._factors, marks, energy)
         self._tell_blind(footprint)
         seconds = (marks[1].t_ns - marks[0].t_ns) / 1e9
         self.over = next(self.limits.exceeded(seconds, footprint, "measured"), None)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.carbon.background import Aside
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.background import BackgroundLookup
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, drop, say
 from carbontracker.cli.limits import OVER_BUDGET, Watch, limits_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import TextIO
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.records.writer import Record
@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 def run(command: list[str], given: argparse.Namespace) -> int:
     """Run ``command`` between two marks; return its exit code, or 2 for options that cannot be."""
     try:
-        config, pricing = _config(given), make_pricing(given.location, given.pue, given.intensity)
+        config, factors = (
+            _config(given),
+            make_carbon_factors(given.location, given.pue, given.intensity),
+        )
         limits_of(given)
         if given.prometheus is not None:
             parse_bind_address(given.prometheus)
@@ -58,7 +61,7 @@ def run(command: list[str], given: argparse.Namespace) -> int:
     except (ComponentNameError, ValueError, OSError, ImportError) as error:
         say(error)
         return USAGE_ERROR
-    measured = optional(MEASURING, lambda: Measured(command, given, config, pricing), nothing)
+    measured = optional(MEASURING, lambda: Measured(command, given, config, factors), nothing)
     if measured is None:
         with executed(command, None) as code:
             return code
@@ -84,20 +87,20 @@ class Measured:
         command: list[str],
         given: argparse.Namespace,
         config: Config,
-        pricing: Pricing,
+        factors: CarbonFactors,
     ) -> None:
         self._command = command
         self._given = given
-        self._pricing = pricing.watch()
+        self._factors = factors.start_polling()
         self._session = session = acquire(config)
         self._meanwhile = meanwhile = ExitStack()
         self.record = self._begin_record()
-        self._aside = Aside(pricing, given.locate)
-        self._aside.start(pricing)
+        self._lookup = BackgroundLookup(factors, given.locate)
+        self._lookup.start(factors)
         self._start = start = session.mark()
         self._told: list[SensorEvent] = []
-        self.watch = Watch(limits_of(given), given.grace, session, pricing, start)
-        pulse = Pulse(session, start, lambda: pricing)
+        self.watch = Watch(limits_of(given), given.grace, session, factors, start)
+        pulse = Pulse(session, start, lambda: factors)
         meanwhile.enter_context(published(pulse, given.prometheus, given.otlp))
         if self.record is not None:
             self.record.follow(session, start, session.config.spacing_s)
@@ -120,14 +123,14 @@ class Measured:
     def _begin_record(self) -> Record | None:
         if self._given.no_record or not record_wanted(None):
             return None
-        free = self._pricing.of_nothing
+        free = self._factors.zero_footprint
         return begin_record(
             lambda: record_directory(self._given.log_dir),
             lambda: {
                 **run_started_data(self._session),
                 "command": self._command,
                 "pricing": footprint_dict(free()),
-                "pue_source": self._pricing.pue_how,
+                "pue_source": self._factors.pue_source,
             },
         )
 
@@ -139,16 +142,16 @@ class Measured:
 
     def finish(self, code: int, out: TextIO | None) -> None:
         """Say and record what the command has cost, which ended with ``code``."""
-        session, pricing, end = self._session, self._pricing, self._session.mark()
+        session, factors, end = self._session, self._factors, self._session.mark()
         optional(RESULT, self._meanwhile.close, nothing)
-        pricing.hurry()
+        factors.refresh_soon()
         session.await_final(end)
         energy = session.energy(self._start, end)
         self._sensor_events.look()
-        pricing = self._located()
+        factors = self._located()
         marks = (self._start, end)
-        footprint = footprint_between(session, pricing.settled(), marks, energy)
-        pricing.close()
+        footprint = footprint_between(session, factors.snapshot(), marks, energy)
+        factors.close()
         release(session)
         facts = {
             "seconds": (end.t_ns - self._start.t_ns) / 1e9,
@@ -173,14 +176,14 @@ class Measured:
             rest = {"command": self._command, **told}
             _write_json(_result(energy, footprint) | facts | rest, out)
 
-    def _located(self) -> Pricing:
+    def _located(self) -> CarbonFactors:
         """Return the pricing for the place that has been found out meanwhile, if one has."""
-        found = self._aside.repriced(self._pricing)
+        found = self._lookup.updated_factors(self._factors)
         if found is None:
-            return self._pricing
+            return self._factors
         if self.record is not None:
-            free = footprint_dict(found.of_nothing())
-            self.record.write("located", pricing=free, pue_source=found.pue_how)
+            free = footprint_dict(found.zero_footprint())
+            self.record.write("located", pricing=free, pue_source=found.pue_source)
         return found
 
 

@@ -72,7 +72,7 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if not wanted:
         return run
-    from carbontracker.intensity.selection import built, parsed
+    from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
     from carbontracker.records.recalculation import reprice
     from carbontracker.records.recorded import RecordedFootprint
@@ -80,8 +80,8 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.report.prices import priced_as
 
     if "intensity" in wanted:
-        asked = parsed(wanted["intensity"])
-        wanted["intensity"] = built(asked, {}) if isinstance(asked, str) else asked
+        asked = parse_setting(wanted["intensity"])
+        wanted["intensity"] = create(asked, {}) if isinstance(asked, str) else asked
     return priced_as(run, RecordedFootprint.of(footprint_dict(reprice(events_of(run), **wanted))))
 
 

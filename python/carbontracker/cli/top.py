@@ -127,12 +127,12 @@ def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
 
 
 def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
-    from carbontracker.carbon.factors import make_pricing
+    from carbontracker.carbon.factors import make_carbon_factors
     from carbontracker.report.live import view_of_machine
     from carbontracker.training.live_status import Pulse
 
-    pricing = make_pricing(location)
-    pulse = Pulse(session, session.mark(), lambda: pricing)
+    factors = make_carbon_factors(location)
+    pulse = Pulse(session, session.mark(), lambda: factors)
     return lambda: view_of_machine(pulse.take())
 
 

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.carbon.background import best_of, timed
+from carbontracker.carbon.background import first_and_best_start, slot_seconds
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
-from carbontracker.cli.place import add_arguments, pricing_here
+from carbontracker.cli.location import add_arguments, factors_here
 from carbontracker.intensity.base import Intensity, IntensityUnavailable
-from carbontracker.intensity.selection import INTENSITY
+from carbontracker.intensity.selection import INTENSITY_VARIABLE
 from carbontracker.planning.start_time import IntensityCurve, saved_share
 from carbontracker.records.writer import jsonable
 from carbontracker.report.advice import chart
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     plan = Plan(given.now or datetime.now(timezone.utc), given.hours, given.within, given.kwh)
     try:
         slots = _recorded(given.forecast) if given.forecast else _asked(given, plan)
-        both = best_of(slots, plan.now, plan.hours, plan.within)
+        both = first_and_best_start(slots, plan.now, plan.hours, plan.within)
         if both is None:
             raise IntensityUnavailable(_why_not(slots, plan))
     except IntensityUnavailable as error:
@@ -97,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kwh", type=float, help="what the run takes, kWh, PUE included")
     parser.add_argument(
         "--intensity",
-        default=os.environ.get(INTENSITY, "").strip() or "auto",
+        default=os.environ.get(INTENSITY_VARIABLE, "").strip() or "auto",
         metavar="NAME",
-        help=f"the live provider to ask, or auto (default {INTENSITY}, else auto)",
+        help=f"the live provider to ask, or auto (default {INTENSITY_VARIABLE}, else auto)",
     )
     parser.add_argument("--forecast", metavar="FILE", help="a forecast kept by --json; - for stdin")
     parser.add_argument("--now", type=_moment, metavar="TIME", help="as if it were this ISO time")
@@ -130,8 +130,8 @@ def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
         IntensityUnavailable: there is none.
         UnknownLocation: ``--location`` names no place.
     """
-    pricing = pricing_here(given, intensity=given.intensity)
-    return pricing.forecast(plan.now, plan.now + plan.within)
+    factors = factors_here(given, intensity=given.intensity)
+    return factors.forecast(plan.now, plan.now + plan.within)
 
 
 def _recorded(path: str) -> list[Intensity]:
@@ -196,7 +196,7 @@ def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> 
 
 def _by_the_hour(slots: Sequence[Intensity], plan: Plan) -> list[float]:
     """Return the mean of each hour as far as something is forecast."""
-    known = timed(slots, plan.now)
+    known = slot_seconds(slots, plan.now)
     last_s = min(max(end for _, end, _ in known), plan.within.total_seconds())
     forecast = IntensityCurve(known)
     return [forecast.mean(3600.0 * hour, 3600.0) for hour in range(math.floor(last_s / 3600))]

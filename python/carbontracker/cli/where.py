@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
-from carbontracker.cli.place import add_arguments, pricing_here
+from carbontracker.cli.location import add_arguments, factors_here
 from carbontracker.location import cloud
 from carbontracker.planning.regions import here, options
 from carbontracker.records.writer import jsonable
@@ -18,7 +18,7 @@ from carbontracker.report.advice import where_table
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.planning.regions import Option
 
 SCOPES = ("lifecycle", "direct")
@@ -56,23 +56,23 @@ def main(arguments: list[str]) -> int:
     if given.provider is not None and only is None:
         parser.error(f"no cloud {given.provider!r}; there are {', '.join(cloud.providers())}")
     try:
-        pricing = pricing_here(given, given.pue)
+        factors = factors_here(given, given.pue)
     except ValueError as error:
         say(error)
         return USAGE_ERROR
-    ranked, ours = options(only, given.scope)[: given.top], here(pricing, given.scope)
+    ranked, ours = options(only, given.scope)[: given.top], here(factors, given.scope)
     if not ranked:
         say(f"no region of {only} has a {given.scope} figure; try another --scope")
         return NOTHING_KNOWN
     if given.json:
-        print(json.dumps(jsonable(_result(ranked, ours, pricing, given.kwh)), indent=2))
+        print(json.dumps(jsonable(_result(ranked, ours, factors, given.kwh)), indent=2))
     else:
-        print(_text(ranked, ours, pricing, given))
+        print(_text(ranked, ours, factors, given))
     return 0
 
 
 def _text(
-    ranked: list[Option], ours: Option | None, pricing: Pricing, given: argparse.Namespace
+    ranked: list[Option], ours: Option | None, factors: CarbonFactors, given: argparse.Namespace
 ) -> str:
     year = datetime.now(timezone.utc).year
     lines = [where_table(ranked, ours, kwh=given.kwh, year_now=year), ""]
@@ -80,22 +80,22 @@ def _text(
         lines.append("* figure of the whole country, or of a wider grid")
     lines.append("~ PUE is an average, not the place's own figure")
     lines.append(f"Annual figures, {given.scope}. Where they come from: --json")
-    place = pricing.place
-    if not place.known:
+    location = factors.location
+    if not location.known:
         lines.append("Here is unknown, so the world average stands in: name it with --location")
     elif ours is None:
-        lines.append(f"{place.name} has no {given.scope} figure: nothing to compare with")
+        lines.append(f"{location.name} has no {given.scope} figure: nothing to compare with")
     else:
-        lines.append(f"Here is {place.name}, by {place.how}; its PUE: {pricing.pue_how}")
+        lines.append(f"Here is {location.name}, by {location.how}; its PUE: {factors.pue_source}")
     return "\n".join(lines)
 
 
 def _result(
-    ranked: list[Option], ours: Option | None, pricing: Pricing, kwh: float | None
+    ranked: list[Option], ours: Option | None, factors: CarbonFactors, kwh: float | None
 ) -> dict[str, Any]:
     return {
         "here": None if ours is None else _option(ours, ours, kwh),
-        "location": asdict(pricing.place),
+        "location": asdict(factors.location),
         "kwh": kwh,
         "regions": [_option(option, ours, kwh) for option in ranked],
     }

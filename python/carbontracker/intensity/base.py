@@ -149,10 +149,10 @@ class Provider(Protocol):
         ...
 
 
-class Listed(NamedTuple):
+class ProviderEntry(NamedTuple):
     """A provider of the package: where it is and what asking it takes."""
 
-    where: str
+    path: str
     """``module:class``, the module below ``carbontracker.intensity.providers``."""
     key: str = ""
     """What its key is, in words; empty if it takes none."""
@@ -166,17 +166,17 @@ class Listed(NamedTuple):
 _EUROPE = "AT BE BG CH CZ DE DK EE ES FI FR GR HR HU IT LT LV NL NO PL PT RO RS SE SI SK"
 
 PROVIDERS = {
-    "carbonintensity_gb": Listed("carbonintensity_gb:CarbonIntensityGB", countries="GB"),
-    "constant": Listed("constant:Constant", live=False),
-    "eia930": Listed("eia930:EIA930", key="an API key", countries="US"),
-    "electricitymaps": Listed("electricitymaps:ElectricityMaps", key="a token"),
-    "energidataservice": Listed("energidataservice:EnergiDataService", countries="DK"),
-    "energycharts": Listed("energycharts:EnergyCharts", countries=_EUROPE),
-    "entsoe": Listed("entsoe:Entsoe", key="a security token", countries=_EUROPE),
-    "http_json": Listed("http_json:HttpJson"),
-    "odre": Listed("odre:Odre", countries="FR"),
-    "table": Listed("table:Table", live=False),
-    "watttime": Listed("watttime:WattTime", key="user:password"),
+    "carbonintensity_gb": ProviderEntry("carbonintensity_gb:CarbonIntensityGB", countries="GB"),
+    "constant": ProviderEntry("constant:Constant", live=False),
+    "eia930": ProviderEntry("eia930:EIA930", key="an API key", countries="US"),
+    "electricitymaps": ProviderEntry("electricitymaps:ElectricityMaps", key="a token"),
+    "energidataservice": ProviderEntry("energidataservice:EnergiDataService", countries="DK"),
+    "energycharts": ProviderEntry("energycharts:EnergyCharts", countries=_EUROPE),
+    "entsoe": ProviderEntry("entsoe:Entsoe", key="a security token", countries=_EUROPE),
+    "http_json": ProviderEntry("http_json:HttpJson"),
+    "odre": ProviderEntry("odre:Odre", countries="FR"),
+    "table": ProviderEntry("table:Table", live=False),
+    "watttime": ProviderEntry("watttime:WattTime", key="user:password"),
 }
 """Every provider by name; its module is imported when it is asked for."""
 
@@ -192,11 +192,11 @@ def provider(name: str, **settings: Any) -> Provider:
 
     if name not in PROVIDERS:
         raise ValueError(f"no intensity provider {name!r}; there are {', '.join(PROVIDERS)}")
-    module, _, attribute = PROVIDERS[name].where.partition(":")
+    module, _, attribute = PROVIDERS[name].path.partition(":")
     found = getattr(import_module(f"carbontracker.intensity.providers.{module}"), attribute)
     return cast("Callable[..., Provider]", found)(**settings)
 
 
-def with_key() -> tuple[str, ...]:
+def providers_with_key() -> tuple[str, ...]:
     """Return the names of the providers that are asked with a key of the user's."""
     return tuple(name for name, listed in PROVIDERS.items() if listed.key)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from carbontracker.guard import INTENSITY, logger, start_thread
 from carbontracker.intensity.base import Intensity, IntensityUnavailable
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
-from carbontracker.intensity.series import FORESEEN, Series, merged
+from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
 from carbontracker.intensity.service import overlapping
 from carbontracker.times import utc_now
 
@@ -28,14 +28,14 @@ AT_THE_END_S = 60.0
 """How old an answer may be when a run ends, s: older ones are asked for again."""
 AFTER_FAILURE_S = 300.0
 """Longest pause after an answer that did not come, s."""
-BACK = timedelta(hours=24)
+PAST_SPAN = timedelta(hours=24)
 """How far back the past is asked for again: services go on revising for a day."""
-AHEAD = timedelta(hours=72)
-FOR_THE_RUN = (401, 403, 410)
+FORECAST_SPAN = timedelta(hours=72)
+REFUSED_FOR_GOOD = (401, 403, 410)
 """Refusals that are not worth asking again in this process."""
 
 
-class Live:
+class LiveProvider:
     """The figures of a provider as they arrive, by its own slots; the table where there are none.
 
     Nothing is asked before ``start``. What is said of a time depends on what has arrived by then;
@@ -61,8 +61,8 @@ class Live:
     ) -> None:
         several = list(providers) if isinstance(providers, Sequence) else [providers]
         first = several[0]
-        alike = [one for one in several if nature(one) == nature(first)]
-        self._asked = [Asked(one, zone, cache, clock) for one in alike]
+        alike = [one for one in several if scope_and_signal(one) == scope_and_signal(first)]
+        self._providers = [CachedProvider(one, zone, cache, clock) for one in alike]
         self._clock = clock
         self._known = Series(
             fallback=fallback,
@@ -77,21 +77,21 @@ class Live:
     @property
     def name(self) -> str:
         """Return the provider's name."""
-        return self._asked[0].provider.name
+        return self._providers[0].provider.name
 
     @property
     def title(self) -> str:
         """Return the provider's name for people."""
-        return str(getattr(self._asked[0].provider, "title", self.name))
+        return str(getattr(self._providers[0].provider, "title", self.name))
 
     def start(self) -> None:
         """Begin to ask in the background, once."""
         if self._thread is None:
             self._thread = start_thread(INTENSITY, self._ask_periodically, "carbontracker-live")
 
-    def settled(self) -> Settled:
+    def snapshot(self) -> Snapshot:
         """Return what is known now, as a provider whose word will not change."""
-        return Settled(self.name, self._known, self._clock())
+        return Snapshot(self.name, self._known, self._clock())
 
     def now(self, zone: str) -> Intensity:
         """Return the figure of now; never waits."""
@@ -112,16 +112,16 @@ class Live:
         Raises:
             IntensityUnavailable: there is no forecast.
         """
-        answer = self.ahead()
+        answer = self.forecast_answer()
         if not answer.slots:
             raise IntensityUnavailable(answer.reason, answer.status)
         return overlapping(answer.slots, start, end, f"{self.title} foresees nothing for that time")
 
-    def ahead(self) -> Answer:
+    def forecast_answer(self) -> Answer:
         """Return the forecast, or why there is none; asks, unless it is known, and waits."""
-        return self._asked[0].foreseen(self._clock())
+        return self._providers[0].forecast(self._clock())
 
-    def hurry(self) -> None:
+    def refresh_soon(self) -> None:
         """Ask once more soon, for the revised values of the run that ends; does not wait."""
         self._wake.set()
 
@@ -138,44 +138,46 @@ class Live:
         """
         now = self._clock()
         reason = ""
-        for asked in self._asked:
-            every_s = asked.every_s if fresh_s is None else min(fresh_s, asked.every_s)
-            past = asked.past(now, every_s)
-            there = bool(past.slots) or past.status is not None
-            foreseen = asked.foreseen(now) if there else Answer(now.timestamp())
-            reason = "" if past.slots else reason or past.reason
-            self._take(past.slots, foreseen.slots, reason)
-            if past.slots:
-                return max(1.0, asked.every_s - max(0.0, now.timestamp() - past.at))
-        self._take(self._asked[0].kept(), (), reason)
-        return min(self._asked[0].every_s, AFTER_FAILURE_S)
+        for cached in self._providers:
+            every_s = cached.every_s if fresh_s is None else min(fresh_s, cached.every_s)
+            recent = cached.recent(now, every_s)
+            there = bool(recent.slots) or recent.status is not None
+            forecast = cached.forecast(now) if there else Answer(now.timestamp())
+            reason = "" if recent.slots else reason or recent.reason
+            self._take(recent.slots, forecast.slots, reason)
+            if recent.slots:
+                return max(1.0, cached.every_s - max(0.0, now.timestamp() - recent.at))
+        self._take(self._providers[0].newest_cached(), (), reason)
+        return min(self._providers[0].every_s, AFTER_FAILURE_S)
 
-    def _take(self, past: Sequence[Intensity], foreseen: Sequence[Intensity], reason: str) -> None:
+    def _take(
+        self, recent: Sequence[Intensity], forecast: Sequence[Intensity], reason: str
+    ) -> None:
         if reason and reason != self._known.reason:
             logger.warning("carbontracker: %s", reason)
-        ours = self._asked[0].nature
-        past, foreseen = (
-            [s for s in slots if (s.scope, s.signal) == ours] for slots in (past, foreseen)
+        ours = self._providers[0].scope_and_signal
+        recent, forecast = (
+            [s for s in slots if (s.scope, s.signal) == ours] for slots in (recent, forecast)
         )
-        known = [slot for slot in past if slot.kind not in FORESEEN]
-        ahead = (*(slot for slot in past if slot.kind in FORESEEN), *foreseen)
+        known = [slot for slot in recent if slot.kind not in FORECAST_KINDS]
+        foreseen = (*(slot for slot in recent if slot.kind in FORECAST_KINDS), *forecast)
         self._known = replace(
             self._known,
             past=merged(self._known.past, known),
-            foreseen=merged(self._known.foreseen, ahead),
+            forecast=merged(self._known.forecast, foreseen),
             reason=reason,
         )
 
     def _ask_periodically(self) -> None:
         wait_s = self.refresh()
         while not self._closed:
-            hurried = self._wake.wait(wait_s)
+            soon = self._wake.wait(wait_s)
             self._wake.clear()
             if not self._closed:
-                wait_s = self.refresh(AT_THE_END_S if hurried else None)
+                wait_s = self.refresh(AT_THE_END_S if soon else None)
 
 
-class Settled:
+class Snapshot:
     """What a provider had said by one moment, whatever it says later."""
 
     def __init__(self, name: str, series: Series, now: datetime) -> None:
@@ -196,7 +198,7 @@ class Settled:
         raise IntensityUnavailable("what is settled has no forecast")
 
 
-class Asked:
+class CachedProvider:
     """One provider and what it said of one zone, shared with other processes.
 
     A provider of the user's own is not shared: only its author knows what it depends on.
@@ -210,57 +212,57 @@ class Asked:
         clock: Callable[[], datetime],
     ) -> None:
         self.provider = provider
-        self.nature = nature(provider)
+        self.scope_and_signal = scope_and_signal(provider)
         self.every_s = float(getattr(provider, "every_s", EVERY_S))
         self._zone = zone
-        self._own = not hasattr(provider, "fingerprint")
+        self._is_users_own = not hasattr(provider, "fingerprint")
         if cache is None:
-            folder = None if self._own else cache_directory()
+            folder = None if self._is_users_own else cache_directory()
             cache = Cache(folder, wall=lambda: clock().timestamp())
         self._cache = cache
-        place = re.sub(r"[^A-Za-z0-9-]+", "_", zone)[:60]
-        self._file = f"{provider.name}_{place}_{getattr(provider, 'fingerprint', 'own')}"
+        zone_name = re.sub(r"[^A-Za-z0-9-]+", "_", zone)[:60]
+        self._file = f"{provider.name}_{zone_name}_{getattr(provider, 'fingerprint', 'own')}"
         self._refused: dict[str, Answer] = {}
 
-    def past(self, now: datetime, fresh_s: float) -> Answer:
+    def recent(self, now: datetime, fresh_s: float) -> Answer:
         """Return the last day's slots, else the newest figure alone."""
         return self._get("past", fresh_s, lambda: self._past_of(now))
 
-    def foreseen(self, now: datetime) -> Answer:
+    def forecast(self, now: datetime) -> Answer:
         """Return the forecast."""
         if not getattr(self.provider, "has_forecast", hasattr(self.provider, "forecast")):
             title = getattr(self.provider, "title", self.provider.name)
             return Answer(now.timestamp(), reason=f"{title} has no forecast")
 
         def fetch() -> list[Intensity]:
-            found = self.provider.forecast(self._zone, now, now + AHEAD)
-            return [_slotted(slot, now) for slot in found]
+            found = self.provider.forecast(self._zone, now, now + FORECAST_SPAN)
+            return [_with_times(slot, now) for slot in found]
 
         return self._get("forecast", FORECAST_EVERY_S, fetch)
 
-    def kept(self) -> tuple[Intensity, ...]:
+    def newest_cached(self) -> tuple[Intensity, ...]:
         """Return the newest slots on disk, however old."""
         found = self._cache.newest(f"{self._file}_past")
         return found.slots if found else ()
 
     def _past_of(self, now: datetime) -> list[Intensity]:
         try:
-            slots = self.provider.between(self._zone, now - BACK, now)
+            slots = self.provider.between(self._zone, now - PAST_SPAN, now)
         except IntensityUnavailable as error:
-            answers = self._own or error.status not in (None, 401)
+            answers = self._is_users_own or error.status not in (None, 401)
             if not answers or not hasattr(self.provider, "now"):
                 raise  # the newest figure alone is not to be had there either
             slots = []
         if slots or not hasattr(self.provider, "now"):
-            return [_slotted(slot, now) for slot in slots]
-        return [_slotted(self.provider.now(self._zone), now)]
+            return [_with_times(slot, now) for slot in slots]
+        return [_with_times(self.provider.now(self._zone), now)]
 
     def _get(self, what: str, fresh_s: float, fetch: Callable[[], list[Intensity]]) -> Answer:
         if what in self._refused:
             return self._refused[what]
-        ask = self._guarded(fetch) if self._own else fetch
+        ask = self._guarded(fetch) if self._is_users_own else fetch
         answer = self._cache.get(f"{self._file}_{what}", fresh_s, ask)
-        if answer.status in FOR_THE_RUN:
+        if answer.status in REFUSED_FOR_GOOD:
             self._refused[what] = answer
         return answer
 
@@ -273,7 +275,7 @@ class Asked:
             except Exception as error:  # noqa: BLE001  # code of the user's, in our thread
                 kind = type(error).__name__
                 raise IntensityUnavailable(f"{self.provider.name}: {kind}: {error}") from None
-            other = {(s.scope, s.signal) for s in found} - {self.nature}
+            other = {(s.scope, s.signal) for s in found} - {self.scope_and_signal}
             if other:
                 scope, signal = other.pop()
                 raise IntensityUnavailable(
@@ -285,12 +287,12 @@ class Asked:
         return guarded
 
 
-def nature(provider: Provider) -> tuple[str, str]:
+def scope_and_signal(provider: Provider) -> tuple[str, str]:
     """Return scope and signal of a provider's figures, which may not mix within a run."""
     return getattr(provider, "scope", "lifecycle"), getattr(provider, "signal", "average")
 
 
-def _slotted(figure: Intensity, now: datetime) -> Intensity:
+def _with_times(figure: Intensity, now: datetime) -> Intensity:
     """Return the figure with a beginning and an end; one without is of now and for an hour."""
     start = figure.start or now
     return replace(figure, start=start, end=figure.end or start + timedelta(hours=1))

@@ -15,8 +15,8 @@ from carbontracker.data import UNLOCATED, WORLD
 from carbontracker.environment import enabled
 from carbontracker.guard import logger
 from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.cached_provider import Live, nature
-from carbontracker.intensity.service import named
+from carbontracker.intensity.cached_provider import LiveProvider, scope_and_signal
+from carbontracker.intensity.service import provider_variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     from carbontracker.intensity.base import Provider
 
-    Wanted: TypeAlias = "float | str | Provider | None"
+    IntensitySetting: TypeAlias = "float | str | Provider | None"
 
-INTENSITY = "CARBONTRACKER_INTENSITY"
-OFFLINE = "CARBONTRACKER_OFFLINE"
+INTENSITY_VARIABLE = "CARBONTRACKER_INTENSITY"
+OFFLINE_VARIABLE = "CARBONTRACKER_OFFLINE"
 AUTO = "auto"
-NO_ZONE = (UNLOCATED, WORLD)
+UNKNOWN_ZONES = (UNLOCATED, WORLD)
 """Zones of a location that is unknown, which no live service has."""
 
 
-class Somewhere(Protocol):
+class HasZones(Protocol):
     """A place, as far as it matters here."""
 
     @property
@@ -53,10 +53,10 @@ def offline(environ: Mapping[str, str] = os.environ) -> bool:
 
     Any value except 0, false, no, off or empty does.
     """
-    return enabled(OFFLINE, environ=environ)
+    return enabled(OFFLINE_VARIABLE, environ=environ)
 
 
-def parsed(text: str) -> Wanted:
+def parse_setting(text: str) -> IntensitySetting:
     """Return what a text asks for: a number, ``auto``, or a provider's name with its zone.
 
     Raises:
@@ -75,9 +75,9 @@ def parsed(text: str) -> Wanted:
     return name + text[len(name) :]
 
 
-def wished(
-    intensity: Wanted, place: Somewhere, api_keys: Mapping[str, str]
-) -> tuple[Wanted, Provider, Provider | None]:
+def resolve(
+    intensity: IntensitySetting, location: HasZones, api_keys: Mapping[str, str]
+) -> tuple[IntensitySetting, Provider, Provider | None]:
     """Return what is wanted, the provider for footprints, and the one for advice if there is one.
 
     The argument goes before ``CARBONTRACKER_INTENSITY``, which cannot stop a job: what it says
@@ -86,79 +86,89 @@ def wished(
     Raises:
         ValueError: the argument is no intensity, or its provider lacks a key.
     """
-    if intensity is None and (text := os.environ.get(INTENSITY, "").strip()):
+    if intensity is None and (text := os.environ.get(INTENSITY_VARIABLE, "").strip()):
         try:
-            wanted = parsed(text)
-            return wanted, *_chosen(wanted, place, api_keys)
+            setting = parse_setting(text)
+            return setting, *_selected(setting, location, api_keys)
         except ValueError as error:
-            logger.warning("carbontracker: %s: %s; the table is used", INTENSITY, error)
-    wanted = parsed(intensity) if isinstance(intensity, str) else _number_or_provider(intensity)
-    return wanted, *_chosen(wanted, place, api_keys)
+            logger.warning("carbontracker: %s: %s; the table is used", INTENSITY_VARIABLE, error)
+    setting = (
+        parse_setting(intensity) if isinstance(intensity, str) else _number_or_provider(intensity)
+    )
+    return setting, *_selected(setting, location, api_keys)
 
 
-def _number_or_provider(intensity: Wanted) -> Wanted:
+def _number_or_provider(intensity: IntensitySetting) -> IntensitySetting:
     if isinstance(intensity, bool):
         raise ValueError(f"intensity must be gCO2eq/kWh, a provider or its name, not {intensity}")
-    return cast("Wanted", as_number(intensity))
+    return cast("IntensitySetting", as_number(intensity))
 
 
-def _chosen(
-    wanted: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+def _selected(
+    setting: IntensitySetting, location: HasZones, api_keys: Mapping[str, str]
 ) -> tuple[Provider, Provider | None]:
-    chosen = choose(wanted, place, api_keys)
-    live = chosen[1] is not None or isinstance(chosen[0], Live)
-    if isinstance(wanted, str) and wanted != "table" and not live and not offline():
-        why = f"nobody knows {place.grid_zone} without a key"
-        if place.grid_zone in NO_ZONE:
+    selected = select(setting, location, api_keys)
+    live = selected[1] is not None or isinstance(selected[0], LiveProvider)
+    if isinstance(setting, str) and setting != "table" and not live and not offline():
+        why = f"nobody knows {location.grid_zone} without a key"
+        if location.grid_zone in UNKNOWN_ZONES:
             why = "the location is unknown"
         logger.warning("carbontracker: no live carbon intensity: %s; the table is used", why)
-    return chosen
+    return selected
 
 
-def choose(
-    wanted: Wanted, place: Somewhere, api_keys: Mapping[str, str]
+def select(
+    setting: IntensitySetting, location: HasZones, api_keys: Mapping[str, str]
 ) -> tuple[Provider, Provider | None]:
     """Return the provider for footprints, and the one for advice if it is a marginal one.
 
     Raises:
         ValueError: there is no such provider, it lacks a key, or the figure is impossible.
     """
-    if wanted is None or wanted == "table":
+    if setting is None or setting == "table":
         return provider("table"), None
-    if isinstance(wanted, (int, float)):
-        return provider("constant", gco2eq_per_kwh=wanted), None
+    if isinstance(setting, (int, float)):
+        return provider("constant", gco2eq_per_kwh=setting), None
     keys = _lower(api_keys)
-    if isinstance(wanted, str):
-        name, _, zone = wanted.partition(":")
-        asked = _automatic(place.grid_zone, keys) if name == AUTO else [built(name.lower(), keys)]
+    if isinstance(setting, str):
+        name, _, zone = setting.partition(":")
+        providers = (
+            _auto_providers(location.grid_zone, keys)
+            if name == AUTO
+            else [create(name.lower(), keys)]
+        )
     else:
-        zone, asked = "", [_adopted(wanted)]
-    zone = zone or place.grid_zone
-    if not asked or offline() or (zone in NO_ZONE and isinstance(wanted, str)):
+        zone, providers = "", [_users_own(setting)]
+    zone = zone or location.grid_zone
+    if not providers or offline() or (zone in UNKNOWN_ZONES and isinstance(setting, str)):
         return provider("table"), None
-    first = asked[0]
-    if nature(first)[1] == "marginal":
-        return provider("table"), Live(first, zone, None)
-    return Live(asked, zone, fallback(place.zone, nature(first)[0])), None
+    first = providers[0]
+    if scope_and_signal(first)[1] == "marginal":
+        return provider("table"), LiveProvider(first, zone, None)
+    return LiveProvider(
+        providers, zone, table_fallback(location.zone, scope_and_signal(first)[0])
+    ), None
 
 
-def foreseen(
-    place: Somewhere, api_keys: Mapping[str, str], start: datetime, end: datetime
+def auto_forecast(
+    location: HasZones, api_keys: Mapping[str, str], start: datetime, end: datetime
 ) -> list[Intensity]:
     """Return a forecast by the first of those whom ``auto`` asks; waits for the answer.
 
     Raises:
         IntensityUnavailable: nobody has one; the reason has everybody's.
     """
-    zone = place.grid_zone
+    zone = location.grid_zone
     if offline():
-        raise IntensityUnavailable(f"{OFFLINE}=1 asks no network")
-    if zone in NO_ZONE:
+        raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 asks no network")
+    if zone in UNKNOWN_ZONES:
         raise IntensityUnavailable("the location is unknown: name it with location=")
-    lives = [Live(one, zone, None) for one in _automatic(zone, _lower(api_keys))]
+    live_providers = [
+        LiveProvider(one, zone, None) for one in _auto_providers(zone, _lower(api_keys))
+    ]
     reasons = []
-    for live in lives:
-        found = live.ahead()
+    for live in live_providers:
+        found = live.forecast_answer()
         if found.slots:
             return live.forecast(zone, start, end)
         reasons.append(found.reason)
@@ -172,7 +182,7 @@ def _lower(api_keys: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): key for name, key in api_keys.items()}
 
 
-def built(name: str, keys: Mapping[str, str]) -> Provider:
+def create(name: str, keys: Mapping[str, str]) -> Provider:
     """Return the provider called ``name``, with its key if there is one.
 
     Raises:
@@ -181,7 +191,7 @@ def built(name: str, keys: Mapping[str, str]) -> Provider:
     return provider(name, **({"api_key": keys[name]} if name in keys else {}))
 
 
-def fallback(zone: str, scope: str) -> Intensity | None:
+def table_fallback(zone: str, scope: str) -> Intensity | None:
     """Return the table's figure that stands in for a provider's of this scope, if there is one.
 
     A provider that does not state its scope is stood in for by the lifecycle figure, which then
@@ -197,7 +207,7 @@ def fallback(zone: str, scope: str) -> Intensity | None:
     return replace(figure, scope=scope, note=f"{note}; {figure.note}" if figure.note else note)
 
 
-def _automatic(zone: str, keys: Mapping[str, str]) -> list[Provider]:
+def _auto_providers(zone: str, keys: Mapping[str, str]) -> list[Provider]:
     """Return who is asked of a zone, the best first.
 
     Who traces flows everywhere and has a key goes before the country's own service, that before
@@ -212,14 +222,18 @@ def _automatic(zone: str, keys: Mapping[str, str]) -> list[Provider]:
     there = [
         name
         for name, listed in PROVIDERS.items()
-        if (not listed.key or name in keys or os.environ.get(named(name, "KEY"), "").strip())
+        if (
+            not listed.key
+            or name in keys
+            or os.environ.get(provider_variable(name, "KEY"), "").strip()
+        )
         and (country in listed.countries.split() or (listed.key and not listed.countries))
     ]
-    found = [built(name, keys) for name in sorted(there, key=rank)]
-    return [one for one in found if nature(one)[1] == "average"]
+    found = [create(name, keys) for name in sorted(there, key=rank)]
+    return [one for one in found if scope_and_signal(one)[1] == "average"]
 
 
-def _adopted(given: object) -> Provider:
+def _users_own(given: object) -> Provider:
     """Return a provider of the user's own.
 
     Raises:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Piece = tuple[datetime, datetime, Intensity]
 
 DAY = timedelta(days=1)
-FORESEEN = ("forecast", "extrapolated")
+FORECAST_KINDS = ("forecast", "extrapolated")
 DAYS_BY_SLOT = 7
 STAND_IN = "annual figure of the table"
 """Ends the reason in the note of a figure that is used because no live one is to be had."""
@@ -43,7 +43,7 @@ class Series:
 
     past: tuple[Intensity, ...] = ()
     """Slots measured or estimated, in time order, none overlapping another."""
-    foreseen: tuple[Intensity, ...] = ()
+    forecast: tuple[Intensity, ...] = ()
     """Slots of the forecast, likewise."""
     fallback: Intensity | None = None
     """The year's figure of the same scope, if the table has one."""
@@ -63,7 +63,7 @@ class Series:
         Raises:
             IntensityUnavailable: there is no figure at all.
         """
-        if not (self.past or self.foreseen or self.fallback):
+        if not (self.past or self.forecast or self.fallback):
             raise IntensityUnavailable(self.reason or "no figure has arrived yet")
         end = max(end, start + INSTANT)
         if inside := self._inside(start, end):
@@ -83,7 +83,7 @@ class Series:
 
     @cached_property
     def _starts(self) -> tuple[list[datetime], list[datetime]]:
-        return [_start(slot) for slot in self.past], [_start(slot) for slot in self.foreseen]
+        return [_start(slot) for slot in self.past], [_start(slot) for slot in self.forecast]
 
     def _inside(self, start: datetime, end: datetime) -> Intensity | None:
         index = bisect_right(self._starts[0], start) - 1
@@ -94,15 +94,15 @@ class Series:
         """Return what matters for a past time: its slots, the one before and the one after."""
         kept = [
             slots[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end) + 1]
-            for slots, starts in zip((self.past, self.foreseen), self._starts, strict=True)
+            for slots, starts in zip((self.past, self.forecast), self._starts, strict=True)
         ]
-        return replace(self, past=kept[0], foreseen=kept[1])
+        return replace(self, past=kept[0], forecast=kept[1])
 
     def _layers(self, end: datetime, now: datetime) -> Iterable[list[Piece]]:
         yield _pieces(self.past)
         yield self._held(self.fresh, now)
-        yield self._first_held_back()
-        yield _pieces(self.foreseen)
+        yield self._first_extended_back()
+        yield _pieces(self.forecast)
         yield self._held(self.last_resort, now)
         if end > now:
             yield _pieces(self._extrapolated(end))
@@ -120,7 +120,7 @@ class Series:
                 pieces.append((begin, finish, _standing_in(slot, f"held from {_clock(slot)}")))
         return pieces
 
-    def _first_held_back(self) -> list[Piece]:
+    def _first_extended_back(self) -> list[Piece]:
         if not self.past:
             return []
         first = self.past[0]
@@ -132,10 +132,10 @@ class Series:
 
         After a week of that its mean is enough: a year of quarter hours would hold up who asks.
         """
-        if not self.foreseen:
+        if not self.forecast:
             return []
-        horizon = _end(self.foreseen[-1])
-        known = [*(s for s in self.past if _end(s) <= _start(self.foreseen[0])), *self.foreseen]
+        horizon = _end(self.forecast[-1])
+        known = [*(s for s in self.past if _end(s) <= _start(self.forecast[0])), *self.forecast]
         day = [slot for slot in known if _start(slot) >= horizon - DAY]
         note = "the same hour of the last day foreseen: extrapolated"
         slots = []
@@ -173,7 +173,7 @@ class Series:
             note = f"{self.reason or 'no figure for that time'}: {STAND_IN}"
             return replace(self.fallback, note=_noted(note, self.fallback.note))
         nearest = min(
-            (*self.past, *self.foreseen), key=lambda s: max(_start(s) - end, start - _end(s))
+            (*self.past, *self.forecast), key=lambda s: max(_start(s) - end, start - _end(s))
         )
         note = f"the nearest there is, of {_clock(nearest)}: no {nearest.scope} figure in the table"
         return _standing_in(nearest, note)
@@ -188,7 +188,7 @@ def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensit
     by_start: dict[datetime, Intensity] = {}
     for slot in (*old, *new):
         known = by_start.get(_start(slot))
-        if known is None or not (slot.kind in FORESEEN and known.kind not in FORESEEN):
+        if known is None or not (slot.kind in FORECAST_KINDS and known.kind not in FORECAST_KINDS):
             by_start[_start(slot)] = slot
     ordered = [by_start[key] for key in sorted(by_start)]
     return tuple(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 
 
-def named(name: str, what: str) -> str:
+def provider_variable(name: str, what: str) -> str:
     """Return the environment variable of a provider's setting: ``CARBONTRACKER_<NAME>_<WHAT>``."""
     return f"CARBONTRACKER_{name.upper()}_{what}"
 
@@ -66,13 +66,13 @@ class Service:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         # Files end in newlines.
-        self._key = (api_key or os.environ.get(named(self.name, "KEY"), "")).strip()
+        self._key = (api_key or os.environ.get(provider_variable(self.name, "KEY"), "")).strip()
         if self.needs_key and not self._key:
             raise ValueError(
                 f"{self.title} takes a key: give api_keys={{{self.name!r}: ...}} or "
-                f"{named(self.name, 'KEY')}"
+                f"{provider_variable(self.name, 'KEY')}"
             )
-        base = url or os.environ.get(named(self.name, "URL"), "").strip() or self.URL
+        base = url or os.environ.get(provider_variable(self.name, "URL"), "").strip() or self.URL
         self._url = base.rstrip("/")
         self._client = client
         self._clock = clock

@@ -108,8 +108,8 @@ def intensity_line(footprint: Footprint) -> str:
 
 def intensities_line(footprint: Footprint) -> str:
     """Return the log line that lists the intensities in use."""
-    place = footprint.place
-    where = "Unknown" if place is None or not place.known else place.zone
+    location = footprint.location
+    where = "Unknown" if location is None or not location.known else location.zone
     figure = footprint.intensity.gco2eq_per_kwh
     return (
         "Carbon intensities (gCO2eq/kWh) fetched every 900 s at detected location: "
@@ -124,18 +124,18 @@ def provider_line(title: str, name: str) -> str:
 
 def chosen_intensity_line(footprint: Footprint) -> str:
     """Return the sentence that says which intensity is used, and why."""
-    intensity, place = footprint.intensity, footprint.place
+    intensity, location = footprint.intensity, footprint.location
     if math.isnan(intensity.gco2eq_per_kwh):
         return UNKNOWN_INTENSITY
     value = f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh"
     if intensity.kind == "constant":
         return f"Using the given carbon intensity: {value}."
-    if place is None or not place.known:
+    if location is None or not location.known:
         return (
             "No carbon intensity provider specified and no location detected. Defaulting to "
             f"global average carbon intensity for {intensity.year}: {value}."
         )
-    by = "" if place.how == "argument" else f" (location by {place.how})"
+    by = "" if location.how == "argument" else f" (location by {location.how})"
     return (
         "No carbon intensity provider specified. Using average carbon intensity for "
         f"{intensity.zone}{by}: {value}."

@@ -57,7 +57,7 @@ class Region:
     """The year of that figure."""
     pue: float
     """Power usage effectiveness, ratio; NaN if neither region nor operator has a figure."""
-    pue_how: str
+    pue_source: str
     """Where the PUE comes from, in words."""
 
     @property
@@ -117,7 +117,7 @@ def near(text: str) -> list[str]:
 def pue(key: str) -> tuple[float, str] | None:
     """Return a region's PUE (ratio) and where it comes from, or None if it has none."""
     one = regions().get(key) if key else None  # the table is read only where it may help
-    return None if one is None or math.isnan(one.pue) else (one.pue, one.pue_how)
+    return None if one is None or math.isnan(one.pue) else (one.pue, one.pue_source)
 
 
 def from_environment(environ: Mapping[str, str]) -> Region | None:
@@ -165,7 +165,7 @@ def _region(row: dict[str, str]) -> Region:
         gco2eq_per_kwh=float(row["gco2eq_per_kwh"] or "nan"),
         year=int(row["year"]) if row["year"] else None,
         pue=ratio,
-        pue_how=how,
+        pue_source=how,
     )
 
 

@@ -40,7 +40,7 @@ class UnknownLocation(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A grid zone and how it was found."""
 
     zone: str
@@ -80,14 +80,14 @@ def resolve(text: str) -> str:
     Raises:
         UnknownLocation: no zone, or more than one, goes by that name.
     """
-    return named(text, "").zone
+    return location_named(text, "").zone
 
 
 def locate(
     argument: str | None,
     environ: Mapping[str, str],
     root: str | os.PathLike[str] | None = None,
-) -> Place:
+) -> Location:
     """Find the place: the argument, else the environment, else the configuration file, else what
     a cloud's service put into the environment, else the time zone, else the world.
 
@@ -105,28 +105,28 @@ def locate(
         TableError: the package's tables are not there; see ``unlocated``.
     """
     if argument is not None:
-        return named(argument, "argument")
+        return location_named(argument, "argument")
     top = root_of(environ) if root is None else root
     text, how = _stated(environ, top)
     if text:
         try:
-            return named(text, how)
+            return location_named(text, how)
         except UnknownLocation as error:
-            return _nowhere(f"{how}: {error}", guess=False)
+            return _world_average(f"{how}: {error}", guess=False)
     if found := cloud.from_environment(environ):
-        return place_in(found, "AWS_REGION")
+        return location_of_region(found, "AWS_REGION")
     for name in _time_zones(environ, top):
         if row := _time_zone_rows().get(name):
-            return _place_of_time_zone(row)
-    return _nowhere(f"location unknown; name it with location= or {VARIABLE}")
+            return _location_of_time_zone(row)
+    return _world_average(f"location unknown; name it with location= or {VARIABLE}")
 
 
-def unlocated(why: str) -> Place:
+def unlocated(why: str) -> Location:
     """Return what stands for a place that cannot be told at all: not even an average holds."""
-    return Place(UNLOCATED, "unknown", UNKNOWN, f"the location is unknown: {why}")
+    return Location(UNLOCATED, "unknown", UNKNOWN, f"the location is unknown: {why}")
 
 
-def named(text: str, how: str) -> Place:
+def location_named(text: str, how: str) -> Location:
     """Return the place that ``text`` names; ``how`` says who named it.
 
     Raises:
@@ -139,27 +139,29 @@ def named(text: str, how: str) -> Place:
     if found:
         zone, note = next(iter(found.items()))
         # An alias with a note is a grid of its own, for which the table has only a stand-in.
-        return Place(zone, _names()[zone], how, note, grid_zone=code if note else zone)
+        return Location(zone, _names()[zone], how, note, grid_zone=code if note else zone)
     if inside := cloud.find(text):
-        return place_in(inside[0], how, inside[1:])
+        return location_of_region(inside[0], how, inside[1:])
     wider = "" if cloud.near(text) else code  # a mistyped eu-west-9 is not a part of the EU
     while "-" in wider:
         wider = wider.rpartition("-")[0]
         if wider in _names():
             note = _stands_in(text.strip(), wider, "subzone")
-            return Place(wider, _names()[wider], how, note, grid_zone=code)
+            return Location(wider, _names()[wider], how, note, grid_zone=code)
     raise UnknownLocation(_no_match(text))
 
 
-def place_in(region: cloud.Region, how: str, others: Sequence[cloud.Region] = ()) -> Place:
+def location_of_region(
+    region: cloud.Region, how: str, others: Sequence[cloud.Region] = ()
+) -> Location:
     """Return the place of a cloud region; ``others`` have the same name and were not meant."""
     name = f"{region.name} ({region.provider} {region.region})"
     note = f"{region.region} is taken as {region.key}" if others else ""
     note += "".join(f", not {other.key} ({other.name})" for other in others)
-    return Place(region.zone, name, how, note, region.grid_zone, region.key)
+    return Location(region.zone, name, how, note, region.grid_zone, region.key)
 
 
-def place_of_country(country: str, subdivision: str, how: str) -> Place:
+def location_of_country(country: str, subdivision: str, how: str) -> Location:
     """Return the place of an ISO country code and the name of a part of it, from a look-up.
 
     A country without a figure is the world, said so.
@@ -168,11 +170,11 @@ def place_of_country(country: str, subdivision: str, how: str) -> Place:
     parts = _index().get(_fold(subdivision), {}) if subdivision else {}
     for zone in parts:
         if zone.startswith(f"{code}-"):
-            return Place(zone, _names()[zone], how)
+            return Location(zone, _names()[zone], how)
     try:
-        return named(code, how)
+        return location_named(code, how)
     except UnknownLocation:
-        return _nowhere(f"no figure for {code}", how, guess=False)
+        return _world_average(f"no figure for {code}", how, guess=False)
 
 
 def root_of(environ: Mapping[str, str]) -> str:
@@ -212,17 +214,17 @@ def _read_config(path: str) -> Mapping[str, str]:
     return parser["carbontracker"] if parser.has_section("carbontracker") else {}
 
 
-def _nowhere(reason: str, how: str = UNKNOWN, *, guess: bool = True) -> Place:
-    return Place(WORLD, _names()[WORLD], how, f"world average used: {reason}", guess=guess)
+def _world_average(reason: str, how: str = UNKNOWN, *, guess: bool = True) -> Location:
+    return Location(WORLD, _names()[WORLD], how, f"world average used: {reason}", guess=guess)
 
 
-def _place_of_time_zone(row: dict[str, str]) -> Place:
+def _location_of_time_zone(row: dict[str, str]) -> Location:
     how, zone, country = f"time zone {row['timezone']}", row["zone"], row["country"]
     if not zone:
-        return _nowhere(f"no figure for {country}", how)
+        return _world_average(f"no figure for {country}", how)
     note = _stands_in(country, zone, "proxy") if row["basis"] == "proxy" else ""
     asked = country if note else zone
-    return Place(zone, _names()[zone], how, note, grid_zone=asked, guess=True)
+    return Location(zone, _names()[zone], how, note, grid_zone=asked, guess=True)
 
 
 def _no_match(text: str) -> str:

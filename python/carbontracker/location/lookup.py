@@ -17,7 +17,12 @@ from carbontracker.guard import logger
 from carbontracker.intensity.cache import cache_directory, read_own, write_own
 from carbontracker.intensity.selection import offline
 from carbontracker.location import cloud
-from carbontracker.location.location import Place, place_in, place_of_country, root_of
+from carbontracker.location.location import (
+    Location,
+    location_of_country,
+    location_of_region,
+    root_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,11 +75,11 @@ class Answer:
     """By lower-case name."""
 
 
-def may_ask(place: Place, locate: str, environ: Mapping[str, str]) -> bool:
+def may_look_up(location: Location, locate: str, environ: Mapping[str, str]) -> bool:
     """Return whether the network may be asked where this is: not if it is known for certain, and
     never if the user said so by ``locate="never"``, ``CARBONTRACKER_LOCATE`` or offline."""
     never = "never" in (locate, environ.get("CARBONTRACKER_LOCATE", "").strip().lower())
-    return place.guess and not never and not offline(environ)
+    return location.guess and not never and not offline(environ)
 
 
 def looks_like_cloud(environ: Mapping[str, str]) -> str | None:
@@ -82,7 +87,7 @@ def looks_like_cloud(environ: Mapping[str, str]) -> str | None:
     return cloud.looks_like(environ, root_of(environ))
 
 
-def look_around(guess: Place, environ: Mapping[str, str]) -> Place | None:
+def look_up(guess: Location, environ: Mapping[str, str]) -> Location | None:
     """Return where the machine stands, or None if nothing better than ``guess`` is known.
 
     A cloud's own word is better than a time zone. The IP address is asked only where the time
@@ -90,14 +95,14 @@ def look_around(guess: Place, environ: Mapping[str, str]) -> Place | None:
     a proxy, a VPN or a head node in another country. Takes at most 0.5 s and 5 s.
     """
     services = Services.from_environment(environ)
-    if found := ask_cloud(environ, services.metadata_url):
+    if found := from_metadata(environ, services.metadata_url):
         return found
     if guess.known:
         return None
-    return by_address(services.lookup_url, cache_file(environ))
+    return from_ip_address(services.lookup_url, cache_file(environ))
 
 
-def ask_cloud(environ: Mapping[str, str], base_url: str = METADATA_URL) -> Place | None:
+def from_metadata(environ: Mapping[str, str], base_url: str = METADATA_URL) -> Location | None:
     """Return the region that the cloud's metadata service names, within half a second.
 
     Nobody is asked unless firmware or environment look like that cloud, and only that cloud's
@@ -113,10 +118,10 @@ def ask_cloud(environ: Mapping[str, str], base_url: str = METADATA_URL) -> Place
         logger.info("carbontracker: %s metadata: %s", name, error)
         return None
     region = cloud.regions().get(f"{name}:{answered}")
-    return None if region is None else place_in(region, f"{name} metadata")
+    return None if region is None else location_of_region(region, f"{name} metadata")
 
 
-def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Place | None:
+def from_ip_address(url: str, cache: Path | None, now_s: float | None = None) -> Location | None:
     """Return the place of this machine's public address, from the cache or the service.
 
     Args:
@@ -136,14 +141,14 @@ def by_address(url: str, cache: Path | None, now_s: float | None = None) -> Plac
             return None
         _keep(cache, {**kept, "url": url, "time": now})
     host = url.partition("://")[2].partition("/")[0]
-    return place_of_country(kept["country"], kept["region"], f"IP address ({host})")
+    return location_of_country(kept["country"], kept["region"], f"IP address ({host})")
 
 
-def kept_place(environ: Mapping[str, str]) -> Place | None:
+def cached_location(environ: Mapping[str, str]) -> Location | None:
     """Return the place of the last look-up if it is still good: reads a file, asks nobody."""
     url = Services.from_environment(environ).lookup_url
     cache = cache_file(environ)
-    return by_address(url, cache) if _kept(cache, url, time.time()) is not None else None
+    return from_ip_address(url, cache) if _kept(cache, url, time.time()) is not None else None
 
 
 def cache_file(environ: Mapping[str, str]) -> Path | None:

@@ -15,7 +15,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.carbon.equivalents import Equivalent, equivalent
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.planning.accelerators import Accelerator, find_accelerator
 from carbontracker.prediction.timeline import LONGEST_S
 from carbontracker.training.steps import is_count
@@ -135,7 +135,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values; ranges as ``value``, ``low``, ``high``."""
-        place = self.footprint.place
+        location = self.footprint.location
         return {
             "accelerator": asdict(self.accelerator),
             "count": self.count,
@@ -147,7 +147,7 @@ class Estimate:
             "gco2eq": self.gco2eq._asdict(),
             "pue": self.footprint.pue,
             "intensity": self.footprint.intensity.as_dict(),
-            "location": asdict(place) if place else None,
+            "location": asdict(location) if location else None,
             "assumptions": [
                 asdict(one) | {"range": one.range._asdict()} for one in self.assumptions
             ],
@@ -214,10 +214,10 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
         assumptions.insert(0, used)
         hours = _hours(operations, accelerator.peak_flops(precision), used.range)
     joules = _joules(hours, accelerator.tdp_watts, share.range, overhead.range)
-    pricing = make_pricing(location, pue, intensity)
+    factors = make_carbon_factors(location, pue, intensity)
     start = datetime.now(timezone.utc)
     end = start + timedelta(seconds=min(hours.value * 3600.0 / count, LONGEST_S))
-    footprint = pricing.footprint(
+    footprint = factors.footprint(
         # Spread evenly over the time it takes, should it fall under more than one intensity.
         lambda a, b: joules.value * ((b - a) / (end - start) if end > start else 1.0),
         start,

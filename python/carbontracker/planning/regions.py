@@ -13,7 +13,7 @@ from carbontracker.intensity.base import IntensityUnavailable, provider
 from carbontracker.location import cloud
 
 if TYPE_CHECKING:
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.intensity.base import Intensity
 
 
@@ -78,33 +78,33 @@ def options(only: str | None = None, scope: str = "lifecycle") -> list[Option]:
     return [found[index] for index in order]
 
 
-def here(pricing: Pricing, scope: str = "lifecycle") -> Option | None:
+def here(factors: CarbonFactors, scope: str = "lifecycle") -> Option | None:
     """Return the place of ``pricing`` as an option; None if it has no figure of that scope."""
-    place = pricing.place
-    region = cloud.regions().get(place.region)
+    location = factors.location
+    region = cloud.regions().get(location.region)
     if region is not None:
         found = _option(region, scope)
-        return found and replace(found, pue=pricing.pue, pue_how=pricing.pue_how)
-    figure = _annual(place.zone, scope)
+        return found and replace(found, pue=factors.pue, pue_how=factors.pue_source)
+    figure = _annual(location.zone, scope)
     if figure is None:
         return None
     return Option(
-        key=place.zone,
-        name=place.name,
+        key=location.zone,
+        name=location.name,
         zone=figure.zone,
         gco2eq_per_kwh=figure.gco2eq_per_kwh,
         year=figure.year,
         scope=scope,
-        pue=pricing.pue,
-        pue_how=pricing.pue_how,
-        note=place.note or figure.note,
+        pue=factors.pue,
+        pue_how=factors.pue_source,
+        note=location.note or figure.note,
     )
 
 
 def _option(region: cloud.Region, scope: str) -> Option | None:
     known = not math.isnan(region.pue)
     ratio = region.pue if known else PUE_2023
-    how = region.pue_how if known else f"world average; {region.provider} has no figure"
+    how = region.pue_source if known else f"world average; {region.provider} has no figure"
     if scope == "direct" and not math.isnan(region.gco2eq_per_kwh):
         zone, figure, year = region.grid_zone, region.gco2eq_per_kwh, region.year
         note = f"{region.provider}'s own figure"

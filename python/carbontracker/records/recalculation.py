@@ -15,9 +15,9 @@ from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.data import WORLD
 from carbontracker.intensity.base import provider
 from carbontracker.intensity.cache import intensity_from
-from carbontracker.intensity.selection import fallback
-from carbontracker.intensity.series import FORESEEN, Series, merged
-from carbontracker.location.location import Place, locate
+from carbontracker.intensity.selection import table_fallback
+from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
+from carbontracker.location.location import Location, locate
 from carbontracker.records.reader import EPOCHS, add_epoch
 from carbontracker.times import parse_utc
 
@@ -59,14 +59,14 @@ def reprice(
         raise ValueError("a scope chooses among the table's figures: leave it or the intensity out")
     told = _told(list(events))
     slots = told.slots
-    place = told.place if location is None else locate(location, {})
+    found = told.location if location is None else locate(location, {})
     chosen = _provider(intensity, scope, moved=location is not None)
     if chosen is not None:
-        slots = _under(slots, chosen, place.zone if place else WORLD)
+        slots = _under(slots, chosen, found.zone if found else WORLD)
     return footprint_of_slots(
         slots,
         told.pue if pue is None else pue,
-        place=place,
+        location=found,
         error_joules=told.error_joules,
     )
 
@@ -75,7 +75,7 @@ class _Told(NamedTuple):
     """What a record has for pricing a run anew."""
 
     slots: list[Slot]
-    place: Place | None
+    location: Location | None
     pue: float
     error_joules: float
     """95 % half-width of the energy, J."""
@@ -92,7 +92,7 @@ def _told(events: Sequence[Event]) -> _Told:
         slots = [slot for footprint in footprints for slot in _slots(footprint)]
         if slots:
             pue = float(footprints[-1]["pue"])
-            return _Told(slots, _place(footprints[-1]), pue, _error_joules(footprints, pue))
+            return _Told(slots, _location(footprints[-1]), pue, _error_joules(footprints, pue))
     except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = (
             "the record is damaged, so that it cannot be priced anew: `carbontracker check` says "
@@ -165,9 +165,9 @@ def _under(slots: Sequence[Slot], chosen: Provider, zone: str) -> list[Slot]:
     if len(figures) == 1 and figures[0].start is None:
         return [Slot(slot.start, slot.end, slot.joules, figures[0]) for slot in slots]
     series = Series(
-        past=merged((), [figure for figure in figures if figure.kind not in FORESEEN]),
-        foreseen=merged((), [figure for figure in figures if figure.kind in FORESEEN]),
-        fallback=fallback(zone, figures[0].scope) if figures else None,
+        past=merged((), [figure for figure in figures if figure.kind not in FORECAST_KINDS]),
+        forecast=merged((), [figure for figure in figures if figure.kind in FORECAST_KINDS]),
+        fallback=table_fallback(zone, figures[0].scope) if figures else None,
         reason=f"{chosen.name} has no figure for that time",
     )
     return [part for slot in slots for part in _cut(slot, series.cover(slot.start, slot.end, last))]
@@ -185,12 +185,12 @@ def _cut(slot: Slot, figures: Sequence[Intensity]) -> list[Slot]:
     return parts
 
 
-def _place(footprint: Mapping[str, Any]) -> Place | None:
+def _location(footprint: Mapping[str, Any]) -> Location | None:
     told = footprint.get("location")
     if not told:
         return None
-    known = {name: told[name] for name in Place.__dataclass_fields__ if name in told}
-    return Place(**known)
+    known = {name: told[name] for name in Location.__dataclass_fields__ if name in told}
+    return Location(**known)
 
 
 def _error_joules(footprints: Sequence[Mapping[str, Any]], pue: float) -> float:

@@ -10,7 +10,7 @@ from carbontracker.energy.session import Config, Session
 from carbontracker.training.window import Window
 
 if TYPE_CHECKING:
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.session import Mark
 
 MOST_KEPT = 120
@@ -75,13 +75,13 @@ class WindowLog:
         self._pending: list[Window] = []
         self._names: dict[str, _Named] = {}
 
-    def window(self, name: str, pricing: Pricing) -> Window:
+    def window(self, name: str, factors: CarbonFactors) -> Window:
         """Return a window on the session that will be in what ``take`` returns."""
         session = self._session
         made = Window(
             session.core if session.here else None,
             name,
-            (session, pricing),
+            (session, factors),
             session.config.edge_reads,
         )
         if len(self._pending) >= _SETTLED_AT_ONCE:
@@ -107,6 +107,6 @@ class WindowLog:
                 self._pending.append(window)  # still open, or not entered yet
 
 
-def unmeasured(name: str, pricing: Pricing) -> Window:
+def unmeasured(name: str, factors: CarbonFactors) -> Window:
     """Return a window that works and knows nothing: of a tracker that is not monitoring."""
-    return Window(None, name, (Session(Config(), None), pricing))
+    return Window(None, name, (Session(Config(), None), factors))

@@ -364,14 +364,14 @@ def footprint_dict(footprint: Footprint) -> dict[str, Any]:
 
     ``slots`` has the energy by the slots of the intensity, so that it can be priced anew.
     """
-    place = footprint.place
+    location = footprint.location
     return {
         "kwh": footprint.kwh,
         "error_kwh": footprint.error_kwh,
         "gco2eq": footprint.gco2eq,
         "pue": footprint.pue,
         "intensity": footprint.intensity.as_dict(),
-        "location": asdict(place) if place else None,
+        "location": asdict(location) if location else None,
         "mean_gco2eq_per_kwh": footprint.mean_gco2eq_per_kwh,
         "shares": footprint.shares,
         "slots": [_slot_dict(slot) for slot in footprint.slots],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.background import Advice
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.location.location import Place
+    from carbontracker.location.location import Location
     from carbontracker.planning.regions import Option
 
 WORTH_SAYING = 0.01
@@ -25,7 +25,7 @@ _MOST_COLUMNS = 72
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
-def advice_line(advice: Advice, footprint: Footprint, place: Place) -> str:
+def advice_line(advice: Advice, footprint: Footprint, location: Location) -> str:
     """Return what the greenest hour or region would have saved of ``footprint``."""
     parts = []
     if advice.start is not None and advice.start_saves >= WORTH_SAYING:
@@ -35,7 +35,7 @@ def advice_line(advice: Advice, footprint: Footprint, place: Place) -> str:
     region = advice.region
     if region is not None and advice.region_saves >= WORTH_SAYING:
         against = (
-            " against the world average, as the location is unknown," if not place.known else ""
+            " against the world average, as the location is unknown," if not location.known else ""
         )
         year = "" if region.year is None else f", by {region.year} figures"
         parts.append(

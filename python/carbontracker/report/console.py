@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from carbontracker.carbon.background import Advice
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
@@ -45,7 +45,7 @@ class Console:
         self.listener: Callable[[str, str], None] | None = None
         """Told the level and text of every diagnostic."""
 
-    def begin(self, session: Session, pricing: Pricing, *, keys_given: bool) -> None:
+    def begin(self, session: Session, factors: CarbonFactors, *, keys_given: bool) -> None:
         """Say what is measured, with which PUE and intensity."""
         self._announce_simulated()
         if self._settings.notes:
@@ -55,39 +55,39 @@ class Console:
         devices = self._devices(session)
         self._components = tuple(name for name, found in devices.items() if found)
         self._logs.info(f"carbontracker version {carbontracker.__version__}")
-        self._logs.info(console_text.pue_line(pricing.pue, pricing.pue_how))
+        self._logs.info(console_text.pue_line(factors.pue, factors.pue_source))
         if self._components:
             self._logs.info(console_text.logged_components_line(devices))
             self._show(console_text.components_line(devices), logged=False)
         self._explain_missing(session)
         self._announce_awaited(session)
         self._name_unread(session)
-        self.intensity(pricing, keys_given=keys_given)
+        self.intensity(factors, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")
 
-    def intensity(self, pricing: Pricing, *, keys_given: bool) -> None:
+    def intensity(self, factors: CarbonFactors, *, keys_given: bool) -> None:
         """Say which carbon intensity is used."""
-        if pricing.live:
-            self._show(console_text.provider_line(*pricing.live), logged=False)
+        if factors.live:
+            self._show(console_text.provider_line(*factors.live), logged=False)
             return
         if keys_given:
             self.warn("API keys are not used: the location is unknown, or the network is off")
-        free = pricing.of_nothing()
+        free = factors.zero_footprint()
         chosen = console_text.chosen_intensity_line(free)
-        if pricing.place.zone == WORLD and free.intensity.kind == "annual":
+        if factors.location.zone == WORLD and free.intensity.kind == "annual":
             self.warn(chosen)
         else:
             self._show(chosen, logged=False)
 
-    def located(self, pricing: Pricing) -> None:
+    def located(self, factors: CarbonFactors) -> None:
         """Say where the machine was found to be, and what is now used."""
-        place = pricing.place
-        self._show(f"Location by {place.how}: {place.name}.", logged=True)
-        self.intensity(pricing, keys_given=False)
+        location = factors.location
+        self._show(f"Location by {location.how}: {location.name}.", logged=True)
+        self.intensity(factors, keys_given=False)
 
-    def advised(self, advice: Advice, forecast: Forecast, pricing: Pricing) -> None:
+    def advised(self, advice: Advice, forecast: Forecast, factors: CarbonFactors) -> None:
         """Say in one line what the greenest hour or region would save."""
-        self._show(advice_line(advice, forecast.footprint, pricing.place), logged=True)
+        self._show(advice_line(advice, forecast.footprint, factors.location), logged=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch."""

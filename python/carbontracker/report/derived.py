@@ -323,7 +323,7 @@ def comparability(run: RunRecord) -> str:
 def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     """Yield a name and a text for everything that the totals rest on."""
     footprint, origin = run.footprint, run.origin
-    intensity, place = footprint.intensity, footprint.location
+    intensity, location = footprint.intensity, footprint.location
     figure = number(intensity.get("gco2eq_per_kwh"))
     words = [
         "not known" if math.isnan(figure) else f"{figure:.2f} gCO2eq/kWh",
@@ -334,9 +334,9 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     for key, name in (("source", "Its source"), ("licence", "Its licence"), ("note", "Note")):
         if intensity.get(key):
             yield name, str(intensity[key])
-    if place:
-        found = f"{place.get('name') or place.get('zone')}, found by {place.get('how')}"
-        yield "Location", found + (f" ({place['note']})" if place.get("note") else "")
+    if location:
+        found = f"{location.get('name') or location.get('zone')}, found by {location.get('how')}"
+        yield "Location", found + (f" ({location['note']})" if location.get("note") else "")
     if origin.data.get("priced_anew"):
         yield "Priced anew", str(origin.data["priced_anew"])
     pue = "not known" if math.isnan(footprint.pue) else f"{footprint.pue:g}"

@@ -39,7 +39,7 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
         return result_html(result)
     if run is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
-    vitals = Pulse(run.session, run.began_mark, lambda: run.pricing).take()
+    vitals = Pulse(run.session, run.began_mark, lambda: run.factors).take()
     caption = f"Monitoring for {console_text.timestring(vitals.seconds)}"
     rows = list(_rows(vitals.energy, vitals.footprint))
     notes = [text.price_line(vitals.footprint), *console_text.gap_lines(vitals.energy)]

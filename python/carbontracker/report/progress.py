@@ -43,7 +43,7 @@ class Progress:
 
     def begin(self, run: Run) -> None:
         """Look where the line goes."""
-        self._pulse = Pulse(run.session, run.began_mark, lambda: run.pricing)
+        self._pulse = Pulse(run.session, run.began_mark, lambda: run.factors)
         self._display = _notebook_display()
         if self._display is None and _is_terminal():
             self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")

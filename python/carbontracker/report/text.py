@@ -116,12 +116,12 @@ def joules(energy: Energy) -> str:
 
 def price_line(footprint: Footprint) -> str:
     """Return the intensity, where it holds, and the PUE."""
-    intensity, place = footprint.intensity, footprint.place
+    intensity, location = footprint.intensity, footprint.location
     if math.isnan(intensity.gco2eq_per_kwh):
         return f"{console_text.UNKNOWN_INTENSITY} PUE {footprint.pue:g} included"
     where = intensity.name if intensity.year is None else f"{intensity.name} {intensity.year}"
-    how = f", location by {place.how}" if place and place.known else ""
-    if place and not place.known and intensity.kind != "constant":
+    how = f", location by {location.how}" if location and location.known else ""
+    if location and not location.known and intensity.kind != "constant":
         how = ", location unknown: name it with --location or CARBONTRACKER_LOCATION"
     return (
         f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh ({where}{how}), PUE {footprint.pue:g} included"

@@ -32,7 +32,7 @@ class Publisher:
 
     def begin(self, run: Run) -> None:
         """Publish a training."""
-        pulse = Pulse(run.session, run.began_mark, lambda: run.pricing)
+        pulse = Pulse(run.session, run.began_mark, lambda: run.factors)
         self.publish(pulse, training_metrics(run))
 
     def publish(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Session
@@ -71,10 +71,10 @@ class Vitals:
 class Pulse:
     """Asks a session for the vitals of a run, at any time and from any thread."""
 
-    def __init__(self, session: Session, began: Mark, pricing: Callable[[], Pricing]) -> None:
+    def __init__(self, session: Session, began: Mark, factors: Callable[[], CarbonFactors]) -> None:
         self._session = session
         self._began = began
-        self._pricing = pricing
+        self._factors = factors
         """What prices now: keys of a provider may come while the run goes on."""
 
     @property
@@ -96,7 +96,7 @@ class Pulse:
             time.sleep(_LOOK_AGAIN_S)
         energy = session.energy(began, now)
         watts = watts_of(session, began, now)
-        parts = _Parts(session, (began, now), energy, self._pricing())
+        parts = _Parts(session, (began, now), energy, self._factors())
         # In a forked child a lock of the core may never be free.
         rates = session.rates_hz() if session.here else {}
         devices = tuple(
@@ -143,10 +143,10 @@ class _Parts:
     """The energy of each slot of intensity, asked for once and shared out to the devices."""
 
     def __init__(
-        self, session: Session, ends: tuple[Mark, Mark], energy: Energy, pricing: Pricing
+        self, session: Session, ends: tuple[Mark, Mark], energy: Energy, factors: CarbonFactors
     ) -> None:
         began, now = ends
-        self._pricing = pricing
+        self._factors = factors
         start = wall_time(began.t_ns)
         end = start + timedelta(microseconds=(now.t_ns - began.t_ns) / 1e3)
 
@@ -154,7 +154,7 @@ class _Parts:
             return Mark(None, False, began.t_ns + round((moment - start).total_seconds() * 1e9))
 
         self._slots: list[tuple[Energy, Intensity]] = []
-        for slot in pricing.intensities(start, end):
+        for slot in factors.intensities(start, end):
             first = began if slot.start is None or slot.start <= start else mark(slot.start)
             last = now if slot.end is None or slot.end >= end else mark(slot.end)
             # Asked once for both: a reading that comes in between would set them apart.
@@ -169,7 +169,7 @@ class _Parts:
         parts = [(e.joules, slot) for e, (_, slot) in zip(energies, self._slots, strict=True)]
         return footprint(
             parts,
-            self._pricing.pue,
-            place=self._pricing.place,
+            self._factors.pue,
+            location=self._factors.location,
             error_joules=math.fsum(energy.error_joules for energy in energies),
         )

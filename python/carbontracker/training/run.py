@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Session
@@ -119,9 +119,9 @@ class Result:
 class Run:
     """Marks at the ends of epochs, and arithmetic on the energy between them."""
 
-    def __init__(self, session: Session, pricing: Pricing) -> None:
+    def __init__(self, session: Session, factors: CarbonFactors) -> None:
         self.session = session
-        self.pricing = pricing
+        self.factors = factors
         self.ahead = Outlook(Foresight(session))
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
@@ -209,7 +209,7 @@ class Run:
             return None
         now = self.session.mark()
         energy = self.session.energy(start, now)
-        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        price = footprint_between(self.session, self.factors, (start, now), energy)
         seconds = (now.t_ns - start.t_ns) / 1e9
         return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
 
@@ -248,7 +248,7 @@ class Run:
         now = Mark(None, False)
         start = self._first_epoch or now
         energy = self.session.energy(start, now)
-        price = footprint_between(self.session, self.pricing, (start, now), energy)
+        price = footprint_between(self.session, self.factors, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
 
     def _foresee(self, epochs: float) -> Forecast:
@@ -261,7 +261,7 @@ class Run:
         first = self._first_epoch or self._began  # an hour of preparation is no part of it
         start = wall_time(first.t_ns)
         end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
-        price = self.pricing.footprint(joules_between(prediction, start), start, end)
+        price = self.factors.footprint(joules_between(prediction, start), start, end)
         # Between joules and grams stand PUE and intensity; of the two only the latter may err.
         parts = [
             (slot.joules, replace(slot.intensity, start=slot.start, end=slot.end))
@@ -277,18 +277,18 @@ class Run:
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
-        self.pricing.hurry()
+        self.factors.refresh_soon()
         if self._bounds:
             self.session.await_final(self._bounds[-1][1])
-        pricing = self.pricing.settled()  # all epochs by what is known at one moment
-        epochs = self._epochs(pricing=pricing)
+        factors = self.factors.snapshot()  # all epochs by what is known at one moment
+        epochs = self._epochs(factors=factors)
         between = self.session.energies(self._pauses())
         energy = add_windows([epoch.energy for epoch in epochs])
         return Result(
             epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=energy,
-            footprint=self._footprint(pricing, epochs, energy.error_joules),
+            footprint=self._footprint(factors, epochs, energy.error_joules),
             between_epochs=add_windows(between),
             forecasts=tuple(self.ahead.shown),
             tracker_cpu_seconds=self.session.cpu_seconds,
@@ -303,10 +303,10 @@ class Run:
         return pauses
 
     def _epochs(
-        self, first: int = 0, last: int | None = None, pricing: Pricing | None = None
+        self, first: int = 0, last: int | None = None, factors: CarbonFactors | None = None
     ) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""
-        pricing = pricing or self.pricing
+        factors = factors or self.factors
         bounds = self._bounds[first:last]  # a copy: a signal handler may end one more meanwhile
         # Asked for first, or a reading that comes in between makes an older figure final.
         finals = [self.finished or self.session.is_final(start, end) for start, end, _ in bounds]
@@ -316,7 +316,7 @@ class Run:
                 index=index,
                 seconds=(end.t_ns - start.t_ns) / 1e9,
                 energy=energy,
-                footprint=footprint_between(self.session, pricing, (start, end), energy),
+                footprint=footprint_between(self.session, factors, (start, end), energy),
                 finished=finished,
                 final=final,
             )
@@ -326,13 +326,15 @@ class Run:
         )
 
     @staticmethod
-    def _footprint(pricing: Pricing, epochs: Sequence[Epoch], error_joules: float) -> Footprint:
+    def _footprint(
+        factors: CarbonFactors, epochs: Sequence[Epoch], error_joules: float
+    ) -> Footprint:
         """Return the footprint of all epochs, each with the intensity of its own time."""
         if not epochs:
-            return pricing.of_nothing()
+            return factors.zero_footprint()
         # As with devices, what is missing widens the error and does not undo the rest.
         known = [epoch for epoch in epochs if not math.isnan(epoch.energy.joules)] or epochs
         slots = together(slot for epoch in known for slot in epoch.footprint.slots)
         return footprint_of_slots(
-            slots, pricing.pue, place=pricing.place, error_joules=error_joules
+            slots, factors.pue, location=factors.location, error_joules=error_joules
         )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from carbontracker.carbon.factors import Pricing, make_pricing
+from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.session import Config, Mark, Session, Span, acquire, check_pace
 from carbontracker.guard import logger
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Floats, Int64s
-    from carbontracker.intensity.selection import Wanted
+    from carbontracker.intensity.selection import IntensitySetting
 
     Power = tuple[Int64s, Floats]
 
@@ -114,7 +114,7 @@ class Window(Span):
 
 
 def footprint_between(
-    session: Session, pricing: Pricing, marks: tuple[Mark, Mark], energy: Energy
+    session: Session, factors: CarbonFactors, marks: tuple[Mark, Mark], energy: Energy
 ) -> Footprint:
     """Return the footprint of ``energy``, which a session measured between two of its marks."""
     start_ns = marks[0].t_ns
@@ -134,19 +134,21 @@ def footprint_between(
             return energy.joules
         return session.energy(mark(a), mark(b)).joules
 
-    return pricing.footprint(joules_between, start, end, energy.error_joules)
+    return factors.footprint(joules_between, start, end, energy.error_joules)
 
 
 @functools.cache
-def _default_pricing() -> Pricing:
-    return make_pricing().watch()
+def _default_factors() -> CarbonFactors:
+    return make_carbon_factors().start_polling()
 
 
-_watched: dict[tuple[Any, ...], Pricing] = {}
+_watched: dict[tuple[Any, ...], CarbonFactors] = {}
 """Pricings with a live provider, each made once: every window would ask for itself otherwise."""
 
 
-def _pricing_for(location: str | None, pue: float | None, intensity: Wanted) -> Pricing:
+def _factors_for(
+    location: str | None, pue: float | None, intensity: IntensitySetting
+) -> CarbonFactors:
     wanted = (
         intensity
         if intensity is None or isinstance(intensity, (int, float, str))
@@ -155,10 +157,10 @@ def _pricing_for(location: str | None, pue: float | None, intensity: Wanted) -> 
     key = (location, pue, type(intensity), wanted)
     if key in _watched:
         return _watched[key]
-    pricing = make_pricing(location, pue, intensity)
-    if pricing.live:
-        _watched[key] = pricing.watch()
-    return pricing
+    factors = make_carbon_factors(location, pue, intensity)
+    if factors.live:
+        _watched[key] = factors.start_polling()
+    return factors
 
 
 @functools.cache
@@ -171,7 +173,7 @@ _held: list[Session] = []
 
 _NO_OPTIONS = (None,) * 6
 
-_usual: list[tuple[Any, tuple[Session, Pricing]]] = []
+_usual: list[tuple[Any, tuple[Session, CarbonFactors]]] = []
 """What a window without options needs, so that it costs next to nothing."""
 
 
@@ -187,9 +189,9 @@ def _session_for(config: Config) -> Session:
     return session
 
 
-def _usual_context() -> tuple[Any, tuple[Session, Pricing]]:
+def _usual_context() -> tuple[Any, tuple[Session, CarbonFactors]]:
     session = _session_for(_default_config())
-    _usual[:] = [(session.core if session.here else None, (session, _default_pricing()))]
+    _usual[:] = [(session.core if session.here else None, (session, _default_factors()))]
     return _usual[0]
 
 
@@ -198,7 +200,7 @@ def _begin_anew() -> None:
     _usual.clear()
     _held.clear()
     _watched.clear()
-    _default_pricing.cache_clear()
+    _default_factors.cache_clear()
 
 
 os.register_at_fork(after_in_child=_begin_anew)
@@ -212,7 +214,7 @@ def measure(
     edge_reads: bool | None = None,
     location: str | None = None,
     pue: float | None = None,
-    intensity: Wanted = None,
+    intensity: IntensitySetting = None,
 ) -> Window:
     """Return a window to put around code: ``with measure("forward") as window: ...``.
 
@@ -238,13 +240,13 @@ def measure(
         core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
-    pricing = _pricing_for(location, pue, intensity) if given else _default_pricing()
+    factors = _factors_for(location, pue, intensity) if given else _default_factors()
     config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
     if edge_reads is not None:
         config = replace(config, edge_reads=edge_reads)
     session = _session_for(config)
     core = session.core if session.here else None
-    return Window(core, name, (session, pricing), config.edge_reads)
+    return Window(core, name, (session, factors), config.edge_reads)
 
 
 def _check_options(
@@ -254,7 +256,7 @@ def _check_options(
     edge_reads: bool | None = None,  # noqa: ARG001  # any value will do
     location: str | None = None,
     pue: float | None = None,
-    intensity: Wanted = None,
+    intensity: IntensitySetting = None,
 ) -> None:
     """Refuse options of ``measure`` that cannot be.
 
@@ -263,7 +265,7 @@ def _check_options(
     """
     check_pace(rate_hz, overhead_budget)
     if not (location is None and pue is None and intensity is None):
-        make_pricing(location, pue, intensity)
+        make_carbon_factors(location, pue, intensity)
 
 
 @overload

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.carbon.background import Aside
-from carbontracker.carbon.factors import make_pricing
+from carbontracker.carbon.background import BackgroundLookup
+from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.location.location import LOCATE
 
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.carbon.factors import Pricing
+    from carbontracker.carbon.factors import CarbonFactors
 
 _PATIENCE_S = 6.0
 
@@ -25,17 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def pricing_here(
+def factors_here(
     given: argparse.Namespace, pue: float | None = None, intensity: str | None = None
-) -> Pricing:
+) -> CarbonFactors:
     """Return the pricing of the place, asked for as long as somebody at a terminal would wait.
 
     Raises:
         UnknownLocation: ``--location`` names no place.
         ValueError: an impossible PUE, or no such provider.
     """
-    pricing = make_pricing(given.location, pue, intensity)
-    aside = Aside(pricing, given.locate)
-    aside.start(pricing)
-    aside.wait(_PATIENCE_S)
-    return aside.repriced(pricing) or pricing
+    factors = make_carbon_factors(given.location, pue, intensity)
+    lookup = BackgroundLookup(factors, given.locate)
+    lookup.start(factors)
+    lookup.wait(_PATIENCE_S)
+    return lookup.updated_factors(factors) or factors
