@@ -138,7 +138,9 @@ def ours(host: Machine, name: str, hz: float | None) -> Iterator[Callable[[float
     that saves the loop beside it counts against us.
     """
     settings = (
-        {} if hz is None else {"CARBONTRACKER_RATE_HZ": repr(hz), "CARBONTRACKER_BUDGET": "0"}
+        {}
+        if hz is None
+        else {"CARBONTRACKER_RATE_HZ": repr(hz), "CARBONTRACKER_OVERHEAD_BUDGET": "0"}
     )
     with peers.worker("ours", host.environment(name, **settings)) as one:
         peers.pin(one.pid, {CORES[-1]})

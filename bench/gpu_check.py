@@ -247,7 +247,7 @@ def background(load: Load, seconds: float) -> Iterator[None]:
 
 RATES: dict[str, dict[str, str]] = {
     "default": {},
-    "1 kHz, no budget": {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_BUDGET": "0"},
+    "1 kHz, no budget": {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_OVERHEAD_BUDGET": "0"},
 }
 
 

@@ -108,7 +108,7 @@ def python_slice(one: peers.Worker, seconds: float) -> dict[str, float]:
 def alternate(rounds: int, seconds: float) -> dict[str, list[dict[str, float]]]:
     """Run both, in turn, on a loaded machine."""
     boards: list[Gpu] = [{"power": f"constant:{100 + i}"} for i in range(GPUS)]
-    settings = {"CARBONTRACKER_RATE_HZ": repr(HZ), "CARBONTRACKER_BUDGET": "0"}
+    settings = {"CARBONTRACKER_RATE_HZ": repr(HZ), "CARBONTRACKER_OVERHEAD_BUDGET": "0"}
     found: dict[str, list[dict[str, float]]] = {"native": [], "python": []}
     with machine(boards, []) as host, ExitStack() as stack:
         native = stack.enter_context(peers.worker("ours", host.environment("native", **settings)))

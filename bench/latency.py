@@ -81,7 +81,7 @@ def windows(report: Report, call_us: float, rounds: int, count: int) -> list[lis
 def results(count: int, fill_s: float) -> list[list[str]]:
     """Time the result of a window: fresh, again, and after a fill at a high rate."""
     boards = [board("V100", f"square:60,300,0.9,0.{3 + i}") for i in range(8)]
-    settings = {"CARBONTRACKER_RATE_HZ": repr(FILL_HZ), "CARBONTRACKER_BUDGET": "0"}
+    settings = {"CARBONTRACKER_RATE_HZ": repr(FILL_HZ), "CARBONTRACKER_OVERHEAD_BUDGET": "0"}
     rows = []
     with machine(boards, rapl_zones(4)) as host:
         with peers.worker("ours", host.environment("default")) as one:

@@ -96,7 +96,7 @@ def slope_per_hour(points: list[tuple[float, float]]) -> float:
 def growth(report: Report, seconds: float) -> None:
     """Compare how fast memory grows at 1 kHz."""
     boards = [board("V100", f"square:60,300,0.9,0.{2 + i}") for i in range(8)]
-    settings = {"CARBONTRACKER_RATE_HZ": repr(HZ), "CARBONTRACKER_BUDGET": "0"}
+    settings = {"CARBONTRACKER_RATE_HZ": repr(HZ), "CARBONTRACKER_OVERHEAD_BUDGET": "0"}
     zones = rapl_zones(8)
     channels = len(boards) + len(zones)
     program = [sys.executable, "-c", LIST_PROGRAM, str(channels), str(HZ)]

@@ -29,7 +29,10 @@ CONTROL = "no tool (control)"
 ARMS: dict[str, tuple[str, dict[str, str]]] = {
     CONTROL: ("none", {}),
     "ours, default": ("ours", {}),
-    "ours, 1 kHz": ("ours", {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_BUDGET": "0"}),
+    "ours, 1 kHz": (
+        "ours",
+        {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_OVERHEAD_BUDGET": "0"},
+    ),
     "carbontracker 2.4.7": ("carbontracker", {}),
     "CodeCarbon 3.3.2": ("codecarbon", {}),
     "Zeus 0.16.0": ("zeus", {}),

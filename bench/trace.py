@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, dict[str, str]] = {
     "own rhythms": {},
-    "1 kHz": {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_BUDGET": "0"},
+    "1 kHz": {"CARBONTRACKER_RATE_HZ": "1000", "CARBONTRACKER_OVERHEAD_BUDGET": "0"},
 }
 PROGRAM = """
 import json, pathlib, sys, time

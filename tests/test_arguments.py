@@ -243,6 +243,17 @@ def test_windows_take_the_same_numbers() -> None:
     assert Config.from_environment().rate_hz == 0
 
 
+def test_the_overhead_budget_of_the_environment_by_its_new_name_and_its_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CARBONTRACKER_BUDGET", "0.25")
+    assert Config.from_environment().overhead_budget == 0.25
+    monkeypatch.setenv("CARBONTRACKER_OVERHEAD_BUDGET", " ")  # as templates leave it: not set
+    assert Config.from_environment().overhead_budget == 0.25
+    monkeypatch.setenv("CARBONTRACKER_OVERHEAD_BUDGET", "0.125")
+    assert Config.from_environment().overhead_budget == 0.125
+
+
 def test_a_decorator_refuses_its_options_where_it_stands() -> None:
     for wrong in ({"pue": "low"}, {"rate_hz": "fast"}, {"location": "Denmrk"}):
         with pytest.raises(ValueError, match=r"pue|rate_hz|unknown location"):

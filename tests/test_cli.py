@@ -457,7 +457,9 @@ def test_a_wrong_option_as_a_process() -> None:
         ("CARBONTRACKER_LOCATION", "Denmrk", "did you mean Denmark (DK)?"),
         ("CARBONTRACKER_PUE", "0.5", "CARBONTRACKER_PUE='0.5' is not a ratio of at least 1"),
         ("CARBONTRACKER_RATE_HZ", "often", "CARBONTRACKER_RATE_HZ='often' is not a number"),
+        ("CARBONTRACKER_OVERHEAD_BUDGET", "-1", "CARBONTRACKER_OVERHEAD_BUDGET='-1' is not a"),
         ("CARBONTRACKER_BUDGET", "-1", "CARBONTRACKER_BUDGET='-1' is not a number"),
+        ("CARBONTRACKER_BUDGET", "0.01", "CARBONTRACKER_BUDGET is now called CARBONTRACKER_OVERH"),
     ],
 )
 def test_a_wrong_variable_is_a_warning(variable: str, text: str, warning: str) -> None:

@@ -517,7 +517,7 @@ time.sleep(0.05)
 {last}
 """
     )
-    done = python(program, CARBONTRACKER_RATE_HZ="1000", CARBONTRACKER_BUDGET="0")
+    done = python(program, CARBONTRACKER_RATE_HZ="1000", CARBONTRACKER_OVERHEAD_BUDGET="0")
     assert (done.returncode, done.stderr) == (code, "")
 
 

@@ -243,7 +243,7 @@ def test_row_6_a_constant_source_is_exact_at_any_interval(
                 nvml_library=str(driver.library),
                 simulated=(Simulated("cpu", "A", "constant:120"),),
                 rate_hz=rate_hz,
-                budget=0.0,
+                overhead_budget=0.0,
             )
         )
         try:

@@ -27,7 +27,7 @@ from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
 from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
 from carbontracker.telemetry.prometheus import metric_name, prometheus_text
 from carbontracker.tracker import CarbonTracker
-from carbontracker.training.live_status import Pulse
+from carbontracker.training.live_status import StatusReader
 from tests.support.observing import (
     Machine,
     fetched,
@@ -173,7 +173,7 @@ def test_what_is_missing_is_left_out_and_not_zero(
     session = acquire(Config.from_environment(kinds=("gpu",)))
     factors = make_carbon_factors("DK")
     try:
-        read = MetricsReader(Pulse(session, session.mark(), lambda: factors)).read()
+        read = MetricsReader(StatusReader(session, session.mark(), lambda: factors)).read()
     finally:
         release(session)
     points = {metric_name(metric): values for metric, values in read}
@@ -360,18 +360,18 @@ def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
         simulated=(Simulated("gpu", "A", "constant:100"), Simulated("cpu", "B", "constant:50")),
     )
     session, factors = acquire(config), make_carbon_factors("DK")
-    pulse = Pulse(session, session.mark(), lambda: factors)
+    status_reader = StatusReader(session, session.mark(), lambda: factors)
     time.sleep(0.05)
     try:
-        vitals = pulse.take()
+        status = status_reader.take()
     finally:
         release(session)
     for metric in METRICS:
         if metric.name not in {"energy", "co2eq"}:
             continue
-        whole = vitals.energy.joules if metric.name == "energy" else vitals.footprint.gco2eq
-        assert sum(value for _, value in metric.points(vitals)) == pytest.approx(whole)
-    assert vitals.watts == pytest.approx(150.0)
+        whole = status.energy.joules if metric.name == "energy" else status.footprint.gco2eq
+        assert sum(value for _, value in metric.points(status)) == pytest.approx(whole)
+    assert status.watts == pytest.approx(150.0)
 
 
 # ---- a real Prometheus server --------------------------------------------------------------

@@ -11,7 +11,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from carbontracker.cli.exits import restore_signals, say
-from carbontracker.cli.process_tree import Member, adopt_orphans, bury, descendants, running, tell
+from carbontracker.cli.process_tree import (
+    Member,
+    become_subreaper,
+    descendants,
+    reap,
+    running,
+    send_signal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,30 +36,30 @@ LOOK_S = 0.5
 """How often a program that has a limit is looked at, s."""
 
 
-class Overseer(Protocol):
-    """Somebody who may have the program ended."""
+class Supervisor(Protocol):
+    """Decides whether the program has to end."""
 
     grace_s: float
     """Time between asking it to end (SIGTERM) and ending it (SIGKILL), s."""
 
-    def enough(self) -> bool:
-        """Return whether it has to end now."""
+    def exceeded(self) -> bool:
+        """Return whether a limit is exceeded, so that the program has to end now."""
         ...
 
 
 @contextmanager
 def executed(
-    command: list[str], run_id: str | None, overseer: Overseer | None = None
+    command: list[str], run_id: str | None, supervisor: Supervisor | None = None
 ) -> Iterator[int]:
     """Run ``command`` to its end, without a shell, and give its exit code.
 
-    Signals meant for the program are passed on to it. Inside the block it has ended and they stop
-    nobody: an impatient second Ctrl-C costs no result.
+    Signals for the program are passed on to it. Inside the block the program has ended and signals
+    have no effect: an impatient second Ctrl-C does not lose the result.
 
     Args:
         command: the program and its arguments, passed on untouched.
-        run_id: told to the child, so that a record of its own can name the run it is part of.
-        overseer: asked twice a second whether the program, and all that it started, has to end.
+        run_id: put into the environment of the child, whose own record then names this run.
+        supervisor: asked twice a second whether the program, and all that it started, has to end.
     """
     environment = dict(os.environ)
     if run_id is not None:
@@ -60,30 +67,32 @@ def executed(
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
     with _signals_forwarded(started, early):
-        strangers: list[Member] = []
-        if overseer is not None:
-            strangers = descendants()
-            adopt_orphans()
+        preexisting: list[Member] = []
+        if supervisor is not None:
+            preexisting = descendants()
+            become_subreaper()
         try:
             started.append(_start(command, environment))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOMEM):
-                error = _become(command, environment, error, limited=overseer is not None)
+                error = _become(command, environment, error, limited=supervisor is not None)
             code = _not_run(command[0], error)
         else:
             for number in early:
                 started[0].send_signal(number)
             code = (
-                started[0].wait() if overseer is None else _oversee(started[0], overseer, strangers)
+                started[0].wait()
+                if supervisor is None
+                else _supervise(started[0], supervisor, preexisting)
             )
         yield code if code >= 0 else KILLED_BY_SIGNAL - code
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the program; its exit code is kept for us.
+    """Start the program.
 
-    Where whoever started us ignores SIGCHLD, the kernel would keep no exit code: we do not ignore
-    it, and the program goes on to.
+    If this process ignores SIGCHLD, as its parent may have set, the kernel keeps no exit code. So
+    SIGCHLD is set to its default here, and ignored again in the program.
     """
     if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
         return subprocess.Popen(command, env=environment)
@@ -107,9 +116,9 @@ def _not_run(program: str, error: OSError) -> int:
 def _become(
     command: list[str], environment: dict[str, str], error: OSError, *, limited: bool
 ) -> OSError:
-    """Run ``command`` in place of this process, where none can be started beside it.
+    """Run ``command`` in place of this process, because no other process can be started.
 
-    Returns why not, if that fails too.
+    Returns the error, if that fails too.
     """
     unwatched = ", its limit is not watched" if limited else ""
     say(
@@ -117,7 +126,7 @@ def _become(
         f"{error.strerror}"
     )
     if limited:
-        adopt_orphans(adopt=False)  # exec keeps that
+        become_subreaper(enable=False)  # exec keeps that
     for number in _FORWARDED:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
@@ -150,33 +159,35 @@ def _signals_forwarded(started: list[subprocess.Popen[bytes]], early: list[int])
             signal.signal(number, handler)
 
 
-def _oversee(process: subprocess.Popen[bytes], overseer: Overseer, strangers: list[Member]) -> int:
+def _supervise(
+    process: subprocess.Popen[bytes], supervisor: Supervisor, preexisting: list[Member]
+) -> int:
     while (code := _ended(process, LOOK_S)) is None:
-        bury(but=process.pid)
-        if overseer.enough():
-            return _stop(process, overseer.grace_s, strangers)
+        reap(but=process.pid)
+        if supervisor.exceeded():
+            return _stop(process, supervisor.grace_s, preexisting)
     return code
 
 
-def _stop(process: subprocess.Popen[bytes], grace_s: float, strangers: list[Member]) -> int:
-    """Ask the program and its descendants to end, then end those that have not.
+def _stop(process: subprocess.Popen[bytes], grace_s: float, preexisting: list[Member]) -> int:
+    """Send SIGTERM to the program and its descendants; after ``grace_s`` send SIGKILL.
 
-    Those are all of ours but the ``strangers``, which were there before the program.
+    Descendants of this process that existed before the program (``preexisting``) are left alone.
     """
-    members = _but(strangers)
-    tell(members, signal.SIGTERM)
+    members = _new_descendants(preexisting)
+    send_signal(members, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
     while process.poll() is None or running(members):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            tell([*members, *_but(strangers)], signal.SIGKILL)
+            send_signal([*members, *_new_descendants(preexisting)], signal.SIGKILL)
             break
         time.sleep(min(0.05, left_s))
     return process.wait()
 
 
-def _but(strangers: list[Member]) -> list[Member]:
-    return [member for member in descendants() if member not in strangers]
+def _new_descendants(preexisting: list[Member]) -> list[Member]:
+    return [member for member in descendants() if member not in preexisting]
 
 
 def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:

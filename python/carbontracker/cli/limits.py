@@ -55,7 +55,7 @@ def limits_of(given: argparse.Namespace) -> Limits:
     return limits
 
 
-class Watch:
+class BudgetSupervisor:
     """Limits, watched over what a session measures from a mark on."""
 
     def __init__(
@@ -71,8 +71,8 @@ class Watch:
         self._factors = factors
         self._start = start
 
-    def enough(self) -> bool:
-        """Return whether a limit is passed; where that cannot be told there is one line."""
+    def exceeded(self) -> bool:
+        """Return whether a limit is exceeded; if that cannot be looked at, one line says so."""
         return self._sees and optional(LIMITS, self._look, self._go_blind)
 
     def _go_blind(self, _why: str) -> bool:

@@ -13,7 +13,7 @@ from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, drop, say
-from carbontracker.cli.limits import OVER_BUDGET, Watch, limits_of
+from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, limits_of
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
 from carbontracker.energy.session import Config, acquire, check_pace, release
@@ -33,7 +33,7 @@ from carbontracker.records.writer import (
 from carbontracker.report import text
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.exporters import published
-from carbontracker.training.live_status import Pulse
+from carbontracker.training.live_status import StatusReader
 from carbontracker.training.window import footprint_between
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Measured:
         self._lookup.start(factors)
         self._start = start = session.mark()
         self._told: list[SensorEvent] = []
-        self.watch = Watch(limits_of(given), given.grace, session, factors, start)
-        pulse = Pulse(session, start, lambda: factors)
-        meanwhile.enter_context(published(pulse, given.prometheus, given.otlp))
+        self.watch = BudgetSupervisor(limits_of(given), given.grace, session, factors, start)
+        status_reader = StatusReader(session, start, lambda: factors)
+        meanwhile.enter_context(published(status_reader, given.prometheus, given.otlp))
         if self.record is not None:
             self.record.follow(session, start, session.config.spacing_s)
             meanwhile.enter_context(written_now_and_then(self.record, session, start))

@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Member(NamedTuple):
-    """A process, told from a later one of the same number by when it began."""
+    """A process. Its start time distinguishes it from a later process of the same number."""
 
     pid: int
     began: str
@@ -44,23 +44,23 @@ def family(pid: int) -> list[Member]:
 
 
 def descendants() -> list[Member]:
-    """Return all that this process, and what it has adopted, has started."""
+    """Return the descendants of this process, adopted ones included."""
     return family(os.getpid())[1:]
 
 
-def adopt_orphans(*, adopt: bool = True) -> None:
-    """Become the parent of descendants whose own has ended: daemons do not get away. Or no more.
+def become_subreaper(*, enable: bool = True) -> None:
+    """Become the parent of descendants whose own parent has ended, such as daemons; or stop that.
 
-    Where the system has no such thing they do, as from anybody else.
+    Has no effect where the system has no subreapers.
     """
     import ctypes
 
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(enable), 0, 0, 0)
 
 
-def bury(but: int) -> None:
-    """Take the exit codes of adopted children that have ended, and leave that of ``but``."""
+def reap(but: int) -> None:
+    """Collect the exit codes of children that have ended, but not that of process ``but``."""
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     with suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, options)) is not None and ended.si_pid != but:
@@ -68,21 +68,21 @@ def bury(but: int) -> None:
 
 
 def running(members: list[Member]) -> bool:
-    """Return whether any of them still runs."""
+    """Return whether any of these processes still runs."""
     stats = (_stat(member.pid) for member in members)
     return any(read[1] == member for read, member in zip(stats, members, strict=True) if read)
 
 
-def tell(members: list[Member], number: signal.Signals) -> None:
-    """Send a signal to those who are still there."""
+def send_signal(members: list[Member], number: signal.Signals) -> None:
+    """Send a signal to those of the processes that still run."""
     for member in members:
         if running([member]):
-            with suppress(OSError):  # ended meanwhile, or became somebody else's
+            with suppress(OSError):  # it has ended meanwhile, or has another user
                 os.kill(member.pid, number)
 
 
 def _stat(pid: int) -> tuple[int, Member] | None:
-    """Return the parent and the member; None if there is none, or only its exit code is left."""
+    """Return parent and member; None if the process has ended, its exit code collected or not."""
     try:
         text = host_text(_PROC / str(pid) / "stat")
     except OSError:

@@ -129,11 +129,11 @@ def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
 def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
     from carbontracker.carbon.factors import make_carbon_factors
     from carbontracker.report.live import view_of_machine
-    from carbontracker.training.live_status import Pulse
+    from carbontracker.training.live_status import StatusReader
 
     factors = make_carbon_factors(location)
-    pulse = Pulse(session, session.mark(), lambda: factors)
-    return lambda: view_of_machine(pulse.take())
+    status_reader = StatusReader(session, session.mark(), lambda: factors)
+    return lambda: view_of_machine(status_reader.take())
 
 
 class _Attached:

@@ -7,6 +7,7 @@ last of them is done, or at interpreter exit.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import threading
 import time
@@ -52,6 +53,8 @@ ENDING = "the interpreter is ending"
 PATIENCE_S = 2.0
 """How long a session waits for its sensors to answer before it begins without them, s."""
 
+OVERHEAD_BUDGET, _OLD_BUDGET = "CARBONTRACKER_OVERHEAD_BUDGET", "CARBONTRACKER_BUDGET"
+
 _LOOK_AGAIN_S = 0.002
 
 
@@ -79,7 +82,7 @@ def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str
         if not 0.0 <= given["overhead_budget"] <= 1.0:
             message = "overhead_budget is a fraction of one core, from 0 (no limit) to 1"
             raise ValueError(message)
-        fields["budget"] = given["overhead_budget"]
+        fields["overhead_budget"] = given["overhead_budget"]
     return fields
 
 
@@ -110,7 +113,7 @@ class Config:
     rate_hz: float = 0.0
     """Readings per second of every sensor, whatever it costs; 0 to follow the sensors' own
     rhythms within the budget."""
-    budget: float = 0.005
+    overhead_budget: float = 0.005
     """Most of one core that all of sampling may use, as a fraction; 0 for no limit."""
     edge_reads: bool = True
     """Marks ask the sensors for a reading where that sharpens the ends of a window."""
@@ -128,9 +131,9 @@ class Config:
         ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
         host); ``CARBONTRACKER_NVML``: path of the NVML library, ``CARBONTRACKER_PERF``: of one that
         stands in for perf events; ``CARBONTRACKER_RATE_HZ``: a fixed rate of reading;
-        ``CARBONTRACKER_BUDGET``: share of a core; ``CARBONTRACKER_EDGE_READS=0``: marks ask for
-        no readings. A number that cannot be is said
-        on stderr and not used: the environment must not stop a training.
+        ``CARBONTRACKER_OVERHEAD_BUDGET``: share of a core; ``CARBONTRACKER_EDGE_READS=0``: marks
+        ask for no readings. A number out of range is ignored with a warning on standard error: the
+        environment must not stop a training.
         """
         environ = os.environ
         found: dict[str, object] = {
@@ -141,7 +144,7 @@ class Config:
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
             "edge_reads": enabled("CARBONTRACKER_EDGE_READS", default=True),
             **_numbers("rate_hz", "CARBONTRACKER_RATE_HZ", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
-            **_numbers("budget", "CARBONTRACKER_BUDGET", 0.0, 1.0),
+            **_numbers("overhead_budget", _overhead_variable(), 0.0, 1.0),
         }
         return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
 
@@ -160,6 +163,20 @@ class Config:
             gpus_of_process=self.gpus_of_process,
             perf_library=self.perf_library,
         )
+
+
+def _overhead_variable() -> str:
+    """Return the variable that holds the share of a core: the old one only if it alone is set."""
+    if os.environ.get(OVERHEAD_BUDGET, "").strip() or not os.environ.get(_OLD_BUDGET, "").strip():
+        return OVERHEAD_BUDGET
+    _notice_old_budget()
+    return _OLD_BUDGET
+
+
+@functools.cache
+def _notice_old_budget() -> None:
+    """Name the new variable, once in a process."""
+    logger.warning("carbontracker: %s is now called %s", _OLD_BUDGET, OVERHEAD_BUDGET)
 
 
 def _numbers(field_name: str, variable: str, least: float, most: float) -> dict[str, float]:
@@ -243,7 +260,7 @@ class Session:
         core = _core.Session(
             config.host(),
             period_ns=round(1e9 / config.rate_hz) if config.rate_hz else 0,
-            budget=config.budget,
+            budget=config.overhead_budget,
             kinds=list(config.kinds),
             spacing_ns=max(1, int(config.spacing_s * 1e9)),
             patience_ns=round(patience_s * 1e9),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from carbontracker.energy.energy import Energy
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.training.live_status import Vitals
+    from carbontracker.training.live_status import LiveStatus
 
 HOUR_S = 3600.0
 UNKNOWN = "-"
@@ -54,7 +54,7 @@ class View:
     """There may be something new in a moment; False of a run that has ended."""
 
 
-def view_of_machine(vitals: Vitals) -> View:
+def view_of_machine(status: LiveStatus) -> View:
     """Return the view of what this process samples by itself."""
     rows = tuple(
         Row(
@@ -67,17 +67,17 @@ def view_of_machine(vitals: Vitals) -> View:
             device.readings_per_second,
             device.name,
         )
-        for device in vitals.devices
+        for device in status.devices
     )
-    energy, footprint = vitals.energy, vitals.footprint
+    energy, footprint = status.energy, status.footprint
     total = _total(rows, energy, footprint.gco2eq)
     per_kwh = footprint.intensity.gco2eq_per_kwh
     hour = {
-        "kwh_per_hour": (kwh := vitals.watts * HOUR_S / JOULES_PER_KWH * footprint.pue),
+        "kwh_per_hour": (kwh := status.watts * HOUR_S / JOULES_PER_KWH * footprint.pue),
         "gco2eq_per_hour": kwh * per_kwh,
     }
     notes = () if rows else ("nothing can be read here: `carbontracker sensors` says why",)
-    return View("this machine", vitals.seconds, rows, total, footprint.pue, per_kwh, hour, notes)
+    return View("this machine", status.seconds, rows, total, footprint.pue, per_kwh, hour, notes)
 
 
 def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None = None) -> View:
@@ -256,12 +256,12 @@ def as_json(view: View) -> dict[str, Any]:
     return found
 
 
-def training_line(vitals: Vitals, done: int, planned: float, seconds_left: float | None) -> str:
+def training_line(status: LiveStatus, done: int, planned: float, seconds_left: float | None) -> str:
     """Return the progress of a training in one line."""
     left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
-    energy = figure_with_unit(vitals.energy.joules, "J")
-    grams = figure_with_unit(vitals.footprint.gco2eq, "g")
+    energy = figure_with_unit(status.energy.joules, "J")
+    grams = figure_with_unit(status.footprint.gco2eq, "g")
     return (
-        f"carbontracker: epoch {done}/{planned}, {timestring(vitals.seconds)}{left}, "
-        f"{figure_with_unit(vitals.watts, 'W')}, {energy}, {grams} CO2eq"
+        f"carbontracker: epoch {done}/{planned}, {timestring(status.seconds)}{left}, "
+        f"{figure_with_unit(status.watts, 'W')}, {energy}, {grams} CO2eq"
     )

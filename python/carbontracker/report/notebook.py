@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from carbontracker.legacy import console_text
 from carbontracker.report import text
 from carbontracker.report.live import figure_with_unit
-from carbontracker.training.live_status import Pulse
+from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,10 +39,10 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
         return result_html(result)
     if run is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
-    vitals = Pulse(run.session, run.began_mark, lambda: run.factors).take()
-    caption = f"Monitoring for {console_text.timestring(vitals.seconds)}"
-    rows = list(_rows(vitals.energy, vitals.footprint))
-    notes = [text.price_line(vitals.footprint), *console_text.gap_lines(vitals.energy)]
+    status = StatusReader(run.session, run.began_mark, lambda: run.factors).take()
+    caption = f"Monitoring for {console_text.timestring(status.seconds)}"
+    rows = list(_rows(status.energy, status.footprint))
+    notes = [text.price_line(status.footprint), *console_text.gap_lines(status.energy)]
     return _page(caption, rows, notes)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
-from carbontracker.training.live_status import Pulse
+from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
     from carbontracker.training.run import Epoch, Result, Run
@@ -36,14 +36,14 @@ class Progress:
         self._epochs = epochs
         self._done = 0
         self._epoch_seconds = 0.0
-        self._pulse: Pulse | None = None
+        self._reader: StatusReader | None = None
         self._display: Any = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self, run: Run) -> None:
         """Look where the line goes."""
-        self._pulse = Pulse(run.session, run.began_mark, lambda: run.factors)
+        self._reader = StatusReader(run.session, run.began_mark, lambda: run.factors)
         self._display = _notebook_display()
         if self._display is None and _is_terminal():
             self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")
@@ -82,12 +82,12 @@ class Progress:
                 _put(f"{_WIPE}{line}\r")
 
     def _line(self) -> str:
-        if self._pulse is None:
+        if self._reader is None:
             return ""
         left_s = None
         if self._done:
             left_s = max(0, self._epochs - self._done) * self._epoch_seconds / self._done
-        return training_line(self._pulse.take(), self._done, self._epochs, left_s)
+        return training_line(self._reader.take(), self._done, self._epochs, left_s)
 
 
 def _is_terminal() -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.metrics import MetricsReader, training_metrics
-from carbontracker.training.live_status import Pulse
+from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +32,12 @@ class Publisher:
 
     def begin(self, run: Run) -> None:
         """Publish a training."""
-        pulse = Pulse(run.session, run.began_mark, lambda: run.factors)
-        self.publish(pulse, training_metrics(run))
+        status_reader = StatusReader(run.session, run.began_mark, lambda: run.factors)
+        self.publish(status_reader, training_metrics(run))
 
-    def publish(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
+    def publish(self, status_reader: StatusReader, more: tuple[Metric, ...] = ()) -> None:
         """Start the exporters. One that fails is one warning; the run goes on without it."""
-        reader = MetricsReader(pulse, more)
+        reader = MetricsReader(status_reader, more)
         if self._prometheus is not None:
             optional(TELEMETRY, lambda: self._serve(reader), nothing)
         if self._otlp:
@@ -79,11 +79,11 @@ class Publisher:
 
 @contextmanager
 def published(
-    pulse: Pulse, prometheus: int | str | None, otlp: str | bool | None
+    status_reader: StatusReader, prometheus: int | str | None, otlp: str | bool | None
 ) -> Iterator[None]:
     """Publish a run while the block runs; without ``prometheus`` and ``otlp`` do nothing."""
     publisher = Publisher(prometheus, otlp)
-    publisher.publish(pulse)
+    publisher.publish(status_reader)
     try:
         yield
     finally:

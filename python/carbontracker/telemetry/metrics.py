@@ -12,7 +12,7 @@ import carbontracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.training.live_status import DeviceVitals, Pulse, Vitals
+    from carbontracker.training.live_status import DeviceStatus, LiveStatus, StatusReader
     from carbontracker.training.run import Forecast, Run
 
     Labels = tuple[tuple[str, str], ...]
@@ -31,14 +31,14 @@ class Metric:
     is_counter: bool
     """Its value never decreases."""
     help: str
-    points: Callable[[Vitals], Iterator[Point]]
+    points: Callable[[LiveStatus], Iterator[Point]]
 
 
-def _labels(device: DeviceVitals) -> Labels:
+def _labels(device: DeviceStatus) -> Labels:
     return (("device", device.id), ("kind", device.kind))
 
 
-def _by_source(device: DeviceVitals, total: float) -> Iterator[Point]:
+def _by_source(device: DeviceStatus, total: float) -> Iterator[Point]:
     """Split the total of a device by the quality of its energy. The parts add up to ``total``."""
     energy = device.energy
     modelled = energy.modelled_joules
@@ -49,38 +49,38 @@ def _by_source(device: DeviceVitals, total: float) -> Iterator[Point]:
         yield (*_labels(device), ("source", "modelled")), total * share
 
 
-def _energy(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _energy(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield from _by_source(device, device.energy.joules)
 
 
-def _grams(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _grams(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield from _by_source(device, device.gco2eq)
 
 
-def _power(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _power(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield (*_labels(device), ("source", device.quality)), device.watts
 
 
-def _errors(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _errors(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield _labels(device), device.energy.error_joules
 
 
-def _coverage(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _coverage(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield _labels(device), device.energy.coverage
 
 
-def _rates(vitals: Vitals) -> Iterator[Point]:
-    for device in vitals.devices:
+def _rates(status: LiveStatus) -> Iterator[Point]:
+    for device in status.devices:
         yield _labels(device), device.readings_per_second
 
 
-def _of_run(figure: Callable[[Vitals], float]) -> Callable[[Vitals], Iterator[Point]]:
-    return lambda vitals: iter([((), figure(vitals))])
+def _of_run(figure: Callable[[LiveStatus], float]) -> Callable[[LiveStatus], Iterator[Point]]:
+    return lambda status: iter([((), figure(status))])
 
 
 METRICS: tuple[Metric, ...] = (
@@ -103,22 +103,22 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         *("pue", "ratio", False),
         "Power usage effectiveness that the emissions include.",
-        _of_run(lambda vitals: vitals.footprint.pue),
+        _of_run(lambda status: status.footprint.pue),
     ),
     Metric(
         *("carbon.intensity", "grams_per_kwh", False),
         "Carbon intensity, gCO2eq/kWh; the mean since monitoring began.",
-        _of_run(lambda vitals: vitals.footprint.intensity.gco2eq_per_kwh),
+        _of_run(lambda status: status.footprint.intensity.gco2eq_per_kwh),
     ),
     Metric(
         *("running", "seconds", True),
         "Time since monitoring began.",
-        _of_run(lambda vitals: vitals.seconds),
+        _of_run(lambda status: status.seconds),
     ),
     Metric(
         *("sampling.cpu", "seconds", True),
         "CPU time that sampling has taken.",
-        _of_run(lambda vitals: vitals.tracker_cpu_seconds),
+        _of_run(lambda status: status.tracker_cpu_seconds),
     ),
 )
 """The metrics of every run."""
@@ -127,8 +127,8 @@ METRICS: tuple[Metric, ...] = (
 def training_metrics(run: Run) -> tuple[Metric, ...]:
     """Return the further metrics of a training: its epochs and its prediction."""
 
-    def predicted(figure: Callable[[Forecast], float]) -> Callable[[Vitals], Iterator[Point]]:
-        def points(_: Vitals) -> Iterator[Point]:
+    def predicted(figure: Callable[[Forecast], float]) -> Callable[[LiveStatus], Iterator[Point]]:
+        def points(_: LiveStatus) -> Iterator[Point]:
             if run.forecast is not None:
                 yield (), figure(run.forecast)
 
@@ -162,22 +162,22 @@ class MetricsReader:
     decrease for a restart and count all of it twice.
     """
 
-    def __init__(self, pulse: Pulse, more: tuple[Metric, ...] = ()) -> None:
+    def __init__(self, status_reader: StatusReader, more: tuple[Metric, ...] = ()) -> None:
         self.metrics = METRICS + more
-        self._pulse = pulse
+        self._reader = status_reader
         self._highest: dict[tuple[str, Labels], float] = {}
         self._lock = threading.Lock()
 
     def read(self) -> list[tuple[Metric, list[Point]]]:
         """Return all points that are known now, without unknown values: missing is not zero."""
-        if not self._pulse.here:
+        if not self._reader.here:
             return []  # a forked child: only its parent measures
         with self._lock:
-            vitals = self._pulse.take(settle_s=SETTLE_S)
-            return [(metric, list(self._known(metric, vitals))) for metric in self.metrics]
+            status = self._reader.take(settle_s=SETTLE_S)
+            return [(metric, list(self._known(metric, status))) for metric in self.metrics]
 
-    def _known(self, metric: Metric, vitals: Vitals) -> Iterator[Point]:
-        for labels, value in metric.points(vitals):
+    def _known(self, metric: Metric, status: LiveStatus) -> Iterator[Point]:
+        for labels, value in metric.points(status):
             if math.isnan(value):
                 continue
             if not metric.is_counter:

@@ -1,4 +1,4 @@
-"""What is drawn right now, and has been so far: the figures of everything that is live."""
+"""The status of a run while it goes on: power now, energy and emissions so far."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ POWER_OVER_S = 1.0
 """Power is the mean over so long before now, s: longer than any sensor takes to renew itself."""
 
 _LOOK_AGAIN_S = 0.02
-"""Nobody waits for what is shown, so it may be found out at leisure."""
+"""Display only, so a slow polling interval is sufficient."""
 
 
 @dataclass(frozen=True)
-class DeviceVitals:
+class DeviceStatus:
     """One counted device."""
 
     id: str
@@ -42,7 +42,7 @@ class DeviceVitals:
     """``measured``, ``integrated`` or ``modelled``: how its channel knows; ``missing`` of a device
     that cannot be read."""
     watts: float
-    """Mean of the last second; NaN if it is not known."""
+    """Mean power of the last second, W; NaN if it is not known."""
     energy: Energy
     """Since the beginning, without PUE."""
     gco2eq: float
@@ -52,38 +52,38 @@ class DeviceVitals:
 
 
 @dataclass(frozen=True)
-class Vitals:
+class LiveStatus:
     """A run at one moment."""
 
     seconds: float
     """Since the beginning, s."""
     watts: float
-    """Of all devices; NaN if none is known."""
+    """Power of all devices, W; NaN if no device's power is known."""
     energy: Energy
     """Of all devices since the beginning, without PUE."""
     footprint: Footprint
     """The same with PUE, and its emissions."""
-    devices: tuple[DeviceVitals, ...]
+    devices: tuple[DeviceStatus, ...]
     tracker_cpu_seconds: float
     """CPU time of the sampling threads, s."""
 
 
-class Pulse:
-    """Asks a session for the vitals of a run, at any time and from any thread."""
+class StatusReader:
+    """Reads the status of a run from its session, at any time and from any thread."""
 
     def __init__(self, session: Session, began: Mark, factors: Callable[[], CarbonFactors]) -> None:
         self._session = session
         self._began = began
         self._factors = factors
-        """What prices now: keys of a provider may come while the run goes on."""
+        """Returns the factors in use: the keys of a provider may come while the run goes on."""
 
     @property
     def here(self) -> bool:
-        """Return False in a forked child, which knows nothing."""
+        """Return False in a forked child, where nothing is sampled."""
         return self._session.here
 
-    def take(self, settle_s: float = 0.0) -> Vitals:
-        """Return the vitals of this moment, from the sensors' newest readings.
+    def take(self, settle_s: float = 0.0) -> LiveStatus:
+        """Return the status at this moment, from the newest readings of the sensors.
 
         Args:
             settle_s: wait at most so long for every sensor to move past this moment, so that its
@@ -100,7 +100,7 @@ class Pulse:
         # In a forked child a lock of the core may never be free.
         rates = session.rates_hz() if session.here else {}
         devices = tuple(
-            DeviceVitals(
+            DeviceStatus(
                 id=entry.id,
                 kind=entry.kind,
                 name=entry.name,
@@ -114,7 +114,7 @@ class Pulse:
             if entry.counted and entry.id in energy.by_device
         )
         known = [device.watts for device in devices if not math.isnan(device.watts)]
-        return Vitals(
+        return LiveStatus(
             seconds=(now.t_ns - began.t_ns) / 1e9,
             watts=math.fsum(known) if known else math.nan,
             energy=energy,
