@@ -40,10 +40,10 @@ total = add_runs(read_runs(sys.argv[1], series=False, epochs=False)).joules
 """,
     "runs --json": """
 from carbontracker.records.reader import read_runs
-from carbontracker.report.manyruns import row_of
+from carbontracker.report.tabular import run_row
 total = 0.0
 for run in read_runs(sys.argv[1], series=False, epochs=False):
-    row = row_of(run)
+    row = run_row(run)
     json.dumps(row)
     total += row["joules"]
 """,

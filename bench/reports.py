@@ -13,8 +13,7 @@ from pathlib import Path
 
 from bench.common import Report, abba, arguments_parser, ratios, spread, table
 from carbontracker.records.reader import read_run
-from carbontracker.report import FORMATS, rendered
-from carbontracker.report.extras import MissingExtra
+from carbontracker.report import FORMATS, MissingExtra, rendered
 from tests.support import chromium
 from tests.support.simulated import Training
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontracker.report.attributed import as_dict, table
+from carbontracker.report.trace import attributed_dict, attributed_table
 from carbontracker.traces.attribution import Pieces, Power, innermost, merged, split
 from carbontracker.traces.chrome import with_power
 from carbontracker.traces.power import PowerTrace, Slice
@@ -255,9 +255,9 @@ def test_a_gpu_that_the_profile_has_no_work_of_is_outside_of_it() -> None:
         {"cpu:0": 0, "gpu:0": 0, "gpu:1": 1000, "gpu:2": 1000}
     )
     assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(found.joules) == 4000
-    data = as_dict(found)
+    data = attributed_dict(found)
     assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
-    assert "(devices not in this profile)" in table(found, "operator", 5)
+    assert "(devices not in this profile)" in attributed_table(found, "operator", 5)
 
 
 def test_without_work_of_gpus_all_of_them_are_outside() -> None:
@@ -287,9 +287,9 @@ def test_kernels_of_a_gpu_that_was_not_measured_have_unknown_joules() -> None:
     assert outside.name == "(kernels of devices that were not measured)"
     assert math.isnan(outside.joules)
     assert outside.gpu_seconds == pytest.approx(8)
-    text = table(found, "operator", 5)
+    text = attributed_table(found, "operator", 5)
     assert "unknown" in text
-    data = as_dict(found)
+    data = attributed_dict(found)
     known = [row["joules"] for row in data["rows"] if not math.isnan(row["joules"])]
     assert sum(known) == pytest.approx(found.joules) == 2000
 
@@ -316,13 +316,13 @@ def test_the_table_adds_up_and_says_how_fine_it_is() -> None:
         profile.add(f"aten::op{i}", i, i + 1)
     profile.add("aten::last", 9, 12)
     found = attribute(profile.data, cpu_power())
-    text = table(found, "operator", 2)
+    text = attributed_table(found, "operator", 2)
     assert "(4 more)" in text
     assert "(no operator)" in text
     assert [line for line in text.splitlines() if line.startswith("all of the window")]
     assert "power is known every: cpu:0 1e+04 ms" in text
     assert "The power of cpu:0 is not known for 2.000 s of it." in text
-    data = as_dict(found)
+    data = attributed_dict(found)
     assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
     assert sum(row["share"] for row in data["rows"]) == pytest.approx(1)
 

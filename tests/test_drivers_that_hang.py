@@ -20,7 +20,7 @@ from carbontracker.hostfiles import MOST_BYTES, host_text
 from carbontracker.location.cloud import looks_like
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
-from carbontracker.report.sections import notes
+from carbontracker.report.document import notes
 from carbontracker.traces.samples import SampleFile, SampleWriter, read_power
 from tests.support.build import build_perf
 from tests.support.fakehost import cpuinfo, fake_host, fake_nvml, meminfo, powercap_tree, proc_stat

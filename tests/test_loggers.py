@@ -13,7 +13,7 @@ import pytest
 
 from carbontracker.loggers import epoch_figures, log_to_mlflow, log_to_tensorboard, log_to_wandb
 from carbontracker.records.reader import read_runs
-from carbontracker.report.sections import cost
+from carbontracker.report.document import cost
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.listeners import MAX_PENDING
 from tests.support.programs import DEVICES, PRELUDE, WATTS, hide_sensors, python

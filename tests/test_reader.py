@@ -23,7 +23,7 @@ from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
 from carbontracker.records.validate import ERROR, check_file
 from carbontracker.records.writer import Record
-from carbontracker.report.manyruns import row_of
+from carbontracker.report.tabular import run_row
 from carbontracker.tracker import CarbonTracker
 from tests.support.observing import waving_machine
 from tests.support.programs import (
@@ -379,7 +379,7 @@ def test_fields_of_any_other_kind_are_complained_of_not_tripped_over(
         assert str(finding).startswith(f"{path}")
     for run in read_runs(path):
         assert isinstance(run.why_incomplete, str)
-        assert isinstance(row_of(run), dict)
+        assert isinstance(run_row(run), dict)
         add_runs([run])
     path.write_text("".join(json.dumps(one) + "\n" for one in odd[:-1]))
     for run in read_runs(path):
@@ -396,7 +396,7 @@ def test_a_number_that_is_too_large_is_none(tmp_path: Path, field: str) -> None:
         event[last] = 10**400
     (tmp_path / "large.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (run,) = read_runs(tmp_path)
-    assert isinstance(row_of(run), dict)
+    assert isinstance(run_row(run), dict)
 
 
 def test_a_file_of_a_directory_that_cannot_be_read_hides_no_other(

@@ -21,13 +21,21 @@ from carbontracker.cli import main
 from carbontracker.records.reader import read_run
 from carbontracker.records.recorded import RecordedFootprint, RunRecord
 from carbontracker.records.writer import jsonable
-from carbontracker.report import FORMATS, charts, derived, drawing, rendered, write
-from carbontracker.report.codecarbon import COLUMNS
-from carbontracker.report.colours import DARK, LIGHT, contrast
-from carbontracker.report.extras import MissingExtra, needed
+from carbontracker.report import (
+    FORMATS,
+    MissingExtra,
+    charts,
+    derived,
+    drawing,
+    optional_package,
+    rendered,
+    write,
+)
+from carbontracker.report.charts import MAX_STRIPS, power_charts
+from carbontracker.report.derived import priced_as
+from carbontracker.report.drawing import DARK, LIGHT
 from carbontracker.report.formatting import clean, duration, plain, quantity, with_error
-from carbontracker.report.prices import priced_as
-from carbontracker.report.strips import MOST_STRIPS, power_charts
+from carbontracker.report.tabular import CODECARBON_COLUMNS
 from carbontracker.report.terminal import print_report, sparkline, total_power
 from carbontracker.tracker import CarbonTracker
 from tests.support import chromium
@@ -258,8 +266,8 @@ def test_json_has_all_totals(tmp_path: Path) -> None:
 def test_codecarbon_has_its_columns_and_units(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     (row,) = csv.DictReader(io.StringIO(view("codecarbon", run).decode()))
-    assert tuple(row) == COLUMNS
-    assert len(COLUMNS) == 38
+    assert tuple(row) == CODECARBON_COLUMNS
+    assert len(CODECARBON_COLUMNS) == 38
     assert float(row["emissions"]) == pytest.approx(KWH * GRAMS / 1000)
     assert float(row["emissions_rate"]) == pytest.approx(KWH * GRAMS / 1000 / 30)
     assert float(row["energy_consumed"]) == pytest.approx(KWH)
@@ -275,7 +283,7 @@ def test_codecarbon_joins_a_file_that_is_there(tmp_path: Path) -> None:
     other = Made("bb22", (500.0,))
     out = tmp_path / "out" / "emissions.csv"
     out.parent.mkdir()
-    backwards = ",".join(reversed(COLUMNS)) + "\n"
+    backwards = ",".join(reversed(CODECARBON_COLUMNS)) + "\n"
     out.write_text(backwards)
     for made in (THREE, other, THREE):
         write("codecarbon", read_run(made.write(tmp_path)), out)
@@ -587,7 +595,7 @@ def test_many_devices_take_several_pictures_of_one_scale(tmp_path: Path) -> None
     run = read_run(Training(epochs=2, gpus=64, moments=20).write(tmp_path / "run.jsonl"))
     pictures = list(power_charts(run, drawing.WIDE))
     assert [one.name for one in pictures] == ["power", *(f"power-{i}" for i in range(2, 7))]
-    strips = 67 / MOST_STRIPS
+    strips = 67 / MAX_STRIPS
     assert len(pictures) == math.ceil(strips)
     texts = [
         shape.text for one in pictures for shape in one.shapes if isinstance(shape, drawing.Label)
@@ -598,6 +606,21 @@ def test_many_devices_take_several_pictures_of_one_scale(tmp_path: Path) -> None
     assert len(scales) == 3  # GPUs, processors, memory
     Tags(text_of("html", run))
     view("pdf", run)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of ``#rrggbb``, 0..1 (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours, 1..21 (WCAG 2.2)."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
@@ -680,4 +703,4 @@ def test_a_dash_is_the_standard_output(
 
 def test_a_missing_extra_names_the_command_that_mends_it() -> None:
     with pytest.raises(MissingExtra, match=r"pip install 'carbontracker\[pdf\]'"):
-        needed("no_such_module_anywhere", "pdf")
+        optional_package("no_such_module_anywhere", "pdf")

@@ -20,8 +20,8 @@ import pytest
 
 from carbontracker.cli import main
 from carbontracker.records.reader import read_run
-from carbontracker.report import derived, rendered, sections
-from carbontracker.report.prices import priced_as
+from carbontracker.report import derived, document, rendered
+from carbontracker.report.derived import priced_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
 from tests.support.simulated import Training
@@ -281,7 +281,7 @@ def test_no_figure_is_cut_off_in_a_narrow_terminal(
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= width
     words = " ".join(page.split())
-    for part in sections.sections(run):
+    for part in document.sections(run):
         for table in part.tables:
             for row in table.rows:
                 for column, cell in zip(table.columns, row, strict=True):

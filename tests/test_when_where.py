@@ -17,7 +17,8 @@ from carbontracker.cli import main
 from carbontracker.intensity.base import Intensity
 from carbontracker.location.location import locate
 from carbontracker.planning.regions import here, options
-from carbontracker.report.advice import advice_line, chart
+from carbontracker.report.planning import chart
+from carbontracker.report.text import advice_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

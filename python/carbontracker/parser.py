@@ -268,7 +268,7 @@ def print_aggregate(log_dir: Directory) -> None:
 
 def print_total(total: LogTotal) -> None:
     """Print the sentence of ``print_aggregate`` on a total."""
-    from carbontracker.report.sentence import print_sentence
+    from carbontracker.report.paper import print_sentence
 
     written, corrected = total.written, total.corrected
     print_sentence(written.kwh, written.gco2eq, written.equivalents)

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     from carbontracker.records.aggregate import add_runs
     from carbontracker.records.reader import NoSuchRun, read_runs
     from carbontracker.records.writer import jsonable
-    from carbontracker.report.manyruns import total_lines
+    from carbontracker.report.terminal import total_lines
 
     paths = given.paths or [None]
     try:

@@ -39,8 +39,12 @@ def main(arguments: list[str]) -> int:
     from carbontracker.cli.trace import run_named
     from carbontracker.records.reader import NoSuchRun
     from carbontracker.records.writer import jsonable
-    from carbontracker.report.attributed import as_dict, table
-    from carbontracker.report.trace import check_overlap, power_for
+    from carbontracker.report.trace import (
+        attributed_dict,
+        attributed_table,
+        check_overlap,
+        power_for,
+    )
     from carbontracker.traces.chrome import power_in, read_trace, span_of, with_power
     from carbontracker.traces.profile import attribute, windows_named
 
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
         say(error)
         return USAGE_ERROR
     if given.json:
-        print(json.dumps(jsonable(as_dict(found)), indent=2))
+        print(json.dumps(jsonable(attributed_dict(found)), indent=2))
     else:
-        print(table(found, given.by, max(0, given.top)))
+        print(attributed_table(found, given.by, max(0, given.top)))
     return 0

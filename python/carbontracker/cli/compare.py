@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from carbontracker.records.compare import Side, compare
     from carbontracker.records.reader import NoSuchRun, read_runs
     from carbontracker.records.writer import jsonable
-    from carbontracker.report.manyruns import comparison
+    from carbontracker.report.terminal import comparison
 
     try:
         a, b = (

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.planning.estimate import estimate
     from carbontracker.records.writer import jsonable
-    from carbontracker.report.preview import estimate_text
+    from carbontracker.report.planning import estimate_text
 
     try:
         found = estimate(**given)

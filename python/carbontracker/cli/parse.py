@@ -32,7 +32,7 @@ def _recorded(log_dir: str, unknown: int) -> int:
     """Print the sentence on the records of a directory whose log files tell no energy."""
     from carbontracker.records.aggregate import add_runs
     from carbontracker.records.reader import read_runs
-    from carbontracker.report.manyruns import total_lines
+    from carbontracker.report.terminal import total_lines
 
     total = add_runs(read_runs(log_dir, series=False, epochs=False))
     if total.runs:

@@ -77,7 +77,7 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.records.recalculation import reprice
     from carbontracker.records.recorded import RecordedFootprint
     from carbontracker.records.writer import footprint_dict
-    from carbontracker.report.prices import priced_as
+    from carbontracker.report.derived import priced_as
 
     if "intensity" in wanted:
         asked = parse_setting(wanted["intensity"])
@@ -92,8 +92,7 @@ def _show(run: RunRecord) -> None:
 
 
 def _written(name: str, run: RunRecord, out: str) -> int:
-    from carbontracker.report import rendered, write
-    from carbontracker.report.extras import MissingExtra
+    from carbontracker.report import MissingExtra, rendered, write
 
     try:
         if out == "-" and sys.stdout is None:

@@ -41,13 +41,14 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_intermixed_args(_with_value_joined(arguments))
 
     from carbontracker.records.reader import NoSuchRun, read_runs
-    from carbontracker.report.manyruns import row_of, runs_table
+    from carbontracker.report.tabular import run_row
+    from carbontracker.report.terminal import runs_table
 
     try:
         conditions = [_condition(text) for text in given.filter]
         sort = _sort_key(given.sort)
         found = read_runs(given.path, series=False, epochs=False)
-        rows: Iterable[Row] = (row_of(run) for run in found)
+        rows: Iterable[Row] = (run_row(run) for run in found)
         rows = (row for row in rows if all(condition(row) for condition in conditions))
         if sort is not None:
             rows = sort(rows)

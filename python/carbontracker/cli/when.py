@@ -21,7 +21,7 @@ from carbontracker.intensity.base import Intensity, IntensityUnavailable
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
 from carbontracker.planning.start_time import IntensityCurve, saved_share
 from carbontracker.records.writer import jsonable
-from carbontracker.report.advice import chart
+from carbontracker.report.planning import chart
 from carbontracker.times import parse_time
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from carbontracker.cli.location import add_arguments, factors_here
 from carbontracker.location import cloud
 from carbontracker.planning.regions import here, options
 from carbontracker.records.writer import jsonable
-from carbontracker.report.advice import where_table
+from carbontracker.report.planning import where_table
 
 if TYPE_CHECKING:
     import argparse

@@ -3,75 +3,98 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from carbontracker.records.recorded import RunRecord
 
 
+class MissingExtra(RuntimeError):
+    """A report needs a package that is not installed."""
+
+
+def optional_package(module: str, extra: str) -> Any:
+    """Import a module of a package that an extra installs.
+
+    Raises:
+        MissingExtra: the package is not installed; the message has the command that installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        message = f"this needs {package}, which is not here: pip install 'carbontracker[{extra}]'"
+        raise MissingExtra(message) from error
+
+
 class Format(NamedTuple):
     """A file that a run can be written to."""
 
-    module: str
-    """Has ``render(run) -> bytes``; if ``joins``, also ``joined(before, new) -> bytes``."""
+    renderer: str
+    """``module:function`` below this package; the function is ``(run) -> bytes``."""
     what: str
     """For the help."""
-    joins: bool = False
-    """A file that is there already gets a row more instead of being replaced."""
+    joiner: str = ""
+    """If set, an existing file is extended: ``(before: bytes, new: bytes) -> bytes``."""
 
 
 FORMATS = {
-    "html": Format("carbontracker.report.html", "one page that opens offline"),
-    "pdf": Format("carbontracker.report.pdf", "the same for print; needs carbontracker[pdf]"),
-    "csv": Format("carbontracker.report.epochs", "a row an epoch"),
-    "json": Format("carbontracker.report.summary", "all totals in one object"),
+    "html": Format("html:render", "one page that opens offline"),
+    "pdf": Format("pdf:render", "the same for print; needs carbontracker[pdf]"),
+    "csv": Format("tabular:epochs_csv", "a row an epoch"),
+    "json": Format("tabular:totals_json", "all totals in one object"),
     "codecarbon": Format(
-        "carbontracker.report.codecarbon",
+        "tabular:codecarbon_csv",
         "a row in the columns of CodeCarbon's emissions.csv",
-        True,
+        "tabular:codecarbon_joined",
     ),
-    "parquet": Format(
-        "carbontracker.report.parquet", "a row an epoch; needs carbontracker[parquet]"
-    ),
-    "trace": Format("carbontracker.report.trace", "power over time for Perfetto"),
-    "latex": Format("carbontracker.report.latex", "paragraph and table for a paper"),
-    "markdown": Format("carbontracker.report.markdown", "paragraph and table for a model card"),
+    "parquet": Format("tabular:epochs_parquet", "a row an epoch; needs carbontracker[parquet]"),
+    "trace": Format("trace:render", "power over time for Perfetto"),
+    "latex": Format("paper:latex", "paragraph and table for a paper"),
+    "markdown": Format("paper:markdown", "paragraph and table for a model card"),
 }
-"""Every file by the name of its option: a new one is a module and a line here."""
+"""Every file format by the name of its option: a new one is a function and a line here."""
 
 
 def rendered(name: str, run: RunRecord, before: bytes = b"") -> bytes:
     """Return the content of a file.
 
     Args:
-        name: of ``FORMATS``.
+        name: a key of ``FORMATS``.
         run: the run.
-        before: what the file holds already.
+        before: the content that the file has already.
 
     Raises:
-        MissingExtra: a package is needed that is not there.
-        ValueError: ``before`` is something else than such a file.
+        MissingExtra: a package is not installed.
+        ValueError: ``before`` is not a file of this format.
     """
-    module = import_module(FORMATS[name].module)
-    content: bytes = module.render(run)
-    if FORMATS[name].joins and before:
-        joined: bytes = module.joined(before, content)
+    chosen = FORMATS[name]
+    content: bytes = _function(chosen.renderer)(run)
+    if chosen.joiner and before:
+        joined: bytes = _function(chosen.joiner)(before, content)
         return joined
     return content
 
 
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(f"{__name__}.{module}"), name)
+    return found
+
+
 def write(name: str, run: RunRecord, out: Path) -> None:
-    """Write a file; one that is there is only replaced by a whole one.
+    """Write a file; an existing one is replaced only after the new one is complete.
 
     Raises:
-        MissingExtra: a package is needed that is not there.
-        ValueError: the file is there, is to be added to, and is something else.
+        MissingExtra: a package is not installed.
+        ValueError: the file exists, is to be extended, and has another format.
         OSError: it cannot be written.
     """
     regular = out.is_file() or not out.exists()
-    before = out.read_bytes() if regular and out.exists() and FORMATS[name].joins else b""
+    before = out.read_bytes() if regular and out.exists() and FORMATS[name].joiner else b""
     content = rendered(name, run, before)
     if not regular:
         out.write_bytes(content)

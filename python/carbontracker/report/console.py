@@ -16,9 +16,14 @@ from carbontracker.legacy import console_text
 from carbontracker.legacy.log_writer import OldLogs
 from carbontracker.model.prediction_error import against_actual
 from carbontracker.records.writer import unanswered_data
-from carbontracker.report.advice import advice_line
-from carbontracker.report.preview import comparison_line, interval_line
-from carbontracker.report.text import SensorEventLines, live_lines, unanswered_lines
+from carbontracker.report.text import (
+    SensorEventLines,
+    advice_line,
+    comparison_line,
+    interval_line,
+    live_lines,
+    unanswered_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

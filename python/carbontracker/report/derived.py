@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.records.json_values import mapping, mappings, number, seconds_of, whole
+from carbontracker.report.formatting import plain
 from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
@@ -269,6 +270,55 @@ def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
     inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
     total = math.fsum(seconds for seconds, _ in inside)
     return math.fsum(seconds * figure for seconds, figure in inside) / total if inside else math.nan
+
+
+# ---- the same energy with another footprint ------------------------------------------------
+
+
+def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
+    """Return the run as if its energy had had another footprint, its parts in proportion.
+
+    Predictions get its PUE and intensity, and lose the interval of their emissions, which was that
+    of the intensity's own; epochs get the mean over their time, where the footprint has slots.
+    """
+    slots = slots_of(run, footprint)
+    epochs = (
+        replace(
+            one,
+            footprint=_during(footprint, slots, one.start_s, one.end_s).priced(
+                one.energy.joules, one.energy.error_joules
+            ),
+        )
+        for one in run.epochs
+    )
+    predictions = (
+        replace(
+            one,
+            footprint=footprint.priced(one.joules, math.nan),
+            data={name: value for name, value in one.data.items() if "gco2eq" not in name},
+        )
+        for one in run.predictions
+    )
+    before = f"{plain(figure_of(run.footprint))} gCO2eq/kWh, PUE {run.footprint.pue:g}"
+    source = {} if footprint.pue == run.footprint.pue else {"pue_source": "asked for here"}
+    data = {**run.origin.data, **source, "priced_anew": f"the record has {before}"}
+    return replace(
+        run,
+        origin=replace(run.origin, data=data),
+        epochs=tuple(epochs),
+        predictions=tuple(predictions),
+        outcome=replace(run.outcome, footprint=footprint),
+    )
+
+
+def _during(
+    footprint: RecordedFootprint, slots: Sequence[Step], start_s: float, end_s: float
+) -> RecordedFootprint:
+    """Return the footprint at the mean intensity of a time; as it is if that is not known."""
+    mean = mean_during(slots, start_s, end_s)
+    if math.isnan(mean):
+        return footprint
+    return replace(footprint, intensity={**footprint.intensity, "gco2eq_per_kwh": mean})
 
 
 # ---- predictions ---------------------------------------------------------------------------

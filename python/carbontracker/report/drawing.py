@@ -1,13 +1,15 @@
-"""What charts are made of: plain shapes, so that a page and a PDF show the same picture.
+"""What charts are made of: plain shapes and colours, the same for a page and a PDF.
 
-Lengths are CSS pixels, x to the right and y downwards.
+Lengths are CSS pixels, x to the right and y downwards. There is one palette for light and one for
+dark. Text has a contrast of at least 4.5 to its ground, lines and areas that carry meaning one of 3
+(WCAG 2.2, success criteria 1.4.3 and 1.4.11).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,6 +112,79 @@ class Frame:
 def _share(value: float, span: Range) -> float:
     low, high = span
     return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
+
+
+# ---- colours -------------------------------------------------------------------------------
+
+LIGHT = {
+    "ground": "#ffffff",
+    "card": "#f4f6f5",
+    "rule": "#d5dbd8",
+    "text": "#17201c",
+    "quiet": "#505b56",
+    "link": "#0b5cad",
+    "gpu": "#137a4b",
+    "cpu": "#2563a8",
+    "dram": "#9a5a00",
+    "other": "#7a3f98",
+    "carbon": "#a3341f",
+    "band": "#f0f3f2",
+    "warn": "#8a4b00",
+}
+DARK = {
+    "ground": "#121715",
+    "card": "#1b2320",
+    "rule": "#37423d",
+    "text": "#e8edea",
+    "quiet": "#a9b5af",
+    "link": "#7db8f2",
+    "gpu": "#4cc38a",
+    "cpu": "#7ab2f0",
+    "dram": "#e0a458",
+    "other": "#c79be0",
+    "carbon": "#f0907c",
+    "band": "#1d2522",
+    "warn": "#f0b561",
+}
+KINDS = ("gpu", "cpu", "dram")
+
+
+class Style(NamedTuple):
+    """Names of colours, opacity of the filling, and width of the line in px."""
+
+    stroke: str = ""
+    fill: str = ""
+    opacity: float = 1.0
+    width: float = 1.0
+    dash: tuple[float, ...] = ()
+
+
+STYLES = {
+    "axis": Style(stroke="quiet"),
+    "grid": Style(stroke="rule"),
+    "band": Style(fill="band"),
+    "label": Style(fill="quiet"),
+    "name": Style(fill="text"),
+    "error": Style(stroke="text", width=1.2),
+    "bar": Style(fill="gpu"),
+    "hollow": Style(stroke="quiet", dash=(3, 2)),
+    "hit": Style(),
+    "window": Style(fill="other", opacity=0.8),
+    "carbon-line": Style(stroke="carbon", width=1.6),
+    "carbon-area": Style(fill="carbon", opacity=0.15),
+    "intensity-line": Style(stroke="dram", width=1.6),
+    "actual": Style(stroke="gpu", width=2),
+    "actual-area": Style(fill="gpu", opacity=0.2),
+    "predicted": Style(fill="cpu"),
+    "interval": Style(stroke="cpu", width=1.4),
+    **{f"{kind}-line": Style(stroke=kind, width=1.2) for kind in (*KINDS, "other")},
+    **{f"{kind}-area": Style(fill=kind, opacity=0.18) for kind in (*KINDS, "other")},
+}
+
+
+def of_kind(kind: str) -> str:
+    """Return the colour of a kind of device."""
+    return kind if kind in KINDS else "other"
 
 
 # ---- axes ----------------------------------------------------------------------------------

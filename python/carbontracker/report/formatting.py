@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 UNKNOWN = "not measured"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -22,7 +26,7 @@ MAX_LINE = 1000
 MAX_CELL = 200
 """The same of a cell of a table."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_MOST_DIGITS = 6
+_MAX_DIGITS = 6
 _DIGITS = 4
 """Significant digits where no error is known: more would claim one."""
 
@@ -68,7 +72,7 @@ def with_error(value: float, error: float) -> str:
         return f"{plain(value)} {PLUS_MINUS} 0"
     decimals = 1 - math.floor(math.log10(abs(error)))
     if value != 0:
-        decimals = min(decimals, _MOST_DIGITS - 1 - math.floor(math.log10(abs(value))))
+        decimals = min(decimals, _MAX_DIGITS - 1 - math.floor(math.log10(abs(value))))
     least = "" if round(error, decimals) > 0 else "<"  # less than the last digit that is shown
     half = max(error, 10.0**-decimals)
     return f"{_fixed(value, decimals)} {PLUS_MINUS} {least}{_fixed(half, decimals)}"
@@ -125,6 +129,26 @@ def csv_text(text: str) -> str:
     Numbers do not go through here: a negative one begins with a sign.
     """
     return f"'{clean(text)}" if text.startswith(_FORMULA) else clean(text)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
+    """Return one line a row, its cells as wide as the widest of their column.
+
+    Args:
+        rows: of equally many cells, the heading first if there is one.
+        right: the columns, from 0, that are flush right.
+
+    Names come from commands and hosts: what would steer a terminal does not get there.
+    """
+    rows = [[clean(cell, MAX_CELL) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _is_unseen(character: str) -> bool:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.report import sections
+from carbontracker.report import document
 from carbontracker.report.charts import charts_of
-from carbontracker.report.colours import DARK, LIGHT
-from carbontracker.report.drawing import NARROW, WIDE
+from carbontracker.report.drawing import DARK, LIGHT, NARROW, WIDE
 from carbontracker.report.svg import css, svg, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.records.recorded import RunRecord
+    from carbontracker.report.document import Section, Table
     from carbontracker.report.drawing import Chart
-    from carbontracker.report.sections import Section, Table
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """The browser is told that the page asks for nothing."""
@@ -75,22 +74,22 @@ def render(run: RunRecord) -> bytes:
 
 
 def _page(run: RunRecord) -> Iterator[str]:
-    title = text(sections.heading(run))
+    title = text(document.heading(run))
     yield '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
     yield f'<meta name="generator" content="carbontracker"><title>{title}</title>'
     yield f"<style>{_style()}</style></head>\n<body><main><header>"
-    yield f'<h1>{title}</h1><p class="quiet">{text(sections.subtitle(run))}</p></header>'
-    for note in sections.notes(run):
+    yield f'<h1>{title}</h1><p class="quiet">{text(document.subtitle(run))}</p></header>'
+    for note in document.notes(run):
         yield f'<p class="warn" role="note">{text(note)}</p>'
     yield '<dl class="cards">'
-    for card in sections.cards(run):
+    for card in document.cards(run):
         below = f"<small>{text(card.below)}</small>" if card.below else ""
         yield f"<div><dt>{text(card.name)}</dt><dd>{text(card.value)}{below}</dd></div>"
-    yield f"</dl>\n<p>{text(sections.compared(run))}</p>"
+    yield f"</dl>\n<p>{text(document.compared(run))}</p>"
     pictures = list(zip(charts_of(run, WIDE), charts_of(run, NARROW), strict=True))
-    for section in sections.sections(run):
+    for section in document.sections(run):
         mine = (pair for pair in pictures if pair[0].name.partition("-")[0] == section.name)
         yield from _section(section, "".join(_figure(*pair) for pair in mine))
     yield "</main></body></html>\n"

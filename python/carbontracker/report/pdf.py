@@ -9,19 +9,17 @@ import io
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.report import sections
+from carbontracker.report import document, optional_package
 from carbontracker.report.charts import charts_of
-from carbontracker.report.colours import LIGHT, STYLES
-from carbontracker.report.drawing import FONT_SIZE, Label, Path
-from carbontracker.report.extras import needed
+from carbontracker.report.drawing import FONT_SIZE, LIGHT, STYLES, Label, Path
 from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.records.recorded import RunRecord
+    from carbontracker.report.document import Section, Table
     from carbontracker.report.drawing import Chart, Shape
-    from carbontracker.report.sections import Section, Table
 
 _WIDTH = 499.0
 """Of the text on A4, pt: 595 less twice 48."""
@@ -38,12 +36,12 @@ def render(run: RunRecord) -> bytes:
     Raises:
         MissingExtra: ReportLab is not installed.
     """
-    platypus = needed("reportlab.platypus", "pdf")
+    platypus = optional_package("reportlab.platypus", "pdf")
     out = io.BytesIO()
-    title = _text(sections.heading(run))
-    document = platypus.SimpleDocTemplate(
+    title = _text(document.heading(run))
+    page = platypus.SimpleDocTemplate(
         out,
-        pagesize=needed("reportlab.lib.pagesizes", "pdf").A4,
+        pagesize=optional_package("reportlab.lib.pagesizes", "pdf").A4,
         leftMargin=_MARGIN - _PADDING,
         rightMargin=_MARGIN - _PADDING,
         topMargin=_MARGIN,
@@ -53,7 +51,7 @@ def render(run: RunRecord) -> bytes:
         lang="en",
         invariant=1,
     )
-    document.build(list(_story(run)), onFirstPage=_numbered, onLaterPages=_numbered)
+    page.build(list(_story(run)), onFirstPage=_numbered, onLaterPages=_numbered)
     return out.getvalue()
 
 
@@ -64,29 +62,29 @@ def _numbered(canvas: Any, _document: Any) -> None:
 
 
 def _story(run: RunRecord) -> Iterator[Any]:
-    spacer = needed("reportlab.platypus", "pdf").Spacer
-    yield _paragraph(sections.heading(run), 17, bold=True)
-    yield _paragraph(sections.subtitle(run), 9, "quiet")
-    for note in sections.notes(run):
+    spacer = optional_package("reportlab.platypus", "pdf").Spacer
+    yield _paragraph(document.heading(run), 17, bold=True)
+    yield _paragraph(document.subtitle(run), 9, "quiet")
+    for note in document.notes(run):
         yield _paragraph(note, 9, "warn")
     yield spacer(1, 8)
-    yield _facts([(f"{one.name}", f"{one.value}  ({one.below})") for one in sections.cards(run)])
-    if sections.compared(run):
-        yield _paragraph(sections.compared(run), 9)
+    yield _facts([(f"{one.name}", f"{one.value}  ({one.below})") for one in document.cards(run)])
+    if document.compared(run):
+        yield _paragraph(document.compared(run), 9)
     width = _WIDTH * 4 / 3  # px of pt
     pictures = list(charts_of(run, width))
-    parts = list(sections.sections(run))
+    parts = list(document.sections(run))
     for section in parts:
         mine = [one for one in pictures if one.name.partition("-")[0] == section.name]
         yield from _section(section, mine)
     for table in (table for section in parts for table in section.tables if table.folded):
-        yield needed("reportlab.platypus", "pdf").PageBreak()
+        yield optional_package("reportlab.platypus", "pdf").PageBreak()
         yield _paragraph(table.caption, 13, bold=True)
         yield _table(table)
 
 
 def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
-    platypus = needed("reportlab.platypus", "pdf")
+    platypus = optional_package("reportlab.platypus", "pdf")
     head = [platypus.Spacer(1, 14), _paragraph(section.title, 13, bold=True)]
     head += [_paragraph(line, 9) for line in section.lines]
     for chart in pictures:
@@ -107,14 +105,14 @@ def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
 
 
 def _paragraph(text: str, size: float, colour: str = "text", *, bold: bool = False) -> Any:
-    return needed("reportlab.platypus", "pdf").Paragraph(
+    return optional_package("reportlab.platypus", "pdf").Paragraph(
         escape(_text(text)),
         _style(size, colour, bold=bold),
     )
 
 
 def _style(size: float, colour: str, *, bold: bool = False, right: bool = False) -> Any:
-    return needed("reportlab.lib.styles", "pdf").ParagraphStyle(
+    return optional_package("reportlab.lib.styles", "pdf").ParagraphStyle(
         "",
         fontName="Helvetica-Bold" if bold else "Helvetica",
         fontSize=size,
@@ -132,7 +130,7 @@ def _code(code: str) -> Any:
     lines = "<br/>".join(
         escape(_text(line)).replace("  ", "\N{NO-BREAK SPACE} ") for line in code.splitlines()
     )
-    return needed("reportlab.platypus", "pdf").Paragraph(lines, style)
+    return optional_package("reportlab.platypus", "pdf").Paragraph(lines, style)
 
 
 def _facts(facts: Any) -> Any:
@@ -140,7 +138,7 @@ def _facts(facts: Any) -> Any:
         (_paragraph(name, 9, "quiet"), _paragraph(clean(value, MAX_LINE), 9))
         for name, value in facts
     ]
-    return needed("reportlab.platypus", "pdf").Table(
+    return optional_package("reportlab.platypus", "pdf").Table(
         rows,
         colWidths=(125, _WIDTH - 125),
         style=[("VALIGN", (0, 0), (-1, -1), "TOP"), *_close(0)],
@@ -148,7 +146,7 @@ def _facts(facts: Any) -> Any:
 
 
 def _table(table: Table) -> Any:
-    platypus = needed("reportlab.platypus", "pdf")
+    platypus = optional_package("reportlab.platypus", "pdf")
     styles = [
         (_style(7.5, "quiet", bold=True, right=column.kind == "n"),
          _style(7.5, "text", right=column.kind == "n"))
@@ -200,7 +198,7 @@ def _text(text: object) -> str:
 
 def drawn(chart: Chart) -> Any:
     """Return a chart as a drawing as wide as the text."""
-    shapes = needed("reportlab.graphics.shapes", "pdf")
+    shapes = optional_package("reportlab.graphics.shapes", "pdf")
     scale = _WIDTH / chart.width
     drawing = shapes.Drawing(_WIDTH, chart.height * scale)
     group = shapes.Group(transform=(scale, 0, 0, scale, 0, 0))
@@ -248,5 +246,5 @@ def _shapes(shapes: Any, shape: Shape, height: float) -> Iterator[Any]:
 def _colour(name: str, opacity: float = 1.0) -> Any:
     if not name:
         return None
-    colours = needed("reportlab.lib.colors", "pdf")
+    colours = optional_package("reportlab.lib.colors", "pdf")
     return colours.HexColor(f"{LIGHT[name]}{round(255 * opacity):02x}", hasAlpha=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from carbontracker.report.colours import STYLES
-from carbontracker.report.drawing import FONT_SIZE, Box, Label, Path
+from carbontracker.report.drawing import FONT_SIZE, STYLES, Box, Label, Path
 from carbontracker.report.formatting import clean
 
 if TYPE_CHECKING:

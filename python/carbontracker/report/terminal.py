@@ -1,32 +1,45 @@
-"""A run in the terminal: tables, and power over time as a line of blocks."""
+"""Recorded runs in the terminal: one run as a report, many runs as a table, two compared."""
 
 from __future__ import annotations
 
 import math
 import sys
 from itertools import pairwise
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from carbontracker.report import derived, sections
-from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean, duration, is_known, quantity
+from carbontracker.carbon.equivalents import equivalents
+from carbontracker.legacy.console_text import timestring
+from carbontracker.report import derived, document
+from carbontracker.report.formatting import (
+    MAX_CELL,
+    MAX_LINE,
+    aligned,
+    clean,
+    duration,
+    is_known,
+    quantity,
+)
+from carbontracker.report.paper import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from carbontracker.records.aggregate import Total
+    from carbontracker.records.compare import Difference, Side
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.report.sections import Table
+    from carbontracker.report.document import Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = str.maketrans({"±": "+/-", **dict(zip(BLOCKS, ".:-=+*#@", strict=True))})
 """For terminals that have no more."""
 _PIECES = 60
-_MOST_ROWS = 12
+_MAX_ROWS = 12
 """Of a table: a terminal is for a look."""
-_LEAST_TEXT = 12
+_MIN_TEXT = 12
 """Characters that a column of text of any length has; it wraps what is longer."""
 
 
@@ -50,18 +63,18 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
 
 
 def _print_parts(console: Console, run: RunRecord) -> None:
-    console.print(_text(console, sections.heading(run), "bold"))
-    console.print(_text(console, sections.subtitle(run)))
-    for note in sections.notes(run):
+    console.print(_text(console, document.heading(run), "bold"))
+    console.print(_text(console, document.subtitle(run)))
+    for note in document.notes(run):
         console.print(_text(console, note, "yellow"))
     console.print()
-    for card in sections.cards(run):
+    for card in document.cards(run):
         below = f"  ({card.below})" if card.below else ""
         console.print(_text(console, f"{card.name + ':':<18} {card.value}{below}"))
-    if sections.compared(run):
-        console.print(_text(console, sections.compared(run)))
+    if document.compared(run):
+        console.print(_text(console, document.compared(run)))
     _print_power(console, run)
-    for section in sections.sections(run):
+    for section in document.sections(run):
         tables = [table for table in section.tables if table.rows]
         if section.facts or section.lines or tables:
             console.print()
@@ -127,9 +140,9 @@ def sparkline(values: Sequence[float]) -> str:
 def _print_table(console: Console, table: Table) -> None:
     """Print a table; where it is too wide, its rows one below the other: no figure is cut off."""
     rows = list(table.rows)
-    left_out = len(rows) - _MOST_ROWS
+    left_out = len(rows) - _MAX_ROWS
     if left_out > 1:
-        rows = rows[: _MOST_ROWS - 1] + rows[-1:]
+        rows = rows[: _MAX_ROWS - 1] + rows[-1:]
     bare = _least_width(console, table, rows)
     for padding in (1, 0):
         if bare + 2 * padding * len(table.columns) <= console.width:
@@ -151,7 +164,7 @@ def _least_width(console: Console, table: Table, rows: Sequence[Sequence[str]]) 
         cells = [_text(console, cell).plain for cell in texts]
         if column.kind == "t":
             words = [word for cell in cells for word in cell.split()]
-            width += min(_LEAST_TEXT, max(map(len, words)))
+            width += min(_MIN_TEXT, max(map(len, words)))
         else:
             width += max(map(len, cells))
     return width
@@ -187,3 +200,99 @@ def _print_rows(console: Console, table: Table, rows: Sequence[Sequence[str]]) -
             if cell:
                 console.print(_text(console, f"{column.name}: {clean(cell, MAX_CELL)}"))
     console.print()
+
+
+# ---- many runs -----------------------------------------------------------------------------
+
+_COLUMNS = (
+    "id",
+    "started",
+    "host",
+    "what",
+    "epochs",
+    "time",
+    "kwh",
+    "gco2eq",
+    "quality",
+    "state",
+)
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table."""
+    if not rows:
+        return "no runs"
+    cells = [list(_COLUMNS), *([_run_cell(row, name) for name in _COLUMNS] for row in rows)]
+    right = {_COLUMNS.index(name) for name in ("epochs", "time", "kwh", "gco2eq")}
+    return "\n".join(aligned(cells, right))
+
+
+def _run_cell(row: Mapping[str, Any], name: str) -> str:
+    if name == "time":
+        return "-" if row["seconds"] is None else timestring(row["seconds"])
+    if name == "epochs" and row["planned_epochs"] is not None:
+        done, planned = row["epochs"], row["planned_epochs"]
+        return str(done) if done == math.ceil(planned) else f"{done}/{planned}"
+    value = row[name]
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    if name == "started":
+        return text[:19].replace("T", " ")
+    return text if len(text) <= 32 else text[:31] + "…"
+
+
+def total_lines(total: Total) -> list[str]:
+    """Return the sentence for a paper on a total, and what has to be said of it."""
+    left_out = [f"{count} run(s) {reason}." for reason, count in sorted(total.left_out.items())]
+    if not total.runs:
+        return ["No run with energy: there is nothing to add up.", *left_out]
+    compared = equivalents(total.gco2eq, total.kwh)[:1]
+    lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
+    error = f"+/- {total.error_kwh:.3g} kWh from measuring"
+    if total.modelled_joules > 0:
+        error += f"; {100 * total.modelled_share:.0f} % of the energy is modelled, not measured"
+    return [*lines, f"{total.runs} run(s), {error}.", *left_out]
+
+
+def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
+    """Return two sides beside one another, with the difference, its interval and a verdict."""
+    head = ("", "A", "B", "B - A", "", "95 % interval", "")
+    lines = [f"{name}: {_described(side)}" for name, side in (("A", a), ("B", b))]
+    lines += ["", *aligned([head, *map(_difference_row, differences)], right=range(1, 6))]
+    verdicts = [one for one in differences if one.significant is not None]
+    bases = dict.fromkeys(one.basis for one in verdicts)
+    lines += ["", "Intervals are of " + "; of ".join(bases) + "."] if bases else []
+    return "\n".join(lines)
+
+
+def _described(side: Side) -> str:
+    run = side.runs[-1]
+    whole = "" if all(one.complete for one in side.runs) else " (not whole)"
+    count = f"{len(side.runs)} runs, the last " if len(side.runs) > 1 else ""
+    host = run.origin.host.get("name") or "?"
+    line = f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}"
+    return clean(line, MAX_LINE)
+
+
+def _difference_row(one: Difference) -> tuple[str, ...]:
+    interval = verdict = ""
+    if one.significant is not None:
+        low, high = one.change - one.half_width, one.change + one.half_width
+        interval = f"{low:+.4g} to {high:+.4g}"
+        verdict = "differs" if one.significant else "no difference shown"
+    percent = "" if math.isnan(one.percent) else f"{one.percent:+.1f} %"
+    name = f"{one.name}, {one.unit}"
+    return (
+        name,
+        *(_figure(x) for x in (one.a, one.b, one.change)),
+        percent,
+        interval,
+        verdict,
+    )
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""Plain text for the terminal: what a command has cost, and what can be read here."""
+"""Lines of plain text: the cost of a command, predictions, advice, and the sensors here."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.legacy import console_text
+from carbontracker.legacy.console_text import timestring
 from carbontracker.records.json_values import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
+    from carbontracker.carbon.background import Advice
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.energy.sensors import Absent, Readable, Sensors
     from carbontracker.energy.session import Entry
+    from carbontracker.location.location import Location
+    from carbontracker.model.prediction_error import Comparison
+    from carbontracker.training.run import Forecast
 
 
 _MAX_EVENTS = 20
 """Of one sensor, as many as are said."""
+MIN_SAVING = 0.01
+"""Smaller shares are no advice."""
 
 
 def command_summary(
@@ -141,6 +149,72 @@ def live_lines(footprint: Footprint) -> list[str]:
     zones = " and ".join(sorted({intensity.zone for intensity in live}))
     kinds = ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in footprint.shares.items())
     return [f"intensity by {sources} for {zones} ({live[0].scope}): {kinds}"]
+
+
+# ---- predictions and advice ----------------------------------------------------------------
+
+
+def interval_line(forecast: Forecast) -> str:
+    """Return how sure a prediction is; nothing where there is nothing left to predict."""
+    prediction = forecast.prediction
+    if prediction.after_epochs >= prediction.epochs:
+        return ""
+    low, high = map(timestring, prediction.seconds_95)
+    parts = [f"time {low} to {high}"]
+    for name, (least, most), unit in (
+        ("energy", forecast.kwh_95, "kWh"),
+        ("CO2eq", forecast.gco2eq_95, "g"),
+    ):
+        if not math.isnan(least):
+            parts.append(f"{name} {least:.3g} to {most:.3g} {unit}")
+    return f"Predicted after {prediction.after_epochs:.3g} epoch(s), 95 % sure: {', '.join(parts)}."
+
+
+def comparison_line(compared: Comparison) -> str:
+    """Return how far a prediction was from what the training has cost."""
+    prediction, errors = compared.forecast.prediction, compared.errors()
+    names = {"seconds": "time", "kwh": "energy", "gco2eq": "CO2eq"}
+    parts = [
+        f"{name} {100.0 * errors[key]:+.1f} %"
+        for key, name in names.items()
+        if not math.isnan(errors[key])
+    ]
+    when = f"after {prediction.after_epochs:.3g} epoch(s)"
+    return f"Predicted {when}, beside the actual: {', '.join(parts) or 'nothing was measured'}."
+
+
+def advice_line(advice: Advice, footprint: Footprint, location: Location) -> str:
+    """Return what the greenest hour or region would have saved of ``footprint``."""
+    parts = []
+    if advice.start is not None and advice.start_saves >= MIN_SAVING:
+        ahead = (advice.start - advice.now).total_seconds() / 3600
+        when = f"a start at {_clock(advice.start)} (in {ahead:.1f} h)"
+        parts.append(f"{when} would save {_saving(advice.start_saves, footprint.gco2eq)}")
+    region = advice.region
+    if region is not None and advice.region_saves >= MIN_SAVING:
+        against = (
+            " against the world average, as the location is unknown," if not location.known else ""
+        )
+        year = "" if region.year is None else f", by {region.year} figures"
+        parts.append(
+            f"{region.name} ({region.key}) would save{against} "
+            f"{_saving(advice.region_saves, footprint.gco2eq)}{year}"
+        )
+    if not parts:
+        return "Advice: no greener hour or region is known."
+    return f"Advice: {'; '.join(parts)}."
+
+
+def _saving(share: float, grams: float) -> str:
+    amount = "" if math.isnan(grams) else f" ({share * grams:.3g} g)"
+    return f"{100 * share:.0f} %{amount}"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone():%a %H:%M}"
+
+
+# ---- sensors -------------------------------------------------------------------------------
 
 
 def sensors_table(found: Sensors) -> str:

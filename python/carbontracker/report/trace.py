@@ -1,11 +1,16 @@
-"""A run as a trace for Perfetto or chrome://tracing, alone or laid over one of torch.profiler."""
+"""Views of power over time: a trace for Perfetto or chrome://tracing, and joules by operator.
+
+A trace is of a run alone, or laid over one of torch.profiler.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.report.formatting import aligned, clean
 from carbontracker.traces.chrome import BASE, read_trace, span_of, with_power, write_trace
 from carbontracker.traces.power import MILLISECOND_NS, PowerTrace
 from carbontracker.traces.samples import power_of
@@ -14,8 +19,10 @@ if TYPE_CHECKING:
     import os
 
     from carbontracker.records.recorded import RunRecord
+    from carbontracker.traces.profile import Attributed, Row
 
 _SECOND_NS = 1_000_000_000
+_WIDEST_NAME = 48
 
 
 def write(
@@ -93,3 +100,89 @@ def clock_note(trace: PowerTrace) -> str:
             "is far from the profile may be off by that"
         )
     return "both are on CLOCK_REALTIME"
+
+
+# ---- joules by operator --------------------------------------------------------------------
+
+
+def attributed_dict(found: Attributed) -> dict[str, Any]:
+    """Return everything as JSON-ready values; NaN is for ``jsonable`` to replace."""
+    return {
+        "joules": found.joules,
+        "window_seconds": found.window_seconds,
+        "rows": [_row(row, found.joules) for row in (*found.rows, found.idle, *found.outside)],
+        "unknown_seconds": found.unknown_seconds,
+        "resolution_seconds": found.resolution_seconds,
+    }
+
+
+def _row(row: Row, total: float) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "joules": row.joules,
+        "share": row.joules / total if total else None,
+        "by_device": row.by_device,
+        "cpu_seconds": row.cpu_seconds,
+        "gpu_seconds": row.gpu_seconds,
+        "calls": row.calls,
+    }
+
+
+def attributed_table(found: Attributed, by: str, top: int) -> str:
+    """Return the rows with most joules, the rest as one, what belongs to none, and the sum."""
+    with_gpu = any(row.gpu_seconds for row in (*found.rows, *found.outside))
+    devices = list(found.idle.by_device)
+    heads = [by, "J", "%", "calls", "CPU s"] + ["GPU s"] * with_gpu
+    heads += [f"{device} J" for device in devices] if len(devices) > 1 else []
+    shown = list(found.rows[:top])
+    rest = found.rows[top:]
+    lines = [(row.name, row) for row in shown]
+    if rest:
+        lines.append((f"({len(rest)} more)", _together(rest)))
+    lines.append((found.idle.name, found.idle))
+    lines += [(row.name, row) for row in found.outside]
+    lines.append(("all of the window", _together([*found.rows, found.idle, *found.outside])))
+    cells = [heads]
+    for name, row in lines:
+        known = not math.isnan(row.joules)
+        share = f"{100 * row.joules / found.joules:.1f}" if found.joules and known else "-"
+        joules = f"{row.joules:.3f}" if known else "unknown"
+        line = [_short(name), joules, share, str(row.calls or "")]
+        line += [f"{row.cpu_seconds:.3f}"] + [f"{row.gpu_seconds:.3f}"] * with_gpu
+        if len(devices) > 1:
+            line += [f"{row.by_device[device]:.3f}" for device in devices]
+        cells.append(line)
+    return "\n".join([*aligned(cells, right=range(1, len(heads))), "", *_notes(found)])
+
+
+def _together(rows: list[Row] | tuple[Row, ...]) -> Row:
+    from carbontracker.traces.profile import Row
+
+    return Row(
+        "",
+        sum(row.joules for row in rows if not math.isnan(row.joules)),
+        {device: sum(row.by_device[device] for row in rows) for device in rows[0].by_device},
+        sum(row.cpu_seconds for row in rows),
+        sum(row.gpu_seconds for row in rows),
+        sum(row.calls for row in rows),
+    )
+
+
+def _notes(found: Attributed) -> list[str]:
+    finest = ", ".join(
+        f"{device} {seconds * 1e3:.3g} ms" for device, seconds in found.resolution_seconds.items()
+    )
+    first = (
+        f"{found.joules:.3f} J in {found.window_seconds:.3f} s; power is known every: {finest}. "
+        "Work that is shorter has the mean power of its surroundings."
+    )
+    notes = [first]
+    for device, seconds in found.unknown_seconds.items():
+        if seconds > 1e-6:
+            notes.append(f"The power of {device} is not known for {seconds:.3f} s of it.")
+    return notes
+
+
+def _short(name: str) -> str:
+    shown = clean(name[: _WIDEST_NAME + 1])
+    return shown if len(shown) <= _WIDEST_NAME else f"{shown[: _WIDEST_NAME - 1]}…"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.energy import Energy
     from carbontracker.records.recorded import RecordedEpoch, RunRecord
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 """Of a table of epochs; the rest is in ``--csv``."""
 
 ERRORS = (
@@ -337,8 +337,8 @@ def _each(windows: derived.Windows) -> float:
 
 def epoch_table(run: RunRecord) -> Table:
     """Return one row an epoch."""
-    shown = run.epochs[:MOST_ROWS]
-    more = f", the first {MOST_ROWS}; --csv has all" if len(run.epochs) > MOST_ROWS else ""
+    shown = run.epochs[:MAX_ROWS]
+    more = f", the first {MAX_ROWS}; --csv has all" if len(run.epochs) > MAX_ROWS else ""
     columns = (
         Column("Epoch", "n"),
         Column("Time", "n"),

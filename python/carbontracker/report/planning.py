@@ -1,4 +1,4 @@
-"""When and where to run, for the terminal: a line, a chart, a table."""
+"""Views of planning in the terminal: an estimate, when to start, and where to run."""
 
 from __future__ import annotations
 
@@ -6,45 +6,77 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.report.columns import aligned
+from carbontracker.report.formatting import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.carbon.background import Advice
-    from carbontracker.carbon.footprint import Footprint
-    from carbontracker.location.location import Location
+    from carbontracker.carbon.equivalents import Equivalent
+    from carbontracker.planning.estimate import Assumption, Estimate, Range
     from carbontracker.planning.regions import Option
 
-WORTH_SAYING = 0.01
-"""Shares below this are no advice."""
-
+_LABEL_WIDTH = 14
 _CHART_ROWS = 8
-_MOST_COLUMNS = 72
+_MAX_COLUMNS = 72
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
-def advice_line(advice: Advice, footprint: Footprint, location: Location) -> str:
-    """Return what the greenest hour or region would have saved of ``footprint``."""
-    parts = []
-    if advice.start is not None and advice.start_saves >= WORTH_SAYING:
-        ahead = (advice.start - advice.now).total_seconds() / 3600
-        when = f"a start at {_clock(advice.start)} (in {ahead:.1f} h)"
-        parts.append(f"{when} would save {_saving(advice.start_saves, footprint.gco2eq)}")
-    region = advice.region
-    if region is not None and advice.region_saves >= WORTH_SAYING:
-        against = (
-            " against the world average, as the location is unknown," if not location.known else ""
-        )
-        year = "" if region.year is None else f", by {region.year} figures"
-        parts.append(
-            f"{region.name} ({region.key}) would save{against} "
-            f"{_saving(advice.region_saves, footprint.gco2eq)}{year}"
-        )
-    if not parts:
-        return "Advice: no greener hour or region is known."
-    return f"Advice: {'; '.join(parts)}."
+def estimate_text(found: Estimate) -> str:
+    """Return an estimate for people."""
+    one = found.accelerator
+    heading = f"Estimate before training: {found.count} x {one.model}, {one.tdp_watts:g} W each"
+    lines = [
+        heading,
+        *_siblings(found),
+        *([] if math.isnan(found.flops) else [_line("Work", f"{found.flops:.4g} operations")]),
+        _line("GPU-hours", _ranged(found.gpu_hours, 1)),
+        _line("Time", f"{_ranged(found.seconds.times(1 / 86_400.0), 2)} days"),
+        _line("Energy", f"{_ranged(found.kwh, 2)} kWh, PUE {found.footprint.pue:g} included"),
+        _line("CO2eq", f"{_ranged(found.gco2eq.times(1e-3), 3)} kg, {_price(found)}"),
+        "Equivalent to:",
+        *(f"  {_value(each)} {each.name}" for each in found.footprint.equivalents),
+        *(f"  {_value(each)} {each.unit}, {each.name}" for each in found.further_equivalents),
+        "Assumed:",
+        *(f"  {_assumption(each)}" for each in found.assumptions),
+        "Brackets: every assumption at its own end.",
+        f"Board power and peak: {one.source}; {one.evidence}.",
+    ]
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{_LABEL_WIDTH}}{text}"
+
+
+def _siblings(found: Estimate) -> list[str]:
+    others = found.accelerator.siblings
+    return [f"  (the name also fits {', '.join(others)})"] if others else []
+
+
+def _ranged(range_: Range, digits: int) -> str:
+    text = f"{range_.value:,.{digits}f}"
+    if range_.low == range_.high:
+        return text
+    return f"{text} [{range_.low:,.{digits}f} to {range_.high:,.{digits}f}]"
+
+
+def _price(found: Estimate) -> str:
+    intensity = found.footprint.intensity
+    year = f" {intensity.year}" if intensity.year else ""
+    where = f" ({intensity.name}{year})" if intensity.name else ""
+    return f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh{where}"
+
+
+def _value(each: Equivalent) -> str:
+    return f"{each.value:,.0f}" if each.value >= 100 else f"{each.value:,.3g}"
+
+
+def _assumption(each: Assumption) -> str:
+    figure = f"{each.range.value:g}"
+    if each.range.low != each.range.high:
+        figure += f" [{each.range.low:g} to {each.range.high:g}]"
+    return f"{each.name} {figure}: {each.meaning}; {each.source}"
 
 
 def chart(hours: Sequence[float], best: tuple[float, float], now: datetime, *, plain: bool) -> str:
@@ -56,7 +88,7 @@ def chart(hours: Sequence[float], best: tuple[float, float], now: datetime, *, p
         now: the beginning, in the time zone to show.
         plain: draw with ASCII characters only.
     """
-    shown = list(hours[:_MOST_COLUMNS])
+    shown = list(hours[:_MAX_COLUMNS])
     known = [figure for figure in shown if not math.isnan(figure)]
     top = max(known, default=1.0) or 1.0
     lines = []
@@ -82,11 +114,11 @@ def where_table(
     numbered = [(str(rank), option) for rank, option in enumerate(options, 1)]
     if here is not None:
         numbered.append(("here", here))
-    body = [_row(label, option, here, kwh, year_now) for label, option in numbered]
+    body = [_region_row(label, option, here, kwh, year_now) for label, option in numbered]
     return "\n".join(aligned([head, *body], right=set(range(len(head))) - {1, 2}))
 
 
-def _row(
+def _region_row(
     label: str, option: Option, here: Option | None, kwh: float | None, year_now: int
 ) -> list[str]:
     wider = "*" if option.wider else ""
@@ -121,15 +153,6 @@ def _number(value: float) -> str:
 
 def _percent(share: float) -> str:
     return "?" if math.isnan(share) else f"{100 * share:.0f} %"
-
-
-def _saving(share: float, grams: float) -> str:
-    amount = "" if math.isnan(grams) else f" ({share * grams:.3g} g)"
-    return f"{100 * share:.0f} %{amount}"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone():%a %H:%M}"
 
 
 def _cell(height: float, plain: bool) -> str:

@@ -1,0 +1,144 @@
+"""Texts for a paper or a model card: the sentence of 2.4.x, LaTeX and Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from carbontracker.report import derived, document
+from carbontracker.report.formatting import clean, is_known
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from carbontracker.records.recorded import RunRecord
+
+_HOME = "https://github.com/lfwa/carbontracker"
+"""The address that the sentence has always named."""
+
+
+def sentence(kwh: float, gco2eq: float, equivalents: Mapping[str, float]) -> str:
+    """Return what the trainings of a work have used, in one line.
+
+    Args:
+        kwh: electricity with PUE, kWh.
+        gco2eq: emissions, g.
+        equivalents: number by words, such as ``km travelled by car``.
+    """
+    compared = " or ".join(f"{value:.16f} {words}" for words, value in equivalents.items())
+    return (
+        f"The training of models in this work is estimated to use {kwh:.16f} kWh of electricity "
+        f"contributing to {gco2eq / 1000:.16f} kg of CO2eq. "
+        + (f"This is equivalent to {compared}. " if compared else "")
+        + f"Measured by carbontracker ({_HOME})."
+    )
+
+
+def print_sentence(kwh: float, gco2eq: float, equivalents: Mapping[str, float]) -> None:
+    """Print it."""
+    print(sentence(kwh, gco2eq, equivalents))
+
+
+# ---- LaTeX ---------------------------------------------------------------------------------
+
+_LATEX_WORDS = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "µ": r"\textmu{}",
+    **{one: "\\" + one for one in "&%$#_{}"},
+}
+_LATEX_COLUMNS = 4
+"""Device, energy, share and mean power: what fits a column of a paper."""
+
+
+def latex(run: RunRecord) -> bytes:
+    """Return a paragraph and a table; they need no LaTeX packages."""
+    return "\n".join(_latex_lines(run)).encode() + b"\n"
+
+
+def latex_escaped(text: str) -> str:
+    """Return ``text`` with every character escaped that LaTeX would interpret."""
+    return "".join(_LATEX_WORDS.get(one, one) for one in clean(text))
+
+
+def _latex_lines(run: RunRecord) -> Iterator[str]:
+    yield from (f"% {clean(note)}" for note in document.notes(run))
+    yield latex_escaped(document.paragraph(run)).replace(
+        "(Anthony, Kanding and Selvan, 2020)", r"\cite{anthony2020carbontracker}"
+    )
+    table = document.device_table(run)
+    columns = table.columns[:_LATEX_COLUMNS]
+    yield ""
+    yield r"\begin{table}"
+    yield r"\centering"
+    yield rf"\caption{{{latex_escaped(table.caption)}. {latex_escaped(document.ERRORS)}}}"
+    yield r"\begin{tabular}{" + "".join("r" if one.kind == "n" else "l" for one in columns) + "}"
+    yield r"\hline"
+    yield " & ".join(latex_escaped(column.name) for column in columns) + r" \\"
+    yield r"\hline"
+    for row in table.rows:
+        yield " & ".join(map(latex_escaped, row[:_LATEX_COLUMNS])) + r" \\"
+    yield r"\hline"
+    yield r"\end{tabular}"
+    yield r"\end{table}"
+    yield ""
+    yield from (f"% {line}" for line in document.BIBTEX.splitlines())
+
+
+# ---- Markdown ------------------------------------------------------------------------------
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
+
+
+def markdown(run: RunRecord) -> bytes:
+    """Return a paragraph and a table, with the metadata block that Hugging Face reads."""
+    return "\n".join(_markdown_lines(run)).encode() + b"\n"
+
+
+def markdown_escaped(text: str) -> str:
+    """Return ``text`` with every character escaped that Markdown would interpret."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", clean(text))
+
+
+def _markdown_lines(run: RunRecord) -> Iterator[str]:
+    yield "## Energy and carbon footprint"
+    yield ""
+    yield from (f"**{markdown_escaped(note)}**\n" for note in document.notes(run))
+    yield markdown_escaped(document.paragraph(run))
+    yield ""
+    table = document.device_table(run)
+    yield "| " + " | ".join(markdown_escaped(column.name) for column in table.columns) + " |"
+    yield "|" + "|".join("--:" if column.kind == "n" else "---" for column in table.columns) + "|"
+    for row in table.rows:
+        yield "| " + " | ".join(map(markdown_escaped, row)) + " |"
+    if is_known(run.footprint.gco2eq):
+        yield ""
+        yield "For the head of a model card on Hugging Face (grams of CO2eq):"
+        yield ""
+        yield from ("```yaml", *_metadata(run), "```")
+
+
+def _metadata(run: RunRecord) -> Iterator[str]:
+    """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well."""
+    footprint = run.footprint
+    hardware = Counter(one.name for one in derived.devices_of(run) if one.name)
+    place = footprint.location.get("name") or footprint.intensity.get("name")
+    yield "co2_eq_emissions:"
+    yield f"  emissions: {footprint.gco2eq:.6g}"
+    yield f"  source: {_quoted(f'carbontracker {run.origin.version}')}"
+    if place:
+        yield f"  geographical_location: {_quoted(str(place))}"
+    used = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in hardware.items())
+    if used:
+        yield f"  hardware_used: {_quoted(used)}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(clean(text).replace("`", "'"), ensure_ascii=False)

@@ -1,0 +1,303 @@
+"""Files of rows and figures: CSV, JSON, Parquet, and CodeCarbon's ``emissions.csv``.
+
+CSV and Parquet have one row per epoch; a blank cell or null is an unknown value. The columns and
+units of a CodeCarbon row are those of CodeCarbon 3.3.2: kilograms, kWh and watts with PUE, seconds.
+An unknown value is blank there too, where CodeCarbon would write 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.records.json_values import number
+from carbontracker.records.reader import moment_at
+from carbontracker.records.writer import energy_dict, jsonable
+from carbontracker.report import derived, optional_package
+from carbontracker.report.formatting import clean, csv_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carbontracker.energy.energy import Energy
+    from carbontracker.records.recorded import RecordedFootprint, RunRecord
+
+Value = str | int | float | bool | None
+
+
+# ---- one row per epoch ---------------------------------------------------------------------
+
+
+def epochs_csv(run: RunRecord) -> bytes:
+    """Return one row per epoch as CSV."""
+    out = io.StringIO(newline="")
+    columns = epoch_columns(run)
+    writer = csv.writer(out)
+    writer.writerow(map(csv_text, columns))
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in epoch_rows(run))
+    return out.getvalue().encode()
+
+
+def _cell(value: Value) -> Value:
+    return csv_text(value) if isinstance(value, str) else value
+
+
+def epoch_columns(run: RunRecord) -> dict[str, type]:
+    """Return the columns in their order, with the type of their values."""
+    text, figure = str, float
+    first: dict[str, type] = {"run_id": text, "epoch": int, "finished": bool, "final": bool}
+    times: dict[str, type] = {"start": text, "start_s": figure, "seconds": figure}
+    energy: dict[str, type] = dict.fromkeys(
+        ("joules", "error_joules", "modelled_joules", "coverage"), figure
+    )
+    energy["quality"] = text
+    energy |= dict.fromkeys(("coverage_devices", "unknown_joules_max"), figure)
+    footprint: dict[str, type] = dict.fromkeys(
+        ("kwh", "error_kwh", "gco2eq", "gco2eq_per_kwh", "pue"), figure
+    )
+    devices: dict[str, type] = {_column(one.id): figure for one in derived.devices_of(run)}
+    return first | times | energy | footprint | devices
+
+
+def _column(device: str) -> str:
+    return f"{clean(device)} joules"
+
+
+def epoch_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
+    """Yield one row per epoch, or one for a whole command; an unknown value is None."""
+    for epoch in run.epochs:
+        known = {"epoch": epoch.index, "finished": epoch.finished, "final": epoch.final}
+        yield _epoch_row(run, (epoch.start_s, epoch.seconds), epoch.energy, epoch.footprint) | known
+    if not run.epochs and run.origin.command:
+        known = {"finished": run.complete, "final": run.complete}
+        yield _epoch_row(run, (0.0, run.outcome.seconds), run.energy, run.footprint) | known
+
+
+def _epoch_row(
+    run: RunRecord, span: derived.Interval, energy: Energy, footprint: RecordedFootprint
+) -> dict[str, Value]:
+    start_s, seconds = span
+    row: dict[str, Any] = {
+        "run_id": run.id,
+        "epoch": None,
+        "start": moment_at(run, start_s).isoformat() if math.isfinite(start_s) else None,
+        "start_s": start_s,
+        "seconds": seconds,
+        "joules": energy.joules,
+        "error_joules": energy.error_joules,
+        "modelled_joules": energy.modelled_joules,
+        "quality": energy.quality,
+        "coverage": energy.coverage,
+        "coverage_devices": energy.coverage_devices,
+        "unknown_joules_max": energy.unknown_joules_max,
+        "kwh": footprint.kwh,
+        "error_kwh": footprint.error_kwh,
+        "gco2eq": footprint.gco2eq,
+        "gco2eq_per_kwh": number(footprint.intensity.get("gco2eq_per_kwh")),
+        "pue": footprint.pue,
+    }
+    if energy.quality == "missing":
+        row["modelled_joules"] = None
+    parts = energy.by_device
+    row |= {_column(one.id): None for one in derived.devices_of(run)}
+    row |= {_column(name): part.joules for name, part in parts.items() if _column(name) in row}
+    unknown = (key for key, value in row.items() if isinstance(value, float))
+    return row | {key: None for key in unknown if not math.isfinite(row[key])}
+
+
+def epochs_parquet(run: RunRecord) -> bytes:
+    """Return one row per epoch as Parquet, with the totals as JSON in the file's metadata.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    arrow = optional_package("pyarrow", "parquet")
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
+    columns = epoch_columns(run)
+    metadata = {"carbontracker": totals_json(run)}
+    schema = arrow.schema(
+        [(name, kinds[kind]) for name, kind in columns.items()], metadata=metadata
+    )
+    found = list(epoch_rows(run))
+    data = {name: [row[name] for row in found] for name in columns}
+    out = io.BytesIO()
+    parquet = optional_package("pyarrow.parquet", "parquet")
+    parquet.write_table(arrow.table(data, schema=schema), out)
+    return out.getvalue()
+
+
+# ---- totals --------------------------------------------------------------------------------
+
+
+def totals_json(run: RunRecord) -> bytes:
+    """Return all totals as one JSON object."""
+    text = json.dumps(jsonable(totals(run)), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace") + b"\n"
+
+
+def totals(run: RunRecord) -> dict[str, Any]:
+    """Return the totals of a run, its epochs, windows and predictions, and their sources."""
+    origin, outcome = run.origin, run.outcome
+    return run_row(run) | {
+        "energy": energy_dict(run.energy),
+        "footprint": _footprint(run.footprint),
+        "epoch_energies": [
+            {"index": one.index, "finished": one.finished, "seconds": one.seconds}
+            | {"joules": one.energy.joules}
+            | {"error_joules": one.energy.error_joules, "gco2eq": one.footprint.gco2eq}
+            for one in run.epochs
+        ],
+        "windows": [
+            {key: value for key, value in asdict(one).items() if key != "spans"}
+            for one in derived.windows_of(run)
+        ],
+        "predictions": [
+            {**{k: v for k, v in vars(one).items() if k != "intervals"}, **one.intervals}
+            for one in derived.predictions_of(run)
+        ],
+        "tracker_cpu_seconds": outcome.tracker_cpu_seconds,
+        "host_data": dict(origin.host),
+        "sensors": [asdict(one) for one in origin.sensors],
+        "missing": list(map(dict, origin.missing)),
+        "warnings": list(run.warnings),
+    }
+
+
+def _footprint(footprint: RecordedFootprint) -> dict[str, Any]:
+    return {
+        "kwh": footprint.kwh,
+        "error_kwh": footprint.error_kwh,
+        "gco2eq": footprint.gco2eq,
+        "pue": footprint.pue,
+        "intensity": dict(footprint.intensity),
+        "location": dict(footprint.location),
+    }
+
+
+def run_row(run: RunRecord) -> dict[str, Any]:
+    """Return a run as one flat row, for lists of runs and their filters; None is unknown."""
+    origin, outcome = run.origin, run.outcome
+    return {
+        "id": run.id,
+        "started": run.started.isoformat(timespec="seconds"),
+        "host": origin.host.get("name"),
+        "what": " ".join(origin.command) or "training",
+        "epochs": None if run.planned_epochs is None else _epochs_done(run),
+        "planned_epochs": run.planned_epochs,
+        "seconds": _known(outcome.seconds),
+        "joules": _known(run.energy.joules),
+        "error_joules": _known(run.energy.error_joules),
+        "kwh": _known(run.footprint.kwh),
+        "gco2eq": _known(run.footprint.gco2eq),
+        "quality": run.energy.quality,
+        "zone": run.footprint.intensity.get("zone"),
+        "job": next((one["job_id"] for one in origin.job.values() if "job_id" in one), None),
+        "parent": origin.parent_id,
+        "version": origin.version,
+        "state": run.state,
+        "why": run.why_incomplete or None,
+        "file": str(run.path),
+    }
+
+
+def _epochs_done(run: RunRecord) -> int:
+    done = run.outcome.data.get("epochs")
+    return done if isinstance(done, int) else sum(epoch.finished for epoch in run.epochs)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+# ---- CodeCarbon ----------------------------------------------------------------------------
+
+CODECARBON_COLUMNS = (
+    *("timestamp", "project_name", "run_id", "experiment_id", "duration", "emissions"),
+    *("emissions_rate", "cpu_power", "gpu_power", "ram_power", "cpu_energy", "gpu_energy"),
+    *("ram_energy", "energy_consumed", "water_consumed", "country_name", "country_iso_code"),
+    *("region", "cloud_provider", "cloud_region", "os", "python_version", "codecarbon_version"),
+    *("cpu_count", "cpu_model", "gpu_count", "gpu_model", "longitude", "latitude"),
+    *("ram_total_size", "tracking_mode", "cpu_utilization_percent", "gpu_utilization_percent"),
+    *("ram_utilization_percent", "ram_used_gb", "on_cloud", "pue", "wue"),
+)
+_GIB = 1024**3
+
+
+def codecarbon_csv(run: RunRecord) -> bytes:
+    """Return the heading and one row for the run."""
+    return _codecarbon_file(CODECARBON_COLUMNS, [_codecarbon_row(run)])
+
+
+def codecarbon_joined(before: bytes, new: bytes) -> bytes:
+    """Return the file ``before`` with the row of ``new`` appended; it replaces a row of its run.
+
+    The file keeps the order of its columns.
+
+    Raises:
+        ValueError: the file has other columns.
+    """
+    reader = csv.DictReader(io.StringIO(before.decode("utf-8-sig", "replace"), newline=""))
+    columns = tuple(reader.fieldnames or ())
+    if sorted(columns) != sorted(CODECARBON_COLUMNS):
+        raise ValueError(
+            "it is there already and has not the columns of CodeCarbon 3.3: choose another name"
+        )
+    (row,) = csv.DictReader(io.StringIO(new.decode(), newline=""))
+    kept = [one for one in reader if one["run_id"] != row["run_id"]]
+    return _codecarbon_file(columns, [*kept, row])
+
+
+def _codecarbon_file(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _codecarbon_row(run: RunRecord) -> dict[str, Any]:
+    footprint, host, seconds = run.footprint, run.origin.host, run.outcome.seconds
+    gpus = Counter(one.name for one in derived.devices_of(run) if one.kind == "gpu")
+    row: dict[str, Any] = {
+        "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
+        "project_name": " ".join(run.origin.command) or "training",
+        "run_id": run.id,
+        "duration": seconds,
+        "emissions": footprint.gco2eq / 1000,
+        "emissions_rate": footprint.gco2eq / 1000 / seconds if seconds > 0 else math.nan,
+        "energy_consumed": footprint.kwh,
+        "country_name": footprint.location.get("name") or footprint.intensity.get("name"),
+        "os": host.get("system"),
+        "python_version": host.get("python"),
+        "cpu_count": host.get("logical_cpus"),
+        "cpu_model": host.get("cpu"),
+        "gpu_count": sum(gpus.values()) or None,
+        "gpu_model": ", ".join(f"{count} x {name}" for name, count in gpus.items()),
+        "ram_total_size": number(host.get("memory_bytes")) / _GIB,
+        "tracking_mode": "machine",
+        "pue": footprint.pue,
+    }
+    for kind, name in (("cpu", "cpu"), ("gpu", "gpu"), ("dram", "ram")):
+        kwh = _kwh(run, kind)
+        row[f"{name}_energy"] = kwh
+        row[f"{name}_power"] = kwh * JOULES_PER_KWH / seconds if seconds > 0 else math.nan
+    return {key: _codecarbon_cell(value) for key, value in row.items()}
+
+
+def _codecarbon_cell(value: object) -> object:
+    if isinstance(value, str):
+        return csv_text(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _kwh(run: RunRecord, kind: str) -> float:
+    """Return the electricity of all devices of a kind with PUE; NaN if none of it is known."""
+    found = (one.energy.joules for one in derived.devices_of(run) if one.kind == kind)
+    known = [joules for joules in found if not math.isnan(joules)]
+    return math.fsum(known) * run.footprint.pue / JOULES_PER_KWH if known else math.nan
