@@ -18,7 +18,7 @@ from carbontracker.cli import main
 from carbontracker.energy.session import Config, Simulated, acquire, release
 from carbontracker.records.aggregate import add_runs
 from carbontracker.records.reader import events_of, read_run, read_runs
-from carbontracker.records.recalculation import reprice
+from carbontracker.records.recalculation import recalculate
 from carbontracker.records.series import FIRST_WRITE_S, next_write_s
 from carbontracker.records.validate import ERROR, check_file
 from carbontracker.records.writer import Record, epoch_dict, run_started_data
@@ -303,7 +303,7 @@ def test_a_killed_training_has_its_open_epoch(
     for total in (
         add_runs(read_runs(tmp_path, series=False, epochs=False)).joules,
         next(read_runs(tmp_path, series=False, epochs=False)).energy.joules,
-        reprice(events_of(run), intensity=100.0).kwh * 3.6e6 / 1.58,
+        recalculate(events_of(run), intensity=100.0).kwh * 3.6e6 / 1.58,
     ):
         assert total == pytest.approx(joules)
     assert main(["report", str(tmp_path), "--csv", "-"]) == 0

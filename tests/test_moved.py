@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from carbontracker._moved import MOVED
+from carbontracker._moved import MOVED, RENAMED
 
 
 @pytest.mark.parametrize("old", sorted(MOVED))
@@ -21,6 +21,13 @@ def test_an_old_path_leads_to_the_new_module(old: str) -> None:
     assert all(getattr(moved, name) is getattr(new, name) for name in names)
     assert new.__spec__ is not None
     assert new.__spec__.name == f"carbontracker.{MOVED[old]}"
+
+
+def test_an_old_name_leads_to_the_new_one() -> None:
+    for old, names in RENAMED.items():
+        moved = importlib.import_module(f"carbontracker.{old}")
+        new = importlib.import_module(f"carbontracker.{MOVED[old]}")
+        assert all(getattr(moved, was) is getattr(new, name) for was, name in names.items())
 
 
 def test_what_has_not_moved_is_not_found() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import subprocess
 import sys
@@ -20,6 +21,23 @@ def test_everything_listed_is_there() -> None:
 def test_no_module_takes_the_place_of_a_public_name() -> None:
     modules = {module.name for module in pkgutil.iter_modules(carbontracker.__path__)}
     assert modules.isdisjoint(carbontracker.__all__)
+
+
+def packages_with_names() -> list[str]:
+    packages = [
+        module.name for module in pkgutil.iter_modules(carbontracker.__path__) if module.ispkg
+    ]
+    loaded = {name: importlib.import_module(f"carbontracker.{name}") for name in packages}
+    return [name for name, package in loaded.items() if hasattr(package, "__all__")]
+
+
+@pytest.mark.parametrize("package", packages_with_names())
+def test_everything_that_a_package_lists_is_there(package: str) -> None:
+    found = importlib.import_module(f"carbontracker.{package}")
+    for name in found.__all__:
+        assert getattr(found, name) is not None
+    modules = {module.name for module in pkgutil.iter_modules(found.__path__)}
+    assert modules.isdisjoint(found.__all__)
 
 
 def test_names_are_functions_whatever_was_imported_first() -> None:

@@ -19,7 +19,7 @@ from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.cached_provider import LiveProvider
 from carbontracker.intensity.series import Series, merged, shares
 from carbontracker.location.location import Location, UnknownLocation
-from carbontracker.records.recalculation import reprice
+from carbontracker.records.recalculation import recalculate
 from carbontracker.records.writer import footprint_dict, jsonable
 
 DAY0 = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -322,7 +322,7 @@ def events(*, finished: bool = True, slots: bool = True) -> list[dict[str, Any]]
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_record_priced_as_it_was(finished: bool) -> None:
-    same = reprice(events(finished=finished))
+    same = recalculate(events(finished=finished))
     assert same.kwh == pytest.approx(4.5, abs=1e-12)
     assert same.gco2eq == pytest.approx(975, abs=1e-9)
     assert same.error_kwh == pytest.approx(0.015)
@@ -331,10 +331,10 @@ def test_a_record_priced_as_it_was(finished: bool) -> None:
 
 
 def test_another_pue_figure_scope_and_place() -> None:
-    assert reprice(events(), pue=1.0).gco2eq == pytest.approx(650, abs=1e-9)
-    assert reprice(events(), intensity=449.06).gco2eq == pytest.approx(4.5 * 449.06, abs=1e-9)
-    assert reprice(events(), scope="direct").gco2eq == pytest.approx(4.5 * 64, abs=1e-9)
-    moved = reprice(events(), location="Namibia", pue=1.0)
+    assert recalculate(events(), pue=1.0).gco2eq == pytest.approx(650, abs=1e-9)
+    assert recalculate(events(), intensity=449.06).gco2eq == pytest.approx(4.5 * 449.06, abs=1e-9)
+    assert recalculate(events(), scope="direct").gco2eq == pytest.approx(4.5 * 64, abs=1e-9)
+    moved = recalculate(events(), location="Namibia", pue=1.0)
     assert moved.gco2eq == pytest.approx(3 * 48.78, abs=1e-9)
     assert moved.location is not None
     assert moved.location.zone == "NA"
@@ -343,34 +343,34 @@ def test_another_pue_figure_scope_and_place() -> None:
 
 def test_the_slots_of_another_provider_cut_the_energy() -> None:
     other = Fixed((slot(8, 10, hours=2), slot(10.25, 20, hours=0.5), slot(10.75, 40, hours=9)))
-    told = reprice(events(), intensity=other, pue=1.0)  # type: ignore[arg-type]
+    told = recalculate(events(), intensity=other, pue=1.0)  # type: ignore[arg-type]
     # 8.5 to 10 at 10, the gap to 10.25 held at 10, half an hour at 20, and 0.75 h at 40.
     assert told.gco2eq == pytest.approx(1.5 * 10 + 0.25 * 10 + 0.5 * 20 + 0.75 * 40, abs=1e-9)
     assert math.fsum(s.joules for s in told.slots) == pytest.approx(3 * KWH)
 
 
 def test_a_record_from_before_there_were_slots() -> None:
-    told = reprice(events(slots=False), intensity=100.0)
+    told = recalculate(events(slots=False), intensity=100.0)
     assert told.gco2eq == pytest.approx(450, abs=1e-9)
     assert (told.slots[0].start, told.slots[0].end) == (at(8.5), at(11.5))
 
 
 def test_what_cannot_be_priced() -> None:
     with pytest.raises(ValueError, match="holds no energy"):
-        reprice([])
+        recalculate([])
     missing = events()
     for event in missing[1:]:
         event["footprint"]["kwh"] = None
     with pytest.raises(ValueError, match="holds no energy"):
-        reprice(missing)
+        recalculate(missing)
     with pytest.raises(UnknownLocation):
-        reprice(events(), location="Atlantis")
+        recalculate(events(), location="Atlantis")
     with pytest.raises(ValueError, match="no scope"):
-        reprice(events(), scope="cradle")
+        recalculate(events(), scope="cradle")
     with pytest.raises(ValueError, match="pue"):
-        reprice(events(), pue=0.9)
+        recalculate(events(), pue=0.9)
     with pytest.raises(IntensityUnavailable):
-        reprice(events(), scope="consumption")
+        recalculate(events(), scope="consumption")
 
 
 def test_gpt3_as_published() -> None:

@@ -82,6 +82,9 @@ MOVED = {
 }
 """Modules below ``carbontracker``: where they were, and where they are."""
 
+RENAMED = {"records.repricing": {"reprice": "recalculate"}}
+"""Names that the documents of the release before have, by the module they were in."""
+
 
 class MovedModules:
     """A finder for ``sys.meta_path`` that knows the modules of ``MOVED``."""
@@ -113,5 +116,6 @@ class MovedModules:
         new = import_module(f"{_ROOT}.{MOVED[old]}")
         message = f"{module.__name__} is now {new.__name__}; the next release drops the old path"
         warn(message, DeprecationWarning, stacklevel=2)
-        module.__dict__["__getattr__"] = lambda name: getattr(new, name)
+        renamed = RENAMED.get(old, {})
+        module.__dict__["__getattr__"] = lambda name: getattr(new, renamed.get(name, name))
         module.__dict__["__dir__"] = lambda: dir(new)

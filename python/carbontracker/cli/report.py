@@ -74,7 +74,7 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
         return run
     from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
-    from carbontracker.records.recalculation import reprice
+    from carbontracker.records.recalculation import recalculate
     from carbontracker.records.recorded import RecordedFootprint
     from carbontracker.records.writer import footprint_dict
     from carbontracker.report.derived import priced_as
@@ -82,7 +82,9 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     if "intensity" in wanted:
         asked = parse_setting(wanted["intensity"])
         wanted["intensity"] = create(asked, {}) if isinstance(asked, str) else asked
-    return priced_as(run, RecordedFootprint.of(footprint_dict(reprice(events_of(run), **wanted))))
+    return priced_as(
+        run, RecordedFootprint.of(footprint_dict(recalculate(events_of(run), **wanted)))
+    )
 
 
 def _show(run: RunRecord) -> None:

@@ -16,7 +16,21 @@ if TYPE_CHECKING:
         Provider,
         provider,
     )
+    from carbontracker.intensity.service import HOUR, Service, overlapping
 
-__all__ = ["PROVIDERS", "Intensity", "IntensityUnavailable", "Provider", "provider"]
+__all__ = [
+    "HOUR",
+    "PROVIDERS",
+    "Intensity",
+    "IntensityUnavailable",
+    "Provider",
+    "Service",
+    "overlapping",
+    "provider",
+]
 
-__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, "base"))
+_OF_SERVICES = ("HOUR", "Service", "overlapping")
+
+__getattr__, __dir__ = lazy_names(
+    __name__, dict.fromkeys(__all__, "base") | dict.fromkeys(_OF_SERVICES, "service")
+)

@@ -10,20 +10,18 @@ from carbontracker._lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from carbontracker.records.aggregate import add_runs
-    from carbontracker.records.compare import compare
     from carbontracker.records.reader import NoSuchRun, read_run, read_runs
-    from carbontracker.records.recalculation import reprice
+    from carbontracker.records.recalculation import recalculate
 
-__all__ = ["NoSuchRun", "add_runs", "compare", "read_run", "read_runs", "reprice"]
+__all__ = ["NoSuchRun", "add_runs", "read_run", "read_runs", "recalculate"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "NoSuchRun": "reader",
         "add_runs": "aggregate",
-        "compare": "compare",
         "read_run": "reader",
         "read_runs": "reader",
-        "reprice": "recalculate",
+        "recalculate": "recalculation",
     },
 )

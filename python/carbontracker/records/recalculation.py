@@ -32,7 +32,7 @@ _PLAIN = {"zone": "", "name": "", "year": None, "scope": "unknown", "kind": "est
 """What a slot says of its figure where it says nothing."""
 
 
-def reprice(
+def recalculate(
     events: Iterable[Event],
     *,
     intensity: float | Provider | None = None,
