@@ -117,5 +117,9 @@ class MovedModules:
         message = f"{module.__name__} is now {new.__name__}; the next release drops the old path"
         warn(message, DeprecationWarning, stacklevel=2)
         renamed = RENAMED.get(old, {})
-        module.__dict__["__getattr__"] = lambda name: getattr(new, renamed.get(name, name))
+
+        def look_up(name: str) -> object:
+            return getattr(new, renamed.get(name, name))
+
+        module.__dict__["__getattr__"] = look_up
         module.__dict__["__dir__"] = lambda: dir(new)
