@@ -29,7 +29,8 @@ from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
 from bench.training_traces import RECORDED
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -268,7 +269,9 @@ def main() -> None:
     for name in arguments.kinds or KINDS:
         train, epochs = KINDS[name]
         session = acquire(
-            Config(kinds=("cpu",), simulated=(Simulated("cpu", "model", f"constant:{WATTS}"),))
+            Config(
+                kinds=("cpu",), simulated=(SimulatedDevice("cpu", "model", f"constant:{WATTS}"),)
+            )
         )
         recorder = Recorder(session)
         train(recorder, epochs)

@@ -29,7 +29,8 @@ SETTINGS: dict[str, dict[str, str]] = {
 PROGRAM = """
 import json, pathlib, sys, time
 folder, rounds, slice_s = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 
 def resident():
     status = pathlib.Path("/proc/self/status").read_text()

@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 # The doubles are compiled by programs that must not be preloaded with a sanitizer.
 os.environ.pop("LD_PRELOAD", None)
 
-from carbontracker.energy.session import Config, Session, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import Session, acquire, release
 from tests.support.build import build
 from tests.support.fakehost import (
     Counter,
@@ -231,7 +232,9 @@ def fork(soak: Soak, session: Session, start: Mark) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: it is meant
         child = os.fork()
     if child == 0:
-        knows = session.here or not math.isnan(session.energy(start, session.mark()).joules)
+        knows = session.owned_by_this_process or not math.isnan(
+            session.energy(start, session.mark()).joules
+        )
         os._exit(1 if knows else 0)
     deadline = time.monotonic() + CHILD_PATIENCE_S
     while True:

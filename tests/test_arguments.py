@@ -14,7 +14,7 @@ import pytest
 
 import carbontracker
 from carbontracker.arguments import as_count, as_flag, as_number, as_path
-from carbontracker.energy.session import Config
+from carbontracker.energy.config import Config
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, assert_power, hide_sensors, read_record
 

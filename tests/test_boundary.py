@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carbontracker import _core
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, core_host, release
 from tests.support.fakehost import (
     NO_CODES,
     Link,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.session import Session
     from tests.support.fakehost import Tree
 
-STEADY = Simulated("gpu", "steady", "constant:250")
+STEADY = SimulatedDevice("gpu", "steady", "constant:250")
 
 
 @contextmanager
@@ -195,8 +196,8 @@ def test_so_may_what_is_said_of_visible_gpus(
 
 @pytest.mark.parametrize("text", ["\udcff", "a\ud800", "b\udfff\udc80c"])
 def test_a_simulated_device_may_have_any_name(text: str) -> None:
-    odd = Simulated("gpu", text, "constant:250")
-    other = Simulated("gpu" + text, "other", "constant:50")
+    odd = SimulatedDevice("gpu", text, "constant:250")
+    other = SimulatedDevice("gpu" + text, "other", "constant:50")
     with measuring(simulated=(odd, other), kinds=()) as session:
         joules, seconds = joules_of(session, "gpu:0")
         assert joules == pytest.approx(250 * seconds, rel=1e-6)
@@ -205,11 +206,11 @@ def test_a_simulated_device_may_have_any_name(text: str) -> None:
 
 
 def test_words_of_an_error_can_be_printed() -> None:
-    broken = Simulated("gpu", "\udcff", "constant:\udcff")
+    broken = SimulatedDevice("gpu", "\udcff", "constant:\udcff")
     with pytest.raises(ValueError, match="is not a waveform") as raised:
-        _core.Session(Config(simulated=(broken,)).host())
+        _core.Session(core_host(Config(simulated=(broken,))))
     str(raised.value).encode("utf-8")
-    host = Config(simulated=(Simulated("gpu", "g", "constant:1"),)).host()
+    host = core_host(Config(simulated=(SimulatedDevice("gpu", "g", "constant:1"),)))
     with pytest.raises(TypeError):
         _core.Session(host, kinds=[b"gpu"])  # type: ignore[list-item]
 
@@ -251,12 +252,13 @@ def test_a_daemon_thread_that_measures_at_the_end_does_not_abort_the_program(
     program = """
 import threading, time
 from carbontracker import _core
-from carbontracker.energy.session import Config, Simulated
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import core_host
 
 def open_sessions():
-    config = Config.from_environment(simulated=(Simulated("gpu", "g", "constant:250"),))
+    config = Config.from_environment(simulated=(SimulatedDevice("gpu", "g", "constant:250"),))
     while True:
-        core = _core.Session(config.host())
+        core = _core.Session(core_host(config))
         core.start()
         started.set()
         start, end = _core.Mark(core), _core.Mark(core)
@@ -312,13 +314,14 @@ print("the program goes on")
 CORE = """
 import json, os, signal, sys, threading, time
 from carbontracker import _core
-from carbontracker.energy.session import Config, Session, Simulated
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import Session
 
 def make(watts=250):
     config = Config(
         root="/no-such-root",
         nvml_library="/no-such-library.so",
-        simulated=(Simulated("gpu", "g", f"constant:{watts}"),),
+        simulated=(SimulatedDevice("gpu", "g", f"constant:{watts}"),),
     )
     session = Session.probe(config)
     session.start()
@@ -424,7 +427,8 @@ if child == 0:
     own = make(80)
     begin = own.mark()
     time.sleep(0.05)
-    os.write(writer, json.dumps([joules_off(own, 80, begin), own.here, session.here]).encode())
+    owned = [own.owned_by_this_process, session.owned_by_this_process]
+    os.write(writer, json.dumps([joules_off(own, 80, begin), *owned]).encode())
     own.close()
     os._exit(0)
 held.release()
@@ -469,7 +473,8 @@ def test_a_program_that_may_have_no_more_threads_goes_on_unmeasured() -> None:
 import os, resource, threading, time
 import numpy  # it makes threads of its own
 import carbontracker
-from carbontracker.energy.session import Config, Session, Simulated
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import Session
 carbontracker.measure
 if os.getuid() == 0:
     os.setuid(54321)  # limits are counted by user, and not kept by root
@@ -479,7 +484,7 @@ try:
 except RuntimeError:
     print("no thread")
 config = Config(
-    root="/no", nvml_library="/no.so", simulated=(Simulated("gpu", "g", "constant:250"),)
+    root="/no", nvml_library="/no.so", simulated=(SimulatedDevice("gpu", "g", "constant:250"),)
 )
 session = Session.probe(config)
 session.start()

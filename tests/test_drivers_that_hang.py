@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from carbontracker.energy.config import Config
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
-from carbontracker.energy.session import Config, Session
+from carbontracker.energy.session import Session
 from carbontracker.hostfiles import MOST_BYTES, host_text
 from carbontracker.location.cloud import looks_like
 from carbontracker.records.reader import read_run

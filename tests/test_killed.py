@@ -15,7 +15,8 @@ import pytest
 
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli import main
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
 from carbontracker.records.aggregate import add_runs
 from carbontracker.records.reader import events_of, read_run, read_runs
 from carbontracker.records.recalculation import recalculate
@@ -109,8 +110,10 @@ from pathlib import Path
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.records.writer import Record, footprint_dict, run_started_data
 from carbontracker.records.series import written_now_and_then
-from carbontracker.energy.session import Config, Simulated, acquire
-config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=0.01)
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire
+gpu = SimulatedDevice("gpu", "A", "constant:100")
+config = Config.from_environment(simulated=(gpu,), spacing_s=0.01)
 session = acquire(config)
 record = Record(Path(sys.argv[1]))
 record.write("run_started", **run_started_data(session), command=["train"],
@@ -188,7 +191,7 @@ def test_a_full_file_system_ends_the_record_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None:
-    config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),))
+    config = Config.from_environment(simulated=(SimulatedDevice("gpu", "A", "constant:100"),))
     session = acquire(config)
     run = Run(session, make_carbon_factors())
     record = Record(tmp_path)
@@ -216,7 +219,9 @@ def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None
 
 def test_a_series_up_to_an_earlier_moment_is_said_again(tmp_path: Path) -> None:
     session = acquire(
-        Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), spacing_s=1e-3)
+        Config.from_environment(
+            simulated=(SimulatedDevice("gpu", "A", "constant:100"),), spacing_s=1e-3
+        )
     )
     began = session.mark()
     record = Record(tmp_path)

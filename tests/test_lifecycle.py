@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.carbon.factors import make_carbon_factors
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
 from carbontracker.training.window import Window
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
 from tests.support.programs import (
@@ -399,8 +400,8 @@ def session() -> Iterator[Session]:
     found = acquire(
         Config.from_environment(
             simulated=(
-                Simulated("gpu", "ramping", "ramp:0,1000,10"),
-                Simulated("cpu", "steady", "constant:100"),
+                SimulatedDevice("gpu", "ramping", "ramp:0,1000,10"),
+                SimulatedDevice("cpu", "steady", "constant:100"),
             )
         )
     )

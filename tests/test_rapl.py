@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 from tests.support.build import build_perf, build_powercap
 from tests.support.fakehost import Counter, energy_key, fake_host, powercap_tree, running_powercap
 from tests.support.waveforms import as_wave

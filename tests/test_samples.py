@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.energy.session import Config, Mark, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import Mark, acquire, release
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.report.trace import write
@@ -59,8 +60,8 @@ def needs_pyarrow() -> Any:
 @pytest.fixture(name="session")
 def a_session() -> Iterator[Session]:
     devices = (
-        Simulated("gpu", "A", "square:60,300,0.05,0.5"),
-        Simulated("cpu", "B", "sine:100,50,0.07"),
+        SimulatedDevice("gpu", "A", "square:60,300,0.05,0.5"),
+        SimulatedDevice("cpu", "B", "sine:100,50,0.07"),
     )
     session = acquire(Config.from_environment(simulated=devices))
     yield session
@@ -227,8 +228,9 @@ KILLED = (
     + """
 from pathlib import Path
 from carbontracker.traces.samples import SampleFile, SampleWriter
-from carbontracker.energy.session import Config, Simulated, acquire
-session = acquire(Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),)))
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire
+session = acquire(Config.from_environment(simulated=(SimulatedDevice("gpu", "A", "constant:100"),)))
 path = Path(sys.argv[1])
 writer = SampleWriter(session, path, every_s=0.03)
 def batches():
@@ -274,8 +276,10 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 from pathlib import Path
 from carbontracker.traces.samples import SampleWriter
-from carbontracker.energy.session import Config, Simulated, acquire, release
-config = Config.from_environment(simulated=(Simulated("gpu", "A", "constant:100"),), rate_hz=1000)
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
+gpu = SimulatedDevice("gpu", "A", "constant:100")
+config = Config.from_environment(simulated=(gpu,), rate_hz=1000)
 session = acquire(config)
 writer = SampleWriter(session, Path(sys.argv[1]), every_s=0.02)
 start = session.mark()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 import carbontracker
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Gpu, cpuinfo, fake_host, fake_nvml, meminfo, proc_stat
 
@@ -241,7 +242,7 @@ def test_row_6_a_constant_source_is_exact_at_any_interval(
             Config(
                 root=str(root),
                 nvml_library=str(driver.library),
-                simulated=(Simulated("cpu", "A", "constant:120"),),
+                simulated=(SimulatedDevice("cpu", "A", "constant:120"),),
                 rate_hz=rate_hz,
                 overhead_budget=0.0,
             )

@@ -21,7 +21,8 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 from carbontracker.carbon.factors import make_carbon_factors
-from carbontracker.energy.session import Config, Simulated, acquire, release
+from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.session import acquire, release
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
 from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
@@ -357,7 +358,10 @@ def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
     config = Config(
         root=str(tmp_path),
         nvml_library="none.so",
-        simulated=(Simulated("gpu", "A", "constant:100"), Simulated("cpu", "B", "constant:50")),
+        simulated=(
+            SimulatedDevice("gpu", "A", "constant:100"),
+            SimulatedDevice("cpu", "B", "constant:50"),
+        ),
     )
     session, factors = acquire(config), make_carbon_factors("DK")
     status_reader = StatusReader(session, session.mark(), lambda: factors)

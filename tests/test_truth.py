@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.energy.session import Config, Session, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import Session, acquire, release
 from tests.support.build import build
 from tests.support.fakehost import (
     NO_CODES,
@@ -656,7 +657,8 @@ def test_only_visible_devices_are_counted(tmp_path: Path) -> None:
 UNPRIVILEGED = """
 import json, os, sys, time
 import carbontracker.training.window
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 # The tests' directories are closed to others, so the pretended machine is the working directory.
 if os.geteuid() == 0:
     os.setgroups([])
@@ -860,7 +862,8 @@ def test_the_estimate_steps_aside_for_a_counter(
 
 MEASURE_UNTIL_TOLD = """
 import json, sys
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 session = acquire(Config(**json.loads(sys.argv[1])))
 start = session.mark()
 print("ready", flush=True)

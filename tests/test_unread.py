@@ -161,7 +161,8 @@ def test_like_cards_are_one_line_and_are_counted(
 
 LOOK = """
 import json, os
-from carbontracker.energy.session import Config, Session
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import Session
 # The tests' directories are closed to others, so the pretended machine is the working directory.
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -194,7 +195,8 @@ def test_a_card_whose_power_is_not_for_this_user_is_named_with_its_file(tmp_path
 
 PROBE = """
 import json, os, sys, time
-from carbontracker.energy.session import Config, Session, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import Session, acquire, release
 
 def threads(): return len(os.listdir("/proc/self/task"))
 def files():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 from tests.support.fakehost import (
     Counter,
     Link,

@@ -94,7 +94,8 @@ class Tool(with_none.Tool):
 
         A second has the CPU time of all threads of the session, s, and the calls of the driver.
         """
-        from carbontracker.energy.session import Config, acquire, release
+        from carbontracker.energy.config import Config
+        from carbontracker.energy.session import acquire, release
 
         found = []
         for _ in range(sessions):

@@ -22,7 +22,7 @@ from carbontracker.arguments import (
 )
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
-from carbontracker.energy.session import Config, Simulated, check_pace
+from carbontracker.energy.config import Config, SimulatedDevice, sampling_fields
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity.base import providers_with_key
 from carbontracker.location.location import LOCATE
@@ -142,7 +142,7 @@ class Settings:
         if self.monitor_epochs == 0:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
-        check_pace(self.rate_hz, self.overhead_budget)
+        sampling_fields(self.rate_hz, self.overhead_budget)
         self._check_extras()
         if self.locate not in LOCATE:
             message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
@@ -213,7 +213,7 @@ class Settings:
         return parse_components(self.components)
 
     @property
-    def simulated(self) -> tuple[Simulated, ...]:
+    def simulated(self) -> tuple[SimulatedDevice, ...]:
         """Return the simulated devices among the chosen components.
 
         Raises:
@@ -256,7 +256,7 @@ class Settings:
             simulated=self.simulated,
             gpus_of_process=bool(self.devices_by_pid),
             spacing_s=float(self.update_interval),
-            **check_pace(self.rate_hz, self.overhead_budget),
+            **sampling_fields(self.rate_hz, self.overhead_budget),
         )
 
     def factors(self) -> CarbonFactors:

@@ -15,8 +15,9 @@ from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, drop, say
 from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, limits_of
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
+from carbontracker.energy.config import Config, sampling_fields
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
-from carbontracker.energy.session import Config, acquire, check_pace, release
+from carbontracker.energy.session import acquire, release
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, SAMPLES, nothing, optional
 from carbontracker.records.series import written_now_and_then
@@ -204,7 +205,7 @@ def _config(given: argparse.Namespace) -> Config:
         "kinds": kinds_of(parse_components(given.components)),
         "simulated": tuple(simulated),
     }
-    settings |= check_pace(given.rate_hz, given.overhead_budget)
+    settings |= sampling_fields(given.rate_hz, given.overhead_budget)
     return Config.from_environment(**settings)
 
 

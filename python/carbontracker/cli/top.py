@@ -110,7 +110,8 @@ def _fitting(text: str) -> str:
 @contextmanager
 def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
     """Yield what makes the view of each moment."""
-    from carbontracker.energy.session import Config, acquire, release
+    from carbontracker.energy.config import Config
+    from carbontracker.energy.session import acquire, release
 
     attached = _Attached(given.run) if given.run is not None else None
     if attached is not None and not attached.run.running:

@@ -1,1 +1,1 @@
-"""Energy of this machine: its sensors, a session that samples them, and the energy of a window."""
+"""Energy of this machine: its sensors, the session that samples them, the energy of a window."""

@@ -1,4 +1,4 @@
-"""Energy of a window: figures, what they are the sum of, and nothing else."""
+"""Energy of a window: its values, and those of its devices. Nothing else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from carbontracker.constants import JOULES_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    _Figures = tuple[float, float, float, str, float, float, float, float]
-    _Device = tuple[int, _Figures]
+    _Values = tuple[float, float, float, str, float, float, float, float]
+    _Device = tuple[int, _Values]
     """Index of a channel, and its energy."""
 
 
 class ChannelInfo(NamedTuple):
-    """What the arithmetic needs to know of a channel."""
+    """The properties of a channel that the arithmetic of energies needs."""
 
     id: str
     kind: str
@@ -25,13 +25,13 @@ class ChannelInfo(NamedTuple):
     relative_error: float
     """95 % half-width of the sensor's gain tolerance, as a share of the energy."""
     counted: bool
-    """The channel is a root: it enters the totals."""
+    """The channel is a root: its energy is in the totals."""
     read: bool = True
-    """False of a device that is there and cannot be read: the total lacks its energy."""
+    """False if the device is present and cannot be read: the total lacks its energy."""
 
 
 class Energy:
-    """Energy of the machine over a window, without PUE; the sum of root channels only."""
+    """Energy of the machine over a window, without PUE: the sum of the root channels."""
 
     __slots__ = (
         "_by_device",
@@ -48,27 +48,28 @@ class Energy:
     )
 
     joules: float
-    """J; NaN if nothing could be read."""
+    """J; NaN if no channel could be read."""
     error_joules: float
     """95 % half-width, J."""
     modelled_joules: float
-    """The part of ``joules`` that is an estimate, J."""
+    """The estimated part of ``joules``, J."""
     quality: str
-    """``measured``, ``integrated``, ``modelled``, or ``mixed``; ``incomplete`` where
-    ``unknown_joules_max`` is more than ``error_joules``; ``missing`` where nothing is known."""
+    """``measured``, ``integrated``, ``modelled``, or ``mixed``; ``incomplete`` if
+    ``unknown_joules_max`` is more than ``error_joules``; ``missing`` if ``joules`` is NaN."""
     coverage: float
-    """Of a device: the share of the time in which its energy is known, 0..1. Of several devices:
-    the share that is known of the energy that they are taken to draw, each at its mean power where
-    that is known, else at its power limit, else at that of a large device of its kind."""
+    """Of one device: the share of the window in which its energy is known, 0..1. Of several
+    devices: the known share of their expected energy. The expected energy of a device is its mean
+    power times the window; without a known mean power, its power limit, or that of a large device
+    of its kind."""
     unknown_joules_max: float
-    """What is not known is at most this, J: power limit times the time that is not known. It is in
-    neither ``joules`` nor ``error_joules``."""
+    """Upper bound of the unknown energy, J: power limit times the unknown time. It is in neither
+    ``joules`` nor ``error_joules``."""
     coverage_devices: float
     """``coverage`` with the same weight for every device, 0..1."""
     seconds: float
-    """Length of the window, s; NaN if it is not known."""
+    """Length of the window, s; NaN if unknown."""
 
-    def __init__(  # noqa: PLR0913  # the figures of one energy
+    def __init__(  # noqa: PLR0913  # the values of one energy
         self,
         joules: float,
         error_joules: float,
@@ -89,20 +90,20 @@ class Energy:
         self.unknown_joules_max = unknown_joules_max
         self.coverage_devices = coverage if coverage_devices is None else coverage_devices
         self.seconds = seconds
-        # What it is the sum of is only worked out for those who look: windows are asked often.
+        # The parts become objects only on access, because windows are read often.
         self._parts = parts
         self._by_device: dict[str, Energy] | None = None
         self._by_kind: dict[str, Energy] | None = None
 
     @classmethod
     def of(cls, total: Energy, devices: dict[str, Energy], kinds: dict[str, Energy]) -> Energy:
-        """Return ``total`` together with what it is the sum of."""
-        energy = cls(*total.figures)
+        """Return ``total`` with the energies of its devices and kinds."""
+        energy = cls(*total.values)
         energy._by_device, energy._by_kind = devices, kinds
         return energy
 
     @property
-    def figures(self) -> _Figures:
+    def values(self) -> _Values:
         """Return the fields without the parts, in the order of the constructor."""
         return (
             self.joules,
@@ -117,7 +118,7 @@ class Energy:
 
     @property
     def by_device(self) -> dict[str, Energy]:
-        """Return the same by channel: ``gpu:0``, ``cpu:0``, ``dram:0``."""
+        """Return the energy of each channel: ``gpu:0``, ``cpu:0``, ``dram:0``."""
         if self._by_device is None:
             channels, devices = self._parts
             self._by_device = {channels[index].id: Energy(*part) for index, part in devices}
@@ -125,7 +126,7 @@ class Energy:
 
     @property
     def by_kind(self) -> dict[str, Energy]:
-        """Return the same by kind: ``gpu``, ``cpu``, ``dram``."""
+        """Return the energy of each kind: ``gpu``, ``cpu``, ``dram``."""
         if self._by_kind is None:
             channels, devices = self._parts
             kinds: dict[str, list[Energy]] = {}
@@ -140,17 +141,17 @@ class Energy:
         return self.joules / JOULES_PER_KWH
 
     def __eq__(self, other: object) -> bool:
-        """Return whether all figures are the same, those of the devices included."""
+        """Return whether all values are equal, those of the devices included."""
         if not isinstance(other, Energy):
             return NotImplemented
-        return self.figures == other.figures and self.by_device == other.by_device
+        return self.values == other.values and self.by_device == other.by_device
 
     def __hash__(self) -> int:
-        """Return a hash of the figures."""
-        return hash(self.figures)
+        """Return a hash of the values."""
+        return hash(self.values)
 
     def __repr__(self) -> str:
-        """Return the figures in short."""
+        """Return the main values."""
         return (
             f"<Energy {self.joules:.3f} J +/- {self.error_joules:.3f} J, {self.quality}, "
             f"coverage {self.coverage:.3f}>"
@@ -158,7 +159,7 @@ class Energy:
 
 
 def missing(seconds: float = math.nan, unknown_joules_max: float = 0.0) -> Energy:
-    """Return the energy of a window of which nothing is known."""
+    """Return the energy of a window without any known energy."""
     return Energy(
         math.nan, math.nan, 0.0, "missing", 0.0, unknown_joules_max, coverage_devices=0.0,
         seconds=seconds,
@@ -166,7 +167,7 @@ def missing(seconds: float = math.nan, unknown_joules_max: float = 0.0) -> Energ
 
 
 MISSING = missing()
-"""No channel could be read. Missing is not zero."""
+"""The energy if no channel could be read. Missing is not zero."""
 
 
 def add_devices(devices: Sequence[Energy]) -> Energy:
@@ -179,7 +180,7 @@ def add_devices(devices: Sequence[Energy]) -> Energy:
     joules = math.fsum(part.joules for part in known)
     expected = math.fsum(map(_expected, devices))
     coverage_devices = math.fsum(part.coverage_devices for part in devices) / len(devices)
-    # Tolerances of like sensors may all point one way, so they are added, not averaged out.
+    # Gain errors of identical sensors are correlated: add them linearly.
     error_joules = math.fsum(part.error_joules for part in known)
     return Energy(
         joules=joules,
@@ -194,26 +195,29 @@ def add_devices(devices: Sequence[Energy]) -> Energy:
 
 
 def _expected(device: Energy) -> float:
-    """Return what a device is taken to have drawn in all of the window, J."""
+    """Return the expected energy of a device over the whole window, J."""
     if math.isnan(device.joules):
         return device.unknown_joules_max
     return device.joules / device.coverage if device.coverage > 0 else device.joules
 
 
 def add_windows(windows: Sequence[Energy]) -> Energy:
-    """Return the energy of several windows together, device by device.
+    """Return the sum of several windows, device by device.
 
-    A device that is missing from every window stays missing; in some of them, its coverage says so,
-    and what it may have drawn in those, at its mean power in the others, is in the error. Windows
-    count by their length, or alike where a length is not known.
+    A device that is missing from every window stays missing. If it is missing from some of them,
+    its coverage is lower, and the error contains its energy in those windows, estimated from its
+    mean power in the others. Windows are weighted by their length, or equally if a length is
+    unknown.
     """
     if not windows:
-        return Energy(0.0, 0.0, 0.0, "missing", 1.0, seconds=0.0)  # no time, no energy, no sensor
+        return Energy(
+            0.0, 0.0, 0.0, "missing", 1.0, seconds=0.0
+        )  # zero seconds: the energy is known to be zero
     names = dict.fromkeys(name for window in windows for name in window.by_device)
     if not names:
-        return _add_in_turn(windows)
+        return _add_windows_of_one_device(windows)
     devices = {
-        name: _add_in_turn(
+        name: _add_windows_of_one_device(
             [window.by_device.get(name) or missing(window.seconds) for window in windows]
         )
         for name in names
@@ -226,18 +230,18 @@ def add_windows(windows: Sequence[Energy]) -> Energy:
 
 
 def kind_of(device: str) -> str:
-    """Return the kind in a device's id: ``gpu`` of ``gpu:0``."""
+    """Return the kind in the id of a device: ``gpu`` of ``gpu:0``."""
     return device.partition(":")[0]
 
 
-def _add_in_turn(windows: Sequence[Energy]) -> Energy:
-    """Return the energy of one device in several windows."""
+def _add_windows_of_one_device(windows: Sequence[Energy]) -> Energy:
+    """Return the sum of several windows of one device."""
     known = [part for part in windows if not math.isnan(part.joules)]
     unknown_joules_max = math.fsum(part.unknown_joules_max for part in windows)
     seconds = math.fsum(part.seconds for part in windows)
     if not known:
         return missing(seconds, unknown_joules_max)
-    by_length = seconds > 0  # False of NaN
+    by_length = seconds > 0  # False if NaN
     lengths = [part.seconds if by_length else 1.0 for part in windows]
     whole = math.fsum(lengths)
     joules = math.fsum(part.joules for part in known)

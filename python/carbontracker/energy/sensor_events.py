@@ -1,4 +1,4 @@
-"""Sensors that join, are lost, or are read again while a run goes on: each told once, soon."""
+"""Sensors that join, are lost, or return during a run: one event for each change."""
 
 from __future__ import annotations
 
@@ -13,36 +13,39 @@ if TYPE_CHECKING:
     from carbontracker.energy.session import Entry, Mark, Session
 
 JOINED, LOST, RETURNED = "sensor_joined", "sensor_lost", "sensor_returned"
-LOOK_S = 1.0
-"""How often to look. The core notices what is lost as often."""
+CHECK_INTERVAL_S = 1.0
+"""Interval of the checks. The core detects a lost sensor at the same interval."""
 _MAX_CLOSE_S = 1.0
 
 
 class SensorEvent(NamedTuple):
-    """What has happened to a sensor, as the record has it."""
+    """A change of a sensor, as the record stores it."""
 
     event: str
     """``sensor_joined``, ``sensor_lost`` or ``sensor_returned``."""
     data: dict[str, Any]
-    """``id``, ``seconds_after_start`` and what else belongs to the event (docs/record.md)."""
+    """``id``, ``seconds_after_start`` and the other fields of the event (docs/record.md)."""
 
 
 class SensorEvents:
-    """Tells what happens to the sensors of a session from the beginning of a run on.
+    """Reports the changes of a session's sensors, from the start of a run.
 
     Args:
-        session: which is measuring.
-        began: the beginning of the run.
-        tell: is told each event once, on a thread of its own or on one that calls ``look``.
+        session: that measures the run.
+        began: the start of the run.
+        notify: called once for each event, on the thread of this class or on one that calls
+            ``look``.
     """
 
-    def __init__(self, session: Session, began: Mark, tell: Callable[[SensorEvent], None]) -> None:
+    def __init__(
+        self, session: Session, began: Mark, notify: Callable[[SensorEvent], None]
+    ) -> None:
         self._session = session
         self._began_ns = began.t_ns
-        self._tell = tell
+        self._notify = notify
         self._entries = sum(entry.joined_ns <= began.t_ns for entry in session.entries)
         self._changes = 0
-        # Of what happened before, only what is not read now concerns the run.
+        # Of the changes before the run, only a sensor that is still lost concerns it.
         newest = {event.data["id"]: event for event in self._changed()}
         self._waiting = [event for event in newest.values() if event.event == LOST]
         self._lock = threading.RLock()
@@ -50,19 +53,19 @@ class SensorEvents:
         self._thread = start_thread(SENSOR_EVENTS, self._run, "carbontracker-sensors")
 
     def look(self) -> None:
-        """Tell what has happened since the last time; nothing where another thread is at it."""
+        """Report the changes since the last check. If another thread is checking, do nothing."""
         if not self._lock.acquire(blocking=False):
             return
         try:
             self._waiting += self._joined()
             self._waiting += self._changed()
             while self._waiting:
-                self._tell(self._waiting.pop(0))
+                self._notify(self._waiting.pop(0))
         finally:
             self._lock.release()
 
     def close(self) -> None:
-        """Tell the last events and end the thread."""
+        """Report the last events and end the thread."""
         self._closed.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -70,7 +73,7 @@ class SensorEvents:
         self.look()
 
     def _run(self) -> None:
-        while not self._closed.wait(LOOK_S):
+        while not self._closed.wait(CHECK_INTERVAL_S):
             self.look()
 
     def _joined(self) -> Iterator[SensorEvent]:
@@ -81,19 +84,19 @@ class SensorEvents:
             if entry.read:
                 seconds = (entry.joined_ns - self._began_ns) / 1e9
                 yield SensorEvent(JOINED, {**sensor_data(entry), "seconds_after_start": seconds})
-            else:  # it is seen, and cannot be read
+            else:  # the device is present and cannot be read
                 why = reasons.get(entry.id, "it cannot be read")
                 data = {"id": entry.id, "seconds_after_start": 0.0, "why": why}
                 yield SensorEvent(LOST, data)
 
     def _changed(self) -> Iterator[SensorEvent]:
         core = self._session.core
-        if core is None or not self._session.here:
+        if core is None or not self._session.owned_by_this_process:
             return
         new = core.changes(self._changes)
         for change in new:
-            self._changes = change.number + 1  # of those before it some may not be kept
-            # Known up to here, or from here on.
+            self._changes = change.number + 1  # the core may have dropped older ones
+            # The energy is known up to this moment, or from this moment on.
             seconds = max(0.0, (change.t_ns - self._began_ns) / 1e9)
             data: dict[str, Any] = {"id": change.id, "seconds_after_start": seconds}
             if change.lost:
@@ -103,7 +106,7 @@ class SensorEvents:
 
 
 def sensor_data(entry: Entry) -> dict[str, Any]:
-    """Return what the record says of a channel."""
+    """Return the description of a channel in the record."""
     return {
         "id": entry.id,
         "kind": entry.kind,

@@ -1,4 +1,4 @@
-"""What can be read on this machine, at what rate, what cannot, why, and what mends it."""
+"""The sensors of this machine: which can be read, how often, which cannot, why, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carbontracker.energy.session import Config, acquire, release
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Readable:
+class AvailableSensor:
     """A channel that is read."""
 
     id: str
     """``gpu:0``, ``cpu:0``, ``dram:0``."""
     kind: str
     name: str
-    """What the hardware calls itself."""
+    """The name that the hardware reports."""
     source: str
     """The sensor that reads it."""
     quality: str
@@ -33,36 +34,35 @@ class Readable:
     counted: bool
     """It enters the totals."""
     why: str
-    """If not counted: the reason."""
+    """The reason, if the channel is not counted."""
     watts: float | None
-    """Mean power while the machine was looked at; None if it could not be told."""
+    """Mean power during the observation; None if it is not known."""
     readings_per_second: float
     refresh_seconds: float | None
-    """The sensor's own refresh period as learned, s; None where it has none."""
+    """The measured update period of the sensor, s; None if the sensor has no period."""
     alternate_of: str | None
-    """The channel that owns the same thing, and that this one stands by for."""
+    """The active channel of the same device, for which this one is the standby."""
     relative_error: float
-    """95 % half-width of what is known of the channel's gain: 0.05 is +/- 5 %. Of an interval
-    with two sides (-60 to +150 %) the longer one."""
+    """95 % half-width of the channel's gain: 0.05 is +/- 5 %. The longer side of an asymmetric
+    interval (-60 to +150 %)."""
 
 
 @dataclass(frozen=True)
-class Absent:
-    """Something that is not read here."""
+class UnavailableSensor:
+    """A sensor or device that is not read on this machine."""
 
     source: str
     what: str
     reason: str
     remedy: str
-    """The command that mends it; empty if nothing does."""
+    """What to do about it, usually a command; empty if there is no remedy."""
     device: str
-    """``gpu:card0`` of a device that is there and draws power, but is not in any total; else
-    empty."""
+    """``gpu:card0``, if a device is present and draws power that no total contains; else empty."""
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A channel that another one has taken over from."""
+class FailedSensor:
+    """A channel that failed and was replaced by another one."""
 
     id: str
     why: str
@@ -71,50 +71,50 @@ class Failed:
 
 @dataclass(frozen=True)
 class Sensors:
-    """The outcome of looking."""
+    """The sensors of this machine."""
 
-    readable: tuple[Readable, ...]
-    absent: tuple[Absent, ...]
-    failed: tuple[Failed, ...]
-    """Channels that were found wrong or dead."""
+    readable: tuple[AvailableSensor, ...]
+    absent: tuple[UnavailableSensor, ...]
+    failed: tuple[FailedSensor, ...]
+    """Channels with wrong values or without values."""
     tracker_cpu_seconds: float
-    """CPU time that looking has cost, s."""
+    """CPU time of the observation, s."""
 
 
-PATIENCE_S = 30.0
-"""How long a look waits for sensors to answer, s: a driver's initialisation takes up to 15 s."""
+PROBE_TIMEOUT_S = 30.0
+"""How long to wait for sensors to answer, s: the initialisation of a driver takes up to 15 s."""
 
 
 def sensors(
     seconds: float = 0.5,
-    patience_s: float = PATIENCE_S,
+    probe_timeout_s: float = PROBE_TIMEOUT_S,
     while_waiting: Callable[[], None] | None = None,
 ) -> Sensors:
-    """Probe this machine and look at it for so many seconds.
+    """Probe the sensors of this machine and observe them for a while.
 
     Args:
-        seconds: how long to look.
-        patience_s: how long to wait for sensors to answer, s.
-        while_waiting: called every few milliseconds while they are waited for.
+        seconds: length of the observation, s.
+        probe_timeout_s: how long to wait for sensors to answer, s.
+        while_waiting: called every few milliseconds during that wait.
     """
-    session = acquire(Config.from_environment(), patience_s, while_waiting)
+    session = acquire(Config.from_environment(), probe_timeout_s, while_waiting)
     try:
-        return _look(session, seconds)
+        return _observe(session, seconds)
     finally:
         release(session)
 
 
-def _look(session: Session, seconds: float) -> Sensors:
+def _observe(session: Session, seconds: float) -> Sensors:
     start = session.mark()
     time.sleep(seconds)
     end = session.mark()
     energy = session.energy(start, end)
     rates = session.rates_hz()
     elapsed = (end.t_ns - start.t_ns) / 1e9
-    readable = []
+    available = []
     for index, entry in enumerate(session.entries):
         if not entry.read:
-            continue  # it is among what is absent
+            continue  # it is one of the unavailable
         stats = session.channel_stats(index)
         tick_ns = stats.tick_ns if stats else 0
         part = energy.by_device.get(entry.id) if entry.counted else None
@@ -127,8 +127,8 @@ def _look(session: Session, seconds: float) -> Sensors:
         else:
             known_s = elapsed * part.coverage
             mean = part.joules / known_s if known_s > 0 and not math.isnan(part.joules) else None
-        readable.append(
-            Readable(
+        available.append(
+            AvailableSensor(
                 entry.id,
                 entry.kind,
                 entry.name,
@@ -144,6 +144,8 @@ def _look(session: Session, seconds: float) -> Sensors:
                 entry.relative_error,
             )
         )
-    absent = tuple(Absent(m.source, m.what, m.reason, m.remedy, m.device) for m in session.missing)
-    failed = tuple(Failed(one.owner, one.why, one.successor) for one in session.successions())
-    return Sensors(tuple(readable), absent, failed, session.cpu_seconds)
+    unavailable = tuple(
+        UnavailableSensor(m.source, m.what, m.reason, m.remedy, m.device) for m in session.missing
+    )
+    failed = tuple(FailedSensor(one.owner, one.why, one.successor) for one in session.successions())
+    return Sensors(tuple(available), unavailable, failed, session.cpu_seconds)

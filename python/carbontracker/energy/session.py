@@ -1,26 +1,22 @@
-"""The channels of this machine, sampled in this process: the only part that knows the core.
+"""Sampling of this machine in this process. No other module imports the core.
 
-One session is shared by all trackers and windows that ask for the same thing; it stops when the
-last of them is done, or at interpreter exit.
+All trackers and windows with the same configuration share one session. It stops when the last of
+them releases it, or at interpreter exit.
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker import _core
 from carbontracker._core import Entry, Mark, Span
-from carbontracker.arguments import as_number, shown
 from carbontracker.energy.energy import MISSING, ChannelInfo, Energy
-from carbontracker.environment import enabled
 from carbontracker.guard import MEASURING, logger, optional
 
 if TYPE_CHECKING:
@@ -29,207 +25,68 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from carbontracker.energy.config import Config
+
     Int64s = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "Config",
-    "Entry",
-    "Mark",
-    "Session",
-    "Simulated",
-    "Span",
-    "acquire",
-    "check_pace",
-    "release",
-]  # Entry, Mark and Span for those who may not know the core
+__all__ = ["Entry", "Mark", "Session", "Span", "acquire", "release"]
+# Entry, Mark and Span: for modules that must not import the core.
 
-HIGHEST_RATE_HZ = 1e4
-LOWEST_RATE_HZ = 0.5
-"""As the core has it: a power sensor read more rarely would leave gaps."""
+INTERPRETER_ENDING = "the interpreter is ending"
 
-ENDING = "the interpreter is ending"
+PROBE_TIMEOUT_S = 2.0
+"""How long a session waits for its sensors to answer before it starts without them, s."""
 
-PATIENCE_S = 2.0
-"""How long a session waits for its sensors to answer before it begins without them, s."""
-
-OVERHEAD_BUDGET, _OLD_BUDGET = "CARBONTRACKER_OVERHEAD_BUDGET", "CARBONTRACKER_BUDGET"
-
-_LOOK_AGAIN_S = 0.002
+_POLL_INTERVAL_S = 0.002
 
 
-def check_pace(rate_hz: float | None, overhead_budget: float | None) -> dict[str, float]:
-    """Return the fields of ``Config`` for what was given.
-
-    Raises:
-        ValueError: a rate or a budget that cannot be.
-    """
-    fields: dict[str, float] = {}
-    given: dict[str, float] = {}
-    for name, value in (("rate_hz", rate_hz), ("overhead_budget", overhead_budget)):
-        number = as_number(value)
-        if isinstance(number, (int, float)):
-            given[name] = float(number)
-        elif value is not None:
-            message = f"{name} must be a number, not {shown(value)}"
-            raise ValueError(message)
-    if rate_hz is not None:
-        if not LOWEST_RATE_HZ <= given["rate_hz"] <= HIGHEST_RATE_HZ:
-            message = f"rate_hz must be from {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz"
-            raise ValueError(message)
-        fields["rate_hz"] = given["rate_hz"]
-    if overhead_budget is not None:
-        if not 0.0 <= given["overhead_budget"] <= 1.0:
-            message = "overhead_budget is a fraction of one core, from 0 (no limit) to 1"
-            raise ValueError(message)
-        fields["overhead_budget"] = given["overhead_budget"]
-    return fields
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """A device that exists only as a formula."""
-
-    kind: str
-    name: str
-    waveform: str
-    """``constant:W``, or a shape of ``cpp/src/sources/simulated.cpp``."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to sample and how. The defaults sample everything on this machine."""
-
-    root: str = "/"
-    """The folder above ``sys`` and ``proc``."""
-    nvml_library: str = "libnvidia-ml.so.1"
-    perf_library: str = ""
-    """Stands in for the kernel's perf events; empty for the kernel itself."""
-    gpus_of_process: bool = False
-    """Only the GPUs that this process works on when sampling begins."""
-    kinds: tuple[str, ...] = ()
-    """Only these kinds of channel; empty for all."""
-    simulated: tuple[Simulated, ...] = ()
-    rate_hz: float = 0.0
-    """Readings per second of every sensor, whatever it costs; 0 to follow the sensors' own
-    rhythms within the budget."""
-    overhead_budget: float = 0.005
-    """Most of one core that all of sampling may use, as a fraction; 0 for no limit."""
-    edge_reads: bool = True
-    """Marks ask the sensors for a reading where that sharpens the ends of a window."""
-    spacing_s: float = field(default=1.0, compare=False)
-    """Spacing of the stored time series once it is a minute old, s. Totals do not depend on it."""
-    visible_gpus: str | None = None
-    """``CUDA_VISIBLE_DEVICES``, if it is set."""
-    cuda_order: str | None = None
-    """``CUDA_DEVICE_ORDER``, if it is set."""
-
-    @classmethod
-    def from_environment(cls, **settings: object) -> Config:
-        """Return a configuration with the environment's answers where nothing else is said.
-
-        ``CARBONTRACKER_ROOT``: folder above ``sys`` and ``proc`` (a container's mount of the
-        host); ``CARBONTRACKER_NVML``: path of the NVML library, ``CARBONTRACKER_PERF``: of one that
-        stands in for perf events; ``CARBONTRACKER_RATE_HZ``: a fixed rate of reading;
-        ``CARBONTRACKER_OVERHEAD_BUDGET``: share of a core; ``CARBONTRACKER_EDGE_READS=0``: marks
-        ask for no readings. A number out of range is ignored with a warning on standard error: the
-        environment must not stop a training.
-        """
-        environ = os.environ
-        found: dict[str, object] = {
-            "root": environ.get("CARBONTRACKER_ROOT") or "/",
-            "nvml_library": environ.get("CARBONTRACKER_NVML") or "libnvidia-ml.so.1",
-            "perf_library": environ.get("CARBONTRACKER_PERF") or "",
-            "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
-            "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
-            "edge_reads": enabled("CARBONTRACKER_EDGE_READS", default=True),
-            **_numbers("rate_hz", "CARBONTRACKER_RATE_HZ", LOWEST_RATE_HZ, HIGHEST_RATE_HZ),
-            **_numbers("overhead_budget", _overhead_variable(), 0.0, 1.0),
-        }
-        return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
-
-    def host(self) -> _core.Host:
-        """Return the world as the core's sources see it."""
-        variables = {
-            "CUDA_VISIBLE_DEVICES": self.visible_gpus,
-            "CUDA_DEVICE_ORDER": self.cuda_order,
-        }
-        return _core.Host(
-            root=Path(self.root),
-            nvml_library=self.nvml_library,
-            data_dir=Path(__file__).parents[1] / "data",
-            environment={name: text for name, text in variables.items() if text is not None},
-            simulated=[_core.SimulatedDevice(d.kind, d.name, d.waveform) for d in self.simulated],
-            gpus_of_process=self.gpus_of_process,
-            perf_library=self.perf_library,
-        )
-
-
-def _overhead_variable() -> str:
-    """Return the variable that holds the share of a core: the old one only if it alone is set."""
-    if os.environ.get(OVERHEAD_BUDGET, "").strip() or not os.environ.get(_OLD_BUDGET, "").strip():
-        return OVERHEAD_BUDGET
-    _notice_old_budget()
-    return _OLD_BUDGET
-
-
-@functools.cache
-def _notice_old_budget() -> None:
-    """Name the new variable, once in a process."""
-    logger.warning("carbontracker: %s is now called %s", _OLD_BUDGET, OVERHEAD_BUDGET)
-
-
-def _numbers(field_name: str, variable: str, least: float, most: float) -> dict[str, float]:
-    """Return the number in ``variable`` as a field, or nothing if it holds none in range."""
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return {}
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if least <= value <= most:
-        return {field_name: value}
-    logger.warning(
-        "carbontracker: %s=%r is not a number from %g to %g and is not used",
-        variable,
-        text,
-        least,
-        most,
+def core_host(config: Config) -> _core.Host:
+    """Return the machine and the environment as the sources of the core see them."""
+    variables = {
+        "CUDA_VISIBLE_DEVICES": config.visible_gpus,
+        "CUDA_DEVICE_ORDER": config.cuda_order,
+    }
+    return _core.Host(
+        root=Path(config.root),
+        nvml_library=config.nvml_library,
+        data_dir=Path(__file__).parents[1] / "data",
+        environment={name: text for name, text in variables.items() if text is not None},
+        simulated=[_core.SimulatedDevice(d.kind, d.name, d.waveform) for d in config.simulated],
+        gpus_of_process=config.gpus_of_process,
+        perf_library=config.perf_library,
     )
-    return {}
 
 
 class Session:
-    """Sampling threads, what they have found, and marks on it.
+    """The sampling threads of one configuration, their measurements, and marks in time.
 
-    Without a core it is the session of a process in which nothing may be sampled: every mark works
-    and every energy is missing.
+    A session without a core samples nothing: every mark works and every energy is missing.
     """
 
     def __init__(self, config: Config, core: _core.Session | None, reason: str = "") -> None:
         self.config = config
         self.core = core
         self.reason = reason
-        """Why there is no core; empty if there is one."""
+        """Why the session has no core; empty if it has one."""
         self._entries: Sequence[Entry] = []
         self._channels: tuple[ChannelInfo, ...] = ()
         self.closed = False
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """Return what is read here. A sensor that answers late adds to it; indices stay."""
-        self._look_for_latecomers()
+        """Return the channels. A sensor that answers late appends its own; indices never change."""
+        self._refresh_entries()
         return self._entries
 
     @property
     def channels(self) -> tuple[ChannelInfo, ...]:
-        """Return what the arithmetic needs to know of each entry."""
-        self._look_for_latecomers()
+        """Return the properties of each entry that the arithmetic of energies needs."""
+        self._refresh_entries()
         return self._channels
 
-    def _look_for_latecomers(self) -> None:
-        # A forked child keeps what its parent knew: the core's list is locked there for good.
+    def _refresh_entries(self) -> None:
+        # A forked child keeps its parent's list: a lock of the core may be held there for ever.
         if self.core is None or self.core.entry_count == len(self._entries) or not self.core.here:
             return
         entries = self.core.entries
@@ -243,27 +100,27 @@ class Session:
     def probe(
         cls,
         config: Config,
-        patience_s: float = PATIENCE_S,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
         while_waiting: Callable[[], None] | None = None,
     ) -> Session:
-        """Find what can be read; nothing is sampled before ``start``.
+        """Probe the sensors; sampling begins with ``start``.
 
         Args:
             config: what to sample.
-            patience_s: how long to wait for all sensors to answer, s; what answers later joins
-                late.
-            while_waiting: called every few milliseconds while they are waited for.
+            probe_timeout_s: how long to wait for all sensors to answer, s; a sensor that answers
+                later joins the session then.
+            while_waiting: called every few milliseconds during that wait.
 
         Raises:
-            ValueError: a simulated device's waveform cannot be read.
+            ValueError: the waveform of a simulated device is not valid.
         """
         core = _core.Session(
-            config.host(),
+            core_host(config),
             period_ns=round(1e9 / config.rate_hz) if config.rate_hz else 0,
             budget=config.overhead_budget,
             kinds=list(config.kinds),
             spacing_ns=max(1, int(config.spacing_s * 1e9)),
-            patience_ns=round(patience_s * 1e9),
+            patience_ns=round(probe_timeout_s * 1e9),
             while_waiting=while_waiting,
         )
         return cls(config, core)
@@ -274,35 +131,35 @@ class Session:
             self.core.start()
 
     @property
-    def here(self) -> bool:
-        """Return False where it is not sampled: in a forked child, or when the interpreter ends."""
+    def owned_by_this_process(self) -> bool:
+        """Return False where this process does not sample: in a forked child, or at its end."""
         return self.core is not None and self.core.here
 
     @property
     def failed(self) -> bool:
-        """Return whether sampling could not begin, which has been said."""
-        return self.core is None and self.reason not in ("", ENDING)
+        """Return whether sampling could not start; a warning has named the reason."""
+        return self.core is None and self.reason not in ("", INTERPRETER_ENDING)
 
     @property
     def missing(self) -> Sequence[_core.Unavailable]:
-        """Return what cannot be read or is not used, why, and what mends it."""
+        """Return the sensors that are not read, with the reason and the remedy of each."""
         return self.core.missing if self.core else []
 
     @property
     def cpu_seconds(self) -> float:
-        """Return the CPU time that all threads of the session have used so far, s."""
+        """Return the CPU time of all threads of the session so far, s."""
         return self.core.cpu_ns / 1e9 if self.core else 0.0
 
     def stats(self) -> dict[str, _core.SamplerStats]:
-        """Return what each sampling thread says of itself, by source."""
+        """Return the statistics of each sampling thread, by source."""
         return dict(self.core.stats()) if self.core else {}
 
     def channel_stats(self, index: int) -> _core.ChannelStats | None:
-        """Return errors, drops and resets of channel ``index``; None where nothing is sampled."""
+        """Return errors, drops and resets of channel ``index``; None without a core."""
         return self.core.channel_stats(index) if self.core else None
 
     def rates_hz(self) -> dict[str, float]:
-        """Return how often each channel was read per second so far, by its id."""
+        """Return the mean readings per second of each channel so far, by channel id."""
         if self.core is None:
             return {}
         wall_s = {name: stats.wall_ns / 1e9 for name, stats in self.stats().items()}
@@ -313,16 +170,16 @@ class Session:
         }
 
     def successions(self) -> Sequence[_core.Succession]:
-        """Return which channels were found wrong or dead, who took over, when, and why."""
+        """Return the failovers: the channel that failed, its successor, the time and the reason."""
         return self.core.successions() if self.core else []
 
     def mark(self) -> Mark:
-        """Mark this moment and ask for a reading at it; never waits."""
-        return Mark(self.core if self.here else None, self.config.edge_reads)
+        """Mark this moment and request a reading; never waits."""
+        return Mark(self.core if self.owned_by_this_process else None, self.config.edge_reads)
 
     def energy(self, start: Mark, end: Mark) -> Energy:
-        """Return the energy between two marks of this session, as far as it is known now."""
-        if not self.here or self.core is None:
+        """Return the energy between two marks of this session, from the readings so far."""
+        if not self.owned_by_this_process or self.core is None:
             return MISSING
         total, devices = self.core.energy(start, end)
         return Energy(*total, parts=(self.channels, devices))
@@ -332,22 +189,26 @@ class Session:
         return [self.energy(start, end) for start, end in windows]
 
     def is_final(self, *marks: Mark) -> bool:
-        """Return whether every counted sensor has moved past these marks."""
-        if not self.here or self.core is None:
-            return True  # nothing will ever be added
+        """Return whether every counted sensor has been read after these marks."""
+        if not self.owned_by_this_process or self.core is None:
+            return True  # no reading will ever be added
         return all(map(self.core.is_final, marks))
 
     def await_final(self, *marks: Mark, timeout_s: float = 0.4) -> bool:
-        """Wait until every sensor has moved past the marks, at most so long; return whether."""
+        """Wait at most ``timeout_s`` until the marks are final; return whether they are."""
         deadline = time.monotonic() + timeout_s
         while not self.is_final(*marks):
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
         return True
 
     def power(self, index: int, start_ns: int, end_ns: int) -> tuple[Int64s, Floats]:
-        """Return times (n,) ns and watts (n,) of channel ``index``."""
+        """Return times (n,), ns, and power (n,), W, of channel ``index``.
+
+        Raises:
+            LookupError: the session has no core.
+        """
         if self.core is None:
             raise LookupError(index)
         import numpy as np
@@ -356,43 +217,44 @@ class Session:
         return np.frombuffer(t_ns, np.int64), np.frombuffer(watts, np.float64)
 
     def close(self) -> None:
-        """Take a last reading and stop the threads; what was measured stays."""
-        if self.here and not self.closed and self.core is not None:
+        """Take a last reading and stop the threads. The measurements stay readable."""
+        if self.owned_by_this_process and not self.closed and self.core is not None:
             self.closed = True
             self.core.stop()
 
 
-class _Shared:
-    """The sessions of this process, counted by their users."""
+class _SharedSessions:
+    """The sessions of this process, with the number of users of each."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.users: dict[Session, int] = {}
         self.ending = False
-        """The interpreter is ending: nothing is sampled any more."""
+        """The interpreter is ending: no new session may sample."""
 
     def find(self, config: Config) -> Session | None:
         return next((session for session in self.users if session.config == config), None)
 
     def after_fork_in_child(self) -> None:
-        # The sessions stay the parent's; who asks for one here gets a new one. The lock may have
-        # been held by a thread that does not exist here.
+        # The sessions belong to the parent; the child gets new ones. The lock may have been held by
+        # a thread that does not exist in the child.
         self.lock = threading.RLock()
         self.users.clear()
 
 
-_shared = _Shared()
+_shared = _SharedSessions()
 
 
 def acquire(
     config: Config,
-    patience_s: float = PATIENCE_S,
+    probe_timeout_s: float = PROBE_TIMEOUT_S,
     while_waiting: Callable[[], None] | None = None,
 ) -> Session:
-    """Return the process's session for ``config``, started; give it back with ``release``.
+    """Return the started session of this process for ``config``. Give it back with ``release``.
 
-    A forked child gets one of its own. Other arguments are those of ``Session.probe``. Where
-    sampling cannot begin, one line says why, and every energy of the session is missing.
+    A forked child gets a session of its own. The other arguments are those of ``Session.probe``.
+    If sampling cannot start, one warning names the reason, and every energy of the session is
+    missing.
     """
     with _shared.lock:
         session = _shared.find(config)
@@ -400,9 +262,9 @@ def acquire(
             session = optional(
                 MEASURING,
                 lambda: (
-                    Session(config, None, ENDING)
+                    Session(config, None, INTERPRETER_ENDING)
                     if _shared.ending
-                    else _started(config, patience_s, while_waiting)
+                    else _started(config, probe_timeout_s, while_waiting)
                 ),
                 lambda why: Session(config, None, why),
             )
@@ -411,21 +273,21 @@ def acquire(
 
 
 def _started(
-    config: Config, patience_s: float, while_waiting: Callable[[], None] | None
+    config: Config, probe_timeout_s: float, while_waiting: Callable[[], None] | None
 ) -> Session:
-    session = Session.probe(config, patience_s, while_waiting)
+    session = Session.probe(config, probe_timeout_s, while_waiting)
     with ExitStack() as undo:
-        undo.callback(session.close)  # some of the threads may run
+        undo.callback(session.close)  # some threads may have started
         session.start()
         undo.pop_all()
-    short = [one for one in session.missing if one.shortage]
-    if short:
-        logger.warning("carbontracker: not all energy is measured: %s", reasons(short))
+    failed = [one for one in session.missing if one.shortage]
+    if failed:
+        logger.warning("carbontracker: not all energy is measured: %s", reasons(failed))
     return session
 
 
 def reasons(missing: Iterable[_core.Unavailable]) -> str:
-    """Return why these are not measured; sources that say the same are named together."""
+    """Return the reasons in one line; sources with the same reason are named together."""
     sources: dict[tuple[str, str], list[str]] = {}
     for one in missing:
         sources.setdefault((one.reason, one.remedy), []).append(one.source)
@@ -436,7 +298,7 @@ def reasons(missing: Iterable[_core.Unavailable]) -> str:
 
 
 def release(session: Session) -> None:
-    """Give back a session; the last user stops it."""
+    """Give back a session. It stops with its last user."""
     with _shared.lock:
         if session not in _shared.users:
             return
@@ -456,7 +318,7 @@ def _close_all() -> None:
 
 
 def _end() -> None:
-    _shared.ending = True  # a daemon thread may yet ask
+    _shared.ending = True  # a daemon thread may still ask for a session
     _close_all()
 
 

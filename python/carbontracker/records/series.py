@@ -61,7 +61,7 @@ class SeriesWriter:
             # An epoch ended while the series was being written up to a later moment: said again
             # from the end before, so that the end of the epoch has a point of its own.
             self._last = self._one_before
-        if end.t_ns <= self._last.t_ns or not self._session.here:
+        if end.t_ns <= self._last.t_ns or not self._session.owned_by_this_process:
             return None
         marks = self._grid(end, exact)
         energies = self._session.energies([(self._began, mark) for mark in marks[1:]])

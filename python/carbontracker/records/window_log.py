@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.energy.session import Config, Session
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import Session
 from carbontracker.training.window import Window
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class WindowLog:
         """Return a window on the session that will be in what ``take`` returns."""
         session = self._session
         made = Window(
-            session.core if session.here else None,
+            session.core if session.owned_by_this_process else None,
             name,
             (session, factors),
             session.config.edge_reads,

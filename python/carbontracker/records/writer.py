@@ -150,7 +150,7 @@ class Record:
         """
         from carbontracker.records.series import FIRST_WRITE_S, PeriodicWriter
 
-        if not run.session.here:
+        if not run.session.owned_by_this_process:
             return  # nothing is sampled in this process
         self._open_epoch = PeriodicWriter(
             lambda: self._write_open_epoch(run), run.open_since_ns, first_s or FIRST_WRITE_S

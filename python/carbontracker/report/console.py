@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import carbontracker
 from carbontracker.data import WORLD
 from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
-from carbontracker.energy.session import ENDING, reasons
+from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy import console_text
 from carbontracker.legacy.log_writer import OldLogs
 from carbontracker.model.prediction_error import against_actual
@@ -220,7 +220,11 @@ class Console:
             ]
             if missing and all(m.shortage for m in missing):
                 continue  # that has been said, too
-            why = reasons(missing) if session.here else session.reason or ENDING
+            why = (
+                reasons(missing)
+                if session.owned_by_this_process
+                else session.reason or INTERPRETER_ENDING
+            )
             asked = self._settings.components.strip().lower() != "all"
             if asked or not self._components:
                 self.warn(f"{component} is not measured: {why or 'no sensor was found'}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
-    from carbontracker.energy.sensors import Absent, Readable, Sensors
+    from carbontracker.energy.sensors import AvailableSensor, Sensors, UnavailableSensor
     from carbontracker.energy.session import Entry
     from carbontracker.location.location import Location
     from carbontracker.model.prediction_error import Comparison
@@ -235,9 +235,9 @@ def sensors_table(found: Sensors) -> str:
     return "\n".join(lines)
 
 
-def _like_devices_together(absent: Sequence[Absent]) -> list[Absent]:
+def _like_devices_together(absent: Sequence[UnavailableSensor]) -> list[UnavailableSensor]:
     """Return devices that are not read for one reason as one: eight cards are one line."""
-    result: list[Absent] = []
+    result: list[UnavailableSensor] = []
     for one in absent:
         last = result[-1] if result else None
         if last and one.device and replace(last, what=one.what, device=one.device) == one:
@@ -247,7 +247,7 @@ def _like_devices_together(absent: Sequence[Absent]) -> list[Absent]:
     return result
 
 
-def _readable_lines(readable: Sequence[Readable]) -> list[str]:
+def _readable_lines(readable: Sequence[AvailableSensor]) -> list[str]:
     width = max((len(item.id) for item in readable), default=0)
     lines = []
     for item in readable:
@@ -264,7 +264,7 @@ def _readable_lines(readable: Sequence[Readable]) -> list[str]:
     return lines
 
 
-def _absent_lines(absent: Absent) -> list[str]:
+def _absent_lines(absent: UnavailableSensor) -> list[str]:
     lines = [f"  {absent.what} ({absent.source}): {absent.reason}"]
     if absent.remedy:
         lines.append(f"      remedy: {absent.remedy}")

@@ -236,7 +236,7 @@ def begin_samples(session: Session, path: Path, record: Record | None) -> Sample
 
     A training goes on without.
     """
-    if not session.here:
+    if not session.owned_by_this_process:
         return None
 
     def begin() -> SampleWriter:

@@ -80,7 +80,7 @@ class StatusReader:
     @property
     def here(self) -> bool:
         """Return False in a forked child, where nothing is sampled."""
-        return self._session.here
+        return self._session.owned_by_this_process
 
     def take(self, settle_s: float = 0.0) -> LiveStatus:
         """Return the status at this moment, from the newest readings of the sensors.
@@ -98,7 +98,7 @@ class StatusReader:
         watts = watts_of(session, began, now)
         parts = _Parts(session, (began, now), energy, self._factors())
         # In a forked child a lock of the core may never be free.
-        rates = session.rates_hz() if session.here else {}
+        rates = session.rates_hz() if session.owned_by_this_process else {}
         devices = tuple(
             DeviceStatus(
                 id=entry.id,
@@ -120,7 +120,7 @@ class StatusReader:
             energy=energy,
             footprint=parts.footprint(),
             devices=devices,
-            tracker_cpu_seconds=session.cpu_seconds if session.here else math.nan,
+            tracker_cpu_seconds=session.cpu_seconds if session.owned_by_this_process else math.nan,
         )
 
 

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
-from carbontracker.energy.session import Config, Mark, Session, Span, acquire, check_pace
+from carbontracker.energy.config import Config, sampling_fields
+from carbontracker.energy.session import Mark, Session, Span, acquire
 from carbontracker.guard import logger
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Window(Span):
         Times are CLOCK_MONOTONIC and end the interval whose mean the watts are.
         """
         start, end = self._marks()
-        if not self._session.here:
+        if not self._session.owned_by_this_process:
             return {}  # in a forked child nothing is known, and a lock there may never be free
         return {
             channel.id: self._session.power(index, start.t_ns, end.t_ns)
@@ -191,7 +192,9 @@ def _session_for(config: Config) -> Session:
 
 def _usual_context() -> tuple[Any, tuple[Session, CarbonFactors]]:
     session = _session_for(_default_config())
-    _usual[:] = [(session.core if session.here else None, (session, _default_factors()))]
+    _usual[:] = [
+        (session.core if session.owned_by_this_process else None, (session, _default_factors()))
+    ]
     return _usual[0]
 
 
@@ -241,11 +244,11 @@ def measure(
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
     factors = _factors_for(location, pue, intensity) if given else _default_factors()
-    config = replace(_default_config(), **check_pace(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
+    config = replace(_default_config(), **sampling_fields(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
     if edge_reads is not None:
         config = replace(config, edge_reads=edge_reads)
     session = _session_for(config)
-    core = session.core if session.here else None
+    core = session.core if session.owned_by_this_process else None
     return Window(core, name, (session, factors), config.edge_reads)
 
 
@@ -263,7 +266,7 @@ def _check_options(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    check_pace(rate_hz, overhead_budget)
+    sampling_fields(rate_hz, overhead_budget)
     if not (location is None and pue is None and intensity is None):
         make_carbon_factors(location, pue, intensity)
 
