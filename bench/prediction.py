@@ -1,8 +1,11 @@
-"""Errors and intervals of predictions beside the mean-epoch rule and an exponential average.
+"""Errors and intervals of predictions beside rules that fit on a line.
 
-Every training is replayed up to each point; the estimator sees its steps and epochs, a second one
-its epochs only, and the two rules its finished epochs. Factors of the intervals are found on seed A
-by ``--tune``; the tables are of seed B, which nothing was tuned on.
+Every training is replayed up to each point; the predictor sees its steps and epochs, a second one
+its epochs only. The rules: the simple rule, with steps and with epochs only (the epochs to come
+cost the mean of the finished ones, the first left out once it cost more than the others; within the
+first, what its steps after the warm-up say), the mean epoch, an exponential average, and the steps
+of the first epoch times all. Parts, constants and intervals were chosen on seeds 1 to 5
+(``--calibrate`` prints the intervals); the tables are of another seed.
 """
 
 from __future__ import annotations
@@ -18,26 +21,43 @@ from typing import TYPE_CHECKING
 
 from bench.common import Report, Spread, arguments_parser, percentile, table
 from bench.training_traces import REGIMES, Trace, recorded_set, simulated_set
-from carbontracker.prediction import Estimator
-from carbontracker.prediction.interval import stage
+from carbontracker.prediction import Predictor, predictor
+from carbontracker.prediction.intervals import RATIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from carbontracker.model.prediction import Prediction
 
-SEED_A, SEED_B = 2007, 6174
+CHOSEN_ON = (1, 2, 3, 4, 5)
+SEED = 6174
 TRACES = 576
 QUICK_TRACES = 90
 POINTS = ("25 % of epoch 1", "1 %", "5 %", "10 %", "25 %", "epoch 1", "epoch 2", "epoch 5")
 SHARES = {"1 %": 0.01, "5 %": 0.05, "10 %": 0.10, "25 %": 0.25}
+GOAL_POINTS = ("25 % of epoch 1", "epoch 1", "epoch 2", "epoch 5")
+DEARER = 1.02
+"""The simple rule leaves out a first epoch that cost so many times the mean of the others."""
+WARM_UP = 0.25
+"""And, while there is no other, this part of its steps."""
 SMOOTHING = 0.3
 """Weight of the newest epoch in the exponential average."""
 WORST = "Where ours is worst beside the mean epoch, in points of the mean error of joules"
 CHANGING = ("growing", "warmstart")
 """Recorded trainings whose epochs do not ask for the same work."""
 LEAST_STEPS = 400_000
-NAMES = ("ours", "ours, epochs only", "mean epoch", "exponential", "linear")
+SIMPLE = ("simple rule", "simple rule, epochs only")
+NAMES = ("ours", "ours, epochs only", *SIMPLE, "mean epoch", "exponential", "linear")
+ALL = "mean of all"
+PARTS = {
+    "the first epoch counts in full": {"COLD": math.inf},
+    "no warm-up": {"WARM_UP": 0.0},
+    "pauses come again": {"PAUSE": math.inf},
+    "nothing comes every k epochs": {"OCCASIONAL": math.inf},
+    "no allowance": {"ALLOWANCE": 0.0},
+    "steps are alike, however many": {"SIMILAR": math.inf},
+}
+"""What the predictor is without each of its parts, by its constants."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,8 @@ class Outcome:
     """Of the 95 % interval of joules over the truth."""
     alone: bool = False
     """No epoch has ended yet, so that the rules say nothing."""
-    scores: tuple[tuple[str, float], ...] = ()
-    """Stage, and standardised error of the log of the remainder, for tuning."""
+    scores: tuple[tuple[str, int, float], ...] = ()
+    """Quantity, row of the intervals, and true over predicted remainder."""
 
 
 # ---- replay --------------------------------------------------------------------------------
@@ -84,8 +104,8 @@ def stops(trace: Trace) -> dict[tuple[int, int], list[str]]:
 def outcomes(trace: Trace) -> Iterator[Outcome]:
     """Yield what every predictor says at every point."""
     wanted = stops(trace)
-    ours = Estimator(len(trace.epochs))
-    plain = Estimator(len(trace.epochs))
+    ours = Predictor(len(trace.epochs))
+    plain = Predictor(len(trace.epochs))
     ended: list[tuple[float, float]] = []
     for index in range(max(epoch for epoch, _ in wanted) + 1):
         epoch = trace.epochs[index]
@@ -98,6 +118,7 @@ def outcomes(trace: Trace) -> Iterator[Outcome]:
                 yield replace(judged(trace, name, "ours", ours, truth), alone=not ended)
                 if ended:
                     yield judged(trace, name, "ours, epochs only", plain, truth)
+                yield simple_outcome(trace, name, (index, step, plan), ended, truth)
                 yield from rules(trace, name, plan, ended, truth)
                 if not ended:
                     yield linear(trace, name, plan, step, truth)
@@ -112,10 +133,10 @@ def outcomes(trace: Trace) -> Iterator[Outcome]:
 
 
 def judged(
-    trace: Trace, point: str, who: str, estimator: Estimator, truth: tuple[float, float]
+    trace: Trace, point: str, who: str, predictor: Predictor, truth: tuple[float, float]
 ) -> Outcome:
     """Return how good a prediction is."""
-    prediction = estimator.predict()
+    prediction = predictor.predict()
     seconds, joules = truth
     held = tuple(
         low <= true <= high
@@ -135,26 +156,67 @@ def judged(
         prediction.joules / joules - 1,
         (held[0], held[1], held[2], held[3]),
         (high - low) / joules,
-        scores=scores(prediction, truth, with_steps=who == "ours"),
+        scores=scores(prediction, truth),
     )
 
 
 def scores(
-    prediction: Prediction, truth: tuple[float, float], *, with_steps: bool
-) -> tuple[tuple[str, float], ...]:
-    """Return the standardised errors, with sigma read back from the intervals."""
-    from carbontracker.prediction.interval import FACTORS
+    prediction: Prediction, truth: tuple[float, float]
+) -> tuple[tuple[str, int, float], ...]:
+    """Return true over predicted remainder, and the row of the intervals that it belongs to."""
+    row = max(epochs for epochs in RATIOS["joules"] if epochs <= prediction.after_epochs)
+    return tuple(
+        (quantity, row, (true - done) / (whole - done))
+        for quantity, done, whole, true in (
+            ("seconds", prediction.done_seconds, prediction.seconds, truth[0]),
+            ("joules", prediction.done_joules, prediction.joules, truth[1]),
+        )
+    )
 
-    found = []
-    for quantity, done, whole, (_, high), true in (
-        ("seconds", prediction.done_seconds, prediction.seconds, prediction.seconds_95, truth[0]),
-        ("joules", prediction.done_joules, prediction.joules, prediction.joules_95, truth[1]),
-    ):
-        row = stage(quantity, prediction.after_epochs, with_steps=with_steps)
-        sigma = math.log((high - done) / (whole - done)) / FACTORS[row].above_95
-        left = max(true - done, 1e-9 * true)
-        found.append((row, math.log(left / (whole - done)) / sigma))
-    return tuple(found)
+
+def simple_rule(values: Sequence[float]) -> float:
+    """Return the mean epoch; without the first where that was dearer than the others."""
+    if len(values) > 1 and values[0] > DEARER * statistics.fmean(values[1:]):
+        return statistics.fmean(values[1:])
+    return statistics.fmean(values)
+
+
+def simple_outcome(
+    trace: Trace,
+    point: str,
+    place: tuple[int, int, int],
+    ended: Sequence[tuple[float, float]],
+    truth: tuple[float, float],
+) -> Outcome:
+    """Return what the simple rule says with steps, which tell as long as one epoch is known.
+
+    Args:
+        trace: the training.
+        point: where it is.
+        place: finished epochs, steps of the next, planned epochs.
+        ended: totals of the finished epochs.
+        truth: of the planned epochs.
+    """
+    finished, step, plan = place
+    if finished > 1:
+        whole = [
+            sum(values) + (plan - finished) * simple_rule(values)
+            for values in zip(*ended, strict=True)
+        ]
+        return plain_outcome(trace, point, SIMPLE[0], whole, truth)
+    steps = trace.epochs[0].steps[: None if finished else step]
+    settled = steps[int(WARM_UP * len(steps)) :].mean(axis=0)
+    first = ended[0] if finished else settled * len(trace.epochs[0].steps)
+    counts = [len(part.steps) for part in trace.epochs]
+    beside = [
+        total - float(of_steps) if finished else 0.0
+        for total, of_steps in zip(first, steps.sum(axis=0), strict=True)
+    ]
+    whole = [
+        total + (plan - 1) * (float(mean) * counts[finished] + more)
+        for total, mean, more in zip(first, settled, beside, strict=True)
+    ]
+    return plain_outcome(trace, point, SIMPLE[0], whole, truth)
 
 
 def rules(
@@ -164,9 +226,14 @@ def rules(
     ended: Sequence[tuple[float, float]],
     truth: tuple[float, float],
 ) -> Iterator[Outcome]:
-    """Yield the mean-epoch rule and the exponential average, if an epoch has ended."""
+    """Yield the rules that know epochs only, if one has ended."""
     if not ended:
         return
+    whole = [
+        math.fsum(values) + (plan - len(values)) * simple_rule(values)
+        for values in zip(*ended, strict=True)
+    ]
+    yield plain_outcome(trace, point, SIMPLE[1], whole, truth)
     means = [statistics.fmean(values) for values in zip(*ended, strict=True)]
     yield plain_outcome(trace, point, "mean epoch", [plan * mean for mean in means], truth)
     whole = []
@@ -268,6 +335,36 @@ def worst(found: Sequence[Outcome], who: str, quantity: str) -> str:
     return ", ".join(f"{more:+.1f} ({regime}, {point})" for more, regime, point in places)
 
 
+def parts_table(traces: Sequence[Trace], found: Sequence[Outcome]) -> str:
+    """Return by how many points the error of joules grows without each part, with steps.
+
+    In brackets the two kinds of training that it earns and costs the most in.
+    """
+    groups = errors(found, "joules")
+    rows = []
+    for name, constants in PARTS.items():
+        kept = {constant: getattr(predictor, constant) for constant in constants}
+        try:
+            for constant, value in constants.items():
+                setattr(predictor, constant, value)
+            without = errors(all_outcomes(traces), "joules")
+        finally:
+            for constant, value in kept.items():
+                setattr(predictor, constant, value)
+        cells = []
+        for point in GOAL_POINTS:
+            more = {
+                regime: size(without[regime, point, "ours"]) - size(groups[regime, point, "ours"])
+                for regime in REGIMES
+            }
+            least, most = min(more, key=more.__getitem__), max(more, key=more.__getitem__)
+            ends = (f"{most} {more[most]:+.1f}", f"{least} {more[least]:+.1f}")
+            mean = statistics.fmean(more.values())
+            cells.append(f"{mean:+.2f} ({', '.join(ends)})" if any(more.values()) else "")
+        rows.append([name, *cells])
+    return table(["without the part", *GOAL_POINTS], rows)
+
+
 def goals(report: Report, found: Sequence[Outcome]) -> None:
     """Judge the goals on simulated trainings."""
     groups = errors(found, "joules")
@@ -302,27 +399,20 @@ def goals(report: Report, found: Sequence[Outcome]) -> None:
     report.say("\n".join(f"* {line}" for line in lines))
 
 
-# ---- tuning and cost -------------------------------------------------------------------------
+# ---- intervals and cost -------------------------------------------------------------------------
 
 
-def tune(found: Sequence[Outcome]) -> None:
-    """Print the factors of the intervals for ``carbontracker/prediction/interval.py``."""
-    groups: dict[str, list[float]] = defaultdict(list)
+def calibrate(found: Iterable[Outcome]) -> None:
+    """Print the table of ``carbontracker/prediction/intervals.py``."""
+    groups: dict[tuple[str, int], list[float]] = defaultdict(list)
     for outcome in found:
-        for row, score in outcome.scores:
-            groups[row].append(score)
-    for row, values in groups.items():
-        below_95, below_80, above_80, above_95 = (
-            percentile(values, share) for share in (0.025, 0.10, 0.90, 0.975)
+        for quantity, row, ratio in outcome.scores:
+            groups[quantity, row].append(ratio)
+    for (quantity, row), values in sorted(groups.items()):
+        shares = ", ".join(
+            f"{percentile(values, share):.3f}" for share in (0.025, 0.10, 0.90, 0.975)
         )
-        # Half the normal quantile at least: what erred to one side here may err to the other.
-        factors = (
-            max(0.98, -below_95),
-            max(0.64, -below_80),
-            max(0.64, above_80),
-            max(0.98, above_95),
-        )
-        print(f'    "{row}": Factors({", ".join(f"{factor:.2f}" for factor in factors)}),')
+        print(f"    {quantity} {row}: Ratios({shares}),")
 
 
 def resident_kib() -> float:
@@ -332,8 +422,8 @@ def resident_kib() -> float:
 
 def cost(report: Report, steps: int) -> None:
     """Time single steps, and watch memory over many."""
-    estimator = Estimator(1, steps)
-    step, clock = estimator.step, time.perf_counter_ns
+    one = Predictor(1, steps)
+    step, clock = one.step, time.perf_counter_ns
     empty, times = [], []
     for _ in range(200_000):
         begin = clock()
@@ -356,11 +446,11 @@ def cost(report: Report, steps: int) -> None:
     spent = time.process_time() - begin
     begin_predict = time.process_time()
     for _ in range(20):
-        estimator.predict()
+        one.predict()
     predict_ms = (time.process_time() - begin_predict) / 20 * 1e3
     report.say(
         f"`step()`: p50 {taken[0]:.0f} ns, p99 {taken[1]:.0f} ns, p99.9 {taken[2]:.0f} ns, less "
-        f"the clock's own {percentile(empty, 0.5):.0f} ns; one in 128 folds the last 128. "
+        f"the clock's own {percentile(empty, 0.5):.0f} ns. "
         f"{steps:,} steps took {spent:.1f} s of CPU. Resident memory grew by "
         f"{marks[-1] - marks[1]:.0f} KiB from a twentieth of them to the end (at most "
         f"{max(marks) - marks[1]:.0f} KiB). `predict()`: {predict_ms:.1f} ms."
@@ -370,29 +460,41 @@ def cost(report: Report, steps: int) -> None:
 def main() -> None:
     """Print the tables, or the factors."""
     parser = arguments_parser(__doc__)
-    parser.add_argument("--tune", action="store_true", help="print factors found on seed A")
+    seeds = ", ".join(map(str, CHOSEN_ON))
+    parser.add_argument(
+        "--calibrate", action="store_true", help=f"print the intervals, found on seeds {seeds}"
+    )
+    parser.add_argument("--seed", type=int, default=SEED, help="of the simulated trainings")
     parser.add_argument("--traces", type=int, help="simulated trainings")
     parser.add_argument("--steps", type=int, help=f"steps for the cost, {LEAST_STEPS} or more")
     arguments = parser.parse_args()
     if arguments.steps and arguments.steps < LEAST_STEPS:
         parser.error(f"--steps: at least {LEAST_STEPS}, or there is no growth of memory to see")
     count = arguments.traces or (QUICK_TRACES if arguments.quick else TRACES)
-    if arguments.tune:
-        found = all_outcomes(simulated_set(SEED_A, count))
-        tune(found)
-        goals(Report("tuning", "Seed A", arguments.quick), found)
+    if arguments.calibrate:
+        sets = (simulated_set(seed, count) for seed in CHOSEN_ON)
+        calibrate(outcome for traces in sets for trace in traces for outcome in outcomes(trace))
         return
     report = Report("prediction", "Prediction", arguments.quick)
-    found = all_outcomes(simulated_set(SEED_B, count))
+    simulated = list(simulated_set(arguments.seed, count))
+    found = all_outcomes(simulated)
     report.say(
-        f"{count} simulated trainings of seed {SEED_B}, on which nothing was tuned. Absolute error "
+        f"`python -m bench.prediction --seed {arguments.seed} --traces {count}`\n\n"
+        f"{count} simulated trainings of seed {arguments.seed}; parts, constants and intervals "
+        f"were chosen on seeds {seeds}. Absolute error "
         "of the joules of the whole training in percent: mean (90th percentile). Where only some "
         "of the trainings have ended an epoch, the rules are of these. `linear`: the mean step so "
         "far, times all steps."
     )
-    report.say(error_table(found, REGIMES, "joules"))
-    report.say("The same for seconds:")
-    report.say(error_table(found, REGIMES, "seconds"))
+    together = [*found, *(replace(outcome, regime=ALL) for outcome in found)]
+    report.say(error_table(together, (*REGIMES, ALL), "joules"))
+    report.say(
+        "What each part earns: by how many points the mean error of joules over the kinds, with "
+        "steps, grows without it (in brackets: the kinds in which that is most and least)."
+    )
+    report.say(parts_table(simulated, found))
+    report.say("The same as the first table, for seconds:")
+    report.say(error_table(together, (*REGIMES, ALL), "seconds"))
     report.say("How often intervals held the truth, in percent, and their median width:")
     rows = [("all", "", ""), *((name, "point", name) for name in POINTS)]
     report.say(coverage_table(found, [*rows, *((name, "regime", name) for name in REGIMES)]))
@@ -418,6 +520,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # One thread: matrices of forty rows gain nothing from more.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     main()

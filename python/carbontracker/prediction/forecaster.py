@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.energy.session import Mark
 from carbontracker.guard import PREDICTION, nothing, optional
-from carbontracker.prediction import Estimator
+from carbontracker.prediction import Predictor
 from carbontracker.training.steps import STEP
 
 if TYPE_CHECKING:
@@ -48,19 +48,19 @@ class Outlook:
 
 
 class Foresight:
-    """What the estimator is told of a training, and what it says."""
+    """What the predictor is told of a training, and what it says."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.prior: Prior | None = None
         """What a previous run of the same training tells."""
-        self._estimator: Estimator | None = None
+        self._predictor: Predictor | None = None
         self._unit = 0
         """Steps in a piece; 0 before the first epoch with steps has ended."""
         self.ready = False
         """Whether what predictions need is loaded."""
         self._told = 0
-        """Epochs that the estimator has been told step by step."""
+        """Epochs that the predictor has been told step by step."""
 
     def prepare(self) -> None:
         """Load what predictions need; where that fails there is one line and no prediction.
@@ -71,15 +71,15 @@ class Foresight:
         self.ready = optional(PREDICTION, _numpy_loaded, lambda _: False)
 
     def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
-        """Tell the estimator of an epoch with steps; those without are looked up when asked."""
+        """Tell the predictor of an epoch with steps; those without are looked up when asked."""
         blocks = steps.blocks()
         if not any(block.steps for block in blocks):
             return
-        if self._estimator is None:
+        if self._predictor is None:
             self._unit = _unit(steps.per_epoch or steps.done)
-            self._estimator = self._new(steps.per_epoch, self._unit)
-        self._tell(self._estimator, blocks, steps.done)
-        self._estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
+            self._predictor = self._new(steps.per_epoch, self._unit)
+        self._tell(self._predictor, blocks, steps.done)
+        self._predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
         self._told += 1
 
     def whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
@@ -88,14 +88,14 @@ class Foresight:
         Raises:
             ValueError: none is finished.
         """
-        estimator = self._estimator
-        if estimator is None or self._told < len(done):
+        predictor = self._predictor
+        if predictor is None or self._told < len(done):
             # Epochs without steps, now and then or always: their totals tell, as they are by now.
-            estimator = Estimator(epochs, prior=self.prior)
+            predictor = Predictor(epochs, prior=self.prior)
             for epoch in done:
-                estimator.epoch_ended(epoch.seconds, epoch.energy.joules)
-        estimator.epochs = epochs
-        prediction = estimator.predict()
+                predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
+        predictor.epochs = epochs
+        prediction = predictor.predict()
         if all(math.isnan(epoch.energy.joules) for epoch in done):
             # With nothing left to predict, what is done would stand: none of it was measured.
             unknown = (math.nan, math.nan)
@@ -113,23 +113,23 @@ class Foresight:
         if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
             return None
         unit = _unit(steps.per_epoch)
-        estimator = self._new(steps.per_epoch, unit)
-        estimator.epochs = epochs
-        self._tell(estimator, steps.blocks(), steps.done, unit)
-        return estimator.predict()
+        predictor = self._new(steps.per_epoch, unit)
+        predictor.epochs = epochs
+        self._tell(predictor, steps.blocks(), steps.done, unit)
+        return predictor.predict()
 
-    def _new(self, per_epoch: int | None, unit: int) -> Estimator:
-        return Estimator(1, round(per_epoch / unit) if per_epoch else None, self.prior)
+    def _new(self, per_epoch: int | None, unit: int) -> Predictor:
+        return Predictor(1, round(per_epoch / unit) if per_epoch else None, self.prior)
 
     def _tell(
-        self, estimator: Estimator, blocks: Sequence[Block], done: int, unit: int = 0
+        self, predictor: Predictor, blocks: Sequence[Block], done: int, unit: int = 0
     ) -> None:
         windows = [
             (Mark(None, False, block.start_ns), Mark(None, False, block.end_ns)) for block in blocks
         ]
         joules = [energy.joules for energy in self._session.energies(windows)]
         for seconds, energy, kind in pieces(blocks, joules, done, unit or self._unit):
-            estimator.step(seconds, energy, kind)
+            predictor.step(seconds, energy, kind)
 
 
 def _numpy_loaded() -> bool:
