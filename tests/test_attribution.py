@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontracker.report.trace import attributed_dict, attributed_table
-from carbontracker.traces.attribution import Pieces, Power, innermost, merged, split
+from carbontracker.traces.attribution import (
+    Intervals,
+    Power,
+    energy_by_name,
+    innermost,
+    merge_windows,
+)
 from carbontracker.traces.chrome import with_power
 from carbontracker.traces.power import PowerTrace, Slice
 from carbontracker.traces.profile import ANNOTATION, activities_of, attribute, windows_named
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 A, B, C = range(3)
 
 
-def thread(*slices: tuple[float, float, int]) -> Pieces:
+def thread(*slices: tuple[float, float, int]) -> Intervals:
     """Return the pieces of slices (start s, end s, name)."""
     starts, ends, names = (np.array(column) for column in zip(*slices, strict=True))
     starts_ns, ends_ns = (np.round(one * SECOND).astype(np.int64) for one in (starts, ends))
@@ -38,21 +44,25 @@ def seconds(*windows: tuple[float, float]) -> list[tuple[int, int]]:
 
 
 def test_what_is_inside_is_not_paid_twice() -> None:
-    found = split(power([0, 10], [10]), [thread((0, 10, A), (2, 5, B))], seconds((0, 10)), 3)
+    found = energy_by_name(
+        power([0, 10], [10]), [thread((0, 10, A), (2, 5, B))], seconds((0, 10)), 3
+    )
     assert found.joules.tolist() == pytest.approx([70, 30, 0])
     assert found.seconds.tolist() == pytest.approx([7, 3, 0])
     assert (found.idle_joules, found.total_joules) == pytest.approx((0, 100))
 
 
 def test_time_without_work_is_nobodys() -> None:
-    found = split(power([0, 12], [10]), [thread((1, 3, A), (5, 9, B))], seconds((0, 12)), 2)
+    found = energy_by_name(
+        power([0, 12], [10]), [thread((1, 3, A), (5, 9, B))], seconds((0, 12)), 2
+    )
     assert found.joules.tolist() == pytest.approx([20, 40])
     assert (found.idle_joules, found.idle_seconds) == pytest.approx((60, 6))
 
 
 def test_power_that_changes_within_a_piece() -> None:
     # A runs from 1 to 4: two seconds at 10 W and one at 50 W.
-    found = split(power([0, 3, 6], [10, 50]), [thread((1, 4, A))], seconds((0, 6)), 1)
+    found = energy_by_name(power([0, 3, 6], [10, 50]), [thread((1, 4, A))], seconds((0, 6)), 1)
     assert found.joules.tolist() == pytest.approx([70])
     assert found.idle_joules == pytest.approx(10 + 100)
 
@@ -76,7 +86,7 @@ def test_an_outer_slice_goes_on_after_each_inner_one() -> None:
 
 def test_threads_share_a_moment_equally() -> None:
     threads = [thread((0, 4, A)), thread((2, 6, B))]
-    found = split(power([0, 6], [100]), threads, seconds((0, 6)), 2)
+    found = energy_by_name(power([0, 6], [100]), threads, seconds((0, 6)), 2)
     assert found.joules.tolist() == pytest.approx([300, 300])
     assert found.seconds.tolist() == pytest.approx([4, 4])
     assert found.idle_joules == 0
@@ -84,31 +94,31 @@ def test_threads_share_a_moment_equally() -> None:
 
 def test_two_threads_at_the_same_operator_are_one_row() -> None:
     threads = [thread((0, 4, A)), thread((0, 4, A)), thread((0, 2, B))]
-    found = split(power([0, 4], [30]), threads, seconds((0, 4)), 2)
+    found = energy_by_name(power([0, 4], [30]), threads, seconds((0, 4)), 2)
     assert found.joules.tolist() == pytest.approx([40 + 60, 20])
 
 
 def test_only_the_windows_count_and_what_two_share_counts_once() -> None:
     threads = [thread((0, 10, A), (2, 4, B))]
     windows = seconds((1, 3), (2, 5), (8, 9), (7, 7))
-    found = split(power([0, 10], [10]), threads, windows, 2)
-    assert merged(windows) == seconds((1, 5), (8, 9))
+    found = energy_by_name(power([0, 10], [10]), threads, windows, 2)
+    assert merge_windows(windows) == seconds((1, 5), (8, 9))
     assert found.joules.tolist() == pytest.approx([30, 20])
     assert (found.total_joules, found.window_seconds) == pytest.approx((50, 5))
 
 
 def test_power_that_is_not_known_is_not_zero_watts() -> None:
     threads = [thread((0, 6, A))]
-    found = split(power([1, 2, 4, 5], [10, math.nan, 30]), threads, seconds((0, 6)), 1)
+    found = energy_by_name(power([1, 2, 4, 5], [10, math.nan, 30]), threads, seconds((0, 6)), 1)
     assert found.joules.tolist() == pytest.approx([40])
     assert found.unknown_seconds == pytest.approx(4)
     assert found.seconds.tolist() == pytest.approx([6])
 
 
 def test_nothing_running_and_no_window() -> None:
-    idle = split(power([0, 2], [10]), [], seconds((0, 2)), 0)
+    idle = energy_by_name(power([0, 2], [10]), [], seconds((0, 2)), 0)
     assert (idle.idle_joules, idle.total_joules) == pytest.approx((20, 20))
-    assert split(power([0, 2], [10]), [], [], 2).joules.tolist() == [0, 0]
+    assert energy_by_name(power([0, 2], [10]), [], [], 2).joules.tolist() == [0, 0]
 
 
 # ---- anything ------------------------------------------------------------------------------
@@ -139,7 +149,7 @@ def test_every_nanosecond_is_given_to_whom_it_belongs(data: st.DataObject) -> No
         innermost(*(np.array([one[i] for one in slices], dtype=np.int64) for i in range(3)))
         for slices in threads
     ]
-    found = split(made, pieces, windows, names)
+    found = energy_by_name(made, pieces, windows, names)
 
     joules, idle, total, unknown = [0.0] * names, 0.0, 0.0, 0
     for moment in range(LAST):
@@ -207,7 +217,7 @@ def test_annotations_and_a_window() -> None:
     windows = windows_named(profile.data, "forward")
     within = attribute(profile.data, cpu_power(), windows=windows)
     assert joules_of(within) == pytest.approx({"aten::mm": 200, "(no operator)": 0})
-    with pytest.raises(ValueError, match=r"cannot say when 'back' was.*: it has none"):
+    with pytest.raises(ValueError, match=r"times of 'back' are not known: the trace has no window"):
         windows_named(profile.data, "back")
 
 
@@ -216,7 +226,7 @@ def test_a_selection_of_windows_is_not_taken_for_all_of_them() -> None:
     trace = PowerTrace({"cpu:0": power([0, 10], [10])}, {}, (window,), {"exact": True}, {})
     profile = Profiled()
     profile.add("aten::mm", 0, 8)
-    with pytest.raises(ValueError, match="it has a selection only"):
+    with pytest.raises(ValueError, match="kept only a selection"):
         windows_named(with_power(profile.data, trace), "step")
     profile.add("step", 0, 1, cat="user_annotation")
     profile.add("step", 2, 3, cat="user_annotation")
@@ -306,7 +316,7 @@ def test_work_without_an_annotation_goes_to_those_of_the_processor() -> None:
 def test_power_of_another_time_is_refused() -> None:
     profile = Profiled()
     profile.add("aten::mm", 20, 24)
-    with pytest.raises(ValueError, match="is it the run of this profile"):
+    with pytest.raises(ValueError, match="is this the run of this profile"):
         attribute(profile.data, cpu_power())
 
 

@@ -16,14 +16,14 @@ from carbontracker.energy.session import Mark, acquire, release
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.report.trace import write
-from carbontracker.traces.power import of_run
+from carbontracker.traces.power import power_of_record
 from carbontracker.traces.samples import (
     SampleFile,
     SampleWriter,
-    begin_samples,
-    place_for,
-    power_of,
+    power_of_run,
     read_power,
+    samples_path,
+    start_sample_writer,
 )
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import (
@@ -148,7 +148,7 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
         assert known == pytest.approx([watts] * len(known), rel=1e-3)
     # Views draw the samples rather than the record's grid, which has one step an epoch here.
     run = read_run(record_file(tmp_path))
-    coarse, fine = of_run(run), power_of(run)
+    coarse, fine = power_of_record(run), power_of_run(run)
     for device in coarse.devices:
         assert len(fine.devices[device].watts) > len(coarse.devices[device].watts)
         # On one clock: the samples lie within the run, from after its beginning on.
@@ -158,11 +158,11 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
     assert len(trace.devices["gpu:0"].watts) == len(fine.devices["gpu:0"].watts)
     # Not of a sensor that was found wrong: its samples are what it said all the same.
     succeeded = {"successions": [{"owner": "gpu:0", "successor": "x", "t_ns": 1, "why": "stuck"}]}
-    doubted = power_of(replace(run, outcome=replace(run.outcome, data=succeeded)))
+    doubted = power_of_run(replace(run, outcome=replace(run.outcome, data=succeeded)))
     assert len(doubted.devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
     assert len(doubted.devices["cpu:0"].watts) == len(fine.devices["cpu:0"].watts)
     path.unlink()
-    assert len(power_of(run).devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
+    assert len(power_of_run(run).devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
 
 
 def test_a_samples_file_that_is_spoilt_leaves_the_record_to_draw(
@@ -174,15 +174,15 @@ def test_a_samples_file_that_is_spoilt_leaves_the_record_to_draw(
     (path,) = tmp_path.glob("*.arrow")
     path.write_bytes(b"no arrow")
     run = read_run(record_file(tmp_path))
-    assert set(power_of(run).devices) == {"gpu:0", "cpu:0"}
+    assert set(power_of_run(run).devices) == {"gpu:0", "cpu:0"}
     assert "the power is that of the record" in caplog.text
 
 
 def test_where_samples_go(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trace must be True or the path of a file, not 3"):
         CarbonTracker(1, verbose=0, trace=3)  # type: ignore[arg-type]
-    assert place_for("x.arrow", lambda: tmp_path) == Path("x.arrow")
-    first, second = (place_for(True, lambda: tmp_path / "new") for _ in range(2))
+    assert samples_path("x.arrow", lambda: tmp_path) == Path("x.arrow")
+    first, second = (samples_path(True, lambda: tmp_path / "new") for _ in range(2))
     assert first.parent == tmp_path / "new"
     assert first != second
     assert first.suffix == ".arrow"
@@ -267,7 +267,7 @@ def test_a_killed_run_is_readable_up_to_its_last_batch(
         assert cut == rows[: len(cut)]
     assert len(cut) > len(rows) / 2
     path.write_bytes(whole[: begins - 1])
-    with pytest.raises(ValueError, match="no file of samples"):
+    with pytest.raises(ValueError, match="not a file of samples"):
         SampleFile(path)
 
 
@@ -298,7 +298,7 @@ def test_a_full_disk_ends_the_file_and_nothing_else(pyarrow: Any, tmp_path: Path
     done = python(PRELUDE + FULL, str(path))
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(100, rel=0.3)
-    assert done.stderr.count("end here: ") == 1
+    assert done.stderr.count("end here, because writing failed: ") == 1
     assert 0 < path.stat().st_size <= 6000
     with SampleFile(path) as samples:
         assert not samples.complete
@@ -337,11 +337,11 @@ def test_a_place_that_cannot_be_costs_no_training(
     there = tmp_path / "there.arrow"
     there.write_text("mine")
     for path, why in [
-        (there, "exists already and is not overwritten"),
+        (there, "the file exists and is not overwritten"),
         (tmp_path / "no" / "a.arrow", "its directory does not exist"),
     ]:
         caplog.clear()
-        assert begin_samples(session, path, None) is None
+        assert start_sample_writer(session, path, None) is None
         assert "no samples are kept: " in caplog.text
         assert why in caplog.text
     assert there.read_text() == "mine"

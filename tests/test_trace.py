@@ -18,9 +18,9 @@ from carbontracker.cli import main
 from carbontracker.records.reader import read_run
 from carbontracker.records.recorded import Series
 from carbontracker.report.trace import clock_note, write
-from carbontracker.traces.chrome import ABOUT, PID, power_in, read_trace, with_power
+from carbontracker.traces.chrome import METADATA_KEY, POWER_PID, power_in, read_trace, with_power
 from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest, read_anchor
-from carbontracker.traces.power import PowerTrace, Slice, of_run
+from carbontracker.traces.power import PowerTrace, Slice, power_of_record
 from carbontracker.traces.profile import attribute, windows_named
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, hide_sensors, python
@@ -47,13 +47,13 @@ def assert_valid(data: dict[str, Any]) -> None:
     for event in data["traceEvents"]:
         assert event["ph"] in {"M", "X", "C", "i"}
         assert math.isfinite(event["ts"])
-        if event["ph"] == "M" and event["pid"] == PID:
+        if event["ph"] == "M" and event["pid"] == POWER_PID:
             named.add((event["name"], event["tid"]))
         if event["ph"] == "X":
             assert event["dur"] >= 0
             assert isinstance(event["name"], str)
         if event["ph"] == "C":
-            assert event["pid"] == PID
+            assert event["pid"] == POWER_PID
             assert list(event["args"]) == ["watts"]
             assert math.isfinite(event["args"]["watts"])
     threads = {event["tid"] for event in ours(data, "X")}
@@ -71,7 +71,7 @@ def assert_valid(data: dict[str, Any]) -> None:
 
 
 def ours(data: dict[str, Any], phase: str) -> list[dict[str, Any]]:
-    return [e for e in data["traceEvents"] if e.get("pid") == PID and e["ph"] == phase]
+    return [e for e in data["traceEvents"] if e.get("pid") == POWER_PID and e["ph"] == phase]
 
 
 def joules(data: dict[str, Any]) -> dict[str, float]:
@@ -80,7 +80,7 @@ def joules(data: dict[str, Any]) -> dict[str, float]:
     for name in {event["name"] for event in ours(data, "C")}:
         points = [(e["ts"], e["args"]["watts"]) for e in ours(data, "C") if e["name"] == name]
         steps = pairwise(points)
-        device = data[ABOUT]["tracks"][name]
+        device = data[METADATA_KEY]["tracks"][name]
         found[device] = math.fsum(watts * (t1 - t0) / 1e6 for (t0, watts), (t1, _) in steps)
     return found
 
@@ -102,10 +102,10 @@ def test_a_made_run_as_a_trace(tmp_path: Path) -> None:
     assert points == [(0, 5), (5, 5), (10, 15), (15, 15), (20, 0)]
     epochs = [(e["name"], e["ts"], e["dur"], e["args"]["joules"]) for e in ours(data, "X")]
     assert epochs == [("epoch 1", 0, 10e6, 100), ("epoch 2", 10e6, 10e6, 300)]
-    assert data[ABOUT]["run_id"] == "0" * 16
-    assert data[ABOUT]["host"] == "node1"
+    assert data[METADATA_KEY]["run_id"] == "0" * 16
+    assert data[METADATA_KEY]["host"] == "node1"
     # Records of before the clock was in their series know their beginning to a millisecond.
-    assert data[ABOUT]["clock"]["exact"] is False
+    assert data[METADATA_KEY]["clock"]["exact"] is False
 
 
 def train(directory: Path, **more: Any) -> CarbonTracker:
@@ -136,7 +136,9 @@ def test_counters_integrate_to_the_joules_of_the_record(tmp_path: Path) -> None:
         found = attribute(data | {"traceEvents": [slice_at(data, *ends)]}, back)
         expected = sum(run.series.between(d, epoch.start_s, epoch.end_s) for d in back.devices)
         assert found.joules == pytest.approx(expected, rel=1e-4)
-    windows = [event["name"] for event in ours(data, "X") if event["cat"] == f"{ABOUT}.window"]
+    windows = [
+        event["name"] for event in ours(data, "X") if event["cat"] == f"{METADATA_KEY}.window"
+    ]
     assert windows.count("outer") == windows.count("inner") == 2
 
 
@@ -164,7 +166,9 @@ def test_power_that_is_not_known_is_said_to_be_so() -> None:
     trace = PowerTrace({"cpu:0": made}, {}, (), {"exact": True}, {})
     data = with_power({"traceEvents": [], "baseTimeNanoseconds": -SECOND}, trace)
     assert_valid(data)
-    assert data[ABOUT]["unknown_ns"] == {"cpu:0": [[SECOND, 2 * SECOND], [2 * SECOND, 3 * SECOND]]}
+    assert data[METADATA_KEY]["unknown_ns"] == {
+        "cpu:0": [[SECOND, 2 * SECOND], [2 * SECOND, 3 * SECOND]]
+    }
     back = power_in(data).devices["cpu:0"]
     assert back.edges_ns.tolist() == made.edges_ns.tolist()
     np.testing.assert_array_equal(back.watts, made.watts)
@@ -197,7 +201,7 @@ def test_a_run_laid_over_a_profile_keeps_it_and_its_clock(tmp_path: Path) -> Non
     data = read_trace(tmp_path / "both.json")
     assert_valid(data)
     assert data["baseTimeNanoseconds"] == base_ns
-    theirs = [event for event in data["traceEvents"] if event["pid"] != PID]
+    theirs = [event for event in data["traceEvents"] if event["pid"] != POWER_PID]
     assert theirs == profile.data["traceEvents"]
     assert min(event["ts"] for event in ours(data, "C")) == 3600e6
     assert joules(data) == pytest.approx({"gpu:0": 200, "cpu:0": 200})
@@ -233,7 +237,7 @@ def test_a_profile_of_another_time_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trace.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="is no trace"):
+    with pytest.raises(ValueError, match="is not a trace"):
         read_trace(path)
 
 
@@ -287,7 +291,7 @@ def test_a_trace_torn_anywhere_is_a_part_of_itself(tmp_path: Path) -> None:
     for end in range(1, len(WHOLE)):
         found = read_or_why(tmp_path, WHOLE[:end])
         if isinstance(found, str):
-            assert "is no trace" in found
+            assert "is not a trace" in found
             assert "\n" not in found
         else:
             assert found == whole[: len(found)]
@@ -341,7 +345,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     assert code == 2
     assert peak_mib < 700  # 200 times its size are 400, the interpreter and its libraries 100
     assert done.stderr.count("\n") == 1
-    assert "too much to be read" in done.stderr
+    assert "the limit for a trace" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -423,7 +427,7 @@ def test_power_in_a_trace_that_makes_no_sense_is_passed_over(
     whole = out.read_text()
     for key in ("tracks", "unknown_ns", "clock", "run_id"):
         data = json.loads(whole)
-        data[ABOUT][key] = evil
+        data[METADATA_KEY][key] = evil
         out.write_text(json.dumps(data))
         assert main(["attribute", str(out)]) in {0, 2}
     for key in ("ts", "args", "name", "pid"):
@@ -432,7 +436,7 @@ def test_power_in_a_trace_that_makes_no_sense_is_passed_over(
         counter[key] = evil
         out.write_text(json.dumps(data))
         assert main(["attribute", str(out)]) in {0, 2}
-    for key in ("baseTimeNanoseconds", ABOUT, "traceEvents"):
+    for key in ("baseTimeNanoseconds", METADATA_KEY, "traceEvents"):
         data = json.loads(whole) | {key: evil}
         out.write_text(json.dumps(data))
         assert main(["attribute", str(out)]) in {0, 2}
@@ -469,7 +473,7 @@ def test_a_clock_that_was_set_on_the_way(tmp_path: Path) -> None:
     path.write_text("".join(lines))
     run = read_run(path)
     assert (run.series.began_ns, len(run.series.anchors)) == (10**12, 2)
-    early, late = of_run(run, BEGAN_NS), of_run(run, BEGAN_NS + 3600 * SECOND)
+    early, late = power_of_record(run, BEGAN_NS), power_of_record(run, BEGAN_NS + 3600 * SECOND)
     assert early.span_ns[0] == BEGAN_NS
     assert late.span_ns[0] == BEGAN_NS + 3600 * SECOND
     assert early.clock["exact"]
@@ -518,8 +522,8 @@ def test_the_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     for arguments, said in [
         (["trace", "nowhere", "--out", "x"], "no record is called 'nowhere'"),
         (["attribute", str(tmp_path / "none.json")], "No such file"),
-        (["attribute", profile], "the trace has no power in it: name the run with --run"),
-        (["attribute", profile, "--run", record, "--window", "w"], "it has none"),
+        (["attribute", profile], "the trace contains no power: name the run with --run"),
+        (["attribute", profile, "--run", record, "--window", "w"], "the trace has no window"),
         (["trace", record, "--out", str(tmp_path / "no" / "x.json")], "No such file"),
     ]:
         assert main(arguments) == 2

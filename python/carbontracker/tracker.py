@@ -527,10 +527,12 @@ class Training:
         self._close()
 
     def _samples(self, session: Session) -> Any:
-        from carbontracker.traces.samples import begin_samples, place_for
+        from carbontracker.traces.samples import samples_path, start_sample_writer
 
         trace = self._settings.trace or True
-        return begin_samples(session, self._made_in / place_for(trace, self._records), self._record)
+        return start_sample_writer(
+            session, self._made_in / samples_path(trace, self._records), self._record
+        )
 
     def _records(self) -> Path:
         return self._made_in / record_directory(self._settings.log_dir)

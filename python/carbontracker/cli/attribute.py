@@ -45,12 +45,12 @@ def main(arguments: list[str]) -> int:
         check_overlap,
         power_for,
     )
-    from carbontracker.traces.chrome import power_in, read_trace, span_of, with_power
+    from carbontracker.traces.chrome import power_in, read_trace, time_range, with_power
     from carbontracker.traces.profile import attribute, windows_named
 
     try:
         data = read_trace(Path(given.trace))
-        span_ns = span_of(data)
+        span_ns = time_range(data)
         if given.run is None:
             power = power_in(data)
         else:

@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.report.formatting import aligned, clean
-from carbontracker.traces.chrome import BASE, read_trace, span_of, with_power, write_trace
+from carbontracker.traces.chrome import (
+    BASE_TIME_KEY,
+    read_trace,
+    time_range,
+    with_power,
+    write_trace,
+)
 from carbontracker.traces.power import MILLISECOND_NS, PowerTrace
-from carbontracker.traces.samples import power_of
+from carbontracker.traces.samples import power_of_run
 
 if TYPE_CHECKING:
     import os
 
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.traces.profile import Attributed, Row
+    from carbontracker.traces.profile import Attribution, Row
 
 _SECOND_NS = 1_000_000_000
 _WIDEST_NAME = 48
@@ -47,7 +53,7 @@ def write(
         data = _empty(trace)
     else:
         data = read_trace(Path(merge))
-        span_ns = span_of(data)
+        span_ns = time_range(data)
         trace = power_for(run, sum(span_ns) // 2)
         check_overlap(trace, span_ns)
     write_trace(with_power(data, trace), Path(out))
@@ -64,12 +70,12 @@ def render(run: RunRecord) -> bytes:
 
 def _empty(trace: PowerTrace) -> dict[str, Any]:
     base_ns = trace.span_ns[0] // _SECOND_NS * _SECOND_NS
-    return {"displayTimeUnit": "ms", BASE: base_ns, "traceEvents": []}
+    return {"displayTimeUnit": "ms", BASE_TIME_KEY: base_ns, "traceEvents": []}
 
 
 def power_for(run: RunRecord | PowerTrace, near_ns: int | None) -> PowerTrace:
     """Return the power of a run by the wall clock of a moment; power itself as it is."""
-    return run if isinstance(run, PowerTrace) else power_of(run, near_ns)
+    return run if isinstance(run, PowerTrace) else power_of_run(run, near_ns)
 
 
 def check_overlap(trace: PowerTrace, span_ns: tuple[int, int]) -> None:
@@ -105,7 +111,7 @@ def clock_note(trace: PowerTrace) -> str:
 # ---- joules by operator --------------------------------------------------------------------
 
 
-def attributed_dict(found: Attributed) -> dict[str, Any]:
+def attributed_dict(found: Attribution) -> dict[str, Any]:
     """Return everything as JSON-ready values; NaN is for ``jsonable`` to replace."""
     return {
         "joules": found.joules,
@@ -128,7 +134,7 @@ def _row(row: Row, total: float) -> dict[str, Any]:
     }
 
 
-def attributed_table(found: Attributed, by: str, top: int) -> str:
+def attributed_table(found: Attribution, by: str, top: int) -> str:
     """Return the rows with most joules, the rest as one, what belongs to none, and the sum."""
     with_gpu = any(row.gpu_seconds for row in (*found.rows, *found.outside))
     devices = list(found.idle.by_device)
@@ -168,7 +174,7 @@ def _together(rows: list[Row] | tuple[Row, ...]) -> Row:
     )
 
 
-def _notes(found: Attributed) -> list[str]:
+def _notes(found: Attribution) -> list[str]:
     finest = ", ".join(
         f"{device} {seconds * 1e3:.3g} ms" for device, seconds in found.resolution_seconds.items()
     )

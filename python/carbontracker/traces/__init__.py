@@ -1,1 +1,1 @@
-"""Power over time, every sample of it where that is asked for, and who it was spent on."""
+"""Power over time: samples on disk, traces for viewers, and the energy of profiled work."""

@@ -1,10 +1,10 @@
-"""Joules by what was running: power over time, split over the pieces of work of each moment.
+"""The energy of profiled work: power over time, divided among the intervals of work.
 
-Pure arithmetic on arrays. Moments are whole nanoseconds of any one clock.
+Pure arithmetic on arrays. Times are whole nanoseconds of one clock.
 
-At each moment a thread works on its innermost piece only (self time), and the threads that work
-share the power of that moment equally. What is drawn while none works belongs to none, so that all
-of it together is the energy of the window: no joule is lost, none is counted twice.
+At each moment a thread works only on its innermost interval (self time), and the working threads
+share the power of that moment equally. The energy while no thread works is idle energy. The parts
+add up to the energy of the window: no joule is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Power:
-    """Watts that are constant between two edges; NaN where they are not known."""
+    """Power that is constant between two edges; NaN if unknown."""
 
     edges_ns: Int64s
     """(n + 1,), increasing."""
@@ -34,60 +34,60 @@ class Power:
 
     @property
     def joules(self) -> float:
-        """Return all the energy that is known, J."""
+        """Return the known energy, J."""
         return float(np.nansum(self.watts * np.diff(self.edges_ns)) / 1e9)
 
-    def at(self, moments_ns: Int64s) -> Floats:
-        """Return the watts (m,) that are drawn right after each moment; NaN outside the edges."""
-        place = np.searchsorted(self.edges_ns, moments_ns, side="right") - 1
-        inside = (place >= 0) & (place < len(self.watts))
-        watts = np.full(len(moments_ns), np.nan)
-        watts[inside] = self.watts[place[inside]]
+    def at(self, times_ns: Int64s) -> Floats:
+        """Return the power (m,) right after each time, W; NaN outside the edges."""
+        index = np.searchsorted(self.edges_ns, times_ns, side="right") - 1
+        inside = (index >= 0) & (index < len(self.watts))
+        watts = np.full(len(times_ns), np.nan)
+        watts[inside] = self.watts[index[inside]]
         return watts
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """What one thread works on: pieces of time, none of which overlaps another."""
+class Intervals:
+    """The work of one thread: intervals that do not overlap."""
 
     starts_ns: Int64s
     ends_ns: Int64s
     names: Int64s
-    """Which name each has: an index."""
+    """(n,), the index of the name of each interval."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """The energy of a window, by name."""
+class EnergyByName:
+    """The energy of a window, by name of the work."""
 
     joules: Floats
     """(names,)."""
     seconds: Floats
-    """Time of threads (names,): two of them for a second are two seconds."""
+    """(names,), time of threads: two threads for one second are two seconds."""
     idle_joules: float
-    """Drawn while nothing was running."""
+    """Energy while no thread worked, J."""
     idle_seconds: float
     total_joules: float
-    """All that is known of the window."""
+    """The known energy of the window, J."""
     unknown_seconds: float
-    """How much of the window's power is not known: it is nobody's, and not in the total."""
+    """Length of the parts without known power, s. No value contains their energy."""
     window_seconds: float
 
 
-def innermost(starts_ns: Int64s, ends_ns: Int64s, names: Int64s) -> Pieces:
-    """Return what one thread works on at each moment: of all that is open, what began last.
+def innermost(starts_ns: Int64s, ends_ns: Int64s, names: Int64s) -> Intervals:
+    """Return the work of one thread at each moment: of all open slices, the last that began.
 
     Args:
-        starts_ns: of its slices (n,), in any order, nested or not.
-        ends_ns: of the same (n,); those of no length do not count.
-        names: of the same (n,).
+        starts_ns: (n,), start of each slice, in any order; slices may be nested.
+        ends_ns: (n,), end of each slice; a slice without length is ignored.
+        names: (n,), index of the name of each slice.
     """
     order = np.lexsort((-ends_ns, starts_ns))
     found: list[tuple[int, int, int]] = []
     opened: list[tuple[int, int]] = []
     now = 0
 
-    def until(moment: int) -> None:
+    def advance_to(moment: int) -> None:
         nonlocal now
         while opened and now < moment:
             end, name = opened[-1]
@@ -98,20 +98,20 @@ def innermost(starts_ns: Int64s, ends_ns: Int64s, names: Int64s) -> Pieces:
                 opened.pop()
         now = moment
 
-    rows = zip(starts_ns[order].tolist(), ends_ns[order].tolist(), names[order].tolist())  # noqa: B905  # one order
+    rows = zip(starts_ns[order].tolist(), ends_ns[order].tolist(), names[order].tolist())  # noqa: B905  # same length
     for start, end, name in rows:
         if end <= start:
             continue
-        until(start)
+        advance_to(start)
         opened.append((end, name))
     if opened:
-        until(max(end for end, _ in opened))
+        advance_to(max(end for end, _ in opened))
     table = np.array(found, dtype=np.int64).reshape(-1, 3)
-    return Pieces(table[:, 0], table[:, 1], table[:, 2])
+    return Intervals(table[:, 0], table[:, 1], table[:, 2])
 
 
-def merged(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return windows in order, those that touch or overlap as one."""
+def merge_windows(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the windows in order; windows that touch or overlap become one."""
     result: list[tuple[int, int]] = []
     for start, end in sorted(window for window in windows if window[1] > window[0]):
         if result and start <= result[-1][1]:
@@ -121,39 +121,39 @@ def merged(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-def split(
-    power: Power, threads: Sequence[Pieces], windows: Sequence[tuple[int, int]], names: int
-) -> Split:
-    """Return the energy of some windows together, by name.
+def energy_by_name(
+    power: Power, threads: Sequence[Intervals], windows: Sequence[tuple[int, int]], names: int
+) -> EnergyByName:
+    """Return the energy of several windows together, by name of the work.
 
-    With p(t) the power and n(t) the number of threads that work, a piece from a to b gets the
-    integral of p / n over it; what is drawn where n is 0 is idle. Between two neighbours of all
-    edges, starts and ends both are constant, so the integrals are sums.
+    With p(t) the power and n(t) the number of working threads, an interval gets the integral of
+    p / n over its length. The energy where n is 0 is idle. Between two neighbouring edges, starts
+    and ends both are constant, so the integrals are sums.
 
     Args:
-        power: of one device, or of several together.
-        threads: those that share it.
-        windows: (start, end) in ns; what two of them have in common counts once.
-        names: how many names there are.
+        power: of one device, or the sum of several.
+        threads: that share the power.
+        windows: (start, end), ns; an overlap counts once.
+        names: the number of names.
     """
-    whole = merged(windows)
-    bounds = np.array(whole, dtype=np.int64).reshape(-1, 2)
-    starts, ends, named = _joined(threads)
-    moments = np.unique(np.concatenate([power.edges_ns, starts, ends, bounds.ravel()]))
-    if not whole or len(moments) < 2:
-        nothing = np.zeros(names)
-        return Split(nothing, nothing, 0.0, 0.0, 0.0, 0.0, 0.0)
-    seconds = np.diff(moments) / 1e9
-    inside = _running(moments, bounds[:, 0], bounds[:, 1]) > 0
-    running = _running(moments, starts, ends)
-    watts = power.at(moments[:-1])
+    merged = merge_windows(windows)
+    bounds = np.array(merged, dtype=np.int64).reshape(-1, 2)
+    starts, ends, named = _concatenated(threads)
+    times_ns = np.unique(np.concatenate([power.edges_ns, starts, ends, bounds.ravel()]))
+    if not merged or len(times_ns) < 2:
+        zeros = np.zeros(names)
+        return EnergyByName(zeros, zeros, 0.0, 0.0, 0.0, 0.0, 0.0)
+    seconds = np.diff(times_ns) / 1e9
+    inside = _open_intervals(times_ns, bounds[:, 0], bounds[:, 1]) > 0
+    running = _open_intervals(times_ns, starts, ends)
+    watts = power.at(times_ns[:-1])
     known = inside & ~np.isnan(watts)
     joules = np.where(known, watts, 0.0) * seconds
     shared = np.concatenate([[0.0], np.cumsum(joules / np.maximum(running, 1))])
     passed = np.concatenate([[0.0], np.cumsum(np.where(inside, seconds, 0.0))])
-    a, b = np.searchsorted(moments, starts), np.searchsorted(moments, ends)
+    a, b = np.searchsorted(times_ns, starts), np.searchsorted(times_ns, ends)
     idle = inside & (running == 0)
-    return Split(
+    return EnergyByName(
         joules=_sums(named, shared[b] - shared[a], names),
         seconds=_sums(named, passed[b] - passed[a], names),
         idle_joules=float(joules[idle].sum()),
@@ -164,10 +164,10 @@ def split(
     )
 
 
-def _joined(threads: Sequence[Pieces]) -> tuple[Int64s, Int64s, Int64s]:
+def _concatenated(threads: Sequence[Intervals]) -> tuple[Int64s, Int64s, Int64s]:
     if not threads:
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, nothing
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, empty
     return (
         np.concatenate([thread.starts_ns for thread in threads]),
         np.concatenate([thread.ends_ns for thread in threads]),
@@ -181,9 +181,9 @@ def _sums(named: Int64s, values: Floats, names: int) -> Floats:
     return sums
 
 
-def _running(moments: Int64s, starts: Int64s, ends: Int64s) -> Int64s:
-    """Return how many of some intervals are open between each two neighbouring moments (n - 1,)."""
-    change = np.zeros(len(moments), dtype=np.int64)
-    np.add.at(change, np.searchsorted(moments, starts), 1)
-    np.add.at(change, np.searchsorted(moments, ends), -1)
+def _open_intervals(times_ns: Int64s, starts: Int64s, ends: Int64s) -> Int64s:
+    """Return (n - 1,), the number of open intervals between each two neighbouring times."""
+    change = np.zeros(len(times_ns), dtype=np.int64)
+    np.add.at(change, np.searchsorted(times_ns, starts), 1)
+    np.add.at(change, np.searchsorted(times_ns, ends), -1)
     return np.cumsum(change)[:-1]

@@ -1,4 +1,4 @@
-"""One moment on two clocks: what lays stamps of CLOCK_MONOTONIC over traces in wall-clock time."""
+"""Conversion of CLOCK_MONOTONIC to wall-clock time, by one moment read on both clocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ATTEMPTS = 5
 class Anchor(NamedTuple):
     """The same moment on CLOCK_MONOTONIC and on CLOCK_REALTIME.
 
-    Both run at one speed (NTP slews them together), so that one anchor is good until somebody sets
-    the clock or the machine sleeps.
+    Both run at the same speed (NTP slews them together), so one anchor is valid until the clock is
+    set or the machine is suspended.
     """
 
     monotonic_ns: int
@@ -23,15 +23,15 @@ class Anchor(NamedTuple):
 
     @property
     def offset_ns(self) -> int:
-        """Return what turns a stamp of CLOCK_MONOTONIC into nanoseconds since 1970, UTC."""
+        """Return the difference from CLOCK_MONOTONIC to nanoseconds since 1970, UTC."""
         return self.unix_ns - self.monotonic_ns
 
 
 def read_anchor() -> Anchor:
-    """Return this moment on both clocks, to within a microsecond unless the machine is very busy.
+    """Return this moment on both clocks; the error is under a microsecond on an idle machine.
 
-    The wall clock is read between two readings of the other one, several times over; the narrowest
-    pair, in which nobody was interrupted, counts.
+    The wall clock is read between two readings of the monotonic clock, several times. The
+    narrowest pair counts, because the process was not interrupted within it.
     """
     tries = []
     for _ in range(_ATTEMPTS):
@@ -41,15 +41,15 @@ def read_anchor() -> Anchor:
 
 
 def nearest(anchors: Sequence[Anchor], unix_ns: int) -> Anchor:
-    """Return the anchor that was read closest to a moment.
+    """Return the anchor that was read closest to ``unix_ns``.
 
     Raises:
-        ValueError: there are none.
+        ValueError: ``anchors`` is empty.
     """
     return min(anchors, key=lambda anchor: abs(anchor.unix_ns - unix_ns))
 
 
 def disagreement_ns(anchors: Sequence[Anchor]) -> int:
-    """Return by how much the anchors of one run differ: the clock was set, or the machine slept."""
+    """Return the range of the anchors of one run: the clock was set, or the machine suspended."""
     offsets = [anchor.offset_ns for anchor in anchors]
     return max(offsets) - min(offsets) if offsets else 0

@@ -1,6 +1,6 @@
-"""Power by device over time and what was going on, in wall-clock time: what a trace is drawn from.
+"""Power by device over time, with windows and epochs, in wall-clock time.
 
-A record has E(t) on a thinned grid, a file of samples (``trace=``) has each reading.
+A record has E(t) on a thinned grid. A file of samples (``trace=``) has each reading.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Slice:
     end_ns: int
     joules: float
     about: dict[str, Any] = field(default_factory=dict)
-    """What else is known of it."""
+    """Further fields, for the viewer."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,37 @@ class PowerTrace:
     """Power by device in wall-clock time, ns since 1970, UTC."""
 
     devices: dict[str, Power]
-    """By id; those that are counted in totals."""
+    """By id; only devices that are in the totals."""
     labels: dict[str, str]
-    """What each device is called."""
+    """The name of each device, by id."""
     slices: tuple[Slice, ...]
     clock: dict[str, Any]
-    """How the wall-clock time is known: ``monotonic_ns`` and ``unix_ns`` of one moment, by how much
-    such pairs of this run differ, ``disagreement_ns``, and ``exact`` (False: of a record that only
-    has the time of its beginning in milliseconds)."""
+    """The source of the wall-clock time: ``monotonic_ns`` and ``unix_ns`` of one moment; the range
+    of these pairs in this run, ``disagreement_ns``; and ``exact`` (False: the record has only the
+    time of its start, in milliseconds)."""
     about: dict[str, Any]
-    """Where it comes from."""
+    """Id, host and version of the run."""
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """Return from when to when there is power.
+        """Return start and end of the power.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the trace has no power.
         """
         edges = [power.edges_ns for power in self.devices.values() if len(power.watts)]
         if not edges:
-            message = "it has no power over time: nothing was measured, or it was killed too early"
+            message = "the run has no power over time: no sensor was read, or it was killed early"
             raise ValueError(message)
         return min(int(one[0]) for one in edges), max(int(one[-1]) for one in edges)
 
 
-def of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
-    """Return what the record of a run has.
+def power_of_record(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
+    """Return the power in the record of a run.
 
     Args:
         run: read with its series and epochs.
-        near_ns: of the wall clock: that of this moment counts, should it have been set on the way.
+        near_ns: if the wall clock was set during the run, its setting at this time counts.
     """
     series = run.series
     began_unix_ns = round(run.started.timestamp() * 1e3) * MILLISECOND_NS
@@ -83,7 +83,7 @@ def of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
     else:
         anchor, zero_ns, exact = Anchor(0, 0), began_unix_ns, False
     edges = zero_ns + np.round(np.asarray(series.t_s) * 1e9).astype(np.int64)
-    last = np.append(np.diff(edges) > 0, True)[: len(edges)]  # of what is said of one moment
+    last = np.append(np.diff(edges) > 0, True)[: len(edges)]  # of several values at one time
     edges, devices = edges[last], {}
     for device, column in series.joules.items():
         joules = np.asarray(column)[last]
@@ -108,21 +108,21 @@ def _clock(anchor: Anchor, disagreement: int, exact: bool) -> dict[str, Any]:
 
 
 def _slices(run: RunRecord, zero_ns: int) -> Iterator[Slice]:
-    def moment(seconds: float) -> int:
+    def unix_ns(seconds: float) -> int:
         return zero_ns + round(seconds * 1e9)
 
     for epoch in run.epochs:
         if math.isfinite(epoch.start_s + epoch.seconds):
             about = {"finished": epoch.finished, "final": epoch.final}
-            start_ns, end_ns = moment(epoch.start_s), moment(epoch.end_s)
+            start_ns, end_ns = unix_ns(epoch.start_s), unix_ns(epoch.end_s)
             name = f"epoch {epoch.index}"
             yield Slice("epoch", name, start_ns, end_ns, epoch.energy.joules, about)
     for event in run.of("windows"):
         for named in mappings(event.get("windows")):
-            yield from _windows(named, moment)
+            yield from _windows(named, unix_ns)
 
 
-def _windows(named: dict[str, Any], moment: Callable[[float], int]) -> Iterator[Slice]:
+def _windows(named: dict[str, Any], unix_ns: Callable[[float], int]) -> Iterator[Slice]:
     columns = [named.get(name) for name in ("start_s", "length_s", "joules_each")]
     lists = [column for column in columns if isinstance(column, list)]
     if len(lists) < len(columns):
@@ -131,5 +131,5 @@ def _windows(named: dict[str, Any], moment: Callable[[float], int]) -> Iterator[
     for start_s, length_s, joules in zip(*lists, strict=False):
         start, length = seconds_of(start_s), seconds_of(length_s)
         if math.isfinite(start + length):
-            ends = moment(start), moment(start) + round(length * 1e9)
+            ends = unix_ns(start), unix_ns(start) + round(length * 1e9)
             yield Slice("window", str(named.get("name") or "window"), *ends, number(joules), about)

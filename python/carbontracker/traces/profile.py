@@ -1,4 +1,4 @@
-"""What a profile was doing when, and the joules of it: power laid over operators or annotations."""
+"""The energy of a profile's operators or annotations: its intervals of work, and their power."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carbontracker.records.json_values import mapping
-from carbontracker.traces.attribution import Pieces, Split, innermost, merged, split
-from carbontracker.traces.chrome import PID, moments_of, slices_of, span_of, timed_slices
+from carbontracker.traces.attribution import (
+    EnergyByName,
+    Intervals,
+    energy_by_name,
+    innermost,
+    merge_windows,
+)
+from carbontracker.traces.chrome import POWER_PID, slices_of, time_range, timed_slices, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,60 +43,60 @@ _STEP = re.compile(r"(ProfilerStep)#\d+")
 
 @dataclass(frozen=True)
 class Activities:
-    """The slices of one category, by who does them."""
+    """The work in a profile, by thread and by stream of a GPU."""
 
     names: list[str]
-    cpu: list[Pieces]
+    cpu: list[Intervals]
     """One for each thread."""
-    gpus: dict[int, list[Pieces]]
-    """By number of the device in the profile: one for each stream. A device that the profile has
-    other work of is there without any."""
+    gpus: dict[int, list[Intervals]]
+    """By number of the device in the profile: one for each stream. The list is empty if the profile
+    has only work of other categories on the device."""
     starts_ns: Any
-    """When each call began (calls,)."""
+    """(calls,), start of each call, ns."""
     called: Any
-    """Its name (calls,): an index."""
+    """(calls,), index of the name of each call."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The joules of one name."""
+    """The energy of one name."""
 
     name: str
     joules: float
     by_device: dict[str, float]
     cpu_seconds: float
-    """Time that threads were at it, self time; two threads for a second are two seconds."""
+    """Self time of threads, s: two threads for one second are two seconds."""
     gpu_seconds: float
-    """The same of the streams of GPUs."""
+    """Self time of the streams of GPUs, s."""
     calls: int
 
 
 @dataclass(frozen=True)
-class Attributed:
-    """The energy of a window by what was running in it. The known joules of all rows, ``idle`` and
-    ``outside`` add up to it."""
+class Attribution:
+    """The energy of a window by the work in it. The known joules of ``rows``, ``idle`` and
+    ``outside`` add up to ``joules``."""
 
     rows: tuple[Row, ...]
     """Most joules first."""
     idle: Row
-    """Drawn while nothing was running on the device."""
+    """Energy of each device while it had no work."""
     outside: tuple[Row, ...]
-    """What the profile and the measurement do not have in common: energy of GPUs that the profile
-    has no work of, and work, of unknown joules, of GPUs that were not measured."""
+    """Differences between profile and measurement: the energy of GPUs without work in the profile,
+    and work, with unknown joules, on GPUs that were not measured."""
     joules: float
     window_seconds: float
     unknown_seconds: dict[str, float]
-    """By device: how much of the window its power is not known for."""
+    """By device: length of the parts of the window without known power, s."""
     resolution_seconds: dict[str, float]
-    """By device: the median distance of what is known of its power. Shorter work has the mean power
-    of its surroundings."""
+    """By device: median interval of its power, s. Shorter work gets the mean power of that
+    interval."""
 
 
 def activities_of(data: dict[str, Any], by: str) -> Activities:
-    """Return what the threads and streams of a profile did.
+    """Return the work of the threads and streams of a profile.
 
-    Work of a GPU goes by the operator that launched it, where the profile says which (``External
-    id``), else by its own name.
+    Work of a GPU has the name of the operator that launched it, if the profile contains it
+    (``External id``), else its own name.
     """
     wanted = [event for event in slices_of(data) if event.get("cat") in _CPU[by] + _GPU[by]]
     launched = {
@@ -98,10 +104,10 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
         for event in wanted
         if event["cat"] == "cpu_op"
     }
-    launched.pop(None, None)  # of those without
-    starts, ends = moments_of(data, wanted)
+    launched.pop(None, None)  # events without an id
+    starts, ends = times_of(data, wanted)
     numbers: dict[str, int] = {}
-    doers: dict[tuple[int | None, Any, Any], list[int]] = defaultdict(list)
+    by_worker: dict[tuple[int | None, Any, Any], list[int]] = defaultdict(list)
     named = np.zeros(len(wanted), dtype=np.int64)
     for i, event in enumerate(wanted):
         arguments = mapping(event.get("args"))
@@ -110,21 +116,21 @@ def activities_of(data: dict[str, Any], by: str) -> Activities:
         label = _STEP.sub(r"\1#*", str(name or event.get("name")))
         named[i] = numbers.setdefault(label, len(numbers))
         device = _device_of(event) if on_gpu else None
-        doers[device, _id(event.get("pid")), _id(event.get("tid"))].append(i)
-    pieces: dict[int | None, list[Pieces]] = defaultdict(list)
-    for (device, _, _), indices in doers.items():
-        pieces[device].append(innermost(starts[indices], ends[indices], named[indices]))
-    on_cpu = pieces.pop(None, [])
-    gpus: dict[int, list[Pieces]] = {
+        by_worker[device, _id(event.get("pid")), _id(event.get("tid"))].append(i)
+    intervals: dict[int | None, list[Intervals]] = defaultdict(list)
+    for (device, _, _), indices in by_worker.items():
+        intervals[device].append(innermost(starts[indices], ends[indices], named[indices]))
+    on_cpu = intervals.pop(None, [])
+    gpus: dict[int, list[Intervals]] = {
         _device_of(event): [] for event in slices_of(data) if _id(event.get("cat")) in _ANY_GPU
     }
-    gpus |= {device: streams for device, streams in pieces.items() if device is not None}
+    gpus |= {device: streams for device, streams in intervals.items() if device is not None}
     counts = np.array([event["cat"] in _CPU[by] for event in wanted], dtype=bool)
     return Activities(list(numbers), on_cpu, gpus, starts[counts], named[counts])
 
 
 def _id(value: object) -> float | str | None:
-    """Return what tells processes, threads and calls apart; None where there is no such thing."""
+    """Return the id of a process, thread or call; None if it is missing."""
     return value if isinstance(value, (int, float, str)) else None
 
 
@@ -134,91 +140,96 @@ def _device_of(event: Event) -> int:
 
 
 def windows_named(data: dict[str, Any], name: str) -> Windows:
-    """Return the windows, epochs or annotations of one name in a trace.
+    """Return the windows, epochs or annotations with this name in a trace.
 
-    Windows of the record, unless it kept a selection of them only: then the profile's annotations.
+    Windows of the record have priority. If the record kept only a selection of them, the
+    annotations of the profile are used.
 
     Raises:
-        ValueError: there are none, or the selection is all there is.
+        ValueError: the trace has none, or only a selection.
     """
     found = [
         event
         for event in timed_slices(data)
         if event.get("name") == name
-        and (event.get("pid") == PID or event.get("cat") == "user_annotation")
+        and (event.get("pid") == POWER_PID or event.get("cat") == "user_annotation")
     ]
-    ours = [event for event in found if event.get("pid") == PID]
-    theirs = [event for event in found if event.get("pid") != PID]
+    ours = [event for event in found if event.get("pid") == POWER_PID]
+    theirs = [event for event in found if event.get("pid") != POWER_PID]
     selected = any("one_of" in mapping(event.get("args")) for event in ours)
     if not found or (selected and not theirs):
-        why = "it has a selection only, of very many windows" if found else "it has none"
-        message = f"the trace cannot say when {name!r} was, neither window nor annotation: {why}"
+        why = (
+            "the record kept only a selection of these windows"
+            if found
+            else "the trace has no window and no annotation with this name"
+        )
+        message = f"the times of {name!r} are not known: {why}"
         raise ValueError(message)
-    starts, ends = moments_of(data, theirs if selected or not ours else ours)
+    starts, ends = times_of(data, theirs if selected or not ours else ours)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def attribute(
     data: dict[str, Any], trace: PowerTrace, by: str = OPERATOR, windows: Windows = ()
-) -> Attributed:
-    """Return the joules by operator or annotation.
+) -> Attribution:
+    """Return the energy by operator or annotation.
 
-    The power of a GPU that the profile has work of goes to that work, or, where none of it has an
-    annotation, to those of the processor. The power of any other GPU is outside the profile; that
-    of processor and memory goes to what the threads of the processor were at. A profile's GPU k is
-    the k-th that was measured.
+    The power of a GPU with work in the profile goes to that work. If this work has no annotations,
+    it goes to the annotations of the threads. The power of any other GPU is outside the profile.
+    The power of processor and memory goes to the work of the threads. GPU k of the profile is the
+    k-th measured GPU.
 
     Args:
         data: the profile.
         trace: power, on the same clock.
         by: ``operator`` or ``annotation``.
-        windows: (start, end) in ns since 1970; all of the profile if there are none.
+        windows: (start, end), ns since 1970; empty for the whole profile.
 
     Raises:
-        ValueError: the profile is empty, or the power is not of its time.
+        ValueError: the profile is empty, or its time and that of the power do not overlap.
     """
-    whole = merged(windows or [span_of(data)])
+    whole = merge_windows(windows or [time_range(data)])
     activities = activities_of(data, by)
     count = len(activities.names)
-    workers = _workers(activities, list(trace.devices))
-    splits = {
-        device: split(power, workers.get(device, []), whole, count)
+    workers = _work_by_device(activities, list(trace.devices))
+    energies = {
+        device: energy_by_name(power, workers.get(device, []), whole, count)
         for device, power in trace.devices.items()
     }
-    profiled = {device: one for device, one in splits.items() if device in workers}
+    profiled = {device: one for device, one in energies.items() if device in workers}
     measured = sum(device.startswith("gpu") for device in trace.devices)
-    if all(one.unknown_seconds >= one.window_seconds for one in splits.values()):
-        message = "nothing is known of the power in that window: is it the run of this profile?"
+    if all(one.unknown_seconds >= one.window_seconds for one in energies.values()):
+        message = "no power is known in that window: is this the run of this profile?"
         raise ValueError(message)
-    anything = next(iter(trace.devices.values()))
-    on_cpu = split(anything, activities.cpu, whole, count)
+    any_power = next(iter(trace.devices.values()))
+    on_cpu = energy_by_name(any_power, activities.cpu, whole, count)
     streams = [one for k, streams in activities.gpus.items() if k < measured for one in streams]
     others = [one for k, streams in activities.gpus.items() if k >= measured for one in streams]
-    on_gpu = split(anything, streams, whole, count)
-    on_others = split(anything, others, whole, count)
-    return Attributed(
-        rows=_rows(activities, splits, (on_cpu, on_gpu), whole),
-        outside=tuple(_outside(splits, workers, float(on_others.seconds.sum()))),
+    on_gpu = energy_by_name(any_power, streams, whole, count)
+    on_others = energy_by_name(any_power, others, whole, count)
+    return Attribution(
+        rows=_rows(activities, energies, (on_cpu, on_gpu), whole),
+        outside=tuple(_outside(energies, workers, float(on_others.seconds.sum()))),
         idle=Row(
             "(no operator)" if by == OPERATOR else "(no annotation)",
             sum(one.idle_joules for one in profiled.values()),
             {
                 device: profiled[device].idle_joules if device in profiled else 0.0
-                for device in splits
+                for device in energies
             },
             on_cpu.idle_seconds,
             on_gpu.idle_seconds if streams else 0.0,
             0,
         ),
-        joules=sum(one.total_joules for one in splits.values()),
+        joules=sum(one.total_joules for one in energies.values()),
         window_seconds=on_cpu.window_seconds,
-        unknown_seconds={device: one.unknown_seconds for device, one in splits.items()},
+        unknown_seconds={device: one.unknown_seconds for device, one in energies.items()},
         resolution_seconds=_resolution(trace.devices, whole),
     )
 
 
-def _workers(activities: Activities, devices: Sequence[str]) -> dict[str, list[Pieces]]:
-    """Return what draws the power of each device, without GPUs that the profile has no work of."""
+def _work_by_device(activities: Activities, devices: Sequence[str]) -> dict[str, list[Intervals]]:
+    """Return the work on each device, without GPUs that have no work in the profile."""
     gpus = [device for device in devices if device.startswith("gpu")]
     numbers = {device: number for number, device in enumerate(gpus)}
     return {
@@ -229,20 +240,23 @@ def _workers(activities: Activities, devices: Sequence[str]) -> dict[str, list[P
 
 
 def _outside(
-    splits: Mapping[str, Split], workers: Mapping[str, object], unmeasured_seconds: float
+    energies: Mapping[str, EnergyByName], workers: Mapping[str, object], unmeasured_seconds: float
 ) -> Iterator[Row]:
-    unseen = {
-        device: 0.0 if device in workers else one.total_joules for device, one in splits.items()
+    outside = {
+        device: 0.0 if device in workers else one.total_joules for device, one in energies.items()
     }
-    if len(workers) < len(splits):
-        yield Row(NOT_PROFILED, sum(unseen.values()), unseen, 0.0, 0.0, 0)
+    if len(workers) < len(energies):
+        yield Row(NOT_PROFILED, sum(outside.values()), outside, 0.0, 0.0, 0)
     if unmeasured_seconds > 0:
-        unknown = dict.fromkeys(splits, 0.0)
+        unknown = dict.fromkeys(energies, 0.0)
         yield Row(NOT_MEASURED, float("nan"), unknown, 0.0, unmeasured_seconds, 0)
 
 
 def _rows(
-    activities: Activities, splits: Mapping[str, Split], times: tuple[Split, Split], whole: Windows
+    activities: Activities,
+    energies: Mapping[str, EnergyByName],
+    times: tuple[EnergyByName, EnergyByName],
+    whole: Windows,
 ) -> tuple[Row, ...]:
     starts = activities.starts_ns
     inside = np.zeros(len(starts), dtype=bool)
@@ -253,8 +267,8 @@ def _rows(
     rows = [
         Row(
             name,
-            sum(float(one.joules[i]) for one in splits.values()),
-            {device: float(one.joules[i]) for device, one in splits.items()},
+            sum(float(one.joules[i]) for one in energies.values()),
+            {device: float(one.joules[i]) for device, one in energies.items()},
             float(on_cpu.seconds[i]),
             float(on_gpu.seconds[i]),
             int(calls[i]),

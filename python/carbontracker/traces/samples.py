@@ -1,8 +1,8 @@
-"""Every reading on disk, on request: an Arrow IPC stream that is readable up to its last batch.
+"""Every reading in a file, on request: an Arrow IPC stream, readable up to its last batch.
 
-A thread asks the session once a second for what is new and appends it in one write, so that memory
-is bounded by a second's readings, and a process that is killed loses no more than that. Needs
-pyarrow (``pip install 'carbontracker[trace]'``).
+Once a second a thread appends the new samples of the session in one write. So memory is bounded by
+the readings of a second, and a killed process loses one second at most. Needs pyarrow
+(``pip install 'carbontracker[trace]'``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
 from carbontracker.records.json_values import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
-from carbontracker.traces.power import PowerTrace, of_run
+from carbontracker.traces.power import PowerTrace, power_of_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,61 +35,64 @@ if TYPE_CHECKING:
     from carbontracker.records.writer import Record
 
 SUFFIX = ".arrow"
-EVERY_S = 1.0
-"""How often samples are written: what a killed process loses at most."""
+WRITE_INTERVAL_S = 1.0
+"""A killed process loses the samples of one interval at most."""
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""The end of an Arrow stream, as its format has it."""
-_ABOUT = b"carbontracker"
-"""Key in the metadata of the schema."""
-_COUNTED = 4
-"""The column that files of older versions lack."""
-_ROWS = 65_536
-"""Of a row group of a Parquet file."""
-MEND = "pip install 'carbontracker[trace]'"
+"""The end marker of an Arrow stream."""
+_METADATA_KEY = b"carbontracker"
+"""Of the JSON in the metadata of the schema."""
+_COUNTED_COLUMN = 4
+"""Files of older versions do not have it."""
+_PARQUET_GROUP_ROWS = 65_536
+INSTALL_COMMAND = "pip install 'carbontracker[trace]'"
 
 
 def arrow() -> Any:
     """Return pyarrow.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that mends it.
+        ModuleNotFoundError: it is not installed; the message has the command to install it.
     """
     try:
         import pyarrow as pa
     except ModuleNotFoundError as error:
-        message = f"samples on disk need pyarrow, which is not installed: {MEND}"
+        message = f"a file of samples needs pyarrow, which is not installed: {INSTALL_COMMAND}"
         raise ModuleNotFoundError(message, name="pyarrow") from error
     return pa
 
 
 def check_new(path: Path) -> None:
-    """Refuse a file that cannot be begun, before anything runs.
+    """Check that a new file of samples can be created.
 
     Raises:
-        OSError: it is there already, or its directory is not.
+        OSError: the file exists, or its directory does not.
         ModuleNotFoundError: pyarrow is not installed.
     """
     arrow()
     if path.exists():
-        raise FileExistsError(errno.EEXIST, "it exists already and is not overwritten", str(path))
+        raise FileExistsError(errno.EEXIST, "the file exists and is not overwritten", str(path))
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "its directory does not exist", str(path))
 
 
 class SampleWriter:
-    """Writes the samples of a session to a file of its own until it is closed.
+    """Writes the samples of a session to a new file until it is closed.
 
-    Rows of one channel follow each other in time; ``watts`` are the mean since the row before, null
-    in the first, of which only the time is known.
+    The rows of one channel are in order of time. ``watts`` is the mean power since the row before;
+    it is null in the first row of a channel.
     """
 
     def __init__(
-        self, session: Session, path: Path, run_id: str | None = None, every_s: float = EVERY_S
+        self,
+        session: Session,
+        path: Path,
+        run_id: str | None = None,
+        every_s: float = WRITE_INTERVAL_S,
     ) -> None:
-        """Begin the file and the thread.
+        """Create the file and start the thread.
 
         Raises:
-            OSError: it cannot be begun; a file that is there already stays as it is.
+            OSError: the file cannot be created; an existing file is not changed.
             ModuleNotFoundError: pyarrow is not installed.
         """
         pa = arrow()
@@ -104,12 +107,12 @@ class SampleWriter:
                 pa.field("watts", pa.float64()),
                 pa.field("counted", pa.bool_()),
             ],
-            {_ABOUT: json.dumps(_about(session, run_id))},
+            {_METADATA_KEY: json.dumps(_about(session, run_id))},
         )
         began_ns = time.monotonic_ns()
         self._began_ns = began_ns
-        self._upto: dict[int, int] = {}
-        """Up to when each channel has been written; one that joins late begins when it does."""
+        self._written_until_ns: dict[int, int] = {}
+        """Time of the last written sample of each channel."""
         self._begun: set[int] = set()
         self._done = threading.Event()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -122,7 +125,7 @@ class SampleWriter:
         self._thread = thread
 
     def close(self) -> None:
-        """Write what is new and end the file; in a forked child do nothing."""
+        """Write the last samples and end the file; in a forked child do nothing."""
         if self._fd < 0 or os.getpid() != self._owner_pid:
             return
         self._done.set()
@@ -139,7 +142,7 @@ class SampleWriter:
                 return
 
     def _write(self, *, last: bool) -> bool:
-        """Append what is new; return whether there is a file to append to."""
+        """Append the new samples; return False if the file cannot be written any more."""
         if self._fd < 0:
             return False
         columns = self._take(last=last)
@@ -159,16 +162,17 @@ class SampleWriter:
         return self._append(batch.serialize().to_pybytes())
 
     def _take(self, *, last: bool) -> tuple[Any, list[str], Any, Any]:
-        """Return times, channels and watts of all new samples, and whether they enter totals.
+        """Return times, channels and watts of all new samples, and whether they are in the totals.
 
-        The newest sample of a channel may yet move a little, when the next one comes: it waits.
+        The newest sample of a channel may still change with the next reading, so it is left for
+        the next call, unless this is the last one.
         """
         now_ns = time.monotonic_ns()
         times, names, watts, counted = [], [], [], []
         for index, channel in enumerate(self._session.channels):
-            upto_ns = self._upto.get(index, self._began_ns)
-            t_ns, mean = self._session.power(index, upto_ns, now_ns)
-            new = t_ns > upto_ns
+            until_ns = self._written_until_ns.get(index, self._began_ns)
+            t_ns, mean = self._session.power(index, until_ns, now_ns)
+            new = t_ns > until_ns
             t_ns, mean = t_ns[new], mean[new]
             if not last:
                 t_ns, mean = t_ns[:-1], mean[:-1]
@@ -177,7 +181,7 @@ class SampleWriter:
             if index not in self._begun:
                 self._begun.add(index)
                 mean[0] = np.nan
-            self._upto[index] = int(t_ns[-1])
+            self._written_until_ns[index] = int(t_ns[-1])
             times.append(t_ns)
             names += [channel.id] * len(t_ns)
             watts.append(mean)
@@ -188,15 +192,19 @@ class SampleWriter:
 
     def _append(self, data: bytes) -> bool:
         if self._fd < 0:
-            return False  # a signal handler has ended the run meanwhile
+            return False  # a signal handler has ended the run
         try:
             written = os.write(self._fd, data)
             if written < len(data):
-                # A disk that is filling up took a part: taken back, so that each batch stays whole.
+                # A full disk took a part of the batch: remove it, so that every batch is whole.
                 os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            logger.warning("carbontracker: the samples in %s end here: %s", self.path, error)
+            logger.warning(
+                "carbontracker: the samples in %s end here, because writing failed: %s",
+                self.path,
+                error,
+            )
             return False
         return True
 
@@ -221,8 +229,8 @@ def _about(session: Session, run_id: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def place_for(trace: bool | str | os.PathLike[str], folder: Callable[[], Path]) -> Path:
-    """Return where samples go: the path that was given, else a new file in a directory."""
+def samples_path(trace: bool | str | os.PathLike[str], folder: Callable[[], Path]) -> Path:
+    """Return the path of the samples: the given one, else that of a new file in ``folder()``."""
     if not isinstance(trace, bool):
         return Path(trace)
     directory = folder()
@@ -231,19 +239,19 @@ def place_for(trace: bool | str | os.PathLike[str], folder: Callable[[], Path]) 
     return directory / f"{stamp}_{os.getpid()}_{os.urandom(3).hex()}{SUFFIX}"
 
 
-def begin_samples(session: Session, path: Path, record: Record | None) -> SampleWriter | None:
-    """Return a writer, which the record names; None, and a warning, where there cannot be one.
+def start_sample_writer(session: Session, path: Path, record: Record | None) -> SampleWriter | None:
+    """Return a writer and name it in the record.
 
-    A training goes on without.
+    If the file cannot be created, return None after a warning; the training goes on.
     """
     if not session.owned_by_this_process:
         return None
 
-    def begin() -> SampleWriter:
+    def start() -> SampleWriter:
         check_new(path)
         return SampleWriter(session, path, record.run_id if record else None)
 
-    writer = optional(SAMPLES, begin, nothing)
+    writer = optional(SAMPLES, start, nothing)
     if writer is not None and record is not None:
         record.write("samples", path=str(writer.path))
     return writer
@@ -252,7 +260,7 @@ def begin_samples(session: Session, path: Path, record: Record | None) -> Sample
 @contextmanager
 def sampled_to(session: Session, path: Path, record: Record | None) -> Iterator[None]:
     """Write the samples of a session while the block runs."""
-    writer = begin_samples(session, path, record)
+    writer = start_sample_writer(session, path, record)
     try:
         yield
     finally:
@@ -261,14 +269,14 @@ def sampled_to(session: Session, path: Path, record: Record | None) -> Iterator[
 
 
 class SampleFile:
-    """A file of samples, read batch by batch."""
+    """A file of samples, read in batches."""
 
     def __init__(self, path: Path) -> None:
-        """Open it.
+        """Open the file.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError: it holds no samples.
+            OSError: the file cannot be read.
+            ValueError: the file does not contain samples.
             ModuleNotFoundError: pyarrow is not installed.
         """
         self.path = path
@@ -277,30 +285,30 @@ class SampleFile:
         try:
             self._reader = pa.ipc.open_stream(self._file)
             self.schema = self._reader.schema
-            self.about: dict[str, Any] = json.loads((self.schema.metadata or {})[_ABOUT])
+            self.about: dict[str, Any] = json.loads((self.schema.metadata or {})[_METADATA_KEY])
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError) as error:
             self._file.close()
-            message = f"{path} is no file of samples written by carbontracker ({error})"
+            message = f"{path} is not a file of samples of carbontracker ({error})"
             raise ValueError(message) from error
 
     def __enter__(self) -> SampleFile:
-        """Return it."""
+        """Return this file."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     @property
     def complete(self) -> bool:
-        """Return whether the file has its end: its writer was neither killed nor stopped."""
+        """Return whether the file has its end marker: its writer was not killed."""
         with self.path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - len(_END)))
             return file.read() == _END
 
     def batches(self) -> Iterator[Any]:
-        """Yield every batch that is whole; a torn last one is passed over."""
+        """Yield every complete batch; a truncated last batch is ignored."""
         pa = arrow()
         while True:
             try:
@@ -310,16 +318,17 @@ class SampleFile:
             yield batch
 
 
-def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
-    """Return the power of a run: of its samples, where there are any, else of its record.
+def power_of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
+    """Return the power of a run from its file of samples if it has one, else from its record.
 
-    Also of the record where a sensor was found wrong: its samples are what it said all the same.
+    For a sensor that was replaced during the run, the record counts: the file of samples still has
+    its wrong values.
 
     Args:
         run: read with its series and epochs.
-        near_ns: the moment whose wall clock counts, should it have been set on the way.
+        near_ns: if the wall clock was set during the run, its setting at this time counts.
     """
-    trace = of_run(run, near_ns)
+    trace = power_of_record(run, near_ns)
     for event in run.of("samples"):
         path = Path(str(event.get("path")))
         if not path.is_file():
@@ -327,7 +336,10 @@ def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
         try:
             sampled = read_power(path)
         except (OSError, ValueError, ModuleNotFoundError) as error:
-            logger.warning("carbontracker: the power is that of the record: %s", error)
+            logger.warning(
+                "carbontracker: the samples cannot be read, so the power is that of the record: %s",
+                error,
+            )
             continue
         shift_ns = 0
         if trace.clock["exact"]:
@@ -345,35 +357,35 @@ def power_of(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
 
 
 def to_parquet(path: Path, out: Path) -> int:
-    """Write the samples of a file as Parquet, a group of rows at a time; return how many.
+    """Write the samples of a file as Parquet, in groups of rows; return the number of rows.
 
     Raises:
-        OSError, ValueError, ModuleNotFoundError: as ``SampleFile``.
+        OSError, ValueError, ModuleNotFoundError: see ``SampleFile``.
     """
     pa = arrow()
     from pyarrow import parquet
 
     rows = 0
     with SampleFile(path) as samples, parquet.ParquetWriter(out, samples.schema) as writer:
-        waiting: list[Any] = []
+        pending: list[Any] = []
         for batch in samples.batches():
             rows += batch.num_rows
-            waiting.append(batch)
-            if sum(one.num_rows for one in waiting) >= _ROWS:
-                writer.write_table(pa.Table.from_batches(waiting))
-                waiting.clear()
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting))
+            pending.append(batch)
+            if sum(one.num_rows for one in pending) >= _PARQUET_GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(pending))
+                pending.clear()
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending))
     return rows
 
 
 def read_power(path: Path) -> PowerTrace:
-    """Return the power by counted device that a file of samples holds.
+    """Return the power of the counted devices in a file of samples.
 
-    A device that joined late is in the rows, and not in the list that the file begins with.
+    A device that joined late is in the rows and not in the list at the start of the file.
 
     Raises:
-        OSError, ValueError, ModuleNotFoundError: as ``SampleFile``.
+        OSError, ValueError, ModuleNotFoundError: see ``SampleFile``.
     """
     with SampleFile(path) as samples:
         about = samples.about
@@ -383,8 +395,8 @@ def read_power(path: Path) -> PowerTrace:
         for batch in samples.batches():
             t_ns, watts = (batch.column(i).to_numpy(zero_copy_only=False) for i in (0, 3))
             channels = batch.column(2).to_numpy(zero_copy_only=False)
-            if batch.num_columns > _COUNTED:
-                joined = channels[batch.column(_COUNTED).to_numpy(zero_copy_only=False)]
+            if batch.num_columns > _COUNTED_COLUMN:
+                joined = channels[batch.column(_COUNTED_COLUMN).to_numpy(zero_copy_only=False)]
                 counted |= {name: name for name in set(joined) - counted.keys()}
             for device in counted:
                 mine = channels == device
