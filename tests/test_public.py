@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import carbontracker
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = (
+    "carbontracker",
+    *("carbontracker.tracker", "carbontracker.parser", "carbontracker.exceptions"),
+    *("carbontracker.intensity", "carbontracker.loggers", "carbontracker.prediction"),
+    "carbontracker.records",
+    "carbontracker.times",  # for a provider, which is a file of the package
+)
+"""Import paths that documents may use."""
+IMPORT = re.compile(r"^from (carbontracker[\w.]*) import (.+)$", re.MULTILINE)
 
 
 def test_everything_listed_is_there() -> None:
@@ -38,6 +51,16 @@ def test_everything_that_a_package_lists_is_there(package: str) -> None:
         assert getattr(found, name) is not None
     modules = {module.name for module in pkgutil.iter_modules(found.__path__)}
     assert modules.isdisjoint(found.__all__)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
+def test_documents_import_public_names_only(page: str) -> None:
+    for module, names in IMPORT.findall((ROOT / page).read_text(encoding="utf-8")):
+        assert module in PUBLIC
+        found = importlib.import_module(module)
+        assert all(hasattr(found, name.strip()) for name in names.split(","))
 
 
 def test_names_are_functions_whatever_was_imported_first() -> None:
