@@ -55,6 +55,7 @@ KNOWS = {
         *("carbontracker.location", "carbontracker.data", "carbontracker.guard"),
         "carbontracker.hostfiles",
         *("carbontracker.intensity.cache", "carbontracker.intensity.selection"),
+        "carbontracker.intensity.http",
     ),
     "carbontracker.traces.attribution": ("carbontracker.constants",),
     "carbontracker.intensity": (
@@ -65,6 +66,7 @@ KNOWS = {
         "carbontracker.environment",
         "carbontracker.arguments",
         "carbontracker.times",
+        "carbontracker.__version__",
     ),
 }
 # Arrays in, numbers out: no clock either.
@@ -85,9 +87,8 @@ IMPORTERS = {
     # The endpoint only answers: it listens for Prometheus, on loopback unless told otherwise, where
     # somebody asked for it.
     NETWORK: (
-        "carbontracker.intensity",
-        "carbontracker.location.fetch",
-        "carbontracker.telemetry.endpoint",
+        "carbontracker.intensity.http",
+        "carbontracker.telemetry",
     ),
     ("carbontracker._core",): ("carbontracker.energy.session",),
     ("carbontracker.cli",): ("carbontracker.cli", "carbontracker.__main__"),
@@ -474,6 +475,7 @@ def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str
         ("carbontracker.records.writer", "import carbontracker.cli.run"),
         ("carbontracker.records.writer", "from carbontracker import cli"),
         ("carbontracker.location.location", "import socket"),
+        ("carbontracker.intensity.cached_provider", "import socket"),
         ("carbontracker.location.location", "def f():\n    from urllib.request import urlopen"),
         ("carbontracker.location.location", "from urllib import request"),
         ("carbontracker.report.html", "import requests"),
@@ -496,11 +498,11 @@ def test_a_forbidden_import_is_seen(name: str, source: str) -> None:
             "import math\nfrom carbontracker.constants import JOULES_PER_KWH",
         ),
         (
-            "carbontracker.intensity.cached_provider",
+            "carbontracker.intensity.http",
             "import socket\nfrom carbontracker.data import rows",
         ),
         ("carbontracker.location.location", "from urllib.parse import quote"),
-        ("carbontracker.location.fetch", "from urllib.request import build_opener"),
+        ("carbontracker.intensity.http", "from urllib.request import Request"),
         ("carbontracker.energy.session", "from carbontracker import _core"),
         ("carbontracker.cli", "from carbontracker.cli.run import run\nfrom .child import spawn"),
         ("carbontracker.__main__", "from carbontracker.cli import main"),

@@ -289,7 +289,7 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 PROCESS = """
 import sys
 from carbontracker.intensity.base import provider
-from carbontracker.intensity.cached_provider import LiveProvider
+from carbontracker.intensity.poller import LiveProvider
 live = LiveProvider(provider("electricitymaps", api_key=sys.argv[1]), "DK", None)
 sys.stdin.read(1)
 live.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 import carbontracker
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.cached_provider import LiveProvider
+from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.selection import parse_setting, table_fallback
 from carbontracker.tracker import CarbonTracker
 from tests.support.intensity_server import Asked, Reply, refused, serving
@@ -94,7 +95,7 @@ def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live
     )
 
 
-# ---- Live ------------------------------------------------------------------------------------
+# ---- the poller ------------------------------------------------------------------------------
 
 
 def test_hours_are_revised_as_they_are_asked_for_again() -> None:
@@ -148,7 +149,7 @@ def test_a_failure_leaves_what_there_was_and_is_said_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             times[0] += HOUR
-            assert live.refresh() == 300.0
+            assert 1.0 <= live.refresh() <= 20.0
     assert [r.getMessage() for r in caplog.records] == ["carbontracker: it is down"]
     held = live.now("DK")
     assert (held.gco2eq_per_kwh, held.kind) == (200, "estimated")
@@ -194,6 +195,69 @@ def test_a_forecast_that_the_key_does_not_cover_leaves_the_rest(tmp_path: Path) 
         assert (paths.count("forecast"), paths.count("history")) == (1, 3)
         with pytest.raises(IntensityUnavailable, match="Endpoint not available"):
             live.forecast("DK", NOW, NOW + HOUR)
+
+
+@pytest.mark.parametrize("error", [IntensityUnavailable("down"), IntensityUnavailable("x", 503)])
+def test_pauses_double_up_to_the_interval_and_begin_anew_after_an_answer(error: Exception) -> None:
+    times = [NOW]
+    own = Own(*[error] * 12, [slot(9, 200)], error)
+    own.every_s = 300.0
+    live = live_of(own, times)
+    pauses = []
+    for number in range(1, 13):
+        pauses.append(live.refresh())
+        assert own.asked == number
+        live.refresh()
+        assert own.asked == number  # within the pause it is not asked
+        times[0] += timedelta(seconds=pauses[-1] + 0.001)
+    longest = [min(5.0 * 2**n, 300.0) for n in range(12)]
+    for pause, most in zip(pauses, longest, strict=True):
+        assert most / 2 <= pause <= most
+    assert live.refresh() == 300.0
+    assert live.now("DK").gco2eq_per_kwh == 200
+    times[0] += HOUR
+    assert live.refresh() <= 5.0
+
+
+def test_a_retry_after_holds_for_all_questions_to_the_service() -> None:
+    times = [NOW]
+
+    def script(asked: Asked) -> Reply:
+        if asked.path.endswith("/forecast"):
+            return Reply({"zone": "DK", "forecast": hours(NOW + 24 * HOUR, 25, 99)})
+        return Reply(b"", 429, {"Retry-After": "3000"})
+
+    with serving(script) as server:
+        em = provider("electricitymaps", api_key=KEY, url=server.url, clock=lambda: times[0])
+        live = live_of(em, times)
+        live.refresh()
+        first = len(server.asked)
+        for _ in range(4):
+            times[0] += timedelta(seconds=700)
+            live.refresh()
+        assert len(server.asked) == first
+        with pytest.raises(IntensityUnavailable, match="answered 429"):
+            live.forecast("DK", NOW, NOW + HOUR)
+        times[0] += timedelta(seconds=201)
+        live.refresh()
+        assert len(server.asked) > first
+
+
+def test_a_clock_that_is_set_back_ends_a_pause() -> None:
+    times = [NOW]
+    own = Own(IntensityUnavailable("down"))
+    live = live_of(own, times)
+    live.refresh()
+    times[0] -= 24 * HOUR
+    live.refresh()
+    assert own.asked == 2
+
+
+def test_the_generator_of_a_training_is_left_alone() -> None:
+    random.seed(7)
+    before = random.getstate()
+    live_of(Own(IntensityUnavailable("down")), [NOW]).refresh()
+    assert random.getstate() == before
 
 
 def test_an_old_answer_on_disk_stands_in_for_a_service_that_is_down(tmp_path: Path) -> None:
@@ -596,7 +660,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import carbontracker
 from carbontracker import CarbonTracker, measure
-import carbontracker.intensity.cached_provider, carbontracker.intensity.http
+import carbontracker.intensity.poller, carbontracker.intensity.http
 import carbontracker.records.recalculation
 from carbontracker.intensity.base import PROVIDERS, provider
 

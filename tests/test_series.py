@@ -16,7 +16,7 @@ from carbontracker.carbon.factors import CarbonFactors
 from carbontracker.carbon.footprint import Slot, footprint_of_slots
 from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
 from carbontracker.intensity.cache import Cache
-from carbontracker.intensity.cached_provider import LiveProvider
+from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.series import Series, merged, shares
 from carbontracker.location.location import Location, UnknownLocation
 from carbontracker.records.recalculation import recalculate

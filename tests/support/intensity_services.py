@@ -319,12 +319,10 @@ CASES = [
 
 
 def patient() -> Client:
-    """Return a client that a busy machine does not time out, and that does not really wait."""
-    return Client(Limits(10.0, 10.0, 60.0), sleep=lambda _: None, spread=lambda: 0.5)
+    """Return a client that a busy machine does not time out."""
+    return Client(Limits(10.0, 10.0, 60.0))
 
 
-def quick(slept: list[float] | None = None, **more: Any) -> Client:
+def quick() -> Client:
     """Return a client that gives up before a test does, and not because the machine is busy."""
-    waits = slept if slept is not None else []
-    limits = Limits(connect_s=5.0, read_s=4.0, total_s=15.0)
-    return Client(limits, sleep=waits.append, spread=lambda: 0.5, **more)
+    return Client(Limits(connect_s=5.0, read_s=4.0, total_s=15.0))

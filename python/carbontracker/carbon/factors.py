@@ -14,7 +14,7 @@ from carbontracker.constants import PUE_2023
 from carbontracker.data import TableError
 from carbontracker.guard import INTENSITY, LOCATION, logger, optional
 from carbontracker.intensity.base import IntensityUnavailable, provider, unknown
-from carbontracker.intensity.cached_provider import LiveProvider
+from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.providers.constant import Constant
 from carbontracker.intensity.selection import (
     AUTO,

@@ -123,7 +123,9 @@ class Answer:
     reason: str = ""
     """Why there are no slots."""
     status: int | None = None
-    """The HTTP status that said so, if one did."""
+    """The HTTP status of the answer, if the service answered."""
+    retry_after_s: float | None = None
+    """How long the service asks to be left alone, s; not kept on disk."""
 
 
 class Cache:
@@ -167,7 +169,7 @@ class Cache:
         try:
             slots = fetch()
         except IntensityUnavailable as error:
-            return Answer(at, reason=error.reason, status=error.status)
+            return Answer(at, (), error.reason, error.status, error.retry_after_s)
         stamp = datetime.fromtimestamp(at, tz=timezone.utc)
         return Answer(at, tuple(replace(slot, fetched_at=stamp) for slot in slots))
 

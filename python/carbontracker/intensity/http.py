@@ -1,288 +1,311 @@
-"""The one place from which a request for carbon intensity leaves: an HTTP GET, or a reason why not.
+"""The one HTTP client of the package: a single bounded exchange, or the reason why it failed.
 
-What a reply may cost is bounded in time (connect, read, total) and size; what is worth asking again
-is asked again, politely; a host that keeps failing is left alone for a while.
+Nothing is repeated here: the poller decides when to ask again. No reason, log or exception holds a
+secret, a query or a header.
 """
 
 from __future__ import annotations
 
-import random
+import http.client
+import io
+import json
 import re
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
-
-from carbontracker.intensity.base import IntensityUnavailable
-from carbontracker.intensity.wire import Timed, opener
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping, Sequence
-    from http.client import HTTPResponse
-    from urllib.request import OpenerDirector
 
-MOST_BYTES = 5_000_000
-MOST_REDIRECTS = 3
-RETRIES = 2
-BACKOFF_S = 1.0
-LONGEST_WAIT_S = 60.0
-"""Longest ``Retry-After`` that is waited out; a longer one becomes a cool-down."""
-WORTH_RETRYING = (429, 500, 502, 503, 504)
-FAILURES_TO_OPEN = 3
-"""Failed requests in a row after which a host is left alone."""
-PAUSE_S = 300.0
-LONGEST_PAUSE_S = 3600.0
+    from _typeshed import WriteableBuffer
 
+REDIRECTS = (301, 302, 303, 307, 308)
 PUBLIC_HEADERS = ("Accept", "User-Agent")
-"""All that another host may see after a redirect."""
-
-_CHANCE = random.SystemRandom()
+"""The only headers that another host receives after a redirect."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a request may take, s."""
+    """What one exchange may take."""
 
     connect_s: float = 3.0
     read_s: float = 10.0
-    """Between two pieces of the reply."""
+    """Between two pieces of the reply, s."""
     total_s: float = 15.0
-    """With retries and redirects, without the waits that the host asks for."""
+    """For everything, redirects included, s."""
+    max_bytes: int = 5_000_000
+    max_redirects: int = 3
 
 
-@dataclass(frozen=True)
-class Ask:
-    """One question to a service."""
+class Reply(NamedTuple):
+    """The reply of a service."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    secrets: Sequence[str] = ()
-    """Texts that must not appear in any reason, wherever they are sent."""
+    body: bytes
+    headers: Mapping[str, str]
+    """By lower-case name."""
+
+
+class RequestFailed(Exception):
+    """An exchange failed; ``reason`` follows the name of the host in a message."""
+
+    def __init__(
+        self, reason: str, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        """The HTTP status, if the service answered."""
+        self.retry_after_s = retry_after_s
+        """How long the service asks to be left alone, s."""
 
 
 class Client:
-    """GETs with one conduct for all providers; the clocks and the sleep can be given for tests.
+    """Makes requests within limits.
 
     Args:
-        limits: how long a request may take.
-        clock: seconds that only grow.
-        sleep: waits some seconds.
-        wall: seconds since 1970, to understand a ``Retry-After`` that is a date.
-        spread: a number from 0 to 1, anew each time, so that many clients do not retry in step;
-            not from the generator that a training may have seeded.
+        limits: of every request.
+        proxies: whether ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` apply.
+        clock: seconds, monotonic.
+        wall: seconds since 1970, for a ``Retry-After`` that is a date.
     """
 
     def __init__(
         self,
         limits: Limits = Limits(),
         *,
+        proxies: bool = True,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Any] = time.sleep,
         wall: Callable[[], float] = time.time,
-        spread: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self.limits = limits
-        self._clock, self._sleep, self._wall, self._spread = clock, sleep, wall, spread
-        self._lock = threading.Lock()
-        self._openers: dict[str, OpenerDirector] = {}
-        self._failures: dict[str, int] = {}
-        self._closed_until: dict[str, tuple[float, str]] = {}
+        self._proxies = proxies
+        self._clock, self._wall = clock, wall
 
-    def get(self, ask: Ask) -> bytes:
-        """Return the body of a 200 reply.
+    def fetch(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        secrets: Sequence[str] = (),
+    ) -> Reply:
+        """Return the reply to one request, after at most ``limits.max_redirects`` redirects.
 
         Raises:
-            IntensityUnavailable: no connection, no answer in time, another status, a redirect that
-                must not be followed, a body that is too long, or a host that is being left alone.
-                The reason names the host, never a query, a header or a secret.
+            RequestFailed: no connection, no reply in time, a status other than 2xx, a redirect
+                that must not be followed, or a body that is too long. The reason holds none of
+                ``secrets``.
         """
         try:
-            host = urlsplit(ask.url).netloc.rpartition("@")[2]
-        except ValueError:
-            raise IntensityUnavailable("the address of the service is none") from None
-        self._check_open(host)
-        try:
-            body = self._get_with_retries(ask, host)
-        except _Failed as failed:
-            reason = redacted(failed.reason, ask.secrets)
-            self._note_failure(host, failed, reason)
-            raise IntensityUnavailable(f"{host} {reason}", failed.status) from None
-        with self._lock:
-            self._failures.pop(host, None)
-            self._closed_until.pop(host, None)
-        return body
+            return self._follow(url, headers or {}, method)
+        except RequestFailed as failed:
+            reason = redacted(failed.reason, secrets)
+            raise RequestFailed(reason, failed.status, failed.retry_after_s) from None
 
-    def _get_with_retries(self, ask: Ask, host: str) -> bytes:
+    def _follow(self, url: str, given: Mapping[str, str], method: str) -> Reply:
         deadline = self._clock() + self.limits.total_s
-        attempt = 0
-        while True:
-            try:
-                return self._follow(ask, deadline)
-            except _Failed as failed:
-                asked_s = failed.retry_after_s
-                backoff_s = BACKOFF_S * 2**attempt * (0.5 + self._spread())
-                wait_s = backoff_s if asked_s is None else asked_s
-                late = asked_s is None and self._clock() + wait_s >= deadline
-                if not failed.again or attempt == RETRIES or wait_s > LONGEST_WAIT_S or late:
-                    raise
-                deadline += 0.0 if asked_s is None else wait_s  # its waits are not held against it
-            self._sleep(wait_s)
-            attempt += 1
-
-    def _follow(self, ask: Ask, deadline: float) -> bytes:
-        url, headers = ask.url, {"Accept": "application/json", "User-Agent": agent(), **ask.headers}
-        for _ in range(MOST_REDIRECTS + 1):
-            reply = self._once(url, headers, deadline)
-            if isinstance(reply, bytes):
+        headers = {"Accept": "application/json", **given}
+        if "User-Agent" not in headers:
+            headers["User-Agent"] = user_agent()
+        for _ in range(self.limits.max_redirects + 1):
+            reply = self._exchange(url, headers, method, deadline)
+            if isinstance(reply, Reply):
                 return reply
             try:
                 target = urljoin(url, reply)
                 here, there = urlsplit(url), urlsplit(target)
             except ValueError:
-                raise _Failed("sends on to what is no address") from None
+                raise RequestFailed("redirects to an invalid URL") from None
             if here.scheme == "https" and there.scheme != "https":
-                raise _Failed("sends on to an unprotected address")
+                raise RequestFailed("redirects to a URL without HTTPS")
             if there.netloc != here.netloc:
                 headers = {k: v for k, v in headers.items() if k in PUBLIC_HEADERS}
             url = target
-        raise _Failed(f"sends on more than {MOST_REDIRECTS} times")
+        raise RequestFailed(f"redirects more than {self.limits.max_redirects} times")
 
-    def _once(self, url: str, headers: Mapping[str, str], deadline: float) -> bytes | str:
-        """Return the body, or the address that the host sends on to."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise _Failed("is no http or https address")
-        left_s = deadline - self._clock()
-        if left_s <= 0:
-            raise _Failed("took too long")
+    def _exchange(
+        self, url: str, headers: Mapping[str, str], method: str, deadline: float
+    ) -> Reply | str:
+        """Return the reply, or the target of a redirect."""
         try:
-            request = Timed(url, headers=dict(headers))
-            request.connect_s = self.limits.connect_s
-            with request.cut_after(left_s):
-                return self._exchange(request, left_s, deadline)
-        except TimeoutError:
-            raise _Failed("took too long") from None
-        except (RuntimeError, ValueError) as error:  # no thread to be had; no address
-            raise _Failed(f"cannot be asked: {type(error).__name__}") from None
-
-    def _exchange(self, request: Timed, left_s: float, deadline: float) -> bytes | str:
-        try:
-            asks = self._opener_for(request.type)
-            with asks.open(request, timeout=min(left_s, self.limits.read_s)) as reply:
-                return self._read(reply, deadline)
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise RequestFailed("is not an http or https URL")
+            request = _Request(url, headers=dict(headers), method=method)
+            request.timeouts = _Timeouts(self._clock, deadline, self.limits)
+            with self._opener(request.type).open(request) as reply:
+                body = self._read(reply)
+                return Reply(body, {name.lower(): value for name, value in reply.headers.items()})
         except HTTPError as error:
             with error:
-                if error.code in (301, 302, 303, 307, 308) and error.headers.get("Location"):
+                if error.code in REDIRECTS and error.headers.get("Location"):
                     return str(error.headers["Location"])
                 raise self._status(error) from None
-        except URLError as error:
-            again = not isinstance(error.reason, ValueError)
-            raise _Failed(f"cannot be reached: {error.reason}", again=again) from None
-        except OSError as error:  # a timeout while reading, a connection cut short
-            raise _Failed(f"does not answer: {error}") from None
-        except (HTTPException, ValueError) as error:
-            # A malformed reply, address or key; the message may quote the key, so only its kind.
-            raise _Failed(f"cannot be asked: {type(error).__name__}") from None
+        except (TimeoutError, URLError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            if isinstance(reason, TimeoutError) and self._clock() >= deadline:
+                raise RequestFailed("took too long") from None
+            failed = "cannot be reached" if isinstance(error, URLError) else "does not answer"
+            raise RequestFailed(f"{failed}: {reason}") from None
+        except OSError as error:
+            raise RequestFailed(f"does not answer: {error}") from None
+        except (http.client.HTTPException, ValueError) as error:
+            # A malformed reply, URL or key. The message may quote the key: only its type is told.
+            raise RequestFailed(f"cannot be asked: {type(error).__name__}") from None
 
-    def _opener_for(self, scheme: str) -> OpenerDirector:
-        if scheme not in self._openers:
-            self._openers[scheme] = opener(scheme)
-        return self._openers[scheme]
+    def _opener(self, scheme: str) -> OpenerDirector:
+        opener = OpenerDirector()  # without a handler of redirects: they are errors here
+        opener.add_handler(ProxyHandler(None if self._proxies else {}))
+        opener.add_handler(HTTPDefaultErrorHandler())
+        opener.add_handler(HTTPErrorProcessor())
+        # HTTPSHandler loads the certificates, which takes a while.
+        opener.add_handler(_HTTPSHandler() if scheme == "https" else _HTTPHandler())
+        return opener
 
-    def _read(self, reply: HTTPResponse, deadline: float) -> bytes:
+    def _read(self, reply: http.client.HTTPResponse) -> bytes:
         pieces, size = [], 0
         while piece := reply.read1(65_536):
             pieces.append(piece)
             size += len(piece)
-            if size > MOST_BYTES:
-                raise _Failed(f"sent more than {MOST_BYTES} bytes")
-            if self._clock() > deadline:
-                raise _Failed("took too long")
-        if reply.length:  # what Content-Length promised and did not come
-            raise _Failed("cut its answer short")
+            if size > self.limits.max_bytes:
+                raise RequestFailed(f"sent more than {self.limits.max_bytes} bytes")
+        if reply.length:  # bytes that Content-Length promised and that did not come
+            raise RequestFailed("cut its answer short")
         return b"".join(pieces)
 
-    def _status(self, error: HTTPError) -> _Failed:
+    def _status(self, error: HTTPError) -> RequestFailed:
         try:
-            said = _first_words(error.read(2_000))
-        except (OSError, HTTPException):
+            said = error_message(error.read(2_000))
+        except (OSError, http.client.HTTPException):
             said = ""
-        return _Failed(
+        return RequestFailed(
             f"answered {error.code}" + (f": {said}" if said else ""),
-            status=error.code,
-            again=error.code in WORTH_RETRYING,
-            retry_after_s=retry_after_s(error.headers.get("Retry-After"), self._wall()),
+            error.code,
+            retry_after_s(error.headers.get("Retry-After"), self._wall()),
         )
 
-    def _check_open(self, host: str) -> None:
-        with self._lock:
-            until, why = self._closed_until.get(host, (0.0, ""))
-        left_s = until - self._clock()
-        if left_s > 0:
-            raise IntensityUnavailable(f"{host} is left alone for {left_s:.0f} s: it {why}")
 
-    def _note_failure(self, host: str, failed: _Failed, reason: str) -> None:
-        now = self._clock()
-        with self._lock:
-            if failed.status is not None and not failed.again:
-                return  # it answers; what it says is for the caller
-            count = self._failures[host] = self._failures.get(host, 0) + 1
-            pause_s = 0.0
-            if count >= FAILURES_TO_OPEN:
-                pause_s = min(PAUSE_S * 2 ** (count - FAILURES_TO_OPEN), LONGEST_PAUSE_S)
-            pause_s = max(pause_s, failed.retry_after_s or 0.0)
-            if pause_s > 0:
-                self._closed_until[host] = (now + pause_s, reason)
+class _Timeouts(NamedTuple):
+    """The time limits of one request."""
 
+    clock: Callable[[], float]
+    deadline: float
+    limits: Limits
 
-class _Failed(Exception):
-    """Why one attempt failed, in words that follow the host's name."""
+    def within(self, seconds: float) -> float:
+        """Return ``seconds``, or what is left until the deadline if that is less.
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        status: int | None = None,
-        again: bool = False,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.status, self.again = reason, status, again
-        self.retry_after_s = retry_after_s
+        Raises:
+            TimeoutError: nothing is left.
+        """
+        left_s = self.deadline - self.clock()
+        if left_s <= 0:
+            raise TimeoutError("the deadline has passed")
+        return min(seconds, left_s)
 
 
-def agent() -> str:
-    """Return who asks; some services refuse those who do not say."""
-    from importlib.metadata import PackageNotFoundError, version
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket piece by piece and checks the deadline before each: headers and body.
 
-    try:
-        number = version("carbontracker")
-    except PackageNotFoundError:  # used from a checkout
-        number = "0"
-    return f"carbontracker/{number} (+https://pypi.org/project/carbontracker/)"
+    The timeout of a socket is that of one piece, and a host may send its reply byte by byte.
+    """
+
+    def __init__(self, sock: socket.socket, timeouts: _Timeouts) -> None:
+        self._sock, self._timeouts = sock, timeouts
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._sock.settimeout(self._timeouts.within(self._timeouts.limits.read_s))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, timeouts: _Timeouts, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_DeadlineReader(sock, timeouts))
+
+
+class _Connection(http.client.HTTPConnection):
+    timeouts: _Timeouts
+
+    def connect(self) -> None:
+        limits = self.timeouts.limits
+        self.timeout = self.timeouts.within(limits.connect_s)
+        super().connect()
+        self.sock.settimeout(self.timeouts.within(limits.read_s))
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    pass
+
+
+class _Request(Request):
+    timeouts: _Timeouts
+
+
+class _HTTPHandler(HTTPHandler):
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(partial(_connection, _Connection, req), req)
+
+
+class _HTTPSHandler(HTTPSHandler):
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(partial(_connection, _SecureConnection, req), req)
+
+
+def _connection(kind: type[_Connection], request: Any, *args: Any, **named: Any) -> Any:
+    connection: Any = kind(*args, **named)
+    connection.timeouts = request.timeouts
+    connection.response_class = partial(_Response, request.timeouts)
+    return connection
+
+
+def user_agent() -> str:
+    """Return the name and version of this package; some services refuse requests without one."""
+    from carbontracker import __version__
+
+    return f"carbontracker/{__version__} (+https://pypi.org/project/carbontracker/)"
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
-    """Return ``text`` on one line, without the secrets as they are and as they look in a URL."""
+    """Return ``text`` on one line, without the secrets, also as they are quoted in a URL."""
     for secret in secrets:
         for form in {secret, quote(secret), quote(secret, safe="")}:
             if form:
                 text = text.replace(form, "***")
-    # Nothing that steers a terminal, and no half characters, which no file takes.
+    # No terminal control characters, and no lone surrogates, which cannot be written to a file.
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def retry_after_s(text: str | None, now_s: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` of seconds or a date asks for; None for nonsense.
+    """Return the seconds of a ``Retry-After`` header; None if it is absent or malformed.
 
     Source: RFC 9110 section 10.2.3.
     """
     if text is None:
         return None
-    if re.fullmatch(r"[0-9]+", text.strip()):  # isdigit() takes the superscripts of Latin-1, too
+    if re.fullmatch(r"[0-9]+", text.strip()):  # isdigit() also accepts the superscripts of Latin-1
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
@@ -290,19 +313,12 @@ def retry_after_s(text: str | None, now_s: float) -> float | None:
         return None
 
 
-def _first_words(body: bytes) -> str:
-    """Return what an error's JSON body says, in a few words; nothing of any other body."""
-    import json
-
+def error_message(body: bytes) -> str:
+    """Return what a JSON body says went wrong, at most 160 characters; nothing of other bodies."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    return words_of_error(answer)
-
-
-def words_of_error(answer: Any) -> str:
-    """Return what a JSON document says went wrong, in at most 160 characters."""
     if not isinstance(answer, dict):
         return ""
     said = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), "")

@@ -15,7 +15,8 @@ from carbontracker.data import UNLOCATED, WORLD
 from carbontracker.environment import enabled
 from carbontracker.guard import logger
 from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
-from carbontracker.intensity.cached_provider import LiveProvider, scope_and_signal
+from carbontracker.intensity.cached_provider import scope_and_signal
+from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.service import provider_variable
 
 if TYPE_CHECKING:

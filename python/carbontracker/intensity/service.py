@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from carbontracker.guard import logger
 from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
@@ -130,7 +130,7 @@ class Service:
         Raises:
             IntensityUnavailable: there is none; the reason holds no secret.
         """
-        from carbontracker.intensity.http import redacted, words_of_error
+        from carbontracker.intensity.http import error_message, redacted
 
         body = self.ask_bytes(path, query, headers)
         try:
@@ -139,7 +139,7 @@ class Service:
             raise IntensityUnavailable(f"{self.title} sent no JSON") from None
         if isinstance(answer, dict) and answer.get("error"):
             # Some gateways say 200 to everything: this is their "there is none".
-            said = redacted(words_of_error(answer), self._secrets())
+            said = redacted(error_message(body), self._secrets())
             raise IntensityUnavailable(f"{self.title} has no figure: {said}", status=404)
         return answer
 
@@ -150,14 +150,22 @@ class Service:
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Return what is at ``path``, or at a whole address; raises as ``ask`` does."""
-        from carbontracker.intensity.http import Ask, Client
+        from carbontracker.intensity.http import Client, RequestFailed
 
         if self._client is None:
             self._client = Client()
         text = urlencode(query or {}, quote_via=quote)  # a space is %20, which all understand
         url = path if "://" in path else f"{self._url}{path}"
         url += f"?{text}" if text else ""
-        return self._client.get(Ask(url, headers or {}, self._secrets()))
+        try:
+            host = urlsplit(url).netloc.rpartition("@")[2]
+        except ValueError:
+            raise IntensityUnavailable("the service URL is not valid") from None
+        try:
+            return self._client.fetch(url, headers, secrets=self._secrets()).body
+        except RequestFailed as failed:
+            reason = f"{host} {failed.reason}".lstrip()
+            raise IntensityUnavailable(reason, failed.status, failed.retry_after_s) from None
 
     def slot(
         self, value: Any, zone: str, start: datetime, end: datetime, kind: str

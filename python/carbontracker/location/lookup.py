@@ -1,7 +1,7 @@
-"""Where the machine stands, by the network: a cloud's metadata service, or the IP address.
+"""Finds the location over the network: a cloud's metadata service, or the public IP address.
 
-Nothing here is called at import or on a training's path: `aside` asks in a thread of its own.
-Nothing is kept of an answer but the region, or country and subdivision.
+Called by a thread of its own (`carbon.background`), never at import or on a training's path. Of an
+answer only the region, or country and subdivision, is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.guard import logger
 from carbontracker.intensity.cache import cache_directory, read_own, write_own
@@ -29,30 +30,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METADATA_S = 0.5
-"""All that a metadata service gets, s. It is link-local: what is there answers in milliseconds."""
+"""Limit for all requests to a metadata service, s. It is link-local and answers in milliseconds."""
 LOOKUP_S = 5.0
-"""All that the look-up of an IP address gets, s."""
+"""Limit for the look-up of an IP address, s."""
+MAX_BYTES = 65_536
+"""Of an answer."""
 KEPT_S = 7 * 86_400.0
 """How long the answer of a look-up is kept, s."""
 
 METADATA_URL = "http://169.254.169.254"
-"""Of all three clouds; an address and no name, so that no name service is waited for."""
+"""Of all three clouds; an address, so that no name has to be resolved."""
 LOOKUP_URL = "https://ipinfo.io/json"
 
 
 @dataclass(frozen=True)
 class Services:
-    """Whom to ask."""
+    """The URLs of the services."""
 
     metadata_url: str = METADATA_URL
     lookup_url: str = LOOKUP_URL
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Services:
-        """Return the usual ones, or those of ``CARBONTRACKER_METADATA_URL`` and
+        """Return the default URLs, or those of ``CARBONTRACKER_METADATA_URL`` and
         ``CARBONTRACKER_LOOKUP_URL``.
 
-        A look-up leaves the house only by HTTPS; anything else is ignored, except on loopback.
+        A look-up URL without HTTPS is ignored, except on loopback.
         """
         lookup = environ.get("CARBONTRACKER_LOOKUP_URL", "").strip() or LOOKUP_URL
         if not lookup.startswith(("https://", "http://127.0.0.1:")):
@@ -62,37 +65,27 @@ class Services:
         return cls(metadata.rstrip("/"), lookup)
 
 
-class NoAnswer(Exception):
-    """A service was not there, was too slow, or said something else than asked."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a service said."""
-
-    text: str
-    headers: Mapping[str, str]
-    """By lower-case name."""
-
-
 def may_look_up(location: Location, locate: str, environ: Mapping[str, str]) -> bool:
-    """Return whether the network may be asked where this is: not if it is known for certain, and
-    never if the user said so by ``locate="never"``, ``CARBONTRACKER_LOCATE`` or offline."""
+    """Return whether the network may be asked for the location.
+
+    Not if the location is certain, nor with ``locate="never"``, ``CARBONTRACKER_LOCATE=never`` or
+    ``CARBONTRACKER_OFFLINE=1``.
+    """
     never = "never" in (locate, environ.get("CARBONTRACKER_LOCATE", "").strip().lower())
     return location.guess and not never and not offline(environ)
 
 
 def looks_like_cloud(environ: Mapping[str, str]) -> str | None:
-    """Return the cloud that firmware or environment look like, or None; asks nobody."""
+    """Return the cloud that firmware or environment look like, or None; without the network."""
     return cloud.looks_like(environ, root_of(environ))
 
 
 def look_up(guess: Location, environ: Mapping[str, str]) -> Location | None:
-    """Return where the machine stands, or None if nothing better than ``guess`` is known.
+    """Return the location, or None if nothing better than ``guess`` is found.
 
-    A cloud's own word is better than a time zone. The IP address is asked only where the time
-    zone says nothing: it is a third party's estimate of where our traffic leaves, and that may be
-    a proxy, a VPN or a head node in another country. Takes at most 0.5 s and 5 s.
+    A cloud's metadata goes before a time zone. The IP address is looked up only where the time zone
+    is unknown: a third party estimates from it where the traffic leaves, which may be a proxy, a
+    VPN or a head node in another country. Takes at most 0.5 s and 5 s.
     """
     services = Services.from_environment(environ)
     if found := from_metadata(environ, services.metadata_url):
@@ -105,16 +98,17 @@ def look_up(guess: Location, environ: Mapping[str, str]) -> Location | None:
 def from_metadata(environ: Mapping[str, str], base_url: str = METADATA_URL) -> Location | None:
     """Return the region that the cloud's metadata service names, within half a second.
 
-    Nobody is asked unless firmware or environment look like that cloud, and only that cloud's
-    paths are.
+    Asks only if firmware or environment look like a cloud, and only for the paths of that cloud.
     """
     name = looks_like_cloud(environ)
     if name is None:
         return None
-    ask = _Asker(base_url, time.monotonic() + METADATA_S)
+    from carbontracker.intensity.http import RequestFailed
+
+    ask = partial(_fetch, base_url, deadline_s=time.monotonic() + METADATA_S, proxies=False)
     try:
         answered = _METADATA[name](ask).strip().lower()
-    except NoAnswer as error:
+    except (RequestFailed, ValueError) as error:
         logger.info("carbontracker: %s metadata: %s", name, error)
         return None
     region = cloud.regions().get(f"{name}:{answered}")
@@ -122,21 +116,22 @@ def from_metadata(environ: Mapping[str, str], base_url: str = METADATA_URL) -> L
 
 
 def from_ip_address(url: str, cache: Path | None, now_s: float | None = None) -> Location | None:
-    """Return the place of this machine's public address, from the cache or the service.
+    """Return the location of this machine's public address, from the cache or the service.
 
     Args:
         url: answers with JSON that has ``country`` (ISO code) and perhaps ``region`` (a name).
         cache: the file that keeps the answer for a week; None for no cache.
-        now_s: seconds since the epoch; else now.
+        now_s: seconds since 1970; by default the current time.
     """
     now = time.time() if now_s is None else now_s
     kept = _kept(cache, url, now)
     if kept is None:
-        from carbontracker.location.fetch import fetch
+        from carbontracker.intensity.http import RequestFailed
 
         try:
-            kept = _country(_json(fetch(url, {}, time.monotonic() + LOOKUP_S)))
-        except NoAnswer as error:
+            text = _fetch(url, deadline_s=time.monotonic() + LOOKUP_S).text
+            kept = _country(json.loads(text))
+        except (RequestFailed, ValueError, RecursionError) as error:
             logger.info("carbontracker: the location was not looked up: %s", error)
             return None
         _keep(cache, {**kept, "url": url, "time": now})
@@ -145,7 +140,7 @@ def from_ip_address(url: str, cache: Path | None, now_s: float | None = None) ->
 
 
 def cached_location(environ: Mapping[str, str]) -> Location | None:
-    """Return the place of the last look-up if it is still good: reads a file, asks nobody."""
+    """Return the location of the last look-up if it is still valid; without the network."""
     url = Services.from_environment(environ).lookup_url
     cache = cache_file(environ)
     return from_ip_address(url, cache) if _kept(cache, url, time.time()) is not None else None
@@ -157,48 +152,67 @@ def cache_file(environ: Mapping[str, str]) -> Path | None:
     return None if folder is None else folder / "whereabouts.json"
 
 
+# ---- requests --------------------------------------------------------------------------------
+
+
+class _Answer(NamedTuple):
+    text: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+
+
+def _fetch(
+    base_url: str,
+    path: str = "",
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    *,
+    deadline_s: float,
+    proxies: bool = True,
+) -> _Answer:
+    """Return an answer that arrives before ``deadline_s`` of the monotonic clock; no redirects.
+
+    Raises:
+        RequestFailed: there is none.
+    """
+    # Imported here: a process that does not ask does not load the network modules.
+    from carbontracker.intensity.http import Client, Limits
+
+    left_s = deadline_s - time.monotonic()
+    limits = Limits(left_s, left_s, left_s, max_bytes=MAX_BYTES, max_redirects=0)
+    given = {"User-Agent": "carbontracker", **(headers or {})}
+    reply = Client(limits, proxies=proxies).fetch(base_url + path, given, method=method)
+    return _Answer(reply.body.decode("utf-8", errors="replace"), reply.headers)
+
+
 # ---- metadata ------------------------------------------------------------------------------
 
 
-class _Asker:
-    """Requests to one base URL that end together at a deadline: no proxy, redirect or retry."""
-
-    def __init__(self, base_url: str, deadline_s: float) -> None:
-        self._base_url = base_url
-        self._deadline_s = deadline_s
-
-    def __call__(self, path: str, headers: Mapping[str, str], method: str = "GET") -> Answer:
-        # Here, so that who is not asked costs no import of the network.
-        from carbontracker.location.fetch import fetch
-
-        return fetch(self._base_url + path, headers, self._deadline_s, method, proxies=False)
-
-
-def _ask_aws(ask: _Asker) -> str:
+def _ask_aws(ask: Callable[..., _Answer]) -> str:
     # Version 2: a token first. The old way answers 401 on most machines.
     lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     token = ask("/latest/api/token", lifetime, "PUT").text.strip()
     if not token.isprintable() or not token:
-        raise NoAnswer("no token")
+        raise ValueError("no token")
     return ask("/latest/meta-data/placement/region", {"X-aws-ec2-metadata-token": token}).text
 
 
-def _ask_gcp(ask: _Asker) -> str:
+def _ask_gcp(ask: Callable[..., _Answer]) -> str:
     # On Cloud Run there is no zone; the region is there, as everywhere else.
     answer = ask("/computeMetadata/v1/instance/zone", {"Metadata-Flavor": "Google"})
     if answer.headers.get("metadata-flavor") != "Google":
-        raise NoAnswer("not Google's")
+        raise ValueError("the answer is not from Google's service")
     zone = answer.text.strip().rpartition("/")[2]
     region, _, letter = zone.rpartition("-")
     return region if len(letter) == 1 else zone
 
 
-def _ask_azure(ask: _Asker) -> str:
+def _ask_azure(ask: Callable[..., _Answer]) -> str:
     path = "/metadata/instance/compute/location?api-version=2021-02-01&format=text"
     return ask(path, {"Metadata": "true"}).text
 
 
-_METADATA: dict[str, Callable[[_Asker], str]] = {
+_METADATA: dict[str, Callable[[Callable[..., _Answer]], str]] = {
     "aws": _ask_aws,
     "gcp": _ask_gcp,
     "azure": _ask_azure,
@@ -209,20 +223,13 @@ _METADATA: dict[str, Callable[[_Asker], str]] = {
 # ---- the address, and what is kept of it -----------------------------------------------------
 
 
-def _json(answer: Answer) -> Any:
-    try:
-        return json.loads(answer.text)
-    except (ValueError, RecursionError):
-        raise NoAnswer("no JSON") from None
-
-
 def _country(found: Any) -> dict[str, str]:
     """Return country and region only: address, city, coordinates and network are dropped here."""
     fields = found if isinstance(found, dict) else {}
     country = fields.get("country_code") or fields.get("country")
     region = fields.get("region")
     if not (isinstance(country, str) and re.fullmatch("[A-Za-z]{2}", country)):
-        raise NoAnswer("no country in the answer")
+        raise ValueError("no country in the answer")
     return {"country": country.upper(), "region": region if isinstance(region, str) else ""}
 
 
@@ -233,8 +240,8 @@ def _kept(cache: Path | None, url: str, now_s: float) -> dict[str, str] | None:
         found = json.loads(read_own(cache))
         fresh = 0 <= now_s - found["time"] < KEPT_S and found["url"] == url
         return _country(found) if fresh else None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, NoAnswer):
-        return None  # absent, of an older version, or damaged: asked again
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None  # absent, of an older version, or damaged
 
 
 def _keep(cache: Path | None, answer: Mapping[str, object]) -> None:
