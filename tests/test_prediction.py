@@ -418,6 +418,17 @@ def test_a_previous_run_tells_a_cold_first_epoch() -> None:
     assert "previous run a1b2" in prediction.method
 
 
+def test_a_previous_run_tells_until_a_quarter_of_another_epoch_is_known() -> None:
+    prior = Prior.of_epochs("a1b2", [14.0, 10.0, 10.0], [140.0, 100.0, 100.0])
+    predictor = Predictor(10, prior=prior)
+    training(predictor, 1, [1.4] * 40)
+    for _ in range(9):
+        predictor.step(1.4, 14.0)
+    assert predictor.predict().seconds == pytest.approx(49 * 1.4 + 351 * 1.4 ** (1 - AS_BEFORE))
+    predictor.step(1.4, 14.0)
+    assert predictor.predict().seconds == pytest.approx(400 * 1.4)
+
+
 def test_a_previous_run_is_left_when_this_one_is_unlike_it() -> None:
     """Its files were in no cache, and now they are."""
     prior = Prior.of_epochs("a1b2", [30.0, 10.0, 10.0], [300.0, 100.0, 100.0])

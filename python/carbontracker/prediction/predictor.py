@@ -18,7 +18,6 @@ Without step marks an epoch is one step. Seconds and joules are predicted by the
 from __future__ import annotations
 
 import math
-import statistics
 from collections import deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,7 +111,7 @@ class _OpenEpoch:
         known = [piece for piece in settled if piece[0]]
         if not known:
             return None
-        median = statistics.median_low([cost / count for count, cost in known])
+        median = sorted(cost / count for count, cost in known)[(len(known) - 1) // 2]
         pauses = [cost - count * median for count, cost in known if cost > PAUSE * count * median]
         counted = sum(count for count, _ in known)
         all_pauses = math.fsum(pauses)
@@ -197,12 +196,13 @@ class _Quantity:
     def _mean_step(self, seen: Sequence[_Epoch], steps_per_epoch: int) -> float:
         """Return what a step to come costs on average, pauses included."""
         first, weights = seen[0], [epoch.counted for epoch in seen]
-        if first.number == 1 and sum(weights[1:]) >= ENOUGH * steps_per_epoch:
+        others_known = sum(weights[1:]) >= ENOUGH * steps_per_epoch
+        if first.number == 1 and others_known:
             others = _mean([epoch.step for epoch in seen[1:]], weights[1:])
             if first.step > others > 0:
                 weights[0] *= max(0.0, 1 - (first.step / others - 1) / COLD)
         step = _mean([epoch.step for epoch in seen], weights)
-        if first.number == len(seen) == 1 and self._previous is not None:
+        if first.number == 1 and not others_known and self._previous is not None:
             step *= math.exp(-AS_BEFORE * self._previous.log_first)
         pauses = [epoch.pauses / epoch.counted for epoch in seen]
         largest = max(epoch.largest_pause for epoch in seen)
@@ -219,7 +219,7 @@ class _Quantity:
         if not self._epochs:
             return ALLOWANCE * epoch_cost * left, 0
         beside = {epoch.number: epoch.beside for epoch in self._epochs}
-        mean = statistics.fmean(beside.values())
+        mean = _mean(list(beside.values()))
         limit = min(beside.values()) + OCCASIONAL * epoch_cost
         due = [number for number, cost in beside.items() if cost > limit]
         if not due and ROUNDING * epoch_cost < mean < LITTLE * epoch_cost:
@@ -227,8 +227,8 @@ class _Quantity:
         every = min((b - a for a, b in pairwise(due)), default=due[0] if due else 0)
         if every < 2 or due != [number for number in beside if (number - due[0]) % every == 0]:
             return mean * left, 0
-        usual = statistics.fmean(cost for number, cost in beside.items() if number not in due)
-        more = statistics.fmean(beside[number] for number in due) - usual
+        usual = _mean([cost for number, cost in beside.items() if number not in due])
+        more = _mean([beside[number] for number in due]) - usual
         times = (math.floor(epochs) - due[0]) // every - (self._finished - due[0]) // every
         return usual * left + more * max(0, times), every
 
@@ -377,5 +377,7 @@ class Predictor:
         )
 
 
-def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    if weights is None:
+        return math.fsum(values) / len(values)
     return math.fsum(a * b for a, b in zip(values, weights, strict=True)) / math.fsum(weights)
