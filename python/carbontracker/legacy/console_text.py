@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
 
 PREFIX = "CarbonTracker: "
 LOOK_ALIKE = str.maketrans({".": "\N{ONE DOT LEADER}", ",": "\N{SINGLE LOW-9 QUOTATION MARK}"})
@@ -150,92 +149,3 @@ def simulated_line(kind: str, name: str, watts: float, share: float) -> str:
         f"Using simulated {device}: {name} with {figure_name}: {watts:.2f}W "
         f"(at {share * 100:.0f}% utilization)"
     )
-
-
-def unfinished_line(epoch: int, seconds: float) -> str:
-    """Return the sentence on an epoch that was cut short."""
-    return (
-        f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
-        "what it used is included."
-    )
-
-
-_NOUNS = {"gpu": "GPU", "cpu": "processor"}
-
-
-def uncounted_lines(energy: Energy) -> list[str]:
-    """Return how many devices of each kind are there, and are not known at any time."""
-    return uncounted_names(
-        [name for name, part in energy.by_device.items() if part.coverage <= 0.0]
-    )
-
-
-def uncounted_names(names: Sequence[str]) -> list[str]:
-    """Return that devices are in no total, kind by kind: "1 GPU not counted: gpu:card0"."""
-    kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(_NOUNS.get(name.partition(":")[0], "device"), []).append(name)
-    return [
-        f"{len(of_kind)} {noun}{'' if len(of_kind) == 1 else 's'} not counted: {', '.join(of_kind)}"
-        for noun, of_kind in kinds.items()
-    ]
-
-
-def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
-    """Return what has to be said of how the energy is known; nothing if all was measured."""
-    if math.isnan(energy.joules):
-        why = "No energy was measured: `carbontracker sensors` says why."
-        return [why, *uncounted_lines(energy)]
-    lines = []
-    if energy.modelled_joules > 0 and energy.joules > 0:
-        share = 100.0 * energy.modelled_joules / energy.joules
-        amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"
-        how = (
-            "simulated, not measured."
-            if simulated
-            else f"modelled, not measured ({energy.joules:.0f} J +/- {energy.error_joules:.0f} J): "
-            "`carbontracker sensors` says why."
-        )
-        lines.append(f"{amount} {how}")
-    return [*lines, *gap_lines(energy)]
-
-
-_ALMOST_WHOLE = 0.995
-"""Gaps of less than half a percent are told where they may matter, and not otherwise."""
-
-
-def gap_lines(energy: Energy) -> list[str]:
-    """Return which devices are not known for all of the time, and what they may have drawn."""
-    gaps = {
-        name: part
-        for name, part in energy.by_device.items()
-        if part.coverage < _ALMOST_WHOLE
-        or (part.unknown_joules_max > 0 and energy.quality == "incomplete")
-    }
-    lines = uncounted_lines(energy)
-    lines += [
-        f"{name}: known for {_percent_floored(part.coverage)} %; the total lacks the rest"
-        for name, part in gaps.items()
-        if part.coverage > 0
-    ]
-    most = [
-        f"{part.unknown_joules_max:.2f} J of {name}"
-        for name, part in gaps.items()
-        if part.unknown_joules_max > 0
-    ]
-    if most and not math.isnan(energy.joules):
-        whole = f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
-        lines.append(f"{whole}, plus at most {_listed(most)}")
-    if not lines and energy.coverage < _ALMOST_WHOLE:
-        lines.append(f"Energy is known for {100.0 * energy.coverage:.1f} % of the time and devices")
-    return lines
-
-
-def _listed(words: list[str]) -> str:
-    *all_but_last, last = words
-    return f"{', '.join(all_but_last)} and {last}" if all_but_last else last
-
-
-def _percent_floored(share: float) -> str:
-    """Return a share in percent, of which 100 means all."""
-    return f"{min(100.0 * share, 99.9):.3g}" if share > 0.99 else f"{100.0 * share:.0f}"

@@ -22,7 +22,9 @@ from carbontracker.report.text import (
     comparison_line,
     interval_line,
     live_lines,
+    quality_lines,
     unanswered_lines,
+    unfinished_line,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ class Console:
 
     def unfinished(self, epoch: Epoch) -> None:
         """Say that an epoch was cut short and counts as far as it came."""
-        self._show(console_text.unfinished_line(epoch.index, epoch.seconds), logged=True)
+        self._show(unfinished_line(epoch.index, epoch.seconds), logged=True)
 
     def interrupted(self, epochs: float) -> None:
         """Log that monitoring ends before all epochs were seen."""
@@ -132,7 +134,7 @@ class Console:
         simulated = bool(self._settings.simulated)
         for line in live_lines(footprint):
             self._show(line, logged=False)
-        for line in console_text.quality_lines(result.energy, simulated=simulated):
+        for line in quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
         for line in unanswered_lines(unanswered_data(session)):
             self._show(line, logged=False)

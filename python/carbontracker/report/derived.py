@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.records.json_values import mapping, mappings, number, seconds_of, whole
-from carbontracker.report.formatting import plain
+from carbontracker.report.formatting import percent, plain
 from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
@@ -394,8 +394,8 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     yield "PUE", pue + (f" ({source})" if source else "")
     modelled = run.energy.modelled_joules
     if run.energy.joules > 0 and modelled > 0:
-        share = 100 * modelled / run.energy.joules
-        yield "Modelled, not measured", f"{share:.3g} % of the energy"
+        share = percent(modelled / run.energy.joules)
+        yield "Modelled, not measured", f"{share} of the energy"
     host = origin.host
     told = [str(host[key]) for key in ("name", "system", "cpu") if host.get(key)]
     told += [f"Python {host['python']}"] if host.get("python") else []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from carbontracker.carbon.equivalents import equivalents
 from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
-from carbontracker.legacy.console_text import gap_lines
 from carbontracker.records.json_values import mapping, mappings, number
 from carbontracker.report import derived
 from carbontracker.report.charts import range_text
@@ -20,7 +19,7 @@ from carbontracker.report.formatting import (
     plain,
     quantity,
 )
-from carbontracker.report.text import sensor_event_line, unanswered_lines
+from carbontracker.report.text import gap_lines, sensor_event_line, unanswered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -383,7 +382,7 @@ def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
         wh = quantity(1000 * one.kwh, "Wh"), range_text((1000 * low, 1000 * high), "Wh")
         grams = quantity(one.gco2eq, "g"), range_text(one.intervals["gco2eq_95"], "g")
         seconds = " to ".join(map(duration, filter(is_known, one.intervals["seconds_95"])))
-        energy.append((after, *wh, f"{100 * off:+.3g} %" if is_known(off) else "", one.method))
+        energy.append((after, *wh, percent(off, "+.3g"), one.method))
         others.append((after, *grams, duration(one.seconds), seconds))
     if comparable and found:
         energy.append(("actual", quantity(1000 * actual.kwh, "Wh"), "", "", ""))

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 UNKNOWN = "not measured"
+DASH = "-"
+"""An unknown value in a table or a short line."""
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 _NAMED = {
@@ -92,9 +94,23 @@ def _fixed(value: float, decimals: int) -> str:
     return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
-def percent(share: float) -> str:
-    """Return a share as a percentage; blank if there is none."""
-    return f"{100 * share:.3g} %" if is_known(share) else ""
+def compact(value: float, unit: str = "", digits: int = _DIGITS) -> str:
+    """Return a value for a table or a short line: ``482 J``, ``1.205 kJ``; a dash if unknown.
+
+    Args:
+        value: in ``unit``.
+        unit: ``J``, ``W``, ``Wh`` or ``g``, shown with a fitting prefix; else the value is bare.
+        digits: significant digits at most; zeros at the end are left out.
+    """
+    if not is_known(value):
+        return DASH
+    size, name = unit_of(value, unit) if unit else (1.0, "")
+    return f"{value / size:.{digits}g} {name}".rstrip()
+
+
+def percent(share: float, spec: str = ".3g", unknown: str = "") -> str:
+    """Return a share, 0..1, as a percentage: ``12.5 %``; ``spec`` is the format of the number."""
+    return f"{100 * share:{spec}} %" if is_known(share) else unknown
 
 
 def duration(seconds: float) -> str:

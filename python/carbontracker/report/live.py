@@ -10,7 +10,7 @@ from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.legacy.console_text import timestring
 from carbontracker.records.json_values import mapping, number
 from carbontracker.records.writer import jsonable
-from carbontracker.report.formatting import MAX_LINE, clean
+from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from carbontracker.training.live_status import LiveStatus
 
 HOUR_S = 3600.0
-UNKNOWN = "-"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         rows.append(
             Row(
                 name,
-                sensor.quality if sensor else UNKNOWN,
+                sensor.quality if sensor else DASH,
                 watts.get(name, math.nan),
                 known,
                 part.error_joules if part is not None else math.nan,
@@ -172,20 +171,11 @@ def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[s
 
 def table(view: View) -> str:
     """Return the view for a terminal, without any control characters."""
-    head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality")
-    body = [_cells(row) for row in (*view.rows, view.total)]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first, *rest = cells
-        padded = [first.ljust(widths[0])]
-        padded += [cell.rjust(width) for cell, width in zip(rest[:-1], widths[1:], strict=False)]
-        return "  ".join([*padded, rest[-1]]).rstrip()
-
-    lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}", line(head)]
-    names = [row.name for row in (*view.rows, view.total)]
-    lines += [f"{line(cells)}  {name}".rstrip() for cells, name in zip(body, names, strict=True)]
-    lines.append(f"{_figure(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {_figure(view.pue)} in CO2eq")
+    head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality", "")
+    rows = [head, *map(_cells, (*view.rows, view.total))]
+    lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}"]
+    lines += aligned(rows, right=range(1, 6))
+    lines.append(f"{compact(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {compact(view.pue)} in CO2eq")
     lines += [*_forecast_lines(view.forecast), *view.notes]
     return "\n".join(clean(line, MAX_LINE) for line in lines)
 
@@ -193,19 +183,20 @@ def table(view: View) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.id,
-        figure_with_unit(row.watts, "W"),
-        figure_with_unit(row.joules, "J"),
-        figure_with_unit(row.error_joules, "J"),
-        figure_with_unit(row.gco2eq, "g"),
-        _figure(row.readings_per_second),
+        compact(row.watts, "W"),
+        compact(row.joules, "J"),
+        compact(row.error_joules, "J"),
+        compact(row.gco2eq, "g"),
+        compact(row.readings_per_second),
         row.quality,
+        row.name,
     )
 
 
 def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
     if "kwh_per_hour" in forecast:
         kwh, grams = forecast["kwh_per_hour"], forecast["gco2eq_per_hour"]
-        each = f"{figure_with_unit(kwh * 1000, 'Wh')} and {figure_with_unit(grams, 'g')}"
+        each = f"{compact(kwh * 1000, 'Wh')} and {compact(grams, 'g')}"
         yield f"at this power {each} an hour"
     if "epochs_done" in forecast:
         left = forecast.get("seconds_left")
@@ -213,26 +204,9 @@ def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
         yield f"epoch {forecast['epochs_done']} of {forecast['epochs_planned'] or '?'}{rest}"
     if "kwh" in forecast:
         yield (
-            f"predicted in all {figure_with_unit(forecast['kwh'] * 1000, 'Wh')}, "
-            f"{figure_with_unit(forecast['gco2eq'], 'g')}, {timestring(forecast['seconds'])}"
+            f"predicted in all {compact(forecast['kwh'] * 1000, 'Wh')}, "
+            f"{compact(forecast['gco2eq'], 'g')}, {timestring(forecast['seconds'])}"
         )
-
-
-_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
-
-
-def figure_with_unit(value: float, unit: str) -> str:
-    """Return a figure of three or four digits; what is not known is a dash."""
-    if math.isnan(value):
-        return UNKNOWN
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
-def _figure(value: float) -> str:
-    return UNKNOWN if math.isnan(value) else f"{value:.4g}"
 
 
 def as_json(view: View) -> dict[str, Any]:
@@ -259,9 +233,9 @@ def as_json(view: View) -> dict[str, Any]:
 def training_line(status: LiveStatus, done: int, planned: float, seconds_left: float | None) -> str:
     """Return the progress of a training in one line."""
     left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
-    energy = figure_with_unit(status.energy.joules, "J")
-    grams = figure_with_unit(status.footprint.gco2eq, "g")
+    energy = compact(status.energy.joules, "J")
+    grams = compact(status.footprint.gco2eq, "g")
     return (
         f"carbontracker: epoch {done}/{planned}, {timestring(status.seconds)}{left}, "
-        f"{figure_with_unit(status.watts, 'W')}, {energy}, {grams} CO2eq"
+        f"{compact(status.watts, 'W')}, {energy}, {grams} CO2eq"
     )

@@ -6,9 +6,9 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from carbontracker.legacy import console_text
+from carbontracker.legacy.console_text import timestring
 from carbontracker.report import text
-from carbontracker.report.live import figure_with_unit
+from carbontracker.report.formatting import compact
 from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
@@ -40,24 +40,24 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
     if run is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
     status = StatusReader(run.session, run.began_mark, lambda: run.factors).take()
-    caption = f"Monitoring for {console_text.timestring(status.seconds)}"
+    caption = f"Monitoring for {timestring(status.seconds)}"
     rows = list(_rows(status.energy, status.footprint))
-    notes = [text.price_line(status.footprint), *console_text.gap_lines(status.energy)]
+    notes = [text.price_line(status.footprint), *text.gap_lines(status.energy)]
     return _page(caption, rows, notes)
 
 
 def result_html(result: Result) -> str:
     """Return the result of a training."""
-    caption = f"{result.finished_epochs} epoch(s) in {console_text.timestring(result.seconds)}"
-    notes = [text.price_line(result.footprint), *console_text.gap_lines(result.energy)]
+    caption = f"{result.finished_epochs} epoch(s) in {timestring(result.seconds)}"
+    notes = [text.price_line(result.footprint), *text.gap_lines(result.energy)]
     if result.forecast is not None:
         predicted = result.forecast
-        energy = figure_with_unit(predicted.footprint.kwh * 1e3, "Wh")
-        grams = figure_with_unit(predicted.footprint.gco2eq, "g")
+        energy = compact(predicted.footprint.kwh * 1e3, "Wh")
+        grams = compact(predicted.footprint.gco2eq, "g")
         notes.append(
             f"Predicted after {predicted.prediction.after_epochs:.3g} epoch(s) for "
             f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
-            f"{console_text.timestring(predicted.prediction.seconds)}"
+            f"{timestring(predicted.prediction.seconds)}"
         )
     return _page(caption, list(_rows(result.energy, result.footprint)), notes)
 
@@ -67,9 +67,9 @@ def _rows(energy: Energy, footprint: Footprint) -> Iterator[tuple[str, ...]]:
     for name, part in {**energy.by_device, "total": energy}.items():
         yield (
             name,
-            figure_with_unit(part.joules, "J"),
-            f"± {figure_with_unit(part.error_joules, 'J')}",
-            figure_with_unit(part.joules * grams_per_joule, "g"),
+            compact(part.joules, "J"),
+            f"± {compact(part.error_joules, 'J')}",
+            compact(part.joules * grams_per_joule, "g"),
             part.quality,
         )
 

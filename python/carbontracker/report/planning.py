@@ -6,13 +6,12 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.report.formatting import aligned
+from carbontracker.report.formatting import aligned, is_known, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from carbontracker.carbon.equivalents import Equivalent
     from carbontracker.planning.estimate import Assumption, Estimate, Range
     from carbontracker.planning.regions import Option
 
@@ -24,10 +23,10 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 def estimate_text(found: Estimate) -> str:
     """Return an estimate for people."""
-    one = found.accelerator
-    heading = f"Estimate before training: {found.count} x {one.model}, {one.tdp_watts:g} W each"
+    device = found.accelerator
+    name = f"{found.count} x {device.model}, {device.tdp_watts:g} W each"
     lines = [
-        heading,
+        f"Estimate before training: {name}",
         *_siblings(found),
         *([] if math.isnan(found.flops) else [_line("Work", f"{found.flops:.4g} operations")]),
         _line("GPU-hours", _ranged(found.gpu_hours, 1)),
@@ -35,12 +34,15 @@ def estimate_text(found: Estimate) -> str:
         _line("Energy", f"{_ranged(found.kwh, 2)} kWh, PUE {found.footprint.pue:g} included"),
         _line("CO2eq", f"{_ranged(found.gco2eq.times(1e-3), 3)} kg, {_price(found)}"),
         "Equivalent to:",
-        *(f"  {_value(each)} {each.name}" for each in found.footprint.equivalents),
-        *(f"  {_value(each)} {each.unit}, {each.name}" for each in found.further_equivalents),
+        *(f"  {_number(one.value)} {one.name}" for one in found.footprint.equivalents),
+        *(
+            f"  {_number(each.value)} {each.unit}, {each.name}"
+            for each in found.further_equivalents
+        ),
         "Assumed:",
         *(f"  {_assumption(each)}" for each in found.assumptions),
         "Brackets: every assumption at its own end.",
-        f"Board power and peak: {one.source}; {one.evidence}.",
+        f"Board power and peak: {device.source}; {device.evidence}.",
     ]
     return "\n".join(lines)
 
@@ -68,8 +70,11 @@ def _price(found: Estimate) -> str:
     return f"{intensity.gco2eq_per_kwh:.2f} gCO2eq/kWh{where}"
 
 
-def _value(each: Equivalent) -> str:
-    return f"{each.value:,.0f}" if each.value >= 100 else f"{each.value:,.3g}"
+def _number(value: float) -> str:
+    """Return three significant digits, or whole numbers with separators; ``?`` if unknown."""
+    if not is_known(value):
+        return "?"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _assumption(each: Assumption) -> str:
@@ -136,7 +141,7 @@ def _region_row(
         grams = option.grams(kwh, here) if here is not None else math.nan
         cells.append(_number(grams / 1000))
     share = option.saves(here) if here is not None else math.nan
-    cells.append("" if label == "here" else _percent(share))
+    cells.append("" if label == "here" else percent(share, ".0f", "?"))
     return cells
 
 
@@ -145,14 +150,6 @@ def _age(year: int | None, year_now: int) -> str:
         return "?"
     years = year_now - year
     return f"{year} ({years} y)" if years > 0 else str(year)
-
-
-def _number(value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _percent(share: float) -> str:
-    return "?" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _cell(height: float, plain: bool) -> str:

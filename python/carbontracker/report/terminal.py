@@ -11,12 +11,15 @@ from carbontracker.carbon.equivalents import equivalents
 from carbontracker.legacy.console_text import timestring
 from carbontracker.report import derived, document
 from carbontracker.report.formatting import (
+    DASH,
     MAX_CELL,
     MAX_LINE,
     aligned,
     clean,
+    compact,
     duration,
     is_known,
+    percent,
     quantity,
 )
 from carbontracker.report.paper import sentence
@@ -229,15 +232,15 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _run_cell(row: Mapping[str, Any], name: str) -> str:
     if name == "time":
-        return "-" if row["seconds"] is None else timestring(row["seconds"])
+        return DASH if row["seconds"] is None else timestring(row["seconds"])
     if name == "epochs" and row["planned_epochs"] is not None:
         done, planned = row["epochs"], row["planned_epochs"]
         return str(done) if done == math.ceil(planned) else f"{done}/{planned}"
     value = row[name]
     if value is None:
-        return "-"
+        return DASH
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return compact(value)
     text = str(value)
     if name == "started":
         return text[:19].replace("T", " ")
@@ -253,7 +256,7 @@ def total_lines(total: Total) -> list[str]:
     lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
     error = f"+/- {total.error_kwh:.3g} kWh from measuring"
     if total.modelled_joules > 0:
-        error += f"; {100 * total.modelled_share:.0f} % of the energy is modelled, not measured"
+        error += f"; {percent(total.modelled_share, '.0f')} of the energy is modelled, not measured"
     return [*lines, f"{total.runs} run(s), {error}.", *left_out]
 
 
@@ -283,16 +286,12 @@ def _difference_row(one: Difference) -> tuple[str, ...]:
         low, high = one.change - one.half_width, one.change + one.half_width
         interval = f"{low:+.4g} to {high:+.4g}"
         verdict = "differs" if one.significant else "no difference shown"
-    percent = "" if math.isnan(one.percent) else f"{one.percent:+.1f} %"
+    relative = percent(one.percent / 100, "+.1f")
     name = f"{one.name}, {one.unit}"
     return (
         name,
-        *(_figure(x) for x in (one.a, one.b, one.change)),
-        percent,
+        *(compact(x, digits=6) for x in (one.a, one.b, one.change)),
+        relative,
         interval,
         verdict,
     )
-
-
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.6g}"

@@ -12,6 +12,7 @@ from carbontracker.intensity.series import STAND_IN
 from carbontracker.legacy import console_text
 from carbontracker.legacy.console_text import timestring
 from carbontracker.records.json_values import number
+from carbontracker.report.formatting import UNKNOWN, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _MAX_EVENTS = 20
 """Of one sensor, as many as are said."""
+_NOUNS = {"gpu": "GPU", "cpu": "processor"}
+_ALMOST_COMPLETE = 0.995
+"""A gap of less than half a percent is named only where it may matter."""
 MIN_SAVING = 0.01
 """Smaller shares are no advice."""
 
@@ -46,7 +50,7 @@ def command_summary(
         *device_lines(energy),
         price_line(footprint),
         *live_lines(footprint),
-        *console_text.quality_lines(energy, simulated=simulated),
+        *quality_lines(energy, simulated=simulated),
     ]
     return "\n".join(console_text.PREFIX + line for line in lines)
 
@@ -57,6 +61,14 @@ def device_lines(energy: Energy) -> list[str]:
         f"{name}: {joules(part)}" + (f", {part.quality}" if part.quality != "missing" else "")
         for name, part in energy.by_device.items()
     ]
+
+
+def unfinished_line(epoch: int, seconds: float) -> str:
+    """Return the sentence on an epoch that was cut short."""
+    return (
+        f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
+        "what it used is included."
+    )
 
 
 def unanswered_lines(unanswered: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -118,7 +130,7 @@ class SensorEventLines:
 def joules(energy: Energy) -> str:
     """Return an energy with its 95 % half-width."""
     if math.isnan(energy.joules):
-        return "not measured"
+        return UNKNOWN
     return f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
 
 
@@ -147,8 +159,84 @@ def live_lines(footprint: Footprint) -> list[str]:
         return [f"no live intensity, because {why}"] if stands_in else []
     sources = " and ".join(sorted({intensity.source for intensity in live}))
     zones = " and ".join(sorted({intensity.zone for intensity in live}))
-    kinds = ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in footprint.shares.items())
+    kinds = ", ".join(f"{percent(share, '.0f')} {kind}" for kind, share in footprint.shares.items())
     return [f"intensity by {sources} for {zones} ({live[0].scope}): {kinds}"]
+
+
+# ---- how well the energy is known -----------------------------------------------------------
+
+
+def uncounted_lines(energy: Energy) -> list[str]:
+    """Return how many devices of each kind are there, and are not known at any time."""
+    return uncounted_names(
+        [name for name, part in energy.by_device.items() if part.coverage <= 0.0]
+    )
+
+
+def uncounted_names(names: Sequence[str]) -> list[str]:
+    """Return that devices are in no total, kind by kind: "1 GPU not counted: gpu:card0"."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(_NOUNS.get(name.partition(":")[0], "device"), []).append(name)
+    return [
+        f"{len(of_kind)} {noun}{'' if len(of_kind) == 1 else 's'} not counted: {', '.join(of_kind)}"
+        for noun, of_kind in kinds.items()
+    ]
+
+
+def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
+    """Return what has to be said of how the energy is known; nothing if all was measured."""
+    if math.isnan(energy.joules):
+        why = "No energy was measured: `carbontracker sensors` says why."
+        return [why, *uncounted_lines(energy)]
+    lines = []
+    if energy.modelled_joules > 0 and energy.joules > 0:
+        share = 100.0 * energy.modelled_joules / energy.joules
+        amount = "This energy is" if share > 99.95 else f"{share:.0f} % of this energy is"
+        how = (
+            "simulated, not measured."
+            if simulated
+            else f"modelled, not measured ({energy.joules:.0f} J +/- {energy.error_joules:.0f} J): "
+            "`carbontracker sensors` says why."
+        )
+        lines.append(f"{amount} {how}")
+    return [*lines, *gap_lines(energy)]
+
+
+def gap_lines(energy: Energy) -> list[str]:
+    """Return which devices are not known for all of the time, and what they may have drawn."""
+    gaps = {
+        name: part
+        for name, part in energy.by_device.items()
+        if part.coverage < _ALMOST_COMPLETE
+        or (part.unknown_joules_max > 0 and energy.quality == "incomplete")
+    }
+    lines = uncounted_lines(energy)
+    lines += [
+        f"{name}: known for {_percent_floored(part.coverage)} %; the total lacks the rest"
+        for name, part in gaps.items()
+        if part.coverage > 0
+    ]
+    most = [
+        f"{part.unknown_joules_max:.2f} J of {name}"
+        for name, part in gaps.items()
+        if part.unknown_joules_max > 0
+    ]
+    if most and not math.isnan(energy.joules):
+        lines.append(f"{joules(energy)}, plus at most {_listed(most)}")
+    if not lines and energy.coverage < _ALMOST_COMPLETE:
+        lines.append(f"Energy is known for {100.0 * energy.coverage:.1f} % of the time and devices")
+    return lines
+
+
+def _listed(words: list[str]) -> str:
+    *all_but_last, last = words
+    return f"{', '.join(all_but_last)} and {last}" if all_but_last else last
+
+
+def _percent_floored(share: float) -> str:
+    """Return a share in percent, of which 100 means all."""
+    return f"{min(100.0 * share, 99.9):.3g}" if share > 0.99 else f"{100.0 * share:.0f}"
 
 
 # ---- predictions and advice ----------------------------------------------------------------
@@ -175,7 +263,7 @@ def comparison_line(compared: Comparison) -> str:
     prediction, errors = compared.forecast.prediction, compared.errors()
     names = {"seconds": "time", "kwh": "energy", "gco2eq": "CO2eq"}
     parts = [
-        f"{name} {100.0 * errors[key]:+.1f} %"
+        f"{name} {percent(errors[key], '+.1f')}"
         for key, name in names.items()
         if not math.isnan(errors[key])
     ]
@@ -207,7 +295,7 @@ def advice_line(advice: Advice, footprint: Footprint, location: Location) -> str
 
 def _saving(share: float, grams: float) -> str:
     amount = "" if math.isnan(grams) else f" ({share * grams:.3g} g)"
-    return f"{100 * share:.0f} %{amount}"
+    return f"{percent(share, '.0f')}{amount}"
 
 
 def _clock(moment: datetime) -> str:
@@ -228,9 +316,7 @@ def sensors_table(found: Sensors) -> str:
         lines += ["", "Not read here:"]
         for absent in _like_devices_together(found.absent):
             lines += _absent_lines(absent)
-    if uncounted := console_text.uncounted_names(
-        [one.device for one in found.absent if one.device]
-    ):
+    if uncounted := uncounted_names([one.device for one in found.absent if one.device]):
         lines += ["", *uncounted]
     return "\n".join(lines)
 
