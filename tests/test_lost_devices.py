@@ -200,7 +200,7 @@ def test_of_a_device_that_flaps_a_few_lines_are_said() -> None:
         event = sensor_events.LOST if second % 2 == 0 else sensor_events.RETURNED
         said += lines.of(SensorEvent(event, {"id": "gpu:0", "seconds_after_start": second}), [])
     assert 10 < len(said) < 50
-    assert "gpu:0: what happens to it from here on is in the record only" in said[-1]
+    assert "gpu:0: further events are only in the record" in said[-1]
     beside = SensorEvent(
         sensor_events.LOST, {"id": "gpu:1", "seconds_after_start": 5.0, "why": "it is gone"}
     )

@@ -161,7 +161,7 @@ def test_logs_without_equivalents_count(tmp_path: Path) -> None:
 
 def test_what_a_log_does_not_tell_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert parser.aggregate_consumption(only(tmp_path, "v3.0.0-not-measured")) == (0, 0, {})
-    assert "does not tell its energy (kWh) and co2eq (g)" in caplog.text
+    assert "does not give its energy (kWh) and co2eq (g)" in caplog.text
 
 
 SENTENCE = (

@@ -32,7 +32,7 @@ from carbontracker.report import (
     write,
 )
 from carbontracker.report.charts import MAX_STRIPS, power_charts
-from carbontracker.report.derived import priced_as
+from carbontracker.report.derived import recalculated_as
 from carbontracker.report.drawing import DARK, LIGHT
 from carbontracker.report.formatting import clean, duration, plain, quantity, with_error
 from carbontracker.report.tabular import CODECARBON_COLUMNS
@@ -373,7 +373,7 @@ def test_predictions_keep_their_interval(tmp_path: Path) -> None:
         joules = [end * DAY_PUE / 3.6e6 for end in told.data["joules_95"]]
         assert one.intervals["kwh_95"] == pytest.approx(joules)
     assert found[-1].kwh == pytest.approx(run.footprint.kwh)
-    assert derived.comparability(run) == ""
+    assert derived.why_not_comparable(run) == ""
 
 
 def test_a_prediction_for_other_epochs_is_not_held_against_the_run(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     kwh = 6000 * 1.1 / 3.6e6
     other = RecordedFootprint(kwh, kwh * 50, 0.02 * kwh, 1.1, {"gco2eq_per_kwh": 50.0})
-    priced = priced_as(run, other)
+    priced = recalculated_as(run, other)
     assert priced.energy == run.energy
     assert [epoch.footprint.gco2eq for epoch in priced.epochs] == pytest.approx(
         [joules * 1.1 / 3.6e6 * 50 for joules in (1000, 2000, 3000)]
@@ -408,7 +408,7 @@ def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
     other = RecordedFootprint(
         KWH, math.nan, 0.0, PUE, {"gco2eq_per_kwh": 200.0}, {}, {"slots": slots}
     )
-    grams = [epoch.footprint.gco2eq for epoch in priced_as(run, other).epochs]
+    grams = [epoch.footprint.gco2eq for epoch in recalculated_as(run, other).epochs]
     # The second epoch lies half in the first slot and half in the second.
     wanted = zip((1000, 2000, 3000), (100, 200, 300), strict=True)
     assert grams == pytest.approx([j * PUE / 3.6e6 * figure for j, figure in wanted])
@@ -505,7 +505,7 @@ def test_a_run_of_which_nothing_is_known_says_so(tmp_path: Path) -> None:
 def test_a_run_without_an_end_says_how_far_it_came(tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()["unfinished"])
     for text in (text_of("html", run), terminal(run), text_of("latex", run)):
-        assert "Not whole: " in text
+        assert "Incomplete: " in text
         assert "2 of 3 epochs" in text
 
 

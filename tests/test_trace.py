@@ -229,7 +229,7 @@ def test_a_trace_of_an_old_profiler_counts_from_1970(tmp_path: Path) -> None:
 def test_a_profile_of_another_time_is_refused(tmp_path: Path) -> None:
     run = read_run(Made("0" * 16, [100.0]).write(tmp_path))
     merge = profile_of(BEGAN_NS + 60 * SECOND, BEGAN_NS).write(tmp_path / "profile.json")
-    with pytest.raises(ValueError, match=r"no moment in common: they are 54\.000 s apart"):
+    with pytest.raises(ValueError, match=r"do not overlap in time: they are 54\.000 s apart"):
         write(run, tmp_path / "both.json", merge)
 
 

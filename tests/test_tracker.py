@@ -927,7 +927,7 @@ def test_nobody_to_ask(
     train(tracker, 2)
     assert result_of(tracker).finished_epochs == 2
     err = capsys.readouterr().err
-    assert "stop_and_confirm: nobody to ask without a terminal, going on" in err
+    assert "stop_and_confirm: no terminal to ask in, going on" in err
 
 
 CONFIRMING = (
@@ -1000,7 +1000,7 @@ def test_without_a_terminal_the_configured_answer_is_taken(
     expected = ("3", "trained") if goes_on else ("1", "CarbonTracker: Finished monitoring.")
     assert (epochs, last_line) == expected
     ending = "going on" if goes_on else "quitting"
-    assert f"stop_and_confirm: nobody to ask without a terminal, {ending}\n" in err
+    assert f"stop_and_confirm: no terminal to ask in, {ending}\n" in err
 
 
 def test_an_answer_that_is_none_is_refused() -> None:
@@ -1043,7 +1043,7 @@ print("trained")
         os.close(terminal)
     assert done.returncode == 0
     assert done.stdout.endswith("trained\n")
-    assert "nobody to ask without a terminal, going on" in done.stderr
+    assert "no terminal to ask in, going on" in done.stderr
 
 
 def test_no_ends_the_program_with_its_result() -> None:

@@ -21,7 +21,7 @@ import pytest
 from carbontracker.cli import main
 from carbontracker.records.reader import read_run
 from carbontracker.report import derived, document, rendered
-from carbontracker.report.derived import priced_as
+from carbontracker.report.derived import recalculated_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
 from tests.support.simulated import Training
@@ -248,10 +248,10 @@ def test_a_report_at_other_prices_says_so(
 ) -> None:
     path = Made("abcd1234").write(tmp_path)
     assert main(["report", str(path)]) == 0
-    assert "Priced anew" not in capsys.readouterr().out
+    assert "Recalculated" not in capsys.readouterr().out
     assert main(["report", str(path), "--pue", "1.25"]) == 0
     out = capsys.readouterr().out
-    assert f"Priced anew: the record has {GRAMS:.1f} gCO2eq/kWh, PUE {PUE:g}" in out
+    assert f"Recalculated: the record has {GRAMS:.1f} gCO2eq/kWh, PUE {PUE:g}" in out
     assert "PUE: 1.25 (asked for here)" in out
 
 
@@ -351,7 +351,7 @@ def test_json_has_every_interval(tmp_path: Path) -> None:
 
 def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
     run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
-    (one,) = derived.predictions_of(priced_as(run, run.footprint))
+    (one,) = derived.predictions_of(recalculated_as(run, run.footprint))
     assert all(map(math.isnan, one.intervals["gco2eq_95"]))
     assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
 

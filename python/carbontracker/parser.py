@@ -1,7 +1,7 @@
 """Reads the log files of carbontracker 1.1 to 2.4.7, in the shapes of its ``parser`` module.
 
-What the original gets wrong is put right: the number of epochs, a prediction preferred over what
-was measured, devices lost from vectors and names cut at a dot. See ``docs/old-logs.md``.
+Errors of the original are corrected: the number of epochs, a prediction preferred over a
+measurement, devices lost from vectors, and names cut at a dot. See ``docs/old-logs.md``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ ERRORS = "carbontracker_err.log"
 AVERAGING = ((2, 0), (2, 4, 7))
 """First and last version in which the power of a component's devices was averaged, not added."""
 MAX_JOB_OUTPUT_BYTES = 64 * 1024 * 1024
-"""A larger file beside the logs is not looked at."""
+"""A larger file beside the logs is not read."""
 _JOB_OUTPUT = re.compile(r"[^.]+|.*\.(out|log|txt|err|[oe]\d+)(\.\d+)?", re.IGNORECASE)
-"""Names of files that a job's console goes to."""
+"""Names of files with the console output of a job."""
 _PROCESS = re.compile(r"(?:^|_)(\d+)(?:\.\d+)?_\d{4}-\d\d-\d\dT[\d:]+Z?_$")
 
 
@@ -54,28 +54,28 @@ class Used:
                 self.equivalents[words] = self.equivalents.get(words, 0.0) + factor * value
 
     def as_tuple(self) -> tuple[float, float, dict[str, float]]:
-        """Return it as ``aggregate_consumption`` always did."""
+        """Return the tuple of ``aggregate_consumption``."""
         return self.kwh or 0, self.gco2eq or 0, self.equivalents
 
 
 @dataclass
 class LogTotal:
-    """What the trainings of a directory have used, as their logs say."""
+    """The consumption of the trainings of a directory, as their logs say."""
 
     written: Used = field(default_factory=Used)
     corrected: Used = field(default_factory=Used)
     """See ``corrected_consumption``."""
     trainings: int = 0
-    """Whose energy is known."""
+    """Trainings with a known energy."""
     unknown: int = 0
-    """Whose logs tell no energy."""
+    """Trainings whose logs give no energy."""
     averaged: int = 0
-    """In which the averaged power of several devices was made a sum."""
+    """Trainings whose averaged power of several devices was converted to a sum."""
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What one tracker has written."""
+    """The logs of one tracker."""
 
     output_filename: str
     output: str
@@ -195,10 +195,10 @@ def parse_logs(
     std_log_file: Directory | None = None,
     output_log_file: Directory | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return what each component drew: arrays with one row an epoch, and its devices.
+    """Return the power and energy of each component, one row per epoch, and its devices.
 
     Keys of each: ``avg_power_usages (W)`` and ``avg_energy_usages (J)``, (epochs, 1) or, where a
-    version up to 1.2.5 told devices apart, (epochs, devices), without PUE;
+    version up to 1.2.5 wrote each device, (epochs, devices), without PUE;
     ``epoch_durations (s)``, (epochs,); ``devices``. None where nothing was measured.
 
     Args:
@@ -326,7 +326,7 @@ def add_logs(log_dir: Directory) -> LogTotal:
             missing = [key for key in ("energy (kWh)", "co2eq (g)") if math.isnan(used[key])]
             if missing:
                 logger.warning(
-                    "carbontracker: %s does not tell its %s: the total lacks it",
+                    "carbontracker: %s does not give its %s: the total lacks it",
                     training.output_filename,
                     " and ".join(missing),
                 )
@@ -359,7 +359,7 @@ def _still_open(logged: Sequence[_Training]) -> set[int]:
 
 
 def _used(training: _Training) -> list[Consumption]:
-    """Return what counts of a training; of several that ended in one section, each."""
+    """Return the consumption that counts for a training; several if they ended in one section."""
     if training.actuals > 1:
         return [_consumption(block) for block in training.blocks if block.actual]
     log = _parsed(training)
@@ -373,7 +373,7 @@ def _used(training: _Training) -> list[Consumption]:
 
 
 def _finished_epochs(text: str, log: dict[str, Any]) -> Consumption | None:
-    """Return what the epochs of a killed training have cost; None where that is not known."""
+    """Return what the finished epochs of a killed training used; None if unknown."""
     pue, pred = log_text.pue_of(text), log["pred"]
     parts = [one["avg_energy_usages (J)"] for one in log["components"].values()]
     joules = math.fsum(float(part.sum()) for part in parts if part is not None)
@@ -400,17 +400,17 @@ def get_all_logs(log_dir: Directory) -> tuple[list[str], list[str]]:
     the output log is empty where the console was silent (``verbose=0``).
 
     Raises:
-        MismatchedLogFilesError: there are files of one kind and none that belongs to them.
+        MismatchedLogFilesError: no two files belong together.
     """
     files = [path for path in Path(log_dir).iterdir() if path.is_file()]
     outputs = {path.name[: -len(OUTPUT)]: path for path in files if path.name.endswith(OUTPUT)}
     standards = {path.name[: -len(STANDARD)]: path for path in files if _is_standard(path)}
     paths = [*outputs.items(), *standards.items()]
-    told = {name for name, path in paths if path.stat().st_size}
-    both = sorted(set(outputs) & set(standards) & told)
-    alone = sorted(path.name for name, path in paths if name in told - set(both))
+    filled = {name for name, path in paths if path.stat().st_size}
+    both = sorted(set(outputs) & set(standards) & filled)
+    alone = sorted(path.name for name, path in paths if name in filled - set(both))
     if not both and alone:
-        counts = [sum(name in told for name in kind) for kind in (standards, outputs)]
+        counts = [sum(name in filled for name in kind) for kind in (standards, outputs)]
         message = (
             f"{log_dir} has {counts[0]} standard and {counts[1]} output logs, none of which "
             "belong together"
@@ -425,7 +425,7 @@ def get_most_recent_logs(log_dir: Directory) -> tuple[str, str]:
     """Return the standard log and the output log that were written to last.
 
     Raises:
-        IndexError: there are none.
+        IndexError: there are no logs.
     """
     outputs, standards = get_all_logs(log_dir)
     pairs = sorted(zip(standards, outputs, strict=True), key=lambda p: Path(p[0]).stat().st_mtime)
@@ -435,7 +435,7 @@ def get_most_recent_logs(log_dir: Directory) -> tuple[str, str]:
 def get_consumption(
     output_log_data: str,
 ) -> tuple[Consumption | None, Consumption | None]:
-    """Return what an output log says was used, and what was predicted; None for neither.
+    """Return the actual and the predicted consumption of an output log; None if missing.
 
     Keys: ``epochs``, ``duration (s)``, ``energy (kWh)`` with PUE, ``co2eq (g)`` and
     ``equivalents``, a dictionary or None. Of several blocks the first counts.
@@ -497,7 +497,7 @@ def extract_measurements(match: re.Match[str] | None) -> Consumption | None:
 
 
 def parse_equivalents(lines: str) -> dict[str, float] | None:
-    """Return number by words of the lines below ``This is equivalent to:``; None if none."""
+    """Return numbers by description, of the lines below ``This is equivalent to:``, or None."""
     return log_text.equivalents_of(lines.splitlines())
 
 
@@ -511,22 +511,22 @@ def _is_upstream(text: str) -> bool:
 
 
 def _counts_of_averaged(text: str) -> dict[str, int]:
-    """Return how many devices were averaged to one figure, by component; 1 of none."""
+    """Return by component how many devices were averaged to one figure, if several."""
     version = log_text.version_of(text)
     if version is None or not AVERAGING[0] <= version <= AVERAGING[1]:
         return {}
-    told_apart = {
+    separate = {
         name for name, rows in log_text.powers_of(text).items() if any(len(row) > 1 for row in rows)
     }
     return {
         name: len(names)
         for name, names in log_text.devices_of(text).items()
-        if len(names) > 1 and name not in told_apart
+        if len(names) > 1 and name not in separate
     }
 
 
 def _averaged(text: str) -> float:
-    """Return how many times as much was drawn as a standard log says; 1 if it is not known."""
+    """Return the ratio of the true energy to that of a standard log; 1 if unknown."""
     counts = _counts_of_averaged(text)
     durations = log_text.durations_of(text)
     written = true = 0.0

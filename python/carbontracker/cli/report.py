@@ -77,12 +77,12 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.records.recalculation import recalculate
     from carbontracker.records.recorded import RecordedFootprint
     from carbontracker.records.writer import footprint_dict
-    from carbontracker.report.derived import priced_as
+    from carbontracker.report.derived import recalculated_as
 
     if "intensity" in wanted:
         asked = parse_setting(wanted["intensity"])
         wanted["intensity"] = create(asked, {}) if isinstance(asked, str) else asked
-    return priced_as(
+    return recalculated_as(
         run, RecordedFootprint.of(footprint_dict(recalculate(events_of(run), **wanted)))
     )
 

@@ -1,4 +1,4 @@
-"""The sentences, blocks and log lines of carbontracker 2.4.x, which scripts and parsers know."""
+"""The sentences, blocks and log lines of carbontracker 2.4.x, which scripts parse."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def consumption_block(
 ) -> str:
     """Return the block that follows a prediction or a measurement.
 
-    Energy that is not known has no line: parsers of upstream's logs take a number there. Unknown
-    emissions are ``nan g``, as upstream writes them.
+    Unknown energy has no line: parsers of upstream's logs expect a number there. Unknown emissions
+    are ``nan g``, as in upstream.
     """
     lines = ["", heading, f"\tTime:\t{timestring(seconds)}"]
     if not math.isnan(footprint.kwh):
@@ -58,7 +58,7 @@ def actual_heading(epochs: int | None) -> str:
 
 
 def components_line(devices: Mapping[str, Sequence[str]]) -> str:
-    """Return what was found, by component (``gpu``, ``cpu``) in the order given."""
+    """Return the devices found, by component (``gpu``, ``cpu``) in the order given."""
     found = [
         f"{component.upper()} with device(s) {', '.join(names)}."
         for component, names in devices.items()
@@ -70,8 +70,9 @@ def components_line(devices: Mapping[str, Sequence[str]]) -> str:
 def logged_components_line(devices: Mapping[str, Sequence[str]]) -> str:
     """Return the same for the standard log.
 
-    Upstream's parser ends a name at its first dot or comma, and takes the rest for the name of a
-    component: here they are characters that look alike. ``carbontracker.parser`` turns them back.
+    Upstream's parser ends a name at its first dot or comma, and reads the rest as the name of a
+    component. Here both are replaced by characters that look alike; ``carbontracker.parser``
+    reverses this.
     """
     return components_line(
         {kind: [name.translate(LOOK_ALIKE) for name in names] for kind, names in devices.items()}

@@ -1,7 +1,7 @@
 """The text of old log files (carbontracker 1.1 to 2.4.7, and what is written beside a record).
 
-A log is a list of entries: each begins with a time stamp and may go on over several lines. What
-is documented of the formats stands in ``docs/old-logs.md``.
+A log is a list of entries: each begins with a time stamp and may have several lines.
+``docs/old-logs.md`` describes the formats.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _BEGINNINGS = tuple(
     re.compile(rf"^(?:{_STAMP.pattern[1:]})?(?:CarbonTracker: )?{words}", re.MULTILINE)
     for words in ("carbontracker version ", "The following components were found")
 )
-"""First lines of a tracker: in standard logs the first where there is one, else the second."""
+"""First lines of a tracker: in standard logs the first pattern if it occurs, else the second."""
 _DOTS = str.maketrans({"\N{ONE DOT LEADER}": ".", "\N{SINGLE LOW-9 QUOTATION MARK}": ","})
-"""How this version writes dots and commas in the name of a device: both end a name for upstream's
-parser."""
+"""Dots and commas in device names as this version writes them: upstream's parser would end a name
+there."""
 _VERSION = re.compile(r"carbontracker version (\d+(?:\.\w+)*)")
 _PUE = re.compile(r"PUE coefficient of (\d+(?:\.\d+)?)")
 _COMPONENTS = re.compile(r"The following components were found: (.*)", re.DOTALL)
@@ -41,12 +41,12 @@ _BLOCK = re.compile(
     r"(?:\r?\n\s*CO2eq:\s*(?P<co2eq>.*?) *g[ \t]*(?=\r?\n|$))?"
     r"(?:\r?\n\s*This is equivalent to:(?P<equivalents>(?:\r?\n[ \t]+\S+[ \t]+\S[^\r\n]*)*))?"
 )
-"""What is not known has no line."""
+"""An unknown value has no line."""
 _TIME = re.compile(r"(-?)(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _DAYS = re.compile(r"(-?\d+) days?, (.*)")
 
 _REPRS = re.compile(r"\b(?:np|numpy)\.|\b(?:float|int|uint)\d+\b|\barray\b|\bdtype\s*=\s*\S+")
-"""How numpy writes numbers and arrays, apart from the figures themselves."""
+"""What numpy writes around the numbers of its arrays."""
 _FIGURE = re.compile(
     r"(?<![\w.])(?:None|nan|[-+]?inf|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\w)"
 )
@@ -56,20 +56,20 @@ INTERRUPTED = "Training was interrupted"
 
 @dataclass(frozen=True)
 class Block:
-    """A block that the console showed, of a prediction or of a measurement."""
+    """A block of the console: a prediction or a measurement."""
 
     actual: bool
     epochs: int | None
     """None where the command line left the count out."""
     seconds: float
     kwh: float
-    """With PUE; NaN where the block says no number."""
+    """With PUE; NaN where the block has no number."""
     gco2eq: float
     equivalents: dict[str, float] | None
 
 
 def entries(text: str) -> list[str]:
-    """Return what follows each time stamp, up to the next one, without the white space around."""
+    """Return the stripped text after each time stamp, up to the next one."""
     starts = list(_STAMP.finditer(text))
     if not starts:
         return []
@@ -80,8 +80,8 @@ def entries(text: str) -> list[str]:
 def decode(data: bytes) -> str:
     """Return the text of a log file, with ``\\n`` at the ends of its lines.
 
-    Logs that went through a Windows shell are UTF-16, with a byte order mark or without. In
-    others, names of devices are in whatever encoding the machine had.
+    Logs from a Windows shell are UTF-16, with or without a byte order mark. In others, device names
+    are in the encoding of the machine.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if encoding is None:
@@ -105,10 +105,10 @@ _LOOKED_AT = 4096
 
 
 def sections(text: str) -> list[str]:
-    """Return what each tracker has written, the file's own tracker first.
+    """Return the text of each tracker, the file's own tracker first.
 
-    Up to 1.2.5 a tracker also writes into the files of the earlier ones of its process. Where it
-    began in the same second, or minute, it writes every line twice into one file.
+    Up to 1.2.5 a tracker also writes into the files of the earlier ones of its process. If it began
+    in the same second or minute, it writes every line twice into one file.
     """
     starts = [found.start() for found in _STAMP.finditer(text)]
     pieces = [text[a:b] for a, b in pairwise([0, *starts, len(text)])]
@@ -119,7 +119,7 @@ def sections(text: str) -> list[str]:
 
 
 def version_of(text: str) -> tuple[int, ...] | None:
-    """Return the version that a standard log names, as numbers; None if it names none."""
+    """Return the version that a standard log names, as numbers; None if it has no version."""
     found = _VERSION.search(text)
     if found is None:
         return None
@@ -127,13 +127,13 @@ def version_of(text: str) -> tuple[int, ...] | None:
 
 
 def pue_of(text: str) -> float:
-    """Return the PUE that a standard log states; NaN if it states none."""
+    """Return the PUE that a standard log states; NaN if missing."""
     found = _PUE.search(text)
     return float(found[1]) if found else math.nan
 
 
 def mean_intensity_of(text: str) -> float:
-    """Return the mean intensity that a standard log states, gCO2eq/kWh; NaN if none."""
+    """Return the mean intensity that a standard log states, gCO2eq/kWh; NaN if missing."""
     found = _INTENSITY.search(text)
     return figure(found[1]) if found else math.nan
 
@@ -141,8 +141,8 @@ def mean_intensity_of(text: str) -> float:
 def devices_of(text: str) -> dict[str, list[str]]:
     """Return the devices of each component, in lower case, as a standard log lists them.
 
-    A name may hold dots (``E5-2680 v4 @ 2.40GHz``): it ends where the next component or the line
-    begins.
+    A name may contain dots (``E5-2680 v4 @ 2.40GHz``): it ends at the next component or at the end
+    of the line.
     """
     devices: dict[str, list[str]] = {}
     for entry in entries(text):
@@ -155,10 +155,9 @@ def devices_of(text: str) -> dict[str, list[str]]:
 
 
 def powers_of(text: str) -> dict[str, list[list[float]]]:
-    """Return, by component and epoch, the watts that the lines hold; None and nan are NaN.
+    """Return, by component and epoch, the watts of the lines; None and nan are NaN.
 
-    Versions up to 1.2.5 wrote a numpy vector, one entry a device, over as many lines as numpy
-    saw fit.
+    Versions up to 1.2.5 wrote a numpy vector with one entry per device, on one or more lines.
     """
     powers: dict[str, list[list[float]]] = {}
     for entry in entries(text):
@@ -169,14 +168,14 @@ def powers_of(text: str) -> dict[str, list[list[float]]]:
 
 
 def durations_of(text: str) -> list[float]:
-    """Return the duration of each epoch, s; NaN where it cannot be read."""
+    """Return the duration of each epoch, s; NaN where it is not a time."""
     found = [_DURATION.match(entry) for entry in entries(text)]
     seconds = [seconds_of(match[1]) for match in found if match]
     return [math.nan if value is None else value for value in seconds]
 
 
 def blocks_of(text: str) -> Iterator[Block]:
-    """Yield the blocks of an output log in their order."""
+    """Yield the blocks of an output log in order."""
     for found in _BLOCK.finditer(text):
         seconds = seconds_of(found["time"])
         yield Block(
@@ -196,7 +195,7 @@ def _count(text: str | None) -> int | None:
 
 
 def equivalents_of(lines: list[str]) -> dict[str, float] | None:
-    """Return number by words, of lines such as ``0.005 km travelled by car``; None if none."""
+    """Return numbers by description, of lines such as ``0.005 km travelled by car``, or None."""
     found = {}
     for line in lines:
         value, _, words = line.strip().partition(" ")
@@ -206,13 +205,13 @@ def equivalents_of(lines: list[str]) -> dict[str, float] | None:
 
 
 def figure(text: str) -> float:
-    """Return the number that ``text`` is; NaN if it is none."""
+    """Return ``text`` as a number; NaN if it is not one number."""
     values = figures(text)
     return values[0] if len(values) == 1 else math.nan
 
 
 def figures(text: str) -> list[float]:
-    """Return all numbers in ``text``, however numpy wrote them; None is NaN."""
+    """Return all numbers in ``text``, also in numpy's notations; None is NaN."""
     bare = _REPRS.sub(" ", text)
     return [math.nan if word == "None" else float(word) for word in _FIGURE.findall(bare)]
 

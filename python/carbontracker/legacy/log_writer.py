@@ -1,4 +1,4 @@
-"""The three log files of carbontracker 2.4.x, written beside the record for those who read them."""
+"""The three log files of carbontracker 2.4.x, written beside the record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ENDED = Part("no log files from here on", "the run goes on")
 class OldLogs:
     """``…_carbontracker.log``, ``…_output.log`` and, once there is an error, ``…_err.log``.
 
-    Writing never raises: a log that cannot be written is said once and given up. Files are private
-    to the user, written only by the process that made them, and open only while written to; the
-    directory is made with the first of them.
+    Writing never raises: if a log cannot be written, one warning follows, and writing ends. Only
+    the process that created the files writes to them, and they are open only during a write. The
+    directory is created with the first file.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None, prefix: str) -> None:

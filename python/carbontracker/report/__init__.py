@@ -1,4 +1,4 @@
-"""Views of results for people. Only this package formats."""
+"""Views of results for people: the only package that formats figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def optional_package(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        message = f"this needs {package}, which is not here: pip install 'carbontracker[{extra}]'"
+        message = (
+            f"this needs {package}, which is not installed: pip install 'carbontracker[{extra}]'"
+        )
         raise MissingExtra(message) from error
 
 
@@ -44,17 +46,17 @@ class Format(NamedTuple):
 FORMATS = {
     "html": Format("html:render", "one page that opens offline"),
     "pdf": Format("pdf:render", "the same for print; needs carbontracker[pdf]"),
-    "csv": Format("tabular:epochs_csv", "a row an epoch"),
+    "csv": Format("tabular:epochs_csv", "one row per epoch"),
     "json": Format("tabular:totals_json", "all totals in one object"),
     "codecarbon": Format(
         "tabular:codecarbon_csv",
-        "a row in the columns of CodeCarbon's emissions.csv",
+        "one row in the columns of CodeCarbon's emissions.csv",
         "tabular:codecarbon_joined",
     ),
-    "parquet": Format("tabular:epochs_parquet", "a row an epoch; needs carbontracker[parquet]"),
+    "parquet": Format("tabular:epochs_parquet", "one row per epoch; needs carbontracker[parquet]"),
     "trace": Format("trace:render", "power over time for Perfetto"),
-    "latex": Format("paper:latex", "paragraph and table for a paper"),
-    "markdown": Format("paper:markdown", "paragraph and table for a model card"),
+    "latex": Format("paper:latex", "a paragraph and a table for a paper"),
+    "markdown": Format("paper:markdown", "a paragraph and a table for a model card"),
 }
 """Every file format by the name of its option: a new one is a function and a line here."""
 

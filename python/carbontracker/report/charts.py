@@ -1,4 +1,4 @@
-"""The pictures of a report, for a page and a PDF alike."""
+"""The charts of a report, the same for a page and a PDF."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from carbontracker.report.drawing import (
     Frame,
     Label,
     Path,
-    down_to,
-    fitting,
-    of_kind,
+    area_below,
+    axis_top,
+    colour_of,
+    shortened,
     staircase,
     tick_label,
     time_axis,
-    top_of,
     value_axis,
 )
 from carbontracker.report.formatting import clean, duration, is_known, quantity, unit_of
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LEFT = 46.0
 """Room for the values of an axis."""
 MAX_STRIPS = 12
-"""In one picture, so that each fits a printed page."""
+"""Devices in one chart, so that each chart fits a printed page."""
 _STRIP = 32.0
 _NAME = 18.0
 _LANE = 12.0
@@ -44,7 +44,7 @@ _MAX_WINDOWS = 6
 
 
 def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
-    """Yield all pictures that the record has figures for, each named for its section."""
+    """Yield all charts that the record has figures for, each with the name of its section."""
     yield from power_charts(run, width)
     for make in (epochs_chart, emissions_chart, prediction_chart):
         chart = make(run, width)
@@ -56,7 +56,7 @@ def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
 
 
 def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
-    """Yield power over time, so many devices a picture; the last one has the windows as well."""
+    """Yield power over time, one strip per device; the last chart also has the windows."""
     seconds, devices = derived.length_of(run), derived.devices_of(run)
     if not (is_known(seconds) and devices):
         return
@@ -72,8 +72,8 @@ def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
         _fill(chart, axis, shown, power)
         _lanes(chart, axis, windows if is_last else [])
         time_axis(chart, axis)
-        spoken = "; ".join(f"{clean(one.id)}: {_mean_power(one)}" for one in shown)
-        chart.description = f"Over {duration(seconds)}. {spoken}."
+        means = "; ".join(f"{clean(one.id)}: {_mean_power(one)}" for one in shown)
+        chart.description = f"Over {duration(seconds)}. {means}."
         chart.caption = " ".join(_power_caption(run, seconds, int(width)))
         yield chart
 
@@ -92,7 +92,7 @@ def _power_caption(run: RunRecord, seconds: float, pieces: int) -> Iterator[str]
 
 
 def _fill(chart: Chart, axis: Frame, devices: Sequence[Device], power: Power) -> None:
-    """Draw the strips; devices of a kind can be compared, in this picture and the next."""
+    """Draw the strips; devices of one kind have one scale in all charts."""
     for i, device in enumerate(devices):
         scale = (0, _power_top(power, device))
         top = i * (_STRIP + _NAME + 6) + _NAME
@@ -104,13 +104,13 @@ def _power_top(power: Power, device: Device) -> float:
     """Return the upper end of the scale of a device's kind, W."""
     kind = device.id.partition(":")[0]
     alike = (watts for name, (_, watts) in power.items() if name.partition(":")[0] == kind)
-    return top_of(value for watts in alike for value in watts)
+    return axis_top(value for watts in alike for value in watts)
 
 
 def _lanes(chart: Chart, axis: Frame, windows: Sequence[Windows]) -> None:
     top = axis.height - 4 - len(windows) * (_NAME + _LANE)
     for window in windows:
-        name = fitting(f"window {clean(window.name)}", axis.width)
+        name = shortened(f"window {clean(window.name)}", axis.width)
         chart.add(Label(0, top + 12, name, "name"))
         chart.add(*_lane(axis, window.spans, top + _NAME - 1))
         top += _NAME + _LANE
@@ -119,19 +119,19 @@ def _lanes(chart: Chart, axis: Frame, windows: Sequence[Windows]) -> None:
 def _strip(
     chart: Chart, frame: Frame, device: Device, power: tuple[list[float], list[float]]
 ) -> None:
-    colour = of_kind(device.kind)
+    colour = colour_of(device.kind)
     edges, watts = power
     scale = _mean_power(device)
     if watts and frame.width > NARROW:
         scale += f", scale to {quantity(frame.y_range[1], 'W')}"
     room = frame.width - len(scale) * CHARACTER - 8
     name = f"{clean(device.id)} {clean(device.name)}".strip()
-    chart.add(Label(0, frame.top - 5, fitting(name, room), "name"))
+    chart.add(Label(0, frame.top - 5, shortened(name, room), "name"))
     chart.add(Label(frame.width, frame.top - 5, scale, anchor="end"))
     lines = staircase(frame, edges, watts)
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "grid"))
     if lines:
-        chart.add(Path(down_to(frame, lines), f"{colour}-area"), Path(lines, f"{colour}-line"))
+        chart.add(Path(area_below(frame, lines), f"{colour}-area"), Path(lines, f"{colour}-line"))
     else:
         chart.add(Label(frame.left, frame.bottom - 6, "no power over time"))
 
@@ -141,7 +141,7 @@ def _mean_power(device: Device) -> str:
 
 
 def _epoch_bands(run: RunRecord, frame: Frame) -> Iterator[Box]:
-    """Yield a band behind every other epoch, as long as they are not too narrow to tell apart."""
+    """Yield a band behind every other epoch, unless the bands would be too narrow to see."""
     epochs = [one for one in run.epochs if is_known(one.start_s) and is_known(one.seconds)]
     if len(epochs) * 3 > frame.width:
         return
@@ -152,7 +152,7 @@ def _epoch_bands(run: RunRecord, frame: Frame) -> Iterator[Box]:
 
 
 def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
-    """Yield where windows were, to the pixel: those that touch are drawn as one."""
+    """Yield where windows were; windows that touch within a pixel are drawn as one."""
     reached = -2.0
     begun = -2.0
     for start, end in sorted(spans):
@@ -170,22 +170,22 @@ def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
 # ---- epochs --------------------------------------------------------------------------------
 
 
-def round_step(count: int, width: float) -> int:
-    """Return every how manieth of so many gets a label: 1, 2, 5, 10, 20, ..."""
+def label_step(count: int, width: float) -> int:
+    """Return the distance between labels so that ``count`` of them fit: 1, 2, 5, 10, 20, ..."""
     least = max(1.0, count * 40 / width)
     power = round(10.0 ** math.floor(math.log10(least)))
     return next(power * one for one in (1, 2, 5, 10) if power * one >= least)
 
 
 def epochs_chart(run: RunRecord, width: float) -> Chart | None:
-    """Return the energy of each epoch with its error; what was not measured is an empty frame."""
+    """Return the energy of each epoch with its error; an unmeasured epoch is a dashed frame."""
     epochs = run.epochs
     if not epochs:
         return None
     room = width - _LEFT - 1
     together = max(1, math.ceil(len(epochs) * 3 / room))
     bars = [_bar(epochs[i : i + together]) for i in range(0, len(epochs), together)]
-    highest = top_of(joules + (error if is_known(error) else 0) for joules, error in bars)
+    highest = axis_top(joules + (error if is_known(error) else 0) for joules, error in bars)
     size, unit = unit_of(highest / 1.05, "J")
     chart = Chart("epochs", f"Energy of each epoch, {unit}", "", "", width, 204)
     frame = Frame(_LEFT, 24, room, 150, (0, len(bars)), (0, highest / size))
@@ -220,7 +220,7 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
 
 
 def _bar(epochs: Sequence[RecordedEpoch]) -> tuple[float, float]:
-    """Return the mean energy of those epochs that were measured, and its error."""
+    """Return the mean energy of the measured epochs, and its error."""
     known = [one.energy for one in epochs if is_known(one.energy.joules)]
     if not known:
         return math.nan, math.nan
@@ -247,7 +247,7 @@ def _bar_shapes(frame: Frame, index: int, value: float, error: float) -> Iterato
 
 
 def _epoch_axis(chart: Chart, frame: Frame, indices: Sequence[int]) -> None:
-    every = round_step(len(indices), frame.width)
+    every = label_step(len(indices), frame.width)
     for i in dict.fromkeys((0, *range(every - 1, len(indices), every))):
         chart.add(tick_label(chart, frame.x(i + 0.5), frame.bottom + 15, str(indices[i])))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
@@ -258,7 +258,7 @@ def _epoch_axis(chart: Chart, frame: Frame, indices: Sequence[int]) -> None:
 
 
 def emissions_chart(run: RunRecord, width: float) -> Chart | None:
-    """Return the carbon intensity over time, and below it the emissions so far."""
+    """Return the carbon intensity over time, with the emissions so far below it."""
     seconds = derived.length_of(run)
     steps = derived.intensities_of(run)
     times, grams = derived.emissions_of(run)
@@ -267,7 +267,7 @@ def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     chart = Chart("emissions", "Carbon intensity and emissions so far", "", "", width, 276)
     room = width - _LEFT - 1
     figures = [step.gco2eq_per_kwh for step in steps]
-    upper = Frame(_LEFT, 20, room, 84, (0, seconds), (0, top_of(figures)))
+    upper = Frame(_LEFT, 20, room, 84, (0, seconds), (0, axis_top(figures)))
     chart.add(Label(0, 11, "Intensity, gCO2eq/kWh", "name"))
     value_axis(chart, upper, 3)
     lines = [
@@ -277,13 +277,13 @@ def emissions_chart(run: RunRecord, width: float) -> Chart | None:
     ]  # fmt: skip
     chart.add(Path(_connected(lines), "intensity-line"))
     size, unit = unit_of(max(grams, default=0.0), "g")
-    top = top_of(grams) / size
+    top = axis_top(grams) / size
     lower = Frame(_LEFT, 142, room, 110, (0, seconds), (0, top))
     chart.add(Label(0, 133, f"Emissions so far, {unit}CO2eq", "name"))
     value_axis(chart, lower, 3)
     line = [(lower.x(t_s), lower.y(one / size)) for t_s, one in _thinned(times, grams, int(room))]
     if len(line) > 1:
-        chart.add(Path(down_to(lower, [line]), "carbon-area"), Path([line], "carbon-line"))
+        chart.add(Path(area_below(lower, [line]), "carbon-area"), Path([line], "carbon-line"))
     time_axis(chart, lower)
     chart.description = chart.caption = " ".join(_emissions_words(run, figures, grams))
     return chart
@@ -300,11 +300,11 @@ def _emissions_words(
     yield f"Emissions reach {quantity(grams[-1], 'g')}." if grams else "Emissions not measured."
     lost = sum(not is_known(one.footprint.gco2eq) for one in run.epochs)
     if lost:
-        yield f"{lost} epoch(s) that were not measured are not in it."
+        yield f"{lost} epoch(s) without a measurement are not included."
 
 
 def _connected(lines: Sequence[Sequence[tuple[float, float]]]) -> list[list[tuple[float, float]]]:
-    """Return lines that begin where the one before ends as one line with steps."""
+    """Join lines that begin where the previous one ends."""
     joined: list[list[tuple[float, float]]] = []
     for line in lines:
         if joined and abs(joined[-1][-1][0] - line[0][0]) < 1:
@@ -330,7 +330,7 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     found = [one for one in derived.predictions_of(run) if is_known(one.kwh)]
     if not found:
         return None
-    comparable = not derived.comparability(run)
+    comparable = not derived.why_not_comparable(run)
     actual = run.footprint.kwh if comparable else math.nan
     error = run.footprint.error_kwh
     low, high = _range(found, actual, error)
@@ -356,13 +356,13 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     if is_known(actual):
         chart.description += f" Actual (line): {quantity(1000 * actual, 'Wh', 1000 * error)}."
     else:
-        chart.description += f" {derived.comparability(run)}"
+        chart.description += f" {derived.why_not_comparable(run)}"
     chart.caption = f"{chart.description} The scale does not begin at 0."
     return chart
 
 
 def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
-    """Return the ends of a scale that holds all of it, kWh."""
+    """Return the ends of a scale that holds all values, kWh."""
     ends = [end for one in found for end in (one.kwh, *one.intervals["kwh_95"])]
     ends += [actual, actual - error, actual + error]
     known = [end for end in ends if is_known(end)]
@@ -372,14 +372,14 @@ def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
 
 
 def interval_text(one: Predicted) -> str:
-    """Return the 95 % interval of the electricity in words; nothing if the record has none."""
+    """Return the 95 % interval of the electricity in words, or ``""`` if the record has none."""
     low, high = one.intervals["kwh_95"]
-    told = range_text((1000 * low, 1000 * high), "Wh")
-    return f" (95 %: {told})" if told else ""
+    words = range_text((1000 * low, 1000 * high), "Wh")
+    return f" (95 %: {words})" if words else ""
 
 
 def range_text(interval: Interval, unit: str) -> str:
-    """Return an interval in words; nothing if it is not known."""
+    """Return an interval in words, or ``""`` if it is unknown."""
     if not all(map(is_known, interval)):
         return ""
     return " to ".join(quantity(end, unit) for end in interval)
@@ -409,7 +409,7 @@ def _fewer(found: Sequence[Predicted], most: int) -> Sequence[Predicted]:
 
 
 def _done_axis(chart: Chart, frame: Frame, last: int) -> None:
-    for done in range(0, last + 1, round_step(last, frame.width)):
+    for done in range(0, last + 1, label_step(last, frame.width)):
         chart.add(tick_label(chart, frame.x(done), frame.bottom + 15, str(done)))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
     chart.add(Label(frame.right, frame.bottom + 30, "predicted after epochs", anchor="end"))

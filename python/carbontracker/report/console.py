@@ -1,4 +1,4 @@
-"""What the drop-in shows, on the console and in the old log files, event by event."""
+"""The output of the drop-in for each event: on the console, and in the log files of 2.4.x."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Results go to stdout, diagnostics to stderr, both to the old logs if there are any."""
+    """Results go to stdout, diagnostics to stderr, both also to the log files if there are any."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,10 +50,10 @@ class Console:
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
         self.listener: Callable[[str, str], None] | None = None
-        """Told the level and text of every diagnostic."""
+        """Called with the level and text of every diagnostic."""
 
     def begin(self, session: Session, factors: CarbonFactors, *, keys_given: bool) -> None:
-        """Say what is measured, with which PUE and intensity."""
+        """Show what is measured, with which PUE and intensity."""
         self._announce_simulated()
         if self._settings.notes:
             self.warn("; ".join(self._settings.notes))
@@ -73,7 +73,7 @@ class Console:
         self._logs.info("Monitoring thread started.")
 
     def intensity(self, factors: CarbonFactors, *, keys_given: bool) -> None:
-        """Say which carbon intensity is used."""
+        """Show which carbon intensity is used."""
         if factors.live:
             self._show(console_text.provider_line(*factors.live), logged=False)
             return
@@ -87,13 +87,13 @@ class Console:
             self._show(chosen, logged=False)
 
     def located(self, factors: CarbonFactors) -> None:
-        """Say where the machine was found to be, and what is now used."""
+        """Show the location that was found, and the intensity that is now used."""
         location = factors.location
         self._show(f"Location by {location.how}: {location.name}.", logged=True)
         self.intensity(factors, keys_given=False)
 
     def advised(self, advice: Advice, forecast: Forecast, factors: CarbonFactors) -> None:
-        """Say in one line what the greenest hour or region would save."""
+        """Show in one line what the greenest hour or region would save."""
         self._show(advice_line(advice, forecast.footprint, factors.location), logged=True)
 
     def epoch(self, epoch: Epoch) -> None:
@@ -104,11 +104,11 @@ class Console:
             )
 
     def unfinished(self, epoch: Epoch) -> None:
-        """Say that an epoch was cut short and counts as far as it came."""
+        """Show that an epoch was interrupted, and counts with what it used."""
         self._show(unfinished_line(epoch.index, epoch.seconds), logged=True)
 
     def interrupted(self, epochs: float) -> None:
-        """Log that monitoring ends before all epochs were seen."""
+        """Log that monitoring ends before all epochs are finished."""
         self._logs.info(f"Training was interrupted before all {epochs} epochs were monitored.")
 
     def predicted(self, forecast: Forecast) -> None:
@@ -142,9 +142,9 @@ class Console:
         self._logs.info("Monitoring thread ended.")
 
     def confirmed(self) -> bool:
-        """Ask in a terminal whether to go on; without one, the configured answer is taken."""
-        if not _somebody_there():
-            return self._unattended("nobody to ask without a terminal")
+        """Ask in a terminal whether to continue; without one, take the configured answer."""
+        if not _can_ask():
+            return self._unattended("no terminal to ask in")
         self._ask("Continue training (y/n)?")
         while True:
             try:
@@ -172,7 +172,7 @@ class Console:
         self._diagnose("WARNING", message)
 
     def refused(self, details: str, *, ignored: bool) -> None:
-        """Show why monitoring is not possible, or no longer."""
+        """Show why monitoring is not possible, or has ended."""
         if ignored:
             self._diagnose(
                 "CRITICAL", f"Ignored error: {details}Continued training without monitoring..."
@@ -204,7 +204,7 @@ class Console:
         return found
 
     def sensor_event(self, session: Session, event: SensorEvent) -> None:
-        """Say which sensor joined, was lost or is read again."""
+        """Show which sensor joined, was lost or is read again."""
         for line in self._event_lines.of(event, session.entries):
             self.warn(line)
 
@@ -216,12 +216,12 @@ class Console:
     def _explain_missing(self, session: Session) -> None:
         for component in self._settings.chosen_components:
             if component in self._components or session.failed:
-                continue  # of a session that failed it has been said why
+                continue  # the failure of the session is already shown
             missing = [
                 m for m in session.missing if component in m.what or m.device.startswith(component)
             ]
             if missing and all(m.shortage for m in missing):
-                continue  # that has been said, too
+                continue  # already shown
             why = (
                 reasons(missing)
                 if session.owned_by_this_process
@@ -239,7 +239,9 @@ class Console:
         replaced = {device.kind for device in self._settings.simulated}
         kinds = set(self._settings.chosen_components) - replaced
         unread = [
-            f"{m.what} ({m.reason})" if m.what == m.device else m.what  # else it says what it is
+            f"{m.what} ({m.reason})"
+            if m.what == m.device
+            else m.what  # else the name explains itself
             for m in session.missing
             if m.device.partition(":")[0] in kinds
         ]
@@ -262,7 +264,7 @@ class Console:
             _print(console_text.PREFIX + message)
 
     def _ask(self, question: str) -> None:
-        # Whatever the verbosity: what waits for an answer must be seen to.
+        # Whatever the verbosity: a question that waits for an answer must be visible.
         self._logs.output(console_text.PREFIX + question)
         _print(console_text.PREFIX + question)
 
@@ -275,9 +277,8 @@ class Console:
 
 
 def _print(text: str, file: TextIO | None = None) -> None:
-    # A console that is closed, a broken pipe or too narrow a character set must end neither the
-    # training nor its monitoring: the logs and the record have it all.
-    # Nor must whatever a program has put in the place of its streams, or none at all.
+    # A closed console, a broken pipe, a narrow character set, or an object in the place of a stream
+    # must not end the training or its monitoring: the logs and the record have the text.
     stream = file or sys.stdout
     if stream is None:
         return
@@ -286,7 +287,7 @@ def _print(text: str, file: TextIO | None = None) -> None:
 
 
 def _encodable(text: str, encoding: str | None) -> str:
-    """Return text with ``?`` for letters that a stream cannot show."""
+    """Return text with ``?`` for characters that a stream cannot encode."""
     try:
         text.encode(encoding or "utf-8")
     except UnicodeEncodeError:
@@ -294,14 +295,14 @@ def _encodable(text: str, encoding: str | None) -> str:
     return text
 
 
-def _somebody_there() -> bool:
+def _can_ask() -> bool:
     if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
         return False
     try:
-        # A job in the background of a terminal would be stopped for reading from it.
+        # A background job of a terminal is stopped if it reads from it.
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):
-        return True  # a terminal that controls no jobs stops nobody
+        return True  # a terminal without job control does not stop a reader
 
 
 def _mean_watts(energy: Energy, component: str, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""What all reports of one run say, worked out once from its record."""
+"""Values that all reports of one run share, derived from its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Device:
-    """A device and what it used; a sensor that said nothing is here as well."""
+    """A device and its energy; a sensor without a reading is included."""
 
     id: str
     kind: str
@@ -42,17 +42,17 @@ class Windows:
     name: str
     count: int = 0
     unknown: int = 0
-    """Of which the energy is not known."""
+    """Windows whose energy is unknown."""
     seconds: float = 0.0
     joules: float = math.nan
     error_joules: float = math.nan
     spans: list[Interval] = field(default_factory=list)
-    """Those that the record kept: start and end, s after the run began."""
+    """Start and end of the windows that the record kept, s after the run began."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of time with one carbon intensity."""
+    """A period with one carbon intensity."""
 
     start_s: float
     end_s: float
@@ -64,23 +64,23 @@ class Predicted:
     """A prediction of the whole run, kWh with PUE, beside its intervals."""
 
     after_epochs: float
-    """A fraction within the first."""
+    """A fraction within the first epoch."""
     epochs: float
     seconds: float
     kwh: float
     gco2eq: float
     intervals: Mapping[str, Interval]
-    """``seconds_80``, ``kwh_95``, ``gco2eq_95`` and the like; NaN what the record has not."""
+    """``seconds_80``, ``kwh_95``, ``gco2eq_95`` and so on; NaN if the record has no value."""
     method: str
 
 
 def title_of(run: RunRecord) -> str:
-    """Return what was run, in a few words."""
+    """Return the command, or "a training"."""
     return " ".join(run.origin.command) or "a training"
 
 
 def devices_of(run: RunRecord) -> list[Device]:
-    """Return the devices in the order of the sensors, then those that only have energy."""
+    """Return the devices: first those with a sensor, then those with energy only."""
     energies = dict(run.energy.by_device)
     rates = mapping(run.outcome.data.get("readings_per_second"))
     sensors = {sensor.id: sensor for sensor in run.origin.sensors}
@@ -105,7 +105,7 @@ def devices_of(run: RunRecord) -> list[Device]:
 
 
 def windows_of(run: RunRecord) -> list[Windows]:
-    """Return the named windows, all events together, those with most energy first."""
+    """Return the named windows of all events, those with most energy first."""
     found: dict[str, Windows] = {}
     for event in run.of("windows"):
         for data in mappings(event.get("windows")):
@@ -128,7 +128,7 @@ def _add(windows: Windows, data: Mapping[str, Any]) -> None:
 
 
 def _plus(sum_so_far: float, more: float) -> float:
-    """Add what is known: of windows the count of unknown ones is told apart."""
+    """Return the sum of the known values; NaN if both are unknown."""
     known = [value for value in (sum_so_far, more) if not math.isnan(value)]
     return math.fsum(known) if known else math.nan
 
@@ -137,20 +137,20 @@ def _plus(sum_so_far: float, more: float) -> float:
 
 
 def length_of(run: RunRecord) -> float:
-    """Return how long the run's time axis is, s; NaN if nothing is known."""
+    """Return the length of the run's time axis, s; NaN if unknown."""
     ends = [run.series.seconds, *(epoch.end_s for epoch in run.epochs)]
     known = [value for value in ends if math.isfinite(value) and value > 0]
     return max(known) if known else math.nan
 
 
 def power_of(run: RunRecord, device: str, pieces: int) -> tuple[list[float], list[float]]:
-    """Return the mean power of a device in at most so many pieces of the run's time.
+    """Return the mean power of a device in at most ``pieces`` intervals of the run's time.
 
-    Energy is kept: the mean over a piece is E(t) at its end less E(t) at its beginning. Without a
-    series, the mean power of each epoch.
+    The energy is conserved: a mean is E(end) - E(start) over the length of its interval. Without a
+    series, it is the mean power of each epoch.
 
     Returns:
-        Edges (n + 1,), s after the run began, and watts (n,), NaN where nothing is known.
+        Edges (n + 1,), s after the run began, and watts (n,), NaN where unknown.
     """
     series = run.series
     if device in series.joules and len(series) > 1:
@@ -182,22 +182,26 @@ def _power_by_epoch(run: RunRecord, device: str) -> tuple[list[float], list[floa
 
 
 def intensities_of(run: RunRecord) -> list[Step]:
-    """Return the carbon intensity over time: by slots where the record has them."""
+    """Return the carbon intensity over time: the record's slots, else one step per epoch."""
     slots = slots_of(run, run.footprint)
     if not slots:
         slots = [slot for epoch in run.epochs for slot in slots_of(run, epoch.footprint)]
     if not slots:
         slots = [
-            Step(epoch.start_s, epoch.end_s, figure_of(epoch.footprint))
+            Step(epoch.start_s, epoch.end_s, gco2eq_per_kwh_of(epoch.footprint))
             for epoch in run.epochs
-            if math.isfinite(epoch.start_s) and math.isfinite(figure_of(epoch.footprint))
+            if math.isfinite(epoch.start_s) and math.isfinite(gco2eq_per_kwh_of(epoch.footprint))
         ]
-    if not slots and math.isfinite(length_of(run)) and math.isfinite(figure_of(run.footprint)):
-        slots = [Step(0.0, length_of(run), figure_of(run.footprint))]
+    if (
+        not slots
+        and math.isfinite(length_of(run))
+        and math.isfinite(gco2eq_per_kwh_of(run.footprint))
+    ):
+        slots = [Step(0.0, length_of(run), gco2eq_per_kwh_of(run.footprint))]
     return _joined(sorted(slots, key=lambda slot: slot.start_s))
 
 
-def figure_of(footprint: RecordedFootprint) -> float:
+def gco2eq_per_kwh_of(footprint: RecordedFootprint) -> float:
     return number(footprint.intensity.get("gco2eq_per_kwh"))
 
 
@@ -219,7 +223,7 @@ def _seconds(run: RunRecord, moment: object) -> float:
 
 
 def _joined(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps with neighbours of one figure as one."""
+    """Join neighbouring steps of one intensity."""
     joined: list[Step] = []
     for step in steps:
         if joined and joined[-1].gco2eq_per_kwh == step.gco2eq_per_kwh:
@@ -230,11 +234,11 @@ def _joined(steps: Sequence[Step]) -> list[Step]:
 
 
 def emissions_of(run: RunRecord) -> tuple[list[float], list[float]]:
-    """Return the emissions so far at moments: at the ends of epochs, of a command all along.
+    """Return the emissions so far: at the ends of epochs, or of a command at each sample.
 
     Returns:
-        Times (n,), s after the run began, and gCO2eq (n,). Epochs that were not measured add
-        nothing, as in the run's total.
+        Times (n,), s after the run began, and gCO2eq (n,). Unmeasured epochs add nothing, as
+        in the run's total.
     """
     if run.epochs:
         times, grams = [run.epochs[0].start_s], [0.0]
@@ -248,12 +252,12 @@ def emissions_of(run: RunRecord) -> tuple[list[float], list[float]]:
 
 
 def _emissions_along(run: RunRecord) -> tuple[list[float], list[float]]:
-    """Return moments, s, and gCO2eq so far: each joule at the intensity of its own time."""
+    """Return times, s, and gCO2eq so far: each joule has the intensity of its own time."""
     times = list(run.series.t_s)
     rows = zip(*run.series.joules.values(), strict=True)
     joules = [math.fsum(one for one in row if not math.isnan(one)) for row in rows]
     slots = intensities_of(run)
-    mean = figure_of(run.footprint)
+    mean = gco2eq_per_kwh_of(run.footprint)
     weights = joules[:1]
     for (t0, t1), (before, after) in zip(pairwise(times), pairwise(joules), strict=True):
         figure = mean_during(slots, t0, t1)
@@ -265,7 +269,7 @@ def _emissions_along(run: RunRecord) -> tuple[list[float], list[float]]:
 
 
 def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
-    """Return the mean intensity of a time, gCO2eq/kWh; NaN if that is not known."""
+    """Return the mean intensity of a period, gCO2eq/kWh; NaN if unknown."""
     parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in slots]
     inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
     total = math.fsum(seconds for seconds, _ in inside)
@@ -275,11 +279,12 @@ def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
 # ---- the same energy with another footprint ------------------------------------------------
 
 
-def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
-    """Return the run as if its energy had had another footprint, its parts in proportion.
+def recalculated_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
+    """Return the run with the same energy and another footprint, for all of its parts.
 
-    Predictions get its PUE and intensity, and lose the interval of their emissions, which was that
-    of the intensity's own; epochs get the mean over their time, where the footprint has slots.
+    Epochs get the mean intensity over their time where the footprint has slots. Predictions get its
+    PUE and intensity, and lose the interval of their emissions, which belonged to the intensity of
+    the record.
     """
     slots = slots_of(run, footprint)
     epochs = (
@@ -299,9 +304,9 @@ def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
         )
         for one in run.predictions
     )
-    before = f"{plain(figure_of(run.footprint))} gCO2eq/kWh, PUE {run.footprint.pue:g}"
-    source = {} if footprint.pue == run.footprint.pue else {"pue_source": "asked for here"}
-    data = {**run.origin.data, **source, "priced_anew": f"the record has {before}"}
+    before = f"{plain(gco2eq_per_kwh_of(run.footprint))} gCO2eq/kWh, PUE {run.footprint.pue:g}"
+    source = {} if footprint.pue == run.footprint.pue else {"pue_source": "given for this report"}
+    data = {**run.origin.data, **source, "recalculated": f"the record has {before}"}
     return replace(
         run,
         origin=replace(run.origin, data=data),
@@ -314,7 +319,7 @@ def priced_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
 def _during(
     footprint: RecordedFootprint, slots: Sequence[Step], start_s: float, end_s: float
 ) -> RecordedFootprint:
-    """Return the footprint at the mean intensity of a time; as it is if that is not known."""
+    """Return the footprint at the mean intensity of a period; unchanged if that is unknown."""
     mean = mean_during(slots, start_s, end_s)
     if math.isnan(mean):
         return footprint
@@ -325,7 +330,7 @@ def _during(
 
 
 def predictions_of(run: RunRecord) -> list[Predicted]:
-    """Return all predictions in the order they were made."""
+    """Return all predictions, the oldest first."""
     return list(map(_predicted, run.predictions))
 
 
@@ -355,12 +360,12 @@ def _interval(value: object) -> Interval:
     return number(value[0]), number(value[1])
 
 
-def comparability(run: RunRecord) -> str:
-    """Return why the prediction cannot be held against the run; nothing if it can."""
+def why_not_comparable(run: RunRecord) -> str:
+    """Return why the predictions cannot be compared with the run; ``""`` if they can."""
     if not run.predictions:
         return "Nothing was predicted."
     if not run.complete:
-        return "The run has no end in its record, so that there is nothing to hold them against."
+        return "The record has no end of the run, so the predictions cannot be compared with it."
     done, planned = len([one for one in run.epochs if one.finished]), run.predictions[-1].epochs
     if done != math.ceil(planned):
         return f"The predictions are for {planned} epochs; {done} were finished."
@@ -371,7 +376,7 @@ def comparability(run: RunRecord) -> str:
 
 
 def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
-    """Yield a name and a text for everything that the totals rest on."""
+    """Yield a name and a text for everything that the totals depend on."""
     footprint, origin = run.footprint, run.origin
     intensity, location = footprint.intensity, footprint.location
     figure = number(intensity.get("gco2eq_per_kwh"))
@@ -387,8 +392,8 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     if location:
         found = f"{location.get('name') or location.get('zone')}, found by {location.get('how')}"
         yield "Location", found + (f" ({location['note']})" if location.get("note") else "")
-    if origin.data.get("priced_anew"):
-        yield "Priced anew", str(origin.data["priced_anew"])
+    if origin.data.get("recalculated"):
+        yield "Recalculated", str(origin.data["recalculated"])
     pue = "not known" if math.isnan(footprint.pue) else f"{footprint.pue:g}"
     source = origin.data.get("pue_source")
     yield "PUE", pue + (f" ({source})" if source else "")
@@ -397,9 +402,9 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
         share = percent(modelled / run.energy.joules)
         yield "Modelled, not measured", f"{share} of the energy"
     host = origin.host
-    told = [str(host[key]) for key in ("name", "system", "cpu") if host.get(key)]
-    told += [f"Python {host['python']}"] if host.get("python") else []
-    yield "Host", ", ".join(told) or "not known"
+    words = [str(host[key]) for key in ("name", "system", "cpu") if host.get(key)]
+    words += [f"Python {host['python']}"] if host.get("python") else []
+    yield "Host", ", ".join(words) or "not known"
     software = mapping(origin.data.get("software"))
     if software:
         yield "Software", ", ".join(f"{name} {version}" for name, version in software.items())

@@ -1,4 +1,4 @@
-"""The words and tables of a report, for the page, the PDF and the terminal alike."""
+"""The texts and tables of a report, the same for the page, the PDF and the terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from carbontracker.records.recorded import RecordedEpoch, RunRecord
 
 MAX_ROWS = 1000
-"""Of a table of epochs; the rest is in ``--csv``."""
+"""Rows of a table of epochs; ``--csv`` has all."""
 
 ERRORS = (
     "Errors are 95 % half-widths of measuring alone: PUE and carbon intensity are taken as exact."
@@ -59,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below a caption; ``folded`` ones are opened by those who want them."""
+    """Rows of text below a caption; a ``folded`` table is closed until the reader opens it."""
 
     caption: str
     columns: Sequence[Column]
@@ -69,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """One of the figures at the top."""
+    """One of the main figures at the top."""
 
     name: str
     value: str
@@ -78,7 +78,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; its pictures are the charts of its name."""
+    """A part of the report, with the charts of the same name."""
 
     name: str
     title: str
@@ -103,9 +103,9 @@ def subtitle(run: RunRecord) -> str:
 
 
 def notes(run: RunRecord) -> Iterator[str]:
-    """Yield what must be known before any figure is read."""
+    """Yield the warnings that belong before the figures."""
     if run.why_incomplete:
-        yield f"Not whole: {run.why_incomplete}"
+        yield f"Incomplete: {run.why_incomplete}"
     elif run.notes:
         yield f"The record is damaged: {'; '.join(run.notes)}"
     if not is_known(run.energy.joules):
@@ -136,7 +136,7 @@ def _sensor_events(run: RunRecord) -> Iterator[str]:
 
 
 def cards(run: RunRecord) -> Iterator[Card]:
-    """Yield the figures that most people want."""
+    """Yield the main figures."""
     footprint, energy = run.footprint, run.energy
     pue = f"with PUE {footprint.pue:g}; " if is_known(footprint.pue) else ""
     machine = quantity(energy.joules, "J", energy.error_joules)
@@ -167,7 +167,7 @@ def cards(run: RunRecord) -> Iterator[Card]:
 
 
 def compared(run: RunRecord) -> str:
-    """Return everyday comparisons in a sentence; nothing if there is nothing to compare."""
+    """Return everyday comparisons in a sentence; ``""`` if the emissions are unknown."""
     footprint = run.footprint
     if not is_known(footprint.gco2eq):
         return ""
@@ -180,18 +180,18 @@ def compared(run: RunRecord) -> str:
 
 
 def sections(run: RunRecord) -> Iterator[Section]:
-    """Yield the parts of the report that the record has something for."""
+    """Yield the parts of the report that the record has data for."""
     yield Section("power", "Power", tables=(device_table(run), window_table(run)))
     if run.epochs:
         yield Section("epochs", "Epochs", tables=(epoch_table(run),))
     yield Section("emissions", "Carbon intensity and emissions")
     if run.predictions:
-        why = derived.comparability(run)
-        told = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
+        why = derived.why_not_comparable(run)
+        lines = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
         yield Section(
             "prediction",
             "Predicted and actual",
-            told,
+            lines,
             tables=prediction_tables(run),
         )
     yield Section(
@@ -222,7 +222,7 @@ def paragraph(run: RunRecord) -> str:
     named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
     at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
     what = "The command" if run.origin.command else "Training"
-    whole = "" if run.complete else " so far as it is recorded"
+    whole = "" if run.complete else " as far as recorded"
     return (
         f"{what} took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
         f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
@@ -233,7 +233,7 @@ def paragraph(run: RunRecord) -> str:
 
 
 _MAX_EVENTS = 6
-"""Of one sensor, as many as a report tells one by one."""
+"""Events of one sensor that a report lists one by one."""
 _KNOWN_BY = {
     "measured": "measured by energy counters",
     "integrated": "integrated from power readings",
@@ -254,7 +254,7 @@ def _known_by(energy: Energy) -> str:
 
 
 def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
-    """Yield what measuring has cost."""
+    """Yield what measuring cost."""
     cpu_s, seconds = run.outcome.tracker_cpu_seconds, run.outcome.seconds
     yield "CPU time of sampling", f"{plain(cpu_s, 3)} s" if is_known(cpu_s) else UNKNOWN
     if is_known(cpu_s) and seconds > 0:
@@ -262,19 +262,23 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
     rates = mapping(run.outcome.data.get("readings_per_second"))
     known = {name: number(rate) for name, rate in rates.items() if is_known(number(rate))}
     if known:
-        told = ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items())
-        yield "Readings per second", told
+        yield (
+            "Readings per second",
+            ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items()),
+        )
     taken = mapping(run.outcome.data.get("logger_seconds"))
     loggers = {
         name: number(taken_s) for name, taken_s in taken.items() if is_known(number(taken_s))
     }
     if loggers:
-        told = ", ".join(f"{name} {plain(taken_s, 3)} s" for name, taken_s in loggers.items())
-        yield "Loggers on the training's thread", told
+        yield (
+            "Loggers on the training's thread",
+            ", ".join(f"{name} {plain(taken_s, 3)} s" for name, taken_s in loggers.items()),
+        )
 
 
 def device_table(run: RunRecord) -> Table:
-    """Return what each device used, and who says so; coverage only where it is not whole."""
+    """Return the energy of each device with its source; coverage only if it is incomplete."""
     total = run.energy.joules
     found = derived.devices_of(run)
     gaps = any(is_known(one.energy.joules) and one.energy.coverage < 0.9995 for one in found)
@@ -335,7 +339,7 @@ def _each(windows: derived.Windows) -> float:
 
 
 def epoch_table(run: RunRecord) -> Table:
-    """Return one row an epoch."""
+    """Return one row per epoch."""
     shown = run.epochs[:MAX_ROWS]
     more = f", the first {MAX_ROWS}; --csv has all" if len(run.epochs) > MAX_ROWS else ""
     columns = (
@@ -369,10 +373,10 @@ def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
 
 
 def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
-    """Return at most two dozen predictions, and what the run used if it can be compared."""
+    """Return at most 24 predictions, and the actual figures if they can be compared."""
     found = derived.predictions_of(run)
     every = max(1, -(-len(found) // 24))
-    comparable = not derived.comparability(run)
+    comparable = not derived.why_not_comparable(run)
     actual = run.footprint
     energy, others = [], []
     for one in found[::-1][::every][::-1]:
@@ -398,7 +402,7 @@ def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
 
 
 def missing_table(run: RunRecord) -> Table:
-    """Return what could not be read, why, and what mends it."""
+    """Return what could not be read, why, and how to fix it."""
     rows = [
         tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
         for one in run.origin.missing
@@ -407,15 +411,15 @@ def missing_table(run: RunRecord) -> Table:
         Column("Not read", "t"),
         Column("Sensor"),
         Column("Why", "t"),
-        Column("Mended by", "t"),
+        Column("To fix", "t"),
     )
     return Table("What could not be read", columns, rows)
 
 
 def warning_table(run: RunRecord) -> Table:
-    """Return what the run warned of, and sensors that were replaced on the way."""
+    """Return the warnings of the run, and sensors that were replaced while it ran."""
     rows = [tuple(warning.partition(": ")[::2]) for warning in run.warnings]
     for one in mappings(run.outcome.data.get("successions")):
-        told = f"{one.get('owner')}: {one.get('why')}; {one.get('successor')} spoke for it"
-        rows.append(("SENSOR", told))
+        line = f"{one.get('owner')}: {one.get('why')}; replaced by {one.get('successor')}"
+        rows.append(("SENSOR", line))
     return Table("Warnings", (Column("Level"), Column("Message", "t")), rows)

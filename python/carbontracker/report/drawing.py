@@ -22,7 +22,7 @@ WIDE = 720.0
 NARROW = 330.0
 """Widths of charts, px: on a page, and on a telephone."""
 CHARACTER = 6.4
-"""Mean width of a character at that size, px: enough to tell what fits."""
+"""Mean width of a character at that size, px: a rough measure of what fits."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle; ``note`` is shown where one points at it."""
+    """A rectangle; ``note`` is its tooltip."""
 
     x: float
     y: float
@@ -61,15 +61,15 @@ Shape = Path | Box | Label
 
 @dataclass
 class Chart:
-    """A picture with a name and words for those who do not see it."""
+    """A picture, with a description for screen readers."""
 
     name: str
-    """That of its section; what comes second there has ``-2`` added."""
+    """That of its section; the second chart of a section adds ``-2``."""
     title: str
     description: str
-    """Everything that can be seen, in words."""
+    """What the chart shows, in words."""
     caption: str
-    """What has to be known to read it."""
+    """What a reader must know to read it."""
     width: float
     height: float
     shapes: list[Shape] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a plot lies, and what its edges stand for."""
+    """The area of a plot, and the values at its edges."""
 
     left: float
     top: float
@@ -91,11 +91,11 @@ class Frame:
     y_range: Range
 
     def x(self, value: float) -> float:
-        """Return where a value lies from left to right, within the frame."""
+        """Return the x of a value, px, limited to the frame."""
         return self.left + self.width * _share(value, self.x_range)
 
     def y(self, value: float) -> float:
-        """Return where a value lies from top to bottom, within the frame."""
+        """Return the y of a value, px, limited to the frame."""
         return self.top + self.height * (1 - _share(value, self.y_range))
 
     @property
@@ -182,7 +182,7 @@ STYLES = {
 }
 
 
-def of_kind(kind: str) -> str:
+def colour_of(kind: str) -> str:
     """Return the colour of a kind of device."""
     return kind if kind in KINDS else "other"
 
@@ -199,7 +199,7 @@ _TIMES = (
 
 
 def steps(low: float, high: float, most: int) -> list[float]:
-    """Return round values from ``low`` to ``high``, at most so many and one."""
+    """Return round values from ``low`` to ``high``, at most ``most + 1`` of them."""
     width = (high - low) / max(1, most)
     if not (width > 0 and math.isfinite(width)):
         return [low]
@@ -216,7 +216,7 @@ def times(seconds: float, most: int) -> tuple[list[float], list[str]]:
         at = steps(0, seconds, most)
         return at, [f"{t_s:g} s" for t_s in at]
     step, size, unit = next((one for one in _TIMES if one[0] * most >= seconds), _TIMES[-1])
-    if step * most < seconds:  # longer than a chart is made for, or a damaged record
+    if step * most < seconds:  # a very long run, or a damaged record
         step = size * math.ceil(seconds / size / most)
     at = [step * i for i in range(int(seconds / step + 1e-9) + 1)]
     return at, [f"{t_s / size:g} {unit}" for t_s in at]
@@ -233,7 +233,7 @@ def time_axis(chart: Chart, frame: Frame) -> None:
 
 
 def tick_label(chart: Chart, x: float, y: float, text: str) -> Label:
-    """Return a label in the middle below x, or where it stays within the chart."""
+    """Return a label centred at x, moved where it would leave the chart."""
     half = len(text) * CHARACTER / 2
     if x - half < 0:
         return Label(0, y, text)
@@ -250,8 +250,8 @@ def value_axis(chart: Chart, frame: Frame, most: int = 4) -> None:
         chart.add(Label(frame.left - 6, y + 4, f"{value:.6g}", anchor="end"))
 
 
-def top_of(values: Iterable[float], least: float = 0.0) -> float:
-    """Return the upper end of an axis that holds all known values."""
+def axis_top(values: Iterable[float], least: float = 0.0) -> float:
+    """Return the upper end of an axis that holds all finite values."""
     known = [value for value in values if math.isfinite(value)]
     highest = max([*known, least])
     return highest * 1.05 if highest > 0 else 1.0
@@ -261,7 +261,7 @@ def top_of(values: Iterable[float], least: float = 0.0) -> float:
 
 
 def staircase(frame: Frame, edges: Sequence[float], values: Sequence[float]) -> list[list[Point]]:
-    """Return lines for values that hold between edges, one line for each stretch without NaN."""
+    """Return step lines for values that hold between edges, one line per stretch without NaN."""
     lines: list[list[Point]] = []
     line: list[Point] = []
     for i, value in enumerate(values):
@@ -275,14 +275,14 @@ def staircase(frame: Frame, edges: Sequence[float], values: Sequence[float]) -> 
     return lines
 
 
-def down_to(frame: Frame, lines: Sequence[Sequence[Point]]) -> list[list[Point]]:
-    """Return the outlines of the areas between lines and the bottom of the frame."""
+def area_below(frame: Frame, lines: Sequence[Sequence[Point]]) -> list[list[Point]]:
+    """Return the outlines of the areas between the lines and the bottom of the frame."""
     return [
         [(line[0][0], frame.bottom), *line, (line[-1][0], frame.bottom)] for line in lines if line
     ]
 
 
-def fitting(text: str, width: float) -> str:
-    """Return the text, cut where it would be wider than so many px."""
+def shortened(text: str, width: float) -> str:
+    """Return the text, cut if it would be wider than ``width`` px."""
     most = max(4, int(width / CHARACTER))
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -22,19 +22,19 @@ _NAMED = {
     "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
 }
 MAX_TEXT = 4000
-"""Characters of a text that any view shows: commands and names may have hundreds of thousands."""
+"""Characters of a text in any view: commands and names may have hundreds of thousands."""
 MAX_LINE = 1000
-"""The same of a line in a terminal."""
+"""Characters of a line in a terminal."""
 MAX_CELL = 200
-"""The same of a cell of a table."""
+"""Characters of a cell of a table."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MAX_DIGITS = 6
 _DIGITS = 4
-"""Significant digits where no error is known: more would claim one."""
+"""Significant digits where the error is unknown: more would claim a precision."""
 
 
 def is_known(value: float) -> bool:
-    """Return whether there is a figure at all."""
+    """Return whether a value is finite: NaN means not measured."""
     return math.isfinite(value)
 
 
@@ -44,7 +44,7 @@ def quantity(value: float, unit: str, error: float = math.nan) -> str:
     Args:
         value: in ``unit``; NaN is "not measured".
         unit: ``J``, ``W``, ``Wh`` or ``g``.
-        error: half-width in ``unit``; left out if it is NaN.
+        error: 95 % half-width in ``unit``; omitted if NaN.
     """
     if not is_known(value):
         return UNKNOWN
@@ -53,7 +53,7 @@ def quantity(value: float, unit: str, error: float = math.nan) -> str:
 
 
 def unit_of(value: float, unit: str) -> tuple[float, str]:
-    """Return the size in ``unit`` of the unit that fits a value, and its name."""
+    """Return the size and the name of the prefixed unit that fits a value."""
     known = _NAMED[unit]
     fitting = (one for one in known if abs(value) >= one[0])
     plain = (1.0, unit if unit == "g" else "")
@@ -64,7 +64,7 @@ def unit_of(value: float, unit: str) -> tuple[float, str]:
 def with_error(value: float, error: float) -> str:
     """Return a value and its error: the error to two digits, the value to the same decimal.
 
-    Of a value no more than six digits are shown, however small its error.
+    At most six digits of the value are shown, however small its error.
     """
     if not is_known(value):
         return UNKNOWN
@@ -75,13 +75,13 @@ def with_error(value: float, error: float) -> str:
     decimals = 1 - math.floor(math.log10(abs(error)))
     if value != 0:
         decimals = min(decimals, _MAX_DIGITS - 1 - math.floor(math.log10(abs(value))))
-    least = "" if round(error, decimals) > 0 else "<"  # less than the last digit that is shown
+    least = "" if round(error, decimals) > 0 else "<"  # smaller than the last digit shown
     half = max(error, 10.0**-decimals)
     return f"{_fixed(value, decimals)} {PLUS_MINUS} {least}{_fixed(half, decimals)}"
 
 
 def plain(value: float, digits: int = _DIGITS) -> str:
-    """Return a value to so many significant digits, never in exponents unless it is tiny."""
+    """Return a value to ``digits`` significant digits, with an exponent only if it is tiny."""
     if not is_known(value):
         return UNKNOWN
     if value == 0:
@@ -124,15 +124,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
-def clean(text: object, most: int = MAX_TEXT) -> str:
-    """Return text on one line without what would steer a terminal or spoil a file.
+def clean(text: object, limit: int = MAX_TEXT) -> str:
+    """Return text on one line, without characters that control a terminal or break a file.
 
     Names come from drivers, commands and users. Control and bidirectional characters (categories
-    C and Z but the space; those of languages are kept) become U+FFFD. Text of more than ``most``
-    characters is cut, and ends in an ellipsis.
+    C and Z, except the space) become U+FFFD. Text of more than ``limit`` characters is cut and ends
+    in an ellipsis.
     """
     whole = str(text)
-    shown = whole if len(whole) <= most else f"{whole[: most - 1]}…"
+    shown = whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
     return "".join(
         " " if one in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(one) else one
         for one in shown
@@ -140,21 +140,21 @@ def clean(text: object, most: int = MAX_TEXT) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Return text for a cell of a CSV file, which a spreadsheet must not take for a formula.
+    """Return text for a CSV cell that a spreadsheet does not read as a formula.
 
-    Numbers do not go through here: a negative one begins with a sign.
+    Only for text: a negative number also begins with a sign.
     """
     return f"'{clean(text)}" if text.startswith(_FORMULA) else clean(text)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
-    """Return one line a row, its cells as wide as the widest of their column.
+    """Return one line per row, with the cells of a column padded to one width.
 
     Args:
-        rows: of equally many cells, the heading first if there is one.
-        right: the columns, from 0, that are flush right.
+        rows: all with the same number of cells, the heading first if there is one.
+        right: the indices of right-aligned columns.
 
-    Names come from commands and hosts: what would steer a terminal does not get there.
+    Cells are cleaned: names come from commands and hosts.
     """
     rows = [[clean(cell, MAX_CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

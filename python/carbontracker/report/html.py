@@ -1,4 +1,4 @@
-"""One page that says everything of a run: no script, no request, nothing beside it."""
+"""The report as one HTML page: no script, no request, no other file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from carbontracker.report.drawing import Chart
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""The browser is told that the page asks for nothing."""
+"""The browser refuses every request of the page."""
 
 _LAYOUT = """
 *{box-sizing:border-box}

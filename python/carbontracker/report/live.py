@@ -1,4 +1,4 @@
-"""What is live, as text: the table of ``carbontracker top`` and the line of a training."""
+"""Live figures as text: the table of ``carbontracker top`` and the progress line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Row:
-    """One device of the table; NaN where something is not known."""
+    """One device of the table; an unknown value is NaN."""
 
     id: str
     quality: str
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class View:
-    """All that ``top`` shows at one moment."""
+    """Everything that ``top`` shows at one moment."""
 
     heading: str
     seconds: float
@@ -47,14 +47,14 @@ class View:
     pue: float
     gco2eq_per_kwh: float
     forecast: dict[str, Any]
-    """Of a training: what was predicted; else what an hour costs at the present power."""
+    """Of a training the prediction; else the cost of an hour at the present power."""
     notes: tuple[str, ...] = ()
     goes_on: bool = True
-    """There may be something new in a moment; False of a run that has ended."""
+    """False if the run has ended, so that the view will not change."""
 
 
 def view_of_machine(status: LiveStatus) -> View:
-    """Return the view of what this process samples by itself."""
+    """Return the view of the machine that this process samples."""
     rows = tuple(
         Row(
             device.id,
@@ -80,13 +80,13 @@ def view_of_machine(status: LiveStatus) -> View:
 
 
 def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None = None) -> View:
-    """Return the view of a recorded run, as far as its record goes.
+    """Return the view of a run as recorded so far.
 
     Args:
-        run: of a record.
-        now_s: how long ago it began, s.
-        watts_now: power by device as this process measures it beside the run, W; else that of the
-            record's last stretch is shown.
+        run: as read from its record.
+        now_s: time since its start, s.
+        watts_now: power by device, W, as this process measures it beside the run; without it, the
+            mean power of the record's last interval is shown.
     """
     sensors = {sensor.id: sensor for sensor in run.origin.sensors}
     simulated = {sensor.id for sensor in run.origin.sensors if sensor.source == "simulated"}
@@ -170,7 +170,7 @@ def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[s
 
 
 def table(view: View) -> str:
-    """Return the view for a terminal, without any control characters."""
+    """Return the view as a table, without control characters."""
     head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality", "")
     rows = [head, *map(_cells, (*view.rows, view.total))]
     lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}"]
@@ -210,7 +210,7 @@ def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
 
 
 def as_json(view: View) -> dict[str, Any]:
-    """Return the view as JSON-ready values, what is not known as null."""
+    """Return the view as JSON-ready values; an unknown value is None."""
 
     def values(row: Row) -> dict[str, Any]:
         return {name: value for name, value in vars(row).items() if name not in ("id",)}

@@ -1,4 +1,4 @@
-"""A run as a piece of HTML for notebooks: self-contained, in the notebook's own colours."""
+"""A run as HTML for notebooks: self-contained, in the colours of the notebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.energy import Energy
     from carbontracker.training.run import Result, Run
 
-# Text, lines and bars take the colour of the text around them, so that light and dark are right.
+# Text and lines take the colour of the surrounding text: right in light and in dark.
 _STYLE = (
     ".carbontracker{max-width:46em}"
     ".carbontracker table{border-collapse:collapse;background:none;color:inherit;font:inherit;"
@@ -34,7 +34,7 @@ _STYLE = (
 
 
 def tracker_html(result: Result | None, run: Run | None) -> str:
-    """Return a tracker: its result, or how it stands."""
+    """Return the result of a tracker, or its state so far."""
     if result is not None:
         return result_html(result)
     if run is None:
@@ -47,7 +47,7 @@ def tracker_html(result: Result | None, run: Run | None) -> str:
 
 
 def result_html(result: Result) -> str:
-    """Return the result of a training."""
+    """Return the result of a training as HTML."""
     caption = f"{result.finished_epochs} epoch(s) in {timestring(result.seconds)}"
     notes = [text.price_line(result.footprint), *text.gap_lines(result.energy)]
     if result.forecast is not None:

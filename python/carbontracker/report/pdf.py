@@ -1,6 +1,6 @@
-"""The report for print: the page's words, tables and pictures, set by ReportLab.
+"""The report as PDF: the texts, tables and charts of the page, laid out by ReportLab.
 
-A library and not a browser, so that it works on a cluster's nodes, in containers and as root.
+A library and not a browser, because it also works on cluster nodes, in containers and as root.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from carbontracker.report.drawing import Chart, Shape
 
 _WIDTH = 499.0
-"""Of the text on A4, pt: 595 less twice 48."""
+"""Width of the text on A4, pt: 595 - 2 * 48."""
 _MARGIN = 48.0
 _PADDING = 6.0
-"""Of a page's frame, which ReportLab adds to the margin."""
+"""Padding of a page's frame, pt; ReportLab adds it to the margin."""
 _CHARSET = "cp1252"
-"""What the fonts that every reader has can show."""
+"""The characters of the standard PDF fonts."""
 
 
 def render(run: RunRecord) -> bytes:
@@ -180,7 +180,7 @@ def _close(padding: float) -> list[Any]:
 
 
 def _widths(table: Table) -> list[float]:
-    """Return widths in proportion to the longest text of each column, within bounds."""
+    """Return widths, pt, in proportion to the longest text of each column, within bounds."""
     wanted = []
     for i, column in enumerate(table.columns):
         longest = max(len(column.name), *(len(row[i]) for row in table.rows))
@@ -189,7 +189,7 @@ def _widths(table: Table) -> list[float]:
 
 
 def _text(text: object) -> str:
-    """Return text in what the fonts can show; the rest is ``?``."""
+    """Return text in the characters of the fonts; others become ``?``."""
     return clean(text).encode(_CHARSET, "replace").decode(_CHARSET)
 
 

@@ -22,7 +22,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def estimate_text(found: Estimate) -> str:
-    """Return an estimate for people."""
+    """Return an estimate as text."""
     device = found.accelerator
     name = f"{found.count} x {device.model}, {device.tdp_watts:g} W each"
     lines = [
@@ -111,7 +111,7 @@ def chart(hours: Sequence[float], best: tuple[float, float], now: datetime, *, p
 def where_table(
     options: Sequence[Option], here: Option | None, *, kwh: float | None, year_now: int
 ) -> str:
-    """Return regions as a table: figure, its age, PUE, and what they save against ``here``."""
+    """Return regions as a table: intensity, its age, PUE, and the saving against ``here``."""
     head = ["", "region", "place", "g/kWh", "of", "PUE", "g/kWh x PUE"]
     if kwh is not None:
         head.append("kg CO2eq")
@@ -153,7 +153,7 @@ def _age(year: int | None, year_now: int) -> str:
 
 
 def _cell(height: float, plain: bool) -> str:
-    """Return what a column of ``height`` rows, counted from this row's foot, shows in this row."""
+    """Return the character of a column that is ``height`` rows high above this row's bottom."""
     if math.isnan(height):
         return " "
     if plain:

@@ -1,4 +1,4 @@
-"""Plots with matplotlib, an extra: energy of each epoch, emissions beside the prediction."""
+"""Plots with matplotlib (an extra): energy of each epoch, emissions and their prediction."""
 
 from __future__ import annotations
 

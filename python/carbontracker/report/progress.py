@@ -1,9 +1,9 @@
-"""How far a training is and what it costs, in a terminal or a notebook, beside others' bars.
+"""The progress and cost of a training, in a terminal or a notebook.
 
-In a terminal the line is drawn once a second by a thread of its own, on standard error, with the
-cursor back at its beginning: whatever the training prints takes its place. While tqdm has bars
-there is one line an epoch, put above them by ``tqdm.write``. In a notebook one display is renewed
-every epoch. Elsewhere, in a log file say, nothing is written.
+In a terminal, a thread draws the line once a second on standard error and returns the cursor to its
+beginning, so that the training's own output overwrites it. While tqdm shows bars, ``tqdm.write``
+puts one line per epoch above them. In a notebook, one display is updated every epoch. Elsewhere,
+as in a log file, nothing is written.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def begin(self, run: Run) -> None:
-        """Look where the line goes."""
+        """Choose the output: a notebook display, a terminal, or nothing."""
         self._reader = StatusReader(run.session, run.began_mark, lambda: run.factors)
         self._display = _notebook_display()
         if self._display is None and _is_terminal():
@@ -62,11 +62,11 @@ class Progress:
                 _put(_WIPE)  # a prediction may follow, on a clean line
 
     def end(self, _: Result) -> None:
-        """Leave the line: what follows is the result."""
+        """Remove the line: the result follows."""
         self.close()
 
     def close(self) -> None:
-        """Stop drawing, and wipe the line away."""
+        """Stop drawing and remove the line."""
         self._ended.set()
         if self._thread is None or self._thread is threading.current_thread():
             return
@@ -93,7 +93,7 @@ class Progress:
 def _is_terminal() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.isatty()
-    except (AttributeError, ValueError):  # closed, or something else in its place
+    except (AttributeError, ValueError):  # closed, or replaced by another object
         return False
 
 
@@ -111,17 +111,17 @@ def _put(text: str) -> None:
 
 
 def _tqdm_write() -> Any:
-    """Return ``tqdm.write`` while tqdm has bars; None if it has none or was never loaded."""
+    """Return ``tqdm.write`` while tqdm shows bars, else None."""
     for name in ("tqdm.std", "tqdm"):
         bar = getattr(sys.modules.get(name), "tqdm", None)
         if bar is not None:
-            # Its register of bars on show; asked only, and only if it is there.
+            # Private, so read only if it exists: the bars that are shown now.
             return bar.write if len(getattr(bar, "_instances", ())) else None
     return None
 
 
 def _notebook_display() -> Any:
-    """Return a display to renew, in a notebook; None elsewhere."""
+    """Return a display to update, in a notebook; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is None:

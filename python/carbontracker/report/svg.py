@@ -1,4 +1,4 @@
-"""Charts as SVG inside a page, named for those who do not see them."""
+"""Charts as SVG inside a page, with titles and descriptions for screen readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def svg(chart: Chart, variant: str) -> str:
-    """Return the element; ``variant`` is its class, and part of the ids that name it."""
+    """Return the ``svg`` element; ``variant`` is its class and the end of its ids."""
     key = f"{chart.name}-{variant}"
     size = f'viewBox="0 0 {_px(chart.width)} {_px(chart.height)}"'
     head = (
@@ -27,7 +27,7 @@ def svg(chart: Chart, variant: str) -> str:
 
 
 def css() -> str:
-    """Return the rules for all styles; colours are custom properties, light or dark."""
+    """Return the CSS rules of all styles; colours are custom properties."""
     rules = [f"svg{{display:block;width:100%;height:auto;font-size:{FONT_SIZE:g}px}}"]
     for name, style in STYLES.items():
         fill = f"var(--{style.fill})" if style.fill else "transparent"
@@ -43,7 +43,7 @@ def css() -> str:
 
 
 def text(value: object) -> str:
-    """Return text of any origin as it may stand in a page."""
+    """Return ``value`` as text, cleaned and escaped for HTML."""
     return escape(clean(value))
 
 
@@ -64,7 +64,7 @@ def _box(box: Box) -> str:
 
 
 def _line(points: Sequence[Point]) -> str:
-    """Return path data; a point in the direction of the last one is left out."""
+    """Return path data; points on a straight horizontal line are left out."""
     commands: list[str] = []
     here: tuple[str, str] | None = None
     for x, y in points:

@@ -246,7 +246,7 @@ def codecarbon_joined(before: bytes, new: bytes) -> bytes:
     columns = tuple(reader.fieldnames or ())
     if sorted(columns) != sorted(CODECARBON_COLUMNS):
         raise ValueError(
-            "it is there already and has not the columns of CodeCarbon 3.3: choose another name"
+            "the file exists and does not have the columns of CodeCarbon 3.3: choose another name"
         )
     (row,) = csv.DictReader(io.StringIO(new.decode(), newline=""))
     kept = [one for one in reader if one["run_id"] != row["run_id"]]
@@ -297,7 +297,7 @@ def _codecarbon_cell(value: object) -> object:
 
 
 def _kwh(run: RunRecord, kind: str) -> float:
-    """Return the electricity of all devices of a kind with PUE; NaN if none of it is known."""
+    """Return the electricity of all devices of a kind with PUE, kWh; NaN if unknown."""
     found = (one.energy.joules for one in derived.devices_of(run) if one.kind == kind)
     known = [joules for joules in found if not math.isnan(joules)]
     return math.fsum(known) * run.footprint.pue / JOULES_PER_KWH if known else math.nan

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = str.maketrans({"±": "+/-", **dict(zip(BLOCKS, ".:-=+*#@", strict=True))})
-"""For terminals that have no more."""
+"""For terminals without these characters."""
 _PIECES = 60
 _MAX_ROWS = 12
-"""Of a table: a terminal is for a look."""
+"""Rows of a table: the terminal shows an overview."""
 _MIN_TEXT = 12
-"""Characters that a column of text of any length has; it wraps what is longer."""
+"""Width of a column of free text, which wraps."""
 
 
 def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -51,7 +51,7 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
 
     Args:
         run: the run.
-        file: where to; the standard output if None.
+        file: the output; standard output if None.
         width: in characters; the terminal's if None.
     """
     from rich.console import Console
@@ -60,9 +60,7 @@ def print_report(run: RunRecord, file: IO[str] | None = None, width: int | None 
     console = Console(file=out, width=width, highlight=False)
     with console.capture() as captured:
         _print_parts(console, run)
-    print(
-        captured.get(), file=out, end=""
-    )  # a pipe that breaks is the caller's to mind, not rich's
+    print(captured.get(), file=out, end="")  # the caller handles a broken pipe, not rich
 
 
 def _print_parts(console: Console, run: RunRecord) -> None:
@@ -111,9 +109,9 @@ def _print_power(console: Console, run: RunRecord) -> None:
 
 
 def total_power(run: RunRecord, pieces: int) -> list[float]:
-    """Return the power of all devices together in so many pieces of the run's time, W (n,).
+    """Return the power of all devices together in ``pieces`` intervals of the run, W (n,).
 
-    NaN where any device that has power over time is not known: half a machine is not a total.
+    NaN where any device is unknown: a part of a machine is not its total.
     """
     series = run.series
     if len(series) < 2:
@@ -129,7 +127,7 @@ def total_power(run: RunRecord, pieces: int) -> list[float]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Return values as blocks from 0 to their highest; blank where one is not known."""
+    """Return values as blocks from 0 to the highest value; blank where unknown."""
     highest = max((value for value in values if is_known(value)), default=0.0)
     if highest <= 0:
         return "".join(BLOCKS[0] if is_known(value) else " " for value in values)
@@ -141,7 +139,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """Print a table; where it is too wide, its rows one below the other: no figure is cut off."""
+    """Print a table; if it is too wide, one line per cell, so that no figure is cut."""
     rows = list(table.rows)
     left_out = len(rows) - _MAX_ROWS
     if left_out > 1:
@@ -160,7 +158,7 @@ def _print_table(console: Console, table: Table) -> None:
 
 
 def _least_width(console: Console, table: Table, rows: Sequence[Sequence[str]]) -> int:
-    """Return the width without padding, in characters; text of any length may wrap."""
+    """Return the width without padding, in characters; free text may wrap."""
     width = len(table.columns) + 1
     for i, column in enumerate(table.columns):
         texts = (clean(cell, MAX_CELL) for cell in (column.name, *(row[i] for row in rows)))
@@ -248,7 +246,7 @@ def _run_cell(row: Mapping[str, Any], name: str) -> str:
 
 
 def total_lines(total: Total) -> list[str]:
-    """Return the sentence for a paper on a total, and what has to be said of it."""
+    """Return the sentence for a paper on a total, with its error and what is left out."""
     left_out = [f"{count} run(s) {reason}." for reason, count in sorted(total.left_out.items())]
     if not total.runs:
         return ["No run with energy: there is nothing to add up.", *left_out]
@@ -261,7 +259,7 @@ def total_lines(total: Total) -> list[str]:
 
 
 def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
-    """Return two sides beside one another, with the difference, its interval and a verdict."""
+    """Return two sides as a table with the difference, its interval and a verdict."""
     head = ("", "A", "B", "B - A", "", "95 % interval", "")
     lines = [f"{name}: {_described(side)}" for name, side in (("A", a), ("B", b))]
     lines += ["", *aligned([head, *map(_difference_row, differences)], right=range(1, 6))]
@@ -273,7 +271,7 @@ def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
 
 def _described(side: Side) -> str:
     run = side.runs[-1]
-    whole = "" if all(one.complete for one in side.runs) else " (not whole)"
+    whole = "" if all(one.complete for one in side.runs) else " (incomplete)"
     count = f"{len(side.runs)} runs, the last " if len(side.runs) > 1 else ""
     host = run.origin.host.get("name") or "?"
     line = f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}"

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 
 _MAX_EVENTS = 20
-"""Of one sensor, as many as are said."""
+"""Events of one sensor that are shown."""
 _NOUNS = {"gpu": "GPU", "cpu": "processor"}
 _ALMOST_COMPLETE = 0.995
 """A gap of less than half a percent is named only where it may matter."""
 MIN_SAVING = 0.01
-"""Smaller shares are no advice."""
+"""Smaller shares are not shown as advice."""
 
 
 def command_summary(
     seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool, digits: int = 12
 ) -> str:
-    """Return what a wrapped command has cost, in the block that carbontracker always had."""
+    """Return what a wrapped command cost, with the block of carbontracker 2.4.x."""
     block = console_text.consumption_block(
         console_text.actual_heading(None), seconds, footprint, digits=digits, interpretable=True
     )
@@ -56,7 +56,7 @@ def command_summary(
 
 
 def device_lines(energy: Energy) -> list[str]:
-    """Return one line a device: joules with their error, and how they are known."""
+    """Return one line per device: joules with their error, and their quality."""
     return [
         f"{name}: {joules(part)}" + (f", {part.quality}" if part.quality != "missing" else "")
         for name, part in energy.by_device.items()
@@ -64,7 +64,7 @@ def device_lines(energy: Energy) -> list[str]:
 
 
 def unfinished_line(epoch: int, seconds: float) -> str:
-    """Return the sentence on an epoch that was cut short."""
+    """Return the sentence on an epoch that was interrupted."""
     return (
         f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
         "what it used is included."
@@ -72,9 +72,9 @@ def unfinished_line(epoch: int, seconds: float) -> str:
 
 
 def unanswered_lines(unanswered: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return that these sensors have never answered: what they would have read is not known."""
+    """Return one line per sensor that did not answer until the end of the run."""
     return [
-        f"{one.get('what')} is not measured: {one.get('source')} has not answered to the end; "
+        f"{one.get('what')} is not measured: {one.get('source')} did not answer until the end; "
         "the total may lack it"
         for one in unanswered
     ]
@@ -83,20 +83,20 @@ def unanswered_lines(unanswered: Iterable[Mapping[str, Any]]) -> list[str]:
 def sensor_event_line(
     event: str, data: Mapping[str, Any], qualities: Mapping[str, str]
 ) -> str | None:
-    """Return that a sensor joined late, was lost or is read again, and what that means.
+    """Return that a sensor joined late, was lost or is read again, and its effect on totals.
 
     Args:
         event: ``sensor_joined``, ``sensor_lost`` or ``sensor_returned``.
-        data: of it, as the record has it.
-        qualities: of all channels by their id.
+        data: of the event, as the record has it.
+        qualities: of all channels by id.
 
     Returns:
-        None where it changes no total, such as a second way to what is measured already.
+        None where the event changes no total, as of a second sensor of a measured device.
     """
     name, seconds = str(data.get("id")), number(data.get("seconds_after_start"))
     if event == LOST:
         since = f"from {seconds:.1f} s after the start on"
-        return f"{name} is not read {since}: {data.get('why')}; what it draws then may be lacking"
+        return f"{name} is not read {since}: {data.get('why')}; the total may lack its energy"
     if event == RETURNED:
         return f"{name} is read again from {seconds:.1f} s after the start on"
     owner = str(data.get("alternate_of") or "")
@@ -108,13 +108,13 @@ def sensor_event_line(
 
 
 class SensorEventLines:
-    """The lines of what happens to sensors while a run goes on; of one that flaps, a few only."""
+    """Lines on sensor events during a run, at most ``_MAX_EVENTS`` per sensor."""
 
     def __init__(self) -> None:
         self._events: Counter[str] = Counter()
 
     def of(self, event: SensorEvent, entries: Iterable[Entry]) -> list[str]:
-        """Return what there is to say of an event: often one line, sometimes none."""
+        """Return the lines of an event; empty if it changes no total."""
         name = event.data["id"]
         self._events[name] += 1
         if self._events[name] > _MAX_EVENTS:
@@ -123,7 +123,7 @@ class SensorEventLines:
         line = sensor_event_line(*event, qualities)
         lines = [] if line is None else [line]
         if self._events[name] == _MAX_EVENTS:
-            lines.append(f"{name}: what happens to it from here on is in the record only")
+            lines.append(f"{name}: further events are only in the record")
         return lines
 
 
@@ -135,7 +135,7 @@ def joules(energy: Energy) -> str:
 
 
 def price_line(footprint: Footprint) -> str:
-    """Return the intensity, where it holds, and the PUE."""
+    """Return the intensity with its place, and the PUE."""
     intensity, location = footprint.intensity, footprint.location
     if math.isnan(intensity.gco2eq_per_kwh):
         return f"{console_text.UNKNOWN_INTENSITY} PUE {footprint.pue:g} included"
@@ -149,9 +149,9 @@ def price_line(footprint: Footprint) -> str:
 
 
 def live_lines(footprint: Footprint) -> list[str]:
-    """Return who gave live intensities, and which share of the energy met which kind of figure.
+    """Return the source of live intensities, and the share of the energy per kind of figure.
 
-    Or why nobody did who was asked; nothing if nobody was.
+    If a live provider was asked in vain, the reason; an empty list if none was asked.
     """
     live = [slot.intensity for slot in footprint.slots if slot.intensity.provider]
     if not live:
@@ -167,14 +167,14 @@ def live_lines(footprint: Footprint) -> list[str]:
 
 
 def uncounted_lines(energy: Energy) -> list[str]:
-    """Return how many devices of each kind are there, and are not known at any time."""
+    """Return how many devices of each kind exist and were never measured."""
     return uncounted_names(
         [name for name, part in energy.by_device.items() if part.coverage <= 0.0]
     )
 
 
 def uncounted_names(names: Sequence[str]) -> list[str]:
-    """Return that devices are in no total, kind by kind: "1 GPU not counted: gpu:card0"."""
+    """Return which devices are in no total, by kind: "1 GPU not counted: gpu:card0"."""
     kinds: dict[str, list[str]] = {}
     for name in names:
         kinds.setdefault(_NOUNS.get(name.partition(":")[0], "device"), []).append(name)
@@ -185,7 +185,7 @@ def uncounted_names(names: Sequence[str]) -> list[str]:
 
 
 def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
-    """Return what has to be said of how the energy is known; nothing if all was measured."""
+    """Return which part of the energy is modelled, simulated or missing, if any."""
     if math.isnan(energy.joules):
         why = "No energy was measured: `carbontracker sensors` says why."
         return [why, *uncounted_lines(energy)]
@@ -204,7 +204,7 @@ def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
 
 
 def gap_lines(energy: Energy) -> list[str]:
-    """Return which devices are not known for all of the time, and what they may have drawn."""
+    """Return which devices were not measured all the time, and what they drew at most."""
     gaps = {
         name: part
         for name, part in energy.by_device.items()
@@ -235,7 +235,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _percent_floored(share: float) -> str:
-    """Return a share in percent, of which 100 means all."""
+    """Return a share in percent; only a complete one is 100."""
     return f"{min(100.0 * share, 99.9):.3g}" if share > 0.99 else f"{100.0 * share:.0f}"
 
 
@@ -243,7 +243,7 @@ def _percent_floored(share: float) -> str:
 
 
 def interval_line(forecast: Forecast) -> str:
-    """Return how sure a prediction is; nothing where there is nothing left to predict."""
+    """Return the 95 % intervals of a prediction; ``""`` after the last epoch."""
     prediction = forecast.prediction
     if prediction.after_epochs >= prediction.epochs:
         return ""
@@ -259,7 +259,7 @@ def interval_line(forecast: Forecast) -> str:
 
 
 def comparison_line(compared: Comparison) -> str:
-    """Return how far a prediction was from what the training has cost."""
+    """Return the errors of a prediction against the actual cost."""
     prediction, errors = compared.forecast.prediction, compared.errors()
     names = {"seconds": "time", "kwh": "energy", "gco2eq": "CO2eq"}
     parts = [
@@ -311,7 +311,7 @@ def sensors_table(found: Sensors) -> str:
     lines += _readable_lines(found.readable) or ["  nothing"]
     if found.failed:
         lines += ["", "Found wrong:"]
-        lines += [f"  {one.id}: {one.why}; {one.successor} speaks for it" for one in found.failed]
+        lines += [f"  {one.id}: {one.why}; replaced by {one.successor}" for one in found.failed]
     if found.absent:
         lines += ["", "Not read here:"]
         for absent in _like_devices_together(found.absent):
@@ -322,7 +322,7 @@ def sensors_table(found: Sensors) -> str:
 
 
 def _like_devices_together(absent: Sequence[UnavailableSensor]) -> list[UnavailableSensor]:
-    """Return devices that are not read for one reason as one: eight cards are one line."""
+    """Join devices that are not read for the same reason: eight cards are one line."""
     result: list[UnavailableSensor] = []
     for one in absent:
         last = result[-1] if result else None
@@ -353,5 +353,5 @@ def _readable_lines(readable: Sequence[AvailableSensor]) -> list[str]:
 def _absent_lines(absent: UnavailableSensor) -> list[str]:
     lines = [f"  {absent.what} ({absent.source}): {absent.reason}"]
     if absent.remedy:
-        lines.append(f"      remedy: {absent.remedy}")
+        lines.append(f"      to fix: {absent.remedy}")
     return lines

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from carbontracker.traces.profile import Attribution, Row
 
 _SECOND_NS = 1_000_000_000
-_WIDEST_NAME = 48
+_MAX_NAME = 48
 
 
 def write(
@@ -40,12 +40,12 @@ def write(
 
     Args:
         run: read with its series and epochs; or its power, as ``samples.read_power`` has it.
-        out: where to; gzipped if it ends in ``.gz``.
-        merge: a trace of torch.profiler, to have both in one file and on one clock.
+        out: the file; compressed if its name ends in ``.gz``.
+        merge: a trace of torch.profiler; the file then has both on one clock.
 
     Raises:
-        OSError: something cannot be read or written.
-        ValueError: the run has no power over time, ``merge`` is no trace, or the two do not
+        OSError: a file cannot be read or written.
+        ValueError: the run has no power over time, ``merge`` is not a trace, or the two do not
             overlap in time.
     """
     if merge is None:
@@ -74,36 +74,36 @@ def _empty(trace: PowerTrace) -> dict[str, Any]:
 
 
 def power_for(run: RunRecord | PowerTrace, near_ns: int | None) -> PowerTrace:
-    """Return the power of a run by the wall clock of a moment; power itself as it is."""
+    """Return the power of a run on the wall clock near a moment; a ``PowerTrace`` unchanged."""
     return run if isinstance(run, PowerTrace) else power_of_run(run, near_ns)
 
 
 def check_overlap(trace: PowerTrace, span_ns: tuple[int, int]) -> None:
-    """Refuse a run and a profile that have no moment in common.
+    """Check that a run and a profile overlap in time.
 
     Raises:
-        ValueError: they have none, or the run has no power.
+        ValueError: they do not overlap, or the run has no power.
     """
     start_ns, end_ns = trace.span_ns
     if span_ns[0] < end_ns and start_ns < span_ns[1]:
         return
     apart_s = max(span_ns[0] - end_ns, start_ns - span_ns[1]) / 1e9
     message = (
-        f"the profile and run {trace.about.get('run_id')} have no moment in common: they are "
-        f"{apart_s:.3f} s apart. Is it the run of that profile, on that machine?"
+        f"the profile and run {trace.about.get('run_id')} do not overlap in time: they are "
+        f"{apart_s:.3f} s apart. Check that this run is the profiled one, on the same machine"
     )
     raise ValueError(message)
 
 
 def clock_note(trace: PowerTrace) -> str:
-    """Return how well the power lies on the trace's clock, in a sentence."""
+    """Return how exact the clock of the power is, in a sentence."""
     if not trace.clock.get("exact"):
-        return "the record is of an older version: its clock is known to a millisecond only"
+        return "the record is of an older version: its clock is exact to a millisecond only"
     if trace.clock.get("disagreement_ns", 0) > MILLISECOND_NS:
         moved_s = trace.clock["disagreement_ns"] / 1e9
         return (
-            f"the wall clock was set by {moved_s:.3f} s during the run, or the machine slept: what "
-            "is far from the profile may be off by that"
+            f"the wall clock was set by {moved_s:.3f} s during the run, or the machine slept: "
+            "power far from the profile may be shifted by that much"
         )
     return "both are on CLOCK_REALTIME"
 
@@ -112,7 +112,7 @@ def clock_note(trace: PowerTrace) -> str:
 
 
 def attributed_dict(found: Attribution) -> dict[str, Any]:
-    """Return everything as JSON-ready values; NaN is for ``jsonable`` to replace."""
+    """Return all rows as a dictionary; NaN stays, and ``jsonable`` replaces it."""
     return {
         "joules": found.joules,
         "window_seconds": found.window_seconds,
@@ -135,7 +135,7 @@ def _row(row: Row, total: float) -> dict[str, Any]:
 
 
 def attributed_table(found: Attribution, by: str, top: int) -> str:
-    """Return the rows with most joules, the rest as one, what belongs to none, and the sum."""
+    """Return the rows with most joules, the rest as one, unattributed energy, and the sum."""
     with_gpu = any(row.gpu_seconds for row in (*found.rows, *found.outside))
     devices = list(found.idle.by_device)
     heads = [by, "J", "%", "calls", "CPU s"] + ["GPU s"] * with_gpu
@@ -190,5 +190,5 @@ def _notes(found: Attribution) -> list[str]:
 
 
 def _short(name: str) -> str:
-    shown = clean(name[: _WIDEST_NAME + 1])
-    return shown if len(shown) <= _WIDEST_NAME else f"{shown[: _WIDEST_NAME - 1]}…"
+    shown = clean(name[: _MAX_NAME + 1])
+    return shown if len(shown) <= _MAX_NAME else f"{shown[: _MAX_NAME - 1]}…"
