@@ -252,7 +252,7 @@ def test_a_report_at_other_prices_says_so(
     assert main(["report", str(path), "--pue", "1.25"]) == 0
     out = capsys.readouterr().out
     assert f"Recalculated: the record has {GRAMS:.1f} gCO2eq/kWh, PUE {PUE:g}" in out
-    assert "PUE: 1.25 (asked for here)" in out
+    assert "PUE: 1.25 (given for this report)" in out
 
 
 def test_a_killed_run_has_the_mean_intensity_of_its_epochs(tmp_path: Path) -> None:
