@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from bench.common import Report, abba, arguments_parser, ratios, spread, table
+from carbontracker.exceptions import MissingExtra
 from carbontracker.records.reader import read_run
-from carbontracker.report import FORMATS, MissingExtra, rendered
+from carbontracker.report import FORMATS, rendered
 from tests.support import chromium
 from tests.support.simulated import Training
 

@@ -46,6 +46,7 @@ KNOWS = {
     "carbontracker.hostfiles": (),
     "carbontracker.environment": (),
     "carbontracker.times": (),
+    "carbontracker.exceptions": (),
     "carbontracker.arguments": ("carbontracker.environment",),
     **dict.fromkeys(
         ("carbontracker.prediction.predictor", "carbontracker.prediction.intervals"),
@@ -53,7 +54,7 @@ KNOWS = {
     ),
     "carbontracker.location": (
         *("carbontracker.location", "carbontracker.data", "carbontracker.guard"),
-        "carbontracker.hostfiles",
+        *("carbontracker.hostfiles", "carbontracker.exceptions"),
         *("carbontracker.intensity.cache", "carbontracker.intensity.selection"),
         "carbontracker.intensity.http",
     ),
@@ -66,6 +67,7 @@ KNOWS = {
         "carbontracker.environment",
         "carbontracker.arguments",
         "carbontracker.times",
+        "carbontracker.exceptions",
         "carbontracker.__version__",
     ),
 }

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import carbontracker
-from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import Intensity, provider
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 from carbontracker.intensity.service import Service
 from tests.support.intensity_server import Asked, Reply, serving

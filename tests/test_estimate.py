@@ -11,7 +11,8 @@ import pytest
 
 import carbontracker
 from carbontracker.cli import main
-from carbontracker.planning.accelerators import UnknownAccelerator, find_accelerator
+from carbontracker.exceptions import UnknownAccelerator
+from carbontracker.planning.accelerators import find_accelerator
 from carbontracker.planning.estimate import NODE_OVERHEAD, POWER_SHARE, UTILISATION, estimate
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from carbontracker.data import rows
-from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import PROVIDERS, Intensity, provider
 from carbontracker.intensity.providers.constant import Constant
 from carbontracker.intensity.providers.table import Table
 

@@ -18,7 +18,8 @@ import pytest
 
 import carbontracker
 from carbontracker.carbon.factors import make_carbon_factors
-from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import Intensity, provider
 from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.selection import parse_setting, table_fallback
 from carbontracker.tracker import CarbonTracker

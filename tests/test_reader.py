@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from carbontracker.cli import main
+from carbontracker.exceptions import NoSuchRun
 from carbontracker.records.aggregate import add_runs
-from carbontracker.records.reader import NoSuchRun, add_epoch, moment_at, read_run, read_runs
+from carbontracker.records.reader import add_epoch, moment_at, read_run, read_runs
 from carbontracker.records.recorded import Series
 from carbontracker.records.series import rising
 from carbontracker.records.validate import ERROR, check_file

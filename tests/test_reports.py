@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.exceptions import MissingExtra
 from carbontracker.records.reader import read_run
 from carbontracker.records.recorded import RecordedFootprint, RunRecord
 from carbontracker.records.writer import jsonable
 from carbontracker.report import (
     FORMATS,
-    MissingExtra,
     charts,
     derived,
     drawing,

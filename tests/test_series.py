@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from carbontracker.carbon.equivalents import equivalent
 from carbontracker.carbon.factors import CarbonFactors
 from carbontracker.carbon.footprint import Slot, footprint_of_slots
-from carbontracker.intensity.base import Intensity, IntensityUnavailable, provider
+from carbontracker.exceptions import IntensityUnavailable, UnknownLocation
+from carbontracker.intensity.base import Intensity, provider
 from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.series import Series, merged, shares
-from carbontracker.location.location import Location, UnknownLocation
+from carbontracker.location.location import Location
 from carbontracker.records.recalculation import recalculate
 from carbontracker.records.writer import footprint_dict, jsonable
 

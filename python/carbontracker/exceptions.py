@@ -1,41 +1,79 @@
-"""What a caller may catch.
+"""The exceptions of the package, all below ``CarbonTrackerError``.
 
-The names are those of carbontracker 2.4.x, so that existing ``except`` clauses keep working::
+Those of carbontracker 2.4.x keep their names, so that existing ``except`` clauses work::
 
-    Exception
-    ├── NoComponentsAvailableError   nothing of what was asked for can be read
+    CarbonTrackerError
+    ├── NoComponentsAvailableError   no requested component can be measured
     ├── UnitError                    a quantity in another unit than expected
-    ├── IntelRaplPermissionError     RAPL counters are there and not readable
-    ├── GPUPowerUsageRetrievalError  a GPU does not tell its power
-    ├── CarbonIntensityFetcherError  no carbon intensity to be had
+    ├── IntelRaplPermissionError     RAPL counters exist but cannot be read
+    ├── GPUPowerUsageRetrievalError  the power of a GPU cannot be read
+    ├── CarbonIntensityFetcherError  no carbon intensity is available
     ├── IPLocationError              the location could not be looked up
     ├── GPUError, CPUError           a device failed
-    ├── ComponentNameError           no such component
-    ├── FetcherNameError             no such intensity provider
+    ├── ComponentNameError           unknown name of a component
+    ├── FetcherNameError             unknown name of an intensity provider
     ├── MismatchedLogFilesError      log files that do not belong together
-    └── MismatchedEpochsError        log lines that do not add up
-
-New here, and no error of monitoring: ``BudgetExceeded``, raised only where ``on_budget="raise"``
-asks for it.
+    ├── MismatchedEpochsError        log lines that contradict each other
+    ├── BudgetExceeded               more than a budget, with ``on_budget="raise"``
+    ├── IntensityUnavailable         a provider has no figure (also a RuntimeError)
+    ├── MissingExtra                 a package of an extra is not installed (RuntimeError)
+    ├── NoEpochError                 ``epoch_end()`` without ``epoch_start()`` (RuntimeError)
+    ├── TableError                   a table of the package is damaged (RuntimeError)
+    ├── NoSuchRun                    no record of that name (LookupError)
+    ├── UnknownAccelerator           (ValueError)
+    └── UnknownLocation              (ValueError)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = [
+    "BudgetExceeded",
+    "CPUError",
+    "CarbonIntensityFetcherError",
+    "CarbonTrackerError",
+    "ComponentNameError",
+    "FetcherNameError",
+    "GPUError",
+    "GPUPowerUsageRetrievalError",
+    "IPLocationError",
+    "IntelRaplPermissionError",
+    "IntensityUnavailable",
+    "MismatchedEpochsError",
+    "MismatchedLogFilesError",
+    "MissingExtra",
+    "NoComponentsAvailableError",
+    "NoEpochError",
+    "NoSuchRun",
+    "TableError",
+    "UnitError",
+    "UnknownAccelerator",
+    "UnknownLocation",
+]
 
-class NoComponentsAvailableError(Exception):
-    """Nothing of what was asked for can be read."""
+
+class CarbonTrackerError(Exception):
+    """The base of all exceptions of the package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support pickling, as between the processes of a data loader, for any constructor."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+class NoComponentsAvailableError(CarbonTrackerError):
+    """No requested component can be measured."""
 
     def __init__(self, msg: str = "No component is available that could be measured.") -> None:
         super().__init__(msg)
 
 
-class UnitError(Exception):
-    """A quantity came in another unit than expected."""
+class UnitError(CarbonTrackerError):
+    """A quantity has another unit than expected."""
 
     def __init__(self, expected_unit: str, received_unit: str, message: str) -> None:
         super().__init__(message)
@@ -44,64 +82,98 @@ class UnitError(Exception):
         self.message = message
 
 
-class IntelRaplPermissionError(Exception):
-    """RAPL counters exist and may not be read."""
+class IntelRaplPermissionError(CarbonTrackerError):
+    """RAPL counters exist but cannot be read."""
 
     def __init__(self, file_names: Sequence[str] = ()) -> None:
         super().__init__(f"not readable: {', '.join(file_names)}")
         self.file_names = list(file_names)
 
 
-class GPUPowerUsageRetrievalError(Exception):
-    """A GPU does not tell its power."""
+class GPUPowerUsageRetrievalError(CarbonTrackerError):
+    """The power of a GPU cannot be read."""
 
 
-class CarbonIntensityFetcherError(Exception):
-    """No carbon intensity is to be had."""
+class CarbonIntensityFetcherError(CarbonTrackerError):
+    """No carbon intensity is available."""
 
 
-class IPLocationError(Exception):
+class IPLocationError(CarbonTrackerError):
     """The location could not be looked up."""
 
 
-class GPUError(Exception):
+class GPUError(CarbonTrackerError):
     """A GPU failed."""
 
 
-class CPUError(Exception):
+class CPUError(CarbonTrackerError):
     """A processor failed."""
 
 
-class ComponentNameError(Exception):
-    """There is no component of this name."""
+class ComponentNameError(CarbonTrackerError):
+    """Unknown name of a component."""
 
 
-class FetcherNameError(Exception):
-    """There is no intensity provider of this name."""
+class FetcherNameError(CarbonTrackerError):
+    """Unknown name of an intensity provider."""
 
 
-class MismatchedLogFilesError(Exception):
-    """Log files that do not belong together."""
+class MismatchedLogFilesError(CarbonTrackerError):
+    """Log files do not belong together."""
 
 
-class MismatchedEpochsError(Exception):
-    """Log lines that do not add up."""
+class MismatchedEpochsError(CarbonTrackerError):
+    """Log lines contradict each other."""
 
 
-class BudgetExceeded(Exception):
-    """A training has cost, or will cost, more than it may; the record is written."""
+class BudgetExceeded(CarbonTrackerError):
+    """A training has cost, or will cost, more than its budget. The record is written."""
 
     def __init__(self, limit: str, most: float, value: float, basis: str) -> None:
         super().__init__(f"{limit}={most:g} is exceeded: {value:.6g} {basis}")
         self.limit = limit
         """``max_kwh``, ``max_gco2eq`` or ``max_seconds``."""
         self.most = most
-        """What was allowed."""
+        """The budget."""
         self.value = value
-        """What it is, in the same unit."""
+        """The amount, in the same unit."""
         self.basis = basis
         """``measured`` so far, or ``predicted`` for the whole training."""
 
-    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, float, float, str]]:
-        """Let it cross from one process to another, as those of data loaders do."""
-        return type(self), (self.limit, self.most, self.value, self.basis)
+
+class IntensityUnavailable(CarbonTrackerError, RuntimeError):
+    """A provider has no figure; ``reason`` says why."""
+
+    def __init__(
+        self, reason: str, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        """The HTTP status of the answer, if the service answered."""
+        self.retry_after_s = retry_after_s
+        """How long the service asks to be left alone, s."""
+
+
+class MissingExtra(CarbonTrackerError, RuntimeError):
+    """A report needs a package that is not installed."""
+
+
+class NoEpochError(CarbonTrackerError, RuntimeError):
+    """An epoch ends that has not begun."""
+
+
+class TableError(CarbonTrackerError, RuntimeError):
+    """A table of the package is missing or damaged; one warning has named the first of them."""
+
+
+class NoSuchRun(CarbonTrackerError, LookupError):
+    """There is no record of that name."""
+
+
+class UnknownAccelerator(CarbonTrackerError, ValueError):
+    """The text names no accelerator of the table; the message gives the nearest ones."""
+
+
+class UnknownLocation(CarbonTrackerError, ValueError):
+    """The text names no zone of the table; the message gives the nearest ones."""

@@ -16,7 +16,12 @@ import carbontracker
 from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
 from carbontracker.energy.session import Mark, acquire, release
-from carbontracker.exceptions import BudgetExceeded, ComponentNameError, FetcherNameError
+from carbontracker.exceptions import (
+    BudgetExceeded,
+    ComponentNameError,
+    FetcherNameError,
+    NoEpochError,
+)
 from carbontracker.guard import ADVICE, LOCATION, PREDICTION, SAMPLES, nothing, optional
 from carbontracker.records.window_log import unmeasured
 from carbontracker.records.writer import (
@@ -45,7 +50,7 @@ from carbontracker.training.conduct import (
 )
 from carbontracker.training.lifetime import Hold, in_worker, open_trainings
 from carbontracker.training.listeners import Followers
-from carbontracker.training.run import NoEpochError, Run
+from carbontracker.training.run import Run
 from carbontracker.training.steps import Steps, length_of
 
 if TYPE_CHECKING:

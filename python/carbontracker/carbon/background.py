@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import LOCATION, logger, nothing, optional, start_thread
-from carbontracker.intensity.base import IntensityUnavailable
 from carbontracker.intensity.selection import offline
 from carbontracker.location.lookup import (
     cached_location,

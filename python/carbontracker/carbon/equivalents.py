@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from carbontracker.data import TableError, rows
+from carbontracker.data import rows
+from carbontracker.exceptions import TableError
 
 _SHOWN = {
     "car_km_eu_new_": "km travelled by car",

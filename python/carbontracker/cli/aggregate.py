@@ -29,8 +29,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
 
+    from carbontracker.exceptions import NoSuchRun
     from carbontracker.records.aggregate import add_runs
-    from carbontracker.records.reader import NoSuchRun, read_runs
+    from carbontracker.records.reader import read_runs
     from carbontracker.records.writer import jsonable
     from carbontracker.report.terminal import total_lines
 

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     from carbontracker.cli.trace import run_named
-    from carbontracker.records.reader import NoSuchRun
+    from carbontracker.exceptions import NoSuchRun
     from carbontracker.records.writer import jsonable
     from carbontracker.report.trace import (
         attributed_dict,

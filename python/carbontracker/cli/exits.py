@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from carbontracker.data import TableError
+from carbontracker.exceptions import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
     prices.add_argument("--location", metavar="PLACE", help="country, ISO code, zone or region")
     given = parser.parse_args(arguments)
 
-    from carbontracker.intensity.base import IntensityUnavailable
-    from carbontracker.records.reader import NoSuchRun, read_run
+    from carbontracker.exceptions import IntensityUnavailable, NoSuchRun
+    from carbontracker.records.reader import read_run
 
     try:
         run = _priced(read_run(given.run), given)
@@ -94,7 +94,8 @@ def _show(run: RunRecord) -> None:
 
 
 def _written(name: str, run: RunRecord, out: str) -> int:
-    from carbontracker.report import MissingExtra, rendered, write
+    from carbontracker.exceptions import MissingExtra
+    from carbontracker.report import rendered, write
 
     try:
         if out == "-" and sys.stdout is None:

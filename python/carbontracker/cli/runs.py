@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_intermixed_args(_with_value_joined(arguments))
 
-    from carbontracker.records.reader import NoSuchRun, read_runs
+    from carbontracker.exceptions import NoSuchRun
+    from carbontracker.records.reader import read_runs
     from carbontracker.report.tabular import run_row
     from carbontracker.report.terminal import runs_table
 

@@ -49,8 +49,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
     given = parser.parse_args(arguments)
 
-    from carbontracker.location.location import UnknownLocation
-    from carbontracker.records.reader import NoSuchRun
+    from carbontracker.exceptions import NoSuchRun, UnknownLocation
 
     try:
         with _views(given) as view:

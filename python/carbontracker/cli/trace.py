@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if given.out is None and given.parquet is None:
         parser.error("say where to: --out FILE, or --parquet FILE")
 
-    from carbontracker.records.reader import NoSuchRun
+    from carbontracker.exceptions import NoSuchRun
 
     try:
         if given.parquet is not None:

@@ -17,7 +17,8 @@ from carbontracker.carbon.background import first_and_best_start, slot_seconds
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location import add_arguments, factors_here
-from carbontracker.intensity.base import Intensity, IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
 from carbontracker.planning.start_time import IntensityCurve, saved_share
 from carbontracker.records.writer import jsonable

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from carbontracker.exceptions import TableError
 from carbontracker.guard import logger, reason
 
 if TYPE_CHECKING:
@@ -61,10 +62,6 @@ NUMERIC = {
     *("year", "pue_year", "launch_year"),
 }
 """Columns whose cells are numbers, or empty."""
-
-
-class TableError(RuntimeError):
-    """A table of the package is missing or damaged; one warning has named the first of them."""
 
 
 def rows(table: str) -> tuple[dict[str, str], ...]:

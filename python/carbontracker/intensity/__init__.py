@@ -6,16 +6,11 @@ Names are loaded when they are first used.
 from __future__ import annotations
 
 from carbontracker._lazy import lazy_names
+from carbontracker.exceptions import IntensityUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from carbontracker.intensity.base import (
-        PROVIDERS,
-        Intensity,
-        IntensityUnavailable,
-        Provider,
-        provider,
-    )
+    from carbontracker.intensity.base import PROVIDERS, Intensity, Provider, provider
     from carbontracker.intensity.service import HOUR, Service, overlapping
 
 __all__ = [
@@ -29,8 +24,9 @@ __all__ = [
     "provider",
 ]
 
-_OF_SERVICES = ("HOUR", "Service", "overlapping")
+_LAZY = {
+    **dict.fromkeys(("PROVIDERS", "Intensity", "Provider", "provider"), "base"),
+    **dict.fromkeys(("HOUR", "Service", "overlapping"), "service"),
+}
 
-__getattr__, __dir__ = lazy_names(
-    __name__, dict.fromkeys(__all__, "base") | dict.fromkeys(_OF_SERVICES, "service")
-)
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -33,20 +33,6 @@ MAX_GCO2EQ_PER_KWH = 2000.0
 than this is a wrong unit rather than a grid."""
 
 
-class IntensityUnavailable(RuntimeError):
-    """A provider has no figure; ``reason`` says why."""
-
-    def __init__(
-        self, reason: str, status: int | None = None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        """The HTTP status of the answer, if the service answered."""
-        self.retry_after_s = retry_after_s
-        """How long the service asks to be left alone, s."""
-
-
 YEARS = (1900, 2999)
 """Of all times, so that an hour or a week beyond them is a time as well."""
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker import environment
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
-from carbontracker.intensity.base import MISSING, Intensity, IntensityUnavailable
+from carbontracker.intensity.base import MISSING, Intensity
 from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:

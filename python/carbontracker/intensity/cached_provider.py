@@ -9,14 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from carbontracker.intensity.base import Intensity, IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from carbontracker.intensity.base import Provider
+    from carbontracker.intensity.base import Intensity, Provider
 
     Fetch = Callable[[], list[Intensity]]
 

@@ -27,6 +27,8 @@ from urllib.request import (
     Request,
 )
 
+from carbontracker.exceptions import CarbonTrackerError
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +61,7 @@ class Reply(NamedTuple):
     """By lower-case name."""
 
 
-class RequestFailed(Exception):
+class RequestFailed(CarbonTrackerError):
     """An exchange failed; ``reason`` follows the name of the host in a message."""
 
     def __init__(

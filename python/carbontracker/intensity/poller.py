@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import INTENSITY, logger, start_thread
-from carbontracker.intensity.base import Intensity, IntensityUnavailable
 from carbontracker.intensity.cached_provider import CachedProvider, scope_and_signal
 from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
 from carbontracker.intensity.service import overlapping
@@ -18,7 +18,7 @@ from carbontracker.times import utc_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbontracker.intensity.base import Provider
+    from carbontracker.intensity.base import Intensity, Provider
     from carbontracker.intensity.cache import Answer, Cache
 
 FINAL_AGE_S = 60.0

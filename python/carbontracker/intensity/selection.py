@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from carbontracker.arguments import as_number
 from carbontracker.data import UNLOCATED, WORLD
 from carbontracker.environment import enabled
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
-from carbontracker.intensity.base import PROVIDERS, Intensity, IntensityUnavailable, provider
+from carbontracker.intensity.base import PROVIDERS, Intensity, provider
 from carbontracker.intensity.cached_provider import scope_and_signal
 from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.service import provider_variable

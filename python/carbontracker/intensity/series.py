@@ -19,7 +19,8 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from carbontracker.intensity.base import KINDS, IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

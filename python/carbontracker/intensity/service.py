@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
-from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity, IntensityUnavailable
+from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity
 from carbontracker.times import utc_now
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from carbontracker.data import UNLOCATED, WORLD, rows
+from carbontracker.exceptions import UnknownLocation
 from carbontracker.hostfiles import host_text
 from carbontracker.location import cloud
 
@@ -33,10 +34,6 @@ UNKNOWN = "unknown"
 """``how`` of a place that nobody knows."""
 
 _HINT = "a country, an ISO 3166 code such as DK or US-CA, a cloud region, or WORLD"
-
-
-class UnknownLocation(ValueError):
-    """The text names no zone of the table; the message gives the nearest ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from carbontracker.data import rows
+from carbontracker.exceptions import UnknownAccelerator
 
 PRECISIONS = ("fp16", "fp32")
 """What a peak is known for: dense FP16 or BF16 (matrix units where there are any), plain FP32."""
-
-
-class UnknownAccelerator(ValueError):
-    """The text names no accelerator of the table; the message gives the nearest ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carbontracker.exceptions import NoSuchRun
 from carbontracker.prediction import Prior
-from carbontracker.records.reader import NoSuchRun, read_runs
+from carbontracker.records.reader import read_runs
 
 if TYPE_CHECKING:
     import os

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, add_windows
+from carbontracker.exceptions import NoSuchRun
 from carbontracker.guard import logger
 from carbontracker.records.json_values import count, mapping, mappings, number, seconds_of, whole
 from carbontracker.records.recorded import (
@@ -47,10 +48,6 @@ _HEAD = 64
 _SERIES = b'"event":"series"'
 _EPOCH = b'"event":"epoch'
 """Of an epoch that ended, and of one so far."""
-
-
-class NoSuchRun(LookupError):
-    """There is no record of that name."""
 
 
 def read_runs(

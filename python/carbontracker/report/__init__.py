@@ -5,15 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from carbontracker.exceptions import MissingExtra
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from carbontracker.records.recorded import RunRecord
-
-
-class MissingExtra(RuntimeError):
-    """A report needs a package that is not installed."""
 
 
 def optional_package(module: str, extra: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.carbon.footprint import footprint_of_slots, together
 from carbontracker.energy.energy import add_windows
 from carbontracker.energy.session import Mark
+from carbontracker.exceptions import NoEpochError
 from carbontracker.model.prediction import UNKNOWN, Interval, Prediction
 from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
 from carbontracker.prediction.forecaster import Foresight, Outlook
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 RENEW_NS = 1_000_000_000
 """A prediction costs milliseconds: one for budgets only is made no more often, ns."""
-
-
-class NoEpochError(RuntimeError):
-    """An epoch is to end, and none is open."""
 
 
 @dataclass(frozen=True)

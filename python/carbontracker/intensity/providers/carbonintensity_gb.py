@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.service import Service, overlapping, windows
 from carbontracker.times import parse_utc
 

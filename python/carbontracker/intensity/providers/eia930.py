@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.providers.generation_mix import NOTE, RECENT, Mix, intensities
 from carbontracker.intensity.service import HOUR, Service, number, overlapping, table, windows
 

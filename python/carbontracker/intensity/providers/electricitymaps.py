@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.service import HOUR, Service, overlapping, windows
 from carbontracker.times import iso_utc, parse_utc
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.service import Service, overlapping, table
 from carbontracker.times import parse_utc
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from carbontracker.intensity.base import SCOPES, SIGNALS, IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.base import SCOPES, SIGNALS
 from carbontracker.intensity.service import Service, number, overlapping
 from carbontracker.times import iso_utc, parse_utc
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from carbontracker.data import UNLOCATED, WORLD, TableError, rows
-from carbontracker.intensity.base import SCOPES, Intensity, IntensityUnavailable
+from carbontracker.data import UNLOCATED, WORLD, rows
+from carbontracker.exceptions import IntensityUnavailable, TableError
+from carbontracker.intensity.base import SCOPES, Intensity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

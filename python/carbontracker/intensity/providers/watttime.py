@@ -8,7 +8,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.intensity.base import IntensityUnavailable
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.service import Service, number, overlapping, table, windows
 from carbontracker.times import iso_utc, parse_utc
 
