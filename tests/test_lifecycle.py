@@ -105,16 +105,17 @@ print(json.dumps([sorted(loaded & heavy), len(os.listdir("/proc/self/task"))]))
     assert answer("import os\n" + program) == [[], 1]
 
 
-def test_a_training_without_predictions_needs_no_numpy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("predict_after", [0, 1])
+def test_a_training_needs_no_numpy(tmp_path: Path, predict_after: int) -> None:
     program = f"""
 import json, sys
 from carbontracker.tracker import CarbonTracker
-tracker = CarbonTracker(1, epochs_before_pred=0, log_dir={str(tmp_path)!r}, verbose=0, sim_gpu="A",
-                        sim_gpu_watts=100, components="gpu")
-tracker.epoch_start(); tracker.epoch_end()
-print(json.dumps([tracker.result.energy.joules >= 0, "numpy" in sys.modules]))
+tracker = CarbonTracker(2, epochs_before_pred={predict_after}, log_dir={str(tmp_path)!r},
+                        verbose=0, sim_gpu="A", sim_gpu_watts=100, components="gpu")
+for _ in range(2): tracker.epoch_start(); tracker.epoch_end()
+print(json.dumps([len(tracker.result.forecasts), "numpy" in sys.modules]))
 """
-    assert answer(program) == [True, False]
+    assert answer(program) == [predict_after, False]
 
 
 def test_the_names_are_there_when_asked_for() -> None:

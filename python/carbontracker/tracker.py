@@ -365,7 +365,7 @@ class Training:
         self._run = run = Run(session, self._factors)
         open_trainings().add(self)
         if self._settings.foresees:
-            run.ahead.foresight.prepare()
+            run.ahead.foresight.prepare(advise=self._settings.advise)
         return run
 
     def begin(self) -> None:

@@ -62,13 +62,14 @@ class Foresight:
         self._told = 0
         """Epochs that the predictor has been told step by step."""
 
-    def prepare(self) -> None:
-        """Load what predictions need; where that fails there is one line and no prediction.
+    def prepare(self, *, advise: bool) -> None:
+        """Get ready for predictions, and for the advice that follows one, which needs numpy.
 
-        Not at the first epoch's end: a mark may come from a signal handler in the middle of that
-        import, or from a forked child.
+        If numpy cannot be loaded, there is one line and no prediction. It is not loaded at the
+        end of the first epoch: a mark may come from a signal handler in the middle of that import,
+        or from a forked child.
         """
-        self.ready = optional(PREDICTION, _numpy_loaded, lambda _: False)
+        self.ready = not advise or optional(PREDICTION, _numpy_loaded, lambda _: False)
 
     def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
         """Tell the predictor of an epoch with steps; those without are looked up when asked."""
