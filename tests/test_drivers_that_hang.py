@@ -17,7 +17,7 @@ import pytest
 from carbontracker.energy.config import Config
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
 from carbontracker.energy.session import Session
-from carbontracker.hostfiles import MOST_BYTES, host_text
+from carbontracker.hostfiles import MAX_BYTES, host_text
 from carbontracker.location.cloud import looks_like
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
@@ -458,7 +458,7 @@ def test_python_reads_regular_files_only_and_no_more_than_a_mebibyte(tmp_path: P
         with pytest.raises(OSError, match=r"not a regular file|directory"):
             host_text(path)
     (tmp_path / "large").write_text(MIB_2)
-    assert len(host_text(tmp_path / "large")) == MOST_BYTES
+    assert len(host_text(tmp_path / "large")) == MAX_BYTES
     dmi = tmp_path / "sys/class/dmi/id"
     dmi.mkdir(parents=True)
     for name in ("sys_vendor", "board_vendor", "bios_vendor", "product_name", "chassis_asset_tag"):

@@ -383,7 +383,7 @@ def test_nothing_understood_is_said_and_no_success(tmp_path: Path, name: str) ->
         (tmp_path / name).write_text("nothing of ours\n")
     done = parsed(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nothing is added up" in done.stderr
+    assert "so the total is unknown" in done.stderr
 
 
 def test_logs_that_tell_no_energy_give_no_sentence(tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_directory_of_records_gives_their_total(tmp_path: Path) -> None:
     done = parsed(tmp_path)
     assert done.returncode == 0
     assert f"use {2000 * PUE / 3.6e6:.16f} kWh" in done.stdout
-    assert "this is of the records" in done.stderr
+    assert "this is the total of the records" in done.stderr
 
 
 # ---- files ---------------------------------------------------------------------------------

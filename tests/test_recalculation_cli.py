@@ -1,4 +1,4 @@
-"""A recorded run shown at other prices."""
+"""``carbontracker report`` with other carbon figures."""
 
 from __future__ import annotations
 

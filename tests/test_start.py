@@ -266,7 +266,7 @@ def test_a_user_without_a_name_and_a_home() -> None:
         pytest.skip("this environment is not readable by others")
     assert (ran.returncode, ran.stdout) == (3, "RAN\n")
     (line,) = lines_of_ours(ran.stderr)
-    assert line.startswith("carbontracker: no record is kept: there is no home directory")
+    assert line.startswith("carbontracker: no record is kept: the home directory is not known")
 
 
 def test_a_directory_that_is_gone_full_or_forbidden(tmp_path: Path) -> None:

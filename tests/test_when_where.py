@@ -108,12 +108,12 @@ def test_now_may_be_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ([], "it holds nothing that is still to come"),
-        (slots(1, 2, start=NOW - timedelta(days=1)), "it holds nothing that is still to come"),
-        (slots(1, 2), "it reaches 2.0 h ahead, and no 3 h of that are without a gap"),
+        ([], "it ends in the past"),
+        (slots(1, 2, start=NOW - timedelta(days=1)), "it ends in the past"),
+        (slots(1, 2), "it covers the next 2.0 h, but not 3 h without a gap"),
         (
             [*slots(1, 2), *slots(3, 4, start=NOW + timedelta(hours=3))],
-            "it reaches 5.0 h ahead, and no 3 h of that are without a gap",
+            "it covers the next 5.0 h, but not 3 h without a gap",
         ),
     ],
 )
@@ -124,14 +124,14 @@ def test_without_a_forecast_exit_code_3_and_the_reason(
     assert when("--hours", "3", "--forecast", path) == 3
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"carbontracker: no forecast to choose by: {reason}\n"
+    assert said.err == f"carbontracker: no forecast available: {reason}\n"
     assert when("--hours", "3", "--forecast", path, "--json") == 3
     assert json.loads(capsys.readouterr().out) == {"best": None, "reason": reason}
 
 
 def test_a_place_without_a_provider_has_no_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["when", "--hours", "3", "--location", "DK"]) == 3
-    assert "no forecast to choose by: " in capsys.readouterr().err
+    assert "no forecast available: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_forecast(
     path = tmp_path / "f.json"
     path.write_text(content)
     assert when("--hours", "3", "--forecast", str(path)) == 2
-    assert capsys.readouterr().err.startswith(f"carbontracker: {path} holds no ")
+    assert capsys.readouterr().err.startswith(f"carbontracker: {path} does not contain ")
     assert when("--hours", "3", "--forecast", str(tmp_path / "none")) == 2
 
 

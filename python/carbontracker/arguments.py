@@ -1,7 +1,7 @@
-"""Arguments as scripts give them: numbers as text, scalars of numpy and torch, yes and no as words.
+"""Conversion of arguments: numbers as text, scalars of numpy and torch, words for yes and no.
 
-What a function here cannot convert it returns as it is, for the check of that argument to refuse,
-or refuses itself with a ``ValueError`` that names the argument.
+A function that cannot convert a value either returns it unchanged, so that the check of the
+argument refuses it, or raises a ``ValueError`` that names the argument.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from reprlib import Repr
 from carbontracker.environment import is_yes
 
 MAX_NAME_BYTES = 150
-"""Of what a text of the user adds to the name of a file, which may have 255."""
-_NOT_A_NUMBER = (TypeError, ValueError, ArithmeticError, RuntimeError)
-"""What objects raise that look like numbers and are not, such as arrays of several elements."""
+"""Limit on the user's part of a file name; the whole name may have 255 bytes."""
+_CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
+"""Raised by objects that have ``__float__`` and are not numbers, such as arrays."""
 
 
 def as_number(value: object) -> object:
-    """Return ``value`` as an int or a float; as it is if it holds no number."""
+    """Return ``value`` as an int or a float; unchanged if it is not a number."""
     if type(value) in (int, float):
         return value
     try:
@@ -30,35 +30,35 @@ def as_number(value: object) -> object:
         if hasattr(value, "__index__"):
             return int(value)
         return float(value) if hasattr(value, "__float__") else value
-    except _NOT_A_NUMBER:
+    except _CONVERSION_ERRORS:
         return value
 
 
 def as_count(value: object) -> object:
-    """Return the same, with whole numbers as int."""
+    """Return ``value`` as a number, and whole numbers as int."""
     number = as_number(value)
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def as_flag(name: str, value: object) -> bool:
-    """Return whether ``value`` says yes; words are those of the environment's switches.
+    """Return ``value`` as a boolean; text is read as in ``environment.is_yes``.
 
     Raises:
-        ValueError: it says neither yes nor no.
+        ValueError: ``value`` has no truth value.
     """
     if isinstance(value, (str, bytes)):
         return is_yes(os.fsdecode(value))
     try:
         return bool(value)
-    except _NOT_A_NUMBER:
+    except _CONVERSION_ERRORS:
         raise ValueError(f"{name} must be True or False, not {shown(value)}") from None
 
 
 def as_text(name: str, value: object) -> str | None:
-    """Return text; None is no text.
+    """Return text, or None for None.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: ``value`` is not text.
     """
     if isinstance(value, bytes):
         return os.fsdecode(value)
@@ -68,10 +68,10 @@ def as_text(name: str, value: object) -> str | None:
 
 
 def as_path(name: str, value: object) -> str | os.PathLike[str] | None:
-    """Return a path; None, False and the empty text are none.
+    """Return a path; None for None, False and the empty text.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: ``value`` is not a path.
     """
     if value is None or value is False or value in ("", b""):
         return None
@@ -84,7 +84,7 @@ def as_path(name: str, value: object) -> str | os.PathLike[str] | None:
 
 
 def as_file_name(text: str) -> str:
-    """Return text as the beginning of a file's name: no other folder, no line, not too long."""
+    """Return text as the first part of a file name: without separators and control characters."""
     name = "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in text)
     if name.startswith(".."):
         name = f"_{name.lstrip('.')}"
@@ -92,10 +92,10 @@ def as_file_name(text: str) -> str:
     return name.encode(encoding, "replace")[:MAX_NAME_BYTES].decode(encoding, "ignore")
 
 
-_SHORT = Repr()  # also of objects whose own repr fails
+_SHORT = Repr()  # works also for objects whose own repr fails
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def shown(value: object) -> str:
-    """Return an argument for a message, in one line and not too long."""
+    """Return the repr of an argument for a message, in one line of 60 characters at most."""
     return " ".join(f"{_SHORT.repr(value):.60}".split())

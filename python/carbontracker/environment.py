@@ -1,4 +1,4 @@
-"""What the environment says: switches, and the directories of the user."""
+"""Switches in environment variables, and the directories of the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NO = ("", "0", "false", "no", "off")
-"""Words for no, in any case. Every other word is a yes."""
+"""Words that switch something off, in upper or lower case. Every other word switches it on."""
 
 
 def is_yes(text: str) -> bool:
@@ -23,7 +23,7 @@ def enabled(
 ) -> bool:
     """Return whether an environment variable switches something on.
 
-    The default holds where it is unset or empty: templates of jobs leave variables empty.
+    If the variable is unset or empty, return the default: job templates leave variables empty.
     """
     text = environ.get(variable, "").strip()
     return is_yes(text) if text else default
@@ -33,7 +33,7 @@ def data_directory() -> Path:
     """Return the platform's directory for the user's data (``~/.local/share`` on Linux).
 
     Raises:
-        OSError: there is no home directory.
+        OSError: the home directory is not known.
     """
     from platformdirs import user_data_path
 
@@ -41,10 +41,10 @@ def data_directory() -> Path:
 
 
 def cache_directory() -> Path:
-    """Return the platform's directory for what can be had again (``~/.cache`` on Linux).
+    """Return the platform's directory for cached data (``~/.cache`` on Linux).
 
     Raises:
-        OSError: there is no home directory.
+        OSError: the home directory is not known.
     """
     from platformdirs import user_cache_path
 
@@ -54,10 +54,12 @@ def cache_directory() -> Path:
 def _absolute(find: Callable[[], Path]) -> Path:
     try:
         found = find()
-    except RuntimeError:  # newer versions of platformdirs; older ones return "~/.local/share"
+    except RuntimeError:  # new versions of platformdirs; old ones return "~/.local/share"
         found = None
     if found is None or not found.is_absolute():
         home = os.environ.get("HOME")
-        message = f"there is no home directory: HOME is {'not set' if home is None else repr(home)}"
+        message = (
+            f"the home directory is not known: HOME is {'not set' if home is None else repr(home)}"
+        )
         raise OSError(message)
     return found

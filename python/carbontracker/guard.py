@@ -1,8 +1,8 @@
-"""The one guard: a part that fails is named in one line, and the user's program goes on without it.
+"""The guard around each part of the package: a failure is one line, and the program goes on.
 
-Every part that is listed here is made or used through ``optional``, in the tracker, in windows and
-in the commands alike. What the user asked for and cannot be (``location="Denmrk"``) is no failure
-of a part: it is checked before, and raised.
+The tracker, windows and commands make and use the parts listed here through ``optional``. A wrong
+argument of the user (``location="Denmrk"``) is not a failure of a part: it is checked before, and
+raises an exception.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 _Made = TypeVar("_Made")
 
 MAX_REASON = 300
-"""Characters of a reason in a message."""
+"""Characters of a reason in a message, at most."""
 
 
 class _Log:
-    """The logger ``carbontracker``, whose calls never raise, and which loads `logging` when used.
+    """The logger ``carbontracker``. Its calls never raise, and the first one imports `logging`.
 
-    A program may close its streams, or give the logger handlers that fail.
+    The program may have closed its streams, or have given the logger handlers that fail.
     """
 
     def debug(self, message: object, *args: object) -> None:
-        """Log for those who look for a fault."""
+        """Log a detail for debugging."""
         self._log("DEBUG", message, *args)
 
     def info(self, message: object, *args: object) -> None:
-        """Log what happens."""
+        """Log a normal event."""
         self._log("INFO", message, *args)
 
     def warning(self, message: object, *args: object) -> None:
-        """Log what the user should know."""
+        """Log a problem."""
         self._log("WARNING", message, *args)
 
     @staticmethod
     def _log(level: str, message: object, *args: object) -> None:
-        with suppress(Exception):  # if it does not work, there is no place left to say it
+        with suppress(Exception):  # a message about a failed message would fail too
             import logging
 
             logging.getLogger("carbontracker").log(getattr(logging, level), message, *args)
@@ -50,12 +50,12 @@ logger = _Log()
 
 
 class Part(NamedTuple):
-    """A part that the user's program can do without."""
+    """A part of the package that the user's program does not need."""
 
     lost: str
-    """What the user does not get."""
+    """The consequence if the part fails."""
     remedy: str
-    """What to do about it."""
+    """What to do, or what still works."""
 
 
 MEASURING = Part("no energy is measured", "`carbontracker sensors` shows what can be read here")
@@ -63,24 +63,26 @@ RECORD = Part(
     "no record is kept",
     "name a directory with log_dir= or CARBONTRACKER_DIR, or switch it off: CARBONTRACKER_RECORD=0",
 )
-ENDS = Part("a tracker that nothing refers to is not ended there", "it is when the program exits")
+ENDS = Part("a deleted tracker is not ended at once", "it is ended when the program exits")
 OPEN_EPOCH = Part(
-    "what goes on is not recorded before it ends", "a kill would lose it; its end is recorded"
+    "the open epoch is not recorded before it ends", "a killed run would lose that epoch"
 )
 SENSOR_EVENTS = Part(
-    "sensors that join or are lost are not told at once", "they are at the next mark and at the end"
+    "changes of sensors are not reported at once", "the next mark and the end report them"
 )
 LOGS = Part("no log files are written", "name another directory with log_dir=")
-SAMPLES = Part("no samples are kept", "name another file with trace=, or do without it")
+SAMPLES = Part("no samples are kept", "name another file with trace=")
 CARBON = Part("the carbon footprint is unknown", "the energy is measured")
-LOCATION = Part("the location is not looked up", "name it with CARBONTRACKER_LOCATION")
-INTENSITY = Part("no live carbon intensity is asked for", "the annual figure is used")
+LOCATION = Part("the location is not looked up", "set it with CARBONTRACKER_LOCATION")
+INTENSITY = Part("no live carbon intensity is requested", "the annual value is used")
 TELEMETRY = Part("no metrics are published", "the run goes on without")
 PROGRESS = Part("no progress line is shown", "the run goes on without")
-PREDICTION = Part("no prediction is made", "the energy is measured all the same")
-ADVICE = Part("no advice is given", "`carbontracker when` and `where` give it, too")
-LIMITS = Part("the budget cannot be looked at", "the program goes on")
-RESULT = Part("the result is not shown", "the record, if there is one, has what came before")
+PREDICTION = Part("no prediction is made", "the energy is measured")
+ADVICE = Part("no advice is given", "run `carbontracker when` or `carbontracker where`")
+LIMITS = Part("the budget cannot be checked", "the program goes on")
+RESULT = Part(
+    "the result is not shown", "the record has the results so far, unless it is switched off"
+)
 
 
 def optional(
@@ -89,14 +91,14 @@ def optional(
     otherwise: Callable[[str], _Made],
     errors_of_the_user: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> _Made:
-    """Return what ``make`` returns; if it fails, log one line and return ``otherwise(why)``.
+    """Return ``make()``; if it raises, log one warning and return ``otherwise(reason)``.
 
     Args:
-        part: named in the line.
+        part: named in the warning.
         make: makes or uses the part.
-        otherwise: makes what stands in for the part, from the reason.
-        errors_of_the_user: exceptions that tell of a wrong argument; they are raised. Text that
-            cannot be decoded is no such thing.
+        otherwise: makes a replacement for the part, from the reason.
+        errors_of_the_user: exceptions for wrong arguments; they are raised again. A
+            ``UnicodeError`` never is, although it is a ``ValueError``.
     """
     try:
         return make()
@@ -111,9 +113,9 @@ def optional(
 def start_thread(
     part: Part, target: Callable[..., object], name: str, *arguments: object
 ) -> threading.Thread | None:
-    """Return a daemon thread that runs ``target``; None, and one line, if none can be made.
+    """Return a daemon thread that runs ``target``; None, after one warning, if it cannot start.
 
-    What ``target`` raises ends the thread, with one line.
+    An exception in ``target`` ends the thread with one warning.
     """
 
     def run() -> None:
@@ -130,13 +132,13 @@ def start_thread(
 
 
 def nothing(_why: str = "") -> None:
-    """Stand in for a part with nothing."""
+    """Return None, the replacement for a part that is left out."""
 
 
 def reason(error: BaseException) -> str:
-    """Return why an exception was raised, in one line."""
-    said = " ".join(str(error).split())[:MAX_REASON]
+    """Return the message of an exception in one line."""
+    text = " ".join(str(error).split())[:MAX_REASON]
     kind = type(error).__name__
-    if isinstance(error, OSError) and said:
-        return said  # it says what happened to which file
-    return f"{said} ({kind})" if said else kind
+    if isinstance(error, OSError) and text:
+        return text  # it names the error and the file
+    return f"{text} ({kind})" if text else kind

@@ -1,4 +1,4 @@
-"""Files of the machine, which may be anything: the only way in which Python opens one."""
+"""Reads files of the machine, such as those below /sys and /proc, without blocking."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import errno
 import os
 import stat
 
-MOST_BYTES = 1 << 20
-"""The most that is read of a file."""
+MAX_BYTES = 1 << 20
+"""Limit on the size that is read."""
 
 
-def host_text(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> str:
-    """Return the text of a regular file, of a larger one as much as ``most_bytes``.
+def host_text(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> str:
+    """Return the text of a regular file: its first ``max_bytes`` bytes.
 
-    To open it waits for nothing: where a pipe lies there is no waiting for its other end.
+    The call never blocks on a pipe or a terminal at that path.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         parts: list[bytes] = []
-        left = most_bytes
+        left = max_bytes
         while left > 0 and (part := os.read(fd, left)):
             parts.append(part)
             left -= len(part)

@@ -1,4 +1,4 @@
-"""The command line: ``carbontracker CMD``, and the commands listed here."""
+"""The command line: the commands listed here, and ``carbontracker PROGRAM``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.exits import minding_output, restore_signals
+from carbontracker.cli.exits import restore_signals, run_with_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,13 +28,13 @@ COMMANDS = {
     "when": "carbontracker.cli.when",
     "where": "carbontracker.cli.where",
 }
-"""Every command by name: a new one is a module with ``main(arguments) -> int`` and a line here."""
+"""All commands by name. A new one is a module with ``main(arguments) -> int`` and a line here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    What is not the name of a command is a program to run and measure.
+    If the first argument is not the name of a command, it is a program to run and measure.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given.pop(0) if given and given[0] in COMMANDS else "run"
@@ -42,17 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Callable[[list[str]], int] = import_module(COMMANDS[name]).main
     except (MemoryError, OSError, ImportError) as error:
         if name == "run":
-            _become(given, error)
+            _exec_program(given, error)
         raise
     if name == "run":
-        return command(given)  # its exit code is the program's, whatever becomes of its own words
-    return minding_output(lambda: command(given))
+        return command(given)  # the exit code is the program's, even if our output fails
+    return run_with_output(lambda: command(given))
 
 
-def _become(arguments: list[str], error: Exception) -> None:
-    """Run the program in place of this process, which cannot even load what runs it beside.
+def _exec_program(arguments: list[str], error: Exception) -> None:
+    """Replace this process by the program, because the command that measures it cannot be loaded.
 
-    Returns if it is not clear which program that is, or where it cannot be run.
+    Returns if the arguments do not show which program to run, or if it cannot be run.
     """
     if "--" in arguments:
         program = arguments[arguments.index("--") + 1 :]

@@ -1,4 +1,4 @@
-"""``carbontracker aggregate DIR``: one total of all runs, and the sentence for a paper."""
+"""``carbontracker aggregate DIR``: the total of all runs, and a sentence for a paper."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ examples:
   carbontracker aggregate project/logs other/logs
   carbontracker aggregate logs --json
 
-All runs count, those that came to nothing included. What several runs saw of one device at the same
-time (ranks of a job, a training inside a measured command, copies of a file) counts once. Log files
-of versions before 3: carbontracker --parse DIR.
+All runs count, also failed ones. If several runs measured one device at the same time (ranks of a
+job, a training inside a measured command, copies of a file), its energy counts once. For log files
+of versions before 3, use carbontracker --parse DIR.
 """
 
 

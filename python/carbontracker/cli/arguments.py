@@ -1,4 +1,4 @@
-"""How the commands read their arguments: one look of help for all."""
+"""The argument parser of all commands, with the same form of help."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import argparse
 def parser_of(
     command: str, what: str, examples: str, *, usage: str | None = None, abbreviated: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser whose help ends with examples, laid out as they are.
+    """Return a parser whose help ends with examples.
 
     Args:
-        command: as it is typed, ``carbontracker runs``.
-        what: it does, in a sentence.
-        examples: of its use.
-        usage: in place of what argparse makes of the arguments.
-        abbreviated: options may be shortened as far as they stay clear.
+        command: as the user types it, ``carbontracker runs``.
+        what: the command does, in one sentence.
+        examples: text after the options; its lines are not wrapped.
+        usage: replaces the usage line of argparse.
+        abbreviated: allow unambiguous abbreviations of options.
     """
     return argparse.ArgumentParser(
         prog=command,

@@ -1,4 +1,4 @@
-"""``carbontracker attribute TRACE``: joules by operator or annotation of a profile."""
+"""``carbontracker attribute TRACE``: the energy of each operator or annotation of a profile."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
-  carbontracker attribute both.json                      # of `carbontracker trace --merge`
+  carbontracker attribute both.json                      # from `carbontracker trace --merge`
   carbontracker attribute profile.json --run run.jsonl
   carbontracker attribute profile.json --run samples.arrow --by annotation --window forward
 
-At each moment the power is shared equally by the threads that work, each at its innermost operator;
-what is drawn while none works has a row of its own, so that the rows add up to the energy.
+At each moment the working threads share the power equally; each counts for its innermost operator.
+The energy while no thread works has its own row, so the rows add up to the total energy.
 """
 
 
@@ -23,17 +23,23 @@ def main(arguments: list[str]) -> int:
     """Print the rows."""
     parser = parser_of(
         "carbontracker attribute",
-        "Say what operators or annotations of a profile have cost, in joules.",
+        "Show the energy of the operators or annotations of a profile, in joules.",
         EXAMPLES,
     )
-    parser.add_argument("trace", metavar="TRACE", help="of torch.profiler, with power in it or not")
-    parser.add_argument("--run", metavar="RUN", help="whose power it is, if TRACE has none")
+    parser.add_argument(
+        "trace", metavar="TRACE", help="trace of torch.profiler, with or without power"
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="run with the power, if TRACE contains no power"
+    )
     parser.add_argument("--by", choices=["operator", "annotation"], default="operator")
     parser.add_argument(
-        "--window", metavar="NAME", help="only within windows or annotations of that name"
+        "--window", metavar="NAME", help="only within windows or annotations with this name"
     )
-    parser.add_argument("--json", action="store_true", help="all rows as JSON on stdout")
-    parser.add_argument("--top", type=int, default=20, metavar="N", help="rows shown (default 20)")
+    parser.add_argument("--json", action="store_true", help="print all rows as one JSON object")
+    parser.add_argument(
+        "--top", type=int, default=20, metavar="N", help="number of rows (default 20)"
+    )
     given = parser.parse_args(arguments)
 
     from carbontracker.cli.trace import run_named
@@ -55,7 +61,7 @@ def main(arguments: list[str]) -> int:
             power = power_in(data)
         else:
             power = power_for(run_named(given.run), sum(span_ns) // 2)
-            data = with_power(data, power)  # its windows may be asked for
+            data = with_power(data, power)  # --window may name a window of the run
         check_overlap(power, span_ns)
         windows = windows_named(data, given.window) if given.window else ()
         found = attribute(data, power, given.by, windows)

@@ -1,4 +1,4 @@
-"""``carbontracker check PATH…``: whether records are as they should be."""
+"""``carbontracker check PATH…``: check records against their schema."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ examples:
   carbontracker check run.jsonl
   carbontracker check logs --strict
 
-Exit code: 0 if all is well, 1 if a record breaks its schema (docs/record.md), 2 if one cannot be
-read. A run without an end or a torn last line is a warning, and with --strict an error.
+Exit code: 0 without errors, 1 if a record violates its schema (docs/record.md), 2 if a record
+cannot be read. A run without an end and a truncated last line are warnings; with --strict they are
+errors.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is wrong."""
+    """Print the findings; return the exit code."""
     parser = parser_of("carbontracker check", "Check records against their schema.", EXAMPLES)
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, or directories of them")
-    parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="record files, or directories with records"
+    )
+    parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     given = parser.parse_args(arguments)
 
@@ -59,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _findings(file: Path) -> Iterator[Finding]:
-    """Yield what is wrong with a file; that it cannot be read is a finding too."""
+    """Yield the findings for a file, also if it cannot be read."""
     from carbontracker.records.validate import Finding, check_file
 
     try:

@@ -1,4 +1,4 @@
-"""``carbontracker compare A B``: two runs, or two groups of them, side by side."""
+"""``carbontracker compare A B``: compare two runs, or two groups of runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 
 EXAMPLES = """\
 examples:
-  carbontracker compare 3f2a 9bc1           ids, or their first characters
+  carbontracker compare 3f2a 9bc1           ids, or the first characters of ids
   carbontracker compare before.jsonl after.jsonl
-  carbontracker compare runs-fp32 runs-bf16   directories: several runs a side
+  carbontracker compare runs-fp32 runs-bf16   directories: groups of runs
 
-Two single runs are compared by their epochs, two groups by their runs. The exit code is 0 whether
-they differ or not.
+Two single runs are compared by their epochs, two groups by their runs. The exit code is 0 with or
+without a difference.
 """
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Print the comparison."""
     parser = parser_of(
         "carbontracker compare",
-        "Show how two runs differ, and whether that is more than chance.",
+        "Show the differences between two runs, and whether they are statistically significant.",
         EXAMPLES,
     )
     parser.add_argument("a", metavar="A", help="file, directory or id")
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         return USAGE_ERROR
     for side in (a, b):
         if not side.runs:
-            say(f"there are no runs in {side.label}")
+            say(f"no runs found in {side.label}")
             return USAGE_ERROR
     differences = compare(a, b)
     if given.json:

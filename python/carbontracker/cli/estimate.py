@@ -1,4 +1,4 @@
-"""``carbontracker estimate``: what a training will cost, before it has begun."""
+"""``carbontracker estimate``: the energy and emissions of a training before it starts."""
 
 from __future__ import annotations
 
@@ -22,45 +22,61 @@ examples:
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
         "carbontracker estimate",
-        "Say what a training will cost, from the work, the accelerator and the place.",
+        "Estimate the energy and emissions of a training before it starts.",
         EXAMPLES,
         abbreviated=False,
     )
-    parser.add_argument("--gpu", required=True, metavar="NAME", help="accelerator: A100, H100 PCIe")
-    work = parser.add_argument_group("the work, in one of three ways")
-    work.add_argument("--flops", type=float, help="operations of the whole training")
-    work.add_argument("--params", type=float, help="parameters of a transformer, with --tokens")
-    work.add_argument("--tokens", type=float, help="tokens it is trained on: 6 x params x tokens")
-    work.add_argument("--gpu-hours", type=float, metavar="H", help="of all accelerators together")
-    hardware = parser.add_argument_group("the hardware; what is not given has a range")
-    hardware.add_argument("--count", type=int, default=1, help="accelerators at work (default 1)")
-    hardware.add_argument("--precision", default="fp16", help="peak to reckon with: fp16, fp32")
+    parser.add_argument(
+        "--gpu", required=True, metavar="NAME", help="name of the accelerator: A100, H100 PCIe"
+    )
+    work = parser.add_argument_group("the work: --flops, or --params and --tokens, or --gpu-hours")
+    work.add_argument("--flops", type=float, help="floating-point operations of the whole training")
+    work.add_argument("--params", type=float, help="parameters of the transformer")
+    work.add_argument(
+        "--tokens", type=float, help="training tokens; the work is 6 x params x tokens"
+    )
+    work.add_argument(
+        "--gpu-hours", type=float, metavar="H", help="hours of all accelerators together"
+    )
+    hardware = parser.add_argument_group("the hardware; an omitted value gives the result a range")
+    hardware.add_argument("--count", type=int, default=1, help="number of accelerators (default 1)")
     hardware.add_argument(
-        "--utilization", type=float, metavar="X", help="share of the peak (0.40; 0.20 to 0.55)"
+        "--precision",
+        default="fp16",
+        help="precision of the peak performance: fp16 (default), fp32",
     )
     hardware.add_argument(
-        "--power-share", type=float, metavar="X", help="share of board power (0.80; 0.60 to 1.00)"
+        "--utilization",
+        type=float,
+        metavar="X",
+        help="share of the peak performance (0.40; 0.20 to 0.55)",
+    )
+    hardware.add_argument(
+        "--power-share",
+        type=float,
+        metavar="X",
+        help="share of the board power (0.80; 0.60 to 1.00)",
     )
     hardware.add_argument(
         "--node-overhead",
         type=float,
         metavar="X",
-        help="processors, memory, fans over accelerators (0.25; 0.10 to 0.60)",
+        help="power of processors, memory and fans per power of accelerators (0.25; 0.10 to 0.60)",
     )
-    place = parser.add_argument_group("the place")
+    place = parser.add_argument_group("the location")
     place.add_argument(
         *("--location", "--region"),
         metavar="PLACE",
         help="country, ISO code, zone or cloud region: DK, US-CA, eu-north-1",
     )
     place.add_argument("--pue", type=float, help="power usage effectiveness")
-    place.add_argument("--intensity", type=float, metavar="G", help="your own gCO2eq/kWh")
+    place.add_argument("--intensity", type=float, metavar="G", help="carbon intensity, gCO2eq/kWh")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def main(arguments: list[str]) -> int:
-    """Print the estimate; return 2 where it cannot be made from what was given."""
+    """Print the estimate; return 2 if the arguments are not sufficient or not valid."""
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
 

@@ -1,4 +1,4 @@
-"""How commands end: their exit codes, and the line that says why there is no result."""
+"""Exit codes of the commands, and messages on standard error."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 FAILED = 1
-"""What was looked at is not as it should be."""
+"""The checked files have errors."""
 USAGE_ERROR = 2
-"""The arguments are wrong, name what is not there, or a result cannot be written."""
+"""An argument is wrong, a named file or run does not exist, or the output cannot be written."""
 NOTHING_KNOWN = 3
-"""There is no forecast, or no figure, to give advice by."""
+"""The advice needs a forecast or a value that is not available."""
 MAX_MESSAGE = 2000
-"""Characters of a message."""
+"""Characters of a message, at most."""
 INTERRUPTED = 130
-"""Ctrl-C, as shells have it: 128 and the number of the signal."""
+"""Ctrl-C: 128 plus the number of the signal, as in shells."""
 
 
 def say(message: object) -> None:
-    """Say it on standard error; on none at all if that is closed, as some daemons leave it."""
+    """Print a message on standard error; do nothing if standard error is closed."""
     if sys.stderr is None:
-        return  # print would take standard output, which may be a program's
+        return  # print would write to standard output, which belongs to the program
     try:
         print(f"carbontracker: {short(message)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):  # a full disk, a closed pipe
-        drop(sys.stderr)
+        discard(sys.stderr)
 
 
 def restore_signals() -> None:
-    """Set the signals that Python ignores back to what a program expects: exec keeps them."""
+    """Restore the signals that Python ignores to their defaults, because exec inherits them."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
 
 
 def short(message: object) -> str:
-    """Return a message cut to a length that a screen shows: a file it quotes may hold anything."""
+    """Return a message cut to ``MAX_MESSAGE`` characters: it may quote a long file."""
     text = str(message)
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
-def minding_output(command: Callable[[], int]) -> int:
-    """Run a command whose results go to standard output; return its exit code.
+def run_with_output(command: Callable[[], int]) -> int:
+    """Run a command that prints its result on standard output; return its exit code.
 
-    Letters that a terminal does not have are shown as ``?``. A reader that has enough, such as
-    ``head``, is no failure; output that cannot be written is one, and is said in a line.
+    Characters that the terminal cannot show become ``?``. If the reader closes the pipe early, as
+    ``head`` does, the exit code is 0. If the output cannot be written, a message says so.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -64,20 +64,20 @@ def minding_output(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except TableError:
-        return NOTHING_KNOWN  # it has been said which table is missing
+        return NOTHING_KNOWN  # a message has named the missing table
     except BrokenPipeError:
-        drop(sys.stdout)
+        discard(sys.stdout)
         return 0
     except OSError as error:
         say(error)
-        drop(sys.stdout)
+        discard(sys.stdout)
         return USAGE_ERROR
     return code
 
 
-def drop(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere: the interpreter would try it again at exit, and the
-    exit code would become its own."""
+def discard(stream: TextIO) -> None:
+    """Discard the buffer of a stream: the interpreter would try to write it at exit, and would
+    change the exit code."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

@@ -12,7 +12,7 @@ import carbontracker
 from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli.child import executed
-from carbontracker.cli.exits import USAGE_ERROR, drop, say
+from carbontracker.cli.exits import USAGE_ERROR, discard, say
 from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, limits_of
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
 from carbontracker.energy.config import Config, sampling_fields
@@ -231,7 +231,7 @@ def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simul
     try:
         print(summary, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # the exit code is the program's, whoever reads this
-        drop(sys.stderr)
+        discard(sys.stderr)
 
 
 def _write_json(result: dict[str, Any], out: TextIO) -> None:
@@ -243,7 +243,7 @@ def _write_json(result: dict[str, Any], out: TextIO) -> None:
             out.close()
     except OSError as error:
         say(f"the result is not written: {error}")
-        drop(out)
+        discard(out)
 
 
 def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``carbontracker report RUN``: one run in the terminal, or as a file to keep or to publish."""
+"""``carbontracker report RUN``: show one run in the terminal, or write it to files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ examples:
   carbontracker report 5e1f --codecarbon emissions.csv
   carbontracker report 5e1f --location SE --pue 1.1
 
-RUN is a record, a directory (the newest run in it) or the first characters of a run's id. OUT may
-be - for the standard output. --codecarbon adds a row to a file that is there; other files are
-replaced. Exit code: 0, or 2 if there is no such run or a file cannot be written.
+RUN is a record, a directory (its newest run) or the first characters of a run's id. OUT may be -
+for standard output. --codecarbon appends a row to an existing file; other existing files are
+replaced. Exit code: 0, or 2 if the run does not exist or a file cannot be written.
 """
 
 
@@ -34,23 +34,33 @@ def main(arguments: list[str]) -> int:
     from carbontracker.report import FORMATS
 
     parser = parser_of(
-        "carbontracker report", "Show what a recorded run has cost, or write it to files.", EXAMPLES
+        "carbontracker report",
+        "Show the energy and the emissions of a recorded run, or write a report to files.",
+        EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN", help="record, directory or id")
     for name, form in FORMATS.items():
         parser.add_argument(f"--{name}", metavar="OUT", help=form.what)
-    prices = parser.add_argument_group("at other prices (nothing is measured again)")
-    prices.add_argument("--intensity", metavar="G|NAME", help="gCO2eq/kWh, or a provider to ask")
-    prices.add_argument("--scope", help="of the table: lifecycle, direct or consumption")
-    prices.add_argument("--pue", type=float, help="power usage effectiveness, at least 1")
-    prices.add_argument("--location", metavar="PLACE", help="country, ISO code, zone or region")
+    recalculation = parser.add_argument_group(
+        "recalculate the emissions with other values (the energy stays as measured)"
+    )
+    recalculation.add_argument(
+        "--intensity", metavar="G|NAME", help="gCO2eq/kWh, or the name of a provider"
+    )
+    recalculation.add_argument(
+        "--scope", help="scope of the table: lifecycle, direct or consumption"
+    )
+    recalculation.add_argument("--pue", type=float, help="power usage effectiveness, at least 1")
+    recalculation.add_argument(
+        "--location", metavar="PLACE", help="country, ISO code, zone or region"
+    )
     given = parser.parse_args(arguments)
 
     from carbontracker.exceptions import IntensityUnavailable, NoSuchRun
     from carbontracker.records.reader import read_run
 
     try:
-        run = _priced(read_run(given.run), given)
+        run = _recalculated(read_run(given.run), given)
     except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
         say(error)
         return USAGE_ERROR
@@ -61,16 +71,16 @@ def main(arguments: list[str]) -> int:
     return max([_written(name, run, out) for name, out in wanted.items()])
 
 
-def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
-    """Return the run at the prices that were asked for; else at those of its record.
+def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
+    """Return the run, with recalculated emissions if an option asks for it.
 
     Raises:
-        ValueError: a price that cannot be.
-        IntensityUnavailable: nobody has the figures.
+        ValueError: an option is not valid.
+        IntensityUnavailable: no provider has the intensity of that time.
     """
-    wanted = {name: getattr(given, name) for name in ("intensity", "scope", "pue", "location")}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    if not wanted:
+    options = ("intensity", "scope", "pue", "location")
+    changes = {name: value for name in options if (value := getattr(given, name)) is not None}
+    if not changes:
         return run
     from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
@@ -79,11 +89,11 @@ def _priced(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.records.writer import footprint_dict
     from carbontracker.report.derived import recalculated_as
 
-    if "intensity" in wanted:
-        asked = parse_setting(wanted["intensity"])
-        wanted["intensity"] = create(asked, {}) if isinstance(asked, str) else asked
+    if "intensity" in changes:
+        setting = parse_setting(changes["intensity"])
+        changes["intensity"] = create(setting, {}) if isinstance(setting, str) else setting
     return recalculated_as(
-        run, RecordedFootprint.of(footprint_dict(recalculate(events_of(run), **wanted)))
+        run, RecordedFootprint.of(footprint_dict(recalculate(events_of(run), **changes)))
     )
 
 
@@ -99,14 +109,14 @@ def _written(name: str, run: RunRecord, out: str) -> int:
 
     try:
         if out == "-" and sys.stdout is None:
-            raise OSError(errno.EBADF, "the standard output is closed")
+            raise OSError(errno.EBADF, "standard output is closed")
         if out == "-":
             sys.stdout.buffer.write(rendered(name, run))
             sys.stdout.buffer.flush()
         else:
             write(name, run, Path(out))
     except BrokenPipeError:
-        raise  # who reads has enough
+        raise  # the reader has closed the pipe
     except (MissingExtra, ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         say(f"--{name} {out}: {reason}")

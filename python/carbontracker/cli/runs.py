@@ -1,4 +1,4 @@
-"""``carbontracker runs [DIR]``: a table of all runs, chosen and sorted."""
+"""``carbontracker runs [DIR]``: a table of all runs, filtered and sorted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ examples:
   carbontracker runs --filter what~train.py --json | python -m json.tool --json-lines
 
 Fields: id started host what epochs planned_epochs seconds joules error_joules kwh gco2eq quality
-zone job parent version state why file. Comparisons: = != < <= > >= and ~ for "contains". What is
-not known meets no comparison. DIR is the default directory of records if it is not given.
+zone job parent version state why file. Comparisons: = != < <= > >= and ~ for "contains". An
+unknown value matches no comparison. Without DIR, the default directory of records is listed.
 """
 _CONDITION = re.compile(r"([a-z_0-9]+)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
 _FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
@@ -31,13 +31,17 @@ _FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
 
 def main(arguments: list[str]) -> int:
     """Print the table."""
-    parser = parser_of("carbontracker runs", "List the runs that were recorded.", EXAMPLES)
+    parser = parser_of("carbontracker runs", "List the recorded runs.", EXAMPLES)
     parser.add_argument("path", nargs="?", metavar="DIR", help="directory, file or id")
-    parser.add_argument("--filter", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument(
-        "--sort", metavar="FIELD", help="by a field; with - in front: largest first"
+        "--filter",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="only runs that match; may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--sort", metavar="FIELD", help="sort by a field; -FIELD: largest first")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_intermixed_args(_with_value_joined(arguments))
 
     from carbontracker.exceptions import NoSuchRun
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
         else:
             print(runs_table(list(rows)))
     except BrokenPipeError:
-        raise  # of the output, not of a record
+        raise  # the output is closed; the records are readable
     except (NoSuchRun, ValueError, OSError) as error:
         say(error)
         return USAGE_ERROR
@@ -67,7 +71,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _with_value_joined(arguments: list[str]) -> list[str]:
-    """Return ``--sort -kwh`` as ``--sort=-kwh``, which is not taken for an option."""
+    """Return ``--sort -kwh`` as ``--sort=-kwh``: argparse would take ``-kwh`` for an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--sort":
@@ -79,16 +83,16 @@ def _with_value_joined(arguments: list[str]) -> list[str]:
 
 def _field(name: str) -> str:
     if name not in _FIELDS:
-        message = f"no field is called {name!r}: choose from {', '.join(_FIELDS)}"
+        message = f"unknown field {name!r}: choose from {', '.join(_FIELDS)}"
         raise ValueError(message)
     return name
 
 
 def _condition(text: str) -> Callable[[Row], bool]:
-    """Return the test that a filter asks for.
+    """Return the condition of a filter.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the filter is not valid.
     """
     found = _CONDITION.fullmatch(text)
     if found is None:
@@ -125,7 +129,7 @@ def _sort_key(text: str | None) -> Callable[[Iterable[Row]], Iterator[Row]] | No
         unknown: list[Row] = []
         for row in rows:
             (unknown if row[name] is None else known).append(row)
-        # Numbers before texts, should a record hold the other kind.
+        # Numbers before texts: a damaged record may contain either.
         known.sort(
             key=lambda row: (isinstance(row[name], str), row[name]), reverse=text.startswith("-")
         )

@@ -1,4 +1,4 @@
-"""``carbontracker top [RUN]``: what is drawn right now, by device, refreshed."""
+"""``carbontracker top [RUN]``: a live table of the power of each device."""
 
 from __future__ import annotations
 
@@ -22,31 +22,41 @@ if TYPE_CHECKING:
     from carbontracker.energy.session import Session
     from carbontracker.report.live import View
 
-LEAST_INTERVAL_S = 0.1
+MIN_INTERVAL_S = 0.1
 
 EXAMPLES = """\
 examples:
   carbontracker top
   carbontracker top --seconds 60 --json | jq .total.watts
-  carbontracker top 0b21          # a run that goes on: the beginning of its id, or its file
+  carbontracker top 0b21          # a run in progress: the start of its id, or its file
   carbontracker top logs --once
 
-Without RUN this machine is sampled from now on. With RUN, joules, grams and prediction are those of
-its record, which grows with every epoch, and the power is measured beside it if it runs here.
+Without RUN, the command measures this machine. With RUN, energy, emissions and prediction come from
+its record, which grows with every epoch; the power is measured, if the run is on this machine.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Show the table until it is interrupted, or for so long as was asked for."""
+    """Show the table until Ctrl-C, or for the given time."""
     parser = parser_of(
-        "carbontracker top", "Show power, energy and emissions while they happen.", EXAMPLES
+        "carbontracker top",
+        "Show the power, energy and emissions of this machine or of a run, live.",
+        EXAMPLES,
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="file, directory or id of a record")
-    parser.add_argument("--once", action="store_true", help="one table, then leave")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--seconds", type=_seconds, metavar="S", help="leave after so long")
-    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="default 1")
-    parser.add_argument("--location", metavar="PLACE", help="without RUN: where this machine is")
+    parser.add_argument("--once", action="store_true", help="print one table and exit")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--seconds", type=_seconds, metavar="S", help="exit after S seconds")
+    parser.add_argument(
+        "--interval",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="seconds between tables (default 1)",
+    )
+    parser.add_argument(
+        "--location", metavar="PLACE", help="without RUN: the location of this machine"
+    )
     given = parser.parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun, UnknownLocation
@@ -58,7 +68,7 @@ def main(arguments: list[str]) -> int:
         say(error)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        pass  # how one leaves
+        pass  # the usual way to end it
     return 0
 
 
@@ -66,7 +76,7 @@ def _seconds(text: str) -> float:
     """Return a time, s.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, which argparse says.
+        argparse.ArgumentTypeError: the text is not a time; argparse prints the message.
     """
     try:
         seconds = float(text)
@@ -81,7 +91,7 @@ def _seconds(text: str) -> float:
 def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
     from carbontracker.report import live
 
-    interval_s = max(LEAST_INTERVAL_S, given.interval)
+    interval_s = max(MIN_INTERVAL_S, given.interval)
     end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
     in_place = not given.json and not given.once and sys.stdout is not None and sys.stdout.isatty()
     shown = 0
@@ -90,7 +100,7 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
         now = view()
         text = json.dumps(live.as_json(now)) if given.json else live.table(now)
         if in_place:
-            text = _fitting(text)
+            text = _cut_to_width(text)
             text = f"\x1b[{shown}F\x1b[J{text}" if shown else text
         elif shown and not given.json:
             text = f"\n{text}"
@@ -100,15 +110,15 @@ def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
             return
 
 
-def _fitting(text: str) -> str:
-    """Cut lines to the width of the terminal: one that wraps would be two to go back over."""
+def _cut_to_width(text: str) -> str:
+    """Cut lines to the width of the terminal: a wrapped line would break the cursor movement."""
     columns = shutil.get_terminal_size().columns
     return "\n".join(line[:columns] for line in text.splitlines())
 
 
 @contextmanager
 def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
-    """Yield what makes the view of each moment."""
+    """Yield a function that returns the current view."""
     from carbontracker.energy.config import Config
     from carbontracker.energy.session import acquire, release
 
@@ -137,7 +147,7 @@ def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
 
 
 class _Attached:
-    """A run that is read again whenever its file has grown."""
+    """A recorded run. Its record is read again whenever the file has grown."""
 
     def __init__(self, path: str) -> None:
         from carbontracker.records.reader import read_run
@@ -147,7 +157,7 @@ class _Attached:
         self._size = self.run.path.stat().st_size
 
     def view(self, session: Session | None) -> View:
-        """Return the view of now; a session tells the power beside the run, if that goes on."""
+        """Return the current view; the session measures the power while the run is in progress."""
         from carbontracker.report.live import view_of_run
         from carbontracker.training.live_status import watts_of
 
@@ -156,7 +166,7 @@ class _Attached:
         runs = self.run.running
         beside = watts_of(session) if session is not None and runs else None
         view = view_of_run(self.run, now_s, beside)
-        killed = self._ran_here and not runs  # one of another machine may go on all the same
+        killed = self._ran_here and not runs  # a run on another machine may still be in progress
         return replace(view, goes_on=view.goes_on and not killed)
 
     def _refresh(self) -> None:

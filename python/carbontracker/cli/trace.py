@@ -1,4 +1,4 @@
-"""``carbontracker trace RUN``: power over time for Perfetto, beside what a profiler saw."""
+"""``carbontracker trace RUN``: power over time for Perfetto, alone or beside a profile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ examples:
   carbontracker trace samples.arrow --parquet samples.parquet
 
 Open the result in https://ui.perfetto.dev or chrome://tracing. RUN is a record, a directory, the
-beginning of a run's id, or a file of samples (`carbontracker run --trace FILE`).
+first characters of a run's id, or a file of samples (`carbontracker run --trace FILE`).
 """
 
 
@@ -28,16 +28,20 @@ def main(arguments: list[str]) -> int:
     """Write the trace."""
     parser = parser_of(
         "carbontracker trace",
-        "Write a run's power over time, windows and epochs as a trace.",
+        "Write the power, windows and epochs of a run as a trace.",
         EXAMPLES,
     )
-    parser.add_argument("run", metavar="RUN")
-    parser.add_argument("--out", metavar="FILE", help="Chrome/Perfetto JSON; .gz to compress")
-    parser.add_argument("--merge", metavar="TRACE", help="a trace of torch.profiler to lay it over")
-    parser.add_argument("--parquet", metavar="FILE", help="the samples of a file as Parquet")
+    parser.add_argument("run", metavar="RUN", help="record, directory, id or file of samples")
+    parser.add_argument(
+        "--out", metavar="FILE", help="write a trace as JSON; gzipped if FILE ends in .gz"
+    )
+    parser.add_argument(
+        "--merge", metavar="TRACE", help="add the power to this trace of torch.profiler"
+    )
+    parser.add_argument("--parquet", metavar="FILE", help="write the samples as Parquet")
     given = parser.parse_args(arguments)
     if given.out is None and given.parquet is None:
-        parser.error("say where to: --out FILE, or --parquet FILE")
+        parser.error("one of --out FILE and --parquet FILE is required")
 
     from carbontracker.exceptions import NoSuchRun
 
@@ -57,7 +61,7 @@ def _write_parquet(path: str, out: str) -> None:
 
     rows = to_parquet(Path(path), Path(out))
     with SampleFile(Path(path)) as samples:
-        end = "" if samples.complete else "; the file has no end: it may have lost its last second"
+        end = "" if samples.complete else "; the run was killed, so its last second may be missing"
     print(f"{out}: {rows} samples{end}", file=sys.stderr)
 
 
@@ -74,7 +78,7 @@ def run_named(run: str) -> RunRecord | PowerTrace:
     """Return a run, or the power in a file of samples.
 
     Raises:
-        NoSuchRun, OSError, ValueError, ModuleNotFoundError: there is none.
+        NoSuchRun, OSError, ValueError, ModuleNotFoundError: the run or file cannot be read.
     """
     from carbontracker.records.reader import read_run
     from carbontracker.traces.samples import SUFFIX, read_power

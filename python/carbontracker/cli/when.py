@@ -1,4 +1,4 @@
-"""``carbontracker when``: the greenest hours to run in, from a forecast."""
+"""``carbontracker when``: the start time with the lowest emissions, from a forecast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from carbontracker.carbon.background import first_and_best_start, slot_seconds
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
-from carbontracker.cli.location import add_arguments, factors_here
+from carbontracker.cli.location_options import add_location_options, carbon_factors_of
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
@@ -35,16 +35,16 @@ examples:
   carbontracker when --hours 6
   carbontracker when --hours 6 --within 24h --kwh 12 --location DK-DK1
   carbontracker when --hours 6 --json > forecast.json
-  carbontracker when --hours 2 --forecast forecast.json       the same forecast again
+  carbontracker when --hours 2 --forecast forecast.json       use a saved forecast
 
-Exit code 0: a start was found, 2: wrong arguments, 3: there is no forecast, and why.
+Exit code: 0 if a start was found, 2 for wrong arguments, 3 if no forecast is available.
 """
 
-_LONGEST_H = 24 * 14
+_MAX_HOURS = 24 * 14
 
 
 class Plan(NamedTuple):
-    """What was asked."""
+    """The question: how long, until when, from now."""
 
     now: datetime
     hours: float
@@ -56,8 +56,8 @@ def main(arguments: list[str]) -> int:
     """Find the best start and print it; return the exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if not 0 < given.hours <= _LONGEST_H:
-        parser.error(f"--hours must be more than 0 and at most {_LONGEST_H}")
+    if not 0 < given.hours <= _MAX_HOURS:
+        parser.error(f"--hours must be more than 0 and at most {_MAX_HOURS}")
     if given.within < timedelta(hours=given.hours):
         parser.error("--within must leave room for --hours")
     if given.kwh is not None and not 0 < given.kwh < 1e12:
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
         if both is None:
             raise IntensityUnavailable(_why_not(slots, plan))
     except IntensityUnavailable as error:
-        say(f"no forecast to choose by: {error.reason}")
+        say(f"no forecast available: {error.reason}")
         if given.json:
             print(json.dumps({"best": None, "reason": error.reason}, indent=2))
         return NOTHING_KNOWN
@@ -85,36 +85,42 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
-        "carbontracker when", "Find the hours with the cleanest electricity to run in.", EXAMPLES
+        "carbontracker when",
+        "Find the start time with the lowest emissions, from a forecast of the carbon intensity.",
+        EXAMPLES,
     )
-    parser.add_argument("--hours", type=float, required=True, help="how long the run takes")
+    parser.add_argument("--hours", type=float, required=True, help="length of the run, hours")
     parser.add_argument(
         "--within",
         type=_duration,
         default=timedelta(hours=48),
         metavar="48h",
-        help="the run must have ended by then: 48h, 90m, 2d (default 48h)",
+        help="time from now to the end of the run, at most: 48h, 90m, 2d (default 48h)",
     )
-    parser.add_argument("--kwh", type=float, help="what the run takes, kWh, PUE included")
+    parser.add_argument("--kwh", type=float, help="energy of the run, kWh, PUE included")
     parser.add_argument(
         "--intensity",
         default=os.environ.get(INTENSITY_VARIABLE, "").strip() or "auto",
         metavar="NAME",
-        help=f"the live provider to ask, or auto (default {INTENSITY_VARIABLE}, else auto)",
+        help=f"live provider of the forecast, or auto (default {INTENSITY_VARIABLE}, else auto)",
     )
-    parser.add_argument("--forecast", metavar="FILE", help="a forecast kept by --json; - for stdin")
-    parser.add_argument("--now", type=_moment, metavar="TIME", help="as if it were this ISO time")
-    add_arguments(parser)
+    parser.add_argument(
+        "--forecast", metavar="FILE", help="use a forecast saved with --json; - for standard input"
+    )
+    parser.add_argument(
+        "--now", type=_moment, metavar="TIME", help="ISO 8601 time to use as the current time"
+    )
+    add_location_options(parser)
     return parser
 
 
 def _duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hmd]?)", text.strip().lower())
     if found is None:
-        message = f"{text!r} is no duration like 48h, 90m or 2d"
+        message = f"{text!r} is not a duration such as 48h, 90m or 2d"
         raise argparse.ArgumentTypeError(message)
     unit = {"m": 1 / 60, "d": 24.0}.get(found[2], 1.0)
-    return timedelta(hours=min(float(found[1]) * unit, _LONGEST_H))
+    return timedelta(hours=min(float(found[1]) * unit, _MAX_HOURS))
 
 
 def _moment(text: str) -> datetime:
@@ -125,31 +131,31 @@ def _moment(text: str) -> datetime:
 
 
 def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
-    """Return the forecast for the place.
+    """Return the forecast for the location.
 
     Raises:
-        IntensityUnavailable: there is none.
-        UnknownLocation: ``--location`` names no place.
+        IntensityUnavailable: no provider has a forecast.
+        UnknownLocation: ``--location`` is not known.
     """
-    factors = factors_here(given, intensity=given.intensity)
+    factors = carbon_factors_of(given, intensity=given.intensity)
     return factors.forecast(plan.now, plan.now + plan.within)
 
 
 def _recorded(path: str) -> list[Intensity]:
-    """Return the slots of a forecast that was kept: the output of ``--json``, or its slots alone.
+    """Return the slots of a saved forecast: the output of ``--json``, or only its slots.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such thing.
+        OSError: the file cannot be read.
+        ValueError: the file does not contain a forecast.
     """
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} holds no JSON: {error}") from None
+        raise ValueError(f"{path} does not contain JSON: {error}") from None
     slots = found.get("slots") if isinstance(found, dict) else found
     if not isinstance(slots, list):
-        message = f"{path} holds no forecast: a list, or an object with slots, was expected"
+        message = f"{path} does not contain a forecast: expected a list, or an object with slots"
         raise ValueError(message)
     return [_slot(slot, path) for slot in slots]
 
@@ -159,16 +165,16 @@ def _slot(slot: Any, path: str) -> Intensity:
         times = {name: parse_time(slot[name]) for name in ("start", "end")}
         return Intensity(**(slot | times))
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{path} holds no forecast: {error}"
+        message = f"{path} does not contain a forecast: {error}"
         raise ValueError(message) from None
 
 
 def _why_not(slots: Sequence[Intensity], plan: Plan) -> str:
     ends = [slot.end for slot in slots if slot.end is not None and slot.end > plan.now]
     if not ends:
-        return "it holds nothing that is still to come"
+        return "it ends in the past"
     ahead = (max(ends) - plan.now).total_seconds() / 3600
-    return f"it reaches {ahead:.1f} h ahead, and no {plan.hours:g} h of that are without a gap"
+    return f"it covers the next {ahead:.1f} h, but not {plan.hours:g} h without a gap"
 
 
 def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> str:
@@ -184,10 +190,10 @@ def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> 
             _by_the_hour(slots, plan),
             (best.t_s / 3600, best.t_s / 3600 + plan.hours),
             local,
-            plain=not _draws(),
+            plain=not _terminal_has_blocks(),
         ),
         "",
-        f"Best start   {start:%a %d %b %H:%M}, in {_ahead(best.t_s)}, until {end:%a %H:%M}",
+        f"Best start   {start:%a %d %b %H:%M}, {_ahead(best.t_s)}, until {end:%a %H:%M}",
         f"Then         {best.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(best, plan)}",
         f"{name:<12} {first.gco2eq_per_kwh:6.1f} gCO2eq/kWh{_cost(first, plan)}",
         _saves(first, best, plan),
@@ -196,14 +202,14 @@ def _text(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -> 
 
 
 def _by_the_hour(slots: Sequence[Intensity], plan: Plan) -> list[float]:
-    """Return the mean of each hour as far as something is forecast."""
+    """Return the mean of each hour until the end of the forecast."""
     known = slot_seconds(slots, plan.now)
     last_s = min(max(end for _, end, _ in known), plan.within.total_seconds())
     forecast = IntensityCurve(known)
     return [forecast.mean(3600.0 * hour, 3600.0) for hour in range(math.floor(last_s / 3600))]
 
 
-def _draws() -> bool:
+def _terminal_has_blocks() -> bool:
     try:
         "┤▁█▲".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -212,7 +218,7 @@ def _draws() -> bool:
 
 
 def _ahead(seconds: float) -> str:
-    return "no time: now" if seconds == 0 else f"{seconds / 3600:.1f} h"
+    return "now" if seconds == 0 else f"in {seconds / 3600:.1f} h"
 
 
 def _cost(start: Start, plan: Plan) -> str:

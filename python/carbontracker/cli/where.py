@@ -1,4 +1,4 @@
-"""``carbontracker where``: cloud regions by the emissions that the same energy causes there."""
+"""``carbontracker where``: cloud regions, ranked by the emissions of the same computation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
-from carbontracker.cli.location import add_arguments, factors_here
+from carbontracker.cli.location_options import add_location_options, carbon_factors_of
 from carbontracker.location import cloud
 from carbontracker.planning.regions import here, options
 from carbontracker.records.writer import jsonable
@@ -29,8 +29,9 @@ examples:
   carbontracker where --kwh 12 --provider aws --top 5
   carbontracker where --scope direct --location US-CA --json
 
-Annual figures of one scope, times PUE. lifecycle knows countries; direct counts combustion only and
-tells the grids of the United States apart. Never compare figures of two scopes.
+Annual carbon intensity of one scope, times PUE. Scope lifecycle has one value per country. Scope
+direct counts combustion only, and has the grids of the United States. Values of two scopes cannot
+be compared.
 """
 
 
@@ -38,15 +39,26 @@ def main(arguments: list[str]) -> int:
     """Rank the regions and print them; return the exit code."""
     parser = parser_of(
         "carbontracker where",
-        "Rank cloud regions by carbon intensity x PUE, against here.",
+        "Rank cloud regions by carbon intensity x PUE, and compare them with this machine.",
         EXAMPLES,
     )
-    parser.add_argument("--kwh", type=float, help="what the run takes here, kWh, PUE included")
+    parser.add_argument(
+        "--kwh", type=float, help="energy of the run on this machine, kWh, PUE included"
+    )
     parser.add_argument("--provider", metavar="CLOUD", help="only this cloud: aws, gcp, azure, ...")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="how many (default 10)")
-    parser.add_argument("--pue", type=float, help="power usage effectiveness of here")
-    parser.add_argument("--scope", choices=SCOPES, default="lifecycle", help="what is counted")
-    add_arguments(parser)
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="number of regions (default 10)"
+    )
+    parser.add_argument(
+        "--pue", type=float, help="power usage effectiveness of this machine's data centre"
+    )
+    parser.add_argument(
+        "--scope",
+        choices=SCOPES,
+        default="lifecycle",
+        help="scope of the emissions (default lifecycle)",
+    )
+    add_location_options(parser)
     given = parser.parse_args(arguments)
     if given.top < 1:
         parser.error("--top must be at least 1")
@@ -56,7 +68,7 @@ def main(arguments: list[str]) -> int:
     if given.provider is not None and only is None:
         parser.error(f"no cloud {given.provider!r}; there are {', '.join(cloud.providers())}")
     try:
-        factors = factors_here(given, given.pue)
+        factors = carbon_factors_of(given, given.pue)
     except ValueError as error:
         say(error)
         return USAGE_ERROR
