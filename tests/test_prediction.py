@@ -516,12 +516,13 @@ def test_a_step_costs_as_much_after_many_as_after_few() -> None:
             run += event == "line"
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             for _ in range(steps):
                 predictor.step(1.0, 10.0)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return run
 
     few, many = lines(1000), lines(8000)
