@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.energy.energy import MISSING, Energy
-from carbontracker.report.notebook import result_html, tracker_html
+from carbontracker.report.notebook import result_html, status_html
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, PRELUDE, TIMEOUT_S, hide_sensors, python
 
@@ -93,7 +93,7 @@ def test_a_tracker_shows_itself_while_it_monitors_and_after() -> None:
 
 
 def test_a_tracker_that_does_not_monitor_shows_that() -> None:
-    assert "Not monitored" in Page(tracker_html(None, None)).texts[0]
+    assert "Not monitored" in Page(status_html(None)).texts[0]
 
 
 def test_it_needs_nothing_from_elsewhere_and_runs_no_script() -> None:
@@ -198,7 +198,7 @@ def test_a_plot_says_what_to_install() -> None:
 
 SHOWN = f"""\
 {PRELUDE}
-import carbontracker.report.progress as progress
+import carbontracker.training.progress as progress
 progress.RENEWED_S = 0.1
 tracker = CarbonTracker(3, progress=True, verbose=0, record=False, **DEVICES)
 """

@@ -513,9 +513,11 @@ class Training:
 
     def html(self) -> str:
         """Return the result, or how things stand, for a notebook."""
-        from carbontracker.report.notebook import tracker_html
+        from carbontracker.report.notebook import result_html, status_html
 
-        return tracker_html(self.result, self._run)
+        if self.result is not None:
+            return result_html(self.result)
+        return status_html(None if self._run is None else self._run.status_reader().take())
 
     def used_in_child(self) -> None:
         """Say, once in a process, that a tracker from before a fork measures nothing here."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.energy.energy import Energy
+    from carbontracker.model.live_status import LiveStatus
     from carbontracker.records.recorded import RunRecord
-    from carbontracker.training.live_status import LiveStatus
 
 HOUR_S = 3600.0
 

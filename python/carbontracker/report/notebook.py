@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from carbontracker.legacy.console_text import timestring
 from carbontracker.report import text
 from carbontracker.report.formatting import compact
-from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
-    from carbontracker.training.run import Result, Run
+    from carbontracker.model.live_status import LiveStatus
+    from carbontracker.training.run import Result
 
 # Text and lines take the colour of the surrounding text: right in light and in dark.
 _STYLE = (
@@ -33,13 +33,10 @@ _STYLE = (
 )
 
 
-def tracker_html(result: Result | None, run: Run | None) -> str:
-    """Return the result of a tracker, or its state so far."""
-    if result is not None:
-        return result_html(result)
-    if run is None:
+def status_html(status: LiveStatus | None) -> str:
+    """Return the state of a training so far; None if monitoring could not begin."""
+    if status is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
-    status = StatusReader(run.session, run.began_mark, lambda: run.factors).take()
     caption = f"Monitoring for {timestring(status.seconds)}"
     rows = list(_rows(status.energy, status.footprint))
     notes = [text.price_line(status.footprint), *text.gap_lines(status.energy)]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.metrics import MetricsReader, training_metrics
-from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carbontracker.telemetry.metrics import Metric
+    from carbontracker.training.live_status import StatusReader
     from carbontracker.training.run import Run
 
 
@@ -32,8 +32,7 @@ class Publisher:
 
     def begin(self, run: Run) -> None:
         """Publish a training."""
-        status_reader = StatusReader(run.session, run.began_mark, lambda: run.factors)
-        self.publish(status_reader, training_metrics(run))
+        self.publish(run.status_reader(), training_metrics(run))
 
     def publish(self, status_reader: StatusReader, more: tuple[Metric, ...] = ()) -> None:
         """Start the exporters. One that fails is one warning; the run goes on without it."""

@@ -12,7 +12,8 @@ import carbontracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.training.live_status import DeviceStatus, LiveStatus, StatusReader
+    from carbontracker.model.live_status import DeviceStatus, LiveStatus
+    from carbontracker.training.live_status import StatusReader
     from carbontracker.training.run import Forecast, Run
 
     Labels = tuple[tuple[str, str], ...]

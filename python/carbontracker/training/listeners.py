@@ -288,6 +288,6 @@ def _wanted(settings: Settings) -> Iterator[Callable[[], Any]]:
 
         yield lambda: Publisher(settings.prometheus, settings.otlp)
     if settings.progress:
-        from carbontracker.report.progress import Progress
+        from carbontracker.training.progress import Progress
 
         yield lambda: Progress(settings.epochs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from carbontracker.carbon.footprint import footprint
 from carbontracker.energy.session import Mark
+from carbontracker.model.live_status import DeviceStatus, LiveStatus
 from carbontracker.training.window import wall_time
 
 if TYPE_CHECKING:
@@ -27,45 +27,6 @@ POWER_OVER_S = 1.0
 
 _LOOK_AGAIN_S = 0.02
 """Display only, so a slow polling interval is sufficient."""
-
-
-@dataclass(frozen=True)
-class DeviceStatus:
-    """One counted device."""
-
-    id: str
-    """``gpu:0``, ``cpu:0``, ``dram:0``."""
-    kind: str
-    name: str
-    """What the hardware calls itself."""
-    quality: str
-    """``measured``, ``integrated`` or ``modelled``: how its channel knows; ``missing`` of a device
-    that cannot be read."""
-    watts: float
-    """Mean power of the last second, W; NaN if it is not known."""
-    energy: Energy
-    """Since the beginning, without PUE."""
-    gco2eq: float
-    """The same with PUE, each hour with the intensity of its own time."""
-    readings_per_second: float
-    """As achieved so far; NaN if it is not known."""
-
-
-@dataclass(frozen=True)
-class LiveStatus:
-    """A run at one moment."""
-
-    seconds: float
-    """Since the beginning, s."""
-    watts: float
-    """Power of all devices, W; NaN if no device's power is known."""
-    energy: Energy
-    """Of all devices since the beginning, without PUE."""
-    footprint: Footprint
-    """The same with PUE, and its emissions."""
-    devices: tuple[DeviceStatus, ...]
-    tracker_cpu_seconds: float
-    """CPU time of the sampling threads, s."""
 
 
 class StatusReader:

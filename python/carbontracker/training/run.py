@@ -18,6 +18,7 @@ from carbontracker.prediction.carbon_interval import gram_interval, intensity_si
 from carbontracker.prediction.forecaster import Foresight, Outlook
 from carbontracker.prediction.timeline import LONGEST_S, joules_between
 from carbontracker.records.window_log import WindowLog
+from carbontracker.training.live_status import StatusReader
 from carbontracker.training.window import footprint_between, wall_time
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ class Run:
     def forecast(self) -> Forecast | None:
         """Return what was said last of all epochs, if anything."""
         return self.ahead.shown[-1] if self.ahead.shown else None
+
+    def status_reader(self) -> StatusReader:
+        """Return a reader of the status of this run, for displays and exporters."""
+        return StatusReader(self.session, self.began_mark, lambda: self.factors)
 
     @property
     def in_epoch(self) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
-from carbontracker.training.live_status import StatusReader
 
 if TYPE_CHECKING:
+    from carbontracker.training.live_status import StatusReader
     from carbontracker.training.run import Epoch, Result, Run
 
 RENEWED_S = 1.0
@@ -26,10 +26,10 @@ _WIPE = "\r\x1b[K"
 
 
 class Progress:
-    """A follower that shows progress.
+    """A listener that shows the progress of a training.
 
     Args:
-        epochs: how many there will be.
+        epochs: the planned number.
     """
 
     def __init__(self, epochs: float) -> None:
@@ -43,7 +43,7 @@ class Progress:
 
     def begin(self, run: Run) -> None:
         """Choose the output: a notebook display, a terminal, or nothing."""
-        self._reader = StatusReader(run.session, run.began_mark, lambda: run.factors)
+        self._reader = run.status_reader()
         self._display = _notebook_display()
         if self._display is None and _is_terminal():
             self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")
