@@ -52,7 +52,7 @@ def test_what_is_inside_is_not_paid_twice() -> None:
     assert (found.idle_joules, found.total_joules) == pytest.approx((0, 100))
 
 
-def test_time_without_work_is_nobodys() -> None:
+def test_time_without_work_is_idle() -> None:
     found = energy_by_name(
         power([0, 12], [10]), [thread((1, 3, A), (5, 9, B))], seconds((0, 12)), 2
     )

@@ -266,7 +266,7 @@ while True:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let programs started here react to Ctrl-C, also where this one was told not to."""
+    """Let programs started here react to Ctrl-C, even if this process ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -526,7 +526,7 @@ def test_sensors_as_a_process() -> None:
 
 @pytest.mark.parametrize("command", [["estimate", "--gpu", "A100", "--gpu-hours", "1"], ["where"]])
 def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
-    """As ``| head -1`` may be: nobody reads any more when the result comes."""
+    """As with ``| head -1``: the reader has closed the pipe before the result is written."""
     reads, writes = os.pipe()
     os.close(reads)
     with os.fdopen(writes, "wb") as pipe:

@@ -43,7 +43,7 @@ DMI = {
     "oldxen": {"bios_vendor": "Amazon EC2\n"},
 }
 NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there."""
+"""An address without a server."""
 
 
 def machine(root: Path, dmi: dict[str, str], timezone: str = "Etc/UTC") -> Path:
@@ -108,9 +108,7 @@ def test_each_cloud_names_its_region(
     "dmi",
     [{}, {"sys_vendor": "Dell Inc.\n"}, {"sys_vendor": "Microsoft Corporation\n"}, {"x": "y"}],
 )
-def test_nobody_is_asked_where_nothing_looks_like_a_cloud(
-    tmp_path: Path, dmi: dict[str, str]
-) -> None:
+def test_no_request_is_made_outside_a_cloud(tmp_path: Path, dmi: dict[str, str]) -> None:
     root = machine(tmp_path, dmi)
     with serving(cloud_service) as (server, url):
         assert (
@@ -446,12 +444,12 @@ def test_a_report_names_the_pue_that_was_used(
     assert run.complete != killed
     assert run.footprint.pue == located["pricing"]["pue"]
     assert run.origin.data["pue_source"] == located["pue_source"]
-    told = dict(provenance_of(run))
-    assert told["PUE"] == f"{run.footprint.pue:g} ({located['pue_source']})"
+    provenance = dict(provenance_of(run))
+    assert provenance["PUE"] == f"{run.footprint.pue:g} ({located['pue_source']})"
 
 
 @pytest.mark.usefixtures("_bare")
-def test_nobody_waits_for_a_service_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_hangs_does_not_delay_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(always(Reply(hang=True))) as (_, url):
         monkeypatch.setenv("CARBONTRACKER_LOOKUP_URL", f"{url}/json")
         tracker = train()
@@ -476,7 +474,7 @@ def test_nobody_waits_for_a_service_that_hangs(monkeypatch: pytest.MonkeyPatch) 
         ({}, {"CARBONTRACKER_LOCATION": "SE"}),
     ],
 )
-def test_no_socket_when_nobody_may_be_asked(
+def test_no_socket_when_lookups_are_disabled(
     arguments: dict[str, object],
     environ: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,

@@ -207,7 +207,7 @@ def test_a_guest_draws_no_more_than_the_one_chip_of_a_client(tmp_path: Path) -> 
 
 def test_a_whole_laptop_under_windows_is_one_chip(tmp_path: Path) -> None:
     wsl = {"proc/version": "Linux version 6.6.87.2-microsoft-standard-WSL2"}
-    # Six and eight cores of one or two threads: which lie where cannot be told.
+    # Six and eight cores of one or two threads: their position is not known.
     name = "13th Gen Intel(R) Core(TM) i7-13800HRE"
     info = cpuinfo(name, cores=10, threads=2, codes=(6, 186, 2), flags=GUEST)
     said = look(tmp_path / "mixed", {"proc/cpuinfo": info, **wsl})

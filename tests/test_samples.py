@@ -347,7 +347,9 @@ def test_a_place_that_cannot_be_costs_no_training(
     assert there.read_text() == "mine"
 
 
-def test_without_pyarrow_the_training_goes_on_and_is_told_what_to_install(tmp_path: Path) -> None:
+def test_without_pyarrow_the_training_goes_on_after_one_warning(
+    tmp_path: Path,
+) -> None:
     program = """
 tracker = CarbonTracker(1, verbose=0, log_dir=sys.argv[1], trace=True, **DEVICES)
 for _ in tracker.epochs():

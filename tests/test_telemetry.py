@@ -34,8 +34,8 @@ from tests.support.observing import (
     fetched,
     free_port,
     otlp_receiver,
-    patiently,
     prometheus,
+    wait_for,
     waving_machine,
 )
 from tests.support.programs import (
@@ -382,7 +382,7 @@ def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
 
 GPU_WAVE = "square:100,400,1,0.5"
 CPU_WAVE = "sine:120,60,0.8"
-MOST_WATTS = 400.0
+MAX_WATTS = 400.0
 """Of either."""
 
 
@@ -412,7 +412,7 @@ def test_prometheus_rate_is_the_simulated_power(tmp_path: Path) -> None:
             series = [one["values"] for one in server.query(f"{raw}[60s]")]
             return len(series) == 2 and min(one[-1][0] - one[0][0] for one in series) > 13
 
-        patiently(long_enough)
+        wait_for(long_enough)
         now_s = time.time()
         samples = {
             one["metric"]["device"]: one["values"] for one in server.query(f"{raw}[12s]", now_s)
@@ -434,7 +434,7 @@ def test_prometheus_rate_is_the_simulated_power(tmp_path: Path) -> None:
         true = machine.watts(device, start_s, end_s)
         print(f"{device}: rate() {rate:.3f} W, simulated {true:.3f} W, {rate / true - 1:+.3%}")
         joules, true_joules = float(last) - float(first), true * (end_s - start_s)
-        assert abs(joules - true_joules) < 0.01 * true_joules + MOST_WATTS * float(took["value"][1])
+        assert abs(joules - true_joules) < 0.01 * true_joules + MAX_WATTS * float(took["value"][1])
         # What Prometheus makes of the same samples; it extrapolates where it lacks some.
         assert rate == pytest.approx(joules / (end_s - start_s), rel=0.25)
         total += rate
@@ -517,7 +517,7 @@ def test_otlp_pushes_on_the_way_and_counts_up(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         tracker = CarbonTracker(1, otlp=True, **simulated)
         tracker.epoch_start()
-        patiently(lambda: len(receiver.requests) >= 3)
+        wait_for(lambda: len(receiver.requests) >= 3)
         tracker.stop()
     for name in ("carbontracker.energy", "carbontracker.co2eq"):
         points = receiver.points(name)

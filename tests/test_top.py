@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
-from tests.support.observing import patiently, waving_machine
+from tests.support.observing import wait_for, waving_machine
 from tests.support.programs import (
     CPU_WATTS,
     GPU_WATTS,
@@ -130,7 +130,7 @@ def _all_of(terminal: int) -> str:
     while True:
         try:
             part = os.read(terminal, 65_536)
-        except OSError:  # how Linux says that nobody is there any more
+        except OSError:  # Linux: the other end is closed
             part = b""
         if not part:
             os.close(terminal)
@@ -193,7 +193,7 @@ def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subpro
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert patiently(process.stdout.readline).startswith(("there", "Using"))
+        assert wait_for(process.stdout.readline).startswith(("there", "Using"))
         yield process
         process.kill()
 
@@ -212,7 +212,7 @@ def reach(training: subprocess.Popen[str]) -> str:
     def epochs() -> bool:
         return directory.is_dir() and "prediction" in _text(directory) and _epochs(directory) == 2
 
-    patiently(epochs)
+    wait_for(epochs)
     run_id: str = json.loads(_text(directory).splitlines()[0])["run_id"]
     return run_id
 

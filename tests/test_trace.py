@@ -258,7 +258,7 @@ def read(directory: Path, text: str | bytes) -> list[Any]:
 
 
 def read_or_why(directory: Path, text: str) -> list[Any] | str:
-    """Return the events that are read from a text, or why there are none."""
+    """Return the events that are read from a text, or the message of the error."""
     try:
         return read(directory, text)
     except ValueError as error:

@@ -95,10 +95,10 @@ def test_a_tracker_of_other_things_does_not(
 @pytest.mark.usefixtures("records")
 def test_sensors_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sensors"]) == 0
-    told = "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
     for what in (AMD, NVIDIA):
-        assert what in told
-    assert "a part of the processor" in told
+        assert what in output
+    assert "a part of the processor" in output
 
 
 UNCOUNTED = "2 GPUs not counted: gpu:0000:41:00.0, gpu:card0"
@@ -130,7 +130,7 @@ def test_every_report_says_how_many_devices_the_total_lacks(
 
 
 @pytest.mark.usefixtures("records")
-def test_a_command_is_told_how_many_devices_its_total_lacks(
+def test_a_command_names_how_many_devices_its_total_lacks(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["run", "-q", "--json", "-", "--", "sleep", "0.2"]) == 0
@@ -150,8 +150,8 @@ def test_like_cards_are_one_line_and_are_counted(
     monkeypatch.setenv("CARBONTRACKER_NVML", "/nonexistent")
     assert main(["sensors"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (told,) = [line for line in lines if "0000:03:00.0: AMD accelerator" in line]
-    assert "0000:0a:00.0: AMD accelerator" in told
+    (line,) = [line for line in lines if "0000:03:00.0: AMD accelerator" in line]
+    assert "0000:0a:00.0: AMD accelerator" in line
     assert lines[-1].startswith("8 GPUs not counted: gpu:0000:03:00.0, ")
     assert main(["sensors", "--json"]) == 0
     absent = json.loads(capsys.readouterr().out)["absent"]

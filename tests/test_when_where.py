@@ -230,7 +230,7 @@ def test_here_may_be_a_region_itself(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("scope", ["lifecycle", "direct"])
-def test_one_scope_only_and_the_world_stands_for_nobody(scope: str) -> None:
+def test_only_one_scope_and_the_world_average_replaces_no_region(scope: str) -> None:
     found = options(scope=scope)
     assert {one.scope for one in found} == {scope}
     assert "WORLD" not in {one.zone for one in found}

@@ -30,7 +30,7 @@ _ERRORS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdde
 
 
 def found() -> str | None:
-    """Return the path of a Chromium; None if there is none."""
+    """Return the path of a Chromium; None if none is installed."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -120,7 +120,7 @@ def browser(folder: Path) -> Iterator[Page]:
     """Run a Chromium with a profile of its own in a folder.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no Chromium is installed.
     """
     path = found()
     if path is None:

@@ -4,7 +4,7 @@
  * reference count leaves zero. Lines: see fake_nvml_device.h, and one
  *   global epoch_ns=N driver=550.54 nvml=12.550.54 init_error=CODE init_us=0 serial=yes|no
  *          reload_at_s=S reload_takes_s=0
- * Time is CLOCK_MONOTONIC less epoch_ns (default: the moment of init), so whoever wrote
+ * Time is CLOCK_MONOTONIC less epoch_ns (default: the moment of init), so the program that wrote
  * the spec knows the true energy of any interval. `serial=yes` lets one call run at a
  * time, as a driver lock does. From reload_at_s on every call is UNINITIALIZED until init is
  * called again, which fails for reload_takes_s; then all counters begin at 0 and the handles of
@@ -323,7 +323,7 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void* handle, void** out) {
 
 /* ---- for tests only ------------------------------------------------------ */
 
-/* Names without a suffix are there too, with an older ABI: nobody may call them. */
+/* Names without a suffix exist too, with an older ABI: no program may call them. */
 #define LEGACY(name)                                                                               \
     void name(void) {                                                                              \
         abort();                                                                                   \

@@ -42,7 +42,7 @@ enum call_kind {
     CALL_UTILISATION,
     CALL_OTHER,
     CALL_REFUSED,
-    CALL_MOST_AT_ONCE,
+    CALL_MAX_AT_ONCE,
     CALL_SAMPLES
 };
 
@@ -130,8 +130,8 @@ static void count_slot(int slot) {
 static void count_in_flight(void) {
     uint64_t now = (uint64_t)(atomic_fetch_add(&in_flight, 1) + 1);
     if (counters == NULL) return;
-    uint64_t most = atomic_load(&counters[CALL_MOST_AT_ONCE]);
-    while (most < now && !atomic_compare_exchange_weak(&counters[CALL_MOST_AT_ONCE], &most, now))
+    uint64_t most = atomic_load(&counters[CALL_MAX_AT_ONCE]);
+    while (most < now && !atomic_compare_exchange_weak(&counters[CALL_MAX_AT_ONCE], &most, now))
         continue;
 }
 
@@ -155,7 +155,7 @@ struct call {
     int entered;
 };
 
-/* The driver has gone, and nobody has initialised it again. */
+/* The driver has gone, and no call has initialised it again. */
 static int is_reloading(void) {
     return driver_generation == 0 && since_epoch_s() >= setup.reload_at_s;
 }

@@ -98,7 +98,7 @@ static int scope_exists(const struct device* d, unsigned scope) {
 
 static int field_fill(const struct call* call, struct field* field) {
     const struct device* d = call->device;
-    /* Other headers number these differently, so nobody may ask for one. */
+    /* Other headers number these differently, so no program may ask for one. */
     if (field->field_id > LAST_STABLE_FIELD) count_slot(CALL_REFUSED);
     if (call->injected != OK) return call->injected;
     if (!scope_exists(d, field->scope_id) || call->slot >= 0) return NOT_SUPPORTED;

@@ -123,7 +123,7 @@ static void counter_schedule(struct counter* c) {
 static int counter_open(struct counter* c) {
     c->fd = open(c->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     int length = c->fd < 0 ? -1 : counter_write(c);
-    /* Cut after the write, not by O_TRUNC: whoever reads already never meets an empty file. */
+    /* Cut after the write, not by O_TRUNC: a reader never sees an empty file. */
     if (length < 0 || ftruncate(c->fd, length) != 0) {
         perror(c->path);
         return -1;

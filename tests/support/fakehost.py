@@ -111,7 +111,7 @@ def powercap_zone(
 
     `zone` is the kernel's name (`intel-rapl:0`, `intel-rapl:0:1`, `intel-rapl-mmio:0`), `name`
     the text in the zone's file of that name. The `device` and `subsystem` links are there too,
-    because they make a loop for whoever follows links.
+    because following these links makes a loop.
     """
     parents = _lineage(zone)
     inside = "devices/virtual/powercap/" + "/".join(parents)

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.support.programs import DEVICES, TIMEOUT_S
 
 EPOCHS = 12
-LONGEST_S = 0.012
+MAX_DELAY_S = 0.012
 """After an epoch; about two of them: the moment may be anywhere in an epoch or at its end."""
 
 
@@ -69,7 +69,7 @@ def main(directory: str, count: str, seed: str) -> None:
         killed(
             Path(directory) / str(number),
             draw.randrange(EPOCHS + 1),
-            draw.uniform(0.0, LONGEST_S),
+            draw.uniform(0.0, MAX_DELAY_S),
         )
         for number in range(int(count))
     ]

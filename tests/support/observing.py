@@ -1,4 +1,4 @@
-"""Real programs that watch a run, a Prometheus server and a receiver of OTLP, and what they see."""
+"""A real Prometheus server and an OTLP receiver, which read the metrics of a run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_S = 60
-"""After which what should have happened is given up."""
+TIMEOUT_S = 60
+"""After this time an expected event counts as missing."""
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens at."""
+    """Return a port of loopback that is not in use."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
@@ -48,14 +48,14 @@ def free_port() -> int:
 
 
 def fetched(url: str) -> str:
-    """Return what is at a URL."""
-    with urlopen(url, timeout=PATIENCE_S) as answer:
+    """Return the text at a URL."""
+    with urlopen(url, timeout=TIMEOUT_S) as answer:
         return str(answer.read().decode())
 
 
-def patiently(ask: Callable[[], Any]) -> Any:
-    """Ask again and again until there is an answer that is true."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(ask: Callable[[], Any]) -> Any:
+    """Call ``ask`` until its result is true; return the result."""
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             answer = ask()
@@ -63,7 +63,7 @@ def patiently(ask: Callable[[], Any]) -> Any:
             answer = None
         if answer:
             return answer
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
@@ -72,7 +72,7 @@ def patiently(ask: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Machine:
-    """Hardware that plays closed-form waves, and the environment that leads to it."""
+    """Simulated hardware with closed-form waves, and the environment that selects it."""
 
     driver: FakeNvml
     powercap: RunningPowercap
@@ -130,7 +130,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(tmp_path: Path, scraped_port: int) -> Iterator[Prometheus]:
-    """Run a real Prometheus server that scrapes a port; skip where there is none."""
+    """Run a real Prometheus server that scrapes a port; skip the test if none is installed."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("there is no prometheus here: apt-get install prometheus")
@@ -146,7 +146,7 @@ def prometheus(tmp_path: Path, scraped_port: int) -> Iterator[Prometheus]:
     server = Prometheus(f"http://127.0.0.1:{port}")
     with subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL) as process:
         try:
-            patiently(lambda: fetched(f"{server.url}/-/ready"))
+            wait_for(lambda: fetched(f"{server.url}/-/ready"))
             yield server
         finally:
             process.terminate()
