@@ -29,12 +29,11 @@ PACKAGE = "carbontracker"
 BROAD_HANDLERS = {
     "carbontracker.guard:optional": "the one guard: a part fails, and the program goes on",
     "carbontracker.guard:_Log._log": "what cannot be said must not end a program",
-    "carbontracker.training.listeners:_Told._guarded": "the edge to loggers of the user",
-    "carbontracker.training.listeners:_made": "telemetry may fail; the training goes on",
-    "carbontracker.training.budget:_tell": "the edge to on_budget, a function of the user's own",
+    "carbontracker.training.user_listeners:_OnThisThread._guarded": "the edge to loggers",
+    "carbontracker.training.budget:_call": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.cached_provider:CachedProvider._guarded.guarded": "provider of a user",
-    "carbontracker.training.conduct:_guarded.guarded": "the outermost edge to a training",
+    "carbontracker.training.training_run:_guarded.guarded": "the outermost edge to a training",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}
 
@@ -359,6 +358,112 @@ def variable_complaints(texts: Sequence[str], readme: str) -> Iterator[str]:
         yield f"the README tells of {name}, which nobody reads"
 
 
+# ---- events of a run -----------------------------------------------------------------------
+
+EVENT_WRITERS = (
+    "carbontracker.records.writer",
+    "carbontracker.training.recorder",
+    "carbontracker.cli.measure_command",
+    "carbontracker.traces.samples",
+    "carbontracker.energy.sensor_events",
+)
+"""Modules that append events to a record."""
+EVENT_VIEWS = (
+    "carbontracker.records.reader",
+    "carbontracker.report",
+    "carbontracker.traces",
+    "carbontracker.cli",
+)
+"""Modules that read records, or show them."""
+WRITTEN_FIELDS = ("stopped_by",)
+"""Fields that were once written and read by no part of the package."""
+
+
+def texts(node: ast.AST) -> set[str]:
+    """Return the text constants below a node."""
+    return {
+        one.value
+        for one in ast.walk(node)
+        if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    }
+
+
+def events_written(module: Module) -> set[str]:
+    """Return the events that a module appends: `write("name", ...)`, and names of sensor events."""
+    found = set()
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(".write")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.add(str(node.args[0].value))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("(JOINED"):
+            found |= texts(node.value)
+    return found
+
+
+def events_read(module: Module) -> set[str]:
+    """Return the events that a view may mean: its texts, and those of the constants it imports."""
+    names = {name.rpartition(".")[2] for name, _, _ in imports(module)}
+    constants = {"JOINED": "sensor_joined", "LOST": "sensor_lost", "RETURNED": "sensor_returned"}
+    return texts(module.tree) | {constants[name] for name in names & set(constants)}
+
+
+def all_events_written(modules: Sequence[Module]) -> set[str]:
+    """Return the events that the package appends to records."""
+    return {event for one in modules if one.name in EVENT_WRITERS for event in events_written(one)}
+
+
+def event_complaints(modules: Sequence[Module]) -> Iterator[str]:
+    """Every event that is written, and every field listed, is read by a reader or a view."""
+    written = all_events_written(modules)
+    views = [
+        one for one in modules if under(one.name, EVENT_VIEWS) and one.name not in EVENT_WRITERS
+    ]
+    read = {event for one in views for event in events_read(one)}
+    for event in sorted({*written, *WRITTEN_FIELDS} - read):
+        yield f"{event} is written, and no reader or view mentions it"
+
+
+def notified_events(modules: Sequence[Module]) -> set[str]:
+    """Return the events that the package notifies listeners of."""
+    return {
+        str(node.args[0].value)
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("listeners.notify")
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def methods_by_class(modules: Sequence[Module]) -> dict[str, set[str]]:
+    """Return the names of the methods of each class of the package."""
+    return {
+        f"{module.name}.{node.name}": {
+            one.name for one in node.body if isinstance(one, ast.FunctionDef)
+        }
+        for module in modules
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def listener_complaints(modules: Sequence[Module]) -> Iterator[str]:
+    """Each event is declared by `Listener`, is notified, and has a listener that handles it."""
+    classes = methods_by_class(modules)
+    declared = classes.pop("carbontracker.training.listeners.Listener") - {"close"}
+    notified = notified_events(modules)
+    listeners = [methods for methods in classes.values() if {"started", "finished"} <= methods]
+    handled = {name for methods in listeners for name in methods}
+    for event in sorted(declared ^ notified):
+        yield f"{event} is {'declared' if event in declared else 'notified'} only"
+    for event in sorted(declared - handled):
+        yield f"no listener handles {event}"
+
+
 # ---- the tree ------------------------------------------------------------------------------
 
 
@@ -420,6 +525,53 @@ def test_no_file_names_a_machine_or_a_mirror() -> None:
     files = repository_files()
     assert "pyproject.toml" in files
     assert [c for path, text in files.items() for c in place_complaints(path, text)] == []
+
+
+def test_every_event_written_has_a_reader_and_a_view() -> None:
+    modules = package_modules()
+    written = all_events_written(modules)
+    assert {"run_started", "run_finished", "epoch", "located", "advice", "sensor_lost"} <= written
+    assert list(event_complaints(modules)) == []
+
+
+def test_an_event_that_is_read_by_no_view_is_seen() -> None:
+    modules = [
+        Module("carbontracker.records.writer", "record.write('a')\nself.write('b', x=1)"),
+        Module("carbontracker.report.text", "run.of('b')\nrun.data['stopped_by']"),
+        Module("carbontracker.cli.measure_command", "listeners.notify('a')"),  # writes, reads none
+    ]
+    assert list(event_complaints(modules)) == ["a is written, and no reader or view mentions it"]
+
+
+def test_every_event_of_a_run_is_declared_notified_and_handled() -> None:
+    modules = package_modules()
+    assert {"started", "epoch", "finished"} <= notified_events(modules)
+    assert list(listener_complaints(modules)) == []
+
+
+def test_an_event_that_no_listener_handles_is_seen() -> None:
+    modules = [
+        Module(
+            "carbontracker.training.listeners",
+            "class Listener:\n"
+            "    def started(self): ...\n"
+            "    def finished(self): ...\n"
+            "    def lost(self): ...\n"
+            "    def unused(self): ...\n",
+        ),
+        Module("carbontracker.a", "class A:\n def started(self): ...\n def finished(self): ..."),
+        Module(
+            "carbontracker.b",
+            "listeners.notify('started')\nself._listeners.notify('lost', 1)\n"
+            "listeners.notify('finished')\nlisteners.notify('new')",
+        ),
+    ]
+    assert list(listener_complaints(modules)) == [
+        "new is notified only",
+        "unused is declared only",
+        "no listener handles lost",
+        "no listener handles unused",
+    ]
 
 
 def test_the_documents_know_the_tree() -> None:

@@ -532,8 +532,8 @@ def test_live_figures_in_console_record_and_result(
         if how == "method":
             tracker.set_api_keys(keys)
         tracker.epoch_start()
-        assert tracker._training._run is not None
-        factors = tracker._training._run.factors
+        assert tracker._training.run is not None
+        factors = tracker._training.run.factors
         until(lambda: factors.intensities(NOW, datetime.now(timezone.utc))[-1].kind != "annual")
         tracker.epoch_end()
     assert tracker.result is not None
@@ -575,8 +575,8 @@ def test_a_service_that_answers_nonsense_changes_nothing(
             1, **SIMULATED, log_dir=tmp_path, api_keys={"electricitymaps": KEY}, verbose=0
         )
         tracker.epoch_start()
-        assert tracker._training._run is not None
-        factors = tracker._training._run.factors
+        assert tracker._training.run is not None
+        factors = tracker._training.run.factors
         until(lambda: "not answered" not in factors.intensities(NOW, NOW)[0].note)
         tracker.epoch_end()
     assert tracker.result is not None

@@ -15,7 +15,7 @@ from carbontracker.loggers import epoch_figures, log_to_mlflow, log_to_tensorboa
 from carbontracker.records.reader import read_runs
 from carbontracker.report.document import cost
 from carbontracker.tracker import CarbonTracker
-from carbontracker.training.listeners import MAX_PENDING
+from carbontracker.training.user_listeners import MAX_PENDING
 from tests.support.programs import DEVICES, PRELUDE, WATTS, hide_sensors, python
 
 if TYPE_CHECKING:

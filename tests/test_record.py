@@ -378,8 +378,7 @@ tracker.epoch_start(); tracker.epoch_end()
 pid = os.fork()
 if pid == 0:
     tracker.epoch_start(); tracker.epoch_end(); tracker.stop()
-    tracker._training._record.write("from the child")
-    tracker._training._console.warn("from the child")
+    tracker._training.warn("from the child")  # to the record, the console and the log files
     sys.exit(0)
 _, status = os.waitpid(pid, 0)
 tracker.epoch_start(); tracker.epoch_end(); tracker.stop()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from carbontracker.prediction.forecaster import pieces
 from carbontracker.prediction.previous_run import previous_run
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.tracker import CarbonTracker
+from carbontracker.training.forecaster import pieces
 from carbontracker.training.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
 
@@ -246,7 +246,7 @@ def test_a_previous_run_tells_of_a_first_epoch_unlike_the_others(tmp_path: Path)
 
 
 @pytest.mark.parametrize("previous", ["nowhere.jsonl", ".", "pipe", "a\udc80bcd"])
-def test_a_previous_run_that_tells_nothing_is_said(
+def test_a_previous_run_that_cannot_be_used_is_ignored(
     previous: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,7 +257,7 @@ def test_a_previous_run_that_tells_nothing_is_said(
     tracker = make(1, previous_run=previous, verbose=1)
     for _ in tracker.epochs():
         pass
-    assert "previous_run tells nothing: " in capsys.readouterr().err
+    assert "previous_run ignored: " in capsys.readouterr().err
     assert tracker.result is not None
     assert tracker.result.finished_epochs == 1
 

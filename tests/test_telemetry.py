@@ -106,7 +106,7 @@ def test_a_scrape_has_the_metrics_of_the_run(simulated: dict[str, Any]) -> None:
         joules = of(found, "energy_joules_total", **device)
         grams = of(found, "co2eq_grams_total", **device)
         assert grams == pytest.approx(joules * grams_per_joule)
-    run = tracker._training._run
+    run = tracker._training.run
     assert run is not None
     assert run.forecast is not None
     predicted = of(found, "predicted_energy_joules")

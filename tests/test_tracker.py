@@ -1098,7 +1098,7 @@ def test_a_start_that_fails_does_not_stop_the_training(
     def fail(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("carbontracker.tracker.acquire", fail)
+    monkeypatch.setattr("carbontracker.training.training_run.acquire", fail)
     tracker = make(1)
     train(tracker, 1)
     assert (tracker.deleted, tracker.result) == (True, None)

@@ -1,10 +1,10 @@
 """Energy and emissions in the experiment loggers that a training uses already.
 
-Each function returns a follower for ``CarbonTracker(loggers=[...])``: after every epoch it logs the
-figures of ``epoch_figures`` there, and at the end the totals. The packages are extras; who writes
-for another logger gives an object with ``epoch(epoch)`` and ``end(result)`` of its own.
+Each function returns a listener for ``CarbonTracker(loggers=[...])``: after every epoch it logs the
+figures of ``epoch_figures`` there, and at the end the totals. The packages are extras. For another
+logger give an object of your own with ``epoch(epoch)`` and ``end(result)``.
 
-All of them are told on a thread of ours (see ``carbontracker.training.listeners``).
+All of them are called on threads of ours (see ``carbontracker.training.user_listeners``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Sink(Protocol):
 
 
 class EpochLogger:
-    """A follower that hands figures to a sink, what is not known left out.
+    """A listener that gives figures to a sink; figures that are not known are left out.
 
     Totals are those of the epochs so far, as far as they were known when each ended; ``final_``
     ones come at the end and stay.

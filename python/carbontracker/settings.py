@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.arguments import (
@@ -26,6 +28,7 @@ from carbontracker.energy.config import Config, SimulatedDevice, sampling_fields
 from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity.base import providers_with_key
 from carbontracker.location.location import LOCATE
+from carbontracker.records.writer import record_directory
 from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.training.budget import Budget, Limits, check_action
 from carbontracker.training.steps import is_count
@@ -41,20 +44,13 @@ MAX_SPACING_S = 86_400.0
 """Of the stored time series, s."""
 MAX_DECIMALS = 30
 
-_DEFAULTS: dict[str, Any] = {
-    "epochs_before_pred": 1,
-    "monitor_epochs": -1,
-    "update_interval": 1,
-    "components": "all",
-    "log_file_prefix": "",
-    "verbose": 1,
-    "decimal_precision": 12,
-    "locate": "auto",
-    "budget_on": "measured",
-    "on_budget": "warn",
-    "loggers": (),
-}
-"""What None stands for, where it has no meaning of its own."""
+_NONE_IS_DEFAULT = frozenset(
+    (
+        *("epochs_before_pred", "monitor_epochs", "update_interval", "components", "loggers"),
+        *("log_file_prefix", "verbose", "decimal_precision", "locate", "budget_on", "on_budget"),
+    )
+)
+"""Arguments whose None has no meaning of its own and stands for their default."""
 
 
 @dataclass(frozen=True)
@@ -62,47 +58,49 @@ class Settings:
     """One field for each argument of ``CarbonTracker``, which documents them."""
 
     epochs: float
-    epochs_before_pred: float
-    monitor_epochs: float
-    update_interval: float
-    interpretable: bool
-    stop_and_confirm: bool
-    ignore_errors: bool
-    components: str
-    devices_by_pid: bool
-    log_dir: str | os.PathLike[str] | None
-    log_file_prefix: str
-    verbose: int
-    decimal_precision: int
-    api_keys: Mapping[str, str] | None = field(repr=False)
-    sim_cpu: str | None
-    sim_cpu_tdp: float | None
-    sim_cpu_util: float | None
-    sim_gpu: str | None
-    sim_gpu_watts: float | None
-    sim_gpu_util: float | None
-    location: str | None
-    pue: float | None
-    intensity: IntensitySetting
-    record: bool | None
-    rate_hz: float | None
-    overhead_budget: float | None
-    locate: str
-    advise: bool
-    steps_per_epoch: int | None
-    max_kwh: float | None
-    max_gco2eq: float | None
-    max_seconds: float | None
-    budget_on: str
-    on_budget: OnBudget
-    default_answer: str | None
-    prometheus: int | str | None
-    otlp: str | bool | None
-    progress: bool
-    loggers: Sequence[Any]
-    trace: bool | str | os.PathLike[str] | None
-    previous_run: str | os.PathLike[str] | None
+    epochs_before_pred: float = 1
+    monitor_epochs: float = -1
+    update_interval: float = 1
+    interpretable: bool = True
+    stop_and_confirm: bool = False
+    ignore_errors: bool = False
+    components: str = "all"
+    devices_by_pid: bool = False
+    log_dir: str | os.PathLike[str] | None = None
+    log_file_prefix: str = ""
+    verbose: int = 1
+    decimal_precision: int = 12
+    api_keys: Mapping[str, str] | None = field(repr=False, default=None)
+    sim_cpu: str | None = None
+    sim_cpu_tdp: float | None = None
+    sim_cpu_util: float | None = None
+    sim_gpu: str | None = None
+    sim_gpu_watts: float | None = None
+    sim_gpu_util: float | None = None
+    location: str | None = None
+    pue: float | None = None
+    intensity: IntensitySetting = None
+    record: bool | None = None
+    rate_hz: float | None = None
+    overhead_budget: float | None = None
+    locate: str = "auto"
+    advise: bool = False
+    steps_per_epoch: int | None = None
+    max_kwh: float | None = None
+    max_gco2eq: float | None = None
+    max_seconds: float | None = None
+    budget_on: str = "measured"
+    on_budget: OnBudget = "warn"
+    default_answer: str | None = None
+    prometheus: int | str | None = None
+    otlp: str | bool | None = None
+    progress: bool = False
+    loggers: Sequence[Any] = ()
+    trace: bool | str | os.PathLike[str] | None = None
+    previous_run: str | os.PathLike[str] | None = None
 
+    _made_in: Path = field(init=False, default=Path(), repr=False, compare=False)
+    """Where relative paths begin: the program may go elsewhere before its first mark."""
     notes: tuple[str, ...] = field(init=False, default=(), repr=False)
     """What was converted, in words. No argument."""
 
@@ -115,8 +113,8 @@ class Settings:
         notes = []
         for name, convert in _CONVERSIONS.items():
             given = getattr(self, name)
-            default = given is None and name in _DEFAULTS
-            taken = _DEFAULTS[name] if default else convert(name, given)
+            default = given is None and name in _NONE_IS_DEFAULT
+            taken = getattr(Settings, name) if default else convert(name, given)
             object.__setattr__(self, name, taken)
             if taken is given or (type(given) in (int, float, str) and taken == given):
                 continue
@@ -129,6 +127,8 @@ class Settings:
             object.__setattr__(self, "api_keys", known)
             notes += [f"api_keys has no key for {name}" for name in blank]
         object.__setattr__(self, "notes", tuple(notes))
+        with suppress(OSError):  # the directory that the program is in has gone
+            object.__setattr__(self, "_made_in", Path.cwd())
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.
@@ -245,9 +245,21 @@ class Settings:
         return self.epochs > 0 and (self.epochs_before_pred > 0 or self.epochs_before_pred == -1)
 
     @property
-    def foresees(self) -> bool:
+    def forecasting(self) -> bool:
         """Return whether the whole training is predicted, for the user or for a budget."""
-        return self.predicting or (self.epochs > 0 and self.budget().needs_outlook)
+        return self.predicting or (self.epochs > 0 and self.budget().needs_prediction)
+
+    def path(self, given: str | os.PathLike[str]) -> Path:
+        """Return a path, of which a relative one begins where the tracker was made."""
+        return self._made_in / given
+
+    def records(self) -> Path:
+        """Return the directory of the record.
+
+        Raises:
+            OSError: it is the default one, and there is no home directory.
+        """
+        return self.path(record_directory(self.log_dir))
 
     def config(self) -> Config:
         """Return what to sample."""
@@ -320,7 +332,7 @@ def _spacing(name: str, value: object) -> object:
     number = as_number(value)
     if not isinstance(number, (int, float)):
         raise ValueError(f"{name} must be a number of seconds above 0, not {shown(value)}")
-    return number if 0 < number <= MAX_SPACING_S else _DEFAULTS[name]
+    return number if 0 < number <= MAX_SPACING_S else Settings.update_interval
 
 
 def _decimals(name: str, value: object) -> object:

@@ -2,72 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import traceback
-import weakref
-from collections import deque
-from contextlib import suppress
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import carbontracker
-from carbontracker.carbon.background import BackgroundLookup
-from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
-from carbontracker.energy.session import Mark, acquire, release
-from carbontracker.exceptions import (
-    BudgetExceeded,
-    ComponentNameError,
-    FetcherNameError,
-    NoEpochError,
-)
-from carbontracker.guard import ADVICE, LOCATION, PREDICTION, SAMPLES, nothing, optional
+from carbontracker.guard import PROGRESS, TELEMETRY, nothing, optional
 from carbontracker.records.window_log import unmeasured
-from carbontracker.records.writer import (
-    Record,
-    advice_dict,
-    begin_record,
-    epoch_dict,
-    footprint_dict,
-    forecast_dict,
-    record_directory,
-    record_wanted,
-    result_dict,
-    run_started_data,
-    sampling_data,
-)
 from carbontracker.report.console import Console
-from carbontracker.settings import Settings, check_api_names
-from carbontracker.training.budget import overrun_dict
-from carbontracker.training.conduct import (
-    EpochCount,
-    Grip,
-    PartialEpochCount,
-    epoch_count,
-    harmless,
-    mark,
-)
-from carbontracker.training.lifetime import Hold, in_worker, open_trainings
-from carbontracker.training.listeners import Followers
-from carbontracker.training.run import Run
-from carbontracker.training.steps import Steps, length_of
+from carbontracker.settings import Settings
+from carbontracker.training.lifetime import Hold
+from carbontracker.training.listeners import Listeners
+from carbontracker.training.recorder import SampleKeeper, TrainingRecorder
+from carbontracker.training.steps import length_of
+from carbontracker.training.training_run import TrainingRun
+from carbontracker.training.user_listeners import UserListeners
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from carbontracker.carbon.factors import CarbonFactors
-    from carbontracker.energy.session import Session
     from carbontracker.intensity.selection import IntensitySetting
     from carbontracker.training.budget import OnBudget
-    from carbontracker.training.run import Epoch, Forecast, Result
+    from carbontracker.training.lifetime import TrackerReference
+    from carbontracker.training.run import Result
     from carbontracker.training.window import Window
 
 _Item = TypeVar("_Item")
-
-EXIT_SOFTWARE = 70
-"""Exit code of a tracker that was asked for something it does not know, as upstream has it."""
 
 
 class CarbonTracker:
@@ -130,7 +90,7 @@ class CarbonTracker:
         otlp: URL of an OpenTelemetry receiver to push metrics to; True for the environment's.
         progress: show how far the training is and what it costs, on stderr of a terminal or in a
             notebook.
-        loggers: followers of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
+        loggers: listeners of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
             TensorBoard.
         trace: keep every sample on disk: a path, or True for a file beside the record (needs the
             extra ``trace``).
@@ -192,7 +152,11 @@ class CarbonTracker:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
         self._settings.check()
-        self._training = Training(self._settings, self._settings.factors())
+        factors = self._settings.factors()
+        listeners = Listeners()
+        console = Console(self._settings, listeners)
+        _add_listeners(self._settings, listeners, console)
+        self._training = TrainingRun(self._settings, factors, listeners, console.confirmed)
         self._hold = Hold(self._training)
         self._steps = self._training.steps
         self._training.prepare()
@@ -223,7 +187,10 @@ class CarbonTracker:
     @property
     def epochs(self) -> EpochCount | PartialEpochCount:
         """Return the number of epochs, which called yields them: ``for i in tracker.epochs():``."""
-        return epoch_count(self._settings.epochs, self._training.grip(self))
+        count = self._settings.epochs
+        made = EpochCount(count) if isinstance(count, int) else PartialEpochCount(count)
+        made._tracker = self._training.reference(self)
+        return made
 
     def __getattr__(self, name: str) -> Any:
         """Return an argument of the constructor by its name."""
@@ -288,7 +255,12 @@ class CarbonTracker:
         self._training.set_api_keys(api_keys)
 
     def _repr_html_(self) -> str:
-        return self._training.html()
+        from carbontracker.report.notebook import result_html, status_html
+
+        if self.result is not None:
+            return result_html(self.result)
+        run = self._training.run
+        return status_html(None if run is None else run.status_reader().take())
 
     def _marked(self, items: Iterable[_Item]) -> Iterator[_Item]:
         for item in items:
@@ -296,482 +268,72 @@ class CarbonTracker:
             self.step()
 
 
-class Training:
-    """One training being monitored: what outlives the user's tracker until its end is written.
+def _add_listeners(settings: Settings, listeners: Listeners, console: Console) -> None:
+    """Add what is to be notified of the run, in the order in which it begins."""
+    loggers = UserListeners(settings.loggers)
+    recorder = TrainingRecorder(settings, loggers.seconds)
+    listeners.add(recorder)
+    if settings.trace:
+        listeners.add(SampleKeeper(settings, recorder))
+    listeners.add(console)
+    if settings.prometheus is not None or settings.otlp:
+        listeners.add(optional(TELEMETRY, lambda: _publisher(settings), nothing))
+    if settings.progress:
+        listeners.add(optional(PROGRESS, lambda: _progress(settings), nothing))
+    listeners.add(loggers)
 
-    Nothing that is global, and no thread, may refer to it but weakly, except to end it: it has the
-    user's functions and loggers, and those may have the tracker.
-    """
 
-    def __init__(self, settings: Settings, factors: CarbonFactors) -> None:
-        self._settings = settings
-        self._factors = factors
-        self._keys: dict[str, str] = {}
-        self._made_in = Path()
-        """Where relative paths begin: the program may go elsewhere before its first mark."""
-        self.owner_pid = os.getpid()
-        self.deleted = False
-        self.epoch_counter = 0
-        self.result: Result | None = None
-        self.told_of = False
-        """Whether a later tracker has said that this one is still open."""
-        self.steps = Steps(self.look)
-        if settings.steps_per_epoch is not None:
-            self.steps.per_epoch = int(settings.steps_per_epoch)
-        self._run: Run | None = None
-        self._marked = False
-        self._begun = False
-        self._stop_wanted = False
-        self._beginning = threading.RLock()
-        self._ending = threading.Lock()
-        self._grips: weakref.WeakSet[Grip] = weakref.WeakSet()
-        self._told_pid = self.owner_pid
-        self._thread: threading.Thread | None = None
-        self._record: Record | None = None
-        self._provisional: deque[int] = deque()
-        """Epochs that the record has as provisional."""
-        self._lookup: BackgroundLookup | None = None
-        self._sensor_events: SensorEvents | None = None
-        self._budget = settings.budget()
-        self._followers = Followers()
-        self._console = Console(settings)
+def _publisher(settings: Settings) -> object:
+    from carbontracker.telemetry.exporters import Publisher
 
-    def prepare(self) -> None:
-        """Refuse what cannot be, and begin to sample: the sensors are known by the first mark.
+    return Publisher(settings.prometheus, settings.otlp)
 
-        A worker of ``multiprocessing`` that may never mark anything samples from its first mark on.
 
-        Raises:
-            SystemExit: code 70 for what cannot be, unless ``ignore_errors``.
+def _progress(settings: Settings) -> object:
+    from carbontracker.training.progress import Progress
+
+    return Progress(settings.epochs)
+
+
+class _Countable:
+    """A number of epochs; calling it iterates over them, marked."""
+
+    _tracker: TrackerReference[CarbonTracker]
+
+    def __call__(self, batches: object = None) -> Iterator[int]:
+        """Yield 0, 1, … up to the count, marking the beginning and end of each epoch.
+
+        Args:
+            batches: what every epoch goes through; its length is the number of steps of an epoch.
         """
-        try:
-            self._settings.check_names()
-        except (ComponentNameError, FetcherNameError, TypeError, ValueError):
-            self._refuse(traceback.format_exc())
+        tracker = self._tracker.tracker()  # which goes on as long as the loop does
+        epochs = range(math.ceil(self))  # type: ignore[call-overload]  # a number, too
+        if tracker is None:
+            yield from epochs
             return
-        self._open()
-
-    @harmless
-    def _open(self) -> None:
-        _ = carbontracker.__version__  # imports a lot: not at the first mark, nor within a signal
-        self._keys |= self._settings.api_keys or {}
-        with suppress(OSError):  # the directory that the program is in is gone
-            self._made_in = Path.cwd()
-        if not in_worker():
-            self._sample()
-
-    def _sample(self) -> Run:
-        session = acquire(self._settings.config())
-        self._run = run = Run(session, self._factors)
-        open_trainings().add(self)
-        if self._settings.foresees:
-            run.ahead.foresight.prepare(advise=self._settings.advise)
-        return run
-
-    def begin(self) -> None:
-        """Begin the run, at its first mark: what others see of it."""
-        if self._begun:
-            return
-        with self._beginning:  # marks of other threads wait until there is a run
-            if self._marked:
-                return  # a signal handler's, within the first one
-            self._marked = True
-            self._thread = threading.current_thread()
+        tracker.expect_steps(length_of(batches))
+        for index in epochs:
+            tracker.epoch_start()
             try:
-                self._begin(self._run or self._sample())
-            finally:
-                self._begun = True  # as far as it came, if a signal handler raised
-            if self._stop_wanted:
-                self._interrupt()
+                yield index
+            except GeneratorExit:
+                # The loop was left by break or an exception: so is the training.
+                tracker.stop()
+                raise
+            tracker.epoch_end()
 
-    def _begin(self, run: Run) -> None:
-        settings, session, factors = self._settings, run.session, self._factors
-        for grip in self._grips:
-            grip.loosen()
-        self._lookup = BackgroundLookup(
-            factors, settings.locate, advise=settings.advise, api_keys=self._keys
-        )
-        factors = self._lookup.updated_factors(factors) or factors  # a look-up of last week
-        factors = (factors.with_keys(self._keys) if self._keys else factors).start_polling()
-        run.factors = factors
-        self._learn(run)
-        if record_wanted(settings.record):
-            self._record = begin_record(self._records, lambda: self._started(run, factors))
-        if self._record is not None:
-            self._record.follow(session, run.began_mark, session.config.spacing_s)
-            self._record.write_open_epochs(run)
-            self._console.listener = self._record.write_warning
-        if settings.trace:
-            self._followers.add(optional(SAMPLES, lambda: self._samples(session), nothing))
-        self._console.begin(session, factors, keys_given=bool(self._keys))
-        # Weakly: a callback among the settings may have the tracker, which is to end with its last
-        # reference, whatever thread of ours goes on.
-        teller = weakref.WeakMethod(self._tell_sensor_event)
 
-        def tell(event: SensorEvent) -> None:
-            if (now := teller()) is not None:
-                now(event)
+class EpochCount(_Countable, int):
+    """The number of epochs, as upstream's attribute."""
 
-        self._sensor_events = SensorEvents(session, run.began_mark, tell)
-        self._followers.begin(settings, run)
-        open_trainings().last_at_exit()
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        """Return what copies and other processes get: a number."""
+        return int, (int(self),)
 
-    def grip(self, tracker: CarbonTracker) -> Grip:
-        """Return what a count of epochs has of its tracker."""
-        made = Grip(tracker, keep=not (self._marked or self.deleted))
-        self._grips.add(made)
-        return made
 
-    @property
-    def in_epoch(self) -> bool:
-        """Return whether an epoch is open, whose energy is being counted."""
-        return self._run is not None and self._run.in_epoch
+class PartialEpochCount(_Countable, float):
+    """The same where the last epoch is a part of one."""
 
-    def idle_beside(self, thread: threading.Thread | None) -> bool:
-        """Return whether this training has no thread of its own: it has ended, or is ``thread``."""
-        mine = self._thread
-        return mine is None or mine is thread or not mine.is_alive()
-
-    @mark
-    def begun_by_mark(self) -> None:
-        """Begin the run, if this mark is the first one."""
-
-    @mark
-    def epoch_start(self) -> None:
-        """Mark the beginning of an epoch."""
-        run = self._monitored()
-        restarts = run.in_epoch
-        self._look_at_sensors()
-        self._check_budget()
-        if not restarts:
-            self.epoch_counter += 1
-        elif not run.restarted:
-            self._console.warn(
-                f"epoch_start() twice without epoch_end(): epoch {self.epoch_counter} begins "
-                "again here; the energy before counts as between epochs"
-            )
-        if self._lookup is not None:
-            # Not earlier: who only constructs a tracker asks no network.
-            self._lookup.start(run.factors)
-        run.start_epoch()
-        self.steps.begin(early=self.epoch_counter == 1 and self._predicting)
-
-    @mark
-    def epoch_end(self) -> None:
-        """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
-        try:
-            self._finish_epoch()
-        except NoEpochError:  # or another thread has just ended it
-            self._console.warn("epoch_end() without epoch_start(): nothing to report")
-
-    @mark
-    def look(self) -> None:
-        """Do what the mark of a step does once a second: predict if it is time to, and watch."""
-        if self.steps.early:
-            run, epochs = self._monitored(), self._settings.epochs
-            early = optional(PREDICTION, lambda: run.predict_early(epochs, self.steps), nothing)
-            if early is not None:
-                self._predicted(early)
-        self._look_at_sensors()
-        self._check_budget()
-
-    @mark
-    def window(self, name: str) -> Window:
-        """Return a window that the record keeps."""
-        run = self._monitored()
-        return run.windows.window(name, run.factors)
-
-    @harmless
-    def stop(self) -> None:
-        """End monitoring before its time, and report."""
-        if self._marked and not self._begun:
-            self._stop_wanted = True  # a signal handler's, within the first mark: that will do it
-            return
-        self._interrupt()
-
-    @harmless
-    def lost(self, t_ns: int) -> None:
-        """End monitoring as of ``t_ns``, when the tracker went, ns of CLOCK_MONOTONIC."""
-        self._interrupt(end=Mark(None, False, t_ns))
-
-    @harmless
-    def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
-        """Take keys of live intensity providers."""
-        try:
-            check_api_names(api_keys)
-        except FetcherNameError:
-            self._refuse(traceback.format_exc())
-            return
-        if not api_keys:
-            return
-        self._keys |= api_keys
-        if self._lookup is None or self._run is None:
-            return  # they are used when the run begins
-        self._lookup.use_keys(api_keys)
-        self._run.factors = self._run.factors.with_keys(api_keys).start_polling()
-        self._console.intensity(self._run.factors, keys_given=True)
-
-    def html(self) -> str:
-        """Return the result, or how things stand, for a notebook."""
-        from carbontracker.report.notebook import result_html, status_html
-
-        if self.result is not None:
-            return result_html(self.result)
-        return status_html(None if self._run is None else self._run.status_reader().take())
-
-    def used_in_child(self) -> None:
-        """Say, once in a process, that a tracker from before a fork measures nothing here."""
-        if self._told_pid != os.getpid():
-            self._told_pid = os.getpid()
-            self._console.warn(
-                f"this tracker was made in process {self.owner_pid}, before a fork: in this "
-                "process it measures nothing; make a CarbonTracker here"
-            )
-
-    def give_up(self, details: str) -> None:
-        """End because of what happened here: the training goes on."""
-        self._console.refused(details, ignored=True)
-        self._close()
-
-    def _samples(self, session: Session) -> Any:
-        from carbontracker.traces.samples import samples_path, start_sample_writer
-
-        trace = self._settings.trace or True
-        return start_sample_writer(
-            session, self._made_in / samples_path(trace, self._records), self._record
-        )
-
-    def _records(self) -> Path:
-        return self._made_in / record_directory(self._settings.log_dir)
-
-    def _started(self, run: Run, factors: CarbonFactors) -> dict[str, Any]:
-        settings = self._settings
-        return {
-            **run_started_data(run.session),
-            "began": run.began.isoformat(timespec="milliseconds"),
-            "epochs": settings.epochs,
-            "components": settings.chosen_components,
-            "pricing": footprint_dict(factors.zero_footprint()),
-            "pue_source": factors.pue_source,
-        }
-
-    def _monitored(self) -> Run:
-        if self._run is None:
-            message = "the tracker is not monitoring"
-            raise RuntimeError(message)
-        return self._run
-
-    def _finish_epoch(self) -> None:
-        run, settings = self._monitored(), self._settings
-        if not run.in_epoch:
-            raise NoEpochError
-        self._relocate(run)
-        self._look_at_sensors()
-        self.steps.end()
-        epoch = run.end_epoch()
-        ahead = run.ahead.foresight
-        optional(PREDICTION, lambda: ahead.epoch_ended(epoch, self.steps), nothing)
-        self._write_epoch(epoch)
-        if epoch.index == 1:
-            self._tell_of_earlier()
-        if ahead.ready and settings.predicts_after(epoch.index):
-            self._foresee(run)
-            if settings.stop_and_confirm and not self._console.confirmed():
-                self._end()
-                sys.exit(0)
-        self._watch(epoch)
-        if settings.ends_after(epoch.index):
-            self._end()
-
-    def _foresee(self, run: Run) -> None:
-        forecast = optional(PREDICTION, lambda: run.predict(self._settings.epochs), nothing)
-        if forecast is not None:
-            self._predicted(forecast)
-            optional(ADVICE, lambda: self._advise(run, forecast), nothing)
-
-    def _tell_sensor_event(self, event: SensorEvent) -> None:
-        """Write and say it; also called on a thread of ours."""
-        run = self._run
-        if run is not None:
-            self._write(event.event, **event.data)
-            self._console.sensor_event(run.session, event)
-
-    def _look_at_sensors(self) -> None:
-        if self._sensor_events is not None:
-            self._sensor_events.look()
-
-    def _relocate(self, run: Run) -> None:
-        """Reprice everything for the place, if it has been found out meanwhile."""
-        lookup = self._lookup
-        if lookup is None:
-            return
-        factors = optional(LOCATION, lambda: lookup.updated_factors(run.factors), nothing)
-        if factors is None:
-            return
-        run.factors = factors
-        self._console.located(factors)
-        free = footprint_dict(factors.zero_footprint())
-        self._write("located", pricing=free, pue_source=factors.pue_source)
-
-    def _advise(self, run: Run, forecast: Forecast) -> None:
-        if self._lookup is not None and self._settings.advise:
-            advice = self._lookup.advice(run.factors, forecast.prediction.seconds / 3600)
-            self._console.advised(advice, forecast, run.factors)
-            self._write("advice", **advice_dict(advice))
-
-    def _interrupt(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
-        """End monitoring before its time: now, or at ``end``."""
-        if not self._marked:
-            self.result = self._run.result() if self._run is not None else None
-            self._close()
-            return
-        run = self._monitored()
-        self._console.interrupted(self._settings.epochs)
-        if run.in_epoch:
-            epoch = run.end_epoch(finished=False, end=end)
-            self._write_epoch(epoch)
-            self._console.unfinished(epoch)
-        self._end(stopped_by, end)
-
-    def _tell_of_earlier(self) -> None:
-        """Say, once of each, which trackers count the same energy and were perhaps left behind."""
-        earlier = [
-            one
-            for one in open_trainings().before(self)
-            if one.in_epoch and one.idle_beside(self._thread) and not one.told_of
-        ]
-        for one in earlier:
-            one.told_of = True
-        if earlier:
-            which = "an earlier tracker is" if len(earlier) == 1 else "earlier trackers are"
-            self._console.warn(
-                f"{which} still open and counting the same energy: call stop(), or let go of what "
-                "holds it, such as a traceback or a notebook's Out[]"
-            )
-
-    def _write_epoch(self, epoch: Epoch) -> None:
-        self._console.epoch(epoch)
-        self._followers.epoch(epoch)
-        if self._record is None:
-            return
-        start, end = self._monitored().ends_of(epoch)
-        self._record.write("epoch", **epoch_dict(epoch), **self._record.span(start, end))
-        self._record.write_series(end, start)
-        self._write_windows(epoch.index)
-        self._write_final_epochs()
-        if not epoch.final:
-            self._provisional.append(epoch.index)
-
-    def _write_final_epochs(self) -> None:
-        """Write again those epochs of which all sensors have told by now."""
-        run = self._monitored()
-        while self._record is not None and self._provisional:
-            epoch = run.epoch(self._provisional[0])
-            if not epoch.final:
-                return
-            self._provisional.popleft()
-            span = self._record.span(*run.ends_of(epoch))
-            self._record.write("epoch_final", **epoch_dict(epoch), **span)
-
-    def _write_windows(self, epoch: int | None) -> None:
-        windows = self._monitored().windows.take()
-        if windows:
-            self._write("windows", epoch=epoch, windows=windows)
-
-    def _write(self, event: str, **data: Any) -> None:
-        if self._record is not None:
-            self._record.write(event, **data)
-
-    def _end(self, stopped_by: BudgetExceeded | None = None, end: Mark | None = None) -> None:
-        run = self._monitored()
-        self._relocate(run)
-        self._look_at_sensors()
-        run.finished = True
-        result = run.result()
-        if self.deleted or not self._ending.acquire(blocking=False):
-            return  # a signal handler has done it while this one waited for the sensors
-        self.deleted = True  # from here on it is this one that ends it
-        if self._sensor_events is not None:
-            self._sensor_events.close()
-        self.result = result
-        self._followers.end(result)
-        self._console.actual(self.result, run.session)
-        if self._record is not None:
-            # Also what the last epoch's series could not know yet, and what came after it.
-            self._record.write_series(run.session.mark() if end is None else end)
-            self._write_windows(None)
-            self._write_final_epochs()
-        why = overrun_dict(stopped_by) if stopped_by else None
-        if self._record is not None:
-            self._record.finish(
-                **result_dict(self.result),
-                **sampling_data(run.session),
-                **self._followers.cost_data(),
-                stopped_by=why,
-            )
-        self._close()
-
-    def _close(self) -> None:
-        self.deleted = True
-        self.steps.stop()
-        if self._sensor_events is not None:
-            self._sensor_events.close()
-        if self._record is not None:
-            self._record.close()
-        self._followers.close()
-        if self._run is not None:
-            self._run.factors.close()
-            release(self._run.session)
-            self._run = None
-        open_trainings().remove(self)
-
-    @property
-    def _predicting(self) -> bool:
-        return self._settings.predicting and self._monitored().ahead.foresight.ready
-
-    def _learn(self, run: Run) -> None:
-        """Take the previous run into account; without it there is a warning and no more."""
-        previous = self._settings.previous_run
-        if previous is None:
-            return
-        from carbontracker.prediction.previous_run import previous_run
-
-        try:
-            path = self._made_in / previous
-            run.ahead.foresight.prior = previous_run(path if path.exists() else previous)
-        except (LookupError, OSError, ValueError) as error:
-            self._console.warn(f"previous_run tells nothing: {error}")
-
-    def _predicted(self, forecast: Forecast) -> None:
-        self._console.predicted(forecast)
-        self._write("prediction", **forecast_dict(forecast))
-
-    def _watch(self, epoch: Epoch) -> None:
-        """Look at the budget after an epoch; one that the last has passed is only said."""
-        run, epochs = self._monitored(), self._settings.epochs
-        budget = self._budget
-        if budget.needs_outlook and run.ahead.foresight.ready:
-            optional(PREDICTION, lambda: run.renew_outlook(epochs), nothing)
-        # What the sensors have not told yet, they may tell yet.
-        for name in budget.blind(epoch.footprint) if epoch.final else ():
-            self._console.warn(f"{name} cannot be watched, because no energy is measured")
-        self._check_budget(trained=epoch.index >= epochs)
-
-    def _check_budget(self, *, trained: bool = False) -> None:
-        run = self._monitored()
-        try:
-            self._budget.look(run, self._over_budget, only_say=trained)
-        except BudgetExceeded as over:
-            self._interrupt(over)
-            raise
-
-    def _over_budget(self, over: BudgetExceeded) -> None:
-        self._write("budget_exceeded", **overrun_dict(over))
-        self._console.warn(str(over))
-
-    def _refuse(self, details: str) -> None:
-        """End because of what was asked for: with exit code 70, unless errors are ignored."""
-        self._console.refused(details, ignored=self._settings.ignore_errors)
-        self._close()
-        if not self._settings.ignore_errors:
-            sys.exit(EXIT_SOFTWARE)
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        """Return what copies and other processes get: a number."""
+        return float, (float(self),)

@@ -1,27 +1,26 @@
-"""The budget of a wrapped program: watched while it runs, and ended when it is spent."""
+"""The budget of a wrapped program: checked while it runs; exceeded, the program is ended."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import say
 from carbontracker.guard import LIMITS, optional
-from carbontracker.training.budget import Limits, overrun_dict
 
 if TYPE_CHECKING:
     import argparse
 
-    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.session import Mark, Session
     from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.training.budget import Limits
+    from carbontracker.training.training_run import TrainingRun
 
 OVER_BUDGET = 124
-"""Exit code where a budget was spent and the program was ended, as ``timeout`` has it."""
+"""Exit code if a budget was spent and the program was ended, as that of ``timeout``."""
 
 GRACE_S = 10.0
 
-_BLIND_LOOKS = 3
+_BLIND_CHECKS = 3
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -41,67 +40,49 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def limits_of(given: argparse.Namespace) -> Limits:
-    """Return the limits that were given.
+def check_grace(grace_s: float) -> None:
+    """Refuse an impossible time between SIGTERM and SIGKILL.
 
     Raises:
-        ValueError: one that cannot be, or an impossible grace.
+        ValueError: it is not from 0 s to a day.
     """
-    limits = Limits(given.max_kwh, given.max_gco2eq, given.max_seconds)
-    limits.check()
-    if not 0.0 <= given.grace <= 86_400.0:
-        message = f"--grace must be from 0 to 86400 s, not {given.grace!r}"
+    if not 0.0 <= grace_s <= 86_400.0:
+        message = f"--grace must be from 0 to 86400 s, not {grace_s!r}"
         raise ValueError(message)
-    return limits
 
 
 class BudgetSupervisor:
-    """Limits, watched over what a session measures from a mark on."""
+    """Checks the limits of a command while it runs."""
 
-    def __init__(
-        self, limits: Limits, grace_s: float, session: Session, factors: CarbonFactors, start: Mark
-    ) -> None:
+    def __init__(self, training: TrainingRun, limits: Limits, grace_s: float) -> None:
         self.grace_s = grace_s
         self.over: BudgetExceeded | None = None
-        """The limit that was passed."""
-        self.limits = limits
-        self._sees = True
-        self._blind_looks = 0
-        self._session = session
-        self._factors = factors
-        self._start = start
+        """The limit that was exceeded."""
+        self._training = training
+        self._limits = limits
+        self._failed = False
+        self._blind_checks = 0
 
     def exceeded(self) -> bool:
-        """Return whether a limit is exceeded; if that cannot be looked at, one line says so."""
-        return self._sees and optional(LIMITS, self._look, self._go_blind)
+        """Return whether a limit is exceeded; if that cannot be checked, one line says so."""
+        return not self._failed and optional(LIMITS, self._check, self._fail)
 
-    def _go_blind(self, _why: str) -> bool:
-        self._sees = False
+    def _fail(self, _why: str) -> bool:
+        self._failed = True
         return False
 
-    def _look(self) -> bool:
-        # Here, so that the options of a budget are known without the native core.
-        from carbontracker.energy.session import Mark
-        from carbontracker.training.window import footprint_between
-
-        marks = self._start, Mark(None, False)
-        energy = self._session.energy(*marks)
-        footprint = footprint_between(self._session, self._factors, marks, energy)
-        self._tell_blind(footprint)
-        seconds = (marks[1].t_ns - marks[0].t_ns) / 1e9
-        self.over = next(self.limits.exceeded(seconds, footprint, "measured"), None)
+    def _check(self) -> bool:
+        seconds, footprint = self._training.spent()
+        self._report_blind(footprint)
+        self.over = next(self._training.overruns(seconds, footprint), None)
         return self.over is not None
 
-    def _tell_blind(self, footprint: Footprint) -> None:
-        """Say once that a limit is not watched: when a sensor would have been heard of by now."""
-        unwatched = self.limits.unwatched(footprint)
-        self._blind_looks += bool(unwatched)
-        if unwatched and self._blind_looks == _BLIND_LOOKS:
+    def _report_blind(self, footprint: Footprint) -> None:
+        """Report once that a limit cannot be checked: when a sensor would have answered by now."""
+        unwatched = self._limits.unwatched(footprint)
+        self._blind_checks += bool(unwatched)
+        if unwatched and self._blind_checks == _BLIND_CHECKS:
             say(
                 f"{' and '.join(unwatched)} cannot be watched, because no energy is measured: "
                 "`carbontracker sensors` says why"
             )
-
-    def facts(self) -> dict[str, Any]:
-        """Return the record's ``stopped_by``: the limit that was passed, None if none was."""
-        return {"stopped_by": overrun_dict(self.over) if self.over else None}

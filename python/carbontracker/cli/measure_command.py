@@ -4,209 +4,188 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
-from carbontracker.carbon.background import BackgroundLookup
-from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, discard, say
-from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, limits_of
-from carbontracker.energy.components import kinds_of, parse_components, simulated_device
-from carbontracker.energy.config import Config, sampling_fields
-from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
-from carbontracker.energy.session import acquire, release
+from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, check_grace
 from carbontracker.exceptions import ComponentNameError
-from carbontracker.guard import MEASURING, RESULT, SAMPLES, nothing, optional
-from carbontracker.records.series import written_now_and_then
+from carbontracker.guard import MEASURING, RESULT, nothing, optional
+from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import (
-    begin_record,
     energy_dict,
     footprint_dict,
     jsonable,
-    record_directory,
-    record_wanted,
-    run_started_data,
-    sampling_data,
+    unanswered_data,
 )
 from carbontracker.report import text
-from carbontracker.telemetry.bind_address import parse_bind_address
-from carbontracker.telemetry.exporters import published
-from carbontracker.training.live_status import StatusReader
-from carbontracker.training.window import footprint_between
+from carbontracker.settings import Settings
+from carbontracker.telemetry.exporters import Publisher
+from carbontracker.training.listeners import Listeners
+from carbontracker.training.recorder import Recorder, SampleKeeper
+from carbontracker.training.training_run import TrainingRun
 
 if TYPE_CHECKING:
     import argparse
     from typing import TextIO
 
-    from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
+    from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.records.writer import Record
+    from carbontracker.training.run import Result, Run
 
 
 def run(command: list[str], given: argparse.Namespace) -> int:
     """Run ``command`` between two marks; return its exit code, or 2 for options that cannot be."""
     try:
-        config, factors = (
-            _config(given),
-            make_carbon_factors(given.location, given.pue, given.intensity),
-        )
-        limits_of(given)
-        if given.prometheus is not None:
-            parse_bind_address(given.prometheus)
+        settings = _settings(given)
+        settings.check()
+        settings.check_names()
+        factors = settings.factors()
+        check_grace(given.grace)
         out = _open_output(given.json)
         _check_samples(given.trace)
     except (ComponentNameError, ValueError, OSError, ImportError) as error:
         say(error)
         return USAGE_ERROR
-    measured = optional(MEASURING, lambda: Measured(command, given, config, factors), nothing)
-    if measured is None:
+    listeners = Listeners()
+    training = TrainingRun(settings, factors, listeners)
+    supervisor = BudgetSupervisor(training, settings.limits, given.grace)
+    recorder = CommandRecorder(settings, command)
+    listeners.add(recorder)
+    if settings.trace:
+        listeners.add(SampleKeeper(settings, recorder))
+    listeners.add(CommandConsole(command, recorder, supervisor, out, quiet=given.quiet))
+    listeners.add(Publisher(settings.prometheus, settings.otlp))
+    if not optional(MEASURING, lambda: _begun(training), lambda _: False):
         with executed(command, None) as code:
             return code
-    run_id = measured.record.run_id if measured.record else None
-    with executed(command, run_id, measured.watch if measured.watch.limits else None) as ended:
-        code = OVER_BUDGET if measured.watch.over else ended
-        optional(RESULT, lambda: measured.finish(code, out), nothing)
+    run_id = recorder.record.run_id if recorder.record else None
+    with executed(command, run_id, supervisor if settings.limits else None) as ended:
+        code = recorder.exit_code = OVER_BUDGET if supervisor.over else ended
+        optional(RESULT, lambda: training.end_whole(supervisor.over), nothing)
     return code
 
 
-class Measured:
-    """What is measured while a command runs, from its construction on.
+def _begun(training: TrainingRun) -> bool:
+    training.begin_whole()
+    return True
+
+
+class CommandRecorder(Recorder):
+    """Writes what a command has cost into its record."""
+
+    def __init__(self, settings: Settings, command: list[str]) -> None:
+        super().__init__(settings)
+        self._command = command
+        self.exit_code: int | None = None
+        self._writer: PeriodicWriter | None = None
+
+    def close(self) -> None:
+        """End the record."""
+        if self._writer is not None:
+            self._writer.stop()
+        super().close()
+
+    def started_data(self, run: Run) -> dict[str, Any]:
+        """Return the command."""
+        del run
+        return {"command": self._command}
+
+    def write_while_open(self, record: Record, run: Run) -> None:
+        """Have a thread write the energy over time."""
+        session, began_ns = run.session, run.began_mark.t_ns
+        self._writer = PeriodicWriter(lambda: record.write_series(session.mark()), lambda: began_ns)
+
+    def finished_data(self, run: Run, result: Result) -> dict[str, Any]:
+        """Return what the command has cost."""
+        del run
+        return {
+            "seconds": result.seconds,
+            "energy": energy_dict(result.energy),
+            "footprint": footprint_dict(result.footprint),
+            "tracker_cpu_seconds": result.tracker_cpu_seconds,
+            "exit_code": self.exit_code,
+        }
+
+
+class CommandConsole:
+    """A listener that shows what a command has cost, and writes it as JSON.
 
     Args:
-        command: in its record.
-        given: the options.
-        config: what is sampled.
-        pricing: what turns the energy into grams.
+        command: in the JSON.
+        recorder: has the data of the record's end, which the JSON has, too.
+        supervisor: knows which limit ended the command, if one did.
+        out: where the JSON goes, if it is wanted.
+        quiet: shows nothing but a limit that ended the command.
     """
 
     def __init__(
         self,
         command: list[str],
-        given: argparse.Namespace,
-        config: Config,
-        factors: CarbonFactors,
+        recorder: CommandRecorder,
+        supervisor: BudgetSupervisor,
+        out: TextIO | None,
+        *,
+        quiet: bool,
     ) -> None:
         self._command = command
-        self._given = given
-        self._factors = factors.start_polling()
-        self._session = session = acquire(config)
-        self._meanwhile = meanwhile = ExitStack()
-        self.record = self._begin_record()
-        self._lookup = BackgroundLookup(factors, given.locate)
-        self._lookup.start(factors)
-        self._start = start = session.mark()
-        self._told: list[SensorEvent] = []
-        self.watch = BudgetSupervisor(limits_of(given), given.grace, session, factors, start)
-        status_reader = StatusReader(session, start, lambda: factors)
-        meanwhile.enter_context(published(status_reader, given.prometheus, given.otlp))
-        if self.record is not None:
-            self.record.follow(session, start, session.config.spacing_s)
-            meanwhile.enter_context(written_now_and_then(self.record, session, start))
+        self._recorder = recorder
+        self._supervisor = supervisor
+        self._out = out
+        self._quiet = quiet
+        self._run: Run | None = None
+        self._sensor_events: list[SensorEvent] = []
         self._event_lines = text.SensorEventLines()
-        self._sensor_events = SensorEvents(session, start, self._tell)
-        meanwhile.callback(self._sensor_events.close)
-        if given.trace is not None:
-            optional(SAMPLES, self._keep_samples, nothing)
 
-    def _tell(self, event: SensorEvent) -> None:
-        """Write and say what has happened to a sensor; also called on a thread of ours."""
-        self._told.append(event)
-        if self.record is not None:
-            self.record.write(event.event, **event.data)
-        for line in self._event_lines.of(event, self._session.entries):
-            if not self._given.quiet:
+    def started(self, run: Run) -> None:
+        """Keep the run, whose sensors are named at the end."""
+        self._run = run
+
+    def sensor(self, event: SensorEvent) -> None:
+        """Show what happened to a sensor."""
+        self._sensor_events.append(event)
+        if self._run is not None and not self._quiet:
+            for line in self._event_lines.of(event, self._run.session.entries):
                 say(line)
 
-    def _begin_record(self) -> Record | None:
-        if self._given.no_record or not record_wanted(None):
-            return None
-        free = self._factors.zero_footprint
-        return begin_record(
-            lambda: record_directory(self._given.log_dir),
-            lambda: {
-                **run_started_data(self._session),
-                "command": self._command,
-                "pricing": footprint_dict(free()),
-                "pue_source": self._factors.pue_source,
-            },
-        )
-
-    def _keep_samples(self) -> None:
-        from carbontracker.traces.samples import sampled_to
-
-        path = Path(self._given.trace)
-        self._meanwhile.enter_context(sampled_to(self._session, path, self.record))
-
-    def finish(self, code: int, out: TextIO | None) -> None:
-        """Say and record what the command has cost, which ended with ``code``."""
-        session, factors, end = self._session, self._factors, self._session.mark()
-        optional(RESULT, self._meanwhile.close, nothing)
-        factors.refresh_soon()
-        session.await_final(end)
-        energy = session.energy(self._start, end)
-        self._sensor_events.look()
-        factors = self._located()
-        marks = (self._start, end)
-        footprint = footprint_between(session, factors.snapshot(), marks, energy)
-        factors.close()
-        release(session)
-        facts = {
-            "seconds": (end.t_ns - self._start.t_ns) / 1e9,
-            "tracker_cpu_seconds": session.cpu_seconds,
-            **sampling_data(session),
-            "exit_code": code,
-            **self.watch.facts(),
-        }
-        if self.record is not None:
-            self.record.write_series(end)
-            parts = {"energy": energy_dict(energy), "footprint": footprint_dict(footprint)}
-            self.record.finish(**facts, **parts)
-        if self.watch.over:
-            say(f"ended the program: {self.watch.over}")
-        if not self._given.quiet:
-            simulated = bool(session.config.simulated)
-            _show_summary(facts["seconds"], energy, footprint, simulated=simulated)
-            for line in text.unanswered_lines(facts["unanswered"]):
+    def finished(self, result: Result) -> None:
+        """Show the result."""
+        run = self._run
+        if run is None:
+            return
+        if self._supervisor.over:
+            say(f"ended the program: {self._supervisor.over}")
+        if not self._quiet:
+            simulated = bool(run.session.config.simulated)
+            _show_summary(result.seconds, result.energy, result.footprint, simulated=simulated)
+            for line in text.unanswered_lines(unanswered_data(run.session)):
                 say(line)
-        if out is not None:
-            told = {"sensor_events": [{"event": one.event, **one.data} for one in self._told]}
-            rest = {"command": self._command, **told}
-            _write_json(_result(energy, footprint) | facts | rest, out)
-
-    def _located(self) -> CarbonFactors:
-        """Return the pricing for the place that has been found out meanwhile, if one has."""
-        found = self._lookup.updated_factors(self._factors)
-        if found is None:
-            return self._factors
-        if self.record is not None:
-            free = footprint_dict(found.zero_footprint())
-            self.record.write("located", pricing=free, pue_source=found.pue_source)
-        return found
+        if self._out is not None:
+            events = [{"event": one.event, **one.data} for one in self._sensor_events]
+            rest = {"command": self._command, "sensor_events": events}
+            ending = self._recorder.ending(run, result)
+            for part in ("energy", "footprint"):
+                del ending[part]
+            _write_json(_result(result.energy, result.footprint) | ending | rest, self._out)
 
 
-def _config(given: argparse.Namespace) -> Config:
-    simulated = []
-    for device, figure in (("gpu", "watts"), ("cpu", "tdp")):  # in the tracker's order
-        name = getattr(given, f"sim_{device}")
-        if name is None:
-            continue
-        watts = getattr(given, f"sim_{device}_{figure}")
-        if watts is None:
+def _settings(given: argparse.Namespace) -> Settings:
+    """Return the settings of a run without epochs."""
+    for device, figure in (("gpu", "watts"), ("cpu", "tdp")):
+        if getattr(given, f"sim_{device}") and getattr(given, f"sim_{device}_{figure}") is None:
             message = f"--sim-{device} needs --sim-{device}-{figure}, its power in watts"
             raise ValueError(message)
-        simulated.append(
-            simulated_device(device, name, watts, getattr(given, f"sim_{device}_util"))
-        )
-    settings: dict[str, Any] = {
-        "kinds": kinds_of(parse_components(given.components)),
-        "simulated": tuple(simulated),
-    }
-    settings |= sampling_fields(given.rate_hz, given.overhead_budget)
-    return Config.from_environment(**settings)
+    names = (
+        *("components", "log_dir", "location", "pue", "intensity", "rate_hz", "overhead_budget"),
+        *("sim_cpu", "sim_cpu_tdp", "sim_cpu_util", "sim_gpu", "sim_gpu_watts", "sim_gpu_util"),
+        *("locate", "max_kwh", "max_gco2eq", "max_seconds", "prometheus", "otlp", "trace"),
+    )
+    record = False if given.no_record else None
+    return Settings(epochs=0, record=record, **{name: getattr(given, name) for name in names})
 
 
 def _open_output(path: str | None) -> TextIO | None:

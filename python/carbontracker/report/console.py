@@ -28,7 +28,6 @@ from carbontracker.report.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TextIO
 
     from carbontracker.carbon.background import Advice
@@ -37,23 +36,29 @@ if TYPE_CHECKING:
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.energy.session import Session
+    from carbontracker.exceptions import BudgetExceeded
     from carbontracker.settings import Settings
-    from carbontracker.training.run import Epoch, Forecast, Result
+    from carbontracker.training.listeners import Listeners
+    from carbontracker.training.run import Epoch, Forecast, Result, Run
 
 
 class Console:
-    """Results go to stdout, diagnostics to stderr, both also to the log files if there are any."""
+    """A listener that shows results on stdout and diagnostics on stderr, and logs both.
 
-    def __init__(self, settings: Settings) -> None:
+    Its own diagnostics go to all listeners: the record keeps them, too.
+    """
+
+    def __init__(self, settings: Settings, listeners: Listeners) -> None:
         self._settings = settings
         self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
-        self.listener: Callable[[str, str], None] | None = None
-        """Called with the level and text of every diagnostic."""
+        self._listeners = listeners
+        self._run: Run | None = None
 
-    def begin(self, session: Session, factors: CarbonFactors, *, keys_given: bool) -> None:
-        """Show what is measured, with which PUE and intensity."""
+    def started(self, run: Run) -> None:
+        """Show what is measured."""
+        self._run, session, factors = run, run.session, run.factors
         self._announce_simulated()
         if self._settings.notes:
             self.warn("; ".join(self._settings.notes))
@@ -69,10 +74,9 @@ class Console:
         self._explain_missing(session)
         self._announce_awaited(session)
         self._name_unread(session)
-        self.intensity(factors, keys_given=keys_given)
         self._logs.info("Monitoring thread started.")
 
-    def intensity(self, factors: CarbonFactors, *, keys_given: bool) -> None:
+    def intensity(self, factors: CarbonFactors, keys_given: bool) -> None:
         """Show which carbon intensity is used."""
         if factors.live:
             self._show(console_text.provider_line(*factors.live), logged=False)
@@ -87,31 +91,29 @@ class Console:
             self._show(chosen, logged=False)
 
     def located(self, factors: CarbonFactors) -> None:
-        """Show the location that was found, and the intensity that is now used."""
+        """Show the location that was found, and the intensity that is used now."""
         location = factors.location
         self._show(f"Location by {location.how}: {location.name}.", logged=True)
         self.intensity(factors, keys_given=False)
 
-    def advised(self, advice: Advice, forecast: Forecast, factors: CarbonFactors) -> None:
+    def advice(self, advice: Advice, forecast: Forecast, factors: CarbonFactors) -> None:
         """Show in one line what the greenest hour or region would save."""
         self._show(advice_line(advice, forecast.footprint, factors.location), logged=True)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Log an epoch."""
-        if epoch.finished:
-            self._logs.info(
-                *console_text.epoch_lines(epoch.index, epoch.seconds, self._watts(epoch))
-            )
+        """Log an epoch, and show one that was cut short."""
+        if not epoch.finished:
+            line = unfinished_line(epoch.index, epoch.seconds)
+            self._show(line, logged=True)
+            return
+        self._logs.info(*console_text.epoch_lines(epoch.index, epoch.seconds, self._watts(epoch)))
 
-    def unfinished(self, epoch: Epoch) -> None:
-        """Show that an epoch was interrupted, and counts with what it used."""
-        self._show(unfinished_line(epoch.index, epoch.seconds), logged=True)
-
-    def interrupted(self, epochs: float) -> None:
-        """Log that monitoring ends before all epochs are finished."""
+    def interrupted(self, _: BudgetExceeded | None) -> None:
+        """Log that monitoring ends before all epochs were seen."""
+        epochs = self._settings.epochs
         self._logs.info(f"Training was interrupted before all {epochs} epochs were monitored.")
 
-    def predicted(self, forecast: Forecast) -> None:
+    def prediction(self, forecast: Forecast) -> None:
         """Show a prediction."""
         prediction = forecast.prediction
         heading = console_text.predicted_heading(prediction.epochs)
@@ -119,7 +121,11 @@ class Console:
         if line := interval_line(forecast):
             self._show(line, logged=False)
 
-    def actual(self, result: Result, session: Session) -> None:
+    def budget(self, over: BudgetExceeded) -> None:
+        """Show that a limit is exceeded."""
+        self.warn(str(over))
+
+    def finished(self, result: Result) -> None:
         """Show what the training has cost."""
         footprint = result.footprint
         self._logs.info(console_text.intensities_line(footprint))
@@ -136,7 +142,8 @@ class Console:
             self._show(line, logged=False)
         for line in quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
-        for line in unanswered_lines(unanswered_data(session)):
+        unanswered = unanswered_data(self._run.session) if self._run is not None else []
+        for line in unanswered_lines(unanswered):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
         self._logs.info("Monitoring thread ended.")
@@ -168,17 +175,14 @@ class Console:
         return going_on
 
     def warn(self, message: str) -> None:
-        """Show a diagnostic on stderr, and in the error log."""
-        self._diagnose("WARNING", message)
+        """Notify all listeners of a diagnostic, this one included."""
+        self._listeners.notify("warning", "WARNING", message)
 
-    def refused(self, details: str, *, ignored: bool) -> None:
-        """Show why monitoring is not possible, or has ended."""
-        if ignored:
-            self._diagnose(
-                "CRITICAL", f"Ignored error: {details}Continued training without monitoring..."
-            )
-        else:
-            self._diagnose("CRITICAL", details)
+    def warning(self, level: str, message: str) -> None:
+        """Show a diagnostic on stderr, and in the error log."""
+        self._logs.error(level, message)
+        if sys.stderr is not None:
+            _print(f"{console_text.PREFIX}{level} - {message}", sys.stderr)
 
     def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
         return console_text.consumption_block(
@@ -203,10 +207,11 @@ class Console:
                     names.append(f"{entry.name} (modelled)" if estimated else entry.name)
         return found
 
-    def sensor_event(self, session: Session, event: SensorEvent) -> None:
+    def sensor(self, event: SensorEvent) -> None:
         """Show which sensor joined, was lost or is read again."""
-        for line in self._event_lines.of(event, session.entries):
-            self.warn(line)
+        if self._run is not None:
+            for line in self._event_lines.of(event, self._run.session.entries):
+                self.warn(line)
 
     def _announce_awaited(self, session: Session) -> None:
         for m in session.missing:
@@ -267,13 +272,6 @@ class Console:
         # Whatever the verbosity: a question that waits for an answer must be visible.
         self._logs.output(console_text.PREFIX + question)
         _print(console_text.PREFIX + question)
-
-    def _diagnose(self, level: str, message: str) -> None:
-        self._logs.error(level, message)
-        if self.listener is not None:
-            self.listener(level, message)
-        if sys.stderr is not None:
-            _print(f"{console_text.PREFIX}{level} - {message}", sys.stderr)
 
 
 def _print(text: str, file: TextIO | None = None) -> None:

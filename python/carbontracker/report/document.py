@@ -112,12 +112,44 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield "No energy was measured: what is missing is not zero."
     for line in gap_lines(run.energy):
         yield f"{line}."
+    yield from _budget_notes(run)
     yield from _sensor_events(run)
     for line in unanswered_lines(mappings(run.outcome.data.get("unanswered"))):
         yield f"{line}."
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
         yield f"{len(lost)} of {len(run.epochs)} epochs were not measured."
+
+
+def _budget_notes(run: RunRecord) -> Iterator[str]:
+    """Yield which limits were exceeded, and which of them ended the run."""
+    stopped_by = mapping(run.outcome.data.get("stopped_by"))
+    limits = {str(one.get("limit")): one for one in run.of("budget_exceeded")}
+    if stopped_by:
+        limits[str(stopped_by.get("limit"))] = stopped_by
+    for limit, one in limits.items():
+        ended = " and ended the run" if limit == stopped_by.get("limit") else ""
+        most, value = number(one.get("most")), number(one.get("value"))
+        yield f"The budget {limit}={most:g} was exceeded{ended}: {value:.6g} {one.get('basis')}."
+
+
+def _sample_files(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yield the files that have every sample of the run."""
+    for one in run.of("samples"):
+        yield "Samples", str(one.get("path"))
+
+
+def _advice(run: RunRecord) -> Iterator[str]:
+    """Yield what the greenest hour and region would have saved, as found during the run."""
+    for one in run.of("advice"):
+        region = mapping(one.get("region"))
+        saved = {
+            f"a start at {one.get('start')}": number(one.get("start_saves")),
+            f"the region {region.get('name')}": number(one.get("region_saves")),
+        }
+        for what, share in saved.items():
+            if is_known(share) and share > 0:
+                yield f"Advice: {what} would have saved {percent(share)} of the emissions."
 
 
 def _sensor_events(run: RunRecord) -> Iterator[str]:
@@ -191,14 +223,14 @@ def sections(run: RunRecord) -> Iterator[Section]:
         yield Section(
             "prediction",
             "Predicted and actual",
-            lines,
+            (*lines, *_advice(run)),
             tables=prediction_tables(run),
         )
     yield Section(
         "provenance",
         "Where the figures come from",
         lines=(ERRORS,),
-        facts=tuple(derived.provenance_of(run)),
+        facts=(*derived.provenance_of(run), *_sample_files(run)),
         tables=(missing_table(run), warning_table(run)),
     )
     yield Section("cost", "What the tracker cost", facts=tuple(cost(run)))

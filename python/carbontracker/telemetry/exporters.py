@@ -30,7 +30,7 @@ class Publisher:
         self._otlp = otlp
         self._exporters: list[Any] = []
 
-    def begin(self, run: Run) -> None:
+    def started(self, run: Run) -> None:
         """Publish a training."""
         self.publish(run.status_reader(), training_metrics(run))
 

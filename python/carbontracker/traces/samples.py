@@ -12,7 +12,6 @@ import json
 import os
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -255,17 +254,6 @@ def start_sample_writer(session: Session, path: Path, record: Record | None) -> 
     if writer is not None and record is not None:
         record.write("samples", path=str(writer.path))
     return writer
-
-
-@contextmanager
-def sampled_to(session: Session, path: Path, record: Record | None) -> Iterator[None]:
-    """Write the samples of a session while the block runs."""
-    writer = start_sample_writer(session, path, record)
-    try:
-        yield
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 class SampleFile:

@@ -1,4 +1,4 @@
-"""What a training may cost: limits, when they are passed, and what happens then."""
+"""What a training may cost: limits, when they are exceeded, and what happens then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.training.run import Run
+    from carbontracker.training.run import Forecast
 
     OnBudget = str | Callable[[BudgetExceeded], object]
 
@@ -50,11 +50,11 @@ class Limits:
                 raise ValueError(message)
 
     def __bool__(self) -> bool:
-        """Return whether there is a limit at all."""
+        """Return whether there is a limit."""
         return any(most is not None for most in asdict(self).values())
 
     def unwatched(self, footprint: Footprint) -> list[str]:
-        """Return the limits that cannot be watched, because nothing is measured."""
+        """Return the limits that cannot be checked, because nothing is measured."""
         unknown = {"max_kwh": footprint.kwh, "max_gco2eq": footprint.gco2eq}
         return [
             name
@@ -65,7 +65,7 @@ class Limits:
     def exceeded(
         self, seconds: float, footprint: Footprint, basis: str
     ) -> Iterator[BudgetExceeded]:
-        """Yield what is over its limit. What is not known is over none.
+        """Yield the limits that are exceeded. A value that is not known exceeds no limit.
 
         Args:
             seconds: time it takes, s.
@@ -84,7 +84,7 @@ class Limits:
 
 
 class Budget:
-    """Limits being watched: each is reported once."""
+    """Limits, each of which is reported once."""
 
     def __init__(
         self,
@@ -95,59 +95,65 @@ class Budget:
         self.limits = limits or Limits()
         self._basis = basis
         self._action = action
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._blind: set[str] = set()
 
     @property
-    def needs_outlook(self) -> bool:
-        """Return whether a prediction is looked at, so that it has to be a fresh one."""
+    def needs_prediction(self) -> bool:
+        """Return whether predictions are compared with the limits, so that a new one is needed."""
         return bool(self.limits) and self._basis == "predicted"
 
-    def look(
-        self, run: Run, say: Callable[[BudgetExceeded], None], *, only_say: bool = False
-    ) -> None:
-        """Act on what has passed its limit since the last look.
+    def check(
+        self, seconds: float, footprint: Footprint, predicted: Forecast | None = None
+    ) -> Iterator[BudgetExceeded]:
+        """Yield the limits that are exceeded now and were not before.
 
-        What is spent counts whatever the basis is.
+        What was measured counts whatever the basis is.
 
         Args:
-            run: the training.
-            say: told of every limit that was passed, once, before anything else is done.
-            only_say: the training is over, so that there is nothing to be stopped.
+            seconds: time spent so far, s.
+            footprint: electricity and emissions so far.
+            predicted: the newest prediction of the whole training, if there is one.
+        """
+        found = list(self.limits.exceeded(seconds, footprint, "measured"))
+        if predicted is not None and self._basis == "predicted":
+            found += self.limits.exceeded(
+                predicted.prediction.seconds, predicted.footprint, "predicted"
+            )
+        for over in found:
+            if over.limit not in self._reported:
+                self._reported.add(over.limit)
+                yield over
+
+    def act(self, over: BudgetExceeded, *, training_over: bool = False) -> None:
+        """Do what the user asked for where a limit is exceeded.
+
+        Args:
+            over: the limit.
+            training_over: nothing is left that could be stopped.
 
         Raises:
             BudgetExceeded: the action is ``raise``, or a function that raises it.
         """
-        if not self.limits:
-            return
-        found = list(self.limits.exceeded(*run.spent(), "measured"))
-        if run.ahead.newest is not None and self._basis == "predicted":
-            seconds = run.ahead.newest.prediction.seconds
-            found += self.limits.exceeded(seconds, run.ahead.newest.footprint, "predicted")
-        for over in found:
-            if over.limit in self._said:
-                continue
-            self._said.add(over.limit)
-            say(over)
-            if callable(self._action):
-                _tell(self._action, over)
-            elif self._action == "raise" and not only_say:
-                raise over
+        if callable(self._action):
+            _call(self._action, over)
+        elif self._action == "raise" and not training_over:
+            raise over
 
     def blind(self, footprint: Footprint) -> list[str]:
-        """Return limits that turn out not to be watched, each once."""
+        """Return the limits that cannot be checked for lack of a measurement, each once."""
         names = [name for name in self.limits.unwatched(footprint) if name not in self._blind]
         self._blind |= set(names)
         return names
 
 
-def _tell(action: Callable[[BudgetExceeded], object], over: BudgetExceeded) -> None:
+def _call(action: Callable[[BudgetExceeded], object], over: BudgetExceeded) -> None:
     """Call the user's function: a mail server that is down costs no measurement."""
     try:
         action(over)
     except BudgetExceeded:
         raise
-    except Exception as error:  # noqa: BLE001  # the edge to somebody else's program
+    except Exception as error:  # noqa: BLE001  # the edge to the user's program
         logger.warning(
             "carbontracker: on_budget failed, monitoring goes on: %s: %s",
             type(error).__name__,
@@ -156,10 +162,10 @@ def _tell(action: Callable[[BudgetExceeded], object], over: BudgetExceeded) -> N
 
 
 def check_action(basis: object, action: object) -> None:
-    """Refuse a basis or an action that there is not.
+    """Refuse an unknown basis or action.
 
     Raises:
-        ValueError: ``budget_on`` or ``on_budget`` is none of its words.
+        ValueError: ``budget_on`` or ``on_budget`` is not one of its words.
     """
     if basis not in BASES:
         message = f"budget_on must be {' or '.join(BASES)}, not {basis!r}"
@@ -170,5 +176,5 @@ def check_action(basis: object, action: object) -> None:
 
 
 def overrun_dict(over: BudgetExceeded) -> dict[str, Any]:
-    """Return a passed limit as JSON-ready values."""
+    """Return an exceeded limit as JSON-ready values."""
     return {"limit": over.limit, "most": over.most, "value": over.value, "basis": over.basis}

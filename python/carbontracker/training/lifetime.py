@@ -16,16 +16,18 @@ import time
 import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from carbontracker.guard import ENDS, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.tracker import Training
+    from carbontracker.training.training_run import TrainingRun
 
-    Left = SimpleQueue[tuple[Training, int] | None]
+    Left = SimpleQueue[tuple[TrainingRun, int] | None]
+
+_Tracker = TypeVar("_Tracker")
 
 EXIT_WAIT_S = 10.0
 """How long the interpreter's exit waits for the thread to write the ends that it has begun, s."""
@@ -36,7 +38,7 @@ class Hold:
 
     __slots__ = ("training",)
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingRun) -> None:
         self.training = training
 
     def __del__(self) -> None:
@@ -47,32 +49,54 @@ class Hold:
             _open.left.put((training, time.monotonic_ns()))
 
 
+class TrackerReference(Generic[_Tracker]):
+    """A reference to a tracker: strong until the first mark, weak from then on.
+
+    A count of epochs has it. So ``for epoch in CarbonTracker(5).epochs():`` works, and a count that
+    is kept somewhere does not keep a training from ending.
+    """
+
+    __slots__ = ("__weakref__", "_strong", "_weak")
+
+    def __init__(self, tracker: _Tracker, *, strong: bool) -> None:
+        self._weak = weakref.ref(tracker)
+        self._strong = tracker if strong else None
+
+    def weaken(self) -> None:
+        """Keep the tracker alive no longer."""
+        self._strong = None
+
+    def tracker(self) -> _Tracker | None:
+        """Return the tracker; None if it has gone."""
+        return self._weak()
+
+
 class OpenTrainings:
     """The trainings of this process that have not ended, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._known: dict[int, weakref.ref[Training]] = {}
+        self._known: dict[int, weakref.ref[TrainingRun]] = {}
         self.left: Left = SimpleQueue()
         """Trainings that lost their tracker, each with the time, ns of CLOCK_MONOTONIC."""
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # a signal handler may come in between
         self._asked_multiprocessing = False
 
-    def __iter__(self) -> Iterator[Training]:
+    def __iter__(self) -> Iterator[TrainingRun]:
         """Yield them."""
         for known in list(self._known.values()):
             training = known()
             if training is not None:
                 yield training
 
-    def before(self, training: Training) -> Iterator[Training]:
+    def before(self, training: TrainingRun) -> Iterator[TrainingRun]:
         """Yield those that began earlier than this one."""
         for one in self:
             if one is training:
                 return
             yield one
 
-    def add(self, training: Training) -> None:
+    def add(self, training: TrainingRun) -> None:
         """End this training with its tracker or at exit, whichever comes first."""
         with self._lock:
             self._known[id(training)] = weakref.ref(training)
@@ -89,7 +113,7 @@ class OpenTrainings:
             self._asked_multiprocessing = True
             sys.modules["multiprocessing.util"].Finalize(None, self.end_all, exitpriority=100)
 
-    def remove(self, training: Training) -> None:
+    def remove(self, training: TrainingRun) -> None:
         """Forget a training that has ended; the thread goes with the last one."""
         with self._lock:
             self._known.pop(id(training), None)

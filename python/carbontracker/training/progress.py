@@ -41,7 +41,7 @@ class Progress:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begin(self, run: Run) -> None:
+    def started(self, run: Run) -> None:
         """Choose the output: a notebook display, a terminal, or nothing."""
         self._reader = run.status_reader()
         self._display = _notebook_display()
@@ -61,7 +61,7 @@ class Progress:
             else:
                 _put(_WIPE)  # a prediction may follow, on a clean line
 
-    def end(self, _: Result) -> None:
+    def finished(self, _: Result) -> None:
         """Remove the line: the result follows."""
         self.close()
 

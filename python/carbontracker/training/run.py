@@ -1,11 +1,9 @@
-"""One training being monitored: its epochs, its prediction, its result."""
+"""The energy of a run: its epochs, and its result."""
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +12,6 @@ from carbontracker.energy.energy import add_windows
 from carbontracker.energy.session import Mark
 from carbontracker.exceptions import NoEpochError
 from carbontracker.model.prediction import UNKNOWN, Interval, Prediction
-from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
-from carbontracker.prediction.forecaster import Foresight, Outlook
-from carbontracker.prediction.timeline import LONGEST_S, joules_between
 from carbontracker.records.window_log import WindowLog
 from carbontracker.training.live_status import StatusReader
 from carbontracker.training.window import footprint_between, wall_time
@@ -30,11 +25,6 @@ if TYPE_CHECKING:
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Session
     from carbontracker.model.prediction import Prediction
-    from carbontracker.training.steps import Steps
-
-
-RENEW_NS = 1_000_000_000
-"""A prediction costs milliseconds: one for budgets only is made no more often, ns."""
 
 
 @dataclass(frozen=True)
@@ -115,26 +105,33 @@ class Result:
 
 
 class Run:
-    """Marks at the ends of epochs, and arithmetic on the energy between them."""
+    """Marks at the ends of epochs, and arithmetic on the energy between them.
+
+    Listeners and threads of ours may hold it: it refers to nothing of the user's. A wrapped
+    command is a run with one epoch.
+    """
 
     def __init__(self, session: Session, factors: CarbonFactors) -> None:
         self.session = session
         self.factors = factors
-        self.ahead = Outlook(Foresight(session))
+        self.forecasts: list[Forecast] = []
+        """Those that listeners were notified of."""
         self._bounds: list[tuple[Mark, Mark, bool]] = []
         self._open: Mark | None = None
         self._first: Mark | None = None
         self.restarted = False
         """Whether an epoch has begun again before its end."""
         self.finished = False
-        """Whether this was all: what is known of its epochs now is what is kept."""
+        """Whether monitoring has ended: what is known of its epochs now is what is kept."""
+        self.end_mark: Mark | None = None
+        """The end of monitoring where it is not now."""
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
 
     @property
     def forecast(self) -> Forecast | None:
-        """Return what was said last of all epochs, if anything."""
-        return self.ahead.shown[-1] if self.ahead.shown else None
+        """Return the newest forecast that listeners were notified of, if there is one."""
+        return self.forecasts[-1] if self.forecasts else None
 
     def status_reader(self) -> StatusReader:
         """Return a reader of the status of this run, for displays and exporters."""
@@ -161,9 +158,9 @@ class Run:
         return self._began
 
     @property
-    def _first_epoch(self) -> Mark | None:
-        """The mark at which the first epoch began for the first time; None before it."""
-        return self._first
+    def first_epoch_mark(self) -> Mark:
+        """Return the mark at which the first epoch began; before it, that of monitoring."""
+        return self._first or self._began
 
     def ends_of(self, epoch: Epoch) -> tuple[Mark, Mark]:
         """Return the marks at the beginning and end of an epoch."""
@@ -197,7 +194,7 @@ class Run:
 
     def epoch(self, index: int) -> Epoch:
         """Return an epoch that has ended, by its index from 1, as far as it is known now."""
-        return self._epochs(index - 1, index)[0]
+        return self.epochs(index - 1, index)[0]
 
     def open_since_ns(self) -> int | None:
         """Return when the open epoch began, ns of CLOCK_MONOTONIC; None if none is open."""
@@ -215,67 +212,14 @@ class Run:
         seconds = (now.t_ns - start.t_ns) / 1e9
         return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
 
-    def predict(self, epochs: float) -> Forecast:
-        """Return what ``epochs`` epochs will cost, from the finished ones.
-
-        Raises:
-            ValueError: no epoch is finished.
-        """
-        forecast = self._foresee(epochs)
-        self.ahead.shown.append(forecast)
-        return forecast
-
-    def predict_early(self, epochs: float, steps: Steps) -> Forecast | None:
-        """Return what ``epochs`` epochs will cost, from steps of the first; None without any."""
-        prediction = self.ahead.foresight.early(epochs, steps)
-        if prediction is None:
-            return None
-        self.ahead.newest = self._priced(prediction)
-        self.ahead.shown.append(self.ahead.newest)
-        return self.ahead.newest
-
-    def renew_outlook(self, epochs: float) -> None:
-        """Predict for budgets what nobody is shown; at most once a second.
-
-        Raises:
-            ValueError: no epoch is finished.
-        """
-        ahead = self.ahead
-        if ahead.newest is None or time.monotonic_ns() - ahead.renewed_ns >= RENEW_NS:
-            self._foresee(epochs)
-
     def spent(self) -> tuple[float, Footprint]:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no
         sensor."""
         now = Mark(None, False)
-        start = self._first_epoch or now
+        start = self._first or now
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.factors, (start, now), energy)
         return (now.t_ns - start.t_ns) / 1e9, price
-
-    def _foresee(self, epochs: float) -> Forecast:
-        self.ahead.renewed_ns = time.monotonic_ns()
-        done = [epoch for epoch in self._epochs() if epoch.finished]
-        self.ahead.newest = self._priced(self.ahead.foresight.whole(epochs, done))
-        return self.ahead.newest
-
-    def _priced(self, prediction: Prediction) -> Forecast:
-        first = self._first_epoch or self._began  # an hour of preparation is no part of it
-        start = wall_time(first.t_ns)
-        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
-        price = self.factors.footprint(joules_between(prediction, start), start, end)
-        # Between joules and grams stand PUE and intensity; of the two only the latter may err.
-        parts = [
-            (slot.joules, replace(slot.intensity, start=slot.start, end=slot.end))
-            for slot in price.slots
-            if slot.end > slot.start
-        ]
-        sigma = intensity_sigma(parts, wall_time(time.monotonic_ns()))
-        grams = (
-            gram_interval(price.gco2eq, prediction.joules, of_joules, sigma, level)
-            for of_joules, level in ((prediction.joules_80, 0.80), (prediction.joules_95, 0.95))
-        )
-        return Forecast(prediction, price, *grams)
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
@@ -283,16 +227,17 @@ class Run:
         if self._bounds:
             self.session.await_final(self._bounds[-1][1])
         factors = self.factors.snapshot()  # all epochs by what is known at one moment
-        epochs = self._epochs(factors=factors)
+        epochs = self.epochs(factors=factors)
         between = self.session.energies(self._pauses())
-        energy = add_windows([epoch.energy for epoch in epochs])
+        energies = [epoch.energy for epoch in epochs]
+        energy = energies[0] if len(energies) == 1 else add_windows(energies)
         return Result(
             epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=energy,
             footprint=self._footprint(factors, epochs, energy.error_joules),
             between_epochs=add_windows(between),
-            forecasts=tuple(self.ahead.shown),
+            forecasts=tuple(self.forecasts),
             tracker_cpu_seconds=self.session.cpu_seconds,
         )
 
@@ -304,7 +249,7 @@ class Run:
             pauses.insert(0, (self._first, bounds[0][0]))
         return pauses
 
-    def _epochs(
+    def epochs(
         self, first: int = 0, last: int | None = None, factors: CarbonFactors | None = None
     ) -> tuple[Epoch, ...]:
         """Return epochs as far as their energy is known now, all from the same readings."""

@@ -1,4 +1,4 @@
-"""What is to come, from what has been: the one place that asks for predictions."""
+"""Predictions of a training while it runs: the only place that asks for them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import mmap
 import os
 import sys
 import threading
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from carbontracker.energy.session import Mark
 from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.prediction import Predictor
+from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
+from carbontracker.prediction.timeline import LONGEST_S, joules_between
+from carbontracker.training.run import Forecast
 from carbontracker.training.steps import STEP
+from carbontracker.training.window import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.energy.session import Session
     from carbontracker.model.prediction import Prediction
     from carbontracker.prediction import Prior
-    from carbontracker.training.run import Epoch, Forecast
+    from carbontracker.training.run import Epoch, Run
     from carbontracker.training.steps import Block, Steps
 
 NUMPY_BYTES = 2**28
@@ -33,34 +38,28 @@ _NO_RESERVE = 0x4000
 looked for, and no memory taken."""
 UNITS = 128
 """At most so many pieces of an epoch are handed on, each of as many steps."""
+RENEW_NS = 1_000_000_000
+"""A prediction costs milliseconds: for budgets it is made no more often than this, ns."""
 
 
-@dataclass
-class Outlook:
-    """What was predicted of a training."""
+class Forecaster:
+    """Predicts the cost of a whole training from what its run has measured so far."""
 
-    foresight: Foresight
-    newest: Forecast | None = None
-    """Shown or not."""
-    shown: list[Forecast] = field(default_factory=list)
-    renewed_ns: int = 0
-    """When the newest was made, on CLOCK_MONOTONIC."""
-
-
-class Foresight:
-    """What the predictor is told of a training, and what it says."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self.prior: Prior | None = None
-        """What a previous run of the same training tells."""
+        """What is known from a previous run of the same training."""
+        self.ready = False
+        """Whether what predictions need is loaded."""
+        self.newest: Forecast | None = None
+        """The newest forecast, whether listeners were notified of it or not."""
+        self._made_ns = 0
+        """When it was made, on CLOCK_MONOTONIC."""
         self._predictor: Predictor | None = None
         self._unit = 0
         """Steps in a piece; 0 before the first epoch with steps has ended."""
-        self.ready = False
-        """Whether what predictions need is loaded."""
-        self._told = 0
-        """Epochs that the predictor has been told step by step."""
+        self._epochs_added = 0
+        """Epochs that were added to the predictor step by step."""
 
     def prepare(self, *, advise: bool) -> None:
         """Get ready for predictions, and for the advice that follows one, which needs numpy.
@@ -72,26 +71,52 @@ class Foresight:
         self.ready = not advise or optional(PREDICTION, _numpy_loaded, lambda _: False)
 
     def epoch_ended(self, epoch: Epoch, steps: Steps) -> None:
-        """Tell the predictor of an epoch with steps; those without are looked up when asked."""
+        """Add an epoch that had steps; the totals of the others are looked up when needed."""
         blocks = steps.blocks()
         if not any(block.steps for block in blocks):
             return
         if self._predictor is None:
             self._unit = _unit(steps.per_epoch or steps.done)
             self._predictor = self._new(steps.per_epoch, self._unit)
-        self._tell(self._predictor, blocks, steps.done)
+        self._add_steps(self._predictor, blocks, steps.done)
         self._predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
-        self._told += 1
+        self._epochs_added += 1
 
-    def whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
+    def predict(self, epochs: float) -> Forecast:
         """Return what ``epochs`` epochs will cost, from the finished ones.
 
         Raises:
-            ValueError: none is finished.
+            ValueError: no epoch is finished.
         """
+        self._made_ns = time.monotonic_ns()
+        done = [epoch for epoch in self._run.epochs() if epoch.finished]
+        self.newest = self._forecast(self._whole(epochs, done))
+        return self.newest
+
+    def predict_early(self, epochs: float, steps: Steps) -> Forecast | None:
+        """Return the same from steps of the first epoch so far; None without such steps."""
+        if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
+            return None
+        unit = _unit(steps.per_epoch)
+        predictor = self._new(steps.per_epoch, unit)
+        predictor.epochs = epochs
+        self._add_steps(predictor, steps.blocks(), steps.done, unit)
+        self.newest = self._forecast(predictor.predict())
+        return self.newest
+
+    def renew(self, epochs: float) -> None:
+        """Predict for budgets, without notifying listeners; at most once a second.
+
+        Raises:
+            ValueError: no epoch is finished.
+        """
+        if self.newest is None or time.monotonic_ns() - self._made_ns >= RENEW_NS:
+            self.predict(epochs)
+
+    def _whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
         predictor = self._predictor
-        if predictor is None or self._told < len(done):
-            # Epochs without steps, now and then or always: their totals tell, as they are by now.
+        if predictor is None or self._epochs_added < len(done):
+            # Epochs without steps, now and then or always: their totals count, as known now.
             predictor = Predictor(epochs, prior=self.prior)
             for epoch in done:
                 predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
@@ -109,26 +134,35 @@ class Foresight:
             )
         return prediction
 
-    def early(self, epochs: float, steps: Steps) -> Prediction | None:
-        """Return the same from the steps of the first epoch so far; None if they tell nothing."""
-        if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
-            return None
-        unit = _unit(steps.per_epoch)
-        predictor = self._new(steps.per_epoch, unit)
-        predictor.epochs = epochs
-        self._tell(predictor, steps.blocks(), steps.done, unit)
-        return predictor.predict()
+    def _forecast(self, prediction: Prediction) -> Forecast:
+        """Return a prediction with its footprint, and how uncertain its grams are."""
+        # From the first epoch on: an hour of preparation is not part of the training.
+        start = wall_time(self._run.first_epoch_mark.t_ns)
+        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
+        footprint = self._run.factors.footprint(joules_between(prediction, start), start, end)
+        # Between joules and grams stand PUE and intensity; of the two only the latter may err.
+        parts = [
+            (slot.joules, replace(slot.intensity, start=slot.start, end=slot.end))
+            for slot in footprint.slots
+            if slot.end > slot.start
+        ]
+        sigma = intensity_sigma(parts, wall_time(time.monotonic_ns()))
+        grams = (
+            gram_interval(footprint.gco2eq, prediction.joules, of_joules, sigma, level)
+            for of_joules, level in ((prediction.joules_80, 0.80), (prediction.joules_95, 0.95))
+        )
+        return Forecast(prediction, footprint, *grams)
 
     def _new(self, per_epoch: int | None, unit: int) -> Predictor:
         return Predictor(1, round(per_epoch / unit) if per_epoch else None, self.prior)
 
-    def _tell(
+    def _add_steps(
         self, predictor: Predictor, blocks: Sequence[Block], done: int, unit: int = 0
     ) -> None:
         windows = [
             (Mark(None, False, block.start_ns), Mark(None, False, block.end_ns)) for block in blocks
         ]
-        joules = [energy.joules for energy in self._session.energies(windows)]
+        joules = [energy.joules for energy in self._run.session.energies(windows)]
         for seconds, energy, kind in pieces(blocks, joules, done, unit or self._unit):
             predictor.step(seconds, energy, kind)
 
