@@ -16,6 +16,8 @@ import pytest
 
 import carbontracker
 from carbontracker.exceptions import BudgetExceeded
+from carbontracker.records.reader import read_run
+from carbontracker.report.document import notes
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors, python, read_record
 
@@ -305,6 +307,28 @@ def test_a_program_that_will_not_end_is_ended(tmp_path: Path) -> None:
         assert said["stopped_by"]["limit"] == "max_kwh"
         assert said["stopped_by"]["value"] > said["stopped_by"]["most"] == 1e-9
     assert result["joules"] > 0
+    (passed,) = [
+        event for event in read_record(tmp_path / "records") if event["event"] == "budget_exceeded"
+    ]
+    assert last["stopped_by"] == {key: passed[key] for key in ("limit", "most", "value", "basis")}
+    (note,) = budget_notes(tmp_path / "records")
+    value = last["stopped_by"]["value"]
+    assert note == (
+        f"The budget max_kwh=1e-09 was exceeded and ended the run: {value:.6g} measured."
+    )
+
+
+def test_a_report_names_the_budgets_that_were_exceeded(tmp_path: Path) -> None:
+    tracker = make(3, log_dir=tmp_path, max_kwh=1e-12, max_gco2eq=1e6)
+    train(tracker, 3)
+    (passed,) = [event for event in read_record(tmp_path) if event["event"] == "budget_exceeded"]
+    assert budget_notes(tmp_path) == [
+        f"The budget max_kwh=1e-12 was exceeded: {passed['value']:.6g} measured."
+    ]
+
+
+def budget_notes(directory: Path) -> list[str]:
+    return [note for note in notes(read_run(directory)) if "budget" in note]
 
 
 def test_a_program_that_ends_when_asked_has_its_time(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.records.reader import read_run
+from carbontracker.report.document import sections
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import hide_sensors, read_record
 from tests.support.services import Reply, Request, serving
@@ -107,3 +109,8 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     assert events["run_started"]["pricing"]["location"]["zone"] == "WORLD"
     assert events["located"]["pricing"]["location"]["zone"] == "DK"
     assert events["advice"]["start_saves"] == pytest.approx(0.75)
+    run = read_run(tmp_path / "records")
+    (part,) = [part for part in sections(run) if part.name == "prediction"]
+    start = events["advice"]["start"]
+    first = f"Advice: a start at {start} would have saved 75 % of the emissions."
+    assert [line for line in part.lines if line.startswith("Advice")][0] == first

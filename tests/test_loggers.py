@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 import time
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from carbontracker.loggers import epoch_figures, log_to_mlflow, log_to_tensorboa
 from carbontracker.records.reader import read_runs
 from carbontracker.report.document import cost
 from carbontracker.tracker import CarbonTracker
+from carbontracker.training.listeners import Listeners
 from carbontracker.training.user_listeners import MAX_PENDING
 from tests.support.programs import DEVICES, PRELUDE, WATTS, hide_sensors, python
 
@@ -53,11 +55,80 @@ def trained(loggers: Sequence[Any], epochs: int = EPOCHS) -> Result:
     return tracker.result
 
 
-# ---- followers -----------------------------------------------------------------------------
+# ---- listeners of a run --------------------------------------------------------------------
+
+
+class Calls:
+    def __init__(self, calls: list[str], name: str, fails_at: str = "") -> None:
+        self._calls, self._name, self._fails_at = calls, name, fails_at
+
+    def _called(self, event: str) -> None:
+        self._calls.append(f"{self._name} {event}")
+        if event == self._fails_at:
+            raise OSError("no room")
+
+    def started(self, run: object) -> None:
+        self._called(f"started {run}")
+
+    def finished(self, result: object) -> None:
+        self._called(f"finished {result}")
+
+    def close(self) -> None:
+        self._called("close")
+
+
+def test_what_began_last_is_finished_first() -> None:
+    calls: list[str] = []
+    listeners = Listeners()
+    for name in "ab":
+        listeners.add(Calls(calls, name))
+    listeners.notify("started", 1)
+    listeners.notify("epoch", 2)  # which they do not handle
+    listeners.notify("finished", 3)
+    listeners.close()
+    listeners.notify("started", 4)  # to no listener
+    assert calls == [
+        *("a started 1", "b started 1", "b finished 3", "a finished 3", "b close", "a close"),
+    ]
+
+
+@pytest.mark.parametrize("also_at_close", [False, True])
+def test_a_listener_that_fails_is_dropped_and_named(
+    caplog: pytest.LogCaptureFixture, also_at_close: bool
+) -> None:
+    calls: list[str] = []
+    listeners = Listeners()
+    faulty = Calls(calls, "faulty", "started 1")
+    if also_at_close:
+        faulty.close = lambda: faulty._called("started 1")  # type: ignore[method-assign]
+    for one in (faulty, Calls(calls, "sound")):
+        listeners.add(one)
+    listeners.notify("started", 1)
+    listeners.notify("finished", 2)
+    assert calls[-2:] == ["sound started 1", "sound finished 2"]
+    assert not [call for call in calls if call.startswith("faulty finished")]
+    first = "carbontracker: Calls failed at started() and is left out: no room; the run goes on"
+    assert caplog.messages[0] == first
+    assert len(caplog.messages) == 1 + also_at_close
+
+
+def test_a_signal_that_ends_the_program_passes_a_listener() -> None:
+    class Exiting:
+        def started(self, run: object) -> None:
+            del run
+            sys.exit(3)  # as a handler of SIGTERM does, wherever it comes
+
+    listeners = Listeners()
+    listeners.add(Exiting())
+    with pytest.raises(SystemExit):
+        listeners.notify("started", None)
+
+
+# ---- the user's loggers --------------------------------------------------------------------
 
 
 class Notes:
-    """A follower that notes what it is told."""
+    """A logger that notes what it is called with."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -80,7 +151,7 @@ class Notes:
 
 
 class Faulty(Notes):
-    """A follower that fails at its second epoch."""
+    """A logger that fails at its second epoch."""
 
     def epoch(self, epoch: Epoch) -> None:
         super().epoch(epoch)
@@ -89,7 +160,7 @@ class Faulty(Notes):
             raise OSError(message)
 
 
-def test_a_follower_is_told_everything_in_order() -> None:
+def test_a_logger_gets_everything_in_order() -> None:
     notes = Notes()
     result = trained([notes])
     assert notes.heard == ["begin", *["epoch"] * EPOCHS, "end", "close"]
@@ -97,7 +168,7 @@ def test_a_follower_is_told_everything_in_order() -> None:
     assert [epoch.index for epoch in notes.epochs] == [1, 2, 3]
 
 
-def test_a_follower_may_lack_what_it_does_not_need() -> None:
+def test_a_logger_may_lack_what_it_does_not_need() -> None:
     class Short:
         count = 0
 
@@ -124,7 +195,7 @@ def test_one_that_fails_is_left_out_and_the_rest_goes_on(
 
 
 class Leaving(Notes):
-    """A follower that ends the program."""
+    """A logger that ends the program."""
 
     def epoch(self, epoch: Epoch) -> None:
         raise SystemExit(9)
@@ -142,7 +213,7 @@ def test_one_that_exits_ends_itself_and_not_the_training(
 
 
 class Hanging(Notes):
-    """A follower that takes nothing more from its first epoch on, until it is let go."""
+    """A logger that takes nothing more from its first epoch on, until it is let go."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +260,7 @@ def test_one_that_lags_too_far_is_left_out_at_once(caplog: pytest.LogCaptureFixt
 
 
 class Where(Notes):
-    """A follower that notes on which threads it runs, and what it saw on the training's."""
+    """A logger that notes on which threads it runs, and what it saw on the training's."""
 
     def __init__(self, own_thread: bool) -> None:
         super().__init__()
@@ -234,7 +305,7 @@ def test_what_belongs_to_the_training_s_thread_is_captured_there(
 
 
 class Lazy:
-    """A follower whose attributes are looked up when they are asked for, which may fail."""
+    """A logger whose attributes are looked up when they are asked for, which may fail."""
 
     def __init__(self, lacks: str) -> None:
         self.lacks = lacks
