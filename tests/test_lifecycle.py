@@ -201,7 +201,7 @@ def run_once():
 found = [run_once()]
 importlib.reload(carbontracker)
 found.append(run_once())
-for name in ("training.run", "energy.session", "training.training_run", "records.writer", "tracker"):
+for name in ("training.run", "energy.session", "training.training_run", "tracker"):
     importlib.reload(sys.modules[f"carbontracker.{name}"])
 found.append(run_once())
 for name in [name for name in sys.modules if name.split(".")[0] == "carbontracker"]:

@@ -113,4 +113,4 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     (part,) = [part for part in sections(run) if part.name == "prediction"]
     start = events["advice"]["start"]
     first = f"Advice: a start at {start} would have saved 75 % of the emissions."
-    assert [line for line in part.lines if line.startswith("Advice")][0] == first
+    assert next(line for line in part.lines if line.startswith("Advice")) == first
