@@ -214,7 +214,7 @@ def test_a_peak_that_is_not_known_is_not_made_up() -> None:
     pascal = find_accelerator("Tesla P40")
     assert math.isnan(pascal.fp16_tflops)
     with pytest.raises(
-        ValueError, match="no fp16 peak is known for Tesla P40: give precision fp32"
+        ValueError, match="the fp16 peak of Tesla P40 is unknown: give precision fp32"
     ):
         estimate(flops=1e20, gpu="P40")
     assert estimate(gpu_hours=1, gpu="P40", pue=1.0).kwh.value == pytest.approx(0.25)
@@ -233,7 +233,7 @@ def test_a_peak_that_is_not_known_is_not_made_up() -> None:
         ({"gpu_hours": math.inf}, "gpu_hours must be a finite number above 0"),
         ({"params": 7e9, "tokens": math.nan}, "tokens must be a finite number above 0"),
         ({"gpu_hours": "5"}, "gpu_hours must be a finite number above 0, not '5'"),
-        ({"gpu_hours": 5, "utilization": 0.5}, "gpu_hours say that already"),
+        ({"gpu_hours": 5, "utilization": 0.5}, "gpu_hours give already"),
         ({"flops": 10**400}, "flops must be a finite number above 0"),
         ({"flops": 1e20, "utilization": "most"}, "utilization must be above 0 and at most 1"),
         ({"flops": 1e20, "utilization": 0.0}, "utilization must be above 0 and at most 1"),

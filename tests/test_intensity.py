@@ -152,7 +152,7 @@ def test_every_listed_provider_can_be_built(name: str) -> None:
 
 
 def test_wrong_provider_or_setting() -> None:
-    with pytest.raises(ValueError, match="no intensity provider 'oracle'; there are carbon"):
+    with pytest.raises(ValueError, match="unknown intensity provider 'oracle': choose from carbon"):
         provider("oracle")
     with pytest.raises(ValueError, match="no scope 'cradle'"):
         provider("table", scope="cradle")

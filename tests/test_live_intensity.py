@@ -327,7 +327,7 @@ def test_words_for_an_intensity() -> None:
     assert parse_setting("Auto") == "auto"
     assert parse_setting("ElectricityMaps:US-CAL-CISO") == "electricitymaps:US-CAL-CISO"
     for wrong in ("", "oracle", "constant", "auto mobile"):
-        with pytest.raises(ValueError, match="is a number of gCO2eq/kWh, auto, or one of"):
+        with pytest.raises(ValueError, match="must be a number of gCO2eq/kWh, auto, or one of"):
             parse_setting(wrong)
 
 
@@ -378,7 +378,8 @@ def test_auto_keeps_to_where_a_key_is_good_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("location", "why"), [("JP", "nobody knows JP"), ("WORLD", "the location is unknown")]
+    ("location", "why"),
+    [("JP", "every provider for JP needs an API key"), ("WORLD", "the location is unknown")],
 )
 def test_when_nobody_is_asked_it_is_said(
     location: str, why: str, caplog: pytest.LogCaptureFixture
@@ -441,10 +442,13 @@ def test_a_marginal_provider_advises_and_prices_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, "nobody foresees US without a key"),
-        ({"intensity": "auto"}, "nobody foresees US without a key"),
+        ({}, "no forecast for US: every provider for this zone needs an API key"),
+        (
+            {"intensity": "auto"},
+            "no forecast for US: every provider for this zone needs an API key",
+        ),
         ({"location": "WORLD"}, "the location is unknown"),
-        ({"intensity": 100.0}, "a fixed figure tells no hour from another"),
+        ({"intensity": 100.0}, "a fixed figure has no forecast"),
         ({"intensity": "table"}, "annual figures only"),
         ({"location": "FR", "intensity": "odre"}, "éCO2mix has no forecast"),
     ],
@@ -726,7 +730,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("oracle", "is a number of gCO2eq/kWh, auto, or one of"), ("entsoe", "takes a key")],
+    [("oracle", "must be a number of gCO2eq/kWh, auto, or one of"), ("entsoe", "needs a key")],
 )
 def test_a_wrong_intensity_is_an_error_before_anything_starts(word: str, told: str) -> None:
     done = command("--intensity", word, "--", "echo", "started")

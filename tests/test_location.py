@@ -181,7 +181,7 @@ def test_otherwise_the_world_with_a_note(tmp_path: Path, timezone: str | None) -
     )
     assert (location.zone, location.how) == ("WORLD", "unknown")
     assert location.note == (
-        "world average used: location unknown; name it with location= or CARBONTRACKER_LOCATION"
+        "world average used: location unknown; set it with location= or CARBONTRACKER_LOCATION"
     )
 
 

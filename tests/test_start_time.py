@@ -85,7 +85,7 @@ def test_slots_in_any_order_each_ending_where_the_next_begins() -> None:
 
 @pytest.mark.parametrize("duration", [0, -1, math.nan, math.inf])
 def test_an_impossible_duration_is_refused(duration: float) -> None:
-    with pytest.raises(ValueError, match="a run lasts"):
+    with pytest.raises(ValueError, match="duration must be positive"):
         best_start(HOURLY, 0, 1, duration)
 
 

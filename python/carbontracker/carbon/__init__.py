@@ -1,1 +1,1 @@
-"""From joules to kWh and grams: intensity, PUE, footprint, and comparisons."""
+"""From joules to kWh and grams of CO2eq: intensity, PUE, footprint, and comparisons."""

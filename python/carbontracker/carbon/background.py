@@ -1,6 +1,6 @@
-"""What is found out beside the training: where it runs and, for advice, what the forecast says.
+"""Looks up the location and, for advice, the forecast, in one thread beside the training.
 
-One thread that nobody waits for; what has not arrived is not there.
+A training never waits for it and uses what has arrived.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from carbontracker.planning.start_time import Start
 
 HORIZON = timedelta(hours=48)
-"""How far ahead is looked: what the longest keyless forecast gives."""
+"""The longest forecast without a key."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What a run would have saved at another time, or elsewhere; None where nothing is known."""
+    """What a run would save at another time or in another region; None if unknown."""
 
     now: datetime
     start: datetime | None
     """The best moment to start within two days."""
     start_saves: float
-    """Which share of the emissions that saves; NaN if not known."""
+    """Saved share of the emissions; NaN if unknown."""
     region: Option | None
-    """The greenest region, of the cloud we are in or of all."""
+    """The region with the lowest emissions, of the same cloud or of all."""
     region_saves: float
-    """Which share of the emissions that saves; NaN if not known."""
+    """Saved share of the emissions; NaN if unknown."""
 
 
 def slot_seconds(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
-    """Return slots as (begin, end, gCO2eq/kWh), s after ``now``; one that is open tells nothing."""
+    """Return slots as (begin, end, gCO2eq/kWh), s after ``now``, without open slots."""
     return [
         ((slot.start - now).total_seconds(), (slot.end - now).total_seconds(), slot.gco2eq_per_kwh)
         for slot in slots
@@ -61,11 +61,11 @@ def slot_seconds(slots: Sequence[Intensity], now: datetime) -> list[tuple[float,
 def first_and_best_start(
     slots: Sequence[Intensity], now: datetime, hours: float, within: timedelta
 ) -> tuple[Start, Start] | None:
-    """Return the start as early as possible, and the best one; seconds after ``now``.
+    """Return the earliest start and the best one, s after ``now``.
 
-    None if no run of ``hours`` is forecast as a whole.
+    None if the forecast covers no run of ``hours``.
     """
-    # Here, because it loads numpy: a training without advice does without.
+    # Imported here: it loads numpy, which a training without advice does not need.
     from carbontracker.planning.start_time import IntensityCurve, Start, best_start
 
     forecast, duration_s = IntensityCurve(slot_seconds(slots, now)), hours * 3600
@@ -80,14 +80,14 @@ def first_and_best_start(
 
 
 class BackgroundLookup:
-    """The thread, and what it has found so far.
+    """The thread and its results.
 
     Args:
-        pricing: of the place as it is known without the network.
-        locate: ``auto``, or ``never`` to ask nobody where this is.
-        advise: also ask for the forecast of the place.
-        api_keys: of live providers, for the place that is found.
-        environ: the environment; else the process's.
+        factors: of the location that is known without the network.
+        locate: ``auto``, or ``never``: no network look-up of the location.
+        advise: also ask for the forecast of the location.
+        api_keys: of live providers, for the location that is found.
+        environ: the environment; by default that of the process.
     """
 
     def __init__(
@@ -111,24 +111,24 @@ class BackgroundLookup:
         self._thread: threading.Thread | None = None
 
     def start(self, factors: CarbonFactors) -> None:
-        """Begin asking, once, if there is anything to ask. Returns at once.
+        """Start the thread, once, if there is something to look up; does not wait.
 
         Args:
-            pricing: what is used now; whose place is looked for, and whose forecast is asked for.
+            factors: the current ones, whose location and forecast are looked up.
         """
         wanted = self._looks_up or (self._advise and not offline(self._environ))
         if wanted and self._thread is None:
             self._thread = start_thread(LOCATION, self._run, "carbontracker-lookup", factors)
 
     def wait(self, seconds: float) -> None:
-        """Wait for the answers for at most so long; for commands that people wait for."""
+        """Wait at most ``seconds`` for the results; for commands in a terminal."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def updated_factors(self, factors: CarbonFactors) -> CarbonFactors | None:
-        """Return the pricing for the place that was found, whose provider is being asked already.
+        """Return the factors of the location that was found, whose provider is polled already.
 
-        None if there is nothing new. What it replaces asks no more.
+        None if there is no new location. ``factors``, which they replace, stop polling.
         """
         found = self._found
         if found is None or not factors.location.guess:
@@ -137,13 +137,13 @@ class BackgroundLookup:
         return found
 
     def use_keys(self, api_keys: Mapping[str, str]) -> None:
-        """Take keys that came later, for the place that may be found yet."""
+        """Use keys that were set later, for the location that is found."""
         self._keys = dict(api_keys)
         if self._found is not None:
             self._found = self._found.with_keys(api_keys).start_polling()
 
     def advice(self, factors: CarbonFactors, hours: float) -> Advice:
-        """Return what is known by now of better times and places for a run of ``hours``."""
+        """Return the better times and regions known so far for a run of ``hours``."""
         now = datetime.now(timezone.utc)
         both = first_and_best_start(list(self._slots), now, hours, HORIZON) if hours > 0 else None
         start, start_saves = None, float("nan")
@@ -158,14 +158,14 @@ class BackgroundLookup:
         return Advice(now, start, start_saves, region, saves)
 
     def _cached(self, factors: CarbonFactors) -> CarbonFactors | None:
-        """Return the pricing for the place of the last look-up, if that is still good."""
+        """Return the factors of the last look-up's location, if that is still valid."""
         location = cached_location(self._environ)
         return None if location is None else factors.at(location, self._keys)
 
     def _run(self, factors: CarbonFactors) -> None:
         location = look_up(factors.location, self._environ) if self._looks_up else None
         if location is not None and location != factors.location:
-            # Asked from now on: somebody who looks at the end finds more than the annual figure.
+            # Polled from now on, so that the end of the run has more than the annual figure.
             factors = factors.at(location, self._keys).start_polling()
             self._found = factors
         if not self._advise or offline(self._environ):
@@ -174,4 +174,4 @@ class BackgroundLookup:
         try:
             self._slots = factors.forecast(now, now + HORIZON)
         except IntensityUnavailable as error:
-            logger.info("carbontracker: no forecast to advise by: %s", error.reason)
+            logger.info("carbontracker: no forecast for advice: %s", error.reason)

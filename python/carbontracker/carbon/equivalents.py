@@ -1,4 +1,4 @@
-"""What an amount of CO2eq or electricity compares to in everyday life."""
+"""Everyday comparisons of an amount of CO2eq or electricity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = {
     "smartphone_charge": "smartphone charges",
     "dk_household_year": "years of electricity for a Danish home",
 }
-"""What is shown: the start of the keys (the newest row is taken) and the words after the value."""
+"""The usual comparisons: start of the key (the newest row counts), and the words to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +21,21 @@ class Equivalent:
     """``value`` times ``name``."""
 
     value: float
-    """How many of ``unit``; NaN if the footprint is not known."""
+    """Number of ``unit``; NaN if the footprint is unknown."""
     name: str
     """The words to write after the value."""
     unit: str
     """The unit of ``value``."""
     year: int
-    """The year the comparison's own figure describes."""
+    """The year of the comparison's figure."""
     source: str
-    """Who published that figure."""
+    """The publisher of that figure."""
 
 
 def equivalents(gco2eq: float, kwh: float) -> list[Equivalent]:
     """Return the usual comparisons for ``gco2eq`` grams of CO2eq or ``kwh`` of electricity.
 
-    Without the package's table there is none.
+    Empty if the package's table is damaged.
     """
     try:
         return [_compare(_newest(start), gco2eq, kwh, name) for start, name in _SHOWN.items()]
@@ -46,8 +46,7 @@ def equivalents(gco2eq: float, kwh: float) -> list[Equivalent]:
 def equivalent(key: str, gco2eq: float, kwh: float) -> Equivalent:
     """Return the comparison called ``key`` in ``equivalents.csv``.
 
-    Emissions are compared (grams) where the table has them for that thing, electricity (kWh) where
-    it has not.
+    It compares emissions (grams) if the table has them for that item, else electricity (kWh).
 
     Raises:
         KeyError: there is no such comparison.

@@ -1,4 +1,4 @@
-"""Where, under which intensity and with which overhead energy becomes a footprint."""
+"""The factors from energy to footprint: location, carbon intensity and PUE."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     EnergyBetween = Callable[[datetime, datetime], float]
 
 PUE_SOURCE = "Daniel Bizo, 2023, Uptime Institute Global Data Center Survey"
-"""Of the world average, in upstream's words."""
+"""Of the world average, in the words of version 2.4."""
 
 
 @dataclass(frozen=True)
 class CarbonFactors:
-    """The choices that turn joules into grams; fixed before anything starts."""
+    """The factors from joules to grams; fixed before a run starts."""
 
     location: Location
     provider: Provider
     pue: float
     pue_source: str
-    """Where the PUE comes from, in words."""
+    """Source of the PUE, in words."""
     intensity_setting: IntensitySetting = None
-    """What was asked for as ``intensity``."""
+    """The argument ``intensity``, or its variable."""
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of providers, by name."""
     advice_provider: Provider | None = None
-    """A marginal provider: it advises when to train, and is never part of a footprint."""
+    """A marginal provider: for advice on when to train, never for a footprint."""
 
     def intensities(self, start: datetime, end: datetime) -> list[Intensity]:
         """Return the carbon intensities that cover ``start`` to ``end``, aware times.
 
-        The times may be to come: then these are the forecast's, beyond its horizon the same hours
-        of its last day. A provider that has none is replaced by the table, which says so in the
-        figure's note; without a table the figure is missing.
+        Figures of the future come from the forecast, and beyond its horizon from the same hours of
+        its last day. If the provider has no figure, that of the table is used, and its note says
+        why. Without a table the figure is missing.
         """
         zone = self.location.zone
         try:
@@ -75,12 +75,12 @@ class CarbonFactors:
         return [replace(figure, note=f"{why}: {STAND_IN}")]
 
     def forecast(self, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the forecast for ``start`` to ``end`` as its provider has it; asks and waits.
+        """Return the provider's forecast for ``start`` to ``end``, for advice; asks and waits.
 
-        For those who want advice: unless a provider was named, whoever ``auto`` finds is asked.
+        If the user chose no provider, those of ``auto`` are asked.
 
         Raises:
-            IntensityUnavailable: there is none; the reason says why.
+            IntensityUnavailable: there is no forecast; the reason says why.
         """
         asked = self.advice_provider or self.provider
         if isinstance(asked, LiveProvider) and self.intensity_setting != AUTO:
@@ -88,13 +88,13 @@ class CarbonFactors:
         if self.intensity_setting in (None, AUTO):
             return auto_forecast(self.location, self.api_keys, start, end)
         if isinstance(asked, Constant):
-            raise IntensityUnavailable("a fixed figure tells no hour from another")
+            raise IntensityUnavailable("a fixed figure has no forecast")
         if offline():
-            raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 asks no network")
+            raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 disables network access")
         raise IntensityUnavailable("the table has annual figures only, and no forecast")
 
     def zero_footprint(self) -> Footprint:
-        """Return the footprint of no energy: what is said of a run before it begins."""
+        """Return the footprint of no energy, for the start of a run."""
         now = datetime.now(timezone.utc)
         return self.footprint(lambda _a, _b: 0.0, now, now, 0.0)
 
@@ -105,10 +105,10 @@ class CarbonFactors:
         end: datetime,
         error_joules: float = math.nan,
     ) -> Footprint:
-        """Return the footprint of what was spent from ``start`` to ``end``, aware times.
+        """Return the footprint of the energy used from ``start`` to ``end``, aware times.
 
         Args:
-            joules_between: the machine's energy between two moments, J; asked for each slot.
+            joules_between: the machine's energy between two times, J; called for each slot.
             start: beginning of the window.
             end: its end.
             error_joules: 95 % half-width of the energy, J.
@@ -123,15 +123,15 @@ class CarbonFactors:
 
     @property
     def live(self) -> tuple[str, str] | None:
-        """Return title and name of the live provider that is being asked, if one is."""
+        """Return title and name of the live provider, or None."""
         asked = self.provider
         return (asked.title, asked.name) if isinstance(asked, LiveProvider) else None
 
     def with_keys(self, api_keys: Mapping[str, str]) -> CarbonFactors:
         """Return these factors with live figures by these keys; ``start_polling`` begins to ask.
 
-        The table answers where the location is unknown, the network is switched off by
-        ``CARBONTRACKER_OFFLINE=1``, or the user stated a figure or a provider of their own.
+        The factors do not change if the user gave a figure, an own provider, or ``table``. With an
+        unknown location or ``CARBONTRACKER_OFFLINE=1`` the table is used.
         """
         setting = self.intensity_setting
         if not (setting is None or isinstance(setting, str)) or setting == "table":
@@ -175,7 +175,7 @@ class CarbonFactors:
         return self
 
     def refresh_soon(self) -> None:
-        """Have the live provider asked for revised figures; does not wait for them."""
+        """Have the live provider asked for revised figures; does not wait."""
         if isinstance(self.provider, LiveProvider):
             self.provider.refresh_soon()
 
@@ -186,7 +186,7 @@ class CarbonFactors:
         return replace(self, provider=self.provider.snapshot())
 
     def close(self) -> None:
-        """Ask no network any more."""
+        """Stop asking the live provider."""
         if isinstance(self.provider, LiveProvider):
             self.provider.close()
 
@@ -200,19 +200,19 @@ def make_carbon_factors(
     """Return the factors for a run. Nothing is asked before ``start_polling``.
 
     Args:
-        location: country, ISO code, zone or cloud region; else ``CARBONTRACKER_LOCATION``, else
-            what `carbontracker.location.location.locate` finds.
+        location: country, ISO code, zone or cloud region; else as
+            `carbontracker.location.location.locate` finds it.
         pue: power usage effectiveness, ratio >= 1; else ``CARBONTRACKER_PUE``, else that of the
             cloud region, else the world average of data centres, 1.58 (Uptime Institute 2023),
-            as upstream has it.
-        intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a provider, with
-            ``:zone`` where its zone is another than the location; ``auto``; or a provider of your
-            own. Else ``CARBONTRACKER_INTENSITY``, else the table.
-        api_keys: of providers that take one, by name.
+            as in version 2.4.
+        intensity: your own carbon intensity, gCO2eq/kWh; the name of a provider, with ``:zone`` if
+            its zone differs from the location; ``auto``; or your own provider. Else
+            ``CARBONTRACKER_INTENSITY``, else the table.
+        api_keys: keys of providers, by name.
 
     Raises:
-        UnknownLocation: the location argument names no place; the message has the nearest.
-        ValueError: a PUE or intensity argument that cannot be.
+        UnknownLocation: unknown location; the message has the nearest names.
+        ValueError: an invalid PUE or intensity.
     """
     found = optional(LOCATION, lambda: _locate(location), unlocated, errors_of_the_user=ValueError)
     value, source = _pue(pue, found)
@@ -252,7 +252,7 @@ def _pue(argument: float | None, location: Location) -> tuple[float, str]:
             value = math.nan
         if math.isfinite(value) and value >= 1.0:
             return value, "CARBONTRACKER_PUE"
-        # The environment must not stop a training: say so and go on with the default.
+        # A wrong variable must not stop a training: a warning, and the default.
         logger.warning(
             "carbontracker: CARBONTRACKER_PUE=%r is not a ratio of at least 1; using %s",
             text,

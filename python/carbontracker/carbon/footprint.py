@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The energy that was spent while one figure held."""
+    """The energy used while one intensity applied."""
 
     start: datetime
     """First instant, aware, UTC."""
@@ -33,30 +33,30 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Electricity drawn from the grid and the emissions of making it."""
+    """Electricity drawn from the grid, and the emissions of its generation."""
 
     kwh: float
-    """Electricity, kWh, with the facility's overhead (PUE); NaN if nothing was measured."""
+    """Electricity, kWh, PUE included; NaN if not measured."""
     gco2eq: float
-    """Emissions, gCO2eq, of ``kwh``; NaN if nothing was measured."""
+    """Emissions, gCO2eq, of ``kwh``; NaN if not measured."""
     intensity: Intensity
-    """The figure used; with more than one, their mean weighted by energy."""
+    """The intensity; the mean weighted by energy if there is more than one."""
     pue: float
     """Power usage effectiveness: energy of the facility over energy of the machine, ratio >= 1."""
     location: Location | None = None
-    """Where the electricity was drawn, if that was asked."""
+    """Where the electricity was drawn, if known."""
     error_kwh: float = math.nan
-    """95 % half-width of ``kwh`` from measuring alone (PUE and intensity taken as exact), kWh;
-    NaN if not known."""
+    """95 % half-width of ``kwh``, kWh, with PUE and intensity as exact; NaN if unknown."""
     slots: tuple[Slot, ...] = ()
-    """The energy by the slots of the intensity, in time order; empty where times are not known."""
+    """The energy by slots of the intensity, in time order; empty if the times are unknown."""
     mean_gco2eq_per_kwh: float = math.nan
-    """Mean of the figures over time, gCO2eq/kWh; ``intensity`` is their mean over energy. NaN
-    without slots."""
+    """Mean of the intensity over time, gCO2eq/kWh; ``intensity`` is the mean over energy.
+
+    NaN without slots."""
 
     @property
     def shares(self) -> dict[str, float]:
-        """Return which share of the energy, 0..1, met which kind of figure; ``world`` is one."""
+        """Return the share of the energy, 0..1, by the kind of its figure, ``world`` included."""
         known = [(slot.joules, slot.intensity) for slot in self.slots] or [(1.0, self.intensity)]
         return shares([part for part in known if not math.isnan(part[0])] or known)
 
@@ -73,13 +73,13 @@ def footprint(
     location: Location | None = None,
     error_joules: float = math.nan,
 ) -> Footprint:
-    """Return the footprint of energy spent under one or more carbon intensities.
+    """Return the footprint of energy used under one or more carbon intensities.
 
-    Emissions are summed slot by slot, each slot's energy with its own figure. Missing is not zero:
-    one part of NaN joules makes the energy and the emissions NaN.
+    Emissions are summed part by part, each with its own figure. Missing is not zero: one part of
+    NaN joules makes the energy and the emissions NaN.
 
     Args:
-        parts: joules of the machine (without PUE) and the intensity they were spent under.
+        parts: joules of the machine (without PUE) and their intensity.
         pue: power usage effectiveness, ratio.
         place: where the electricity was drawn.
         error_joules: 95 % half-width of the summed joules, J.
@@ -113,7 +113,7 @@ def footprint_of_slots(
     location: Location | None = None,
     error_joules: float = math.nan,
 ) -> Footprint:
-    """Return the footprint of energy spent in slots of time; see ``footprint``."""
+    """Return the footprint of energy used in slots of time; see ``footprint``."""
     seconds = [(slot.end - slot.start).total_seconds() for slot in slots]
     total_s = math.fsum(seconds)
     weights = [s / total_s if total_s > 0 else 1 / len(slots) for s in seconds]
@@ -129,7 +129,7 @@ def footprint_of_slots(
 
 
 def together(slots: Iterable[Slot]) -> list[Slot]:
-    """Return the slots with the energy under one and the same figure added up, in time order."""
+    """Return the slots with those of the same figure added, in time order."""
     found: dict[Intensity, Slot] = {}
     for slot in slots:
         known = found.get(slot.intensity)
@@ -147,14 +147,14 @@ def together(slots: Iterable[Slot]) -> list[Slot]:
 
 
 def _mean(parts: Sequence[tuple[float, Intensity]]) -> Intensity:
-    """Return the energy-weighted mean figure, or the one figure if there is only one."""
+    """Return the energy-weighted mean figure, or the only figure."""
     used = list(dict.fromkeys(intensity for _, intensity in parts))
     if len({(one.scope, one.signal) for one in used if one.kind != MISSING}) > 1:
-        raise ValueError("carbon intensities of different scope or signal cannot be added up")
+        raise ValueError("carbon intensities of different scope or signal cannot be added")
     if len(used) == 1:
         return used[0]
     total = math.fsum(joules for joules, _ in parts)
-    # Without energy to weigh by (none measured, or none spent) every slot counts the same.
+    # Without energy as a weight every slot counts the same.
     weights = [joules / total if total > 0 else 1 / len(parts) for joules, _ in parts]
     years = {intensity.year for intensity in used}
     starts = [intensity.start for intensity in used if intensity.start is not None]

@@ -1,7 +1,7 @@
-"""The offline tables, read when first asked for and kept for the life of the process.
+"""The offline tables, read at first use and kept for the life of the process.
 
-A table may be missing from a frozen program, or damaged. One warning names the first such table;
-what depends on it is then unknown, and the rest goes on.
+A table may be missing from a frozen program, or damaged. One warning names the first such table.
+Figures that depend on it are then unknown; all others are not affected.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORLD = "WORLD"
-"""The zone of the world average, the last and always marked resort."""
+"""The zone of the world average, the last resort, which is always marked."""
 UNLOCATED = "UNLOCATED"
-"""The zone of a place that cannot be told, because a table is damaged. It has no figure."""
+"""The zone of a location that a damaged table leaves unknown. It has no figure."""
 
 
 class Table(NamedTuple):
-    """What a whole table has, so that a damaged one is recognised."""
+    """Properties of a complete table, to recognise a damaged one."""
 
     rows: int
-    """At least so many."""
+    """Minimum number."""
     columns: str
     """The first line."""
 
@@ -61,18 +61,18 @@ NUMERIC = {
     *("fp32_tflops", "fp16_tflops", "memory_gb", "cores", "threads_per_core"),
     *("year", "pue_year", "launch_year"),
 }
-"""Columns whose cells are numbers, or empty."""
+"""Columns whose cells are numbers or empty."""
 
 
 def rows(table: str) -> tuple[dict[str, str], ...]:
     """Return the rows of ``<table>.csv`` beside this file, every cell as text.
 
-    Cells stay text so that Namibia's ``NA`` survives and an empty cell stays distinguishable
-    from a zero. The rows are shared between callers: read them, do not change them.
+    Cells stay text, so that Namibia's ``NA`` is kept and an empty cell differs from a zero. Callers
+    share the rows and must not change them.
 
     Raises:
         TableError: the table is missing or damaged.
-        KeyError: there is no table of this name.
+        KeyError: no table has this name.
     """
     found = _rows_or_error(table, TABLES[table])
     if isinstance(found, TableError):
@@ -91,7 +91,7 @@ def _rows_or_error(table: str, whole: Table) -> tuple[dict[str, str], ...] | Tab
         text = _content(path).decode("utf-8")
         first, *others = csv.reader(io.StringIO(text, newline=""), strict=True)
         if ",".join(first) != whole.columns or len(others) < whole.rows:
-            raise ValueError("it is not complete")
+            raise ValueError("the table is not complete")
         numeric = [index for index, column in enumerate(first) if column in NUMERIC]
         for cells in others:
             for index in numeric:
@@ -119,8 +119,8 @@ def _warn_once(damage: str) -> None:
     _damages.append(damage)
     if len(_damages) == 1:
         logger.warning(
-            "carbontracker: %s; what depends on it, such as the carbon footprint, is unknown, and "
-            "energy is measured; install the package again, or add its data files to your frozen "
-            "program (PyInstaller: --collect-data carbontracker)",
+            "carbontracker: %s; figures that depend on it, such as the carbon footprint, are "
+            "unknown, and energy is still measured; install the package again, or add its data "
+            "files to your frozen program (PyInstaller: --collect-data carbontracker)",
             damage,
         )

@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SCOPES = ("lifecycle", "direct", "consumption", "unknown")
-"""What a figure counts. ``lifecycle``: the generation mix with its upstream emissions; ``direct``:
-combustion only; ``consumption``: direct, with imports; ``unknown``: not stated. One run uses one
+"""The emissions that a figure counts. ``lifecycle``: upstream ones too; ``direct``: combustion
+only; ``consumption``: direct, with imports; ``unknown``: not stated. One run uses one
 scope."""
 
 MISSING = "missing"
 KINDS = ("measured", "estimated", "forecast", "extrapolated", "annual", "constant", MISSING)
-"""How a figure came about, from the closest to the moment of use to the furthest from it.
-``extrapolated``: the same hour of another day's forecast, beyond the horizon. ``missing``: there
-is no figure, and ``gco2eq_per_kwh`` is NaN."""
+"""The kind of a figure, from the closest to the time of use to the furthest from it.
+``extrapolated``: the same hour of another day's forecast, beyond the horizon. ``missing``: no
+figure, ``gco2eq_per_kwh`` is NaN."""
 
 SIGNALS = ("average", "marginal")
-"""``average`` figures make a footprint; a ``marginal`` one answers what a change would cause."""
+"""``average``: for footprints; ``marginal``: the effect of a change in consumption, for advice."""
 
 MAX_GCO2EQ_PER_KWH = 2000.0
-"""Plausibility limit, gCO2eq/kWh: the dirtiest national grid in the table is near 1300, so more
-than this is a wrong unit rather than a grid."""
+"""Plausibility limit, gCO2eq/kWh: the highest national grid of the table is near 1300, so a larger
+figure has a wrong unit."""
 
 
 YEARS = (1900, 2999)
-"""Of all times, so that an hour or a week beyond them is a time as well."""
+"""Limits of all times, so that adding a week cannot overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Intensity:
-    """One carbon-intensity figure and where it comes from.
+    """One carbon-intensity figure with its provenance.
 
     Raises:
         ValueError: the figure is not within 0 to 2000 gCO2eq/kWh, a label is not one of
@@ -49,11 +49,11 @@ class Intensity:
     gco2eq_per_kwh: float
     """gCO2eq per kWh of electricity; NaN if ``kind`` is ``missing``."""
     zone: str
-    """The zone the figure describes, which may be wider than the one asked for; see ``note``."""
+    """The zone of the figure, which may be wider than the requested one; see ``note``."""
     name: str
     """The zone's name for people."""
     year: int | None
-    """The year the figure describes; None if it is not an annual one."""
+    """The year of an annual figure, else None."""
     scope: str
     """One of ``SCOPES``."""
     kind: str
@@ -61,7 +61,7 @@ class Intensity:
     signal: str = "average"
     """One of ``SIGNALS``."""
     source: str = ""
-    """Who published the figure."""
+    """The publisher of the figure."""
     licence: str = ""
     """The licence of the figure."""
     start: datetime | None = None
@@ -69,11 +69,11 @@ class Intensity:
     end: datetime | None = None
     """First instant it no longer holds for, aware, UTC; None if open."""
     note: str = ""
-    """Why this figure, when it is not simply the zone's own."""
+    """Why this figure was used, if it is not the zone's own."""
     provider: str = ""
-    """Name of the live provider that gave the figure; empty for the table and a fixed one."""
+    """Name of the live provider; empty for the table and a fixed figure."""
     fetched_at: datetime | None = None
-    """When it was asked for, aware, UTC; None for what was not asked for."""
+    """Time of the request, aware, UTC; None without a request."""
 
     def __post_init__(self) -> None:
         known = 0 <= self.gco2eq_per_kwh <= MAX_GCO2EQ_PER_KWH  # NaN is not
@@ -107,20 +107,19 @@ class Intensity:
 
 
 def unknown(zone: str, note: str) -> Intensity:
-    """Return what stands for the figure of a zone where there is none; ``note`` says why."""
+    """Return a figure of the kind ``missing`` for a zone; ``note`` says why."""
     return Intensity(math.nan, zone, "unknown", None, "unknown", MISSING, note=note)
 
 
 class Provider(Protocol):
     """A source of carbon-intensity figures. Zones are those of the package or of the provider.
 
-    Each method raises ``IntensityUnavailable`` where there is no figure for the zone and time, and
-    where the provider cannot answer such a question at all.
+    Each method raises ``IntensityUnavailable`` if the provider has no figure for the zone and time.
     """
 
     @property
     def name(self) -> str:
-        """Return what it is called in records and notes."""
+        """Return the name in records and notes."""
         ...
 
     def now(self, zone: str) -> Intensity:
@@ -135,22 +134,22 @@ class Provider(Protocol):
         ...
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the slots foreseen for ``start`` to ``end`` (aware times), in time order."""
+        """Return the forecast for ``start`` to ``end`` (aware times), in time order."""
         ...
 
 
 class ProviderEntry(NamedTuple):
-    """A provider of the package: where it is and what asking it takes."""
+    """A provider of the package: its module, and what a request needs."""
 
     path: str
     """``module:class``, the module below ``carbontracker.intensity.providers``."""
     key: str = ""
-    """What its key is, in words; empty if it takes none."""
+    """What its key is, in words; empty if it needs no key."""
     countries: str = ""
-    """ISO codes of the countries where ``auto`` asks it, separated by spaces; if empty, everywhere
-    of one that takes a key, and nowhere of one that takes none."""
+    """ISO codes of the countries where ``auto`` uses it, separated by spaces. If empty, ``auto``
+    uses it everywhere if it needs a key, and nowhere if it does not."""
     live: bool = True
-    """Whether it is asked over the network."""
+    """Whether it uses the network."""
 
 
 _EUROPE = "AT BE BG CH CZ DE DK EE ES FI FR GR HR HU IT LT LV NL NO PL PT RO RS SE SI SK"
@@ -168,25 +167,25 @@ PROVIDERS = {
     "table": ProviderEntry("table:Table", live=False),
     "watttime": ProviderEntry("watttime:WattTime", key="user:password"),
 }
-"""Every provider by name; its module is imported when it is asked for."""
+"""Every provider by name; ``provider`` imports its module."""
 
 
 def provider(name: str, **settings: Any) -> Provider:
     """Build the provider called ``name`` with its own ``settings``.
 
     Raises:
-        ValueError: there is no such provider, or it refuses a setting's value.
+        ValueError: unknown name, or a setting with an invalid value.
         TypeError: the provider has no such setting.
     """
     from importlib import import_module
 
     if name not in PROVIDERS:
-        raise ValueError(f"no intensity provider {name!r}; there are {', '.join(PROVIDERS)}")
+        raise ValueError(f"unknown intensity provider {name!r}: choose from {', '.join(PROVIDERS)}")
     module, _, attribute = PROVIDERS[name].path.partition(":")
     found = getattr(import_module(f"carbontracker.intensity.providers.{module}"), attribute)
     return cast("Callable[..., Provider]", found)(**settings)
 
 
 def providers_with_key() -> tuple[str, ...]:
-    """Return the names of the providers that are asked with a key of the user's."""
+    """Return the names of the providers that need a key."""
     return tuple(name for name, listed in PROVIDERS.items() if listed.key)

@@ -1,7 +1,7 @@
-"""Answers of services on disk, shared by the processes of a user: one request for all of them.
+"""Answers of services on disk, shared by the processes of a user: one request serves all of them.
 
-A file holds figures and when they were asked for, or why there are none; never a key, never an
-address. Whatever is wrong with the disk, the answers stay in memory and nobody is told twice.
+A file holds figures and the time of the request, or why there are no figures; never a key or a URL.
+If the disk fails, answers stay in memory, after one warning.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 VARIABLE = "CARBONTRACKER_CACHE_DIR"
 FORMAT = 1
 REFUSED_S = 3600.0
-"""How long a refusal (403, 404, 410) is believed by those who come later, s."""
+"""How long a refusal is kept, s."""
 REFUSALS = (401, 403, 404, 410)
 LOCK_WAIT_S = 20.0
-"""Longest wait for the process that is asking, s: longer than asking takes."""
+"""Limit of the wait for another process's request, s: longer than a request takes."""
 MAX_BYTES = 16 * 1024 * 1024
-"""Of a file: months of figures are some hundred kilobytes."""
+"""Of a file: months of figures are a few hundred kilobytes."""
 _LOCK_STEP_S = 0.05
 _DAMAGED = (
     OSError,
@@ -46,13 +46,13 @@ _DAMAGED = (
     OverflowError,
     RecursionError,
 )
-"""What a file that holds something else leads to."""
+"""Errors of reading a file with other content."""
 
 
 def cache_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return where answers are kept: ``CARBONTRACKER_CACHE_DIR``, else the user's cache.
+    """Return the directory of the cache: ``CARBONTRACKER_CACHE_DIR``, else the user's cache.
 
-    None where there is no home directory: answers are then kept in memory.
+    None without a home directory: answers are then kept in memory.
     """
     if given := environ.get(VARIABLE, "").strip():
         return Path(given)
@@ -63,13 +63,13 @@ def cache_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def read_own(path: Path) -> bytes:
-    """Return what a file of the cache holds; never waits.
+    """Return the content of a file of the cache; never waits.
 
-    The directory may be one that other users write to, such as a shared temporary one. A file
-    counts only if it is a plain one that no user but this one and root can have written.
+    Other users may be able to write to the directory, such as a shared temporary one. A file is
+    valid only if it is a plain file that only this user or root can have written.
 
     Raises:
-        OSError: there is none, or it does not count.
+        OSError: the file does not exist or is not valid.
     """
     fd = _opened_own(path, os.O_RDONLY)
     with os.fdopen(fd, "rb") as file:
@@ -80,7 +80,7 @@ def read_own(path: Path) -> bytes:
 
 
 def write_own(path: Path, data: bytes) -> None:
-    """Write a file of the cache for this user only, whole or not at all.
+    """Write a file of the cache atomically, readable only by this user.
 
     Raises:
         OSError: it cannot be written.
@@ -101,7 +101,7 @@ def _opened_own(path: Path, flags: int) -> int:
     """Open a plain file that this user or root owns and no other user can write to.
 
     Raises:
-        OSError: it cannot be opened, or is something else.
+        OSError: it cannot be opened, or is not such a file.
     """
     # O_NONBLOCK: opening a pipe would wait for its other end.
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -110,16 +110,16 @@ def _opened_own(path: Path, flags: int) -> int:
     if stat.S_ISREG(about.st_mode) and owned:
         return fd
     os.close(fd)
-    reason = "it is not a plain file" if owned else "another user can have written it"
+    reason = "not a plain file" if owned else "another user can have written it"
     raise OSError(errno.EPERM, reason, str(path))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service said, and when."""
+    """The answer of a service."""
 
     at: float
-    """Seconds since 1970 at which it was asked."""
+    """Time of the request, seconds since 1970."""
     slots: tuple[Intensity, ...] = ()
     reason: str = ""
     """Why there are no slots."""
@@ -130,10 +130,10 @@ class Answer:
 
 
 class Cache:
-    """Answers by name, in memory and, where that works, in a directory.
+    """Answers by name, in memory and, if possible, in a directory.
 
     Args:
-        directory: where, made if it is not there; None for memory only.
+        directory: created if missing; None for memory only.
         wall: seconds since 1970.
     """
 
@@ -141,13 +141,13 @@ class Cache:
         self._directory = directory
         self._wall = wall
         self._memory: dict[str, Answer] = {}
-        self._told = False
+        self._warned = False
 
     def get(self, name: str, fresh_s: float, fetch: Callable[[], list[Intensity]]) -> Answer:
-        """Return the answer called ``name``, asking with ``fetch`` if it is older than ``fresh_s``.
+        """Return the answer called ``name``, from ``fetch`` if it is older than ``fresh_s``.
 
-        Of several processes one asks and the others take what it was told. A failure that is no
-        refusal is not kept: the next one tries for itself.
+        One of several processes makes the request, and the others use its answer. A failure other
+        than a refusal is not kept.
         """
         if found := self._fresh(name, fresh_s):
             return found
@@ -161,7 +161,7 @@ class Cache:
             return answer
 
     def newest(self, name: str) -> Answer | None:
-        """Return the answer called ``name`` however old it is, if there is one with slots."""
+        """Return the newest answer called ``name`` that has slots, of any age, or None."""
         known = [a for a in (self._memory.get(name), self._read(name)) if a and a.slots]
         return max(known, key=lambda answer: answer.at, default=None)
 
@@ -179,7 +179,7 @@ class Cache:
             if answer is None:
                 continue
             lasts_s = fresh_s if answer.slots else REFUSED_S
-            if 0 <= self._wall() - answer.at < lasts_s:  # a time to come is a clock gone wrong
+            if 0 <= self._wall() - answer.at < lasts_s:  # a future time: the clock was wrong
                 self._memory[name] = answer
                 return answer
         return None
@@ -190,7 +190,7 @@ class Cache:
         try:
             return _loaded(json.loads(read_own(self._directory / f"{name}.json")))
         except _DAMAGED:
-            return None  # not there yet, or of no use: asked again
+            return None  # missing or damaged
 
     def _write(self, name: str, answer: Answer) -> None:
         if self._directory is None:
@@ -199,11 +199,11 @@ class Cache:
         try:
             write_own(self._directory / f"{name}.json", text.encode())
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Hold the lock of ``name`` if it is to be had; without a lock the last writer wins."""
+        """Hold the lock of ``name``, if possible; without a lock the last writer wins."""
         fd = self._lock_file(name)
         if fd is None:
             yield
@@ -225,7 +225,7 @@ class Cache:
             yield
         finally:
             with suppress(OSError):
-                # Not by closing alone: a child forked meanwhile would go on holding it.
+                # Closing is not enough: a child forked meanwhile would still hold the lock.
                 fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
@@ -236,14 +236,14 @@ class Cache:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             return _opened_own(self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
             return None
 
-    def _tell(self, error: OSError) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
             logger.warning(
-                "carbontracker: carbon intensities are kept in memory only: %s; name another "
+                "carbontracker: carbon intensities are kept in memory only: %s; choose another "
                 "directory with %s",
                 error,
                 VARIABLE,
@@ -261,10 +261,10 @@ def _dumped(answer: Answer) -> dict[str, Any]:
 
 
 def _loaded(document: Any) -> Answer | None:
-    """Return the answer in a file.
+    """Return the answer of a file's document.
 
     Raises:
-        One of ``_DAMAGED``: the file holds something else.
+        One of ``_DAMAGED``: the document is damaged.
     """
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         return None
@@ -275,10 +275,10 @@ def _loaded(document: Any) -> Answer | None:
 
 
 def intensity_from(record: dict[str, Any]) -> Intensity:
-    """Return the figure whose ``as_dict`` this is; fields it lacks get their defaults.
+    """Return the figure of an ``as_dict`` result; missing fields get their defaults.
 
     Raises:
-        ValueError, TypeError: it is no such thing.
+        ValueError, TypeError: the record is damaged.
     """
     known = {f.name for f in fields(Intensity)}
     values = {key: value for key, value in record.items() if key in known}

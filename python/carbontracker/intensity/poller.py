@@ -147,11 +147,11 @@ class LiveProvider:
             [s for s in slots if (s.scope, s.signal) == ours] for slots in (recent, forecast)
         )
         known = [slot for slot in recent if slot.kind not in FORECAST_KINDS]
-        foreseen = (*(slot for slot in recent if slot.kind in FORECAST_KINDS), *forecast)
+        ahead = (*(slot for slot in recent if slot.kind in FORECAST_KINDS), *forecast)
         self._known = replace(
             self._known,
             past=merged(self._known.past, known),
-            forecast=merged(self._known.forecast, foreseen),
+            forecast=merged(self._known.forecast, ahead),
             reason=reason,
         )
 

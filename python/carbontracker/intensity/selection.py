@@ -1,7 +1,7 @@
-"""Which provider is asked: what the user wants, where, and with which keys. Off unless wanted.
+"""Selects the providers: by the user's setting, the location and the keys.
 
-Nothing is asked of a service unless ``intensity=``, ``CARBONTRACKER_INTENSITY`` or ``api_keys``
-names one: the table is the default, and ``CARBONTRACKER_OFFLINE=1`` has the last word.
+The table is the default. A service is asked only if ``intensity=``, ``CARBONTRACKER_INTENSITY`` or
+``api_keys`` names one, and never with ``CARBONTRACKER_OFFLINE=1``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ INTENSITY_VARIABLE = "CARBONTRACKER_INTENSITY"
 OFFLINE_VARIABLE = "CARBONTRACKER_OFFLINE"
 AUTO = "auto"
 UNKNOWN_ZONES = (UNLOCATED, WORLD)
-"""Zones of a location that is unknown, which no live service has."""
+"""Zones of an unknown location, which live services do not cover."""
 
 
 class HasZones(Protocol):
-    """A place, as far as it matters here."""
+    """The zones of a location."""
 
     @property
     def zone(self) -> str:
@@ -46,7 +46,7 @@ class HasZones(Protocol):
 
     @property
     def grid_zone(self) -> str:
-        """Return the zone to ask live services for, which may be finer."""
+        """Return the zone for live services, which may be finer."""
         ...
 
 
@@ -59,10 +59,10 @@ def offline(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def parse_setting(text: str) -> IntensitySetting:
-    """Return what a text asks for: a number, ``auto``, or a provider's name with its zone.
+    """Return the setting of a text: a number, ``auto``, or a provider's name with its zone.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is something else.
     """
     text = text.strip()
     try:
@@ -71,7 +71,7 @@ def parse_setting(text: str) -> IntensitySetting:
         name = text.partition(":")[0].lower()
     if name not in (AUTO, *PROVIDERS) or name == "constant":
         raise ValueError(
-            f"intensity is a number of gCO2eq/kWh, {AUTO}, or one of "
+            f"intensity must be a number of gCO2eq/kWh, {AUTO}, or one of "
             f"{', '.join(name for name in PROVIDERS if name != 'constant')}; got {text!r}"
         )
     return name + text[len(name) :]
@@ -80,13 +80,13 @@ def parse_setting(text: str) -> IntensitySetting:
 def resolve(
     intensity: IntensitySetting, location: HasZones, api_keys: Mapping[str, str]
 ) -> tuple[IntensitySetting, Provider, Provider | None]:
-    """Return what is wanted, the provider for footprints, and the one for advice if there is one.
+    """Return the setting, the provider for footprints, and the one for advice or None.
 
-    The argument goes before ``CARBONTRACKER_INTENSITY``, which cannot stop a job: what it says
-    wrongly is warned of, and the table is used.
+    The argument goes before ``CARBONTRACKER_INTENSITY``. A wrong value of the variable must not
+    stop a job: it gives a warning, and the table is used.
 
     Raises:
-        ValueError: the argument is no intensity, or its provider lacks a key.
+        ValueError: the argument is not a valid setting, or its provider lacks a key.
     """
     if intensity is None and (text := os.environ.get(INTENSITY_VARIABLE, "").strip()):
         try:
@@ -112,7 +112,7 @@ def _selected(
     selected = select(setting, location, api_keys)
     live = selected[1] is not None or isinstance(selected[0], LiveProvider)
     if isinstance(setting, str) and setting != "table" and not live and not offline():
-        why = f"nobody knows {location.grid_zone} without a key"
+        why = f"every provider for {location.grid_zone} needs an API key"
         if location.grid_zone in UNKNOWN_ZONES:
             why = "the location is unknown"
         logger.warning("carbontracker: no live carbon intensity: %s; the table is used", why)
@@ -122,10 +122,10 @@ def _selected(
 def select(
     setting: IntensitySetting, location: HasZones, api_keys: Mapping[str, str]
 ) -> tuple[Provider, Provider | None]:
-    """Return the provider for footprints, and the one for advice if it is a marginal one.
+    """Return the provider for footprints, and a marginal provider for advice or None.
 
     Raises:
-        ValueError: there is no such provider, it lacks a key, or the figure is impossible.
+        ValueError: unknown provider, missing key, or impossible figure.
     """
     if setting is None or setting == "table":
         return provider("table"), None
@@ -155,16 +155,16 @@ def select(
 def auto_forecast(
     location: HasZones, api_keys: Mapping[str, str], start: datetime, end: datetime
 ) -> list[Intensity]:
-    """Return a forecast by the first of those whom ``auto`` asks; waits for the answer.
+    """Return the forecast of the first provider of ``auto`` that has one; waits for the answer.
 
     Raises:
-        IntensityUnavailable: nobody has one; the reason has everybody's.
+        IntensityUnavailable: there is no forecast; the reason has those of all providers.
     """
     zone = location.grid_zone
     if offline():
-        raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 asks no network")
+        raise IntensityUnavailable(f"{OFFLINE_VARIABLE}=1 disables network access")
     if zone in UNKNOWN_ZONES:
-        raise IntensityUnavailable("the location is unknown: name it with location=")
+        raise IntensityUnavailable("the location is unknown: set it with location=")
     live_providers = [
         LiveProvider(one, zone, None) for one in _auto_providers(zone, _lower(api_keys))
     ]
@@ -176,7 +176,8 @@ def auto_forecast(
         reasons.append(found.reason)
     raise IntensityUnavailable(
         "; ".join(reasons)
-        or f"nobody foresees {zone} without a key: name a provider with intensity=, or give a key"
+        or f"no forecast for {zone}: every provider for this zone needs an API key; choose a "
+        "provider with intensity=, or set a key"
     )
 
 
@@ -185,19 +186,18 @@ def _lower(api_keys: Mapping[str, str]) -> dict[str, str]:
 
 
 def create(name: str, keys: Mapping[str, str]) -> Provider:
-    """Return the provider called ``name``, with its key if there is one.
+    """Return the provider called ``name``, with its key of ``keys``.
 
     Raises:
-        ValueError: there is no such provider, or it lacks a key.
+        ValueError: unknown provider, or missing key.
     """
     return provider(name, **({"api_key": keys[name]} if name in keys else {}))
 
 
 def table_fallback(zone: str, scope: str) -> Intensity | None:
-    """Return the table's figure that stands in for a provider's of this scope, if there is one.
+    """Return the table's figure that replaces those of a provider of this scope, or None.
 
-    A provider that does not state its scope is stood in for by the lifecycle figure, which then
-    goes without a scope too, and says so.
+    For a provider of unknown scope it is the lifecycle figure, labelled with an unknown scope.
     """
     try:
         figure = provider("table", scope="lifecycle" if scope == "unknown" else scope).now(zone)
@@ -210,10 +210,10 @@ def table_fallback(zone: str, scope: str) -> Intensity | None:
 
 
 def _auto_providers(zone: str, keys: Mapping[str, str]) -> list[Provider]:
-    """Return who is asked of a zone, the best first.
+    """Return the providers of ``auto`` for a zone, the best first.
 
-    Who traces flows everywhere and has a key goes before the country's own service, that before
-    Europe's, and all of them before those with only a mix.
+    Worldwide services with flow tracing and a key come first, then the country's own service, then
+    the European one, then those that publish only the generation mix.
     """
     country = zone.partition("-")[0]
 
@@ -236,14 +236,14 @@ def _auto_providers(zone: str, keys: Mapping[str, str]) -> list[Provider]:
 
 
 def _users_own(given: object) -> Provider:
-    """Return a provider of the user's own.
+    """Return the user's own provider.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the object is not a provider.
     """
     if not callable(getattr(given, "between", None)) or not getattr(given, "name", ""):
         raise ValueError(
-            "intensity is a number, a provider's name, or an object with a name and a method "
+            "intensity must be a number, a provider's name, or an object with a name and a method "
             f"between(zone, start, end), not {type(given).__name__}"
         )
     return cast("Provider", given)

@@ -1,13 +1,13 @@
-"""Which figure holds when: what a provider has said so far, laid over time. Pure arithmetic.
+"""Combines the slots of a provider to one figure for each time. Pure arithmetic.
 
-For each moment the first of these that there is, in this order:
+Each time gets the first of these that exists:
 
 1. the slot that contains it, measured or estimated;
 2. the slot before it, while that is fresh;
 3. the forecast's slot;
-4. the slot before it, as long as the provider's figures may be used at all;
+4. the slot before it, up to the provider's last resort;
 5. after the forecast's horizon the same hour of its last day; without a forecast the newest slot;
-6. the year's figure of the table, of the same scope, or, if the table has none, the nearest slot.
+6. the table's annual figure of the same scope, or, without such a figure, the nearest slot.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ DAY = timedelta(days=1)
 FORECAST_KINDS = ("forecast", "extrapolated")
 DAYS_BY_SLOT = 7
 STAND_IN = "annual figure of the table"
-"""Ends the reason in the note of a figure that is used because no live one is to be had."""
+"""End of the note of a figure that replaces a missing live one."""
 MINUTE = timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Series:
-    """What a provider has said by ``now``."""
+    """The known slots of a provider."""
 
     past: tuple[Intensity, ...] = ()
-    """Slots measured or estimated, in time order, none overlapping another."""
+    """Measured or estimated slots, in time order, without overlaps."""
     forecast: tuple[Intensity, ...] = ()
     """Slots of the forecast, likewise."""
     fallback: Intensity | None = None
-    """The year's figure of the same scope, if the table has one."""
+    """The table's annual figure of the same scope, or None."""
     reason: str = ""
-    """Why the newest slots are not there, if they are not."""
+    """Why the newest slots are missing, if they are."""
     fresh: timedelta = timedelta(hours=3)
-    """How long after its end a slot is as good as one of now."""
+    """How long after its end a slot counts as current."""
     last_resort: timedelta = timedelta(hours=24)
     """How long after its end a slot may still be used."""
 
     def cover(self, start: datetime, end: datetime, now: datetime) -> list[Intensity]:
         """Return slots that cover ``start`` to ``end`` without gap, in time order.
 
-        Where several sources meet, a slot ends where the next begins; the first and the last may
-        reach beyond the ends. A single figure for all of it is an open slot, as the table's is.
+        A slot ends where the next one begins; the first and the last may reach beyond the ends. A
+        single figure for all of it is an open slot, such as that of the table.
 
         Raises:
-            IntensityUnavailable: there is no figure at all.
+            IntensityUnavailable: there are no figures.
         """
         if not (self.past or self.forecast or self.fallback):
             raise IntensityUnavailable(self.reason or "no figure has arrived yet")
         end = max(end, start + INSTANT)
         if inside := self._inside(start, end):
-            return [inside]  # most epochs: thousands of them are priced when a run ends
+            return [inside]  # the fast path: the end of a run computes thousands of epochs
         if now < end <= now + MINUTE:
-            now = end  # a clock read a moment earlier makes no future
+            now = end  # a clock that was read a moment earlier is not the future
         gaps, pieces = [(start, end)], []
         near = self if end > now else self._around(start, end)
         for layer in near._layers(end, now):
@@ -92,7 +92,7 @@ class Series:
         return found if found is not None and _end(found) >= end else None
 
     def _around(self, start: datetime, end: datetime) -> Series:
-        """Return what matters for a past time: its slots, the one before and the one after."""
+        """Return the series of a past time: its slots, the one before and the one after."""
         kept = [
             slots[max(0, bisect_right(starts, start) - 1) : bisect_right(starts, end) + 1]
             for slots, starts in zip((self.past, self.forecast), self._starts, strict=True)
@@ -110,7 +110,7 @@ class Series:
             yield self._newest_held(now, end)
 
     def _held(self, longest: timedelta, now: datetime) -> list[Piece]:
-        """Return each slot once more for the gap after it, up to ``longest`` and to now."""
+        """Return each slot extended into the gap after it, up to ``longest`` and to now."""
         pieces = []
         for slot, following in zip_longest(self.past, self.past[1:]):
             begin = _end(slot)
@@ -118,27 +118,27 @@ class Series:
             if following is not None:
                 finish = min(finish, _start(following))
             if finish > begin:
-                pieces.append((begin, finish, _standing_in(slot, f"held from {_clock(slot)}")))
+                pieces.append((begin, finish, _estimated(slot, f"held from {_start_utc(slot)}")))
         return pieces
 
     def _first_extended_back(self) -> list[Piece]:
         if not self.past:
             return []
         first = self.past[0]
-        figure = _standing_in(first, f"the first there is, of {_clock(first)}")
+        figure = _estimated(first, f"the first there is, of {_start_utc(first)}")
         return [(_start(first) - self.fresh, _start(first), figure)]
 
     def _extrapolated(self, end: datetime) -> list[Intensity]:
-        """Return the last day that is foreseen, again and again from the horizon to ``end``.
+        """Return the last day of the forecast, repeated from the horizon to ``end``.
 
-        After a week of that its mean is enough: a year of quarter hours would hold up who asks.
+        After a week its mean is used: a year of 15-minute slots would take too long.
         """
         if not self.forecast:
             return []
         horizon = _end(self.forecast[-1])
         known = [*(s for s in self.past if _end(s) <= _start(self.forecast[0])), *self.forecast]
         day = [slot for slot in known if _start(slot) >= horizon - DAY]
-        note = "the same hour of the last day foreseen: extrapolated"
+        note = "the same hour of the last day of the forecast: extrapolated"
         slots = []
         for repeat in range(1, min((end - horizon) // DAY + 1, DAYS_BY_SLOT) + 1):
             slots += [
@@ -147,7 +147,7 @@ class Series:
                     start=_start(slot) + repeat * DAY,
                     end=_end(slot) + repeat * DAY,
                     kind="extrapolated",
-                    note=_noted(note, slot.note),
+                    note=_joined_notes(note, slot.note),
                 )
                 for slot in day
                 if _start(slot) + repeat * DAY < end
@@ -158,33 +158,35 @@ class Series:
             grams = sum(h * slot.gco2eq_per_kwh for h, slot in zip(hours, day, strict=True))
             grams /= sum(hours)
             mean = replace(day[-1], gco2eq_per_kwh=grams, start=far, end=end, kind="extrapolated")
-            slots.append(replace(mean, note="the mean of the last day foreseen: extrapolated"))
+            slots.append(
+                replace(mean, note="the mean of the last day of the forecast: extrapolated")
+            )
         return slots
 
     def _newest_held(self, now: datetime, end: datetime) -> list[Piece]:
         newest = self.past[-1] if self.past else None
         if newest is None or now - _end(newest) > self.last_resort:
             return []
-        figure = _standing_in(newest, f"the newest there is, of {_clock(newest)}")
+        figure = _estimated(newest, f"the newest there is, of {_start_utc(newest)}")
         return [(now, end, replace(figure, kind="extrapolated"))]
 
     def _last(self, start: datetime, end: datetime) -> Intensity:
-        """Return what stands in for a gap that nothing fills."""
+        """Return the figure for a gap that no layer fills."""
         if self.fallback is not None:
             note = f"{self.reason or 'no figure for that time'}: {STAND_IN}"
-            return replace(self.fallback, note=_noted(note, self.fallback.note))
+            return replace(self.fallback, note=_joined_notes(note, self.fallback.note))
         nearest = min(
             (*self.past, *self.forecast), key=lambda s: max(_start(s) - end, start - _end(s))
         )
-        note = f"the nearest there is, of {_clock(nearest)}: no {nearest.scope} figure in the table"
-        return _standing_in(nearest, note)
+        when = _start_utc(nearest)
+        note = f"the nearest there is, of {when}: no {nearest.scope} figure in the table"
+        return _estimated(nearest, note)
 
 
 def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensity, ...]:
-    """Return both in time order; of two slots that begin together the better, else the newer.
+    """Return both in time order; of two slots with the same start the newer.
 
-    A forecast never takes the place of what was measured; a slot that reaches into the one after it
-    is cut.
+    A forecast never replaces a measured slot. A slot ends where the next one starts.
     """
     by_start: dict[datetime, Intensity] = {}
     for slot in (*old, *new):
@@ -199,9 +201,9 @@ def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensit
 
 
 def shares(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:
-    """Return which share of the energy met which kind of figure; they add up to 1.
+    """Return the share of the energy by the kind of its figure; the shares add up to 1.
 
-    The world's average is a kind of its own, ``world``. Without energy each slot counts the same.
+    The world average is a separate kind, ``world``. Without energy each slot counts the same.
     """
     from carbontracker.data import WORLD
 
@@ -215,13 +217,13 @@ def shares(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:
 
 def _start(slot: Intensity) -> datetime:
     if slot.start is None:
-        raise ValueError("a slot of a series has a beginning")
+        raise ValueError("a slot of a series needs a start")
     return slot.start
 
 
 def _end(slot: Intensity) -> datetime:
     if slot.end is None:
-        raise ValueError("a slot of a series has an end")
+        raise ValueError("a slot of a series needs an end")
     return slot.end
 
 
@@ -232,7 +234,7 @@ def _pieces(slots: Iterable[Intensity]) -> list[Piece]:
 def _fill(
     gaps: Sequence[tuple[datetime, datetime]], layer: Sequence[Piece]
 ) -> tuple[list[Piece], list[tuple[datetime, datetime]]]:
-    """Return the parts of the layer that lie in the gaps, and the gaps that are left."""
+    """Return the parts of the layer in the gaps, and the remaining gaps."""
     ends = [end for _, end, _ in layer]
     pieces: list[Piece] = []
     left: list[tuple[datetime, datetime]] = []
@@ -251,7 +253,7 @@ def _fill(
 
 
 def _bounded(piece: Piece, start: datetime, end: datetime) -> Intensity:
-    """Return the figure as a slot that ends where its neighbours begin."""
+    """Return the figure as a slot between its neighbours."""
     begin, finish, figure = piece
     if (begin, finish) == (start, end) and figure.start is None:
         return figure
@@ -263,14 +265,16 @@ def _bounded(piece: Piece, start: datetime, end: datetime) -> Intensity:
     return replace(figure, start=inner_start, end=inner_end)
 
 
-def _standing_in(slot: Intensity, note: str) -> Intensity:
-    """Return the figure for another time than its own: an estimate, however it was found."""
-    return replace(slot, start=None, end=None, kind="estimated", note=_noted(note, slot.note))
+def _estimated(slot: Intensity, note: str) -> Intensity:
+    """Return the figure for another time than its own, as an estimate."""
+    return replace(
+        slot, start=None, end=None, kind="estimated", note=_joined_notes(note, slot.note)
+    )
 
 
-def _clock(slot: Intensity) -> str:
+def _start_utc(slot: Intensity) -> str:
     return f"{_start(slot):%Y-%m-%d %H:%M} UTC"
 
 
-def _noted(note: str, further: str) -> str:
+def _joined_notes(note: str, further: str) -> str:
     return f"{note}; {further}" if further else note

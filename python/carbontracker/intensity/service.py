@@ -1,4 +1,4 @@
-"""What the live providers have in common: address, key, questions, and figures from answers."""
+"""The common part of the live providers: URL, key, requests, and figures from answers."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def provider_variable(name: str, what: str) -> str:
 
 
 class Service:
-    """A provider that is asked over HTTP; a subclass says what its answers mean.
+    """A provider over HTTP; a subclass converts the answers.
 
     Args:
-        api_key: what lets us in; never shown, logged, cached or recorded. Else
+        api_key: never shown, logged, cached or recorded. By default
             ``CARBONTRACKER_<NAME>_KEY``.
-        url: base of the service; else ``CARBONTRACKER_<NAME>_URL``, else the public one.
-        client: asks; gives tests a clock of their own.
-        clock: the time, aware, UTC.
+        url: base URL; by default ``CARBONTRACKER_<NAME>_URL``, else the public service.
+        client: makes the requests.
+        clock: the current time, aware, UTC.
 
     Raises:
-        ValueError: the service takes a key and none is given.
+        ValueError: the service needs a key, and no key is given.
     """
 
     name: ClassVar[str]
@@ -52,9 +52,9 @@ class Service:
     scope: str = "unknown"
 
     every_s: ClassVar[float] = 900.0
-    """Seconds between two questions: the service's own cadence."""
+    """Interval between two requests, s: that at which the service publishes."""
     fresh_s: ClassVar[float] = 3 * 3600.0
-    """How long after its slot a figure is as good as one of now, s."""
+    """How long after its slot a figure counts as current, s."""
     last_resort_s: ClassVar[float] = 24 * 3600.0
     """How long after its slot a figure may still be used, s."""
     has_forecast: ClassVar[bool] = True
@@ -66,11 +66,11 @@ class Service:
         client: Client | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        # Files end in newlines.
+        # A key from a file ends in a newline.
         self._key = (api_key or os.environ.get(provider_variable(self.name, "KEY"), "")).strip()
         if self.needs_key and not self._key:
             raise ValueError(
-                f"{self.title} takes a key: give api_keys={{{self.name!r}: ...}} or "
+                f"{self.title} needs a key: give api_keys={{{self.name!r}: ...}} or "
                 f"{provider_variable(self.name, 'KEY')}"
             )
         base = url or os.environ.get(provider_variable(self.name, "URL"), "").strip() or self.URL
@@ -80,13 +80,13 @@ class Service:
         self._told: set[str] = set()
 
     def __repr__(self) -> str:
-        """Return the name; a key is nobody's business."""
+        """Return the name, without the key."""
         return f"<{type(self).__name__}>"
 
     @property
     def fingerprint(self) -> str:
-        """Return a text that differs where address, key or scope do, and tells none of them."""
-        import hashlib  # loads OpenSSL, which a run without live figures can do without
+        """Return a hash of URL, key and scope."""
+        import hashlib  # imported here: it loads OpenSSL, which only live figures need
 
         told = "\0".join((self._url, self.scope, *self._secrets()))
         return hashlib.sha256(told.encode()).hexdigest()[:10]
@@ -95,7 +95,7 @@ class Service:
         """Return the newest figure that is not in the future.
 
         Raises:
-            IntensityUnavailable: there is none that is fresh.
+            IntensityUnavailable: there is no recent figure.
         """
         now = self._clock()
         slots = self.between(zone, now - timedelta(seconds=self.fresh_s), now)
@@ -113,7 +113,7 @@ class Service:
         raise IntensityUnavailable(f"{self.title} has no history")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the slots foreseen for ``start`` to ``end``.
+        """Return the slots of the forecast for ``start`` to ``end``.
 
         Raises:
             IntensityUnavailable: there are none, or the service has no forecast.
@@ -129,7 +129,7 @@ class Service:
         """Return the JSON document at ``path``.
 
         Raises:
-            IntensityUnavailable: there is none; the reason holds no secret.
+            IntensityUnavailable: the request failed; the reason holds no secret.
         """
         from carbontracker.intensity.http import error_message, redacted
 
@@ -137,9 +137,9 @@ class Service:
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
-            raise IntensityUnavailable(f"{self.title} sent no JSON") from None
+            raise IntensityUnavailable(f"{self.title} did not send JSON") from None
         if isinstance(answer, dict) and answer.get("error"):
-            # Some gateways say 200 to everything: this is their "there is none".
+            # Some gateways answer 200 to every request, with the error in the body.
             said = redacted(error_message(body), self._secrets())
             raise IntensityUnavailable(f"{self.title} has no figure: {said}", status=404)
         return answer
@@ -150,12 +150,14 @@ class Service:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Return what is at ``path``, or at a whole address; raises as ``ask`` does."""
+        """Return the body of ``path``, or of a whole URL; raises as ``ask`` does."""
         from carbontracker.intensity.http import Client, RequestFailed
 
         if self._client is None:
             self._client = Client()
-        text = urlencode(query or {}, quote_via=quote)  # a space is %20, which all understand
+        text = urlencode(
+            query or {}, quote_via=quote
+        )  # a space becomes %20, which all services accept
         url = path if "://" in path else f"{self._url}{path}"
         url += f"?{text}" if text else ""
         try:
@@ -171,15 +173,15 @@ class Service:
     def slot(
         self, value: Any, zone: str, start: datetime, end: datetime, kind: str
     ) -> list[Intensity]:
-        """Return the figure as a list of one, or of none where ``value`` (gCO2eq/kWh) is no figure.
+        """Return a list with the figure, empty if ``value`` (gCO2eq/kWh) is missing or impossible.
 
-        A missing value is common and passes in silence; an impossible one is said once.
+        Missing values are common; the first impossible one gives a warning.
         """
         if value is None:
             return []
         grams = number(value)
         if not 0 <= grams <= MAX_GCO2EQ_PER_KWH:
-            self.tell_once(f"{self.title} sent {value!r:.40} as gCO2eq/kWh, which is left out")
+            self.tell_once(f"{self.title} sent {value!r:.40} as gCO2eq/kWh: the value is ignored")
             return []
         return [
             Intensity(
@@ -190,14 +192,16 @@ class Service:
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
-        """Turn an answer of another shape into a reason."""
+        """Convert errors of an answer in an unknown format to IntensityUnavailable."""
         try:
             yield
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            raise IntensityUnavailable(f"{self.title} sent an answer of another shape") from None
+            raise IntensityUnavailable(
+                f"{self.title} sent an answer in an unknown format"
+            ) from None
 
     def tell_once(self, message: str) -> None:
-        """Warn, unless the same was said before."""
+        """Warn, unless the same warning was given before."""
         from carbontracker.intensity.http import redacted
 
         if message not in self._told:
@@ -209,7 +213,7 @@ class Service:
 
 
 def number(value: Any, *, text: bool = False) -> float:
-    """Return ``value`` as a float, NaN if it is none; a bool is none, and a text only if asked."""
+    """Return ``value`` as a float, NaN if it is not a number; with ``text`` also from text."""
     if text and isinstance(value, str):
         try:
             return float(value)
@@ -226,10 +230,10 @@ def number(value: Any, *, text: bool = False) -> float:
 def overlapping(
     slots: Iterable[Intensity], start: datetime, end: datetime, nothing: str
 ) -> list[Intensity]:
-    """Return the slots that touch ``start`` to ``end``, in time order, each moment once.
+    """Return the slots that overlap ``start`` to ``end``, in time order, each start once.
 
     Raises:
-        IntensityUnavailable: no slot does; ``nothing`` is the reason.
+        IntensityUnavailable: no slot overlaps; ``nothing`` is the reason.
     """
     by_start = {s.start: s for s in slots if s.start and s.end and s.end > start and s.start <= end}
     if not by_start:
@@ -238,7 +242,7 @@ def overlapping(
 
 
 def windows(start: datetime, end: datetime, longest: timedelta) -> list[tuple[datetime, datetime]]:
-    """Return ``start`` to ``end`` cut into pieces no longer than a service answers at once."""
+    """Return ``start`` to ``end`` in pieces of at most ``longest``."""
     pieces = []
     while start < end:
         pieces.append((start, min(end, start + longest)))
@@ -250,9 +254,9 @@ def table(answer: Any, key: str, title: str) -> list[dict[str, Any]]:
     """Return the list of objects under ``key`` of an answer.
 
     Raises:
-        IntensityUnavailable: the answer has another shape.
+        IntensityUnavailable: the answer has an unknown format.
     """
     found = answer.get(key) if isinstance(answer, dict) else None
     if not isinstance(found, list):
-        raise IntensityUnavailable(f"{title} sent an answer of another shape")
+        raise IntensityUnavailable(f"{title} sent an answer in an unknown format")
     return [row for row in found if isinstance(row, dict)]

@@ -1,1 +1,1 @@
-"""The place where this machine stands: as stated, as the cloud says, or looked up."""
+"""The location of this machine: as stated, of the cloud region, or looked up."""

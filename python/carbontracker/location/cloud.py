@@ -1,4 +1,4 @@
-"""Cloud regions: which one a text names, which one the machine's environment names, their PUE."""
+"""Cloud regions: by name, by the environment of the machine, and their PUE."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 _OTHER_NAMES = {"amazon": "aws", "google": "gcp", "microsoft": "azure", "oracle": "oci"}
 _PREFERRED = ("aws", "gcp", "azure")
-"""Whose a bare region name is if several have it: ``eu-west-1`` is Amazon's Dublin and Alibaba's
-London. The others' need ``alibaba:eu-west-1``."""
+"""Clouds that a region name without a cloud refers to first: ``eu-west-1`` is Amazon's Dublin, and
+``alibaba:eu-west-1`` is Alibaba's London."""
 
 _OPERATORS = {"gcp": "google"}
-"""Names in ``pue.csv`` that are not the cloud's own."""
+"""Names of clouds in ``pue.csv``, if they differ."""
 
 _AVAILABILITY_ZONE = re.compile(r"(?<=\d)-?[a-f]$")
 
 _DMI_MARKS = (
     ("aws", "Amazon EC2"),
     ("gcp", "Google"),
-    # Hyper-V at home has the same vendor; this asset tag is Azure's alone.
+    # Other Hyper-V machines have the same vendor; only Azure has this asset tag.
     ("azure", "7783-7084-3265-9085-8269-3286-77"),
 )
 _DMI_FILES = ("sys_vendor", "product_name", "bios_vendor", "chassis_asset_tag")
 
 _IN_AWS = ("AWS_EXECUTION_ENV", "SM_CURRENT_HOST", "ECS_CONTAINER_METADATA_URI_V4")
-"""Set by Amazon's own services. ``AWS_REGION`` alone may as well be a laptop's."""
+"""Set by Amazon's services. ``AWS_REGION`` alone may also be set on a laptop."""
 _IN_GCP = ("K_SERVICE", "CLOUD_RUN_JOB")
 
 
@@ -46,23 +46,23 @@ class Region:
     provider: str
     region: str
     name: str
-    """The place, for people."""
+    """The location in words."""
     zone: str
     """A zone of ``grid_intensity.csv``."""
     grid_zone: str
-    """The zone as live services name it (Electricity Maps' keys)."""
+    """The zone of live services (the names of Electricity Maps)."""
     gco2eq_per_kwh: float
-    """The provider's own annual figure, gCO2eq/kWh, ``direct``; NaN if it publishes none."""
+    """The provider's annual figure, gCO2eq/kWh, ``direct``; NaN if not published."""
     year: int | None
     """The year of that figure."""
     pue: float
-    """Power usage effectiveness, ratio; NaN if neither region nor operator has a figure."""
+    """Power usage effectiveness, ratio; NaN if unknown for region and operator."""
     pue_source: str
-    """Where the PUE comes from, in words."""
+    """Source of the PUE, in words."""
 
     @property
     def key(self) -> str:
-        """Return the name that leaves no doubt: ``aws:eu-north-1``."""
+        """Return the unique name: ``aws:eu-north-1``."""
         return f"{self.provider}:{self.region}"
 
 
@@ -74,7 +74,7 @@ def regions() -> dict[str, Region]:
 
 
 def providers() -> tuple[str, ...]:
-    """Return the clouds that the table knows."""
+    """Return the clouds of the table."""
     return tuple(dict.fromkeys(one.provider for one in regions().values()))
 
 
@@ -86,10 +86,9 @@ def provider_named(text: str) -> str | None:
 
 
 def find(text: str) -> list[Region]:
-    """Return the regions that ``text`` may name, the likeliest first: ``aws:eu-north-1``,
-    ``eu-north-1``, or an availability zone of it.
+    """Return the regions that ``text`` may name, the likeliest first; empty if there is none.
 
-    Empty if it names none.
+    Such a text is ``aws:eu-north-1``, ``eu-north-1``, or an availability zone of it.
     """
     given, _, name = text.strip().lower().rpartition(":")
     clouds = [provider_named(given)] if given else _by_preference()
@@ -100,7 +99,7 @@ def find(text: str) -> list[Region]:
     return []
 
 
-def near(text: str) -> list[str]:
+def similar(text: str) -> list[str]:
     """Return the keys of the regions whose names are most like ``text``."""
     from difflib import get_close_matches
 
@@ -115,13 +114,13 @@ def near(text: str) -> list[str]:
 
 
 def pue(key: str) -> tuple[float, str] | None:
-    """Return a region's PUE (ratio) and where it comes from, or None if it has none."""
-    one = regions().get(key) if key else None  # the table is read only where it may help
+    """Return a region's PUE (ratio) and its source, or None if unknown."""
+    one = regions().get(key) if key else None  # without a region the table is not read
     return None if one is None or math.isnan(one.pue) else (one.pue, one.pue_source)
 
 
 def from_environment(environ: Mapping[str, str]) -> Region | None:
-    """Return the region that a cloud's own service has put into the environment, or None."""
+    """Return the region that a cloud service has put into the environment, or None."""
     if not any(environ.get(name) for name in _IN_AWS):
         return None
     name = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
@@ -129,7 +128,7 @@ def from_environment(environ: Mapping[str, str]) -> Region | None:
 
 
 def looks_like(environ: Mapping[str, str], root: str | os.PathLike[str]) -> str | None:
-    """Return the cloud that the machine looks like, from its firmware and environment, or None.
+    """Return the likely cloud of the machine, by its firmware and environment, or None.
 
     Args:
         environ: the environment.
@@ -139,13 +138,13 @@ def looks_like(environ: Mapping[str, str], root: str | os.PathLike[str]) -> str 
         return "aws"
     if any(environ.get(name) for name in _IN_GCP):
         return "gcp"
-    said = []
+    texts = []
     for name in _DMI_FILES:
         path = os.path.join(root, "sys", "class", "dmi", "id", name)
         with suppress(OSError):
-            said.append(host_text(path, 200).strip())
+            texts.append(host_text(path, 200).strip())
     for cloud, mark in _DMI_MARKS:
-        if any(text.startswith(mark) for text in said):
+        if any(text.startswith(mark) for text in texts):
             return cloud
     return None
 
@@ -170,7 +169,7 @@ def _region(row: dict[str, str]) -> Region:
 
 
 def _pue(row: dict[str, str]) -> tuple[float, str]:
-    """Return the region's own figure, else its operator's average, else NaN."""
+    """Return the PUE of the region, else the average of its operator, else NaN; and the source."""
     provider = row["provider"]
     if row["pue"]:
         return float(row["pue"]), f"{provider}:{row['region']}, {row['pue_year']}"

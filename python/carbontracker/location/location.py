@@ -1,5 +1,5 @@
-"""Where the machine stands, without the network: what the user says, else a cloud's own
-environment, else what the time zone says. What the network knows is `whereabouts`."""
+"""Finds the location without the network: as the user states it, else from a cloud's environment
+variables, else from the time zone. `lookup` asks the network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CONFIG = "carbontracker.ini"
 settings: a section ``[carbontracker]`` with ``location = DK``."""
 
 LOCATE = ("auto", "never")
-"""Whether the network may be asked where the machine stands."""
+"""Whether the network may be asked for the location."""
 
 ROOT_VARIABLE = "CARBONTRACKER_ROOT"
-"""The folder above ``etc`` and ``sys``: a container's mount of the host."""
+"""The folder above ``etc`` and ``sys``, such as a container's mount of the host."""
 
 UNKNOWN = "unknown"
-"""``how`` of a place that nobody knows."""
+"""``how`` of an unknown location."""
 
 _HINT = "a country, an ISO 3166 code such as DK or US-CA, a cloud region, or WORLD"
 
@@ -44,20 +44,20 @@ class Location:
     """A zone of ``grid_intensity.csv``: ISO 3166-1, ISO 3166-2, ``US-EGRID-xxxx``, EU or WORLD;
     or ``UNLOCATED``, whose intensity is unknown."""
     name: str
-    """The place's name for people."""
+    """The location in words."""
     how: str
     """``argument``, ``CARBONTRACKER_LOCATION``, the configuration file, ``AWS_REGION``,
     ``<cloud> metadata``, ``IP address (<service>)``, ``time zone <name>`` or ``unknown``."""
     note: str = ""
-    """Why this zone, when it is not simply the place itself; worth a warning if ``how`` is
+    """Why this zone, if it is not that of the location itself; a reason for a warning if ``how`` is
     ``unknown``."""
     grid_zone: str = ""
-    """The zone to ask live services for, as fine as it was named (``DK-DK1``) while ``zone`` is
-    what the table has figures for; the same as ``zone`` if nothing finer was named."""
+    """The zone for live services, as fine as it was stated (``DK-DK1``); ``zone`` is one of the
+    table. By default the same as ``zone``."""
     region: str = ""
-    """The cloud region (``aws:eu-north-1``), if it is one."""
+    """The cloud region (``aws:eu-north-1``), or empty."""
     guess: bool = field(default=False, compare=False)
-    """From the time zone, or from nothing: what the cloud or the network say may replace it."""
+    """From the time zone, or unknown: an answer of the network may replace it."""
 
     def __post_init__(self) -> None:
         if not self.grid_zone:
@@ -65,17 +65,17 @@ class Location:
 
     @property
     def known(self) -> bool:
-        """Return whether anybody said where this is; if not, the world's average stands in."""
+        """Return whether the location is known; if not, the world average is used."""
         return self.how != UNKNOWN
 
 
 def resolve(text: str) -> str:
     """Return the zone that ``text`` names: a code, a name, an alias or a cloud region, any case.
 
-    A finer zone than the table knows (``DK-DK1``) gives the one that contains it.
+    A finer zone than those of the table (``DK-DK1``) gives the one that contains it.
 
     Raises:
-        UnknownLocation: no zone, or more than one, goes by that name.
+        UnknownLocation: no zone, or more than one, has that name.
     """
     return location_named(text, "").zone
 
@@ -85,8 +85,8 @@ def locate(
     environ: Mapping[str, str],
     root: str | os.PathLike[str] | None = None,
 ) -> Location:
-    """Find the place: the argument, else the environment, else the configuration file, else what
-    a cloud's service put into the environment, else the time zone, else the world.
+    """Return the location: by the argument, else the environment, else the configuration file, else
+    the environment variables of a cloud service, else the time zone, else the world.
 
     Args:
         argument: what the user passed, or None.
@@ -94,12 +94,12 @@ def locate(
             and what clouds set are read.
         root: the directory that holds ``etc``; else ``CARBONTRACKER_ROOT``, else ``/``.
 
-    A wrong value in environment or file must not stop a job, and must not become another guess
-    either: it gives the world average, ``how="unknown"`` and a note for the caller to warn with.
+    A wrong value in environment or file must not stop a job, and must not be replaced by a guess:
+    it gives the world average, ``how="unknown"``, and a note for a warning.
 
     Raises:
         UnknownLocation: the argument names no zone.
-        TableError: the package's tables are not there; see ``unlocated``.
+        TableError: the package's tables are missing; see ``unlocated``.
     """
     if argument is not None:
         return location_named(argument, "argument")
@@ -115,19 +115,19 @@ def locate(
     for name in _time_zones(environ, top):
         if row := _time_zone_rows().get(name):
             return _location_of_time_zone(row)
-    return _world_average(f"location unknown; name it with location= or {VARIABLE}")
+    return _world_average(f"location unknown; set it with location= or {VARIABLE}")
 
 
 def unlocated(why: str) -> Location:
-    """Return what stands for a place that cannot be told at all: not even an average holds."""
+    """Return a location without a zone, for which there is not even an average figure."""
     return Location(UNLOCATED, "unknown", UNKNOWN, f"the location is unknown: {why}")
 
 
 def location_named(text: str, how: str) -> Location:
-    """Return the place that ``text`` names; ``how`` says who named it.
+    """Return the location that ``text`` names.
 
     Raises:
-        UnknownLocation: no place, or more than one, goes by that name.
+        UnknownLocation: no location, or more than one, has that name.
     """
     found = _index().get(_fold(text), {})
     if len(found) > 1:
@@ -135,11 +135,11 @@ def location_named(text: str, how: str) -> Location:
     code = text.strip().upper()
     if found:
         zone, note = next(iter(found.items()))
-        # An alias with a note is a grid of its own, for which the table has only a stand-in.
+        # An alias with a note is a separate grid, for which the table has only a proxy.
         return Location(zone, _names()[zone], how, note, grid_zone=code if note else zone)
     if inside := cloud.find(text):
         return location_of_region(inside[0], how, inside[1:])
-    wider = "" if cloud.near(text) else code  # a mistyped eu-west-9 is not a part of the EU
+    wider = "" if cloud.similar(text) else code  # a misspelled eu-west-9 is not a part of the EU
     while "-" in wider:
         wider = wider.rpartition("-")[0]
         if wider in _names():
@@ -151,7 +151,7 @@ def location_named(text: str, how: str) -> Location:
 def location_of_region(
     region: cloud.Region, how: str, others: Sequence[cloud.Region] = ()
 ) -> Location:
-    """Return the place of a cloud region; ``others`` have the same name and were not meant."""
+    """Return the location of a cloud region; ``others`` are further regions of the same name."""
     name = f"{region.name} ({region.provider} {region.region})"
     note = f"{region.region} is taken as {region.key}" if others else ""
     note += "".join(f", not {other.key} ({other.name})" for other in others)
@@ -159,9 +159,9 @@ def location_of_region(
 
 
 def location_of_country(country: str, subdivision: str, how: str) -> Location:
-    """Return the place of an ISO country code and the name of a part of it, from a look-up.
+    """Return the location of an ISO country code and the name of a part of it, from a look-up.
 
-    A country without a figure is the world, said so.
+    A country without a figure gives the world average, with a note.
     """
     code = country.strip().upper()
     parts = _index().get(_fold(subdivision), {}) if subdivision else {}
@@ -180,7 +180,7 @@ def root_of(environ: Mapping[str, str]) -> str:
 
 
 def _stated(environ: Mapping[str, str], root: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return what the user stated, and where: the environment's value, else the file's."""
+    """Return the stated location and its source: the environment, else a configuration file."""
     if given := environ.get(VARIABLE, "").strip():
         return given, VARIABLE
     for path in _config_files(environ, root):
@@ -198,11 +198,11 @@ def _config_files(environ: Mapping[str, str], root: str | os.PathLike[str]) -> I
 
 
 def _read_config(path: str) -> Mapping[str, str]:
-    # An unreadable file is like none: it must not stop a job.
+    # An unreadable file counts as missing: it must not stop a job.
     try:
         text = host_text(path)
     except OSError:
-        return {}  # the usual case: without configparser, which takes milliseconds to load
+        return {}  # the usual case, without loading configparser, which takes milliseconds
     import configparser
 
     parser = configparser.ConfigParser(interpolation=None)
@@ -232,7 +232,7 @@ def _no_match(text: str) -> str:
         return f"the table has no figure for {code}; give WORLD for the world average"
     near = get_close_matches(_fold(text), _index(), n=3, cutoff=0.75)
     zones = dict.fromkeys(zone for key in near for zone in _index()[key])
-    known = [f"{_names()[zone]} ({zone})" for zone in zones] or cloud.near(text)
+    known = [f"{_names()[zone]} ({zone})" for zone in zones] or cloud.similar(text)
     guess = " or ".join(known)
     return f"unknown location {text!r}; " + (f"did you mean {guess}?" if guess else f"give {_HINT}")
 
@@ -243,7 +243,7 @@ def _stands_in(asked: str, zone: str, kind: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Reduce a name to what people agree on: letters and digits, no accents, one case."""
+    """Return a name in lower case, its letters and digits only, without accents."""
     from unicodedata import normalize
 
     return "".join(c for c in normalize("NFKD", text).casefold() if c.isalnum())
@@ -274,7 +274,7 @@ def _time_zone_rows() -> dict[str, dict[str, str]]:
 
 
 def _time_zones(environ: Mapping[str, str], root: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield the names of the time zone in force, the user's choice before the machine's."""
+    """Yield the names of the time zone, the user's before the machine's."""
     yield _time_zone_name(environ.get("TZ", ""))
     with suppress(OSError):
         first, *_ = host_text(os.path.join(root, "etc", "timezone")).split("\n")

@@ -59,7 +59,9 @@ class Services:
         """
         lookup = environ.get("CARBONTRACKER_LOOKUP_URL", "").strip() or LOOKUP_URL
         if not lookup.startswith(("https://", "http://127.0.0.1:")):
-            logger.warning("carbontracker: CARBONTRACKER_LOOKUP_URL is not https and is not used")
+            logger.warning(
+                "carbontracker: CARBONTRACKER_LOOKUP_URL is not an https URL and is not used"
+            )
             lookup = LOOKUP_URL
         metadata = environ.get("CARBONTRACKER_METADATA_URL", "").strip() or METADATA_URL
         return cls(metadata.rstrip("/"), lookup)
@@ -147,7 +149,7 @@ def cached_location(environ: Mapping[str, str]) -> Location | None:
 
 
 def cache_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file that keeps a look-up, beside the carbon intensities; None without a home."""
+    """Return the file of the cache that keeps a look-up; None without a home directory."""
     folder = cache_directory(environ)
     return None if folder is None else folder / "whereabouts.json"
 
@@ -189,7 +191,7 @@ def _fetch(
 
 
 def _ask_aws(ask: Callable[..., _Answer]) -> str:
-    # Version 2: a token first. The old way answers 401 on most machines.
+    # Version 2 needs a token. Version 1 answers 401 on most machines.
     lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     token = ask("/latest/api/token", lifetime, "PUT").text.strip()
     if not token.isprintable() or not token:
@@ -198,7 +200,7 @@ def _ask_aws(ask: Callable[..., _Answer]) -> str:
 
 
 def _ask_gcp(ask: Callable[..., _Answer]) -> str:
-    # On Cloud Run there is no zone; the region is there, as everywhere else.
+    # Cloud Run answers with the region and no zone.
     answer = ask("/computeMetadata/v1/instance/zone", {"Metadata-Flavor": "Google"})
     if answer.headers.get("metadata-flavor") != "Google":
         raise ValueError("the answer is not from Google's service")
@@ -217,14 +219,14 @@ _METADATA: dict[str, Callable[[Callable[..., _Answer]], str]] = {
     "gcp": _ask_gcp,
     "azure": _ask_azure,
 }
-"""Of every cloud, the function that returns the region's name from its metadata service."""
+"""By cloud, the function that asks its metadata service for the name of the region."""
 
 
 # ---- the address, and what is kept of it -----------------------------------------------------
 
 
 def _country(found: Any) -> dict[str, str]:
-    """Return country and region only: address, city, coordinates and network are dropped here."""
+    """Return only country and region: address, city, coordinates and network are dropped."""
     fields = found if isinstance(found, dict) else {}
     country = fields.get("country_code") or fields.get("country")
     region = fields.get("region")
@@ -245,7 +247,7 @@ def _kept(cache: Path | None, url: str, now_s: float) -> dict[str, str] | None:
 
 
 def _keep(cache: Path | None, answer: Mapping[str, object]) -> None:
-    """Write the answer for this user only, whole or not at all."""
+    """Write the answer atomically, readable only by this user."""
     if cache is None:
         return
     with suppress(OSError):

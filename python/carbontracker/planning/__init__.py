@@ -1,1 +1,1 @@
-"""Before a training: what it will cost, and when and where it would emit less."""
+"""Before a training: its cost, and when and where it would emit less."""

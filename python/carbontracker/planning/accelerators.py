@@ -1,4 +1,4 @@
-"""What an accelerator of a name may draw and reckon: the rows of ``gpu_tdp.csv``."""
+"""Power and speed of accelerators by name: the rows of ``gpu_tdp.csv``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from carbontracker.data import rows
 from carbontracker.exceptions import UnknownAccelerator
 
 PRECISIONS = ("fp16", "fp32")
-"""What a peak is known for: dense FP16 or BF16 (matrix units where there are any), plain FP32."""
+"""Precisions of a peak: dense FP16 or BF16 (with matrix units, if any), and FP32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One model, as its vendor or an analyst describes it."""
+    """One model, by the data of its vendor or an analyst."""
 
     model: str
     vendor: str
@@ -28,11 +28,11 @@ class Accelerator:
     year: int
     """Of the launch."""
     evidence: str
-    """How the row is known: ``secondary``, ``recalled`` or ``estimate``."""
+    """Quality of the row's data: ``secondary``, ``recalled`` or ``estimate``."""
     source: str
-    """Who published it, with the licences."""
+    """The publishers, with the licences."""
     siblings: tuple[str, ...] = ()
-    """Other models that the same short name could have meant."""
+    """Other models with the same short name."""
 
     def peak_flops(self, precision: str) -> float:
         """Return the peak in operations a second.
@@ -47,7 +47,7 @@ class Accelerator:
         if math.isnan(tflops):
             other = PRECISIONS[1 - PRECISIONS.index(precision)]
             message = (
-                f"no {precision} peak is known for {self.model}: give precision {other}, or the "
+                f"the {precision} peak of {self.model} is unknown: give precision {other}, or the "
                 "GPU-hours instead of the operations"
             )
             raise ValueError(message)
@@ -57,16 +57,16 @@ class Accelerator:
 def find_accelerator(name: str) -> Accelerator:
     """Return the accelerator called ``name``: a model, what its driver reports, or a short name.
 
-    A short name that several models share (``V100``) stands for the one that the table's column
-    ``aliases`` says; the others are its ``siblings``. Else the only model that holds every word
-    of the name is taken.
+    A short name of several models (``V100``) means the one with that name in the table's column
+    ``aliases``; the others are its ``siblings``. Else the only model with every word of the name
+    is returned.
 
     Raises:
-        UnknownAccelerator: none, or more than one, goes by that name.
+        UnknownAccelerator: no accelerator, or more than one, has that name.
     """
     names = (_fold(name), _bare(name))
     found = {row["match_key"]: row for key in names for row in _index().get(key, ())}
-    alike = _holding(name)
+    alike = _with_all_words(name)
     if not found and len(alike) == 1:
         return _accelerator(alike[0], ())
     if len(found) != 1:
@@ -103,12 +103,12 @@ def _no_match(name: str, alike: list[dict[str, str]]) -> str:
     if alike:
         models = " or ".join(row["model"] for row in alike[:6])
         return f"{name!r} may be {models}: give the whole name"
-    # Makers' names and families are in most of them and tell nothing: compared without them.
+    # Compared without the names of vendors and families, which most of them share.
     keys: dict[str, list[str]] = {}
     for row in rows("gpu_tdp"):
         for each in (row["model"], *row["device_names"].split(";"), *row["aliases"].split(";")):
             keys.setdefault(_bare(each), []).append(row["model"])
-    keys.pop("", None)  # of those that have no alias
+    keys.pop("", None)  # of rows without an alias
     near = get_close_matches(_bare(name), keys, n=3, cutoff=0.6)
     nearest = dict.fromkeys(model for key in near for model in keys[key])
     guess = " or ".join(list(nearest)[:3])
@@ -116,8 +116,8 @@ def _no_match(name: str, alike: list[dict[str, str]]) -> str:
     return f"unknown accelerator {name!r}; {hint}"
 
 
-def _holding(name: str) -> list[dict[str, str]]:
-    """Return the rows with a word that begins so for every word of the name."""
+def _with_all_words(name: str) -> list[dict[str, str]]:
+    """Return the rows that have, for every word of the name, a word that starts with it."""
     asked = name.casefold().split()
 
     def holds(row: dict[str, str]) -> bool:
@@ -128,7 +128,7 @@ def _holding(name: str) -> list[dict[str, str]]:
 
 
 def _bare(name: str) -> str:
-    """Return the name folded, without the maker and the family in front."""
+    """Return the folded name without vendor and family in front."""
     folded = _fold(name)
     for word in ("nvidia", "amd", "intel", "google", "geforce", "radeon", "tesla"):
         folded = folded.removeprefix(word) or folded

@@ -1,9 +1,9 @@
-"""What a training will cost before it has begun: operations or GPU-hours x hardware x place.
+"""Cost of a training before it begins: operations or GPU-hours x hardware x location.
 
-The accelerators' time comes from the work (``operations / (peak x utilisation)``, or is given),
-their energy from board power (``time x TDP x power share x (1 + node overhead)``), everything
-behind that from the same arithmetic as a measurement. Where an assumption is not given, its usual
-value is taken and its range gives the ends of the result.
+The accelerators' time is given, or comes from the work (``operations / (peak x utilisation)``).
+Their energy comes from board power (``time x TDP x power share x (1 + node overhead)``). The
+footprint is computed as for a measurement. An assumption that is not given has its usual value, and
+its range gives the range of the result.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ COMPARED = (
     "flight_nyc_melbourne",
 )
 """Comparisons beyond the usual ones. The first two are those of the published GPT-3 estimate
-(arXiv:2007.03051), so that a figure can be held beside it."""
+(arXiv:2007.03051)."""
 
 
 class Range(NamedTuple):
-    """A figure with its ends, where every assumption is at its own end."""
+    """A figure with its limits, at which all assumptions are at their own limits."""
 
     value: float
     low: float
     high: float
 
     def times(self, factor: float) -> Range:
-        """Return all three times a factor that is not negative."""
+        """Return the range times a factor that is not negative."""
         return Range(self.value * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """A figure that was given, or the usual one with the range it is found in."""
+    """A given figure, or the usual one with its range."""
 
     name: str
     meaning: str
     range: Range
     source: str
-    """Who found it there; ``given`` for the caller's own."""
+    """Source of the range; ``given`` for a figure of the caller."""
 
 
 UTILISATION = Assumption(
@@ -73,8 +73,8 @@ POWER_SHARE = Assumption(
     "power_share",
     "mean power of an accelerator over its board power (TDP)",
     Range(0.80, 0.60, 1.00),
-    "rounded from reports of large trainings; with node_overhead the usual values make up the "
-    "convention of published estimates, board power and nothing else",
+    "rounded from reports of large trainings; with node_overhead the usual values equal the "
+    "convention of published estimates, board power alone",
 )
 NODE_OVERHEAD = Assumption(
     "node_overhead",
@@ -86,11 +86,11 @@ NODE_OVERHEAD = Assumption(
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a training that has not begun."""
+    """The estimated cost of a training."""
 
     accelerator: Accelerator
     count: int
-    """How many work at once."""
+    """Accelerators that work at once."""
     flops: float
     """Operations of the training; NaN if the GPU-hours were given."""
     gpu_hours: Range
@@ -103,17 +103,17 @@ class Estimate:
 
     @property
     def seconds(self) -> Range:
-        """Return how long it takes, s."""
+        """Return the duration, s."""
         return self.gpu_hours.times(3600.0 / self.count)
 
     @property
     def kwh(self) -> Range:
-        """Return the electricity with PUE, kWh; PUE is taken as exact."""
+        """Return the electricity with PUE, kWh; the PUE counts as exact."""
         return self._scaled(self.footprint.kwh)
 
     @property
     def gco2eq(self) -> Range:
-        """Return the emissions, gCO2eq; the carbon intensity is taken as exact."""
+        """Return the emissions, gCO2eq; the carbon intensity counts as exact."""
         return self._scaled(self.footprint.gco2eq)
 
     @property
@@ -123,7 +123,7 @@ class Estimate:
 
     @property
     def further_equivalents(self) -> list[Equivalent]:
-        """Return those comparisons that a measurement does not show."""
+        """Return the comparisons that a measurement does not show."""
         grams, kwh = self.footprint.gco2eq, self.footprint.kwh
         return [equivalent(key, grams, kwh) for key in COMPARED]
 
@@ -155,7 +155,7 @@ class Estimate:
         }
 
 
-def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the place
+def estimate(  # noqa: PLR0913  # one call for work, hardware and location
     *,
     gpu: str,
     flops: float | None = None,
@@ -171,28 +171,28 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     pue: float | None = None,
     intensity: float | None = None,
 ) -> Estimate:
-    """Return what a training will cost, with the range that its assumptions leave.
+    """Return the cost of a training, with the range of its assumptions.
 
     Args:
-        gpu: the accelerator: ``H100``, ``A100 SXM4 80GB``, or what its driver calls it.
+        gpu: the accelerator: ``H100``, ``A100 SXM4 80GB``, or the name of its driver.
         flops: operations of the whole training; or
         params: parameters of a dense transformer and
         tokens: tokens it is trained on (6 operations for each pair); or
         gpu_hours: hours of all accelerators together.
-        count: how many work at once; decides how long it takes, not how much.
+        count: accelerators that work at once; affects the duration only.
         precision: ``fp16`` (or BF16, dense) or ``fp32``: the peak that ``utilization`` is of.
         utilization: operations done over those of the peak, 0 to 1; else 0.40 (0.20 to 0.55).
         power_share: mean power over board power, 0 to 1; else 0.80 (0.60 to 1.00).
         node_overhead: power of the rest of the node over that of the accelerators; else 0.25
-            (0.10 to 0.60). The usual two make up board power, as published estimates count.
+            (0.10 to 0.60). The usual two together equal board power, as in published estimates.
         location: country, ISO code, zone or cloud region; else as for a measurement.
         pue: power usage effectiveness, ratio >= 1; else as for a measurement.
-        intensity: a carbon intensity of your own, gCO2eq/kWh.
+        intensity: your own carbon intensity, gCO2eq/kWh.
 
     Raises:
-        UnknownAccelerator: ``gpu`` names none; the message has the nearest.
-        UnknownLocation: ``location`` names no place; the message has the nearest.
-        ValueError: the work is given in no way or in more than one, or a figure cannot be.
+        UnknownAccelerator: unknown ``gpu``; the message has the nearest names.
+        UnknownLocation: unknown ``location``; the message has the nearest names.
+        ValueError: the work is missing or given twice, or a figure is not valid.
     """
     accelerator = find_accelerator(gpu)
     if not is_count(count):
@@ -206,7 +206,7 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     if gpu_hours is not None:
         if utilization is not None:
             message = (
-                "utilization says how long flops take, and gpu_hours say that already: drop one"
+                "utilization gives the time of flops, which gpu_hours give already: leave one out"
             )
             raise ValueError(message)
         hours = Range(*[float(gpu_hours)] * 3)
@@ -218,7 +218,7 @@ def estimate(  # noqa: PLR0913  # one call for the work, the hardware and the pl
     start = datetime.now(timezone.utc)
     end = start + timedelta(seconds=min(hours.value * 3600.0 / count, LONGEST_S))
     footprint = factors.footprint(
-        # Spread evenly over the time it takes, should it fall under more than one intensity.
+        # Spread evenly over the duration, if more than one intensity applies.
         lambda a, b: joules.value * ((b - a) / (end - start) if end > start else 1.0),
         start,
         end,
@@ -252,10 +252,10 @@ def _operations(
 
 
 def _finite(name: str, given: object) -> float:
-    """Return a number of any kind, numpy's too, as a float.
+    """Return a number, also of numpy, as a float.
 
     Raises:
-        ValueError: it is none, or not finite.
+        ValueError: not a number, or not finite.
     """
     try:
         number = float(given) if isinstance(given, Real) else math.nan
@@ -268,7 +268,7 @@ def _finite(name: str, given: object) -> float:
 
 
 def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
-    """Return the usual assumption, or the given one, which has no range."""
+    """Return the usual assumption, or the given figure without a range."""
     if given is None:
         return usual
     least_is_zero = usual is NODE_OVERHEAD
@@ -283,13 +283,13 @@ def _assumed(usual: Assumption, given: float | None, most: float) -> Assumption:
 
 
 def _hours(operations: float, peak_flops: float, used: Range) -> Range:
-    """Return the hours of one accelerator; the better it is used, the fewer."""
+    """Return the hours of one accelerator."""
     at_peak = operations / peak_flops / 3600.0
     return Range(at_peak / used.value, at_peak / used.high, at_peak / used.low)
 
 
 def _joules(hours: Range, tdp_watts: float, share: Range, overhead: Range) -> Range:
-    """Return the energy of the nodes, J: each end from the same ends of the assumptions."""
+    """Return the energy of the nodes, J: each limit from the same limits of the assumptions."""
     values = (
         time * 3600.0 * tdp_watts * part * (1.0 + more)
         for time, part, more in zip(hours, share, overhead, strict=True)

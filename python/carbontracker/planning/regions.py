@@ -1,4 +1,4 @@
-"""What the same energy would cause elsewhere: cloud regions by intensity x PUE, annual figures."""
+"""Emissions of the same energy in other cloud regions: intensity x PUE, annual figures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """A place to run at, or the place where we are."""
+    """A region to run in, or the current location."""
 
     key: str
-    """``aws:eu-north-1``; the zone of a place that is no region."""
+    """``aws:eu-north-1``, or a zone."""
     name: str
     zone: str
-    """The zone whose figure it is."""
+    """The zone of the figure."""
     gco2eq_per_kwh: float
     """Annual figure, gCO2eq/kWh of electricity."""
     year: int | None
@@ -34,41 +34,41 @@ class Option:
     scope: str
     pue: float
     pue_how: str
-    """Where the PUE comes from, in words."""
+    """Source of the PUE, in words."""
     note: str = ""
-    """Why this figure, when it is not simply the zone's own."""
+    """Why this figure was used, if it is not the zone's own."""
 
     @property
     def wider(self) -> bool:
-        """Return whether the figure is a wider grid's, or another's, as its note says."""
+        """Return whether the figure is that of a wider or another grid, according to its note."""
         return "stands in" in self.note
 
     @property
     def gco2eq_per_machine_kwh(self) -> float:
-        """Return grams per kWh that the machine itself uses: intensity x PUE."""
+        """Return grams per kWh of the machine itself: intensity x PUE."""
         return self.gco2eq_per_kwh * self.pue
 
     def saves(self, here: Option) -> float:
-        """Return which share of the emissions is saved against ``here``."""
+        """Return the saved share of the emissions compared to ``here``."""
         from carbontracker.planning.start_time import saved_share
 
         return saved_share(here.gco2eq_per_machine_kwh, self.gco2eq_per_machine_kwh)
 
     def grams(self, kwh: float, here: Option) -> float:
-        """Return the emissions, gCO2eq, of what takes ``kwh`` ``here``, its PUE included."""
+        """Return the emissions, gCO2eq, of a run that uses ``kwh`` ``here``, PUE included."""
         return kwh / here.pue * self.gco2eq_per_machine_kwh
 
 
 def options(only: str | None = None, scope: str = "lifecycle") -> list[Option]:
-    """Return the cloud regions, the greenest first, all by figures of one scope.
+    """Return the cloud regions by emissions, the lowest first, with figures of one scope.
 
-    A region without a figure of that scope is left out, rather than ranked by another.
+    A region without a figure of that scope is left out.
 
     Args:
         only: the regions of this cloud; None for all.
-        scope: ``lifecycle``, or ``direct``, which tells the grids of the US apart.
+        scope: ``lifecycle``, or ``direct``, which has separate figures for the grids of the US.
     """
-    from carbontracker.planning.start_time import ranks  # here, because it loads numpy
+    from carbontracker.planning.start_time import ranks  # imported here: it loads numpy
 
     found = [
         option
@@ -80,7 +80,7 @@ def options(only: str | None = None, scope: str = "lifecycle") -> list[Option]:
 
 
 def here(factors: CarbonFactors, scope: str = "lifecycle") -> Option | None:
-    """Return the place of ``pricing`` as an option; None if it has no figure of that scope."""
+    """Return the location of ``factors`` as an option; None without a figure of that scope."""
     location = factors.location
     region = cloud.regions().get(location.region)
     if region is not None:
@@ -118,7 +118,7 @@ def _option(region: cloud.Region, scope: str) -> Option | None:
 
 
 def _annual(zone: str, scope: str) -> Intensity | None:
-    now = datetime.now(timezone.utc)  # the table has one figure for all times
+    now = datetime.now(timezone.utc)  # the table has the same figure for all times
     try:
         return provider("table", scope=scope).between(zone, now, now)[0]
     except IntensityUnavailable:

@@ -1,6 +1,6 @@
-"""When to start, and where: arithmetic on slots and figures, without clock, network or place.
+"""The best time to start, and ranks of regions: arithmetic without clock or network.
 
-Times are seconds on whatever clock the caller has; small ones keep their precision.
+Times are seconds on the caller's clock; small ones keep their precision.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _COVERED_S = 1e-3
-"""A window counts as covered if no more than this of it lies in gaps, s."""
+"""A window counts as covered if at most this much of it lies in gaps, s."""
 _TIE = 1e-9
-"""Relative difference below which two starts are equally good."""
+"""Relative difference below which two starts are equal."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A moment to start at, and the mean intensity of a run that starts then."""
+    """A start time and the mean intensity of the run."""
 
     t_s: float
     gco2eq_per_kwh: float
@@ -49,7 +49,7 @@ class IntensityCurve:
         ]
         table = np.array([slot for slot in cut if slot[1] > slot[0]], dtype=np.float64)
         self.begins_s, self.ends_s, figures = table.reshape(-1, 3).T
-        # Begin and end of every slot in turn: what is between an end and a begin is a gap.
+        # Start and end of every slot in turn: a gap lies between an end and the next start.
         self._knots_s = np.column_stack((self.begins_s, self.ends_s)).ravel()
         lengths = self.ends_s - self.begins_s
         self._covered_s = _integral(lengths)
@@ -58,7 +58,7 @@ class IntensityCurve:
     def mean(self, start_s: float, duration_s: float) -> float:
         """Return the mean intensity from ``start_s`` on for ``duration_s``, gCO2eq/kWh.
 
-        NaN if a part of it is not forecast.
+        NaN if the forecast does not cover it.
         """
         return float(self.means(np.array([start_s]), duration_s)[0])
 
@@ -81,18 +81,18 @@ def best_start(
 ) -> Start | None:
     """Return the start from ``earliest_s`` to ``latest_s`` with the lowest mean intensity.
 
-    The mean over a window that slides along a step function changes linearly as long as neither
-    end crosses a step: its minimum is where one of the two does, or at the first or last start.
-    So no start in between can be better than the ones tried. Of equally good ones the earliest.
+    The mean over a window that slides along a step function is linear while neither end crosses a
+    step. So its minimum is at a start where an end crosses a step, or at the first or last start.
+    Of equal starts the earliest is returned.
 
     Returns:
-        None if no window is forecast as a whole.
+        None if the forecast covers no window.
 
     Raises:
-        ValueError: a duration that is not positive and finite.
+        ValueError: the duration is not positive and finite.
     """
     if not (0 < duration_s < math.inf):
-        raise ValueError(f"a run lasts more than no time, got {duration_s!r} s")
+        raise ValueError(f"the duration must be positive and finite, got {duration_s!r} s")
     starts = np.concatenate(
         ([earliest_s, latest_s], forecast.begins_s, forecast.ends_s - duration_s)
     )
@@ -106,9 +106,9 @@ def best_start(
 
 
 def saved_share(here: float, there: float) -> float:
-    """Return which part of ``here`` is saved by ``there``: negative if it costs more.
+    """Return the share of ``here`` that ``there`` saves: negative if ``there`` is higher.
 
-    NaN if there is nothing to save.
+    NaN if ``here`` is not positive.
     """
     return 1 - there / here if here > 0 else math.nan
 
@@ -116,13 +116,13 @@ def saved_share(here: float, there: float) -> float:
 def ranks(intensities: Sequence[float], pues: Sequence[float]) -> list[int]:
     """Return the indices in order of intensity x PUE: grams per kWh of the machine.
 
-    What has no figure comes last; equals stay in their order.
+    Unknown figures come last; equal ones keep their order.
     """
     products = np.asarray(intensities, dtype=np.float64) * np.asarray(pues, dtype=np.float64)
     return [int(index) for index in np.argsort(products, kind="stable")]
 
 
 def _integral(steps: Floats) -> Floats:
-    """Return the running sum at begin and end of each step; equal across a gap."""
+    """Return the running sum at start and end of each step; equal across a gap."""
     after = np.cumsum(steps)
     return np.column_stack((after - steps, after)).ravel()

@@ -1,4 +1,4 @@
-"""Carbon Intensity API (NESO): Great Britain and its regions by half hours, 48 h ahead, no key."""
+"""Carbon Intensity API (NESO): Great Britain in 30-minute slots, 48 h ahead, without a key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity
 
 SLOT = timedelta(minutes=30)
-LONGEST = timedelta(days=13)
-"""A little less than the fourteen days that one request may span."""
+MAX_SPAN = timedelta(days=13)
+"""Of one request; the service accepts fourteen days."""
 NATIONS = {"ENG": "15", "SCT": "16", "WLS": "17"}
 OUTWARD = re.compile(r"[A-Z]{1,2}[0-9][0-9A-Z]?")
 
@@ -38,19 +38,19 @@ class CarbonIntensityGB(Service):
     fresh_s = 2 * 3600.0
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the half hours; ``forecast`` is the kind of those not yet measured."""
+        """Return the 30-minute slots; those not measured yet have the kind ``forecast``."""
         slots: list[Intensity] = []
-        for first, last in windows(start, end, LONGEST):
+        for first, last in windows(start, end, MAX_SPAN):
             slots += self._asked(zone, f"{_snapped(first)}/{_snapped(last + SLOT)}")
         slots = [slot for slot in slots if slot.start and slot.start <= self._clock()]
-        return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+        return overlapping(slots, start, end, f"{self.title} has no figures for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the half hours of the two days from ``start``."""
-        slots = self._asked(zone, f"{_snapped(start)}/fw48h", foreseen=True)
+        """Return the 30-minute slots of two days from ``start``."""
+        slots = self._asked(zone, f"{_snapped(start)}/fw48h", forecast=True)
         return overlapping(slots, start, end, f"{self.title} has no forecast for {zone}")
 
-    def _asked(self, zone: str, span: str, *, foreseen: bool = False) -> list[Intensity]:
+    def _asked(self, zone: str, span: str, *, forecast: bool = False) -> list[Intensity]:
         region = self._region(zone)
         path = f"/regional/intensity/{span}{region}" if region else f"/intensity/{span}"
         answer = self.ask(path)
@@ -58,10 +58,10 @@ class CarbonIntensityGB(Service):
             slots: list[Intensity] = []
             for row in _rows(answer):
                 figures = row["intensity"]
-                actual = None if foreseen else figures.get("actual")
+                actual = None if forecast else figures.get("actual")
                 if actual is None:
                     value = figures.get("forecast")
-                    kind = "estimated" if region and not foreseen else "forecast"
+                    kind = "estimated" if region and not forecast else "forecast"
                 else:
                     value, kind = actual, "measured"
                 begin, finish = parse_utc(row["from"]), parse_utc(row["to"])
@@ -69,7 +69,7 @@ class CarbonIntensityGB(Service):
         return slots
 
     def _region(self, zone: str) -> str:
-        """Return the end of the path that names the region; nothing for all of Great Britain."""
+        """Return the path suffix of the region; empty for all of Great Britain."""
         country, _, part = zone.upper().partition("-")
         part = NATIONS.get(part, part)
         if country == "GB" and not part:
@@ -78,23 +78,23 @@ class CarbonIntensityGB(Service):
             return f"/regionid/{int(part)}"
         if country == "GB" and OUTWARD.fullmatch(part):
             return f"/postcode/{part}"
-        raise IntensityUnavailable(f"{self.title} knows Great Britain and its regions, not {zone}")
+        raise IntensityUnavailable(f"{self.title} covers Great Britain and its regions, not {zone}")
 
 
 def _snapped(when: datetime) -> str:
-    """Return the slot's start plus a minute: that slot comes first, and addresses repeat."""
+    """Return the slot's start plus a minute: the answer begins with that slot, and URLs repeat."""
     when = when.astimezone(timezone.utc)
     start = when.replace(minute=when.minute // 30 * 30, second=0, microsecond=0)
     return (start + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def _rows(answer: Any) -> list[dict[str, Any]]:
-    """Return the slots, which regional answers wrap once more, in a list or an object."""
+    """Return the slots, which regional answers wrap in a list or an object."""
     data = answer["data"]
     if isinstance(data, list) and data and "data" in data[0]:
         data = data[0]
     if isinstance(data, dict):
         data = data["data"]
     if not isinstance(data, list):
-        raise TypeError("no list of slots")
+        raise TypeError("the answer has the answer has no list of slots")
     return data

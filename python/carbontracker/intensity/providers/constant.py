@@ -1,4 +1,4 @@
-"""A carbon intensity the user states."""
+"""A fixed carbon intensity that the user gives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Constant:
 
     Args:
         gco2eq_per_kwh: carbon intensity, gCO2eq/kWh.
-        scope: what the figure counts, if the user knows.
-        source: where the user has it from.
+        scope: one of ``SCOPES``.
+        source: the source of the figure.
 
     Raises:
-        ValueError: the figure is not within 0 to 2000 gCO2eq/kWh, or the scope has no such name.
+        ValueError: the figure is not within 0 to 2000 gCO2eq/kWh, or the scope is unknown.
     """
 
     name = "constant"
@@ -47,5 +47,5 @@ class Constant:
         return self._figure
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the figure as one open slot: it is the user's word for any time."""
+        """Return the figure as one open slot."""
         return [self._figure]

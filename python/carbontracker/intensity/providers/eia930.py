@@ -1,4 +1,4 @@
-"""EIA-930: the hourly mix of US balancing authorities, turned into carbon intensity."""
+"""EIA-930: carbon intensity from the hourly generation mix of US balancing authorities."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ FUELS = {
     "WNB": "wind",
     "WND": "wind",
 }
-"""The service's fuel codes as fuels of the table; those with batteries of their own count whole."""
+"""The service's fuel codes as fuels of the table; batteries beside solar or wind count as these."""
 RESPONDENT = re.compile(r"US-(?!EGRID)[A-Z]+-([A-Z0-9]{2,6})|(?!WORLD)([A-Z0-9]{3,6})")
-LONGEST = timedelta(days=14)
-MOST_ROWS = "5000"
+MAX_SPAN = timedelta(days=14)
+MAX_ROWS = "5000"
 
 
 class EIA930(Service):
     """Average intensity of a balancing authority's production, a few hours to a day late.
 
-    Zones: ``US``; a balancing authority, alone (``PJM``) or as others have it (``US-CAL-CISO``).
+    Zones: ``US``; a balancing authority, alone (``PJM``) or in the form ``US-CAL-CISO``.
     """
 
     name = "eia930"
@@ -58,13 +58,13 @@ class EIA930(Service):
     has_forecast = False
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the hours that are known."""
+        """Return the known hours."""
         respondent = self._respondent(zone)
         slots: list[Intensity] = []
-        for first, last in windows(start, end, LONGEST):
+        for first, last in windows(start, end, MAX_SPAN):
             for mix, grams in intensities(self._mixes(respondent, first, last), self.scope):
                 slots += self.slot(grams, zone, mix.start, mix.end, "estimated")
-        found = overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+        found = overlapping(slots, start, end, f"{self.title} has no figures for {zone}")
         return [replace(slot, note=NOTE) for slot in found]
 
     def _mixes(self, respondent: str, start: datetime, end: datetime) -> list[Mix]:
@@ -77,7 +77,7 @@ class EIA930(Service):
             "end": _hour(end + HOUR),
             "sort[0][column]": "period",
             "sort[0][direction]": "desc",
-            "length": MOST_ROWS,
+            "length": MAX_ROWS,
         }
         answer = self.ask("/electricity/rto/fuel-type-data/data/", query)
         by_end: dict[datetime, dict[str, float]] = {}
@@ -92,7 +92,7 @@ class EIA930(Service):
                 fuel = FUELS.get(str(row["fueltype"]), "unknown")
                 output = by_end.setdefault(finish, {})
                 output[fuel] = output.get(fuel, 0.0) + max(value, 0.0)
-        # A period is named by the end of its hour.
+        # The name of a period is the end of its hour.
         return [Mix(finish - HOUR, finish, by_end[finish]) for finish in sorted(by_end)]
 
     def _respondent(self, zone: str) -> str:
@@ -101,7 +101,7 @@ class EIA930(Service):
             return "US48"
         if found is None:
             raise IntensityUnavailable(
-                f"{self.title} knows US and its balancing authorities (PJM, CISO), not {zone}"
+                f"{self.title} covers US and its balancing authorities (PJM, CISO), not {zone}"
             )
         return found[1] or found[2]
 

@@ -1,4 +1,4 @@
-"""Electricity Maps v4 (v3 is answered alike): some 350 zones, for those who have a key."""
+"""Electricity Maps v4 (v3 answers alike): about 350 zones, with a key."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from carbontracker.intensity.http import Client
 
 RECENT = timedelta(hours=24, minutes=30)
-"""What ``history`` covers, and a little more: who asks for a day is answered a moment later."""
-LONGEST = timedelta(hours=240)
-"""Hours that ``past-range`` answers at once."""
+"""What ``history`` covers, with a margin for the time that the request takes."""
+MAX_SPAN = timedelta(hours=240)
+"""Of one request to ``past-range``."""
 HORIZONS_H = (6, 24, 48, 72)
 SANDBOX = re.compile("SANDBOX", re.IGNORECASE)
 COORDINATES = re.compile(r"(-?\d+(?:\.\d+)?),(-?\d+(?:\.\d+)?)")
@@ -64,23 +64,23 @@ class ElectricityMaps(Service):
     def now(self, zone: str) -> Intensity:
         """Return the latest hour."""
         answer = self._asked("latest", zone)
-        nothing = f"{self.title} has no figure for {zone} at present"
+        nothing = f"{self.title} has no current figure for {zone}"
         found = self._slots([answer], answer, zone)
-        return overlapping(found, self._clock() - LONGEST, self._clock(), nothing)[-1]
+        return overlapping(found, self._clock() - MAX_SPAN, self._clock(), nothing)[-1]
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the hours: the last 24 of any key, earlier ones where the key covers them."""
+        """Return the hours: the last 24 with any key, earlier ones if the key covers them."""
         slots: list[Intensity] = []
         if start >= self._clock() - RECENT:
             slots = self._listed(self._asked("history", zone), zone)
         else:
-            for first, last in windows(start, end, LONGEST):
+            for first, last in windows(start, end, MAX_SPAN):
                 span = {"start": iso_utc(_hour(first)), "end": iso_utc(_hour(last) + HOUR)}
                 slots += self._listed(self._asked("past-range", zone, span), zone)
         return overlapping(slots, start, end, f"{self.title} has no hours for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the hours foreseen, up to three days ahead, where the key covers forecasts."""
+        """Return the forecast by hours, up to three days ahead, if the key covers forecasts."""
         wanted_h = (end - self._clock()) / HOUR
         horizon = next((h for h in HORIZONS_H if h >= wanted_h), HORIZONS_H[-1])
         answer = self._asked("forecast", zone, {"horizonHours": str(horizon)})
@@ -91,13 +91,13 @@ class ElectricityMaps(Service):
         query = {
             **_place(zone),
             "emissionFactorType": self.scope,
-            # Without this an unknown zone is answered with that of the caller's address.
+            # Otherwise an unknown zone is replaced by that of the caller's IP address.
             "shouldUseFallbackCallerLookup": "false",
             **(more or {}),
         }
         answer = self.ask(f"/carbon-intensity/{what}", query, {"auth-token": self._key})
         if not isinstance(answer, dict):
-            raise IntensityUnavailable(f"{self.title} sent an answer of another shape")
+            raise IntensityUnavailable(f"{self.title} sent an answer in an unknown format")
         if "zone" in _place(zone) and answer.get("zone") != zone:
             raise IntensityUnavailable(f"{self.title} answered for another zone than {zone}")
         return answer
@@ -105,7 +105,7 @@ class ElectricityMaps(Service):
     def _listed(self, answer: Any, zone: str, kind: str = "") -> list[Intensity]:
         rows = next((answer[key] for key in ("data", "history", "forecast") if key in answer), None)
         if not isinstance(rows, list):
-            raise IntensityUnavailable(f"{self.title} sent an answer of another shape")
+            raise IntensityUnavailable(f"{self.title} sent an answer in an unknown format")
         return self._slots(rows, answer, zone, kind)
 
     def _slots(self, rows: list[Any], answer: Any, zone: str, kind: str = "") -> list[Intensity]:
@@ -116,7 +116,7 @@ class ElectricityMaps(Service):
                 marks = f"{row.get('estimationMethod')} {row.get('_disclaimer')} "
                 if SANDBOX.search(marks + str(answer.get("_disclaimer"))):
                     raise IntensityUnavailable(
-                        f"{self.title}: a sandbox key gives invented figures"
+                        f"{self.title}: the figures of a sandbox key are not real"
                     )
                 if row.get("zone", told_zone) != told_zone:
                     raise IntensityUnavailable(
@@ -129,7 +129,7 @@ class ElectricityMaps(Service):
 
 
 def _place(zone: str) -> dict[str, str]:
-    """Return the parameters that name a place, of exactly one of three kinds."""
+    """Return the query parameters of a zone: its name, its coordinates, or a data centre."""
     if found := COORDINATES.fullmatch(zone):
         return {"lat": found[1], "lon": found[2]}
     if found := REGION.fullmatch(zone):

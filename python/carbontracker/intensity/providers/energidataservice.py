@@ -1,4 +1,4 @@
-"""Energi Data Service (Energinet): Denmark by five minutes, with a prognosis, without a key."""
+"""Energi Data Service (Energinet): Denmark in 5-minute slots, with a forecast, without a key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SLOT = timedelta(minutes=5)
 PADDING = timedelta(hours=3)
-"""Times are Danish unless ``timezone=UTC`` is understood: asked so much wider, the answer holds
-what is wanted either way, and is cut to it by its column in UTC."""
+"""Times are Danish if the service ignores ``timezone=UTC``: a request that is wider by this covers
+the requested time in both cases. The answer is cut by its UTC column."""
 AREAS = ("DK1", "DK2")
 
 
@@ -34,12 +34,12 @@ class EnergiDataService(Service):
     fresh_s = 1800.0
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the five minutes that have been measured or estimated."""
+        """Return the measured or estimated 5-minute slots."""
         slots = self._asked("CO2Emis", zone, start, end, "measured")
-        return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+        return overlapping(slots, start, end, f"{self.title} has no figures for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the prognosis, to the end of the day or, from the afternoon, of the next."""
+        """Return the forecast, to the end of the day or, from the afternoon, of the next."""
         slots = self._asked("CO2EmisProg", zone, start, end, "forecast")
         return overlapping(slots, start, end, f"{self.title} has no forecast for {zone}")
 
@@ -64,7 +64,7 @@ class EnergiDataService(Service):
                 begin, area = parse_utc(row["Minutes5UTC"], naive=timezone.utc), row["PriceArea"]
                 for slot in self.slot(row["CO2Emission"], zone, begin, begin + SLOT, kind):
                     by_start.setdefault(begin, {})[area] = slot
-        # Half of the country is not the country.
+        # A slot counts only if all areas of the zone have it.
         whole = [found for found in by_start.values() if set(found) >= set(areas)]
         return [_mean([found[area] for area in areas]) for found in whole]
 
@@ -74,7 +74,7 @@ class EnergiDataService(Service):
             return list(AREAS)
         if part in AREAS:
             return [part]
-        raise IntensityUnavailable(f"{self.title} knows DK, DK-DK1 and DK-DK2, not {zone}")
+        raise IntensityUnavailable(f"{self.title} covers DK, DK-DK1 and DK-DK2, not {zone}")
 
 
 def _mean(slots: list[Intensity]) -> Intensity:

@@ -1,4 +1,4 @@
-"""Energy-Charts (Fraunhofer ISE): Europe by quarter hours, measured and foreseen, without a key."""
+"""Energy-Charts (Fraunhofer ISE): Europe in 15-minute slots, with a forecast, without a key."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ class EnergyCharts(Service):
     licence = "CC BY 4.0"
 
     def now(self, zone: str) -> Intensity:
-        """Return the newest measured slot within three hours, else the foreseen one of now."""
+        """Return the newest measured slot of three hours, else the current slot of the forecast."""
         now = self._clock()
         start = now - timedelta(seconds=self.fresh_s)
-        measured, foreseen = self._series(zone, start, now)
-        past = [slot for slot in (*foreseen, *measured) if slot.start and slot.start <= now]
+        measured, forecast = self._series(zone, start, now)
+        past = [slot for slot in (*forecast, *measured) if slot.start and slot.start <= now]
         newest = [slot for slot in past if slot.kind == "measured"][-1:]
         current = [slot for slot in past if slot.end and slot.end > now]
         nothing = f"{self.title} has no recent figure for {zone}"
         return overlapping(newest or current, start, now, nothing)[-1]
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the measured quarter hours."""
+        """Return the measured 15-minute slots."""
         measured, _ = self._series(zone, start, end)
-        return overlapping(measured, start, end, f"{self.title} has nothing measured for {zone}")
+        return overlapping(measured, start, end, f"{self.title} has no measured figures for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the foreseen quarter hours, to the end of the day or of the next."""
-        _, foreseen = self._series(zone, start, end)
-        return overlapping(foreseen, start, end, f"{self.title} has no forecast for {zone}")
+        """Return the forecast, to the end of the day or of the next."""
+        _, forecast = self._series(zone, start, end)
+        return overlapping(forecast, start, end, f"{self.title} has no forecast for {zone}")
 
     def _series(
         self, zone: str, start: datetime, end: datetime
     ) -> tuple[list[Intensity], list[Intensity]]:
         country, _, part = zone.upper().partition("-")
         if len(country) != 2:
-            raise IntensityUnavailable(f"{self.title} knows European countries, not {zone}")
-        # Whole hours: the address is the same for all who ask within the hour.
+            raise IntensityUnavailable(f"{self.title} covers European countries, not {zone}")
+        # Whole hours: all requests within an hour have the same URL.
         query = {
             "country": country.lower(),
             "start": start.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:00+00:00"),
@@ -61,10 +61,10 @@ class EnergyCharts(Service):
         answer = self.ask("/co2eq", query)
         with self.understanding():
             if answer.get("deprecated"):
-                self.tell_once(f"{self.title} calls this way of asking deprecated")
-            measured, foreseen = self._slots(answer, country)
+                self.tell_once(f"{self.title} calls this request deprecated")
+            measured, forecast = self._slots(answer, country)
         note = f"of the whole of {country}" if part else ""
-        return [replace(s, note=note) for s in measured], [replace(s, note=note) for s in foreseen]
+        return [replace(s, note=note) for s in measured], [replace(s, note=note) for s in forecast]
 
     def _slots(self, answer: Any, zone: str) -> tuple[list[Intensity], list[Intensity]]:
         times = [number(t) for t in answer["unix_seconds"]]
@@ -75,8 +75,8 @@ class EnergyCharts(Service):
         steps = [b - a for a, b in pairwise(starts)]
         steps.append(steps[-1] if steps else timedelta(minutes=15))
         measured: list[Intensity] = []
-        foreseen: list[Intensity] = []
-        for start, step, value, guess in zip(starts, steps, *columns, strict=True):
+        forecast: list[Intensity] = []
+        for start, step, value, predicted in zip(starts, steps, *columns, strict=True):
             measured += self.slot(value, zone, start, start + step, "measured")
-            foreseen += self.slot(guess, zone, start, start + step, "forecast")
-        return measured, foreseen
+            forecast += self.slot(predicted, zone, start, start + step, "forecast")
+        return measured, forecast

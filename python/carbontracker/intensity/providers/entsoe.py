@@ -1,4 +1,4 @@
-"""ENTSO-E Transparency Platform: the mix of European zones, turned into carbon intensity."""
+"""ENTSO-E Transparency Platform: carbon intensity from the generation mix of European zones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FUELS = {
     "B01": "biomass",
     "B02": "coal_lignite",
-    "B03": "coal",  # gas made of coal
+    "B03": "coal",  # coal-derived gas
     "B04": "gas",
     "B05": "coal",
     "B06": "oil",
@@ -34,7 +34,7 @@ FUELS = {
     "B12": "hydro",
     "B13": "ocean",
     "B14": "nuclear",
-    "B15": "biomass",  # other renewable: the dirtiest of them
+    "B15": "biomass",  # other renewable: the one with the highest emissions
     "B16": "solar",
     "B17": "waste",
     "B18": "wind",
@@ -83,7 +83,7 @@ AREAS = {
     "SK": "10YSK-SEPS-----K",
 }
 """Energy identification codes of the zones; each ends in its own check character."""
-LONGEST = timedelta(days=30)
+MAX_SPAN = timedelta(days=30)
 NO_DATA = "999"
 DURATION = re.compile(r"PT(\d+)M")
 
@@ -106,15 +106,15 @@ class Entsoe(Service):
     has_forecast = False
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the quarters, halves or whole hours that are known."""
+        """Return the known slots of 15, 30 or 60 minutes."""
         area = AREAS.get(zone.upper(), zone)
         if not re.fullmatch(r"10[YZ][A-Z0-9-]{13}", area):
-            raise IntensityUnavailable(f"{self.title} knows European zones, not {zone}")
+            raise IntensityUnavailable(f"{self.title} covers European zones, not {zone}")
         slots: list[Intensity] = []
-        for first, last in windows(start, end, LONGEST):
+        for first, last in windows(start, end, MAX_SPAN):
             for mix, grams in intensities(self._mixes(area, first, last), self.scope):
                 slots += self.slot(grams, zone, mix.start, mix.end, "estimated")
-        found = overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+        found = overlapping(slots, start, end, f"{self.title} has no figures for {zone}")
         return [replace(slot, note=NOTE) for slot in found]
 
     def _mixes(self, area: str, start: datetime, end: datetime) -> list[Mix]:
@@ -138,12 +138,12 @@ class Entsoe(Service):
         import xml.etree.ElementTree as ET
 
         if b"<!" in body[:2_000].replace(b"<!--", b""):
-            # Documents of the platform declare no entities; those of others may be bombs.
-            raise IntensityUnavailable(f"{self.title} sent an answer of another shape")
+            # The platform's documents declare no entities; other documents may be an entity bomb.
+            raise IntensityUnavailable(f"{self.title} sent an answer in an unknown format")
         try:
             root = ET.fromstring(body)
         except (ET.ParseError, ValueError, LookupError):
-            raise IntensityUnavailable(f"{self.title} sent no XML") from None
+            raise IntensityUnavailable(f"{self.title} did not send XML") from None
         if root.tag.endswith("Acknowledgement_MarketDocument"):
             code = root.findtext(".//{*}Reason/{*}code") or ""
             text = (root.findtext(".//{*}Reason/{*}text") or "")[:160]
@@ -156,7 +156,7 @@ def _points(root: Element) -> Iterator[tuple[str, datetime, datetime, float]]:
     """Yield fuel, start, end and MW of every slot of every series of production."""
     for series in root.iterfind("{*}TimeSeries"):
         if series.find("{*}outBiddingZone_Domain.mRID") is not None:
-            continue  # what pumps and stations consume
+            continue  # consumption of pumps and stations
         fuel = FUELS.get(series.findtext("{*}MktPSRType/{*}psrType") or "", "unknown")
         held = series.findtext("{*}curveType") == "A03"
         for period in series.iterfind("{*}Period"):
@@ -174,7 +174,7 @@ def _points(root: Element) -> Iterator[tuple[str, datetime, datetime, float]]:
             }
             value = math.nan
             for position in range(1, (finish - begin) // step + 1):
-                # Curve A03 leaves out what repeats the point before.
+                # Curve type A03 omits points that repeat the one before.
                 value = values.get(position, value if held else math.nan)
                 if not math.isnan(value):
                     yield fuel, begin + (position - 1) * step, begin + position * step, value

@@ -1,6 +1,6 @@
-"""From what a grid's power stations produce to its carbon intensity, by ``fuel_factors.csv``.
+"""Carbon intensity from the generation mix of a grid, by ``fuel_factors.csv``.
 
-Imports are left out, which is wrong for small, highly connected grids; the figures say so.
+Imports are not counted, which is wrong for small, highly connected grids; a note says so.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 STORAGE = "storage"
-"""Not a fuel: what comes out of it is as dirty as what went in."""
+"""Not a fuel: its output has the intensity of the electricity that charged it."""
 UNKNOWN = "unknown"
-MOST_UNKNOWN = 0.2
-"""Share of the output from stations of unknown kind above which nothing can be said."""
-LEAST_OUTPUT = 0.5
-"""Share of the last day's median output below which stations are missing from the answer."""
+MAX_UNKNOWN = 0.2
+"""Share of the output of unknown fuels above which there is no figure."""
+MIN_OUTPUT = 0.5
+"""Share of the last day's median output below which the answer lacks power stations."""
 RECENT = timedelta(hours=24)
 
 COLUMNS = {"lifecycle": "lifecycle_gco2eq_per_kwh", "direct": "direct_gco2_per_kwh"}
@@ -32,7 +32,7 @@ NOTE = "from the mix of the grid's own power stations; imports are not counted"
 
 @dataclass(frozen=True)
 class Mix:
-    """What was produced from ``start`` to ``end``, by fuel, in MW or MWh; one unit throughout."""
+    """Generation from ``start`` to ``end`` by fuel, in MW or MWh; one unit throughout."""
 
     start: datetime
     end: datetime
@@ -40,15 +40,15 @@ class Mix:
 
     @property
     def total(self) -> float:
-        """Return all that was produced; what is pumped or charged (negative) is left out."""
+        """Return the total output; pumping and charging (negative) are not counted."""
         return math.fsum(max(value, 0.0) for value in self.output.values())
 
 
 def intensities(mixes: Sequence[Mix], scope: str) -> list[tuple[Mix, float]]:
-    """Return those mixes of which something can be said, with their intensity, gCO2eq/kWh.
+    """Return the mixes that give a figure, with their intensity, gCO2eq/kWh.
 
-    Left out are those with more than 20 % of unknown origin, and those with less than half of the
-    preceding day's median output, where stations must be missing. Storage counts with the mean
+    A mix with more than 20 % of unknown fuels is left out, and one with less than half of the
+    preceding day's median output: its power stations are not complete. Storage has the mean
     intensity of the preceding day.
 
     Args:
@@ -56,16 +56,16 @@ def intensities(mixes: Sequence[Mix], scope: str) -> list[tuple[Mix, float]]:
         scope: ``lifecycle`` or ``direct``.
 
     Raises:
-        KeyError: a fuel that the table has not.
+        KeyError: the table has no such fuel.
     """
     known: list[tuple[Mix, float]] = []
     for mix in mixes:
         recent = [m.total for m in mixes if mix.start - RECENT <= m.start <= mix.start]
         total = mix.total
         storage = max(mix.output.get(STORAGE, 0.0), 0.0)
-        burnt = total - storage
+        generated = total - storage
         unknown = max(mix.output.get(UNKNOWN, 0.0), 0.0)
-        if burnt <= 0 or unknown > MOST_UNKNOWN * total or total < LEAST_OUTPUT * median(recent):
+        if generated <= 0 or unknown > MAX_UNKNOWN * total or total < MIN_OUTPUT * median(recent):
             continue
         grams = math.fsum(
             max(value, 0.0) * factor(fuel, scope)
@@ -73,13 +73,13 @@ def intensities(mixes: Sequence[Mix], scope: str) -> list[tuple[Mix, float]]:
             if fuel != STORAGE
         )
         before = [g for m, g in known if m.start >= mix.start - RECENT]
-        stored = math.fsum(before) / len(before) if before else grams / burnt
+        stored = math.fsum(before) / len(before) if before else grams / generated
         known.append((mix, (grams + storage * stored) / total))
     return known
 
 
 def factor(fuel: str, scope: str) -> float:
-    """Return what a kWh from ``fuel`` emits, gCO2eq.
+    """Return the emissions of one kWh from ``fuel``, gCO2eq.
 
     Raises:
         KeyError: the table has no such fuel, or no figure of that scope for it.

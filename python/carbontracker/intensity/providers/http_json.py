@@ -1,4 +1,4 @@
-"""Any service that answers in JSON, described by a configuration instead of code."""
+"""Any service that answers in JSON, described by a configuration."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ VARIABLE = "CARBONTRACKER_HTTP_JSON"
 
 @dataclass(frozen=True)
 class Shape:
-    """What to ask and where the figures are in the answer.
+    """The URLs of a service, and where the figures are in its answer.
 
-    Addresses are templates with ``{zone}``, ``{lat}``, ``{lon}``, ``{key}``, ``{now}``, ``{start}``
+    URLs are templates with ``{zone}``, ``{lat}``, ``{lon}``, ``{key}``, ``{now}``, ``{start}``
     and ``{end}`` (UTC, ISO 8601). Paths are names and numbers joined by dots: ``data.0.value``.
     """
 
     url: str
-    """Address of the newest figures, and of those from ``{start}`` to ``{end}``."""
+    """URL of the newest figures, and of those from ``{start}`` to ``{end}``."""
     value: str
-    """Path of the figure, from each row."""
+    """Path of the figure within a row."""
     time: str
-    """Path of the time at which its slot begins: ISO 8601 with a zone, or seconds since 1970."""
+    """Path of the start of its slot: ISO 8601 with a time zone, or seconds since 1970."""
     rows: str = ""
     """Path of a list of rows; empty if the answer is one row."""
     forecast_url: str = ""
-    """Address of the forecast, of the same shape; empty if there is none."""
+    """URL of the forecast, in the same format; empty if the service has none."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent along; ``{key}`` in them becomes the key."""
+    """Headers of the request; ``{key}`` becomes the key."""
     multiplier: float = 1.0
-    """Makes gCO2eq/kWh of a figure: 1000 for kg/kWh, 0.45359237 for lb/MWh."""
+    """Converts a figure to gCO2eq/kWh: 1000 for kg/kWh, 0.45359237 for lb/MWh."""
     slot_s: float = 3600.0
     """Length of a slot, s."""
     scope: str = "unknown"
@@ -54,17 +54,17 @@ class Shape:
 
 
 class HttpJson(Service):
-    """A service of your own, as its configuration says.
+    """A service that a configuration describes.
 
     Args:
         shape: the configuration, as a mapping with ``Shape``'s fields; else
             ``CARBONTRACKER_HTTP_JSON``, which is that as JSON or the path of such a file.
-        api_key: the key, where the configuration uses one.
+        api_key: the key, if the configuration uses one.
         client: asks.
         clock: the time.
 
     Raises:
-        ValueError: there is no configuration, or it cannot be.
+        ValueError: the configuration is missing or not valid.
     """
 
     name = "http_json"
@@ -80,24 +80,26 @@ class HttpJson(Service):
         client: Client | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self.shape = _shape(shape)
+        self.shape = _checked_shape(shape)
         url = os.environ.get("CARBONTRACKER_HTTP_JSON_URL", "") or self.shape.url
         super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
         self.scope = self.shape.scope
-        self.signal = self.shape.signal  # type: ignore[misc]  # one class, services of any kind
+        self.signal = self.shape.signal  # type: ignore[misc]  # set per instance: one class serves any service
         self.source = urlsplit(url).hostname or "as configured"  # type: ignore[misc]  # as above
         self.has_forecast = bool(self.shape.forecast_url)  # type: ignore[misc]  # as above
         self.every_s = min(max(self.shape.slot_s, 300.0), 1800.0)  # type: ignore[misc]  # as above
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the slots that the address gives and that touch the time asked for."""
+        """Return the slots of the service that overlap the time."""
         slots = self._slots(self._url, zone, (start, end), "measured")
-        return overlapping(slots, start, end, f"{self.source} has nothing for {zone}")
+        return overlapping(slots, start, end, f"{self.source} has no figures for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the slots of the forecast's address."""
+        """Return the slots of the forecast URL."""
         if not self.shape.forecast_url:
-            raise IntensityUnavailable(f"{self.source} has no forecast: none is configured")
+            raise IntensityUnavailable(
+                f"{self.source} has no forecast: set forecast_url in its configuration"
+            )
         slots = self._slots(self.shape.forecast_url, zone, (start, end), "forecast")
         return overlapping(slots, start, end, f"{self.source} has no forecast for {zone}")
 
@@ -129,10 +131,10 @@ class HttpJson(Service):
         return slots
 
     def _secrets(self) -> tuple[str, ...]:
-        return (*super()._secrets(), *_stated(self.shape))
+        return (*super()._secrets(), *_possible_keys(self.shape))
 
 
-def _shape(given: Mapping[str, Any] | None) -> Shape:
+def _checked_shape(given: Mapping[str, Any] | None) -> Shape:
     values = dict(given) if given is not None else _configured()
     unknown = set(values) - {f.name for f in fields(Shape)}
     missing = {"url", "value", "time"} - set(values)
@@ -146,12 +148,12 @@ def _shape(given: Mapping[str, Any] | None) -> Shape:
     for name, text in texts.items():
         if not isinstance(text, str):
             # Not the value itself: it may be a key.
-            raise ValueError(f"http_json: {name} is a text, not a {type(text).__name__}")
+            raise ValueError(f"http_json: {name} must be text, not {type(text).__name__}")
     for value, known in ((shape.scope, SCOPES), (shape.signal, SIGNALS)):
         if value not in known:
             raise ValueError(f"http_json: {value!r} is not one of {', '.join(known)}")
     if not (number(shape.multiplier) > 0 and number(shape.slot_s) > 0):
-        raise ValueError("http_json: multiplier and slot_s are positive numbers")
+        raise ValueError("http_json: multiplier and slot_s must be positive numbers")
     return shape
 
 
@@ -160,27 +162,27 @@ _TEXTS = ("url", "forecast_url", "rows", "value", "time")
 
 def _headers(given: Any) -> Mapping[str, Any]:
     if not isinstance(given, dict):
-        raise ValueError(f"http_json: headers is an object, not a {type(given).__name__}")
+        raise ValueError(f"http_json: headers must be an object, not {type(given).__name__}")
     return given
 
 
-_SHORTEST_KEY = 8
-"""Shorter words of a query or a header, such as a zone, are taken for none."""
+_MIN_KEY_LENGTH = 8
+"""A shorter word of a query or a header, such as a zone, is not treated as a key."""
 
 
-def _stated(shape: Shape) -> list[str]:
-    """Return what may be a key that was written into the configuration itself."""
+def _possible_keys(shape: Shape) -> list[str]:
+    """Return the texts of the configuration that may be keys."""
     queries = [urlsplit(url).query for url in (shape.url, shape.forecast_url)]
     words = [word for query in queries for _, word in parse_qsl(query)]
     for text in shape.headers.values():
         words += text.split()  # "Bearer KEY": the service may repeat the key alone
-    return [*shape.headers.values(), *(word for word in words if len(word) >= _SHORTEST_KEY)]
+    return [*shape.headers.values(), *(word for word in words if len(word) >= _MIN_KEY_LENGTH)]
 
 
 def _configured() -> dict[str, Any]:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
-        raise ValueError(f"http_json takes a configuration: see docs/intensity.md, or {VARIABLE}")
+        raise ValueError(f"http_json needs a configuration in {VARIABLE}: see docs/intensity.md")
     try:
         if not text.startswith("{"):
             text = Path(text).read_text(encoding="utf-8")
@@ -188,12 +190,12 @@ def _configured() -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{VARIABLE}: {type(error).__name__}") from None  # it may hold a key
     if not isinstance(found, dict):
-        raise ValueError(f"{VARIABLE} holds no JSON object")
+        raise ValueError(f"{VARIABLE} is not a JSON object")
     return found
 
 
 def _filled(template: str, words: Mapping[str, str]) -> str:
-    # Not str.format, which would let a template reach into objects.
+    # Not str.format, with which a template could read attributes of objects.
     for name, word in words.items():
         template = template.replace(f"{{{name}}}", word)
     return template

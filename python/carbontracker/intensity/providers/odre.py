@@ -1,4 +1,4 @@
-"""ODRÉ éCO2mix (RTE): France by quarter hours, without a key."""
+"""ODRÉ éCO2mix (RTE): France in 15-minute slots, without a key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity
 
 SLOT = timedelta(minutes=15)
-PAGE = 100
-"""Most rows of one answer."""
-MOST_PAGES = 10
+MAX_ROWS = 100
+"""Of one answer."""
+MAX_PAGES = 10
 
 
 class Odre(Service):
@@ -30,11 +30,11 @@ class Odre(Service):
     has_forecast = False
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the quarter hours, of the last ten days at the most."""
+        """Return the 15-minute slots, at most of the last ten days."""
         if zone.upper() != "FR":
-            raise IntensityUnavailable(f"{self.title} knows FR only, not {zone}")
+            raise IntensityUnavailable(f"{self.title} covers only FR, not {zone}")
         slots: list[Intensity] = []
-        for page in range(MOST_PAGES):
+        for page in range(MAX_PAGES):
             rows = self._page(page)
             with self.understanding():
                 for row in rows:
@@ -43,20 +43,20 @@ class Odre(Service):
                     value = number(value, text=True) if isinstance(value, str) else value
                     slots += self.slot(value, "FR", begin, begin + SLOT, "measured")
                 reached = bool(rows) and parse_utc(rows[-1]["date_heure"]) <= start
-            if reached or len(rows) < PAGE:
+            if reached or len(rows) < MAX_ROWS:
                 break
-        return overlapping(slots, start, end, f"{self.title} has nothing for that time")
+        return overlapping(slots, start, end, f"{self.title} has no figures for that time")
 
     def _page(self, page: int) -> list[dict[str, Any]]:
         query = {
             "select": "date_heure,taux_co2",
-            "where": "taux_co2 is not null",  # the rest of today is there already, empty
+            "where": "taux_co2 is not null",  # the rest of the day exists, without values
             "order_by": "date_heure desc",
-            "limit": str(PAGE),
-            "offset": str(page * PAGE),
+            "limit": str(MAX_ROWS),
+            "offset": str(page * MAX_ROWS),
         }
         answer = self.ask("/catalog/datasets/eco2mix-national-tr/records", query)
         with self.understanding():
             if "results" in answer:
                 return list(answer["results"])
-            return [record["fields"] for record in answer["records"]]  # as version 1 wraps them
+            return [record["fields"] for record in answer["records"]]  # the format of version 1

@@ -1,4 +1,4 @@
-"""Annual grid figures from the package's own table: no network, always there."""
+"""Annual grid figures from the table of the package, without the network."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 class Table:
     """The annual figure of one scope for a zone, from ``grid_intensity.csv``.
 
-    Scopes differ by 20 to 100 % for the same grid, so figures of two scopes must not meet in one
-    run. A zone without a figure of this table's scope is therefore answered with a wider zone of
-    the *same* scope: first the grid that stands in for it, then its country, last the world
-    average, each said in the figure's ``note``.
+    Scopes differ by 20 to 100 % for the same grid, so one run has figures of one scope only. A zone
+    without a figure of this scope gets that of a wider zone with the *same* scope: first its proxy
+    grid, then its country, last the world average. The figure's ``note`` says which.
 
     Args:
         scope: ``lifecycle`` (every country), ``direct`` (EU, US and its states, AU and its
@@ -51,7 +50,7 @@ class Table:
         return self._figure(zone)
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Raise IntensityUnavailable: a year's mean tells no hour from another."""
+        """Raise IntensityUnavailable: annual means have no hours."""
         raise IntensityUnavailable("the table has annual figures only, and no forecast")
 
     def _figure(self, zone: str) -> Intensity:
@@ -78,7 +77,7 @@ class Table:
 
 
 def _widening(zone: str) -> Iterator[str]:
-    """Yield the zone, the grid that stands in for it, what contains that, and the world."""
+    """Yield the zone, its proxy grid, the zones that contain it, and the world."""
     yield zone
     zone = _aliases().get(zone, zone)
     yield zone
@@ -109,5 +108,5 @@ def _figures() -> dict[tuple[str, str], dict[str, str]]:
 
 @cache
 def _aliases() -> dict[str, str]:
-    """Map places without a row to the grid that stands in; other names are `location`'s."""
+    """Map zones without a row to their proxy grid."""
     return {r["alias"].upper(): r["zone"] for r in rows("zone_aliases") if r["kind"] != "name"}

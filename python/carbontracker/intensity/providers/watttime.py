@@ -1,4 +1,4 @@
-"""WattTime v3: the marginal signal, which says what a change causes and makes no footprint."""
+"""WattTime v3: marginal intensity, which is for advice on when to run and not for footprints."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 GCO2EQ_PER_KWH_PER_LB_PER_MWH = 0.45359237
 """The international pound in kg; lb/MWh is then g/kWh."""
 TOKEN_LASTS = timedelta(minutes=29)
-"""A minute less than the service has it."""
-LONGEST = timedelta(days=31)
+"""A minute less than the service states."""
+MAX_SPAN = timedelta(days=31)
 SLOT = timedelta(minutes=5)
 COORDINATES = re.compile(r"(-?\d+(?:\.\d+)?),(-?\d+(?:\.\d+)?)")
 
 
 class WattTime(Service):
-    """Marginal operating emissions by five minutes.
+    """Marginal operating emissions in 5-minute slots.
 
     Zones: the service's regions (``CAISO_NORTH``), or coordinates (``37.77,-122.42``).
 
@@ -67,20 +67,20 @@ class WattTime(Service):
         self._regions: dict[str, str] = {}
 
     def now(self, zone: str) -> Intensity:
-        """Return the first point of the forecast: there is no other figure of now."""
+        """Return the first slot of the forecast: the service has no other current figure."""
         return self._points("forecast", zone, {"horizon_hours": "1"}, "forecast")[0]
 
     def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the five minutes of the past."""
+        """Return the 5-minute slots of the past."""
         slots: list[Intensity] = []
-        for first, last in windows(start, end, LONGEST):
-            # Before the first one, too: ends count, and a point begins its five minutes.
+        for first, last in windows(start, end, MAX_SPAN):
+            # One slot earlier: a point marks the start of its slot, and a range includes its end.
             span = {"start": iso_utc(first - SLOT), "end": iso_utc(last)}
             slots += self._points("historical", zone, span, "estimated")
-        return overlapping(slots, start, end, f"{self.title} has nothing for {zone}")
+        return overlapping(slots, start, end, f"{self.title} has no figures for {zone}")
 
     def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
-        """Return the five minutes foreseen, up to three days ahead."""
+        """Return the forecast in 5-minute slots, up to three days ahead."""
         hours = -(-(end - self._clock()) // timedelta(hours=1))
         query = {"horizon_hours": str(max(1, min(72, hours)))}
         slots = self._points("forecast", zone, query, "forecast")
@@ -104,7 +104,7 @@ class WattTime(Service):
                     value = number(value) * GCO2EQ_PER_KWH_PER_LB_PER_MWH
                 slots += self.slot(value, region, begin, begin + step, kind)
         if not slots:
-            raise IntensityUnavailable(f"{self.title} has nothing for {zone}")
+            raise IntensityUnavailable(f"{self.title} has no figures for {zone}")
         return slots
 
     def _region(self, zone: str) -> str:
@@ -127,7 +127,7 @@ class WattTime(Service):
                 if error.status != 401 or not again:
                     raise
                 self._token = ("", self._clock())
-        raise AssertionError("unreachable")  # the second refusal is raised
+        raise AssertionError("unreachable")  # a second refusal raises
 
     def _logged_in(self) -> str:
         token, until = self._token
@@ -148,7 +148,7 @@ class WattTime(Service):
 
     @property
     def fingerprint(self) -> str:
-        """Return a text that differs where address or account do, and tells none of them."""
+        """Return a hash of URL and account, without the token, which changes."""
         kept, self._token = self._token, ("", self._token[1])
         try:
             return super().fingerprint
