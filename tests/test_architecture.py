@@ -40,7 +40,12 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 # Modules that may know only so much of the package.
 KNOWS = {
     "carbontracker.planning.start_time": (),
-    "carbontracker.energy.energy": ("carbontracker.constants",),
+    "carbontracker.energy.energy": ("carbontracker.constants", "carbontracker.json_values"),
+    "carbontracker.json_values": ("carbontracker.times",),
+    "carbontracker.model": (
+        *("carbontracker.model", "carbontracker.energy.energy", "carbontracker.carbon.footprint"),
+        *("carbontracker.constants", "carbontracker.json_values"),
+    ),
     "carbontracker.guard": (),
     "carbontracker.hostfiles": (),
     "carbontracker.environment": (),
@@ -56,6 +61,7 @@ KNOWS = {
         *("carbontracker.hostfiles", "carbontracker.exceptions"),
         *("carbontracker.intensity.cache", "carbontracker.intensity.selection"),
         "carbontracker.intensity.http",
+        "carbontracker.json_values",
     ),
     "carbontracker.traces.attribution": ("carbontracker.constants",),
     "carbontracker.intensity": (
@@ -68,7 +74,12 @@ KNOWS = {
         "carbontracker.times",
         "carbontracker.exceptions",
         "carbontracker.__version__",
+        "carbontracker.json_values",
     ),
+}
+# Values and records are read without a training, and without a view of them.
+NEVER = {
+    "carbontracker.records": ("carbontracker.training", "carbontracker.report"),
 }
 # Arrays in, numbers out: no clock either.
 TIMELESS = (
@@ -186,6 +197,9 @@ def import_complaints(module: Module) -> Iterator[str]:
             inside = under(name, (PACKAGE,)) and not under(name, (f"{PACKAGE}._lazy",))
             if under(module.name, (asker,)) and inside and not under(name, known):
                 yield f"{where}; {asker} knows only {', '.join(known)}"
+        for asker, unknown in NEVER.items():
+            if under(module.name, (asker,)) and under(name, unknown):
+                yield f"{where}; {asker} knows nothing of it"
         if under(module.name, TIMELESS) and under(name, CLOCKS):
             yield f"{where}; no clock belongs there"
         for targets, importers in IMPORTERS.items():
@@ -627,6 +641,7 @@ def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str
             "if TYPE_CHECKING:\n    from carbontracker.energy.energy import Energy",
         ),
         ("carbontracker.records.writer", "import carbontracker.cli.run"),
+        ("carbontracker.records.reader", "from carbontracker.training.run import Run"),
         ("carbontracker.records.writer", "from carbontracker import cli"),
         ("carbontracker.location.location", "import socket"),
         ("carbontracker.intensity.cached_provider", "import socket"),

@@ -300,7 +300,7 @@ def test_a_part_of_an_epoch_is_read_back(tmp_path: Path) -> None:
     train(make(1.5, log_dir=tmp_path), 2)
     run = read_run(tmp_path)
     assert run.planned_epochs == 1.5
-    assert [one.epochs for one in run.predictions] == [1.5]
+    assert [one.prediction.epochs for one in run.forecasts] == [1.5]
     assert json.loads(json.dumps(run.planned_epochs)) == 1.5
 
 

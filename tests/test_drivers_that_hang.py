@@ -297,7 +297,7 @@ def test_the_record_the_console_and_the_report_say_who_joined_late(tmp_path: Pat
     assert joined["gpu:0"]["source"] == "nvml"
     assert joined["gpu:0"]["seconds_after_start"] >= 0.0
     run = read_run(record)
-    assert "gpu:0" in {sensor.id for sensor in run.origin.sensors}
+    assert "gpu:0" in {sensor.id for sensor in run.metadata.sensors}
     assert any("gpu:0 joined" in note for note in notes(run))
     assert run.epochs[1].energy.by_device["gpu:0"].joules > 0
     assert run.epochs[0].energy.by_device["gpu:0"].coverage < 1

@@ -22,7 +22,7 @@ from carbontracker.records.reader import events_of, read_run, read_runs
 from carbontracker.records.recalculation import recalculate
 from carbontracker.records.series import FIRST_WRITE_S, next_write_s
 from carbontracker.records.validate import ERROR, check_file
-from carbontracker.records.writer import Record, epoch_dict, run_started_data
+from carbontracker.records.writer import Record, run_metadata
 from carbontracker.training.run import Run
 from tests.support.killing import EPOCHS
 from tests.support.programs import (
@@ -108,7 +108,7 @@ def test_a_killed_command_has_its_series(tmp_path: Path) -> None:
         + """
 from pathlib import Path
 from carbontracker.carbon.factors import make_carbon_factors
-from carbontracker.records.writer import Record, footprint_dict, run_started_data
+from carbontracker.records.writer import Record, run_metadata
 from carbontracker.records.series import written_now_and_then
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import acquire
@@ -116,8 +116,8 @@ gpu = SimulatedDevice("gpu", "A", "constant:100")
 config = Config.from_environment(simulated=(gpu,), spacing_s=0.01)
 session = acquire(config)
 record = Record(Path(sys.argv[1]))
-record.write("run_started", **run_started_data(session), command=["train"],
-             pricing=footprint_dict(make_carbon_factors().zero_footprint()))
+record.write("run_started", **run_metadata(session).to_dict(), command=["train"],
+             pricing=make_carbon_factors().zero_footprint().to_dict())
 began = session.mark()
 record.follow(session, began, 0.01)
 with written_now_and_then(record, session, began, first_s=0.05):
@@ -128,8 +128,8 @@ with written_now_and_then(record, session, began, first_s=0.05):
     )
     assert python(program, str(tmp_path)).returncode == -9
     run = read_run(tmp_path)
-    assert (run.state, run.origin.command) == ("incomplete", ("train",))
-    seconds = run.outcome.seconds
+    assert (run.state, run.metadata.command) == ("incomplete", ("train",))
+    seconds = run.result.seconds
     assert seconds >= 0.1  # written after 0.05 and again after 0.1 s
     assert run.energy.joules == pytest.approx(100 * seconds, rel=0.05)
     assert run.energy.quality == "modelled"
@@ -195,15 +195,15 @@ def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None
     session = acquire(config)
     run = Run(session, make_carbon_factors())
     record = Record(tmp_path)
-    record.write("run_started", **run_started_data(session), epochs=200)
+    record.write("run_started", **run_metadata(session).to_dict(), epochs=200)
     record.follow(session, run.began_mark, 1.0)
-    record.write_open_epochs(run, first_s=1e-4)
+    record.write_open_epochs(run.epoch_so_far, run.open_since_ns, first_s=1e-4)
     for _ in range(200):
         run.start_epoch()
         time.sleep(0.001)
         epoch = run.end_epoch()
         start, end = run.ends_of(epoch)
-        record.write("epoch", **epoch_dict(epoch), **record.span(start, end))
+        record.write("epoch", **epoch.to_dict())
         record.write_series(end, start)
     record.close()
     release(session)
@@ -225,7 +225,7 @@ def test_a_series_up_to_an_earlier_moment_is_said_again(tmp_path: Path) -> None:
     )
     began = session.mark()
     record = Record(tmp_path)
-    record.write("run_started", **run_started_data(session), epochs=1)
+    record.write("run_started", **run_metadata(session).to_dict(), epochs=1)
     record.follow(session, began, 1e-3)
     marks = []
     for _ in range(4):
@@ -239,7 +239,7 @@ def test_a_series_up_to_an_earlier_moment_is_said_again(tmp_path: Path) -> None:
     series = read_run(tmp_path).series
     assert list(series.t_s) == sorted(set(series.t_s))
     for mark in (first, end_of_epoch, last):
-        assert record.span(began, mark)["end_s"] in series.t_s
+        assert (mark.t_ns - began.t_ns) / 1e9 in series.t_s
 
 
 def test_the_moments_of_writing() -> None:

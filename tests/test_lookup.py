@@ -443,7 +443,7 @@ def test_a_report_names_the_pue_that_was_used(
     run = read_run(path)
     assert run.complete != killed
     assert run.footprint.pue == located["pricing"]["pue"]
-    assert run.origin.data["pue_source"] == located["pue_source"]
+    assert run.metadata.pue_source == located["pue_source"]
     provenance = dict(provenance_of(run))
     assert provenance["PUE"] == f"{run.footprint.pue:g} ({located['pue_source']})"
 

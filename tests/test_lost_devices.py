@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carbontracker.energy.energy import Energy
-    from carbontracker.training.run import Result
+    from carbontracker.model.result import Result
     from tests.support.running import FakeNvml
 
 LOST = 15

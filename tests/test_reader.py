@@ -77,14 +77,14 @@ def test_a_training_is_read_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run.energy == result.energy
     assert run.energy.by_kind == result.energy.by_kind
     assert run.footprint.kwh == result.footprint.kwh
-    assert run.footprint.intensity["zone"] == "DK"
-    assert run.outcome.seconds == result.seconds
-    assert run.outcome.between_epochs == result.between_epochs
-    assert run.origin.job == {"slurm": {"job_id": "17", "rank": "0"}}
-    assert run.origin.host["boot_id"]
-    assert [sensor.id for sensor in run.origin.sensors] == ["gpu:0", "cpu:0"]
+    assert run.footprint.intensity.zone == "DK"
+    assert run.result.seconds == result.seconds
+    assert run.result.between_epochs == result.between_epochs
+    assert run.metadata.job == {"slurm": {"job_id": "17", "rank": "0"}}
+    assert run.metadata.host["boot_id"]
+    assert [sensor.id for sensor in run.metadata.sensors] == ["gpu:0", "cpu:0"]
     assert [one.index for one in run.epochs] == [1, 2, 3]
-    assert run.predictions[0].epochs == 3
+    assert run.forecasts[0].prediction.epochs == 3
     assert levels(run.path) == []
 
 
@@ -217,7 +217,7 @@ def test_runs_of_one_process_are_told_apart(
     outer.epoch_end()
     first, second = read_runs(tmp_path / "logs")  # as they ended
     assert (len(first.epochs), len(second.epochs)) == (2, 1)
-    assert first.outcome.seconds < second.outcome.seconds
+    assert first.result.seconds < second.result.seconds
     assert levels(first.path) == []
 
 
@@ -286,8 +286,12 @@ def test_a_command_has_its_energy_over_time(
     words = ["--sim-gpu", "A", "--sim-gpu-watts", "200", "--location", "DK", "-q", "sleep", "0.1"]
     assert main(["--log-dir", str(tmp_path / "logs"), *words]) == 0
     run = read_run(tmp_path / "logs")
-    assert (run.complete, run.planned_epochs, run.origin.command) == (True, None, ("sleep", "0.1"))
-    assert run.series.seconds == pytest.approx(run.outcome.seconds, abs=1e-9)
+    assert (run.complete, run.planned_epochs, run.metadata.command) == (
+        True,
+        None,
+        ("sleep", "0.1"),
+    )
+    assert run.series.seconds == pytest.approx(run.result.seconds, abs=1e-9)
     assert run.series.joules["gpu:0"][-1] == pytest.approx(run.energy.joules, abs=1e-5)
     assert levels(run.path) == []
 
@@ -438,7 +442,7 @@ def test_a_training_of_the_first_writer_is_read() -> None:
 
 def test_a_command_of_the_first_writer_is_read(tmp_path: Path) -> None:
     run = read_run(OLD / "schema1_command.jsonl")
-    assert (run.complete, run.origin.command, run.outcome.exit_code) == (True, ("true",), 0)
+    assert (run.complete, run.metadata.command, run.result.exit_code) == (True, ("true",), 0)
     assert run.planned_epochs is None
     cut = tmp_path / "cut.jsonl"
     cut.write_text((OLD / "schema1_command.jsonl").read_text().splitlines(keepends=True)[0])

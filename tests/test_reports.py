@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from carbontracker.carbon.footprint import Footprint
 from carbontracker.cli import main
 from carbontracker.exceptions import MissingExtra
 from carbontracker.records.reader import read_run
-from carbontracker.records.recorded import RecordedFootprint, RunRecord
 from carbontracker.records.writer import jsonable
 from carbontracker.report import (
     FORMATS,
@@ -46,6 +46,8 @@ from tests.support.simulated import Training
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from carbontracker.records.recorded import RunRecord
 
 BOTH = (("gpu:0", "gpu/GPU-1"), ("cpu:0", "cpu/0"))
 THREE = Made("aa11", (1000.0, 2000.0, 3000.0), devices=BOTH)
@@ -362,15 +364,15 @@ def test_windows_of_all_epochs_are_one_row(tmp_path: Path) -> None:
     (window,) = derived.windows_of(run)
     assert (window.name, window.count, len(window.spans)) == ("validation", 5, 5)
     assert window.joules == pytest.approx(0.07 * run.energy.joules)
-    assert window.seconds == pytest.approx(0.1 * run.outcome.seconds)
+    assert window.seconds == pytest.approx(0.1 * run.result.seconds)
 
 
 def test_predictions_keep_their_interval(tmp_path: Path) -> None:
     run = read_run(Training(epochs=8, gpus=1).write(tmp_path / "run.jsonl"))
     found = derived.predictions_of(run)
     assert [one.after_epochs for one in found] == [1, 2, 3, 5, 8]
-    for one, told in zip(found, run.predictions, strict=True):
-        joules = [end * DAY_PUE / 3.6e6 for end in told.data["joules_95"]]
+    for one, told in zip(found, run.forecasts, strict=True):
+        joules = [end * DAY_PUE / 3.6e6 for end in told.prediction.joules_95]
         assert one.intervals["kwh_95"] == pytest.approx(joules)
     assert found[-1].kwh == pytest.approx(run.footprint.kwh)
     assert derived.why_not_comparable(run) == ""
@@ -389,7 +391,10 @@ def test_a_prediction_for_other_epochs_is_not_held_against_the_run(tmp_path: Pat
 def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     kwh = 6000 * 1.1 / 3.6e6
-    other = RecordedFootprint(kwh, kwh * 50, 0.02 * kwh, 1.1, {"gco2eq_per_kwh": 50.0})
+    other = Footprint.from_dict(
+        {"kwh": kwh, "gco2eq": kwh * 50, "error_kwh": 0.02 * kwh, "pue": 1.1}
+        | {"intensity": {"gco2eq_per_kwh": 50.0}}
+    )
     priced = recalculated_as(run, other)
     assert priced.energy == run.energy
     assert [epoch.footprint.gco2eq for epoch in priced.epochs] == pytest.approx(
@@ -405,8 +410,8 @@ def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
         {"start": begins[i], "end": begins[i + 1], "gco2eq_per_kwh": figure}
         for i, figure in enumerate((100.0, 300.0))
     ]
-    other = RecordedFootprint(
-        KWH, math.nan, 0.0, PUE, {"gco2eq_per_kwh": 200.0}, {}, {"slots": slots}
+    other = Footprint.from_dict(
+        {"kwh": KWH, "pue": PUE, "intensity": {"gco2eq_per_kwh": 200.0}, "slots": slots}
     )
     grams = [epoch.footprint.gco2eq for epoch in recalculated_as(run, other).epochs]
     # The second epoch lies half in the first slot and half in the second.

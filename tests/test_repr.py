@@ -26,7 +26,7 @@ from tests.support.programs import DEVICES, PRELUDE, TIMEOUT_S, hide_sensors, py
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from carbontracker.training.run import Result
+    from carbontracker.model.result import Result
 
 
 @pytest.fixture(autouse=True)

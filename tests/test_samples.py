@@ -158,7 +158,7 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
     assert len(trace.devices["gpu:0"].watts) == len(fine.devices["gpu:0"].watts)
     # Not of a sensor that was found wrong: its samples are what it said all the same.
     succeeded = {"successions": [{"owner": "gpu:0", "successor": "x", "t_ns": 1, "why": "stuck"}]}
-    doubted = power_of_run(replace(run, outcome=replace(run.outcome, data=succeeded)))
+    doubted = power_of_run(replace(run, finish=succeeded))
     assert len(doubted.devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
     assert len(doubted.devices["cpu:0"].watts) == len(fine.devices["cpu:0"].watts)
     path.unlink()

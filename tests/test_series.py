@@ -21,7 +21,7 @@ from carbontracker.intensity.poller import LiveProvider
 from carbontracker.intensity.series import Series, merged, shares
 from carbontracker.location.location import Location
 from carbontracker.records.recalculation import recalculate
-from carbontracker.records.writer import footprint_dict, jsonable
+from carbontracker.records.writer import jsonable
 
 DAY0 = datetime(2026, 11, 23, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -307,7 +307,7 @@ def test_shares_add_up_and_the_world_is_a_kind_of_its_own() -> None:
 
 def events(*, finished: bool = True, slots: bool = True) -> list[dict[str, Any]]:
     result = factors_of(12, *PAST).footprint(kilowatt, at(8.5), at(11.5), 36_000.0)
-    told = footprint_dict(result)
+    told = result.to_dict()
     if not slots:
         for newer in ("slots", "shares", "mean_gco2eq_per_kwh"):
             del told[newer]

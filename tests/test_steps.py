@@ -309,7 +309,7 @@ def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
     assert made == [prediction.after_epochs, 1]
     (file,) = tmp_path.glob("*.jsonl")
     assert list(check_file(file)) == []
-    assert [one.after_epochs for one in read_run(file).predictions] == made
+    assert [one.prediction.after_epochs for one in read_run(file).forecasts] == made
     compared = events[-1]["predicted_against_actual"]
     assert [one["after_epochs"] for one in compared] == made
     for one, forecast in zip(compared, tracker.result.forecasts, strict=True):

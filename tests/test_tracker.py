@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from carbontracker.training.run import Result
+    from carbontracker.model.result import Result
 
 EPOCH_S = 0.04
 

@@ -267,7 +267,7 @@ def test_a_killed_run_has_the_mean_intensity_of_its_epochs(tmp_path: Path) -> No
     )
     footprint = read_run(path).footprint
     assert footprint.gco2eq == pytest.approx(kwh * (100.0 + 3 * GRAMS))
-    mean = footprint.intensity["gco2eq_per_kwh"]
+    mean = footprint.intensity.gco2eq_per_kwh
     assert mean == pytest.approx((100.0 + 3 * GRAMS) / 4)
     assert mean * footprint.kwh == pytest.approx(footprint.gco2eq)
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
-    from carbontracker.training.run import Epoch, Result, Run
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.result import Result
+    from carbontracker.training.run import Run
 
 PREFIX = "carbontracker/"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime, timedelta, timezone
 
 _ISO_8601 = re.compile(
@@ -17,6 +18,12 @@ _ISO_8601 = re.compile(
 def utc_now() -> datetime:
     """Return the current time, aware, UTC."""
     return datetime.now(timezone.utc)
+
+
+def wall_time(t_ns: int) -> datetime:
+    """Return the wall-clock time, UTC, of a moment on CLOCK_MONOTONIC, ns."""
+    ago_s = (time.monotonic_ns() - t_ns) / 1e9
+    return utc_now() - timedelta(seconds=ago_s)
 
 
 def parse_time(text: object, *, naive: timezone | None = None) -> datetime:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbontracker.guard import PROGRESS, TELEMETRY, nothing, optional
-from carbontracker.records.window_log import unmeasured
 from carbontracker.report.console import Console
 from carbontracker.settings import Settings
 from carbontracker.training.lifetime import Hold
@@ -15,6 +14,7 @@ from carbontracker.training.recorder import SampleKeeper, TrainingRecorder
 from carbontracker.training.steps import length_of
 from carbontracker.training.training_run import TrainingRun
 from carbontracker.training.user_listeners import UserListeners
+from carbontracker.training.window_log import unmeasured
 
 if TYPE_CHECKING:
     import os
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from carbontracker.intensity.selection import IntensitySetting
+    from carbontracker.model.result import Result
     from carbontracker.training.budget import OnBudget
     from carbontracker.training.lifetime import TrackerReference
-    from carbontracker.training.run import Result
     from carbontracker.training.window import Window
 
 _Item = TypeVar("_Item")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.equivalents import Equivalent, equivalents
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.intensity.base import KINDS, MISSING, Intensity
 from carbontracker.intensity.series import shares
+from carbontracker.json_values import mapping, mappings, number, time_of
+from carbontracker.location.location import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
-
-    from carbontracker.location.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,26 @@ class Slot:
     joules: float
     """Energy of the machine, without PUE, J; NaN if not measured."""
     intensity: Intensity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record; what is empty or unknown of the figure is not
+        in it."""
+        figure = {
+            name: value
+            for name, value in self.intensity.as_dict().items()
+            if value not in ("", None)
+        }
+        times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
+        return figure | times | {"joules": self.joules}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Slot | None:
+        """Return the slot of such an object; None if it does not say from when to when."""
+        start, end = time_of(data.get("start")), time_of(data.get("end"))
+        if start is None or end is None:
+            return None
+        intensity = replace(Intensity.from_dict(data), start=None, end=None)
+        return cls(start, end, number(data.get("joules")), intensity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,62 @@ class Footprint:
     """Mean of the intensity over time, gCO2eq/kWh; ``intensity`` is the mean over energy.
 
     NaN without slots."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record: kWh with PUE, grams, and where they come from.
+
+        ``slots`` has the energy by the slots of the intensity, so that ``recalculate`` can apply
+        another one.
+        """
+        return {
+            "kwh": self.kwh,
+            "error_kwh": self.error_kwh,
+            "gco2eq": self.gco2eq,
+            "pue": self.pue,
+            "intensity": self.intensity.as_dict(),
+            "location": self.location.to_dict() if self.location else None,
+            "mean_gco2eq_per_kwh": self.mean_gco2eq_per_kwh,
+            "shares": self.shares,
+            "slots": [slot.to_dict() for slot in self.slots],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Footprint:
+        """Return the footprint of such an object; what is missing or damaged becomes NaN."""
+        given = mapping(data)
+        slots = map(Slot.from_dict, mappings(given.get("slots")))
+        return cls(
+            kwh=number(given.get("kwh")),
+            gco2eq=number(given.get("gco2eq")),
+            intensity=Intensity.from_dict(given.get("intensity")),
+            pue=number(given.get("pue")),
+            location=Location.from_dict(given.get("location")),
+            error_kwh=number(given.get("error_kwh")),
+            slots=tuple(slot for slot in slots if slot is not None),
+            mean_gco2eq_per_kwh=number(given.get("mean_gco2eq_per_kwh")),
+        )
+
+    @property
+    def error_gco2eq(self) -> float:
+        """Return the 95 % half-width of ``gco2eq`` from measuring alone; the intensity is exact."""
+        return self.error_kwh * self.gco2eq / self.kwh if self.kwh > 0 else math.nan
+
+    def of_joules(self, joules: float, error_joules: float = math.nan) -> Footprint:
+        """Return the footprint of other energy of the machine at the same PUE and intensity."""
+        kwh_per_joule = self.pue / JOULES_PER_KWH
+        return replace(
+            self,
+            kwh=joules * kwh_per_joule,
+            gco2eq=joules * kwh_per_joule * self.intensity.gco2eq_per_kwh,
+            error_kwh=error_joules * kwh_per_joule,
+            slots=(),
+        )
+
+    def at_figure(self, gco2eq_per_kwh: float) -> Footprint:
+        """Return the same with another figure in ``intensity``; a figure that cannot be is
+        missing."""
+        figure = self.intensity.as_dict() | {"gco2eq_per_kwh": gco2eq_per_kwh}
+        return replace(self, intensity=Intensity.from_dict(figure))
 
     @property
     def shares(self) -> dict[str, float]:
@@ -126,6 +202,23 @@ def footprint_of_slots(
             for weight, slot in zip(weights, slots, strict=True)
         ),
     )
+
+
+def add_footprints(parts: Sequence[Footprint]) -> Footprint:
+    """Return several footprints together; unknown ones are left out, unless all are unknown.
+
+    Its figure is the mean weighted by energy; it has no slots.
+    """
+    known = [part for part in parts if not math.isnan(part.kwh)]
+    if not known:
+        return parts[0] if parts else Footprint.from_dict(None)
+    kwh, gco2eq, error_kwh = (
+        math.fsum(column)
+        for column in zip(*((one.kwh, one.gco2eq, one.error_kwh) for one in known), strict=True)
+    )
+    total = replace(known[-1], kwh=kwh, gco2eq=gco2eq, error_kwh=error_kwh, slots=())
+    several = len({part.intensity.gco2eq_per_kwh for part in known}) > 1
+    return total.at_figure(gco2eq / kwh) if several and kwh > 0 else total
 
 
 def together(slots: Iterable[Slot]) -> list[Slot]:

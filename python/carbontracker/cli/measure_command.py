@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
 from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import (
-    energy_dict,
-    footprint_dict,
     jsonable,
     unanswered_data,
 )
@@ -34,8 +33,10 @@ if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
+    from carbontracker.model.result import Result
+    from carbontracker.model.run_metadata import RunMetadata
     from carbontracker.records.writer import Record
-    from carbontracker.training.run import Result, Run
+    from carbontracker.training.run import Run
 
 
 def run(command: list[str], given: argparse.Namespace) -> int:
@@ -90,10 +91,9 @@ class CommandRecorder(Recorder):
             self._writer.stop()
         super().close()
 
-    def started_data(self, run: Run) -> dict[str, Any]:
-        """Return the command."""
-        del run
-        return {"command": self._command}
+    def metadata(self, run: Run) -> RunMetadata:
+        """Return which command it is, and the choices that were made."""
+        return replace(super().metadata(run), command=tuple(self._command))
 
     def write_while_open(self, record: Record, run: Run) -> None:
         """Have a thread write the energy over time."""
@@ -103,13 +103,8 @@ class CommandRecorder(Recorder):
     def finished_data(self, run: Run, result: Result) -> dict[str, Any]:
         """Return what the command has cost."""
         del run
-        return {
-            "seconds": result.seconds,
-            "energy": energy_dict(result.energy),
-            "footprint": footprint_dict(result.footprint),
-            "tracker_cpu_seconds": result.tracker_cpu_seconds,
-            "exit_code": self.exit_code,
-        }
+        of_command = replace(result, exit_code=self.exit_code or 0).to_dict()
+        return of_command | {"exit_code": self.exit_code}
 
 
 class CommandConsole:
@@ -230,7 +225,7 @@ def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:
     return {
         "by_device": {},  # also where nothing could be read
         "by_kind": {},
-        **energy_dict(energy),
-        **footprint_dict(footprint),
+        **energy.to_dict(),
+        **footprint.to_dict(),
         "version": carbontracker.__version__,
     }

@@ -85,16 +85,12 @@ def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
     from carbontracker.records.recalculation import recalculate
-    from carbontracker.records.recorded import RecordedFootprint
-    from carbontracker.records.writer import footprint_dict
     from carbontracker.report.derived import recalculated_as
 
     if "intensity" in changes:
         setting = parse_setting(changes["intensity"])
         changes["intensity"] = create(setting, {}) if isinstance(setting, str) else setting
-    return recalculated_as(
-        run, RecordedFootprint.of(footprint_dict(recalculate(events_of(run), **changes)))
-    )
+    return recalculated_as(run, recalculate(events_of(run), **changes))
 
 
 def _show(run: RunRecord) -> None:

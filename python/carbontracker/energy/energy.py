@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.json_values import mapping, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +102,53 @@ class Energy:
         energy = cls(*total.values)
         energy._by_device, energy._by_kind = devices, kinds
         return energy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record: joules without PUE, and how they are known."""
+        return {"seconds": self.seconds} | self._parts_dict()
+
+    def _parts_dict(self) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "joules": self.joules,
+            "error_joules": self.error_joules,
+            "modelled_joules": self.modelled_joules,
+            "quality": self.quality,
+            "coverage": self.coverage,
+            "coverage_devices": self.coverage_devices,
+            "unknown_joules_max": self.unknown_joules_max,
+        }
+        for name, parts in (("by_device", self.by_device), ("by_kind", self.by_kind)):
+            if parts:
+                result[name] = {key: part._parts_dict() for key, part in parts.items()}
+        return result
+
+    @classmethod
+    def from_dict(cls, data: object, seconds: float = math.nan) -> Energy:
+        """Return the energy of such an object; missing if it is not an object.
+
+        Args:
+            data: of the record; its parts have no ``seconds`` of their own.
+            seconds: length of the window, s, if ``data`` has none.
+        """
+        if not isinstance(data, dict):
+            return missing(seconds)
+        seconds = number(data.get("seconds"), seconds)
+        coverage = number(data.get("coverage"), 0.0)
+        total = cls(
+            number(data.get("joules")),
+            number(data.get("error_joules")),
+            number(data.get("modelled_joules"), 0.0),
+            str(data.get("quality") or "missing"),
+            coverage,
+            number(data.get("unknown_joules_max"), 0.0),  # older versions did not write it
+            number(data.get("coverage_devices"), coverage),
+            seconds,
+        )
+        devices, kinds = (
+            {str(key): cls.from_dict(part, seconds) for key, part in mapping(parts).items()}
+            for parts in (data.get("by_device"), data.get("by_kind"))
+        )
+        return cls.of(total, devices, kinds)
 
     @property
     def values(self) -> _Values:

@@ -10,6 +10,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+from carbontracker.json_values import mapping, number, string, time_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
@@ -104,6 +106,40 @@ class Intensity:
             )
         }
         return asdict(self) | times
+
+    @classmethod
+    def from_dict(cls, data: object) -> Intensity:
+        """Return the figure that ``as_dict`` gave; missing if ``data`` has no possible figure.
+
+        Other fields that are missing or damaged become empty or unknown.
+        """
+        given = mapping(data)
+        figure = number(given.get("gco2eq_per_kwh"))
+        known = 0 <= figure <= MAX_GCO2EQ_PER_KWH
+        start, end = time_of(given.get("start")), time_of(given.get("end"))
+        if start is not None and end is not None and end <= start:
+            start = end = None
+        year = given.get("year")
+        return cls(
+            figure if known else math.nan,
+            string(given.get("zone")),
+            string(given.get("name")),
+            year if isinstance(year, int) else None,
+            _one_of(SCOPES, given.get("scope"), "unknown"),
+            _one_of(KINDS, given.get("kind"), "estimated") if known else MISSING,
+            _one_of(SIGNALS, given.get("signal"), "average"),
+            string(given.get("source")),
+            string(given.get("licence")),
+            start,
+            end,
+            string(given.get("note")),
+            string(given.get("provider")),
+            time_of(given.get("fetched_at")),
+        )
+
+
+def _one_of(words: tuple[str, ...], given: object, default: str) -> str:
+    return str(given) if given in words else default
 
 
 def unknown(zone: str, note: str) -> Intensity:

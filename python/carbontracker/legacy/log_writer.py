@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from carbontracker.guard import LOGS, Part, nothing, optional
-from carbontracker.records.json_values import text
+from carbontracker.json_values import text
 
 _ENDED = Part("no log files from here on", "the run goes on")
 

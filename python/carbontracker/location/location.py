@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontracker.data import UNLOCATED, WORLD, rows
 from carbontracker.exceptions import UnknownLocation
 from carbontracker.hostfiles import host_text
+from carbontracker.json_values import mapping, string
 from carbontracker.location import cloud
 
 if TYPE_CHECKING:
@@ -62,6 +63,27 @@ class Location:
     def __post_init__(self) -> None:
         if not self.grid_zone:
             object.__setattr__(self, "grid_zone", self.zone)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Location | None:
+        """Return the location that ``to_dict`` gave; None if ``data`` names no zone."""
+        given = mapping(data)
+        zone, name = string(given.get("zone")), string(given.get("name"))
+        if not zone and not name:
+            return None
+        return cls(
+            zone,
+            name,
+            string(given.get("how")),
+            string(given.get("note")),
+            string(given.get("grid_zone")),
+            string(given.get("region")),
+            guess=given.get("guess") is True,
+        )
 
     @property
     def known(self) -> bool:

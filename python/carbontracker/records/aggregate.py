@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carbontracker.energy.energy import Energy
-    from carbontracker.records.recorded import RunRecord, Sensor
+    from carbontracker.model.run_metadata import Sensor
+    from carbontracker.records.recorded import RunRecord
 
     Span = tuple[int, int]
     Spans = list[Span]
@@ -131,9 +132,9 @@ INCOMPLETE = "without an end, counted as far as they came"
 def counted(run: RunRecord) -> Counted:
     """Return what a total needs to know of a run, which is little."""
     energy, footprint = run.energy, run.footprint
-    host = run.origin.host
+    host = run.metadata.host
     machine = str(host.get("boot_id") or host.get("name") or run.id)
-    things = {sensor.id: _thing(sensor) for sensor in run.origin.sensors}
+    things = {sensor.id: _thing(sensor) for sensor in run.metadata.sensors}
     parts: Iterable[tuple[str, Energy]] = energy.by_device.items() or [("", energy)]
     start_ns = _unix_ns(run.started)
     return Counted(
@@ -141,7 +142,7 @@ def counted(run: RunRecord) -> Counted:
         run.path,
         start_ns,
         max(start_ns, _unix_ns(run.end)),
-        run.outcome.seconds,
+        run.result.seconds,
         run.complete,
         tuple(
             Seen(machine, things.get(name, name), name, part.joules)
@@ -300,8 +301,8 @@ def _parts(run: RunRecord) -> list[_Part]:
             _Part(start_ns + a, start_ns + max(a, b), one.energy, one.footprint.gco2eq)
             for (a, b), one in zip(ends, run.epochs, strict=True)
         ]
-    seconds = run.outcome.seconds
-    known = run.origin.command and math.isfinite(seconds)
+    seconds = run.result.seconds
+    known = run.metadata.command and math.isfinite(seconds)
     end_ns = start_ns + round(seconds * 1e9) if known else _unix_ns(run.end)
     return [_Part(start_ns, max(start_ns, end_ns), run.energy, run.footprint.gco2eq)]
 

@@ -35,9 +35,7 @@ class Side:
 
     def sample(self, unit: str) -> list[tuple[float, float, float]]:
         """Return seconds, joules and grams of each run or finished epoch that was measured."""
-        parts = [
-            (run.outcome.seconds, run.energy.joules, run.footprint.gco2eq) for run in self.runs
-        ]
+        parts = [(run.result.seconds, run.energy.joules, run.footprint.gco2eq) for run in self.runs]
         if unit == "epoch":
             parts = [
                 (epoch.seconds, epoch.energy.joules, epoch.footprint.gco2eq)
@@ -96,7 +94,7 @@ def compare(a: Side, b: Side) -> list[Difference]:
 
 def _totals(a: Side, b: Side) -> list[Difference]:
     of: dict[tuple[str, str], Callable[[RunRecord], float]] = {
-        ("time", "s"): lambda run: run.outcome.seconds,
+        ("time", "s"): lambda run: run.result.seconds,
         ("energy", "J"): lambda run: run.energy.joules,
         ("electricity with PUE", "kWh"): lambda run: run.footprint.kwh,
         ("emissions", "gCO2eq"): lambda run: run.footprint.gco2eq,

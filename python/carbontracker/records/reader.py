@@ -11,40 +11,34 @@ import json
 import math
 import os
 from collections import deque
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.carbon.footprint import Footprint, add_footprints
 from carbontracker.energy.energy import MISSING, add_windows
 from carbontracker.exceptions import NoSuchRun
 from carbontracker.guard import logger
-from carbontracker.records.json_values import count, mapping, mappings, number, seconds_of, whole
-from carbontracker.records.recorded import (
-    Origin,
-    Outcome,
-    RecordedEpoch,
-    RecordedFootprint,
-    RecordedPrediction,
-    RunRecord,
-    Sensor,
-    Series,
-    energy_from,
-)
+from carbontracker.json_values import time_of
+from carbontracker.model.epoch import Epoch
+from carbontracker.model.prediction import Forecast
+from carbontracker.model.result import Result
+from carbontracker.model.run_metadata import RunMetadata, Sensor
+from carbontracker.records.recorded import RunRecord, Series
 from carbontracker.records.writer import SCHEMA, record_directory
-from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     Event = Mapping[str, Any]
 
 SUFFIX = ".jsonl"
 EPOCHS = ("epoch", "epoch_so_far", "epoch_final")
 """Events that hold an epoch: as it ended, or as far as it had come when it was written."""
-_LAST_YEAR = 2200
-"""A record of a later time is damaged."""
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
+_UNIX = datetime.fromtimestamp(0, timezone.utc)
 _SERIES = b'"event":"series"'
 _EPOCH = b'"event":"epoch'
 """Of an epoch that ended, and of one so far."""
@@ -261,32 +255,41 @@ class _Gathered:
 
     def record(self, file: Path, damaged: list[str]) -> RunRecord:
         """Return the run, as far as it is known."""
-        started, finished = self._priced_start(), self.finished
-        last = _moment(self.last)
-        began = _moment(started.get("began") or started.get("time")) or last
-        first = began or datetime.fromtimestamp(0, timezone.utc)
+        started, finished = self._located_start(), self.finished
+        metadata = self._metadata(started)
+        last = time_of(self.last)
+        first = metadata.began or time_of(started.get("time")) or last or _UNIX
         epochs = tuple(_epoch(event, first) for event in self.epochs)
+        forecasts = tuple(map(Forecast.from_dict, self._of("prediction")))
         return RunRecord(
             id=self.run_id,
             path=file,
             started=first,
-            finished=_moment(finished.get("time")) if finished else None,
+            finished=time_of(finished.get("time")) if finished else None,
             last_seen=last or first,
-            origin=_origin(started, tuple(self._of("sensor_joined"))),
-            epochs=epochs,
+            metadata=metadata,
             series=self.series,
-            outcome=self._outcome(epochs),
-            predictions=tuple(map(_prediction, self._of("prediction"))),
+            result=Result.from_dict(finished, epochs, forecasts)
+            if finished is not None
+            else _result_so_far(epochs, forecasts, self.series, metadata),
+            finish=finished or {},
             warnings=tuple(self._warnings()),
             events=tuple(self.others),
             notes=tuple(self._notes(damaged)),
         )
 
-    def _priced_start(self) -> Event:
-        """Return ``run_started`` with the prices in force: those of the place that was found."""
-        prices = ("pricing", "pue_source")
+    def _metadata(self, started: Event) -> RunMetadata:
+        found = RunMetadata.from_dict(started)
+        joined = map(Sensor.from_dict, self._of("sensor_joined"))
+        # One that joined while the run began may be in both.
+        sensors = {one.id: one for one in (*found.sensors, *joined)}
+        return replace(found, sensors=tuple(sensors.values()))
+
+    def _located_start(self) -> Event:
+        """Return ``run_started`` with the footprint in force: that of the location found last."""
+        names = ("pricing", "pue_source")
         found = {
-            name: event[name] for event in self._of("located") for name in prices if name in event
+            name: event[name] for event in self._of("located") for name in names if name in event
         }
         return {**self.started, **found} if self.started else self.started
 
@@ -305,107 +308,36 @@ class _Gathered:
             yield f"it was written by a newer version (schema {schema}); some may not be understood"
         yield from dict.fromkeys(damaged)
 
-    def _outcome(self, epochs: tuple[RecordedEpoch, ...]) -> Outcome:
-        if self.finished is not None:
-            event = self.finished
-            return Outcome(
-                seconds=seconds_of(event.get("seconds")),
-                energy=energy_from(event.get("energy"), seconds_of(event.get("seconds"))),
-                footprint=RecordedFootprint.of(event.get("footprint")),
-                between_epochs=energy_from(event.get("between_epochs")),
-                tracker_cpu_seconds=seconds_of(event.get("tracker_cpu_seconds")),
-                exit_code=code if isinstance(code := event.get("exit_code"), int) else None,
-                data=event,
-            )
-        return _outcome_so_far(epochs, self.series, self._priced_start())
 
-
-def _outcome_so_far(epochs: tuple[RecordedEpoch, ...], series: Series, started: Event) -> Outcome:
+def _result_so_far(
+    epochs: tuple[Epoch, ...],
+    forecasts: tuple[Forecast, ...],
+    series: Series,
+    metadata: RunMetadata,
+) -> Result:
     """Return what a run without an end has cost: its epochs, or a command's series."""
     if epochs:
-        return Outcome(
+        return Result(
+            epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=add_windows([epoch.energy for epoch in epochs]),
-            footprint=RecordedFootprint.sum([epoch.footprint for epoch in epochs]),
+            footprint=add_footprints([epoch.footprint for epoch in epochs]),
+            forecasts=forecasts,
         )
-    qualities = {
-        sensor.id: sensor.quality for sensor in map(_sensor, mappings(started.get("sensors")))
-    }
-    energy = series.energy(qualities) if "command" in started else MISSING
-    footprint = RecordedFootprint.of(started.get("pricing")).priced(
-        energy.joules, energy.error_joules
-    )
-    return Outcome(seconds=series.seconds, energy=energy, footprint=footprint)
+    qualities = {sensor.id: sensor.quality for sensor in metadata.sensors}
+    energy = series.energy(qualities) if metadata.command else MISSING
+    free = metadata.zero_footprint or Footprint.from_dict(None)
+    footprint = free.of_joules(energy.joules, energy.error_joules)
+    return Result((), series.seconds, energy, footprint, forecasts=forecasts)
 
 
-def _epoch(event: Event, began: datetime) -> RecordedEpoch:
-    seconds = seconds_of(event.get("seconds"))
-    end = _moment(event.get("time"))
-    end_s = seconds_of(event.get("end_s"))
-    if math.isnan(end_s) and end is not None:
-        end_s = (end - began).total_seconds()  # the first writers told no more than when it ended
-    start_s = seconds_of(event.get("start_s"))
-    return RecordedEpoch(
-        index=whole(event.get("index")),
-        seconds=seconds,
-        start_s=end_s - seconds if math.isnan(start_s) else start_s,
-        energy=energy_from(event.get("energy"), seconds),
-        footprint=RecordedFootprint.of(event.get("footprint")),
-        finished=bool(event.get("finished", True)),
-        final=bool(event.get("final", True)),
-    )
-
-
-def _prediction(event: Event) -> RecordedPrediction:
-    return RecordedPrediction(
-        epochs=count(event.get("epochs")) or 0,
-        after_epochs=number(event.get("after_epochs"), 0.0),
-        seconds=seconds_of(event.get("seconds")),
-        joules=number(event.get("joules")),
-        footprint=RecordedFootprint.of(event.get("footprint")),
-        data=event,
-    )
-
-
-def _sensor(data: Event) -> Sensor:
-    text: Callable[[str], str] = lambda name: str(data.get(name) or "")  # noqa: E731
-    return Sensor(
-        id=text("id"),
-        kind=text("kind"),
-        name=text("name"),
-        source=text("source"),
-        quality=text("quality"),
-        counted=bool(data.get("counted", True)),
-        domain=text("domain"),
-        detail=text("detail"),
-    )
-
-
-def _origin(started: Event, joined: tuple[Event, ...]) -> Origin:
-    command = started.get("command")
-    pid, parent = started.get("pid"), started.get("parent_run_id")
-    # One that joined while the run began may be in both.
-    sensors = {one.id: one for one in map(_sensor, (*mappings(started.get("sensors")), *joined))}
-    return Origin(
-        schema=whole(started.get("schema")),
-        version=str(started.get("version") or ""),
-        host=mapping(started.get("host")),
-        pid=pid if isinstance(pid, int) else None,
-        parent_id=parent if isinstance(parent, str) else None,
-        job={name: mapping(one) for name, one in mapping(started.get("job")).items()},
-        command=tuple(map(str, command)) if isinstance(command, list) else (),
-        sensors=tuple(sensors.values()),
-        missing=tuple(mappings(started.get("missing"))),
-        data=started,
-    )
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = parse_utc(text, naive=timezone.utc)
-    except ValueError:
-        return None
-    return moment if 1970 <= moment.year <= _LAST_YEAR else None
+def _epoch(event: Event, began: datetime) -> Epoch:
+    epoch = Epoch.from_dict(event)
+    end = time_of(event.get("time"))
+    if math.isnan(epoch.start_s) and end is not None:
+        # The first versions wrote no more than when the epoch ended.
+        return replace(epoch, start_s=(end - began).total_seconds() - epoch.seconds)
+    return epoch
 
 
 def moment_at(run: RunRecord, seconds: float) -> datetime:

@@ -1,26 +1,18 @@
-"""What a record says, as values: one run, its epochs, its energy over time, and how it ended."""
+"""A record as values: the run, its result, and its energy over time."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.energy.energy import MISSING, Energy, add_devices, missing
+from carbontracker.energy.energy import MISSING, Energy, add_devices
+from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, number, seconds_of
 from carbontracker.records.environment import is_running
-from carbontracker.records.json_values import (
-    MAX_SECONDS,
-    count,
-    is_moment,
-    mapping,
-    number,
-    seconds_of,
-)
 from carbontracker.traces.clocks import Anchor
 
 if TYPE_CHECKING:
@@ -28,189 +20,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.result import Result
+    from carbontracker.model.run_metadata import RunMetadata
+
     Data = Mapping[str, Any]
-
-
-def energy_from(data: object, seconds: float = math.nan) -> Energy:
-    """Return the energy that a record holds, with its devices and kinds; missing if it has none.
-
-    Args:
-        data: of the record.
-        seconds: length of the window, s, where the energy itself does not say it.
-    """
-    if not isinstance(data, dict):
-        return missing(seconds)
-    seconds = number(data.get("seconds"), seconds)
-    coverage = number(data.get("coverage"), 0.0)
-    total = Energy(
-        number(data.get("joules")),
-        number(data.get("error_joules")),
-        number(data.get("modelled_joules"), 0.0),
-        str(data.get("quality") or "missing"),
-        coverage,
-        number(data.get("unknown_joules_max"), 0.0),  # older versions did not say
-        number(data.get("coverage_devices"), coverage),
-        seconds,
-    )
-    parts = [
-        {str(key): energy_from(part, seconds) for key, part in mapping(data.get(name)).items()}
-        for name in ("by_device", "by_kind")
-    ]
-    return Energy.of(total, parts[0], parts[1])
-
-
-@dataclass(frozen=True)
-class RecordedFootprint:
-    """Electricity with PUE and its emissions, as recorded."""
-
-    kwh: float = math.nan
-    gco2eq: float = math.nan
-    error_kwh: float = math.nan
-    pue: float = math.nan
-    intensity: Mapping[str, Any] = field(default_factory=dict)
-    location: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """All that the record has on it."""
-
-    @classmethod
-    def of(cls, data: object) -> RecordedFootprint:
-        """Return the footprint in a record's data; one of nothing known if there is none."""
-        if not isinstance(data, dict):
-            return cls()
-        return cls(
-            number(data.get("kwh")),
-            number(data.get("gco2eq")),
-            number(data.get("error_kwh")),
-            number(data.get("pue")),
-            mapping(data.get("intensity")),
-            mapping(data.get("location")),
-            data,
-        )
-
-    @classmethod
-    def sum(cls, parts: Sequence[RecordedFootprint]) -> RecordedFootprint:
-        """Return several footprints together; those not known are left out, unless all are.
-
-        Their intensity is the mean weighted by energy, as in the footprint of a whole run.
-        """
-        known = [part for part in parts if not math.isnan(part.kwh)]
-        if not known:
-            return parts[0] if parts else cls()
-        kwh = math.fsum(part.kwh for part in known)
-        gco2eq = math.fsum(part.gco2eq for part in known)
-        intensity = known[-1].intensity
-        if len({number(part.intensity.get("gco2eq_per_kwh")) for part in known}) > 1 and kwh > 0:
-            intensity = {**intensity, "gco2eq_per_kwh": gco2eq / kwh}
-        return replace(
-            known[-1],
-            kwh=kwh,
-            gco2eq=gco2eq,
-            error_kwh=math.fsum(part.error_kwh for part in known),
-            intensity=intensity,
-            data={},
-        )
-
-    @property
-    def error_gco2eq(self) -> float:
-        """Return the 95 % half-width of ``gco2eq`` from measuring alone; the intensity is exact."""
-        return self.error_kwh * self.gco2eq / self.kwh if self.kwh > 0 else math.nan
-
-    def priced(self, joules: float, error_joules: float) -> RecordedFootprint:
-        """Return what other joules would be at the same PUE and intensity."""
-        kwh_per_joule = self.pue / JOULES_PER_KWH
-        grams_per_kwh = number(self.intensity.get("gco2eq_per_kwh"))
-        return replace(
-            self,
-            kwh=joules * kwh_per_joule,
-            gco2eq=joules * kwh_per_joule * grams_per_kwh,
-            error_kwh=error_joules * kwh_per_joule,
-            data={},
-        )
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A channel as the run found it."""
-
-    id: str
-    kind: str
-    name: str
-    source: str
-    quality: str
-    counted: bool
-    domain: str
-    """Names the physical thing: what two sensors of one domain measure must not be added."""
-    detail: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a run comes from."""
-
-    schema: int
-    version: str
-    host: Mapping[str, Any]
-    pid: int | None
-    parent_id: str | None
-    """The run of the command that this one was started by."""
-    job: Mapping[str, Mapping[str, str]]
-    """Identifiers by scheduler: ``slurm``, ``torchrun``, ``kubernetes``, ``mpi``."""
-    command: tuple[str, ...]
-    sensors: tuple[Sensor, ...]
-    missing: tuple[Mapping[str, Any], ...]
-    data: Mapping[str, Any] = field(repr=False)
-    """The whole event ``run_started``."""
-
-
-@dataclass(frozen=True)
-class RecordedEpoch:
-    """One epoch."""
-
-    index: int
-    """From 1."""
-    seconds: float
-    start_s: float
-    """Seconds after the run began."""
-    energy: Energy
-    footprint: RecordedFootprint
-    finished: bool
-    """False of one that was stopped, and of one that was open when the record ends: it goes as
-    far as it was written."""
-    final: bool
-    """The energy was final when it was written."""
-
-    @property
-    def end_s(self) -> float:
-        """Return the end, s after the run began."""
-        return round(self.start_s + self.seconds, 9)  # marks are whole nanoseconds
-
-
-@dataclass(frozen=True)
-class RecordedPrediction:
-    """A prediction that was made on the way."""
-
-    epochs: float
-    after_epochs: float
-    """A fraction within the first."""
-    seconds: float
-    joules: float
-    footprint: RecordedFootprint
-    data: Mapping[str, Any] = field(repr=False)
-    """The whole event: intervals and the like where the version wrote any."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run has cost; of a run without an end, as far as the record goes."""
-
-    seconds: float
-    energy: Energy
-    footprint: RecordedFootprint
-    between_epochs: Energy = MISSING
-    tracker_cpu_seconds: float = math.nan
-    exit_code: int | None = None
-    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The whole event ``run_finished``; empty if there is none."""
 
 
 SLOWEST_REFRESH_S = 0.1
@@ -341,7 +157,7 @@ class Series:
 
 
 def _column(values: Sequence[object]) -> array[float]:
-    """Return the values of a record as numbers; null and what is none are NaN."""
+    """Return the values of a record as numbers; null and anything else are NaN."""
     try:
         return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
     except (TypeError, OverflowError):
@@ -350,7 +166,7 @@ def _column(values: Sequence[object]) -> array[float]:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run as its record tells it."""
+    """One run as its record has it."""
 
     id: str
     path: Path
@@ -360,13 +176,14 @@ class RunRecord:
     """When it ended; None if the record does not say so."""
     last_seen: datetime
     """When the last thing was written."""
-    origin: Origin
-    epochs: tuple[RecordedEpoch, ...]
+    metadata: RunMetadata
     series: Series
-    outcome: Outcome
-    predictions: tuple[RecordedPrediction, ...]
+    result: Result
+    """What the run has cost; without an end, as far as the record goes."""
+    finish: Mapping[str, Any]
+    """The whole event ``run_finished``; empty if there is none."""
     warnings: tuple[str, ...]
-    """What was said on the console of what is not as it should be."""
+    """Warnings that the console showed."""
     events: tuple[Mapping[str, Any], ...]
     """All other events as they are: predictions, warnings, windows, budgets, later inventions."""
     notes: tuple[str, ...]
@@ -379,11 +196,9 @@ class RunRecord:
 
     @property
     def running(self) -> bool:
-        """Return whether the process is still at it, on this machine."""
-        if self.complete:
-            return False
-        origin = self.origin
-        return is_running(origin.host, origin.pid, origin.data.get("pid_start_ticks"))
+        """Return whether the process still runs, on this machine."""
+        about = self.metadata
+        return not self.complete and is_running(about.host, about.pid, about.pid_start_ticks)
 
     @property
     def state(self) -> str:
@@ -399,7 +214,7 @@ class RunRecord:
             cause = "the run goes on"
         else:
             cause = "it ends without run_finished: the process was killed, or could not write"
-        if self.origin.command:
+        if self.metadata.command:
             known = self.series.seconds
             there = "nothing" if math.isnan(known) else f"the first {known:.1f} s"
         else:
@@ -413,7 +228,7 @@ class RunRecord:
     @property
     def planned_epochs(self) -> float | None:
         """Return how many epochs there were to be; None for a command."""
-        return count(self.origin.data.get("epochs"))
+        return self.metadata.planned_epochs
 
     @property
     def end(self) -> datetime:
@@ -423,12 +238,22 @@ class RunRecord:
     @property
     def energy(self) -> Energy:
         """Return the energy, without PUE."""
-        return self.outcome.energy
+        return self.result.energy
 
     @property
-    def footprint(self) -> RecordedFootprint:
+    def footprint(self) -> Footprint:
         """Return kWh with PUE, and emissions."""
-        return self.outcome.footprint
+        return self.result.footprint
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Return the epochs, as they were written last."""
+        return self.result.epochs
+
+    @property
+    def forecasts(self) -> tuple[Forecast, ...]:
+        """Return the predictions in the order they were made."""
+        return self.result.forecasts
 
     def of(self, event: str) -> Iterable[Mapping[str, Any]]:
         """Return the events of one name, such as ``window`` or ``budget``, in their order."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.session import Mark
 from carbontracker.guard import OPEN_EPOCH, start_thread
+from carbontracker.times import wall_time
 from carbontracker.traces.clocks import read_anchor
-from carbontracker.training.window import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

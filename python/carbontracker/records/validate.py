@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from carbontracker.records.json_values import count, number
+from carbontracker.json_values import count, number
 from carbontracker.records.reader import lines_of, parse_line
 from carbontracker.records.writer import SCHEMA
 from carbontracker.times import parse_time

@@ -21,25 +21,23 @@ import carbontracker
 from carbontracker.energy.sensor_events import sensor_data
 from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
-from carbontracker.model.prediction_error import against_actual
+from carbontracker.json_values import text
+from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.records.environment import (
     host_data,
     job_data,
     process_start_ticks,
     software_data,
 )
-from carbontracker.records.json_values import text
 from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carbontracker.carbon.background import Advice
-    from carbontracker.carbon.footprint import Footprint, Slot
-    from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Mark, Session
+    from carbontracker.model.epoch import Epoch
     from carbontracker.records.series import PeriodicWriter, SeriesWriter
-    from carbontracker.training.run import Epoch, Forecast, Result, Run
 
 _LAST_STREAM = 2
 SCHEMA = 1
@@ -141,43 +139,41 @@ class Record:
             if data is not None:
                 self.write("series", **data)
 
-    def write_open_epochs(self, run: Run, first_s: float | None = None) -> None:
-        """Write each epoch of ``run`` while it is open, from a thread: a kill does not lose it.
+    def write_open_epochs(
+        self,
+        so_far: Callable[[], tuple[Epoch, Mark, Mark] | None],
+        began_ns: Callable[[], int | None],
+        first_s: float | None = None,
+    ) -> None:
+        """Write each epoch while it is open, from a thread: a kill does not lose it.
 
         Args:
-            run: that the record is of.
+            so_far: returns the open epoch up to now with its ends; None if no epoch is open.
+            began_ns: returns when the open epoch began, ns of CLOCK_MONOTONIC, or None.
             first_s: how long after its beginning an epoch is written first; 5 s by default.
         """
         from carbontracker.records.series import FIRST_WRITE_S, PeriodicWriter
 
-        if not run.session.owned_by_this_process:
-            return  # nothing is sampled in this process
         self._open_epoch = PeriodicWriter(
-            lambda: self._write_open_epoch(run), run.open_since_ns, first_s or FIRST_WRITE_S
+            lambda: self._write_open_epoch(so_far), began_ns, first_s or FIRST_WRITE_S
         )
 
-    def _write_open_epoch(self, run: Run) -> None:
+    def _write_open_epoch(self, so_far: Callable[[], tuple[Epoch, Mark, Mark] | None]) -> None:
         if not self._writable:
             return
         # Under the lock: the event of an epoch that ends meanwhile comes after this one.
         with self._lock:
-            found = run.epoch_so_far()
+            found = so_far()
             if found is None:
                 return
             epoch, start, now = found
-            self.write("epoch_so_far", **epoch_dict(epoch), **self.span(start, now))
+            self.write("epoch_so_far", **epoch.to_dict())
             self.write_series(now, start)
 
     @property
     def _writable(self) -> bool:
         # In a forked child the lock may be held by a thread that does not exist there.
         return self._fd >= 0 and os.getpid() == self._owner_pid
-
-    def span(self, start: Mark, end: Mark) -> dict[str, float]:
-        """Return where two marks lie, in seconds after the beginning of the run."""
-        if self._series is None:
-            return {}
-        return {"start_s": self._series.seconds(start), "end_s": self._series.seconds(end)}
 
     def _append(self, line: bytes) -> None:
         written = os.write(self._fd, line)
@@ -208,20 +204,20 @@ class Record:
 
 
 def begin_record(
-    directory: Callable[[], Path], started: Callable[[], dict[str, Any]]
+    directory: Callable[[], Path], metadata: Callable[[], RunMetadata]
 ) -> Record | None:
     """Return a record with its first event; None, and one line, where there cannot be one.
 
     Args:
         directory: returns where it goes.
-        started: returns the data of ``run_started``.
+        metadata: returns what the first event says of the run.
     """
 
     def begin() -> Record:
         record = Record(directory())
         with ExitStack() as undo:
             undo.callback(record.close)
-            record.write("run_started", **started())
+            record.write("run_started", **metadata().to_dict())
             undo.pop_all()
         return record
 
@@ -297,21 +293,23 @@ def jsonable(value: Any) -> Any:
     return text(str(value))
 
 
-def run_started_data(session: Session) -> dict[str, Any]:
-    """Return what the first event of every run says of the process and the machine."""
-    return {
-        "schema": SCHEMA,
-        "version": carbontracker.__version__,
-        "pid": os.getpid(),
-        "pid_start_ticks": process_start_ticks(os.getpid()),
-        "parent_run_id": _lineage.parent_run_id,
-        "host": host_data(),
-        "software": software_data(),
-        "job": job_data(os.environ),
-        "clock": read_anchor()._asdict(),
-        "sensors": [sensor_data(entry) for entry in session.entries if entry.read],
-        "missing": _missing(session),
-    }
+def run_metadata(session: Session) -> RunMetadata:
+    """Return what is known of the process and the machine; the caller adds the choices made."""
+    return RunMetadata(
+        schema=SCHEMA,
+        version=carbontracker.__version__,
+        pid=os.getpid(),
+        pid_start_ticks=process_start_ticks(os.getpid()),
+        parent_run_id=_lineage.parent_run_id,
+        host=host_data(),
+        software=software_data(),
+        job=job_data(os.environ),
+        clock=read_anchor()._asdict(),
+        sensors=tuple(
+            Sensor.from_dict(sensor_data(entry)) for entry in session.entries if entry.read
+        ),
+        missing=tuple(_missing(session)),
+    )
 
 
 def _missing(session: Session) -> list[dict[str, str | None]]:
@@ -338,91 +336,8 @@ def unanswered_data(session: Session) -> list[dict[str, str]]:
     return [{"source": one.source, "what": one.what} for one in session.missing if one.awaited]
 
 
-def energy_dict(energy: Energy) -> dict[str, Any]:
-    """Return an energy as JSON-ready values: joules without PUE, and how they are known."""
-    return {"seconds": energy.seconds} | _energy_parts(energy)
-
-
-def _energy_parts(energy: Energy) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "joules": energy.joules,
-        "error_joules": energy.error_joules,
-        "modelled_joules": energy.modelled_joules,
-        "quality": energy.quality,
-        "coverage": energy.coverage,
-        "coverage_devices": energy.coverage_devices,
-        "unknown_joules_max": energy.unknown_joules_max,
-    }
-    for name, parts in (("by_device", energy.by_device), ("by_kind", energy.by_kind)):
-        if parts:
-            result[name] = {key: _energy_parts(part) for key, part in parts.items()}
-    return result
-
-
-def footprint_dict(footprint: Footprint) -> dict[str, Any]:
-    """Return a footprint as JSON-ready values: kWh with PUE, grams, and where they come from.
-
-    ``slots`` has the energy by the slots of the intensity, so that it can be priced anew.
-    """
-    location = footprint.location
-    return {
-        "kwh": footprint.kwh,
-        "error_kwh": footprint.error_kwh,
-        "gco2eq": footprint.gco2eq,
-        "pue": footprint.pue,
-        "intensity": footprint.intensity.as_dict(),
-        "location": asdict(location) if location else None,
-        "mean_gco2eq_per_kwh": footprint.mean_gco2eq_per_kwh,
-        "shares": footprint.shares,
-        "slots": [_slot_dict(slot) for slot in footprint.slots],
-    }
-
-
-def _slot_dict(slot: Slot) -> dict[str, Any]:
-    told = {
-        key: value for key, value in slot.intensity.as_dict().items() if value not in ("", None)
-    }
-    times = {"start": slot.start.isoformat(), "end": slot.end.isoformat()}
-    return told | times | {"joules": slot.joules}
-
-
-def epoch_dict(epoch: Epoch) -> dict[str, Any]:
-    """Return an epoch for the record, without its place in time."""
-    return {
-        "index": epoch.index,
-        "finished": epoch.finished,
-        "final": epoch.final,
-        "seconds": epoch.seconds,
-        "energy": energy_dict(epoch.energy),
-        "footprint": footprint_dict(epoch.footprint),
-    }
-
-
-def forecast_dict(forecast: Forecast) -> dict[str, Any]:
-    """Return a prediction as JSON-ready values; the forecast's slots are too many to keep."""
-    prediction = forecast.prediction
-    return asdict(prediction) | {
-        "footprint": footprint_dict(forecast.footprint) | {"slots": []},
-        "gco2eq_80": forecast.gco2eq_80,
-        "gco2eq_95": forecast.gco2eq_95,
-    }
-
-
 def advice_dict(advice: Advice) -> dict[str, Any]:
     """Return an advice as JSON-ready values."""
     found = asdict(advice)
     times = {key: found[key] and found[key].isoformat() for key in ("now", "start")}
     return found | times
-
-
-def result_dict(result: Result) -> dict[str, Any]:
-    """Return what a training has cost as JSON-ready values."""
-    return {
-        "epochs": result.finished_epochs,
-        "seconds": result.seconds,
-        "energy": energy_dict(result.energy),
-        "between_epochs": energy_dict(result.between_epochs),
-        "footprint": footprint_dict(result.footprint),
-        "tracker_cpu_seconds": result.tracker_cpu_seconds,
-        "predicted_against_actual": [one.as_dict() for one in against_actual(result)],
-    }

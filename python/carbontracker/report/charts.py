@@ -28,8 +28,10 @@ from carbontracker.report.formatting import clean, duration, is_known, quantity,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.records.recorded import RecordedEpoch, RunRecord
-    from carbontracker.report.derived import Device, Interval, Predicted, Windows
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.window_totals import WindowTotals
+    from carbontracker.records.recorded import RunRecord
+    from carbontracker.report.derived import Device, Interval, Predicted
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 
@@ -78,7 +80,7 @@ def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
         yield chart
 
 
-def _power_chart(devices: Sequence[Device], windows: Sequence[Windows], width: float) -> Chart:
+def _power_chart(devices: Sequence[Device], windows: Sequence[WindowTotals], width: float) -> Chart:
     height = len(devices) * (_STRIP + _NAME + 6) + len(windows) * (_NAME + _LANE) + 26
     return Chart("power", "Power over time by device", "", "", width, height)
 
@@ -107,7 +109,7 @@ def _power_top(power: Power, device: Device) -> float:
     return axis_top(value for watts in alike for value in watts)
 
 
-def _lanes(chart: Chart, axis: Frame, windows: Sequence[Windows]) -> None:
+def _lanes(chart: Chart, axis: Frame, windows: Sequence[WindowTotals]) -> None:
     top = axis.height - 4 - len(windows) * (_NAME + _LANE)
     for window in windows:
         name = shortened(f"window {clean(window.name)}", axis.width)
@@ -219,7 +221,7 @@ def epochs_chart(run: RunRecord, width: float) -> Chart | None:
     return chart
 
 
-def _bar(epochs: Sequence[RecordedEpoch]) -> tuple[float, float]:
+def _bar(epochs: Sequence[Epoch]) -> tuple[float, float]:
     """Return the mean energy of the measured epochs, and its error."""
     known = [one.energy for one in epochs if is_known(one.energy.joules)]
     if not known:

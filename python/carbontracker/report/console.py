@@ -14,7 +14,6 @@ from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPON
 from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy import console_text
 from carbontracker.legacy.log_writer import OldLogs
-from carbontracker.model.prediction_error import against_actual
 from carbontracker.records.writer import unanswered_data
 from carbontracker.report.text import (
     SensorEventLines,
@@ -37,9 +36,12 @@ if TYPE_CHECKING:
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.energy.session import Session
     from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.result import Result
     from carbontracker.settings import Settings
     from carbontracker.training.listeners import Listeners
-    from carbontracker.training.run import Epoch, Forecast, Result, Run
+    from carbontracker.training.run import Run
 
 
 class Console:
@@ -134,9 +136,9 @@ class Console:
         predicting = self._settings.epochs_before_pred != 0
         heading = console_text.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
-        for compared in against_actual(result):
-            if compared.forecast.prediction.after_epochs < result.finished_epochs:
-                self._show(comparison_line(compared), logged=False)
+        for error in result.prediction_errors():
+            if error.after_epochs < result.finished_epochs:
+                self._show(comparison_line(error), logged=False)
         simulated = bool(self._settings.simulated)
         for line in live_lines(footprint):
             self._show(line, logged=False)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from datetime import timezone
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carbontracker.energy.energy import MISSING, Energy
-from carbontracker.records.json_values import mapping, mappings, number, seconds_of, whole
+from carbontracker.json_values import mapping, mappings, number
+from carbontracker.model.prediction import Forecast
+from carbontracker.model.window_totals import WindowTotals, add_known
 from carbontracker.report.formatting import percent, plain
-from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.records.recorded import RecordedFootprint, RecordedPrediction, RunRecord
+    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.records.recorded import RunRecord
 
 Interval = tuple[float, float]
 
@@ -33,21 +34,6 @@ class Device:
     watts: float
     """Mean power over the run, W."""
     readings_per_second: float
-
-
-@dataclass
-class Windows:
-    """All windows of one name."""
-
-    name: str
-    count: int = 0
-    unknown: int = 0
-    """Windows whose energy is unknown."""
-    seconds: float = 0.0
-    joules: float = math.nan
-    error_joules: float = math.nan
-    spans: list[Interval] = field(default_factory=list)
-    """Start and end of the windows that the record kept, s after the run began."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +62,20 @@ class Predicted:
 
 def title_of(run: RunRecord) -> str:
     """Return the command, or "a training"."""
-    return " ".join(run.origin.command) or "a training"
+    return " ".join(run.metadata.command) or "a training"
 
 
 def devices_of(run: RunRecord) -> list[Device]:
     """Return the devices: first those with a sensor, then those with energy only."""
     energies = dict(run.energy.by_device)
-    rates = mapping(run.outcome.data.get("readings_per_second"))
-    sensors = {sensor.id: sensor for sensor in run.origin.sensors}
+    rates = mapping(run.finish.get("readings_per_second"))
+    sensors = {sensor.id: sensor for sensor in run.metadata.sensors}
     found: list[Device] = []
     for name in [*(s.id for s in sensors.values() if s.counted), *energies]:
         if any(one.id == name for one in found):
             continue
         energy, sensor = energies.get(name, MISSING), sensors.get(name)
-        seconds = run.outcome.seconds
+        seconds = run.result.seconds
         found.append(
             Device(
                 id=name,
@@ -104,33 +90,13 @@ def devices_of(run: RunRecord) -> list[Device]:
     return found
 
 
-def windows_of(run: RunRecord) -> list[Windows]:
+def windows_of(run: RunRecord) -> list[WindowTotals]:
     """Return the named windows of all events, those with most energy first."""
-    found: dict[str, Windows] = {}
+    found: dict[str, WindowTotals] = {}
     for event in run.of("windows"):
-        for data in mappings(event.get("windows")):
-            name = str(data.get("name") or "")
-            _add(found.setdefault(name, Windows(name)), data)
+        for one in map(WindowTotals.from_dict, mappings(event.get("windows"))):
+            found[one.name] = found[one.name].plus(one) if one.name in found else one
     return sorted(found.values(), key=lambda one: (math.isnan(one.joules), -one.joules))
-
-
-def _add(windows: Windows, data: Mapping[str, Any]) -> None:
-    windows.count += whole(data.get("count"))
-    windows.unknown += whole(data.get("unknown"))
-    windows.seconds += seconds_of(data.get("seconds"), 0.0)
-    windows.joules = _plus(windows.joules, number(data.get("joules")))
-    windows.error_joules = _plus(windows.error_joules, number(data.get("error_joules")))
-    starts, lengths = data.get("start_s"), data.get("length_s")
-    if isinstance(starts, list) and isinstance(lengths, list):
-        for start, length in zip(map(seconds_of, starts), map(seconds_of, lengths), strict=False):
-            if math.isfinite(start + length):
-                windows.spans.append((start, start + length))
-
-
-def _plus(sum_so_far: float, more: float) -> float:
-    """Return the sum of the known values; NaN if both are unknown."""
-    known = [value for value in (sum_so_far, more) if not math.isnan(value)]
-    return math.fsum(known) if known else math.nan
 
 
 # ---- time ----------------------------------------------------------------------------------
@@ -188,38 +154,30 @@ def intensities_of(run: RunRecord) -> list[Step]:
         slots = [slot for epoch in run.epochs for slot in slots_of(run, epoch.footprint)]
     if not slots:
         slots = [
-            Step(epoch.start_s, epoch.end_s, gco2eq_per_kwh_of(epoch.footprint))
+            Step(epoch.start_s, epoch.end_s, epoch.footprint.intensity.gco2eq_per_kwh)
             for epoch in run.epochs
-            if math.isfinite(epoch.start_s) and math.isfinite(gco2eq_per_kwh_of(epoch.footprint))
+            if math.isfinite(epoch.start_s)
+            and math.isfinite(epoch.footprint.intensity.gco2eq_per_kwh)
         ]
     if (
         not slots
         and math.isfinite(length_of(run))
-        and math.isfinite(gco2eq_per_kwh_of(run.footprint))
+        and math.isfinite(run.footprint.intensity.gco2eq_per_kwh)
     ):
-        slots = [Step(0.0, length_of(run), gco2eq_per_kwh_of(run.footprint))]
+        slots = [Step(0.0, length_of(run), run.footprint.intensity.gco2eq_per_kwh)]
     return _joined(sorted(slots, key=lambda slot: slot.start_s))
 
 
-def gco2eq_per_kwh_of(footprint: RecordedFootprint) -> float:
-    return number(footprint.intensity.get("gco2eq_per_kwh"))
-
-
-def slots_of(run: RunRecord, footprint: RecordedFootprint) -> list[Step]:
-    found = []
-    for slot in mappings(footprint.data.get("slots")):
-        start, end = (_seconds(run, slot.get(name)) for name in ("start", "end"))
-        figure = number(slot.get("gco2eq_per_kwh"))
-        if math.isfinite(start + end + figure):
-            found.append(Step(start, end, figure))
-    return found
-
-
-def _seconds(run: RunRecord, moment: object) -> float:
-    try:
-        return (parse_utc(moment, naive=timezone.utc) - run.started).total_seconds()
-    except ValueError:
-        return math.nan
+def slots_of(run: RunRecord, footprint: Footprint) -> list[Step]:
+    return [
+        Step(
+            (slot.start - run.started).total_seconds(),
+            (slot.end - run.started).total_seconds(),
+            slot.intensity.gco2eq_per_kwh,
+        )
+        for slot in footprint.slots
+        if not math.isnan(slot.intensity.gco2eq_per_kwh)
+    ]
 
 
 def _joined(steps: Sequence[Step]) -> list[Step]:
@@ -244,7 +202,7 @@ def emissions_of(run: RunRecord) -> tuple[list[float], list[float]]:
         times, grams = [run.epochs[0].start_s], [0.0]
         for epoch in run.epochs:
             times.append(epoch.end_s)
-            grams.append(_plus(grams[-1], epoch.footprint.gco2eq))
+            grams.append(add_known(grams[-1], epoch.footprint.gco2eq))
     else:
         times, grams = _emissions_along(run)
     known = [pair for pair in zip(times, grams, strict=False) if math.isfinite(sum(pair))]
@@ -257,7 +215,7 @@ def _emissions_along(run: RunRecord) -> tuple[list[float], list[float]]:
     rows = zip(*run.series.joules.values(), strict=True)
     joules = [math.fsum(one for one in row if not math.isnan(one)) for row in rows]
     slots = intensities_of(run)
-    mean = gco2eq_per_kwh_of(run.footprint)
+    mean = run.footprint.intensity.gco2eq_per_kwh
     weights = joules[:1]
     for (t0, t1), (before, after) in zip(pairwise(times), pairwise(joules), strict=True):
         figure = mean_during(slots, t0, t1)
@@ -279,7 +237,7 @@ def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
 # ---- the same energy with another footprint ------------------------------------------------
 
 
-def recalculated_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
+def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
     """Return the run with the same energy and another footprint, for all of its parts.
 
     Epochs get the mean intensity over their time where the footprint has slots. Predictions get its
@@ -290,83 +248,68 @@ def recalculated_as(run: RunRecord, footprint: RecordedFootprint) -> RunRecord:
     epochs = (
         replace(
             one,
-            footprint=_during(footprint, slots, one.start_s, one.end_s).priced(
+            footprint=_during(footprint, slots, one.start_s, one.end_s).of_joules(
                 one.energy.joules, one.energy.error_joules
             ),
         )
         for one in run.epochs
     )
-    predictions = (
-        replace(
-            one,
-            footprint=footprint.priced(one.joules, math.nan),
-            data={name: value for name, value in one.data.items() if "gco2eq" not in name},
-        )
-        for one in run.predictions
+    forecasts = (
+        Forecast(one.prediction, footprint.of_joules(one.prediction.joules))
+        for one in run.forecasts
     )
-    before = f"{plain(gco2eq_per_kwh_of(run.footprint))} gCO2eq/kWh, PUE {run.footprint.pue:g}"
-    source = {} if footprint.pue == run.footprint.pue else {"pue_source": "given for this report"}
-    data = {**run.origin.data, **source, "recalculated": f"the record has {before}"}
-    return replace(
-        run,
-        origin=replace(run.origin, data=data),
-        epochs=tuple(epochs),
-        predictions=tuple(predictions),
-        outcome=replace(run.outcome, footprint=footprint),
+    figure = plain(run.footprint.intensity.gco2eq_per_kwh)
+    before = f"the record has {figure} gCO2eq/kWh, PUE {run.footprint.pue:g}"
+    metadata = replace(run.metadata, recalculated=before)
+    if footprint.pue != run.footprint.pue:
+        metadata = replace(metadata, pue_source="given for this report")
+    result = replace(
+        run.result, footprint=footprint, epochs=tuple(epochs), forecasts=tuple(forecasts)
     )
+    return replace(run, metadata=metadata, result=result)
 
 
-def _during(
-    footprint: RecordedFootprint, slots: Sequence[Step], start_s: float, end_s: float
-) -> RecordedFootprint:
+def _during(footprint: Footprint, slots: Sequence[Step], start_s: float, end_s: float) -> Footprint:
     """Return the footprint at the mean intensity of a period; unchanged if that is unknown."""
     mean = mean_during(slots, start_s, end_s)
-    if math.isnan(mean):
-        return footprint
-    return replace(footprint, intensity={**footprint.intensity, "gco2eq_per_kwh": mean})
+    return footprint if math.isnan(mean) else footprint.at_figure(mean)
 
 
 # ---- predictions ---------------------------------------------------------------------------
 
 
 def predictions_of(run: RunRecord) -> list[Predicted]:
-    """Return all predictions, the oldest first."""
-    return list(map(_predicted, run.predictions))
+    """Return all predictions in the order they were made."""
+    return list(map(_predicted, run.forecasts))
 
 
-def _predicted(one: RecordedPrediction) -> Predicted:
-    footprint = one.footprint
-    kwh_per_joule = footprint.kwh / one.joules if one.joules > 0 else math.nan
-    intervals = {}
-    for level in (80, 95):
-        low, high = _interval(one.data.get(f"joules_{level}"))
-        intervals[f"kwh_{level}"] = low * kwh_per_joule, high * kwh_per_joule
-        for name in (f"gco2eq_{level}", f"seconds_{level}"):
-            intervals[name] = _interval(one.data.get(name))
+def _predicted(one: Forecast) -> Predicted:
+    prediction = one.prediction
     return Predicted(
-        after_epochs=one.after_epochs,
-        epochs=one.epochs,
-        seconds=one.seconds,
-        kwh=footprint.kwh,
-        gco2eq=footprint.gco2eq,
-        intervals=intervals,
-        method=str(one.data.get("method") or ""),
+        after_epochs=prediction.after_epochs,
+        epochs=prediction.epochs,
+        seconds=prediction.seconds,
+        kwh=one.footprint.kwh,
+        gco2eq=one.footprint.gco2eq,
+        intervals={
+            "kwh_80": one.kwh_80,
+            "gco2eq_80": one.gco2eq_80,
+            "seconds_80": prediction.seconds_80,
+            "kwh_95": one.kwh_95,
+            "gco2eq_95": one.gco2eq_95,
+            "seconds_95": prediction.seconds_95,
+        },
+        method=prediction.method,
     )
-
-
-def _interval(value: object) -> Interval:
-    if not isinstance(value, list) or len(value) != 2:
-        return math.nan, math.nan
-    return number(value[0]), number(value[1])
 
 
 def why_not_comparable(run: RunRecord) -> str:
     """Return why the predictions cannot be compared with the run; ``""`` if they can."""
-    if not run.predictions:
+    if not run.forecasts:
         return "Nothing was predicted."
     if not run.complete:
         return "The record has no end of the run, so the predictions cannot be compared with it."
-    done, planned = len([one for one in run.epochs if one.finished]), run.predictions[-1].epochs
+    done, planned = run.result.finished_epochs, run.forecasts[-1].prediction.epochs
     if done != math.ceil(planned):
         return f"The predictions are for {planned} epochs; {done} were finished."
     return ""
@@ -377,37 +320,41 @@ def why_not_comparable(run: RunRecord) -> str:
 
 def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     """Yield a name and a text for everything that the totals depend on."""
-    footprint, origin = run.footprint, run.origin
+    footprint, about = run.footprint, run.metadata
     intensity, location = footprint.intensity, footprint.location
-    figure = number(intensity.get("gco2eq_per_kwh"))
+    figure = intensity.gco2eq_per_kwh
     words = [
         "not known" if math.isnan(figure) else f"{figure:.2f} gCO2eq/kWh",
-        *(str(intensity[key]) for key in ("name", "zone", "year") if intensity.get(key)),
-        *(f"{key}: {intensity[key]}" for key in ("scope", "kind") if intensity.get(key)),
+        *(str(one) for one in (intensity.name, intensity.zone, intensity.year) if one),
+        f"scope: {intensity.scope}",
+        f"kind: {intensity.kind}",
     ]
     yield "Carbon intensity", ", ".join(dict.fromkeys(words))
-    for key, name in (("source", "Its source"), ("licence", "Its licence"), ("note", "Note")):
-        if intensity.get(key):
-            yield name, str(intensity[key])
+    for text, name in (
+        (intensity.source, "Its source"),
+        (intensity.licence, "Its licence"),
+        (intensity.note, "Note"),
+    ):
+        if text:
+            yield name, text
     if location:
-        found = f"{location.get('name') or location.get('zone')}, found by {location.get('how')}"
-        yield "Location", found + (f" ({location['note']})" if location.get("note") else "")
-    if origin.data.get("recalculated"):
-        yield "Recalculated", str(origin.data["recalculated"])
+        found = f"{location.name or location.zone}, found by {location.how}"
+        yield "Location", found + (f" ({location.note})" if location.note else "")
+    if about.recalculated:
+        yield "Recalculated", about.recalculated
     pue = "not known" if math.isnan(footprint.pue) else f"{footprint.pue:g}"
-    source = origin.data.get("pue_source")
-    yield "PUE", pue + (f" ({source})" if source else "")
+    yield "PUE", pue + (f" ({about.pue_source})" if about.pue_source else "")
     modelled = run.energy.modelled_joules
     if run.energy.joules > 0 and modelled > 0:
         share = percent(modelled / run.energy.joules)
         yield "Modelled, not measured", f"{share} of the energy"
-    host = origin.host
+    host = about.host
     words = [str(host[key]) for key in ("name", "system", "cpu") if host.get(key)]
     words += [f"Python {host['python']}"] if host.get("python") else []
     yield "Host", ", ".join(words) or "not known"
-    software = mapping(origin.data.get("software"))
-    if software:
-        yield "Software", ", ".join(f"{name} {version}" for name, version in software.items())
-    for scheduler, ids in origin.job.items():
+    if about.software:
+        versions = (f"{name} {version}" for name, version in about.software.items())
+        yield "Software", ", ".join(versions)
+    for scheduler, ids in about.job.items():
         yield f"Job ({scheduler})", ", ".join(f"{key} {value}" for key, value in ids.items())
-    yield "Carbontracker", origin.version or "not known"
+    yield "Carbontracker", about.version or "not known"

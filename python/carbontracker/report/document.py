@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.carbon.equivalents import equivalents
 from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
-from carbontracker.records.json_values import mapping, mappings, number
+from carbontracker.json_values import mapping, mappings, number
 from carbontracker.report import derived
 from carbontracker.report.charts import range_text
 from carbontracker.report.formatting import (
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from carbontracker.energy.energy import Energy
-    from carbontracker.records.recorded import RecordedEpoch, RunRecord
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.window_totals import WindowTotals
+    from carbontracker.records.recorded import RunRecord
 
 MAX_ROWS = 1000
 """Rows of a table of epochs; ``--csv`` has all."""
@@ -98,7 +100,7 @@ def heading(run: RunRecord) -> str:
 
 def subtitle(run: RunRecord) -> str:
     """Return which run it is, when and where."""
-    host = run.origin.host.get("name") or "an unknown host"
+    host = run.metadata.host.get("name") or "an unknown host"
     return f"Run {run.id} on {host}, {run.started:%Y-%m-%d %H:%M} UTC, {run.state}"
 
 
@@ -114,7 +116,7 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield f"{line}."
     yield from _budget_notes(run)
     yield from _sensor_events(run)
-    for line in unanswered_lines(mappings(run.outcome.data.get("unanswered"))):
+    for line in unanswered_lines(mappings(run.finish.get("unanswered"))):
         yield f"{line}."
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
@@ -123,7 +125,7 @@ def notes(run: RunRecord) -> Iterator[str]:
 
 def _budget_notes(run: RunRecord) -> Iterator[str]:
     """Yield which limits were exceeded, and which of them ended the run."""
-    stopped_by = mapping(run.outcome.data.get("stopped_by"))
+    stopped_by = mapping(run.finish.get("stopped_by"))
     limits = {str(one.get("limit")): one for one in run.of("budget_exceeded")}
     if stopped_by:
         limits[str(stopped_by.get("limit"))] = stopped_by
@@ -153,7 +155,7 @@ def _advice(run: RunRecord) -> Iterator[str]:
 
 
 def _sensor_events(run: RunRecord) -> Iterator[str]:
-    qualities = {sensor.id: sensor.quality for sensor in run.origin.sensors}
+    qualities = {sensor.id: sensor.quality for sensor in run.metadata.sensors}
     events = [one for one in run.events if one["event"] in {JOINED, LOST, RETURNED}]
     times = Counter(str(one.get("id")) for one in events)
     for one in events:
@@ -177,7 +179,7 @@ def cards(run: RunRecord) -> Iterator[Card]:
         quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh),
         f"{pue}machine: {machine}",
     )
-    figure = number(footprint.intensity.get("gco2eq_per_kwh"))
+    figure = footprint.intensity.gco2eq_per_kwh
     yield Card(
         "Emissions, CO2eq",
         quantity(footprint.gco2eq, "g", footprint.error_gco2eq),
@@ -187,10 +189,10 @@ def cards(run: RunRecord) -> Iterator[Card]:
     done = sum(epoch.finished for epoch in run.epochs)
     yield Card(
         "Time",
-        duration(run.outcome.seconds),
+        duration(run.result.seconds),
         f"{done} of {planned} epochs" if planned is not None else "",
     )
-    watts = energy.joules / run.outcome.seconds if run.outcome.seconds > 0 else float("nan")
+    watts = energy.joules / run.result.seconds if run.result.seconds > 0 else float("nan")
     yield Card(
         "Mean power",
         quantity(watts, "W"),
@@ -217,9 +219,9 @@ def sections(run: RunRecord) -> Iterator[Section]:
     if run.epochs:
         yield Section("epochs", "Epochs", tables=(epoch_table(run),))
     yield Section("emissions", "Carbon intensity and emissions")
-    if run.predictions:
+    if run.forecasts:
         why = derived.why_not_comparable(run)
-        lines = () if not why or is_known(run.predictions[-1].footprint.kwh) else (why,)
+        lines = () if not why or is_known(run.forecasts[-1].footprint.kwh) else (why,)
         yield Section(
             "prediction",
             "Predicted and actual",
@@ -250,17 +252,17 @@ def paragraph(run: RunRecord) -> str:
     kwh = quantity(1000 * footprint.kwh, "Wh", 1000 * footprint.error_kwh)
     grams = quantity(footprint.gco2eq, "g", footprint.error_gco2eq)
     intensity = footprint.intensity
-    figure = number(intensity.get("gco2eq_per_kwh"))
-    named = ", ".join(str(intensity[key]) for key in ("name", "year") if intensity.get(key))
+    figure = intensity.gco2eq_per_kwh
+    named = ", ".join(str(one) for one in (intensity.name, intensity.year) if one)
     at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
-    what = "The command" if run.origin.command else "Training"
+    what = "The command" if run.metadata.command else "Training"
     whole = "" if run.complete else " as far as recorded"
     return (
-        f"{what} took {duration(run.outcome.seconds)}{whole} and is estimated to have used {kwh} "
+        f"{what} took {duration(run.result.seconds)}{whole} and is estimated to have used {kwh} "
         f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
         f"energy of the machine is {_known_by(energy)}; a PUE of {footprint.pue:g} is included. "
         "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
-        f"{run.origin.version} (Anthony, Kanding and Selvan, 2020)."
+        f"{run.metadata.version} (Anthony, Kanding and Selvan, 2020)."
     )
 
 
@@ -287,18 +289,18 @@ def _known_by(energy: Energy) -> str:
 
 def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
     """Yield what measuring cost."""
-    cpu_s, seconds = run.outcome.tracker_cpu_seconds, run.outcome.seconds
+    cpu_s, seconds = run.result.tracker_cpu_seconds, run.result.seconds
     yield "CPU time of sampling", f"{plain(cpu_s, 3)} s" if is_known(cpu_s) else UNKNOWN
     if is_known(cpu_s) and seconds > 0:
         yield "Share of one core", percent(cpu_s / seconds)
-    rates = mapping(run.outcome.data.get("readings_per_second"))
+    rates = mapping(run.finish.get("readings_per_second"))
     known = {name: number(rate) for name, rate in rates.items() if is_known(number(rate))}
     if known:
         yield (
             "Readings per second",
             ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items()),
         )
-    taken = mapping(run.outcome.data.get("logger_seconds"))
+    taken = mapping(run.finish.get("logger_seconds"))
     loggers = {
         name: number(taken_s) for name, taken_s in taken.items() if is_known(number(taken_s))
     }
@@ -365,7 +367,7 @@ def window_table(run: RunRecord) -> Table:
     return Table("Energy of windows, all of a name together", columns, rows)
 
 
-def _each(windows: derived.Windows) -> float:
+def _each(windows: WindowTotals) -> float:
     known = windows.count - windows.unknown
     return windows.joules / known if known > 0 else float("nan")
 
@@ -387,7 +389,7 @@ def epoch_table(run: RunRecord) -> Table:
     return Table(caption, columns, list(map(_epoch_row, shown)), folded=True)
 
 
-def _epoch_row(epoch: RecordedEpoch) -> tuple[str, ...]:
+def _epoch_row(epoch: Epoch) -> tuple[str, ...]:
     footprint = epoch.footprint
     remarks = [
         *(() if epoch.finished else ("unfinished",)),
@@ -422,7 +424,7 @@ def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
         others.append((after, *grams, duration(one.seconds), seconds))
     if comparable and found:
         energy.append(("actual", quantity(1000 * actual.kwh, "Wh"), "", "", ""))
-        time = duration(run.outcome.seconds)
+        time = duration(run.result.seconds)
         others.append(("actual", quantity(actual.gco2eq, "g"), "", time, ""))
     first, interval = Column("After epochs"), Column("95 % interval", "n")
     columns = first, Column("Predicted", "n"), interval, Column("Off by", "n"), Column("Method")
@@ -437,7 +439,7 @@ def missing_table(run: RunRecord) -> Table:
     """Return what could not be read, why, and how to fix it."""
     rows = [
         tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
-        for one in run.origin.missing
+        for one in run.metadata.missing
     ]
     columns = (
         Column("Not read", "t"),
@@ -451,7 +453,7 @@ def missing_table(run: RunRecord) -> Table:
 def warning_table(run: RunRecord) -> Table:
     """Return the warnings of the run, and sensors that were replaced while it ran."""
     rows = [tuple(warning.partition(": ")[::2]) for warning in run.warnings]
-    for one in mappings(run.outcome.data.get("successions")):
+    for one in mappings(run.finish.get("successions")):
         line = f"{one.get('owner')}: {one.get('why')}; replaced by {one.get('successor')}"
         rows.append(("SENSOR", line))
     return Table("Warnings", (Column("Level"), Column("Message", "t")), rows)

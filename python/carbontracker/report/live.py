@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.json_values import mapping, number
 from carbontracker.legacy.console_text import timestring
-from carbontracker.records.json_values import mapping, number
 from carbontracker.records.writer import jsonable
 from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
 
@@ -88,14 +88,14 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         watts_now: power by device, W, as this process measures it beside the run; without it, the
             mean power of the record's last interval is shown.
     """
-    sensors = {sensor.id: sensor for sensor in run.origin.sensors}
-    simulated = {sensor.id for sensor in run.origin.sensors if sensor.source == "simulated"}
+    sensors = {sensor.id: sensor for sensor in run.metadata.sensors}
+    simulated = {sensor.id for sensor in run.metadata.sensors if sensor.source == "simulated"}
     beside = {name: w for name, w in (watts_now or {}).items() if name not in simulated}
     watts = {**_last_watts(run), **beside}
     joules = run.energy.joules
     grams_per_joule = run.footprint.gco2eq / joules if joules > 0 else math.nan
     ids = list(run.energy.by_device or run.series.joules)
-    rates = mapping(run.outcome.data.get("readings_per_second"))
+    rates = mapping(run.finish.get("readings_per_second"))
     rows = []
     for name in ids:
         part, sensor = run.energy.by_device.get(name), sensors.get(name)
@@ -112,14 +112,14 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
                 sensor.name if sensor else "",
             )
         )
-    what = " ".join(run.origin.command) or "training"
+    what = " ".join(run.metadata.command) or "training"
     return View(
         f"{run.id} {what}, {run.state}",
-        run.outcome.seconds if run.complete else now_s,
+        run.result.seconds if run.complete else now_s,
         tuple(rows),
         _total(rows, run.energy, run.footprint.gco2eq),
         run.footprint.pue,
-        number(run.footprint.intensity.get("gco2eq_per_kwh")),
+        run.footprint.intensity.gco2eq_per_kwh,
         _forecast(run),
         tuple(_notes(run, now_s, beside)),
         goes_on=not run.complete,
@@ -142,12 +142,12 @@ def _last_watts(run: RunRecord) -> dict[str, float]:
 def _forecast(run: RunRecord) -> dict[str, Any]:
     finished = [epoch.seconds for epoch in run.epochs if epoch.finished]
     data: dict[str, Any] = {"epochs_done": len(finished), "epochs_planned": run.planned_epochs}
-    if run.origin.command:
+    if run.metadata.command:
         return {}
-    if run.predictions:
-        newest = run.predictions[-1]
+    if run.forecasts:
+        newest = run.forecasts[-1]
         data |= {
-            "seconds": newest.seconds,
+            "seconds": newest.prediction.seconds,
             "kwh": newest.footprint.kwh,
             "gco2eq": newest.footprint.gco2eq,
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.model.live_status import LiveStatus
-    from carbontracker.training.run import Result
+    from carbontracker.model.result import Result
 
 # Text and lines take the colour of the surrounding text: right in light and in dark.
 _STYLE = (

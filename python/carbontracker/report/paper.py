@@ -129,10 +129,10 @@ def _metadata(run: RunRecord) -> Iterator[str]:
     """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well."""
     footprint = run.footprint
     hardware = Counter(one.name for one in derived.devices_of(run) if one.name)
-    place = footprint.location.get("name") or footprint.intensity.get("name")
+    place = (footprint.location and footprint.location.name) or footprint.intensity.name
     yield "co2_eq_emissions:"
     yield f"  emissions: {footprint.gco2eq:.6g}"
-    yield f"  source: {_quoted(f'carbontracker {run.origin.version}')}"
+    yield f"  source: {_quoted(f'carbontracker {run.metadata.version}')}"
     if place:
         yield f"  geographical_location: {_quoted(str(place))}"
     used = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in hardware.items())

@@ -47,7 +47,7 @@ def render(run: RunRecord) -> bytes:
         topMargin=_MARGIN,
         bottomMargin=_MARGIN,
         title=title,
-        author=f"carbontracker {_text(run.origin.version)}",
+        author=f"carbontracker {_text(run.metadata.version)}",
         lang="en",
         invariant=1,
     )

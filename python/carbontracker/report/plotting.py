@@ -11,7 +11,8 @@ from carbontracker.constants import JOULES_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontracker.training.run import Epoch, Result
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.result import Result
 
 
 def plot_result(result: Result) -> Any:

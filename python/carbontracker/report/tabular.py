@@ -16,17 +16,18 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.records.json_values import number
+from carbontracker.json_values import number
 from carbontracker.records.reader import moment_at
-from carbontracker.records.writer import energy_dict, jsonable
+from carbontracker.records.writer import jsonable
 from carbontracker.report import derived, optional_package
 from carbontracker.report.formatting import clean, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
-    from carbontracker.records.recorded import RecordedFootprint, RunRecord
+    from carbontracker.records.recorded import RunRecord
 
 Value = str | int | float | bool | None
 
@@ -74,13 +75,13 @@ def epoch_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
     for epoch in run.epochs:
         known = {"epoch": epoch.index, "finished": epoch.finished, "final": epoch.final}
         yield _epoch_row(run, (epoch.start_s, epoch.seconds), epoch.energy, epoch.footprint) | known
-    if not run.epochs and run.origin.command:
+    if not run.epochs and run.metadata.command:
         known = {"finished": run.complete, "final": run.complete}
-        yield _epoch_row(run, (0.0, run.outcome.seconds), run.energy, run.footprint) | known
+        yield _epoch_row(run, (0.0, run.result.seconds), run.energy, run.footprint) | known
 
 
 def _epoch_row(
-    run: RunRecord, span: derived.Interval, energy: Energy, footprint: RecordedFootprint
+    run: RunRecord, span: derived.Interval, energy: Energy, footprint: Footprint
 ) -> dict[str, Value]:
     start_s, seconds = span
     row: dict[str, Any] = {
@@ -99,7 +100,7 @@ def _epoch_row(
         "kwh": footprint.kwh,
         "error_kwh": footprint.error_kwh,
         "gco2eq": footprint.gco2eq,
-        "gco2eq_per_kwh": number(footprint.intensity.get("gco2eq_per_kwh")),
+        "gco2eq_per_kwh": footprint.intensity.gco2eq_per_kwh,
         "pue": footprint.pue,
     }
     if energy.quality == "missing":
@@ -143,9 +144,9 @@ def totals_json(run: RunRecord) -> bytes:
 
 def totals(run: RunRecord) -> dict[str, Any]:
     """Return the totals of a run, its epochs, windows and predictions, and their sources."""
-    origin, outcome = run.origin, run.outcome
+    about, result = run.metadata, run.result
     return run_row(run) | {
-        "energy": energy_dict(run.energy),
+        "energy": run.energy.to_dict(),
         "footprint": _footprint(run.footprint),
         "epoch_energies": [
             {"index": one.index, "finished": one.finished, "seconds": one.seconds}
@@ -154,52 +155,52 @@ def totals(run: RunRecord) -> dict[str, Any]:
             for one in run.epochs
         ],
         "windows": [
-            {key: value for key, value in asdict(one).items() if key != "spans"}
+            {key: value for key, value in asdict(one).items() if key != "kept"}
             for one in derived.windows_of(run)
         ],
         "predictions": [
             {**{k: v for k, v in vars(one).items() if k != "intervals"}, **one.intervals}
             for one in derived.predictions_of(run)
         ],
-        "tracker_cpu_seconds": outcome.tracker_cpu_seconds,
-        "host_data": dict(origin.host),
-        "sensors": [asdict(one) for one in origin.sensors],
-        "missing": list(map(dict, origin.missing)),
+        "tracker_cpu_seconds": result.tracker_cpu_seconds,
+        "host_data": dict(about.host),
+        "sensors": [asdict(one) for one in about.sensors],
+        "missing": list(map(dict, about.missing)),
         "warnings": list(run.warnings),
     }
 
 
-def _footprint(footprint: RecordedFootprint) -> dict[str, Any]:
+def _footprint(footprint: Footprint) -> dict[str, Any]:
     return {
         "kwh": footprint.kwh,
         "error_kwh": footprint.error_kwh,
         "gco2eq": footprint.gco2eq,
         "pue": footprint.pue,
-        "intensity": dict(footprint.intensity),
-        "location": dict(footprint.location),
+        "intensity": footprint.intensity.as_dict(),
+        "location": footprint.location.to_dict() if footprint.location else {},
     }
 
 
 def run_row(run: RunRecord) -> dict[str, Any]:
     """Return a run as one flat row, for lists of runs and their filters; None is unknown."""
-    origin, outcome = run.origin, run.outcome
+    about, result = run.metadata, run.result
     return {
         "id": run.id,
         "started": run.started.isoformat(timespec="seconds"),
-        "host": origin.host.get("name"),
-        "what": " ".join(origin.command) or "training",
+        "host": about.host.get("name"),
+        "what": " ".join(about.command) or "training",
         "epochs": None if run.planned_epochs is None else _epochs_done(run),
         "planned_epochs": run.planned_epochs,
-        "seconds": _known(outcome.seconds),
+        "seconds": _known(result.seconds),
         "joules": _known(run.energy.joules),
         "error_joules": _known(run.energy.error_joules),
         "kwh": _known(run.footprint.kwh),
         "gco2eq": _known(run.footprint.gco2eq),
         "quality": run.energy.quality,
-        "zone": run.footprint.intensity.get("zone"),
-        "job": next((one["job_id"] for one in origin.job.values() if "job_id" in one), None),
-        "parent": origin.parent_id,
-        "version": origin.version,
+        "zone": run.footprint.intensity.zone,
+        "job": next((one["job_id"] for one in about.job.values() if "job_id" in one), None),
+        "parent": about.parent_run_id,
+        "version": about.version,
         "state": run.state,
         "why": run.why_incomplete or None,
         "file": str(run.path),
@@ -207,7 +208,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
 
 
 def _epochs_done(run: RunRecord) -> int:
-    done = run.outcome.data.get("epochs")
+    done = run.finish.get("epochs")
     return done if isinstance(done, int) else sum(epoch.finished for epoch in run.epochs)
 
 
@@ -262,17 +263,18 @@ def _codecarbon_file(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> by
 
 
 def _codecarbon_row(run: RunRecord) -> dict[str, Any]:
-    footprint, host, seconds = run.footprint, run.origin.host, run.outcome.seconds
+    footprint, host, seconds = run.footprint, run.metadata.host, run.result.seconds
     gpus = Counter(one.name for one in derived.devices_of(run) if one.kind == "gpu")
     row: dict[str, Any] = {
         "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
-        "project_name": " ".join(run.origin.command) or "training",
+        "project_name": " ".join(run.metadata.command) or "training",
         "run_id": run.id,
         "duration": seconds,
         "emissions": footprint.gco2eq / 1000,
         "emissions_rate": footprint.gco2eq / 1000 / seconds if seconds > 0 else math.nan,
         "energy_consumed": footprint.kwh,
-        "country_name": footprint.location.get("name") or footprint.intensity.get("name"),
+        "country_name": (footprint.location and footprint.location.name)
+        or footprint.intensity.name,
         "os": host.get("system"),
         "python_version": host.get("python"),
         "cpu_count": host.get("logical_cpus"),

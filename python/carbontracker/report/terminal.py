@@ -273,7 +273,7 @@ def _described(side: Side) -> str:
     run = side.runs[-1]
     whole = "" if all(one.complete for one in side.runs) else " (incomplete)"
     count = f"{len(side.runs)} runs, the last " if len(side.runs) > 1 else ""
-    host = run.origin.host.get("name") or "?"
+    host = run.metadata.host.get("name") or "?"
     line = f"{side.label}: {count}{run.id} of {run.started:%Y-%m-%d %H:%M} on {host}{whole}"
     return clean(line, MAX_LINE)
 

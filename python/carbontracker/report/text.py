@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
+from carbontracker.json_values import number
 from carbontracker.legacy import console_text
 from carbontracker.legacy.console_text import timestring
-from carbontracker.records.json_values import number
 from carbontracker.report.formatting import UNKNOWN, percent
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from carbontracker.energy.sensors import AvailableSensor, Sensors, UnavailableSensor
     from carbontracker.energy.session import Entry
     from carbontracker.location.location import Location
-    from carbontracker.model.prediction_error import Comparison
-    from carbontracker.training.run import Forecast
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.prediction_error import PredictionError
 
 
 _MAX_EVENTS = 20
@@ -258,16 +258,16 @@ def interval_line(forecast: Forecast) -> str:
     return f"Predicted after {prediction.after_epochs:.3g} epoch(s), 95 % sure: {', '.join(parts)}."
 
 
-def comparison_line(compared: Comparison) -> str:
+def comparison_line(error: PredictionError) -> str:
     """Return the errors of a prediction against the actual cost."""
-    prediction, errors = compared.forecast.prediction, compared.errors()
+    errors = error.errors()
     names = {"seconds": "time", "kwh": "energy", "gco2eq": "CO2eq"}
     parts = [
         f"{name} {percent(errors[key], '+.1f')}"
         for key, name in names.items()
         if not math.isnan(errors[key])
     ]
-    when = f"after {prediction.after_epochs:.3g} epoch(s)"
+    when = f"after {error.after_epochs:.3g} epoch(s)"
     return f"Predicted {when}, beside the actual: {', '.join(parts) or 'nothing was measured'}."
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.model.live_status import DeviceStatus, LiveStatus
+    from carbontracker.model.prediction import Forecast
     from carbontracker.training.live_status import StatusReader
-    from carbontracker.training.run import Forecast, Run
+    from carbontracker.training.run import Run
 
     Labels = tuple[tuple[str, str], ...]
     Point = tuple[Labels, float]

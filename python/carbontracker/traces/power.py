@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.records.json_values import mappings, number, seconds_of
+from carbontracker.json_values import mappings, number, seconds_of
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest
 
@@ -91,13 +91,13 @@ def power_of_record(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
             devices[device] = Power(edges, np.diff(joules) / (np.diff(edges) / 1e9))
     return PowerTrace(
         devices=devices,
-        labels={sensor.id: sensor.name for sensor in run.origin.sensors},
+        labels={sensor.id: sensor.name for sensor in run.metadata.sensors},
         slices=tuple(_slices(run, zero_ns)),
         clock=_clock(anchor, disagreement_ns(series.anchors), exact),
         about={
             "run_id": run.id,
-            "host": run.origin.host.get("name"),
-            "version": run.origin.version,
+            "host": run.metadata.host.get("name"),
+            "version": run.metadata.version,
         },
     )
 

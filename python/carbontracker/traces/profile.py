@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.records.json_values import mapping
+from carbontracker.json_values import mapping
 from carbontracker.traces.attribution import (
     EnergyByName,
     Intervals,

@@ -21,7 +21,7 @@ import numpy as np
 
 import carbontracker
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
-from carbontracker.records.json_values import mappings
+from carbontracker.json_values import mappings
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.clocks import Anchor, read_anchor
 from carbontracker.traces.power import PowerTrace, power_of_record
@@ -334,7 +334,7 @@ def power_of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
             ours, theirs = (Anchor(one.clock["monotonic_ns"], one.clock["unix_ns"])
                             for one in (trace, sampled))  # fmt: skip
             shift_ns = ours.offset_ns - theirs.offset_ns
-        wrong = {one.get("owner") for one in mappings(run.outcome.data.get("successions"))}
+        wrong = {one.get("owner") for one in mappings(run.finish.get("successions"))}
         finer = {
             name: Power(power.edges_ns + shift_ns, power.watts)
             for name, power in sampled.devices.items()

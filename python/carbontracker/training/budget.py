@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.training.run import Forecast
+    from carbontracker.model.prediction import Forecast
 
     OnBudget = str | Callable[[BudgetExceeded], object]
 

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING
 
 from carbontracker.energy.session import Mark
 from carbontracker.guard import PREDICTION, nothing, optional
+from carbontracker.model.prediction import Forecast
 from carbontracker.prediction import Predictor
 from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
 from carbontracker.prediction.timeline import LONGEST_S, joules_between
-from carbontracker.training.run import Forecast
+from carbontracker.times import wall_time
 from carbontracker.training.steps import STEP
-from carbontracker.training.window import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Prediction
     from carbontracker.prediction import Prior
-    from carbontracker.training.run import Epoch, Run
+    from carbontracker.training.run import Run
     from carbontracker.training.steps import Block, Steps
 
 NUMPY_BYTES = 2**28

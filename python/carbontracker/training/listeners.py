@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.exceptions import BudgetExceeded
-    from carbontracker.training.run import Epoch, Forecast, Result, Run
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.result import Result
+    from carbontracker.training.run import Run
 
 
 class Listener(Protocol):

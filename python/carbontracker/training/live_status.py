@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from carbontracker.carbon.footprint import footprint
 from carbontracker.energy.session import Mark
 from carbontracker.model.live_status import DeviceStatus, LiveStatus
-from carbontracker.training.window import wall_time
+from carbontracker.times import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,10 @@ from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
 
 if TYPE_CHECKING:
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.result import Result
     from carbontracker.training.live_status import StatusReader
-    from carbontracker.training.run import Epoch, Result, Run
+    from carbontracker.training.run import Run
 
 RENEWED_S = 1.0
 _WIPE = "\r\x1b[K"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import SAMPLES, nothing, optional
@@ -10,12 +11,8 @@ from carbontracker.records.writer import (
     Record,
     advice_dict,
     begin_record,
-    epoch_dict,
-    footprint_dict,
-    forecast_dict,
     record_wanted,
-    result_dict,
-    run_started_data,
+    run_metadata,
     sampling_data,
 )
 from carbontracker.training.budget import overrun_dict
@@ -27,9 +24,13 @@ if TYPE_CHECKING:
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.result import Result
+    from carbontracker.model.run_metadata import RunMetadata
     from carbontracker.settings import Settings
     from carbontracker.traces.samples import SampleWriter
-    from carbontracker.training.run import Epoch, Forecast, Result, Run
+    from carbontracker.training.run import Run
 
 
 class Recorder:
@@ -48,22 +49,14 @@ class Recorder:
         if not record_wanted(settings.record):
             return
         self._run = run
-        self.record = begin_record(
-            settings.records,
-            lambda: {
-                **run_started_data(run.session),
-                **self.started_data(run),
-                "pricing": footprint_dict(run.factors.zero_footprint()),
-                "pue_source": run.factors.pue_source,
-            },
-        )
+        self.record = begin_record(settings.records, lambda: self.metadata(run))
         if self.record is not None:
             self.record.follow(run.session, run.began_mark, run.session.config.spacing_s)
             self.write_while_open(self.record, run)
 
     def located(self, factors: CarbonFactors) -> None:
         """Write the factors of the location that was found."""
-        free = footprint_dict(factors.zero_footprint())
+        free = factors.zero_footprint().to_dict()
         self.write("located", pricing=free, pue_source=factors.pue_source)
 
     def sensor(self, event: SensorEvent) -> None:
@@ -110,9 +103,13 @@ class Recorder:
         if self.record is not None:
             self.record.write(event, **data)
 
-    def started_data(self, run: Run) -> dict[str, Any]:
-        """Return what ``run_started`` has besides what every run has."""
-        raise NotImplementedError
+    def metadata(self, run: Run) -> RunMetadata:
+        """Return which run it is, and the choices that were made."""
+        return replace(
+            run_metadata(run.session),
+            zero_footprint=run.factors.zero_footprint(),
+            pue_source=run.factors.pue_source,
+        )
 
     def write_while_open(self, record: Record, run: Run) -> None:
         """Have a thread write what goes on, so that a kill does not lose it."""
@@ -143,7 +140,7 @@ class TrainingRecorder(Recorder):
         if run is None or record is None:
             return
         start, end = run.ends_of(epoch)
-        record.write("epoch", **epoch_dict(epoch), **record.span(start, end))
+        record.write("epoch", **epoch.to_dict())
         record.write_series(end, start)
         self._write_windows(run, epoch.index)
         self._write_final_epochs(run, record)
@@ -152,23 +149,25 @@ class TrainingRecorder(Recorder):
 
     def prediction(self, forecast: Forecast) -> None:
         """Write a prediction."""
-        self.write("prediction", **forecast_dict(forecast))
+        self.write("prediction", **forecast.to_dict())
 
     def advice(self, advice: Advice, _forecast: Forecast, _factors: CarbonFactors) -> None:
         """Write an advice."""
         self.write("advice", **advice_dict(advice))
 
-    def started_data(self, run: Run) -> dict[str, Any]:
-        """Return when monitoring began, and what was asked for."""
-        return {
-            "began": run.began.isoformat(timespec="milliseconds"),
-            "epochs": self._settings.epochs,
-            "components": self._settings.chosen_components,
-        }
+    def metadata(self, run: Run) -> RunMetadata:
+        """Return which training it is, and the choices that were made."""
+        return replace(
+            super().metadata(run),
+            began=run.began,
+            planned_epochs=self._settings.epochs,
+            components=self._settings.chosen_components,
+        )
 
     def write_while_open(self, record: Record, run: Run) -> None:
         """Have a thread write the epoch that is open."""
-        record.write_open_epochs(run)
+        if run.session.owned_by_this_process:
+            record.write_open_epochs(run.epoch_so_far, run.open_since_ns)
 
     def finished_data(self, run: Run, result: Result) -> dict[str, Any]:
         """Return what the training has cost; write the last windows and final epochs before."""
@@ -176,7 +175,7 @@ class TrainingRecorder(Recorder):
             self._write_windows(run, None)
             self._write_final_epochs(run, self.record)
         taken = self._logger_seconds()
-        return {**result_dict(result), **({"logger_seconds": taken} if taken else {})}
+        return {**result.to_dict(), **({"logger_seconds": taken} if taken else {})}
 
     def _write_final_epochs(self, run: Run, record: Record) -> None:
         """Write again those epochs whose energy has become final."""
@@ -185,13 +184,12 @@ class TrainingRecorder(Recorder):
             if not epoch.final:
                 return
             self._provisional.popleft()
-            span = record.span(*run.ends_of(epoch))
-            record.write("epoch_final", **epoch_dict(epoch), **span)
+            record.write("epoch_final", **epoch.to_dict())
 
     def _write_windows(self, run: Run, epoch: int | None) -> None:
         windows = run.windows.take()
         if windows:
-            self.write("windows", epoch=epoch, windows=windows)
+            self.write("windows", epoch=epoch, windows=[one.to_dict() for one in windows])
 
 
 class SampleKeeper:

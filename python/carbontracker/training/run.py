@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carbontracker.carbon.footprint import footprint_of_slots, together
 from carbontracker.energy.energy import add_windows
 from carbontracker.energy.session import Mark
 from carbontracker.exceptions import NoEpochError
-from carbontracker.model.prediction import UNKNOWN, Interval, Prediction
-from carbontracker.records.window_log import WindowLog
+from carbontracker.model.epoch import Epoch
+from carbontracker.model.result import Result
+from carbontracker.times import wall_time
 from carbontracker.training.live_status import StatusReader
-from carbontracker.training.window import footprint_between, wall_time
+from carbontracker.training.window import footprint_between
+from carbontracker.training.window_log import WindowLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,86 +23,8 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Session
-    from carbontracker.model.prediction import Prediction
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch, finished or cut short."""
-
-    index: int
-    """From 1."""
-    seconds: float
-    energy: Energy
-    footprint: Footprint
-    finished: bool
-    final: bool
-    """The energy will not change any more; False while a sensor has not moved past the end."""
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """A prediction with its footprint."""
-
-    prediction: Prediction
-    footprint: Footprint
-    gco2eq_80: Interval = UNKNOWN
-    """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
-    gco2eq_95: Interval = UNKNOWN
-
-    @property
-    def kwh_95(self) -> Interval:
-        """The electricity with PUE lies within with a probability of 95 %, kWh."""
-        joules = self.prediction.joules
-        kwh_per_joule = self.footprint.kwh / joules if joules > 0 else math.nan
-        low, high = self.prediction.joules_95
-        return low * kwh_per_joule, high * kwh_per_joule
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a training has cost: its epochs, with any that was cut short."""
-
-    epochs: tuple[Epoch, ...]
-    seconds: float
-    """Time in epochs, s."""
-    energy: Energy
-    """Energy in epochs, without PUE."""
-    footprint: Footprint
-    """The same with PUE, and its emissions."""
-    between_epochs: Energy
-    """Energy spent between epochs, from the first to the last; not in ``energy``."""
-    forecasts: tuple[Forecast, ...]
-    """What had been predicted, in the order of the predictions."""
-    tracker_cpu_seconds: float
-    """CPU time of the sampling threads, s."""
-
-    @property
-    def forecast(self) -> Forecast | None:
-        """Return what was predicted last."""
-        return self.forecasts[-1] if self.forecasts else None
-
-    @property
-    def finished_epochs(self) -> int:
-        """Return how many epochs ran to their end."""
-        return sum(epoch.finished for epoch in self.epochs)
-
-    def plot(self) -> Any:
-        """Return a matplotlib figure: energy of each epoch, and emissions beside the prediction.
-
-        Raises:
-            ImportError: matplotlib is missing: ``pip install 'carbontracker[plot]'``.
-        """
-        from carbontracker.report.plotting import plot_result
-
-        return plot_result(self)
-
-    def _repr_html_(self) -> str:
-        from carbontracker.report.notebook import result_html
-
-        return result_html(self)
+    from carbontracker.model.prediction import Forecast
 
 
 class Run:
@@ -210,7 +133,9 @@ class Run:
         energy = self.session.energy(start, now)
         price = footprint_between(self.session, self.factors, (start, now), energy)
         seconds = (now.t_ns - start.t_ns) / 1e9
-        return Epoch(index, seconds, energy, price, finished=False, final=False), start, now
+        start_s = (start.t_ns - self._began.t_ns) / 1e9
+        epoch = Epoch(index, seconds, energy, price, finished=False, final=False, start_s=start_s)
+        return epoch, start, now
 
     def spent(self) -> tuple[float, Footprint]:
         """Return seconds and footprint since the first epoch began, as far as known now; asks no
@@ -266,6 +191,7 @@ class Run:
                 footprint=footprint_between(self.session, factors, (start, end), energy),
                 finished=finished,
                 final=final,
+                start_s=(start.t_ns - self._began.t_ns) / 1e9,
             )
             for index, ((start, end, finished), energy, final) in enumerate(
                 zip(bounds, energies, finals, strict=True), first + 1

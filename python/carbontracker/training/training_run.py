@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Forecast
+    from carbontracker.model.result import Result
     from carbontracker.settings import Settings
     from carbontracker.training.listeners import Listeners
-    from carbontracker.training.run import Epoch, Forecast, Result
     from carbontracker.training.window import Window
 
 EXIT_SOFTWARE = 70

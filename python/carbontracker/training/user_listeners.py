@@ -17,7 +17,9 @@ from carbontracker.guard import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from carbontracker.training.run import Epoch, Result, Run
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.model.result import Result
+    from carbontracker.training.run import Run
 
     _Event = tuple["_OnOwnThread", str, tuple[Any, ...], dict[str, Any]]
     """The listener, the name of its method, the arguments, and what was captured."""

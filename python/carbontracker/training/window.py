@@ -8,13 +8,14 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.config import Config, sampling_fields
 from carbontracker.energy.session import Mark, Session, Span, acquire
 from carbontracker.guard import logger
+from carbontracker.times import wall_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     Power = tuple[Int64s, Floats]
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
-
-
-def wall_time(t_ns: int) -> datetime:
-    """Return the wall-clock time, UTC, of a moment on CLOCK_MONOTONIC."""
-    ago_s = (time.monotonic_ns() - t_ns) / 1e9
-    return datetime.now(timezone.utc) - timedelta(seconds=ago_s)
 
 
 class Window(Span):

@@ -1,28 +1,29 @@
-"""The windows of a training for its record: by name, sums of all and a selection of single ones."""
+"""The windows of a training for its record: by name, totals and a selection of single windows."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carbontracker.energy.config import Config
 from carbontracker.energy.session import Session
+from carbontracker.model.window_totals import WindowTotals
 from carbontracker.training.window import Window
 
 if TYPE_CHECKING:
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.session import Mark
 
-MOST_KEPT = 120
+MAX_KEPT = 120
 """Single windows of a name that an event keeps."""
-_SETTLED_AT_ONCE = 4096
+_MAX_PENDING = 4096
 """Windows that are held at most before their energy is asked for: memory stays bounded."""
 
 
 @dataclass
 class _Named:
-    """The windows of one name: sums, and every so manieth of them."""
+    """The windows of one name: totals, plus every n-th window."""
 
     count: int = 0
     unknown: int = 0
@@ -46,29 +47,27 @@ class _Named:
         else:
             self.joules += energy.joules
             self.error_joules += energy.error_joules
-        if len(self.kept) > MOST_KEPT:
+        if len(self.kept) > MAX_KEPT:
             del self.kept[1::2]
             self.every *= 2
 
-    def data(self, name: str) -> dict[str, Any]:
+    def totals(self, name: str) -> WindowTotals:
         known = self.count > self.unknown
-        return {
-            "name": name,
-            "count": self.count,
-            "unknown": self.unknown,
-            "seconds": self.seconds,
-            "joules": self.joules if known else math.nan,
-            "error_joules": self.error_joules if known else math.nan,
-            "unknown_joules_max": self.unknown_joules_max,
-            "every": self.every,
-            "start_s": [start_s for start_s, _, _ in self.kept],
-            "length_s": [seconds for _, seconds, _ in self.kept],
-            "joules_each": [joules for _, _, joules in self.kept],
-        }
+        return WindowTotals(
+            name,
+            self.count,
+            self.unknown,
+            self.seconds,
+            self.joules if known else math.nan,
+            self.error_joules if known else math.nan,
+            self.unknown_joules_max,
+            self.every,
+            tuple(self.kept),
+        )
 
 
 class WindowLog:
-    """Hands out windows and remembers them until they are written down."""
+    """Makes windows and keeps them until they are written to the record."""
 
     def __init__(self, session: Session, began: Mark) -> None:
         self._session = session
@@ -85,18 +84,18 @@ class WindowLog:
             (session, factors),
             session.config.edge_reads,
         )
-        if len(self._pending) >= _SETTLED_AT_ONCE:
+        if len(self._pending) >= _MAX_PENDING:
             self._settle()
-            # Those that nobody closed: the oldest ones are given up.
-            del self._pending[: -_SETTLED_AT_ONCE // 2]
+            # Windows that were never closed: the oldest ones are given up.
+            del self._pending[: -_MAX_PENDING // 2]
         self._pending.append(made)
         return made
 
-    def take(self) -> list[dict[str, Any]]:
-        """Return the windows that have ended since the last time, by name, and forget them."""
+    def take(self) -> list[WindowTotals]:
+        """Return the windows that have ended since the last call, by name, and forget them."""
         self._settle()
         names, self._names = self._names, {}
-        return [named.data(name) for name, named in names.items()]
+        return [named.totals(name) for name, named in names.items()]
 
     def _settle(self) -> None:
         pending, self._pending = self._pending, []
@@ -109,5 +108,5 @@ class WindowLog:
 
 
 def unmeasured(name: str, factors: CarbonFactors) -> Window:
-    """Return a window that works and knows nothing: of a tracker that is not monitoring."""
+    """Return a window of a tracker that is not monitoring: its energy is missing."""
     return Window(None, name, (Session(Config(), None), factors))

@@ -1,0 +1,96 @@
+"""All windows of one name: totals, and a selection of single windows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.json_values import number, seconds_of, string, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class WindowTotals:
+    """Totals of the windows of one name, plus every n-th window by itself."""
+
+    name: str
+    count: int = 0
+    unknown: int = 0
+    """Windows of which the energy is not known."""
+    seconds: float = 0.0
+    joules: float = math.nan
+    """NaN if no window is known."""
+    error_joules: float = math.nan
+    unknown_joules_max: float = 0.0
+    every: int = 1
+    """One window in ``every`` is in ``kept``."""
+    kept: tuple[tuple[float, float, float], ...] = ()
+    """Single windows: start, s from the start of monitoring; length, s; J."""
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """Return start and end of the single windows, s from the start of monitoring."""
+        return [(start_s, start_s + seconds) for start_s, seconds, _ in self.kept]
+
+    def plus(self, other: WindowTotals) -> WindowTotals:
+        """Return the totals of both; what is not known of one adds nothing."""
+        return WindowTotals(
+            self.name,
+            self.count + other.count,
+            self.unknown + other.unknown,
+            self.seconds + other.seconds,
+            add_known(self.joules, other.joules),
+            add_known(self.error_joules, other.error_joules),
+            self.unknown_joules_max + other.unknown_joules_max,
+            max(self.every, other.every),
+            self.kept + other.kept,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        return {
+            "name": self.name,
+            "count": self.count,
+            "unknown": self.unknown,
+            "seconds": self.seconds,
+            "joules": self.joules,
+            "error_joules": self.error_joules,
+            "unknown_joules_max": self.unknown_joules_max,
+            "every": self.every,
+            "start_s": [start_s for start_s, _, _ in self.kept],
+            "length_s": [seconds for _, seconds, _ in self.kept],
+            "joules_each": [joules for _, _, joules in self.kept],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WindowTotals:
+        """Return the totals of such an object; what is missing or damaged becomes NaN or 0."""
+        starts, lengths = data.get("start_s"), data.get("length_s")
+        joules = data.get("joules_each")
+        kept: list[tuple[float, float, float]] = []
+        if isinstance(starts, list) and isinstance(lengths, list):
+            each = joules if isinstance(joules, list) else [None] * len(starts)
+            kept = [
+                (seconds_of(start), seconds_of(length), number(one))
+                for start, length, one in zip(starts, lengths, each, strict=False)
+            ]
+        return cls(
+            string(data.get("name")),
+            whole(data.get("count")),
+            whole(data.get("unknown")),
+            seconds_of(data.get("seconds"), 0.0),
+            number(data.get("joules")),
+            number(data.get("error_joules")),
+            number(data.get("unknown_joules_max"), 0.0),
+            max(1, whole(data.get("every"))),
+            tuple(one for one in kept if math.isfinite(one[0] + one[1])),
+        )
+
+
+def add_known(a: float, b: float) -> float:
+    """Return the sum of what is known of two numbers; NaN if neither is."""
+    known = [value for value in (a, b) if not math.isnan(value)]
+    return math.fsum(known) if known else math.nan
