@@ -32,7 +32,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--run", metavar="RUN", help="run with the power, if TRACE contains no power"
     )
-    parser.add_argument("--by", choices=["operator", "annotation"], default="operator")
+    parser.add_argument(
+        "--by",
+        choices=["operator", "annotation"],
+        default="operator",
+        help="one row per operator or per annotation (default operator)",
+    )
     parser.add_argument(
         "--window", metavar="NAME", help="only within windows or annotations with this name"
     )
