@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
@@ -10,10 +9,6 @@ from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.metrics import MetricsReader, training_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from carbontracker.telemetry.metrics import Metric
-    from carbontracker.training.live_status import StatusReader
     from carbontracker.training.run import Run
 
 
@@ -31,12 +26,8 @@ class Publisher:
         self._exporters: list[Any] = []
 
     def started(self, run: Run) -> None:
-        """Publish a training."""
-        self.publish(run.status_reader(), training_metrics(run))
-
-    def publish(self, status_reader: StatusReader, more: tuple[Metric, ...] = ()) -> None:
         """Start the exporters. One that fails is one warning; the run goes on without it."""
-        reader = MetricsReader(status_reader, more)
+        reader = MetricsReader(run.status_reader(), training_metrics(run))
         if self._prometheus is not None:
             optional(TELEMETRY, lambda: self._serve(reader), nothing)
         if self._otlp:
@@ -74,16 +65,3 @@ class Publisher:
             self._exporters.append(OtlpExporter(reader, url))
         except ImportError as error:
             logger.warning("carbontracker: no metrics are pushed: %s", error)
-
-
-@contextmanager
-def published(
-    status_reader: StatusReader, prometheus: int | str | None, otlp: str | bool | None
-) -> Iterator[None]:
-    """Publish a run while the block runs; without ``prometheus`` and ``otlp`` do nothing."""
-    publisher = Publisher(prometheus, otlp)
-    publisher.publish(status_reader)
-    try:
-        yield
-    finally:
-        publisher.close()
