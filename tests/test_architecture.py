@@ -478,6 +478,22 @@ def listener_complaints(modules: Sequence[Module]) -> Iterator[str]:
         yield f"no listener handles {event}"
 
 
+def walk_complaints(design: str, exists: Callable[[str], bool]) -> Iterator[str]:
+    """Every file in a walk-through of docs/design.md exists, and each walk names it once."""
+    walks = design.partition("## Two walk-throughs")[2].partition("\n## ")[0]
+    for walk in walks.split("\n### ")[1:]:
+        files = re.findall(r"^\| `([^`]+)` \|", walk, re.MULTILINE)
+        yield from (
+            f"the walk-through names {name}, which is not there"
+            for name in files
+            if not exists(name)
+        )
+        yield from (
+            f"a walk-through names {name} twice"
+            for name in sorted({n for n in files if files.count(n) > 1})
+        )
+
+
 # ---- the tree ------------------------------------------------------------------------------
 
 
@@ -593,6 +609,9 @@ def test_the_documents_know_the_tree() -> None:
     names = [f"{module.name}.__init__" if module.is_package else module.name for module in modules]
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     assert list(house_complaints(names, design)) == []
+    roots = (ROOT, ROOT / "python" / PACKAGE)
+    walks = walk_complaints(design, lambda name: any((root / name).is_file() for root in roots))
+    assert list(walks) == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert list(variable_complaints([module.source for module in modules], readme)) == []
 
@@ -601,6 +620,10 @@ def test_a_document_that_does_not_know_the_tree_is_seen() -> None:
     design = "`late.py`\n## The house\n| `one.py`, `many/` | x |\n## Decisions\n`late.py`"
     names = ["carbontracker.one", "carbontracker.many.two", "carbontracker.late"]
     assert [one.split()[0] for one in house_complaints(names, design)] == ["carbontracker.late"]
+    rows = "| `here` | x |\n| `gone` | x |\n| `here` | x |"
+    walk = f"## Two walk-throughs\n### A\n{rows}\n### B\n| `here` | x |"
+    walks = list(walk_complaints(walk, lambda name: name == "here"))
+    assert [complaint.split()[3].strip(",") for complaint in walks] == ["gone", "here"]
     found = list(variable_complaints(["CARBONTRACKER_A"], "CARBONTRACKER_B"))
     assert [one.split()[-1] for one in found] == ["CARBONTRACKER_A", "reads"]
 
