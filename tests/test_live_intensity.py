@@ -244,6 +244,16 @@ def test_a_retry_after_holds_for_all_questions_to_the_service() -> None:
         assert len(server.asked) > first
 
 
+def test_an_absurd_retry_after_is_a_day() -> None:
+    times = [NOW]
+    own = Own(IntensityUnavailable("busy", 503, retry_after_s=1e12), [slot(9, 200)])
+    live = live_of(own, times)
+    for hours_later, asked in ((0, 1), (23, 1), (2, 2)):
+        times[0] += hours_later * HOUR
+        live.refresh()
+        assert own.asked == asked
+
+
 def test_a_clock_that_is_set_back_ends_a_pause() -> None:
     times = [NOW]
     own = Own(IntensityUnavailable("down"))

@@ -157,7 +157,7 @@ def footprint(
     Args:
         parts: joules of the machine (without PUE) and their intensity.
         pue: power usage effectiveness, ratio.
-        place: where the electricity was drawn.
+        location: where the electricity was drawn.
         error_joules: 95 % half-width of the summed joules, J.
 
     Raises:

@@ -25,6 +25,8 @@ EVERY_S = 900.0
 FORECAST_EVERY_S = 1800.0
 FIRST_PAUSE_S = 5.0
 """Pause after a first failure, s. It doubles with each further one, up to the interval."""
+MAX_RETRY_AFTER_S = 86_400.0
+"""Limit of a pause that a service asks for, s."""
 PAST_SPAN = timedelta(hours=24)
 """How far back the past is asked for again: services revise figures for a day."""
 FORECAST_SPAN = timedelta(hours=72)
@@ -140,7 +142,9 @@ class CachedProvider:
             lasts_s *= _jitter.uniform(0.5, 1.0)
         self._pauses[what] = _Pause(answer, failures + 1, now_s, lasts_s)
         if answer.retry_after_s:
-            self._pauses["all"] = _Pause(answer, 1, now_s, answer.retry_after_s)
+            self._pauses["all"] = _Pause(
+                answer, 1, now_s, min(answer.retry_after_s, MAX_RETRY_AFTER_S)
+            )
 
     def _guarded(self, fetch: Fetch) -> Fetch:
         def guarded() -> list[Intensity]:

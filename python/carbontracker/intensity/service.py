@@ -64,7 +64,7 @@ class Service:
         api_key: str = "",
         url: str | None = None,
         client: Client | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         # A key from a file ends in a newline.
         self._key = (api_key or os.environ.get(provider_variable(self.name, "KEY"), "")).strip()
@@ -76,7 +76,7 @@ class Service:
         base = url or os.environ.get(provider_variable(self.name, "URL"), "").strip() or self.URL
         self._url = base.rstrip("/")
         self._client = client
-        self._clock = clock
+        self._clock = clock or utc_now
         self._told: set[str] = set()
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Constant:
-    """The same user-given figure at every place and time.
+    """The same figure for every location and time.
 
     Args:
         gco2eq_per_kwh: carbon intensity, gCO2eq/kWh.

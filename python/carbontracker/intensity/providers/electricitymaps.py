@@ -56,7 +56,7 @@ class ElectricityMaps(Service):
         clock: Callable[[], datetime] | None = None,
         scope: str = "lifecycle",
     ) -> None:
-        super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
+        super().__init__(api_key, url, client, clock)
         if scope not in ("lifecycle", "direct"):
             raise ValueError(f"{self.title} has figures of scope lifecycle or direct, not {scope}")
         self.scope = scope

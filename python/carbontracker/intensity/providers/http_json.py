@@ -82,7 +82,7 @@ class HttpJson(Service):
     ) -> None:
         self.shape = _checked_shape(shape)
         url = os.environ.get("CARBONTRACKER_HTTP_JSON_URL", "") or self.shape.url
-        super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
+        super().__init__(api_key, url, client, clock)
         self.scope = self.shape.scope
         self.signal = self.shape.signal  # type: ignore[misc]  # set per instance: one class serves any service
         self.source = urlsplit(url).hostname or "as configured"  # type: ignore[misc]  # as above

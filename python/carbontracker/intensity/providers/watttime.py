@@ -62,7 +62,7 @@ class WattTime(Service):
         user, password = (os.environ.get(f"WATTTIME_{it}", "") for it in ("USER", "PASSWORD"))
         if not api_key and not os.environ.get("CARBONTRACKER_WATTTIME_KEY") and user and password:
             api_key = f"{user}:{password}"
-        super().__init__(api_key, url, client, **({"clock": clock} if clock else {}))
+        super().__init__(api_key, url, client, clock)
         self._token = ("", self._clock())
         self._regions: dict[str, str] = {}
 
