@@ -222,10 +222,10 @@ def test_what_is_old_is_still_there_for_those_in_need(tmp_path: Path) -> None:
                 {"format": 1, "at": 1e9, "reason": "", "status": None, "slots": [spoilt]}
             ).encode()
             for spoilt in (
-                SLOT.as_dict() | {"start": None},
-                SLOT.as_dict() | {"end": None},
-                SLOT.as_dict() | {"end": 5},
-                SLOT.as_dict() | {"end": "9999-12-31T23:59:59+00:00"},
+                SLOT.to_dict() | {"start": None},
+                SLOT.to_dict() | {"end": None},
+                SLOT.to_dict() | {"end": 5},
+                SLOT.to_dict() | {"end": "9999-12-31T23:59:59+00:00"},
             )
         ),
     ],

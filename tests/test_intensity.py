@@ -128,13 +128,13 @@ def test_labels_and_slots_are_checked() -> None:
         good.zone = "SE"  # type: ignore[misc]  # frozen: that is the test
 
 
-def test_as_dict_is_json_ready() -> None:
+def test_to_dict_is_json_ready() -> None:
     slot = replace(figure("DK"), start=START, end=END)
-    loaded = json.loads(json.dumps(slot.as_dict(), allow_nan=False))
+    loaded = json.loads(json.dumps(slot.to_dict(), allow_nan=False))
     assert loaded["gco2eq_per_kwh"] == 114.41
     assert loaded["start"] == "2026-11-23T12:00:00+00:00"
     assert loaded["signal"] == "average"
-    assert figure("DK").as_dict()["end"] is None
+    assert figure("DK").to_dict()["end"] is None
     assert pickle.loads(pickle.dumps(slot)) == slot
 
 

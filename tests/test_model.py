@@ -224,8 +224,8 @@ def test_what_was_written_is_read(name: str, data: st.DataObject) -> None:
 
 @given(intensities())
 def test_an_intensity_is_read_as_it_was(intensity: Intensity) -> None:
-    once = json.loads(json.dumps(jsonable(intensity.as_dict())))
-    assert jsonable(Intensity.from_dict(once).as_dict()) == once
+    once = json.loads(json.dumps(jsonable(intensity.to_dict())))
+    assert jsonable(Intensity.from_dict(once).to_dict()) == once
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -46,7 +46,7 @@ def slots(*figures: float, minutes: int = 60, start: datetime = NOW) -> list[Int
 
 
 def kept(path: Path, given: Sequence[Intensity]) -> str:
-    path.write_text(json.dumps({"slots": [slot.as_dict() for slot in given]}))
+    path.write_text(json.dumps({"slots": [slot.to_dict() for slot in given]}))
     return str(path)
 
 

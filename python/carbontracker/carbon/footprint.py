@@ -35,7 +35,7 @@ class Slot:
         in it."""
         figure = {
             name: value
-            for name, value in self.intensity.as_dict().items()
+            for name, value in self.intensity.to_dict().items()
             if value not in ("", None)
         }
         times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
@@ -85,7 +85,7 @@ class Footprint:
             "error_kwh": self.error_kwh,
             "gco2eq": self.gco2eq,
             "pue": self.pue,
-            "intensity": self.intensity.as_dict(),
+            "intensity": self.intensity.to_dict(),
             "location": self.location.to_dict() if self.location else None,
             "mean_gco2eq_per_kwh": self.mean_gco2eq_per_kwh,
             "shares": self.shares,
@@ -127,7 +127,7 @@ class Footprint:
     def at_figure(self, gco2eq_per_kwh: float) -> Footprint:
         """Return the same with another figure in ``intensity``; a figure that cannot be is
         missing."""
-        figure = self.intensity.as_dict() | {"gco2eq_per_kwh": gco2eq_per_kwh}
+        figure = self.intensity.to_dict() | {"gco2eq_per_kwh": gco2eq_per_kwh}
         return replace(self, intensity=Intensity.from_dict(figure))
 
     @property

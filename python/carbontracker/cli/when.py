@@ -247,7 +247,7 @@ def _result(slots: Sequence[Intensity], plan: Plan, first: Start, best: Start) -
         "best": _start(best, plan),
         "first": _start(first, plan),
         "saved_share": saved_share(first.gco2eq_per_kwh, best.gco2eq_per_kwh),
-        "slots": [slot.as_dict() for slot in slots],
+        "slots": [slot.to_dict() for slot in slots],
     }
 
 

@@ -95,7 +95,7 @@ class Intensity:
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"the slot ends at {self.end}, not after its start {self.start}")
 
-    def as_dict(self) -> dict[str, str | float | int | None]:
+    def to_dict(self) -> dict[str, str | float | int | None]:
         """Return the fields as JSON-ready values, times as ISO 8601 text."""
         times = {
             key: None if moment is None else moment.isoformat()
@@ -109,7 +109,7 @@ class Intensity:
 
     @classmethod
     def from_dict(cls, data: object) -> Intensity:
-        """Return the figure that ``as_dict`` gave; missing if ``data`` has no possible figure.
+        """Return the figure that ``to_dict`` gave; missing if ``data`` has no possible figure.
 
         Other fields that are missing or damaged become empty or unknown.
         """

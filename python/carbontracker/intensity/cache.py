@@ -256,7 +256,7 @@ def _dumped(answer: Answer) -> dict[str, Any]:
         "at": answer.at,
         "reason": answer.reason,
         "status": answer.status,
-        "slots": [slot.as_dict() for slot in answer.slots],
+        "slots": [slot.to_dict() for slot in answer.slots],
     }
 
 
@@ -275,7 +275,7 @@ def _loaded(document: Any) -> Answer | None:
 
 
 def intensity_from(record: dict[str, Any]) -> Intensity:
-    """Return the figure of an ``as_dict`` result; missing fields get their defaults.
+    """Return the figure of an ``to_dict`` result; missing fields get their defaults.
 
     Raises:
         ValueError, TypeError: the record is damaged.

@@ -146,7 +146,7 @@ class Estimate:
             "kwh": self.kwh._asdict(),
             "gco2eq": self.gco2eq._asdict(),
             "pue": self.footprint.pue,
-            "intensity": self.footprint.intensity.as_dict(),
+            "intensity": self.footprint.intensity.to_dict(),
             "location": asdict(location) if location else None,
             "assumptions": [
                 asdict(one) | {"range": one.range._asdict()} for one in self.assumptions

@@ -92,7 +92,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     """Return the one run that is meant, the last one where a path has several.
 
     Raises:
-        NoSuchRun: there is none.
+        NoSuchRun: there is no such run.
     """
     newest = deque(read_runs(path), maxlen=1)
     if not newest:
@@ -109,7 +109,7 @@ def files_in(path: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             file = Path(folder) / name
-            # Not a pipe, which would be waited for; a link to nowhere is said to be one.
+            # Not a pipe, which would block; a broken link is reported when it is opened.
             if name.endswith(SUFFIX) and (file.is_file() or not file.exists()):
                 yield file
 
@@ -130,7 +130,7 @@ def events_of(run: RunRecord) -> Iterator[Event]:
 
 
 def parse_line(line: bytes) -> Event | None:
-    """Return the event in a line; None if there is none."""
+    """Return the event in a line; None if the line is not an event."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

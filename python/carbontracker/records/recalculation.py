@@ -92,7 +92,12 @@ def _told(events: Sequence[Event]) -> _Told:
         slots = [slot for footprint in footprints for slot in _slots(footprint)]
         if slots:
             pue = float(footprints[-1]["pue"])
-            return _Told(slots, _location(footprints[-1]), pue, _error_joules(footprints, pue))
+            return _Told(
+                slots,
+                Location.from_dict(footprints[-1].get("location")),
+                pue,
+                _error_joules(footprints, pue),
+            )
     except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = (
             "the record is damaged, so that it cannot be priced anew: `carbontracker check` says "
@@ -183,14 +188,6 @@ def _cut(slot: Slot, figures: Sequence[Intensity]) -> list[Slot]:
         share = (end - start).total_seconds() / seconds if seconds > 0 else 1 / len(figures)
         parts.append(Slot(start, end, slot.joules * share, figure))
     return parts
-
-
-def _location(footprint: Mapping[str, Any]) -> Location | None:
-    told = footprint.get("location")
-    if not told:
-        return None
-    known = {name: told[name] for name in Location.__dataclass_fields__ if name in told}
-    return Location(**known)
 
 
 def _error_joules(footprints: Sequence[Mapping[str, Any]], pue: float) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.session import Session
     from carbontracker.records.writer import Record
 
-MOST_POINTS = 120
+MAX_POINTS = 120
 """Of one event, apart from the moments that are asked for."""
 DIGITS = 6
 """Decimals of joules: a microjoule is less than any sensor tells apart."""
@@ -90,7 +90,7 @@ class SeriesWriter:
         """Return the moments from the last end to ``end``, in order, each once."""
         first_ns, last_ns = self._last.t_ns, end.t_ns
         length_s = (last_ns - first_ns) / 1e9
-        spacing_s = max(self._spacing_s, self.seconds(end) / _GROWTH, length_s / MOST_POINTS)
+        spacing_s = max(self._spacing_s, self.seconds(end) / _GROWTH, length_s / MAX_POINTS)
         steps = max(1, int(length_s / spacing_s))
         at: dict[int, Mark] = {
             (t_ns := first_ns + (last_ns - first_ns) * step // steps): Mark(None, False, t_ns)

@@ -272,7 +272,7 @@ class _Run:
             self.begun = True
         elif not self.begun:
             yield ERROR, "it comes before run_started"
-            self.begun = True  # said once
+            self.begun = True  # one finding is enough
         if self.ended:
             yield ERROR, "it comes after run_finished"
         if kind == "epoch_so_far":

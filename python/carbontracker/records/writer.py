@@ -85,7 +85,7 @@ class Record:
             _lineage.open.append(self.run_id)
 
     def write(self, event: str, **data: Any) -> None:
-        """Append one event; never raises. A full disk ends the record and is said once.
+        """Append one event; never raises. A full disk ends the record, with one warning.
 
         A forked child writes nothing: the run is its parent's.
         """

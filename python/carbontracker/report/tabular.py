@@ -176,7 +176,7 @@ def _footprint(footprint: Footprint) -> dict[str, Any]:
         "error_kwh": footprint.error_kwh,
         "gco2eq": footprint.gco2eq,
         "pue": footprint.pue,
-        "intensity": footprint.intensity.as_dict(),
+        "intensity": footprint.intensity.to_dict(),
         "location": footprint.location.to_dict() if footprint.location else {},
     }
 
