@@ -61,8 +61,8 @@ def _write_parquet(path: str, out: str) -> None:
 
     rows = to_parquet(Path(path), Path(out))
     with SampleFile(Path(path)) as samples:
-        end = "" if samples.complete else "; the run was killed, so its last second may be missing"
-    print(f"{out}: {rows} samples{end}", file=sys.stderr)
+        lost = "" if samples.complete else "; no end marker: the last second may be missing"
+    print(f"{out}: {rows} samples{lost}", file=sys.stderr)
 
 
 def _write_trace(run: str, out: str, merge: str | None) -> None:
