@@ -17,7 +17,7 @@ from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.forecaster import pieces
-from carbontracker.training.steps import EARLY_SHARE, MOST_BLOCKS, STEP, Block, Steps, length_of
+from carbontracker.training.steps import EARLY_SHARE, MAX_BLOCKS, STEP, Block, Steps, length_of
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ NEVER_NS = 10**18
 # ---- blocks --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [0, 1, MOST_BLOCKS - 1, MOST_BLOCKS, 10_007])
+@pytest.mark.parametrize("count", [0, 1, MAX_BLOCKS - 1, MAX_BLOCKS, 10_007])
 def test_every_step_is_in_one_block_and_blocks_are_few(count: int) -> None:
     steps = Steps(never, NEVER_NS)
     steps.begin()
@@ -51,7 +51,7 @@ def test_every_step_is_in_one_block_and_blocks_are_few(count: int) -> None:
     steps.end()
     blocks = steps.blocks()
     assert sum(block.steps for block in blocks) == count
-    assert len(blocks) < MOST_BLOCKS or count == 0
+    assert len(blocks) < MAX_BLOCKS or count == 0
     assert {block.kind for block in blocks} <= {STEP}
     for before, after in pairwise(blocks):
         assert before.end_ns == after.start_ns
@@ -63,7 +63,7 @@ def test_a_long_epoch_keeps_at_least_half_as_many() -> None:
     steps.begin()
     for _ in range(20_000):
         steps.mark()
-    assert MOST_BLOCKS // 2 <= len(steps.blocks()) < MOST_BLOCKS
+    assert MAX_BLOCKS // 2 <= len(steps.blocks()) < MAX_BLOCKS
 
 
 def test_steps_may_come_in_numbers() -> None:
@@ -99,14 +99,14 @@ def test_a_phase_after_every_step_takes_no_more_room() -> None:
             pass
     assert steps.done == 20_000
     kinds = [block.kind for block in steps.blocks()]
-    assert len(kinds) < MOST_BLOCKS
-    assert min(kinds.count(STEP), kinds.count("checkpoint")) > MOST_BLOCKS // 8
+    assert len(kinds) < MAX_BLOCKS
+    assert min(kinds.count(STEP), kinds.count("checkpoint")) > MAX_BLOCKS // 8
 
 
 def test_memory_does_not_grow() -> None:
     steps = Steps(never, NEVER_NS)
     steps.begin()
-    for _ in range(10 * MOST_BLOCKS):
+    for _ in range(10 * MAX_BLOCKS):
         steps.mark()
     tracemalloc.start()
     try:
@@ -116,7 +116,7 @@ def test_memory_does_not_grow() -> None:
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 100 * MOST_BLOCKS  # bytes: the blocks themselves, made anew
+    assert after - before < 100 * MAX_BLOCKS  # bytes: the blocks themselves, made anew
 
 
 def test_outside_an_epoch_nothing_is_kept() -> None:

@@ -29,16 +29,16 @@ class Sink(Protocol):
     """Where figures go."""
 
     hands_over: bool
-    """The figures of an epoch belong to what the training does at its end: it waits a moment."""
+    """The figures belong to the training's current row, so the end of an epoch waits a moment."""
 
     def capture(self) -> Any:
-        """Return what only the training's thread knows; called there before each event."""
+        """Return what only the thread of the training knows; called there before each event."""
 
     def log(self, figures: Mapping[str, float], epoch: int, captured: Any) -> None:
         """Log the figures of an epoch."""
 
     def finish(self, totals: Mapping[str, float], captured: Any) -> None:
-        """Log what holds of the whole training."""
+        """Log the totals of the training."""
 
 
 class EpochLogger:
@@ -151,7 +151,7 @@ def log_to_mlflow(run_id: str | None = None) -> EpochLogger:
 
     Args:
         run_id: of MLflow; else the run that is active when monitoring begins, else when the first
-            epoch ends. If there is none then, MLflow begins one, as for metrics of your own.
+            epoch ends. If no run is active then, MLflow begins one, as for your own metrics.
 
     Raises:
         ImportError: the extra ``mlflow`` is missing.

@@ -1,6 +1,6 @@
-"""The arguments of the drop-in: what they mean, what they are converted to, and which cannot be.
+"""The arguments of the drop-in: what they are converted to, and which are refused.
 
-What carbontracker 2.4.x runs with goes on running: it is converted, and one warning says so.
+Values that carbontracker 2.4.x accepts are accepted: they are converted, and one warning says so.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Settings:
     _made_in: Path = field(init=False, default=Path(), repr=False, compare=False)
     """Where relative paths begin: the program may go elsewhere before its first mark."""
     notes: tuple[str, ...] = field(init=False, default=(), repr=False)
-    """What was converted, in words. No argument."""
+    """What was converted, in words. Not an argument."""
 
     def __post_init__(self) -> None:
         """Convert the arguments.
@@ -119,7 +119,7 @@ class Settings:
             if taken is given or (type(given) in (int, float, str) and taken == given):
                 continue
             notes.append(f"{name}={shown(given)} is taken as {shown(taken)}")
-        keys: object = self.api_keys  # what is told of it must not tell a key
+        keys: object = self.api_keys  # messages must not contain a key
         if keys is not None and not isinstance(keys, Mapping):
             raise ValueError("api_keys must map names of providers to keys")
         if keys is not None:
@@ -179,12 +179,12 @@ class Settings:
         return Limits(self.max_kwh, self.max_gco2eq, self.max_seconds)
 
     def budget(self) -> Budget:
-        """Return the limits, how they are looked at and what happens where one is passed."""
+        """Return the limits, how they are checked, and what happens if one is exceeded."""
         return Budget(self.limits, self.budget_on, self.on_budget)
 
     @property
     def unattended_answer(self) -> str:
-        """Return what ``stop_and_confirm`` is answered where nobody can be asked, ``y`` or ``n``.
+        """Return the answer to ``stop_and_confirm`` without a terminal, ``y`` or ``n``.
 
         The argument, else ``CARBONTRACKER_ANSWER``, else ``y``: a job does not end unasked.
         """
@@ -193,7 +193,7 @@ class Settings:
         return answer if answer in ANSWERS else ANSWERS[0]
 
     def check_names(self) -> None:
-        """Refuse what there is not.
+        """Refuse unknown names.
 
         Raises:
             ComponentNameError: an unknown component.
@@ -208,7 +208,7 @@ class Settings:
         """Return ``gpu`` and/or ``cpu`` in the order given, each once.
 
         Raises:
-            ComponentNameError: there is no such component.
+            ComponentNameError: a component is unknown.
         """
         return parse_components(self.components)
 
@@ -284,11 +284,11 @@ class Settings:
 
 
 def check_api_names(api_keys: Mapping[Any, Any]) -> None:
-    """Refuse keys for providers that there are not.
+    """Refuse keys for unknown providers.
 
     Raises:
-        FetcherNameError: there is no such provider, or the key is no text. The message does not
-            repeat what was given: it may be the key.
+        FetcherNameError: the provider is unknown, or the key is not text. The message does not
+            repeat the argument: it may be the key.
     """
     for name, key in api_keys.items():
         known = isinstance(name, str) and name.lower() in providers_with_key()
@@ -320,7 +320,7 @@ def _count_of_epochs(name: str, value: object) -> object:
 
 
 def _epochs(_: str, value: object) -> object:
-    # Text and None are refused, as carbontracker 2.4.x ends at them: nothing could be told.
+    # Text and None are refused: carbontracker 2.4.x ends with an error there, too.
     number = None if isinstance(value, (str, bytes)) else as_count(value)
     if not isinstance(number, (int, float)) or not -math.inf < number < math.inf:
         message = f"epochs must be a finite number, 0 if it is not known, not {shown(value)}"

@@ -33,20 +33,20 @@ _Item = TypeVar("_Item")
 class CarbonTracker:
     """Measures the epochs of a training, predicts all of them, prints and records the footprint.
 
-    Sampling begins here. What others see of the run, a word on the console, the record, log files,
-    ports and loggers, begins with the first mark: an epoch, a step, a phase or a window. The run
-    ends with ``stop()``, with the last epoch, with the last reference to the tracker, or when the
-    interpreter exits, whichever comes first.
+    Sampling begins here. Visible effects (console, record, log files, ports, loggers) begin with
+    the first mark: an epoch, a step, a phase or a window. The run ends with ``stop()``, with the
+    last epoch, with the last reference to the tracker, or when the interpreter exits, whichever
+    comes first.
 
     The first twenty arguments are those of carbontracker 2.4.x in their order; all are readable as
     attributes. What is deliberately different is listed in ``docs/migrating.md``.
 
     Args:
-        epochs: how many there will be; a part of the last one counts as such (2.5).
+        epochs: the planned number; the last epoch may be a part of one (2.5).
         epochs_before_pred: predict after so many; -1 for all, 0 for never.
         monitor_epochs: stop monitoring after so many; -1 for all.
         update_interval: spacing of the stored time series, s. Totals do not depend on it.
-        interpretable: say what the emissions are equivalent to.
+        interpretable: show what the emissions are equivalent to.
         stop_and_confirm: ask after the prediction whether to go on (only in a terminal).
         ignore_errors: go on unmonitored where an impossible request would exit with code 70.
         components: ``all``, or a comma-separated choice of ``gpu`` and ``cpu`` (with memory).
@@ -69,15 +69,17 @@ class CarbonTracker:
             region's, else 1.58.
         intensity: a carbon intensity of your own, gCO2eq/kWh; the name of a live provider or
             ``auto``; or a provider of your own. Else ``CARBONTRACKER_INTENSITY``, else the table.
-        record: keep a record; else unless ``CARBONTRACKER_RECORD=0``.
-        rate_hz: read every sensor so often, whatever it costs; else each in its own rhythm.
+        record: whether to keep a record; default yes, unless ``CARBONTRACKER_RECORD=0``.
+        rate_hz: a fixed number of readings per second for every sensor, outside the overhead
+            budget; by default each sensor is read in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
-        locate: ``auto``: where nobody says where this is, a thread of its own asks the cloud's
-            metadata and, where the time zone says nothing either, a service that knows the
-            country of our address; ``never``: nobody is asked.
-        advise: after the prediction say what the greenest hour or region would save.
-        steps_per_epoch: how many ``step()`` an epoch has; else the length of what ``epochs`` or
-            ``steps`` is given. Known, a first prediction is made within the first epoch.
+        locate: ``auto``: if no location is given, a background thread asks the cloud's metadata
+            and, if the time zone is no help either, a service that knows the country of the public
+            address; ``never``: no request is made.
+        advise: after the prediction, show what the greenest hour or region would save.
+        steps_per_epoch: the number of ``step()`` calls in an epoch; by default the length of the
+            argument of ``epochs`` or ``steps``. If it is known, a first prediction is made within
+            the first epoch.
         max_kwh: budget of electricity with PUE, kWh; ``max_gco2eq`` of emissions, gCO2eq;
             ``max_seconds`` of time since the first epoch began, s. See ``docs/budgets.md``.
         budget_on: ``measured``, or ``predicted`` to look at the whole training.
@@ -88,8 +90,7 @@ class CarbonTracker:
         prometheus: port, or ``host:port``, at which Prometheus may scrape the run; loopback unless
             a host is named. See ``docs/telemetry.md``.
         otlp: URL of an OpenTelemetry receiver to push metrics to; True for the environment's.
-        progress: show how far the training is and what it costs, on stderr of a terminal or in a
-            notebook.
+        progress: show progress and cost, on standard error of a terminal or in a notebook.
         loggers: listeners of the run, such as ``carbontracker.loggers`` has for W&B, MLflow and
             TensorBoard.
         trace: keep every sample on disk: a path, or True for a file beside the record (needs the
@@ -101,7 +102,7 @@ class CarbonTracker:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
             unknown location (the message has the nearest).
         SystemExit: code 70 for an unknown component or API name or an impossible simulated
-            device, unless ``ignore_errors``. What else goes wrong ends monitoring only.
+            device, unless ``ignore_errors``. Any other failure ends monitoring only.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # upstream's signature
@@ -172,7 +173,7 @@ class CarbonTracker:
 
     @property
     def epoch_counter(self) -> int:
-        """Return how many epochs have begun."""
+        """Return the number of epochs that have begun."""
         return self._training.epoch_counter
 
     @epoch_counter.setter
@@ -181,7 +182,7 @@ class CarbonTracker:
 
     @property
     def result(self) -> Result | None:
-        """Return what the training has cost; None until it has ended."""
+        """Return the result of the training; None until it has ended."""
         return self._training.result
 
     @property
@@ -269,7 +270,7 @@ class CarbonTracker:
 
 
 def _add_listeners(settings: Settings, listeners: Listeners, console: Console) -> None:
-    """Add what is to be notified of the run, in the order in which it begins."""
+    """Add the listeners of the run, in the order in which they are to be notified."""
     loggers = UserListeners(settings.loggers)
     recorder = TrainingRecorder(settings, loggers.seconds)
     listeners.add(recorder)
@@ -280,7 +281,8 @@ def _add_listeners(settings: Settings, listeners: Listeners, console: Console) -
         listeners.add(optional(TELEMETRY, lambda: _publisher(settings), nothing))
     if settings.progress:
         listeners.add(optional(PROGRESS, lambda: _progress(settings), nothing))
-    listeners.add(loggers)
+    if settings.loggers:
+        listeners.add(loggers)
 
 
 def _publisher(settings: Settings) -> object:

@@ -1,4 +1,4 @@
-"""What ``carbontracker run`` measures around a program, and what it says of it."""
+"""``carbontracker run``: measures a program, shows its result, and records it."""
 
 from __future__ import annotations
 
@@ -184,14 +184,14 @@ def _settings(given: argparse.Namespace) -> Settings:
 
 
 def _open_output(path: str | None) -> TextIO | None:
-    """Open the JSON file before anything runs, so that a wrong path costs no training."""
+    """Open the JSON file before the program runs, so that a wrong path costs no training."""
     if path is None:
         return None
     return sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")
 
 
 def _check_samples(path: str | None) -> None:
-    """Look whether samples can be kept there before anything runs."""
+    """Check before the program runs that samples can be kept there."""
     if path is not None:
         from carbontracker.traces.samples import check_new
 
@@ -204,7 +204,7 @@ def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simul
     summary = text.command_summary(seconds, energy, footprint, simulated=simulated)
     try:
         print(summary, file=sys.stderr, flush=True)
-    except (OSError, ValueError):  # the exit code is the program's, whoever reads this
+    except (OSError, ValueError):  # the exit code stays the program's
         discard(sys.stderr)
 
 

@@ -1,6 +1,6 @@
-"""``carbontracker [run] [options] [--] CMD ARGS…``: run a program and say what it has cost.
+"""``carbontracker [run] [options] [--] CMD ARGS…``: run a program and show what it has cost.
 
-Whatever of ours fails, the program runs, and its exit code is returned.
+If measuring fails, the program still runs, and its exit code is returned.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ trace and attribute for power beside a profile.
 
 
 class _Version(argparse.Action):
-    """Looks the version up only for those who ask: that takes time and memory."""
+    """Looks up the version only for this option: that takes time and memory."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(carbontracker.__version__)
@@ -49,13 +49,16 @@ def _parser() -> argparse.ArgumentParser:
         usage="carbontracker [run] [options] [--] CMD [ARGS...]",
         abbreviated=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON; - for stdout")
     parser.add_argument(
         "--location", metavar="PLACE", help="country, ISO code, zone or region: DK, aws:eu-north-1"
     )
     parser.add_argument(
-        "--locate", choices=LOCATE, default="auto", help="never: ask no network where this is"
+        "--locate",
+        choices=LOCATE,
+        default="auto",
+        help="never: make no request for the location",
     )
     parser.add_argument("--pue", type=float, help="power usage effectiveness (default 1.58)")
     parser.add_argument(
@@ -63,13 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--components", default="all", help="all, gpu, cpu (default all)")
     parser.add_argument(
-        "--rate-hz", type=float, metavar="HZ", help="read every sensor so often, whatever it costs"
+        "--rate-hz",
+        type=float,
+        metavar="HZ",
+        help="readings per second, outside the overhead budget",
     )
     parser.add_argument(
         "--overhead-budget",
         type=float,
         metavar="X",
-        help="most of one core that sampling may use (default 0.005; 0: no limit)",
+        help="share of one core that sampling may use at most (default 0.005; 0: no limit)",
     )
     parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
@@ -99,7 +105,7 @@ def main(arguments: list[str]) -> int:
     if not command:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
-    # Not at the top: without the native core, or with too little memory for it, the program runs.
+    # Imported here: without the native core, or with too little memory for it, the program runs.
     measuring = optional(
         MEASURING, lambda: import_module("carbontracker.cli.measure_command"), nothing
     )
@@ -111,7 +117,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return our options and the command: everything from the first word that is not ours."""
+    """Return the options and the command, which begins at the first word that is not an option."""
     takes_value = {
         flag for action in parser._actions if action.nargs != 0 for flag in action.option_strings
     }

@@ -124,7 +124,7 @@ class Forecaster:
         predictor.epochs = epochs
         prediction = predictor.predict()
         if all(math.isnan(epoch.energy.joules) for epoch in done):
-            # With nothing left to predict, what is done would stand: none of it was measured.
+            # Else the finished epochs would be the result if nothing is left to predict.
             unknown = (math.nan, math.nan)
             return replace(
                 prediction,

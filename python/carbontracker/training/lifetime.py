@@ -1,9 +1,9 @@
-"""When a training ends that was not stopped: with its tracker, or with the interpreter.
+"""The end of a training that was not stopped: with its tracker, or with the interpreter.
 
-A training has to outlive its tracker by as long as it takes to write its end. So the tracker is a
-shell around it, and what is global knows trainings by weak references only. The tracker has a
-``Hold``: when the last reference to that goes, the time is noted, and a thread ends the training
-at that time. What is open when the interpreter exits is ended there.
+A training must outlive its tracker until its end is written. So the tracker is a shell around it,
+and global objects have weak references to trainings only. The tracker has a ``Hold``. When the
+last reference to the ``Hold`` goes, the time is stored, and a thread ends the training as of that
+time. Trainings that are open when the interpreter exits are ended there.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import time
 import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from carbontracker.guard import ENDS, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from carbontracker.training.training_run import TrainingRun
+    from carbontracker.training.steps import Steps
 
-    Left = SimpleQueue[tuple[TrainingRun, int] | None]
+    Left = SimpleQueue[tuple["Training", int] | None]
 
 _Tracker = TypeVar("_Tracker")
 
@@ -33,18 +33,42 @@ EXIT_WAIT_S = 10.0
 """How long the interpreter's exit waits for the thread to write the ends that it has begun, s."""
 
 
+class Training(Protocol):
+    """What is ended here: a ``TrainingRun``."""
+
+    deleted: bool
+    owner_pid: int
+    reported_open: bool
+    steps: Steps
+
+    @property
+    def in_epoch(self) -> bool:
+        """Return whether an epoch is open."""
+        ...
+
+    def idle_beside(self, thread: threading.Thread | None) -> bool:
+        """Return whether it has no thread of its own."""
+        ...
+
+    def stop(self) -> None:
+        """End it now."""
+
+    def lost(self, t_ns: int) -> None:
+        """End it as of ``t_ns``, ns of CLOCK_MONOTONIC."""
+
+
 class Hold:
-    """What a tracker has of its training; copies of a tracker share one."""
+    """The reference of a tracker to its training; copies of a tracker share it."""
 
     __slots__ = ("training",)
 
-    def __init__(self, training: TrainingRun) -> None:
+    def __init__(self, training: Training) -> None:
         self.training = training
 
     def __del__(self) -> None:
-        # Runs in any thread, within any allocation, in a forked child, while the interpreter ends.
+        # Runs in any thread, within any allocation, in a forked child, while the interpreter exits.
         # So it takes no lock and does no I/O: `SimpleQueue.put` may interrupt itself.
-        training = getattr(self, "training", None)  # a copy that failed has none
+        training = getattr(self, "training", None)  # a copy that failed lacks it
         if training is not None and not training.deleted and training.owner_pid == os.getpid():
             _open.left.put((training, time.monotonic_ns()))
 
@@ -75,28 +99,28 @@ class OpenTrainings:
     """The trainings of this process that have not ended, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._known: dict[int, weakref.ref[TrainingRun]] = {}
+        self._known: dict[int, weakref.ref[Training]] = {}
         self.left: Left = SimpleQueue()
         """Trainings that lost their tracker, each with the time, ns of CLOCK_MONOTONIC."""
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # a signal handler may come in between
         self._asked_multiprocessing = False
 
-    def __iter__(self) -> Iterator[TrainingRun]:
-        """Yield them."""
+    def __iter__(self) -> Iterator[Training]:
+        """Yield the trainings, the oldest first."""
         for known in list(self._known.values()):
             training = known()
             if training is not None:
                 yield training
 
-    def before(self, training: TrainingRun) -> Iterator[TrainingRun]:
-        """Yield those that began earlier than this one."""
+    def before(self, training: Training) -> Iterator[Training]:
+        """Yield the trainings that began earlier than this one."""
         for one in self:
             if one is training:
                 return
             yield one
 
-    def add(self, training: TrainingRun) -> None:
+    def add(self, training: Training) -> None:
         """End this training with its tracker or at exit, whichever comes first."""
         with self._lock:
             self._known[id(training)] = weakref.ref(training)
@@ -105,15 +129,15 @@ class OpenTrainings:
         self.last_at_exit()
 
     def last_at_exit(self) -> None:
-        """Run at exit before all that is registered so far: loggers end what they have, too."""
+        """Run at exit before all functions registered so far: those of loggers among them."""
         atexit.unregister(self.end_all)
         atexit.register(self.end_all)
         if not self._asked_multiprocessing and in_worker():
-            # Workers of multiprocessing leave without a call of what `atexit` has.
+            # Workers of multiprocessing exit without calling the functions of `atexit`.
             self._asked_multiprocessing = True
             sys.modules["multiprocessing.util"].Finalize(None, self.end_all, exitpriority=100)
 
-    def remove(self, training: TrainingRun) -> None:
+    def remove(self, training: Training) -> None:
         """Forget a training that has ended; the thread goes with the last one."""
         with self._lock:
             self._known.pop(id(training), None)
@@ -125,7 +149,7 @@ class OpenTrainings:
             self.left = SimpleQueue()
 
     def end_all(self) -> None:
-        """End what is open, the newest first."""
+        """End the open trainings, the newest first."""
         thread = self._thread
         if thread is not None:
             self.left.put(None)
@@ -137,7 +161,7 @@ class OpenTrainings:
     def after_fork_in_child(self) -> None:
         """Leave the parent's trainings to the parent."""
         for training in self:
-            training.steps.look_soon()  # so that a child which goes on marking is told
+            training.steps.look_soon()  # so that a child that marks steps is warned
         self._known.clear()
         self.left = SimpleQueue()
         self._thread = None
@@ -176,5 +200,5 @@ os.register_at_fork(after_in_child=_open.after_fork_in_child)
 
 
 def open_trainings() -> OpenTrainings:
-    """Return those of this process."""
+    """Return the open trainings of this process."""
     return _open

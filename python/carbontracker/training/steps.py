@@ -1,7 +1,7 @@
-"""Marks of steps inside an epoch: times only, in a bounded number of blocks.
+"""Marks of steps inside an epoch: only times, in a bounded number of blocks.
 
-A mark counts, and now and then notes the time. Energies are looked up when a prediction is due,
-from the blocks' ends, so that a training with short steps pays for counting and no more.
+A mark counts, and sometimes stores the time. When a prediction is due, the energies between the
+ends of the blocks are looked up. So a training with short steps pays only for counting.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MOST_BLOCKS = 256
+MAX_BLOCKS = 256
 """Blocks kept of an epoch. When they are full, neighbours are joined and new ones are twice as
 long, so that there are never fewer than half as many in a long epoch."""
 
@@ -29,7 +29,7 @@ LOOK_NS = 1_000_000_000
 STEP = "step"
 
 _ONE = 1
-"""What nearly all marks count; told by identity, a tenth cheaper than by type and value."""
+"""The usual number of a mark. Comparing identity is a tenth cheaper than type and value."""
 
 
 class Block(NamedTuple):
@@ -78,8 +78,8 @@ class Steps:
         """How many steps an epoch has, if that is known."""
 
     def mark(self, n: int = 1) -> None:
-        """Mark the end of ``n`` steps; what is no number of steps counts for none."""
-        if n is not _ONE:  # rare: more of them, numpy's, or somebody's mistake
+        """Mark the end of ``n`` steps; a value that is not a number of steps counts as 0."""
+        if n is not _ONE:  # rare: several steps, a number of numpy, or a mistake
             n = _whole(n)
         self._pending += n
         if self._pending >= self._block or time.monotonic_ns() >= self._look_ns:
@@ -87,7 +87,7 @@ class Steps:
 
     @contextmanager
     def phase(self, kind: str) -> Iterator[None]:
-        """Keep what happens inside apart from the steps; steps marked inside are none of ours."""
+        """Keep a block of code apart from the steps. Steps marked inside the block are ignored."""
         start_ns = time.monotonic_ns()
         self._close(start_ns)
         block, self._block = self._block, math.inf
@@ -114,12 +114,12 @@ class Steps:
         self._block = self._due = math.inf
 
     def stop(self) -> None:
-        """Do nothing any more but count, and forget who is to be called."""
+        """Only count from now on, and drop the function that marks call."""
         self._block = self._look_ns = self._due = math.inf
         self._look = _nothing
 
     def look_soon(self) -> None:
-        """Have the next mark look, whenever the last one did; after the end none does."""
+        """Have the next mark look, however recent the last look is; not after the end."""
         self._look_ns = min(self._look_ns, 0) if self._look is not _nothing else math.inf
 
     @property
@@ -129,14 +129,14 @@ class Steps:
 
     @property
     def early(self) -> bool:
-        """Return whether the early prediction is due, and have it due no more."""
+        """Return whether the early prediction is due; True once an epoch at most."""
         if self.per_epoch is None or self.done < self._due * self.per_epoch:
             return False
         self._due = math.inf
         return True
 
     def blocks(self) -> list[Block]:
-        """Return the blocks of the epoch so far; at most ``MOST_BLOCKS``."""
+        """Return the blocks of the epoch so far; at most ``MAX_BLOCKS``."""
         return list(self._blocks)
 
     def _turn(self) -> None:
@@ -156,18 +156,18 @@ class Steps:
 
     def _keep(self, block: Block) -> None:
         self._blocks.append(block)
-        if len(self._blocks) < MOST_BLOCKS:
+        if len(self._blocks) < MAX_BLOCKS:
             return
         joined = _joined(self._blocks)
-        if len(joined) > 3 * MOST_BLOCKS // 4:
-            # Phases between nearly all of them: every other tells the same.
+        if len(joined) > 3 * MAX_BLOCKS // 4:
+            # Phases lie between nearly all of them: every other one is representative.
             joined = _every_other(joined)
         self._blocks = joined
         self._block *= 2
 
 
 def _nothing() -> None:
-    """Stand in for what was called at marks, after the end."""
+    """Replace the function that marks call, after the end."""
 
 
 def _joined(blocks: list[Block]) -> list[Block]:
@@ -202,7 +202,7 @@ def is_count(value: object) -> bool:
 
 
 def _whole(value: object) -> int:
-    """Return it as a number of things, 0 where it is none."""
+    """Return ``value`` as a whole number of at least 0; 0 if it is not a whole number."""
     try:
         return max(0, operator.index(value))  # type: ignore[arg-type]  # what has none says so
     except (TypeError, ValueError):
@@ -210,7 +210,7 @@ def _whole(value: object) -> int:
 
 
 def length_of(items: object) -> int | None:
-    """Return how many items there are, where that can be told without taking them."""
+    """Return the number of items, or None if it cannot be known without iterating."""
     try:
         count = len(items)  # type: ignore[arg-type]  # what has none says so
     except (TypeError, NotImplementedError):
