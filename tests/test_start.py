@@ -205,7 +205,14 @@ def test_only_what_needs_a_table_is_unknown(tmp_path: Path) -> None:
 def test_tables_are_read_from_an_archive(tmp_path: Path) -> None:
     archive = tmp_path / "app.zip"
     with zipfile.ZipFile(archive, "w") as packed:
-        modules = ("__init__.py", "_lazy.py", "_moved.py", "guard.py", "data/__init__.py")
+        modules = (
+            "__init__.py",
+            "_lazy.py",
+            "_moved.py",
+            "exceptions.py",
+            "guard.py",
+            "data/__init__.py",
+        )
         for name in (*modules, "data/grid_intensity.csv"):
             packed.write(PACKAGE / name, f"carbontracker/{name}")
     program = (
