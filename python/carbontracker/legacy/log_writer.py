@@ -13,7 +13,7 @@ from carbontracker.json_values import text
 _ENDED = Part("no log files from here on", "the run goes on")
 
 
-class OldLogs:
+class LogFiles:
     """``…_carbontracker.log``, ``…_output.log`` and, once there is an error, ``…_err.log``.
 
     Writing never raises: if a log cannot be written, one warning follows, and writing ends. Only

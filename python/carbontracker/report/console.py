@@ -13,7 +13,7 @@ from carbontracker.data import WORLD
 from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy import console_text
-from carbontracker.legacy.log_writer import OldLogs
+from carbontracker.legacy.log_writer import LogFiles
 from carbontracker.records.writer import unanswered_data
 from carbontracker.report.text import (
     SensorEventLines,
@@ -52,7 +52,7 @@ class Console:
 
     def __init__(self, settings: Settings, listeners: Listeners) -> None:
         self._settings = settings
-        self._logs = OldLogs(settings.log_dir, settings.log_file_prefix)
+        self._logs = LogFiles(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
         self._listeners = listeners
