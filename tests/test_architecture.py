@@ -77,9 +77,11 @@ KNOWS = {
         "carbontracker.json_values",
     ),
 }
-# Values and records are read without a training, and without a view of them.
+# Records are read without a training or a view; views and old formats know no training.
 NEVER = {
     "carbontracker.records": ("carbontracker.training", "carbontracker.report"),
+    "carbontracker.report": ("carbontracker.training",),
+    "carbontracker.legacy": ("carbontracker.training", "carbontracker.report"),
 }
 # Arrays in, numbers out: no clock either.
 TIMELESS = (
@@ -671,6 +673,7 @@ def one(check: Callable[[Module], Iterator[str]], name: str, source: str) -> str
         ("carbontracker.location.location", "def f():\n    from urllib.request import urlopen"),
         ("carbontracker.location.location", "from urllib import request"),
         ("carbontracker.report.html", "import requests"),
+        ("carbontracker.report.live", "from carbontracker.training.run import Run"),
         ("carbontracker.measure", "from carbontracker import _core"),
         ("carbontracker.measure", "from carbontracker._core import Session"),
         ("carbontracker", "import os"),

@@ -155,7 +155,7 @@ class CarbonTracker:
         self._settings.check()
         factors = self._settings.factors()
         listeners = Listeners()
-        console = Console(self._settings, listeners)
+        console = Console(self._settings, listeners.notify)
         _add_listeners(self._settings, listeners, console)
         self._training = TrainingRun(self._settings, factors, listeners, console.confirmed)
         self._hold = Hold(self._training)

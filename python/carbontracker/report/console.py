@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import carbontracker
 from carbontracker.data import WORLD
@@ -27,6 +27,7 @@ from carbontracker.report.text import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
     from carbontracker.carbon.background import Advice
@@ -40,27 +41,36 @@ if TYPE_CHECKING:
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
     from carbontracker.settings import Settings
-    from carbontracker.training.listeners import Listeners
-    from carbontracker.training.run import Run
+
+
+class MonitoredRun(Protocol):
+    """What the console reads of a run."""
+
+    session: Session
+    factors: CarbonFactors
 
 
 class Console:
     """A listener that shows results on stdout and diagnostics on stderr, and logs both.
 
-    Its own diagnostics go to all listeners: the record keeps them, too.
+    Args:
+        settings: the checked arguments.
+        notify: called with the event ``warning``, a level and a text for each diagnostic of the
+            console itself, so that all listeners receive it.
     """
 
-    def __init__(self, settings: Settings, listeners: Listeners) -> None:
+    def __init__(self, settings: Settings, notify: Callable[..., None]) -> None:
         self._settings = settings
         self._logs = LogFiles(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
-        self._listeners = listeners
-        self._run: Run | None = None
+        self._notify = notify
+        self._session: Session | None = None
 
-    def started(self, run: Run) -> None:
+    def started(self, run: MonitoredRun) -> None:
         """Show what is measured."""
-        self._run, session, factors = run, run.session, run.factors
+        self._session = session = run.session
+        factors = run.factors
         self._announce_simulated()
         if self._settings.notes:
             self.warn("; ".join(self._settings.notes))
@@ -144,7 +154,7 @@ class Console:
             self._show(line, logged=False)
         for line in quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
-        unanswered = unanswered_data(self._run.session) if self._run is not None else []
+        unanswered = unanswered_data(self._session) if self._session is not None else []
         for line in unanswered_lines(unanswered):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
@@ -178,7 +188,7 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Notify all listeners of a diagnostic, this one included."""
-        self._listeners.notify("warning", "WARNING", message)
+        self._notify("warning", "WARNING", message)
 
     def warning(self, level: str, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
@@ -211,8 +221,8 @@ class Console:
 
     def sensor(self, event: SensorEvent) -> None:
         """Show which sensor joined, was lost or is read again."""
-        if self._run is not None:
-            for line in self._event_lines.of(event, self._run.session.entries):
+        if self._session is not None:
+            for line in self._event_lines.of(event, self._session.entries):
                 self.warn(line)
 
     def _announce_awaited(self, session: Session) -> None:
