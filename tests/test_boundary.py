@@ -262,7 +262,7 @@ def open_sessions():
         core.start()
         started.set()
         start, end = _core.Mark(core), _core.Mark(core)
-        core.energy(start, end), core.is_final(end), core.power(0, 0, 1), core.successions()
+        core.energy(start, end), core.is_final(end), core.power(0, 0, 1), core.failovers()
         core.stop()
 
 started = threading.Event()
@@ -348,7 +348,7 @@ calls = [
     lambda: core.energy(start, end),
     lambda: core.is_final(end),
     lambda: core.power(0, 0, end.t_ns),
-    lambda: core.successions(),
+    lambda: core.failovers(),
     lambda: core.channel_stats(0),
     lambda: core.entries,
     lambda: core.missing,
@@ -367,7 +367,7 @@ for call in calls:
     held.release()
     done.wait()
     thread.join()
-core.stats(), core.cpu_ns, core.here, core.entry_count, core.skipped_rounds
+core.stats(), core.cpu_ns, core.owned_by_this_process, core.entry_count, core.skipped_rounds
 session.close()
 print("none stood still")
 """
@@ -391,12 +391,12 @@ if child == 0:
     def expect(what):
         if not what:
             wrong.append(what)
-    expect(not core.here)
+    expect(not core.owned_by_this_process)
     total, devices = core.energy(start, end)
     expect(total[3] == "missing" and devices == ())
     expect(core.is_final(end))
     expect([len(one) for one in core.power(0, 0, end.t_ns)] == [0, 0])
-    expect(core.successions() == [] and core.entries == [] and core.missing == [])
+    expect(core.failovers() == [] and core.entries == [] and core.missing == [])
     expect(core.channel_stats(0).readings == 0)
     core.stats(), core.cpu_ns, core.skipped_rounds
     core.start(), core.stop()

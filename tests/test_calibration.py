@@ -83,7 +83,7 @@ def errors(card: str, load: str, seed: int) -> dict[tuple[float, float], tuple[f
         device.mark(start)
         device.mark(end)
     device.run(END_S, 0.02 if card in UNCOUNTED else 0.1)
-    assert device.probe.takeovers == []
+    assert device.probe.failovers == []
     result = {}
     for start, end in chosen:
         joules, bar = device.energy(start, end)

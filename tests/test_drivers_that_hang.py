@@ -182,7 +182,7 @@ def test_a_measurement_that_joins_late_continues_the_estimate(
         session.close()
     counted = {entry.id for entry in session.entries if entry.counted}
     assert counted == {"cpu:0", "dram:0", "cpu:1", "dram:1"}
-    continuing = {entry.id: entry.alternate_of for entry in session.entries if entry.alternate_of}
+    continuing = {entry.id: entry.standby_for for entry in session.entries if entry.standby_for}
     assert continuing == {"cpu:0@rapl_perf": "cpu:0", "dram:0@rapl_perf": "dram:0"}
     seconds = (end.t_ns - start.t_ns) / 1e9
     assert known.joules == pytest.approx(180 * seconds, rel=0.03)
@@ -287,7 +287,7 @@ def test_the_record_the_console_and_the_report_say_who_joined_late(tmp_path: Pat
             environment_of(root, nvml, tmp_path / "gate"),
         )
     assert re.search(
-        r"gpu \(nvml\): it has not answered for \d+ s: measured from when it", done.stderr
+        r"gpu \(nvml\): no answer for \d+ s: it is measured from its first answer", done.stderr
     )
     assert "s after the start; before that it was not measured" in done.stderr
     (record,) = (tmp_path / "logs").glob("*.jsonl")

@@ -290,7 +290,7 @@ def test_what_was_told_of_a_lost_sensor_stays(
         for moment_s in sorted(random.uniform(now_s, back_s - 1.1) for _ in range(4)):
             ns = round(moment_s * NS)
             if board.device.is_final(ns):
-                told.append((moment_s, board.device.level(ns)))
+                told.append((moment_s, board.device.estimate(ns)))
         now_s = back_s
     assert told
     board.run(now_s, now_s + 8.0)
@@ -299,11 +299,13 @@ def test_what_was_told_of_a_lost_sensor_stays(
             board.run(now_s + 8.0, now_s + 16.0)
             board.device.thin(round((now_s + 8.0) * NS), NS)
         for moment_s, (joules, *_) in told:
-            later, _, final = board.device.level(round(moment_s * NS))
+            later, _, final = board.device.estimate(round(moment_s * NS))
             assert final
             # Within a bucket of one second a thinned past is a straight line.
             assert later == pytest.approx(joules, abs=LIMIT_W if thinned else 1e-5)
-    levels = [board.device.level(round(t / 10 * NS))[0] for t in range(90, 10 * round(now_s) + 70)]
+    levels = [
+        board.device.estimate(round(t / 10 * NS))[0] for t in range(90, 10 * round(now_s) + 70)
+    ]
     assert levels == sorted(levels)
 
 
@@ -344,11 +346,11 @@ def test_thinning_turns_no_known_energy_into_a_step(
     board.run(BEGIN_S, 40.0, ((lost_s, 40.0),))
     assert board.device.is_final(35 * NS)
     board.run(40.0, 200.0)
-    before = {t / 4: board.device.level(t * NS // 4)[0] for t in range(48, 4 * 160)}
+    before = {t / 4: board.device.estimate(t * NS // 4)[0] for t in range(48, 4 * 160)}
     board.device.thin(180 * NS, spacing_s * NS)
     for t, joules in before.items():
         if abs(t - lost_s) > spacing_s and abs(t - 40.0) > spacing_s:
-            assert board.device.level(round(t * NS))[0] == pytest.approx(joules, abs=35.0)
+            assert board.device.estimate(round(t * NS))[0] == pytest.approx(joules, abs=35.0)
 
 
 @pytest.mark.parametrize("back_s", [18.0, 18.5, 19.89])
@@ -357,7 +359,7 @@ def test_readings_that_a_driver_had_kept_move_nothing_that_was_told(back_s: floa
     board.run(BEGIN_S, 20.0, ((12.0, 99.0),))
     assert board.device.is_final(round(19.9 * NS))
     moments = (11.9, 13.0, 15.0, 18.0, 19.0, 19.5, 19.9)
-    told = {t: board.device.level(round(t * NS)) for t in moments}
+    told = {t: board.device.estimate(round(t * NS)) for t in moments}
     assert all(final for _, _, final in told.values())
     lane = board.lanes["power"]
     for k in range(round((20.5 - back_s) / READ_S)):
@@ -366,10 +368,10 @@ def test_readings_that_a_driver_had_kept_move_nothing_that_was_told(back_s: floa
     board.device.silence(0, False)
     board.device.collect(round(20.49 * NS))
     for t, (joules, _, _) in told.items():
-        later, _, final = board.device.level(round(t * NS))
+        later, _, final = board.device.estimate(round(t * NS))
         assert final
         assert later == pytest.approx(joules, abs=1e-5)
-    levels = [board.device.level(round(t / 100 * NS))[0] for t in range(1100, 2050)]
+    levels = [board.device.estimate(round(t / 100 * NS))[0] for t in range(1100, 2050)]
     assert levels == sorted(levels)
     assert board.energy(20.0, 20.4)[0] == pytest.approx(130.0, abs=10.0)
 
@@ -444,7 +446,7 @@ def test_a_counter_that_is_stuck_under_a_restless_load_is_replaced(seed: int) ->
         begin = seldom[-1][1] + READ_S
         seldom.append((begin, begin + random.uniform(0.2, 0.6)))
     board.run(BEGIN_S, 19.0, tuple(seldom), stalls=True)
-    (why,) = board.device.takeovers
+    (why,) = board.device.failovers
     assert "stuck" in why
     assert board.is_right(16.0, 18.5)
 
@@ -453,4 +455,4 @@ def test_a_counter_that_is_stuck_under_a_restless_load_is_replaced(seed: int) ->
 def test_a_counter_that_moves_is_not_taken_for_stuck(watts: float) -> None:
     board = Board(steady(watts), counts=True)
     board.run(BEGIN_S, END_S)
-    assert board.device.takeovers == []
+    assert board.device.failovers == []

@@ -93,7 +93,7 @@ def test_perf_owns_what_powercap_shows_too(tmp_path: Path, monkeypatch: pytest.M
             release(session)
     counted = {entry.id: entry.source for entry in session.entries if entry.counted}
     assert counted == dict.fromkeys(ids.values(), "rapl_perf")
-    standing_by = {entry.alternate_of for entry in session.entries if entry.source == "powercap"}
+    standing_by = {entry.standby_for for entry in session.entries if entry.source == "powercap"}
     assert standing_by == set(ids.values())
     true = {
         ids[place]: powercap.truth(number, start.t_ns, end.t_ns)

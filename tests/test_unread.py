@@ -98,7 +98,7 @@ def test_sensors_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     output = "".join(capsys.readouterr())
     for what in (AMD, NVIDIA):
         assert what in output
-    assert "a part of the processor" in output
+    assert "part of the processor" in output
 
 
 UNCOUNTED = "2 GPUs not counted: gpu:0000:41:00.0, gpu:card0"

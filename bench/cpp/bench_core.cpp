@@ -17,7 +17,7 @@
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
 #include "queues.hpp"
-#include "sampling/meter.hpp"
+#include "sampling/counter_unwrapper.hpp"
 #include "sampling/ring.hpp"
 #include "sampling/sampler.hpp"
 #include "sources/source.hpp"
@@ -72,7 +72,7 @@ double bare_slice(Files& files) {
 // The same for a sampler over the same files.
 double sampler_slice(const std::filesystem::path& folder) {
     Sampler sampler("bench", std::make_unique<Files>(folder), {kPeriodNs},
-                    std::vector<Use>(kFiles, Use::total));
+                    std::vector<Priority>(kFiles, Priority::total));
     sampler.start();
     const timespec slice{kSliceNs / kNanosPerSecond, 0};
     nanosleep(&slice, nullptr);
@@ -209,13 +209,13 @@ double meter_step_ns(Quantity quantity, std::uint64_t step) {
     Channel channel;
     channel.quantity = quantity;
     channel.units_per_raw = 1e-3;
-    Meter meter{channel};
+    CounterUnwrapper unwrapper{channel};
     Sample sample;
     std::uint64_t raw = 1'000;
     const std::int64_t start_ns = now_ns();
     for (std::int64_t i = 1; i <= kElements; ++i) {
         raw += step;
-        meter.take({i * kPeriodNs, raw, Status::ok}, sample);
+        unwrapper.take({i * kPeriodNs, raw, Status::ok}, sample);
     }
     return static_cast<double>(now_ns() - start_ns) / kElements;
 }

@@ -1,4 +1,4 @@
-// The whole boundary between the core and Python. It translates and decides nothing.
+// The boundary between the core and Python. It translates and makes no decisions.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
@@ -26,13 +26,14 @@ namespace ct = carbontracker;
 
 namespace {
 
-using ct::bindings::moment_of;
+using ct::bindings::mark_of;
 using ct::bindings::OsString;
 using ct::bindings::Unlocked;
 
-// The last that has to do with a session. To stop its threads may take as long as a driver does.
+// Deletes a session. Stopping its threads may take as long as a driver does.
 void discard(ct::Session* session) noexcept {
-    if (!session->here()) return; // a child frees nothing that a thread was changing at the fork
+    if (!session->owned_by_this_process())
+        return; // a child frees nothing that a thread was changing at the fork
     if (PyGILState_Check() == 0) {
         delete session;
         return;
@@ -41,8 +42,8 @@ void discard(ct::Session* session) noexcept {
     delete session;
 }
 
-// Of the exceptions that reach Python those whose words hold text from outside; what Python itself
-// has noted, that there was no memory for an object, says more than what came of it.
+// Translates exceptions whose text comes from outside. A MemoryError that Python has already set
+// is more specific and is kept.
 void translate(std::exception_ptr error) {
     if (!error || PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return;
     try {
@@ -54,14 +55,14 @@ void translate(std::exception_ptr error) {
     }
 }
 
-// As bytes: pybind11's own way to numpy loads it in the middle of a call, and a daemon thread that
-// does so while the interpreter ends aborts the program.
+// As bytes: pybind11's numpy conversion loads numpy in the middle of a call, and a daemon thread
+// that does this while the interpreter ends aborts the program.
 template <typename T> py::bytearray bytes_of(const std::vector<T>& values) {
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-// Calls with the right to look at what was measured. The interpreter's lock is released only where
-// that right has to be waited for: to take it back may cost milliseconds beside a busy thread.
+// Calls with the lock of the measured data. The GIL is released only if that lock must be waited
+// for: taking the GIL back may cost milliseconds beside a busy thread.
 template <typename Call> auto look(const ct::Session& session, const Call& call) {
     if (ct::Session::Hold hold = session.try_hold()) return call(std::move(hold));
     const Unlocked unlocked;
@@ -84,8 +85,8 @@ py::object as_tuple(const ct::Energy& e) {
 }
 
 py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
-    ct::Moment& from = moment_of(start);
-    ct::Moment& to = moment_of(end);
+    ct::Mark& from = mark_of(start);
+    ct::Mark& to = mark_of(end);
     const ct::MachineEnergy machine = look(
         session, [&](ct::Session::Hold hold) { return session.energy(from, to, std::move(hold)); });
     py::tuple devices(machine.devices.size());
@@ -139,21 +140,21 @@ void bind_entry(py::module_& m) {
         .def_property_readonly("tick_ns", [](const ct::Entry& e) { return e.channel.tick_ns; })
         .def_readonly("source", &ct::Entry::source)
         .def_readonly("counted", &ct::Entry::counted)
-        .def_readonly("alternate_of", &ct::Entry::alternate_of)
+        .def_readonly("standby_for", &ct::Entry::standby_for)
         .def_readonly("joined_ns", &ct::Entry::joined_ns)
         .def_property_readonly("limit_watts",
                                [](const ct::Entry& e) { return ct::limit_watts(e.channel); })
         .def_readonly("why", &ct::Entry::why)
         .def_readonly("read", &ct::Entry::read);
-    py::class_<ct::Unavailable>(m, "Unavailable")
-        .def_readonly("source", &ct::Unavailable::source)
-        .def_readonly("what", &ct::Unavailable::what)
-        .def_readonly("reason", &ct::Unavailable::reason)
-        .def_readonly("awaited", &ct::Unavailable::awaited)
-        .def_readonly("shortage", &ct::Unavailable::shortage)
-        .def_readonly("remedy", &ct::Unavailable::remedy)
-        .def_readonly("device", &ct::Unavailable::device)
-        .def_readonly("limit_watts", &ct::Unavailable::limit_watts);
+    py::class_<ct::SkippedSensor>(m, "SkippedSensor")
+        .def_readonly("source", &ct::SkippedSensor::source)
+        .def_readonly("what", &ct::SkippedSensor::what)
+        .def_readonly("reason", &ct::SkippedSensor::reason)
+        .def_readonly("awaited", &ct::SkippedSensor::awaited)
+        .def_readonly("shortage", &ct::SkippedSensor::shortage)
+        .def_readonly("remedy", &ct::SkippedSensor::remedy)
+        .def_readonly("device", &ct::SkippedSensor::device)
+        .def_readonly("limit_watts", &ct::SkippedSensor::limit_watts);
 }
 
 void bind_stats(py::module_& m) {
@@ -176,11 +177,11 @@ void bind_stats(py::module_& m) {
         .def_readonly("gone", &ct::ChannelStats::gone);
 }
 
-// Probing may take long: the interpreter's lock is released, and taken now and then to see whether
-// a signal ends it. Not for the whole call: pybind11 notes the new object in a table that the lock
-// guards.
+// Probing may take long: the GIL is released, and taken now and then to check for signals. Not a
+// call_guard for the whole call: pybind11 registers the new object in a table that the GIL
+// protects.
 std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t period_ns,
-                                          double budget, std::vector<std::string> kinds,
+                                          double overhead_budget, std::vector<std::string> kinds,
                                           std::int64_t spacing_ns, std::int64_t patience_ns,
                                           const py::object& while_waiting) {
     Unlocked unlocked;
@@ -189,18 +190,19 @@ std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t per
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         if (!while_waiting.is_none()) while_waiting();
     };
-    const ct::Options options{period_ns, budget, std::move(kinds), spacing_ns, patience_ns};
+    const ct::Options options{period_ns, overhead_budget, std::move(kinds), spacing_ns,
+                              patience_ns};
     return {new ct::Session(host, options, look), discard};
 }
 
 void bind_session(py::module_& m) {
-    // Joining must not hold the interpreter: a sampling thread never needs it, others do.
+    // Joining must not hold the GIL: other threads need it, sampling threads do not.
     using WithoutLock = py::call_guard<Unlocked>;
-    py::class_<ct::Session::Succession>(m, "Succession")
-        .def_readonly("owner", &ct::Session::Succession::owner)
-        .def_readonly("successor", &ct::Session::Succession::successor)
-        .def_readonly("from_ns", &ct::Session::Succession::from_ns)
-        .def_readonly("why", &ct::Session::Succession::why);
+    py::class_<ct::Session::FailoverEvent>(m, "FailoverEvent")
+        .def_readonly("owner", &ct::Session::FailoverEvent::owner)
+        .def_readonly("successor", &ct::Session::FailoverEvent::successor)
+        .def_readonly("from_ns", &ct::Session::FailoverEvent::from_ns)
+        .def_readonly("why", &ct::Session::FailoverEvent::why);
     py::class_<ct::Session::Change>(m, "Change")
         .def_readonly("number", &ct::Session::Change::number)
         .def_readonly("id", &ct::Session::Change::id)
@@ -209,13 +211,13 @@ void bind_session(py::module_& m) {
         .def_readonly("why", &ct::Session::Change::why);
     py::class_<ct::Session, std::shared_ptr<ct::Session>>(m, "Session")
         .def(py::init(&make_session), py::arg("host"), py::kw_only(), py::arg("period_ns") = 0,
-             py::arg("budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
+             py::arg("overhead_budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
              py::arg("spacing_ns") = 1'000'000'000, py::arg("patience_ns") = 2'000'000'000,
              py::arg("while_waiting") = py::none())
         .def_property_readonly("entries", py::cpp_function(&ct::Session::entries, WithoutLock()))
         .def_property_readonly("entry_count", &ct::Session::entry_count)
         .def_property_readonly("missing", py::cpp_function(&ct::Session::missing, WithoutLock()))
-        .def_property_readonly("here", &ct::Session::here)
+        .def_property_readonly("owned_by_this_process", &ct::Session::owned_by_this_process)
         .def_property_readonly("cpu_ns", &ct::Session::cpu_ns)
         .def("start", &ct::Session::start, WithoutLock())
         .def("stop", &ct::Session::stop, WithoutLock())
@@ -223,17 +225,17 @@ void bind_session(py::module_& m) {
         .def(
             "is_final",
             [](ct::Session& session, py::handle mark) {
-                const ct::Moment& moment = moment_of(mark);
+                const ct::Mark& given = mark_of(mark);
                 return look(session, [&](ct::Session::Hold hold) {
-                    return session.is_final(moment, std::move(hold));
+                    return session.is_final(given, std::move(hold));
                 });
             },
             py::arg("mark"))
         .def("power", &power, py::arg("index"), py::arg("t0_ns"), py::arg("t1_ns"))
-        .def("successions",
+        .def("failovers",
              [](ct::Session& session) {
                  return look(session, [&](ct::Session::Hold hold) {
-                     return session.successions(std::move(hold));
+                     return session.failovers(std::move(hold));
                  });
              })
         .def(
@@ -266,7 +268,7 @@ constexpr const char* kOnlyMain =
 } // namespace
 
 PYBIND11_MODULE(_core_of_main, m) {
-    if (!is_main_interpreter()) throw py::import_error(kOnlyMain); // 3.13 comes this way only
+    if (!is_main_interpreter()) throw py::import_error(kOnlyMain); // Python 3.13 gets here directly
     py::register_local_exception_translator(translate);
     m.doc() = "Native core of carbontracker: sensors, sampling threads and rings.";
     m.attr("FIRST") = static_cast<unsigned>(ct::kFirst);
@@ -282,7 +284,7 @@ PYBIND11_MODULE(_core_of_main, m) {
     ct::bindings::bind_probe(m);
 }
 
-// What pybind11 does first waits for a lock that a sub-interpreter's import holds, up to 3.12.
+// Before pybind11's code, which up to 3.12 waits for a lock held by a sub-interpreter's import.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
     if (!is_main_interpreter()) {
         PyErr_SetString(PyExc_ImportError, kOnlyMain);

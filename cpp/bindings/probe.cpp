@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include "history/book.hpp"
+#include "history/energy_accounts.hpp"
 #include "sampling/lane.hpp"
 #include "sampling/ring.hpp"
 #include "session/session.hpp"
@@ -17,7 +17,7 @@ namespace {
 
 namespace py = pybind11;
 
-// One channel's lane, and the samples it has made.
+// One channel's lane, and its samples.
 class LaneProbe {
 public:
     LaneProbe(bool counter, double units_per_raw, std::uint64_t modulus, double max_watts,
@@ -29,7 +29,7 @@ public:
         channel_.relative_error = relative_error;
     }
 
-    /// Whether the reading was usable and any sample of it found room.
+    /// Whether the reading was usable and its sample, if any, fitted into the ring.
     bool take(std::int64_t t_ns, std::uint64_t raw, std::int64_t sensor_ns) {
         Sample sample;
         const Outcome outcome = lane_.take({t_ns, raw, Status::ok, sensor_ns}, sample);
@@ -51,12 +51,13 @@ public:
         return out;
     }
 
-    // (t_ns, energy_uj, span_ns, unsure_ns, tick_ns, flags) of every sample since the last call.
+    // (t_ns, energy_uj, since_last_read_ns, time_ci95_ns, tick_ns, flags) of every sample since the
+    // last call.
     py::list drain() {
         py::list out;
         for (const Sample& s : samples()) {
-            out.append(
-                py::make_tuple(s.t_ns, s.energy_uj, s.span_ns, s.unsure_ns, s.tick_ns, s.flags));
+            out.append(py::make_tuple(s.t_ns, s.energy_uj, s.since_last_read_ns, s.time_ci95_ns,
+                                      s.tick_ns, s.flags));
         }
         return out;
     }
@@ -82,62 +83,64 @@ private:
     Ring<Sample> ring_;
 };
 
-// Lanes of one physical thing, the first of which owns it, and what they add up to.
+// Lanes of one device, the first of which owns it, and their accounts.
 class DeviceProbe {
 public:
     explicit DeviceProbe(std::vector<LaneProbe*> lanes)
-        : lanes_(std::move(lanes)), book_(entries(lanes_)), health_(lanes_.size()),
+        : lanes_(std::move(lanes)), accounts_(entries(lanes_)), health_(lanes_.size()),
           silent_(lanes_.size()) {}
 
-    /// Takes in what the lanes have made.
+    /// Takes the samples that the lanes have made.
     void collect(std::int64_t seen_ns) {
         for (std::size_t i = 0; i < lanes_.size(); ++i) {
-            book_.extend(i, lanes_[i]->samples(), silent_[i] ? 0 : seen_ns);
+            accounts_.extend(i, lanes_[i]->samples(), silent_[i] ? 0 : seen_ns);
             if (!health_[i].gone && !silent_[i]) health_[i].last_read_ns = seen_ns;
         }
     }
 
     void lose(std::size_t lane) { health_.at(lane).gone = true; }
 
-    /// From now on `lane` gives no readings, and does not say why; or gives them again.
+    /// Whether `lane` silently stops giving readings.
     void silence(std::size_t lane, bool silent) { silent_.at(lane) = silent; }
 
     std::size_t review(std::int64_t now_ns) {
-        book_.review(health_, now_ns);
-        return book_.ledgers().front().speaker();
+        accounts_.review(health_, now_ns);
+        return accounts_.arbiters().front().active();
     }
 
     void thin(std::int64_t before_ns, std::int64_t spacing_ns) {
-        for (std::size_t i = 0; i < lanes_.size(); ++i) book_.thin(i, before_ns, spacing_ns);
+        for (std::size_t i = 0; i < lanes_.size(); ++i) accounts_.thin(i, before_ns, spacing_ns);
     }
 
-    [[nodiscard]] std::size_t size(std::size_t lane) const { return book_.line(lane).size(); }
+    [[nodiscard]] std::size_t size(std::size_t lane) const { return accounts_.line(lane).size(); }
 
-    [[nodiscard]] std::vector<std::string> takeovers() const {
+    [[nodiscard]] std::vector<std::string> failovers() const {
         std::vector<std::string> reasons;
-        for (const Takeover& one : book_.ledgers().front().takeovers().kept()) {
+        for (const Failover& one : accounts_.arbiters().front().failovers().kept()) {
             reasons.push_back(one.why);
         }
         return reasons;
     }
 
     /// joules, error_joules, final
-    [[nodiscard]] std::tuple<double, double, bool> level(std::int64_t t_ns) const {
-        const Level level = book_.levels(t_ns).front();
-        return {level.joules, level.error_joules, level.final};
+    [[nodiscard]] std::tuple<double, double, bool> estimate(std::int64_t t_ns) const {
+        const EnergyEstimate estimate = accounts_.estimates(t_ns).front();
+        return {estimate.joules, estimate.error_joules, estimate.final};
     }
 
-    /// As a session is asked: what was told stays.
+    /// The same as Session::is_final(): final values are held.
     bool is_final(std::int64_t t_ns) {
-        const bool is_final = book_.levels(t_ns).front().final;
-        if (is_final) book_.hold(t_ns);
+        const bool is_final = accounts_.estimates(t_ns).front().final;
+        if (is_final) accounts_.hold(t_ns);
         return is_final;
     }
 
     /// joules, error_joules, coverage, quality, unknown_joules_max
     [[nodiscard]] std::tuple<double, double, double, std::string, double>
     energy(std::int64_t t0_ns, std::int64_t t1_ns) const {
-        const Energy e = book_.energy(t0_ns, book_.levels(t0_ns), t1_ns, book_.levels(t1_ns)).total;
+        const Energy e =
+            accounts_.energy(t0_ns, accounts_.estimates(t0_ns), t1_ns, accounts_.estimates(t1_ns))
+                .total;
         return {e.joules, e.error_joules, e.coverage, e.quality, e.unknown_joules_max};
     }
 
@@ -148,7 +151,7 @@ private:
             Entry entry{lane->channel(), "probe", result.empty(), "", ""};
             if (!result.empty()) {
                 entry.channel.id += std::to_string(result.size());
-                entry.alternate_of = result.front().channel.id;
+                entry.standby_for = result.front().channel.id;
             }
             result.push_back(std::move(entry));
         }
@@ -156,12 +159,12 @@ private:
     }
 
     std::vector<LaneProbe*> lanes_;
-    Book book_;
+    EnergyAccounts accounts_;
     std::vector<Health> health_;
     std::vector<bool> silent_;
 };
 
-// A look at what a session has measured that takes long.
+// Holds a session's lock for long.
 class HoldProbe {
 public:
     explicit HoldProbe(const Session& session) {
@@ -197,8 +200,8 @@ void bind_probe(py::module_& m) {
         .def("review", &DeviceProbe::review, py::arg("now_ns"))
         .def("thin", &DeviceProbe::thin, py::arg("before_ns"), py::arg("spacing_ns"))
         .def("size", &DeviceProbe::size, py::arg("lane"))
-        .def_property_readonly("takeovers", &DeviceProbe::takeovers)
-        .def("level", &DeviceProbe::level, py::arg("t_ns"))
+        .def_property_readonly("failovers", &DeviceProbe::failovers)
+        .def("estimate", &DeviceProbe::estimate, py::arg("t_ns"))
         .def("is_final", &DeviceProbe::is_final, py::arg("t_ns"))
         .def("energy", &DeviceProbe::energy, py::arg("t0_ns"), py::arg("t1_ns"));
     py::class_<HoldProbe>(m, "HoldProbe")

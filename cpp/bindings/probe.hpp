@@ -1,4 +1,4 @@
-// The core without threads, sensors or a clock, so that tests and benches can run it on their own.
+// Parts of the core without threads, sensors or a clock, for tests and benchmarks.
 #pragma once
 
 #include <pybind11/pybind11.h>

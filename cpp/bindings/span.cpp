@@ -1,5 +1,5 @@
-// Written against CPython itself: a mark has to cost a tenth of a microsecond, and the layer that
-// serves the rest of the boundary costs more than that by itself.
+// Uses the CPython API directly: a mark must cost a tenth of a microsecond, and pybind11 alone
+// costs more than that.
 #include "span.hpp"
 
 #include <exception>
@@ -14,16 +14,16 @@ namespace {
 namespace py = pybind11;
 using SessionPointer = std::shared_ptr<Session>;
 
-struct Mark {
-    PyObject_HEAD Moment moment;
-    SessionPointer session; // null in a process where nothing is sampled
+struct PyMark {
+    PyObject_HEAD Mark mark;
+    SessionPointer session; // null in a process without sampling
 };
 
-struct Span {
+struct PySpan {
     PyObject_HEAD SessionPointer session;
     PyObject* name;
-    PyObject* context; // whatever the caller wants to find again
-    PyObject* start;   // Mark, or null before it began
+    PyObject* context; // any object of the caller
+    PyObject* start;   // a Mark, or null before it began
     PyObject* end;
     bool edge_reads;
 };
@@ -31,14 +31,14 @@ struct Span {
 PyTypeObject* mark_type = nullptr;
 
 PyObject* new_mark(const SessionPointer& session, bool edge_reads) {
-    auto* self = PyObject_New(Mark, mark_type);
+    auto* self = PyObject_New(PyMark, mark_type);
     if (self == nullptr) return nullptr;
-    new (&self->moment) Moment;
+    new (&self->mark) Mark;
     new (&self->session) SessionPointer(session);
     if (session) {
-        session->mark(self->moment, edge_reads);
+        session->mark(self->mark, edge_reads);
     } else {
-        self->moment.t_ns = now_ns();
+        self->mark.t_ns = now_ns();
     }
     return reinterpret_cast<PyObject*>(self);
 }
@@ -49,9 +49,9 @@ bool take_session(PyObject* object, SessionPointer& session) {
     try {
         session = py::cast<SessionPointer>(py::handle(object));
     } catch (const py::cast_error&) {
-        PyErr_SetString(PyExc_TypeError, "a Session or None is needed");
+        PyErr_SetString(PyExc_TypeError, "expected a Session or None");
         return false;
-    } catch (const std::exception&) { // nothing may pass through CPython's own frames
+    } catch (const std::exception&) { // exceptions must not pass through CPython's frames
         PyErr_NoMemory();
         return false;
     }
@@ -70,25 +70,25 @@ PyObject* mark_new(PyTypeObject* /*type*/, PyObject* args, PyObject* kwargs) {
     SessionPointer session;
     if (!take_session(session_object, session)) return nullptr;
     if (t_ns == 0) return new_mark(session, edge_reads != 0);
-    // A moment of the past: nobody can hold on to what surrounds it.
+    // A mark in the past: samples around it cannot be kept.
     PyObject* self = new_mark(nullptr, false);
-    if (self != nullptr) reinterpret_cast<Mark*>(self)->moment.t_ns = t_ns;
+    if (self != nullptr) reinterpret_cast<PyMark*>(self)->mark.t_ns = t_ns;
     return self;
 }
 
 void mark_dealloc(PyObject* object) {
-    auto* self = reinterpret_cast<Mark*>(object);
+    auto* self = reinterpret_cast<PyMark*>(object);
     PyTypeObject* type = Py_TYPE(object);
-    const bool here = !self->session || self->session->here();
-    if (self->session) self->session->forget(self->moment);
+    const bool here = !self->session || self->session->owned_by_this_process();
+    if (self->session) self->session->forget(self->mark);
     self->session.~SessionPointer();
-    if (here) self->moment.~Moment(); // a child leaves alone what a thread was changing at the fork
+    if (here) self->mark.~Mark(); // a child does not free what a thread was changing at the fork
     PyObject_Free(object);
     Py_DECREF(reinterpret_cast<PyObject*>(type));
 }
 
 PyObject* mark_t_ns(PyObject* object, void* /*unused*/) {
-    return PyLong_FromLongLong(reinterpret_cast<Mark*>(object)->moment.t_ns);
+    return PyLong_FromLongLong(reinterpret_cast<PyMark*>(object)->mark.t_ns);
 }
 
 PyObject* span_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
@@ -103,7 +103,7 @@ PyObject* span_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     }
     SessionPointer session;
     if (!take_session(session_object, session)) return nullptr;
-    auto* self = reinterpret_cast<Span*>(type->tp_alloc(type, 0));
+    auto* self = reinterpret_cast<PySpan*>(type->tp_alloc(type, 0));
     if (self == nullptr) return nullptr;
     new (&self->session) SessionPointer(std::move(session));
     self->name = Py_NewRef(name);
@@ -114,7 +114,7 @@ PyObject* span_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 }
 
 void span_dealloc(PyObject* object) {
-    auto* self = reinterpret_cast<Span*>(object);
+    auto* self = reinterpret_cast<PySpan*>(object);
     PyTypeObject* type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     Py_CLEAR(self->name);
@@ -127,7 +127,7 @@ void span_dealloc(PyObject* object) {
 }
 
 int span_traverse(PyObject* object, visitproc visit, void* arg) {
-    auto* self = reinterpret_cast<Span*>(object);
+    auto* self = reinterpret_cast<PySpan*>(object);
     Py_VISIT(self->name);
     Py_VISIT(self->context);
     Py_VISIT(Py_TYPE(object));
@@ -135,14 +135,14 @@ int span_traverse(PyObject* object, visitproc visit, void* arg) {
 }
 
 int span_clear(PyObject* object) {
-    auto* self = reinterpret_cast<Span*>(object);
+    auto* self = reinterpret_cast<PySpan*>(object);
     Py_CLEAR(self->name);
     Py_CLEAR(self->context);
     return 0;
 }
 
 PyObject* span_begin(PyObject* object, PyObject* /*unused*/) {
-    auto* self = reinterpret_cast<Span*>(object);
+    auto* self = reinterpret_cast<PySpan*>(object);
     PyObject* mark = new_mark(self->session, self->edge_reads);
     if (mark == nullptr) return nullptr;
     Py_XSETREF(self->start, mark);
@@ -151,15 +151,15 @@ PyObject* span_begin(PyObject* object, PyObject* /*unused*/) {
 }
 
 PyObject* span_end(PyObject* object, PyObject* const* /*args*/, Py_ssize_t /*count*/) {
-    auto* self = reinterpret_cast<Span*>(object);
+    auto* self = reinterpret_cast<PySpan*>(object);
     PyObject* mark = new_mark(self->session, self->edge_reads);
     if (mark == nullptr) return nullptr;
     Py_XSETREF(self->end, mark);
     Py_RETURN_NONE; // an exception passes through
 }
 
-template <PyObject* Span::* member> PyObject* span_get(PyObject* object, void* /*unused*/) {
-    PyObject* value = reinterpret_cast<Span*>(object)->*member;
+template <PyObject* PySpan::* member> PyObject* span_get(PyObject* object, void* /*unused*/) {
+    PyObject* value = reinterpret_cast<PySpan*>(object)->*member;
     return Py_NewRef(value != nullptr ? value : Py_None);
 }
 
@@ -171,13 +171,13 @@ PyType_Slot mark_slots[] = {{Py_tp_new, reinterpret_cast<void*>(mark_new)},
                             {Py_tp_getset, mark_fields},
                             {0, nullptr}};
 
-PyType_Spec mark_spec = {"carbontracker._core.Mark", sizeof(Mark), 0, Py_TPFLAGS_DEFAULT,
+PyType_Spec mark_spec = {"carbontracker._core.Mark", sizeof(PyMark), 0, Py_TPFLAGS_DEFAULT,
                          mark_slots};
 
-PyGetSetDef span_fields[] = {{"name", span_get<&Span::name>, nullptr, nullptr, nullptr},
-                             {"context", span_get<&Span::context>, nullptr, nullptr, nullptr},
-                             {"start", span_get<&Span::start>, nullptr, nullptr, nullptr},
-                             {"end", span_get<&Span::end>, nullptr, nullptr, nullptr},
+PyGetSetDef span_fields[] = {{"name", span_get<&PySpan::name>, nullptr, nullptr, nullptr},
+                             {"context", span_get<&PySpan::context>, nullptr, nullptr, nullptr},
+                             {"start", span_get<&PySpan::start>, nullptr, nullptr, nullptr},
+                             {"end", span_get<&PySpan::end>, nullptr, nullptr, nullptr},
                              {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyMethodDef span_methods[] = {
@@ -194,7 +194,7 @@ PyType_Slot span_slots[] = {{Py_tp_new, reinterpret_cast<void*>(span_new)},
                             {Py_tp_getset, span_fields},
                             {0, nullptr}};
 
-PyType_Spec span_spec = {"carbontracker._core.Span", sizeof(Span), 0,
+PyType_Spec span_spec = {"carbontracker._core.Span", sizeof(PySpan), 0,
                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, span_slots};
 
 PyObject* add_type(py::module_& m, const char* name, PyType_Spec& spec) {
@@ -206,9 +206,9 @@ PyObject* add_type(py::module_& m, const char* name, PyType_Spec& spec) {
 
 } // namespace
 
-Moment& moment_of(py::handle mark) {
-    if (Py_TYPE(mark.ptr()) != mark_type) throw py::type_error("a Mark is needed");
-    return reinterpret_cast<Mark*>(mark.ptr())->moment;
+Mark& mark_of(py::handle mark) {
+    if (Py_TYPE(mark.ptr()) != mark_type) throw py::type_error("expected a Mark");
+    return reinterpret_cast<PyMark*>(mark.ptr())->mark;
 }
 
 void bind_span(py::module_& m) {

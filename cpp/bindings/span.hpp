@@ -1,4 +1,4 @@
-// Mark and Span, the two types that a training meets on its own path.
+// Mark and Span, the two types on the training's own path.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -12,7 +12,7 @@ namespace carbontracker::bindings {
 /// Adds the types to the module.
 void bind_span(pybind11::module_& m);
 
-/// The moment of a Mark; raises TypeError for anything else.
-Moment& moment_of(pybind11::handle mark);
+/// The C++ mark of a Python Mark; raises TypeError for any other object.
+Mark& mark_of(pybind11::handle mark);
 
 } // namespace carbontracker::bindings

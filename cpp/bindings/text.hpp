@@ -1,5 +1,5 @@
-// Text at the boundary: Python's str on one side, bytes of the kernel, drivers and programs on the
-// other. To be included wherever a std::string crosses.
+// Text at the boundary: Python's str, and bytes of the kernel, drivers and programs. Include this
+// wherever a std::string crosses the boundary.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,9 +9,9 @@
 
 namespace carbontracker::bindings {
 
-/// Text for people. A processor, a driver or a folder may call itself anything: bytes that are not
-/// UTF-8, and characters that a terminal obeys, become U+FFFD, so that whatever prints or stores
-/// the text can.
+/// Text for display. Names of processors, drivers and folders may contain any bytes: those that are
+/// not UTF-8, and control characters of terminals, become U+FFFD, so that the text can be printed
+/// and stored.
 inline pybind11::str decode(std::string_view bytes) {
     constexpr std::string_view kReplacement = "\xef\xbf\xbd";
     std::string safe;
@@ -34,13 +34,13 @@ inline pybind11::str decode(std::string_view bytes) {
     return pybind11::reinterpret_steal<pybind11::str>(text);
 }
 
-/// A path or a variable of the environment as the operating system has it: what Python could not
-/// decode of it stands in its str as lone surrogates, and becomes the same bytes again.
+/// A path or an environment variable as the operating system has it: bytes that Python could not
+/// decode are lone surrogates in its str, and become the same bytes again.
 struct OsString {
     std::string bytes;
 };
 
-/// Takes the bytes of a bytes object, which may be null with an exception set.
+/// Takes the bytes of a bytes object; it may be null with an exception set.
 inline std::string take_bytes(PyObject* bytes) {
     if (bytes == nullptr) throw pybind11::error_already_set();
     const auto owned = pybind11::reinterpret_steal<pybind11::object>(bytes);
@@ -52,7 +52,7 @@ inline std::string take_bytes(PyObject* bytes) {
 PYBIND11_NAMESPACE_BEGIN(PYBIND11_NAMESPACE)
 PYBIND11_NAMESPACE_BEGIN(detail)
 
-/// In place of pybind11's own, which raises where bytes are not UTF-8 and refuses lone surrogates.
+/// Replaces pybind11's caster, which raises on bytes that are not UTF-8 and on lone surrogates.
 template <> struct type_caster<std::string> {
     PYBIND11_TYPE_CASTER(std::string, const_name("str"));
 

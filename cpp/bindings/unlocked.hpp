@@ -1,4 +1,4 @@
-// Without the interpreter's lock.
+// Code that runs without the GIL.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -6,10 +6,10 @@
 
 namespace carbontracker::bindings {
 
-/// Lets go of the interpreter's lock while it lives.
+/// Releases the GIL for its lifetime.
 ///
-/// A daemon thread that wants the lock back while the interpreter ends is unwound by CPython, up to
-/// 3.13. No destructor lets that pass: the program would be aborted. Such a thread waits here for
+/// Up to Python 3.13, CPython unwinds a daemon thread that wants the GIL while the interpreter
+/// ends. Destructors do not allow that: the program would be aborted. Such a thread waits here for
 /// the end of the process, as it does from 3.14 on.
 class Unlocked {
 public:
@@ -18,7 +18,7 @@ public:
     Unlocked& operator=(const Unlocked&) = delete;
     ~Unlocked() { restore(); }
 
-    /// Has the lock again while it lives, within an Unlocked that goes on after it.
+    /// Holds the GIL again for its lifetime, inside a longer Unlocked.
     class Interrupted {
     public:
         explicit Interrupted(Unlocked& outer) noexcept : outer_(outer) { outer_.restore(); }

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "history/ledger.hpp"
+#include "history/device_arbiter.hpp"
 #include "history/timeline.hpp"
 #include "sampling/lane.hpp"
 
@@ -85,10 +85,10 @@ class Device {
 public:
     Device(Load the_load, PowerSensor sensor, std::uint64_t seed, double jitter_ns = 100e3)
         : load(std::move(the_load)), sensor_(sensor), random_(seed), jitter_ns_(jitter_ns),
-          channels_{counter(), power(sensor)}, ledger(0),
+          channels_{counter(), power(sensor)}, arbiter(0),
           lanes_{carbontracker::Lane(channels_[0]), carbontracker::Lane(channels_[1])} {
         for (const auto& channel : channels_) lines.emplace_back(channel);
-        ledger.add(1, channels_[1], channels_[0]);
+        arbiter.add(1, channels_[1], channels_[0]);
         health.resize(2);
         phase_ns_ = static_cast<std::int64_t>(random_() % 100'000'000);
         power_ns_ = kStartNs + static_cast<std::int64_t>(random_() % 100'000'000);
@@ -114,14 +114,14 @@ public:
         for (std::size_t i = 0; i < health.size(); ++i) {
             health[i].silent = silences_[i].look(health[i], now_ns);
         }
-        const bool changed = ledger.review(lines, health, now_ns);
+        const bool changed = arbiter.review(lines, health, now_ns);
         if (updates % 50 == 0) {
             for (auto& line : lines) line.thin(now_ns - 30'000'000'000, 1'000'000'000);
         }
         return changed;
     }
 
-    /// Updates until somebody takes over; how many that took, or `most` + 1.
+    /// Updates until a failover; returns how many that took, or `most` + 1.
     int updates_until_takeover(int most) {
         for (int i = 1; i <= most; ++i) {
             if (update()) return i;
@@ -131,7 +131,7 @@ public:
 
     void restart() { base_ = counted_; }
 
-    [[nodiscard]] double joules(std::int64_t t_ns) const { return ledger.at(t_ns, lines).joules; }
+    [[nodiscard]] double joules(std::int64_t t_ns) const { return arbiter.at(t_ns, lines).joules; }
 
     static constexpr std::int64_t kTickNs = 100'000'000;
     static constexpr std::int64_t kStartNs = 10'000'000'000;
@@ -211,7 +211,7 @@ private:
     std::vector<carbontracker::Channel> channels_;
 
 public:
-    carbontracker::Ledger ledger;
+    carbontracker::DeviceArbiter arbiter;
 
 private:
     std::vector<carbontracker::Lane> lanes_;

@@ -74,14 +74,14 @@ public:
         return host;
     }
 
-    [[nodiscard]] static carbontracker::Found probe(const carbontracker::Host& host) {
+    [[nodiscard]] static carbontracker::ProbeResult probe(const carbontracker::Host& host) {
         for (const carbontracker::Sensor& sensor : carbontracker::registry()) {
             if (std::string_view(sensor.name) == "nvml") return sensor.probe(host);
         }
         throw std::logic_error("no sensor nvml");
     }
 
-    [[nodiscard]] carbontracker::Found probe() const { return probe(host()); }
+    [[nodiscard]] carbontracker::ProbeResult probe() const { return probe(host()); }
 
     [[nodiscard]] std::uint64_t calls(Calls kind) const {
         std::ifstream file(calls_, std::ios::binary);
@@ -139,12 +139,12 @@ public:
     }
 
     [[nodiscard]] carbontracker::Source& source() { return *found_.source; }
-    [[nodiscard]] const carbontracker::Found& found() const { return found_; }
+    [[nodiscard]] const carbontracker::ProbeResult& found() const { return found_; }
     [[nodiscard]] const FakeDriver& driver() const { return driver_; }
 
 private:
     FakeDriver driver_;
-    carbontracker::Found found_;
+    carbontracker::ProbeResult found_;
     std::vector<carbontracker::Reading> readings_;
 };
 

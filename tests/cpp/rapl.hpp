@@ -1,4 +1,4 @@
-// What the tests of the three doors to RAPL share: processors to pretend, and readings made joules.
+// Shared by the tests of the three RAPL interfaces: fake processors, and readings made joules.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "machine.hpp"
-#include "sampling/meter.hpp"
+#include "sampling/counter_unwrapper.hpp"
 #include "sources/source.hpp"
 
 namespace rapl_test {
@@ -43,7 +43,7 @@ inline void topology(const Machine& machine, const std::vector<std::pair<int, in
     machine.write("sys/devices/system/cpu/online", "0-" + std::to_string(cpus.size() - 1) + "\n");
 }
 
-inline const carbontracker::Channel* find(const carbontracker::Found& found,
+inline const carbontracker::Channel* find(const carbontracker::ProbeResult& found,
                                           const std::string& id) {
     if (!found.source) return nullptr;
     for (const auto& channel : found.source->channels()) {
@@ -52,11 +52,11 @@ inline const carbontracker::Channel* find(const carbontracker::Found& found,
     return nullptr;
 }
 
-inline std::size_t channel_count(const carbontracker::Found& found) {
+inline std::size_t channel_count(const carbontracker::ProbeResult& found) {
     return found.source ? found.source->channels().size() : 0;
 }
 
-inline bool missing_because(const carbontracker::Found& found, std::string_view what,
+inline bool missing_because(const carbontracker::ProbeResult& found, std::string_view what,
                             std::string_view reason) {
     for (const auto& item : found.missing) {
         if (contains(item.what, what) && contains(item.reason, reason)) return true;
@@ -69,7 +69,7 @@ class Run {
 public:
     explicit Run(carbontracker::Source& source)
         : source_(source), readings_(source.channels().size()), samples_(readings_.size()) {
-        for (const auto& channel : source.channels()) meters_.emplace_back(channel);
+        for (const auto& channel : source.channels()) unwrappers_.emplace_back(channel);
     }
 
     void read(double seconds) {
@@ -80,7 +80,7 @@ public:
             readings_[i].t_ns = static_cast<std::int64_t>(seconds * 1e9);
             if (readings_[i].status != carbontracker::Status::ok) continue;
             carbontracker::Sample sample;
-            meters_[i].take(readings_[i], sample);
+            unwrappers_[i].take(readings_[i], sample);
             if (sample.t_ns != 0) samples_[i] = sample;
         }
     }
@@ -92,7 +92,7 @@ public:
         return readings_[index(id)].status;
     }
     [[nodiscard]] std::uint64_t resets(const std::string& id) const {
-        return meters_[index(id)].resets();
+        return unwrappers_[index(id)].resets();
     }
 
 private:
@@ -106,7 +106,7 @@ private:
     carbontracker::Source& source_;
     std::vector<carbontracker::Reading> readings_;
     std::vector<carbontracker::Sample> samples_;
-    std::vector<carbontracker::Meter> meters_;
+    std::vector<carbontracker::CounterUnwrapper> unwrappers_;
 };
 
 } // namespace rapl_test

@@ -1,4 +1,4 @@
-// A source that does what the test tells it.
+// A scripted source.
 #pragma once
 
 #include <cstdint>
@@ -72,11 +72,11 @@ inline void count_up(std::uint64_t round, std::span<Reading> readings) {
 }
 
 // However close together, each gets a reading.
-inline const Thrift kEveryMark{1.0, 1.0, 0};
+inline const SamplingLimits kEveryMark{1.0, 1.0, 0};
 
 // Pokes until the thread has taken `edge_reads` readings for marks, one at a time.
 inline bool mark(Sampler& sampler, std::uint64_t edge_reads) {
-    sampler.spare(kEveryMark);
+    sampler.set_limits(kEveryMark);
     while (sampler.stats().edge_reads < edge_reads) {
         const std::uint64_t before = sampler.stats().edge_reads;
         sampler.mark(now_ns());
@@ -85,8 +85,8 @@ inline bool mark(Sampler& sampler, std::uint64_t edge_reads) {
     return true;
 }
 
-inline std::vector<Use> all_total(std::size_t count = 1) {
-    return std::vector<Use>(count, Use::total);
+inline std::vector<Priority> all_total(std::size_t count = 1) {
+    return std::vector<Priority>(count, Priority::total);
 }
 
 inline std::vector<Sample> drained(Sampler& sampler, std::size_t of_channel = 0) {

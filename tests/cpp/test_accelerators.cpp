@@ -10,8 +10,8 @@
 using namespace carbontracker;
 
 namespace carbontracker {
-Found probe_accelerators(const Host& host);
-Found probe_nvml(const Host& host);
+ProbeResult probe_accelerators(const Host& host);
+ProbeResult probe_nvml(const Host& host);
 } // namespace carbontracker
 
 namespace {
@@ -45,7 +45,7 @@ public:
         link("sys/class/" + path, root() / inside);
     }
 
-    [[nodiscard]] std::vector<Unavailable> missing() const {
+    [[nodiscard]] std::vector<SkippedSensor> missing() const {
         return probe_accelerators(host()).missing;
     }
 
@@ -145,7 +145,7 @@ TEST(what_is_a_part_of_the_processor_is_said_to_be) {
         more(machine, folder);
         const auto missing = machine.missing();
         if (!CHECK(missing.size() == 1)) return;
-        CHECK(contains(missing[0].reason, "a part of the processor"));
+        CHECK(contains(missing[0].reason, "part of the processor"));
         CHECK(missing[0].device.empty());
     };
     const auto nothing = [](const Devices&, const std::filesystem::path&) {};
@@ -294,7 +294,7 @@ TEST(what_a_container_was_not_given_is_not_missing_from_its_total) {
     auto missing = machine.missing();
     if (!CHECK(missing.size() == 1)) return;
     CHECK(missing[0].device.empty());
-    CHECK(contains(missing[0].reason, "not given to this container"));
+    CHECK(contains(missing[0].reason, "not available in this container"));
     machine.write("dev/dri/card0", "");
     missing = machine.missing();
     CHECK(missing.at(0).device == "gpu:card0");
@@ -349,7 +349,7 @@ TEST(a_container_is_given_what_its_dev_has) {
         machine.write(".dockerenv", "");
         for (const std::string& file : one.given) machine.write("dev/" + file, "");
         std::string told;
-        for (const Unavailable& missing : machine.missing()) {
+        for (const SkippedSensor& missing : machine.missing()) {
             if (!missing.device.empty()) told += missing.device[10]; // "gpu:0000:01:00.0"
         }
         if (!CHECK(told == one.told)) {
@@ -372,7 +372,7 @@ TEST(the_files_of_a_series_are_those_of_one_driver) {
     machine.write("dev/davinci1", "");
     const auto told = [&] {
         std::string devices;
-        for (const Unavailable& missing : machine.missing()) devices += missing.device;
+        for (const SkippedSensor& missing : machine.missing()) devices += missing.device;
         return devices;
     };
     CHECK(told() == "gpu:0000:81:00.0");
@@ -426,7 +426,7 @@ TEST(the_kernel_names_the_files_of_a_device) {
     machine.write("dev/vfio/vfio", "");
     const auto told = [&] {
         std::string devices;
-        for (const Unavailable& missing : machine.missing()) {
+        for (const SkippedSensor& missing : machine.missing()) {
             if (!missing.device.empty()) devices += missing.device[10];
         }
         return devices;
@@ -448,10 +448,10 @@ TEST(a_card_that_is_handed_on_is_said_to_be) {
             const auto missing = is_nvidia ? probe_nvml(machine.host()).missing : machine.missing();
             if (!CHECK(missing.size() == (is_nvidia ? 2 : 1))) continue;
             CHECK(contains(missing.back().what, driver));
-            CHECK(contains(missing.back().reason, "handed on"));
+            CHECK(contains(missing.back().reason, "passed through"));
             CHECK(contains(missing.back().reason, "its energy is not in the total"));
             CHECK(missing.back().device == "gpu:" + pci.address);
-            for (const Unavailable& one : missing) {
+            for (const SkippedSensor& one : missing) {
                 for (const char* useless : {"modprobe", "Linux 6", "install", "docker"}) {
                     CHECK(!contains(one.remedy, useless));
                 }
@@ -504,7 +504,7 @@ TEST(the_gpus_of_windows_are_named) {
     nvidia.write("dev/dxg", "");
     nvidia.write("usr/lib/wsl/lib/libnvidia-ml.so.1", "");
     CHECK(nvidia.missing().empty());
-    const Found found = probe_nvml(nvidia.host());
+    const ProbeResult found = probe_nvml(nvidia.host());
     CHECK(!found.source); // the library is not a library
     if (!CHECK(found.missing.size() == 2)) return;
     CHECK(found.missing[0].remedy == "export LD_LIBRARY_PATH=/usr/lib/wsl/lib");
@@ -513,7 +513,7 @@ TEST(the_gpus_of_windows_are_named) {
     CHECK(found.missing[1].device == "gpu:4a3c:00:00.0");
     // Without it the driver is Windows', too.
     std::filesystem::remove(nvidia.root() / "usr/lib/wsl/lib/libnvidia-ml.so.1");
-    const Found without = probe_nvml(nvidia.host());
+    const ProbeResult without = probe_nvml(nvidia.host());
     if (CHECK(without.missing.size() == 1)) {
         CHECK(contains(without.missing[0].remedy, "if Windows has an NVIDIA GPU"));
     }
@@ -525,7 +525,7 @@ TEST(an_nvidia_gpu_without_its_library_is_named) {
     static_cast<void>(machine.add({"0000:41:00.0", "0x10de", "0x20b2", "nouveau", "0x030200"}));
     static_cast<void>(machine.add({"0000:41:00.1", "0x10de", "0x10f0", "", "0x040300"})); // sound
     CHECK(machine.missing().empty());
-    const Found found = probe_nvml(machine.host());
+    const ProbeResult found = probe_nvml(machine.host());
     CHECK(!found.source);
     if (!CHECK(found.missing.size() == 2)) return; // the library, and the GPU
     CHECK(found.missing[1].what ==
@@ -565,7 +565,7 @@ TEST(the_gpu_of_a_jetson_is_named) {
     for (const Case& one : cases) {
         const Devices machine;
         machine.write(one.path, one.text);
-        const Found found = probe_nvml(machine.host());
+        const ProbeResult found = probe_nvml(machine.host());
         if (!CHECK(found.missing.size() == 2)) continue; // the library, and the GPU
         CHECK(found.missing[1].what == one.what);
         CHECK(found.missing[1].device == "gpu:tegra");

@@ -45,7 +45,7 @@ std::string cpuinfo(const std::string& model, int logical, int sockets = 1,
     return text;
 }
 
-Found probe(const Machine& machine) {
+ProbeResult probe(const Machine& machine) {
     for (const Sensor& sensor : registry()) {
         if (std::string_view(sensor.name) == "cpu_load") return sensor.probe(machine.host());
     }
@@ -196,9 +196,9 @@ TEST(a_file_that_stands_still_tells_no_utilisation) {
         machine.write("proc/stat", stat);
         machine.write("proc/cpuinfo", cpuinfo("Intel(R) Testium One", 8));
         machine.write("proc/meminfo", "MemTotal:       16777216 kB\n");
-        const Found found = probe(machine);
+        const ProbeResult found = probe(machine);
         if (!CHECK(found.source && found.missing.size() == 1)) return;
-        CHECK(contains(found.missing[0].reason, "stands still"));
+        CHECK(contains(found.missing[0].reason, "does not change"));
         CHECK(contains(found.missing[0].reason, "utilisation is unknown"));
         std::array<Reading, 2> before;
         std::array<Reading, 2> after;
@@ -233,7 +233,7 @@ TEST(a_file_that_freezes_is_unknown_until_it_moves) {
 
 TEST(a_machine_without_proc_stat_has_no_model) {
     const Machine machine;
-    const Found found = probe(machine);
+    const ProbeResult found = probe(machine);
     CHECK(found.source == nullptr);
     CHECK(found.missing.size() == 1 && contains(found.missing[0].reason, "ENOENT"));
 }

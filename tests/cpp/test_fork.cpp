@@ -42,14 +42,14 @@ std::uint64_t reads(const Session& session) {
 
 /// What is wrong in the child with a session of its parent: 0, or a bit for each complaint.
 int complaints(std::unique_ptr<Session> session) {
-    int wrong = session->here() ? 1 : 0;
+    int wrong = session->owned_by_this_process() ? 1 : 0;
     const std::uint64_t before = reads(*session);
-    Moment start, end;
+    Mark start, end;
     session->mark(start, true);
     session->start();
     session->mark(end, true);
     session->stop();
-    if (!session->successions().empty()) wrong |= 2;
+    if (!session->failovers().empty()) wrong |= 2;
     if (reads(*session) != before) wrong |= 4;
     if (!std::isnan(session->energy(start, end).total.joules)) wrong |= 16;
     if (!session->is_final(end) || !session->power(0, 0, end.t_ns).first.empty()) wrong |= 32;
@@ -66,7 +66,7 @@ int complaints(const Host& machine) {
     Session session(machine, {1'000'000, 0.0, {}});
     session.start();
     const bool sampled = eventually([&] { return reads(session) >= 3; });
-    Moment start, end;
+    Mark start, end;
     session.mark(start, true);
     const bool went_on = eventually([&] { return session.is_final(start); });
     session.mark(end, true);
@@ -75,7 +75,8 @@ int complaints(const Host& machine) {
     const double off = std::abs(session.energy(start, end).total.joules - 250.0 * seconds);
     session.forget(start);
     session.forget(end);
-    return session.here() && sampled && went_on && off < 1e-5 + 1e-6 * seconds ? 0 : 8;
+    return session.owned_by_this_process() && sampled && went_on && off < 1e-5 + 1e-6 * seconds ? 0
+                                                                                                : 8;
 }
 
 [[noreturn]] void leave(int status) {
@@ -102,8 +103,8 @@ TEST(a_child_neither_samples_nor_hangs_and_the_parent_goes_on) {
     const Machine machine;
     auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
     session->start();
-    CHECK(session->here());
-    Moment start, end;
+    CHECK(session->owned_by_this_process());
+    Mark start, end;
     session->mark(start, true);
     CHECK(eventually([&] { return reads(*session) >= 3; }));
     std::fflush(nullptr);
@@ -118,7 +119,7 @@ TEST(a_child_neither_samples_nor_hangs_and_the_parent_goes_on) {
     CHECK(exit_status(child) == 0);
     const std::uint64_t before = reads(*session);
     CHECK(eventually([&] { return reads(*session) >= before + 3; }));
-    CHECK(session->here());
+    CHECK(session->owned_by_this_process());
     session->mark(end, true);
     session->stop();
     const double seconds = static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
@@ -137,7 +138,7 @@ TEST(a_session_not_yet_started_does_not_start_in_a_child) {
     if (child == 0) leave(complaints(std::move(session)));
     if (!CHECK(child > 0)) return;
     CHECK(exit_status(child) == 0);
-    CHECK(session->here());
+    CHECK(session->owned_by_this_process());
 }
 
 // The lock is never given back in the child.
@@ -175,17 +176,17 @@ TEST(a_child_of_a_child_measures_as_well) {
         own.start();
         const pid_t grandchild = fork();
         if (grandchild == 0) {
-            wrong |= own.here() || session.here() ? 1 : 0;
+            wrong |= own.owned_by_this_process() || session.owned_by_this_process() ? 1 : 0;
             leave(wrong | complaints(host(machine)));
         }
         if (exit_status(grandchild) != 0) wrong |= 4;
-        if (!own.here()) wrong |= 2;
+        if (!own.owned_by_this_process()) wrong |= 2;
         own.stop();
         leave(wrong);
     }
     if (!CHECK(child > 0)) return;
     CHECK(exit_status(child) == 0);
-    CHECK(session.here());
+    CHECK(session.owned_by_this_process());
     session.stop();
 }
 
@@ -203,13 +204,13 @@ TEST(where_no_thread_can_be_had_nothing_is_measured_and_that_is_said) {
         int wrong = 0;
         Session session(host(machine), {});
         session.start();
-        Moment start, end;
+        Mark start, end;
         session.mark(start, true);
         session.mark(end, true);
         if (!std::isnan(session.energy(start, end).total.joules)) wrong |= 1;
-        const std::vector<Unavailable> missing = session.missing();
+        const std::vector<SkippedSensor> missing = session.missing();
         const auto says = [&](const std::string& source, const std::string& what) {
-            return std::any_of(missing.begin(), missing.end(), [&](const Unavailable& one_of) {
+            return std::any_of(missing.begin(), missing.end(), [&](const SkippedSensor& one_of) {
                 return one_of.source == source && one_of.what.find(what) != std::string::npos &&
                        one_of.reason.find("no thread could be ") != std::string::npos;
             });

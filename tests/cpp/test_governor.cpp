@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kMarkNs = 2'000'000;
 
-/// A governor that is told a share of one core, second by second.
+/// A governor that gets the used share of one core, second by second.
 struct Governed {
     explicit Governed(double most) : budget(most) { tell(); }
 
@@ -63,17 +63,17 @@ TEST(a_governor_of_no_time_at_all_decides_nothing) {
 }
 
 TEST(the_dearest_source_becomes_thrifty_and_not_the_cheap_one_beside_it) {
-    const std::vector<double> alone = allot(0.005, {0.2});
+    const std::vector<double> alone = fair_shares(0.005, {0.2});
     CHECK(alone[0] == 0.005);
-    const std::vector<double> two = allot(0.005, {0.03, 0.001});
+    const std::vector<double> two = fair_shares(0.005, {0.03, 0.001});
     CHECK(std::abs(two[0] - 0.004) < 1e-12);
     CHECK(two[1] >= 0.001); // and may grow as far as an equal part
-    const std::vector<double> both = allot(0.005, {0.03, 0.01});
+    const std::vector<double> both = fair_shares(0.005, {0.03, 0.01});
     CHECK(std::abs(both[0] - 0.0025) < 1e-12);
     CHECK(std::abs(both[1] - 0.0025) < 1e-12);
-    const std::vector<double> spare = allot(0.005, {0.001, 0.0005, 0.0});
+    const std::vector<double> spare = fair_shares(0.005, {0.001, 0.0005, 0.0});
     for (std::size_t i = 0; i < spare.size(); ++i) CHECK(spare[i] >= 0.0035);
-    CHECK(allot(0.005, {}).empty());
+    CHECK(fair_shares(0.005, {}).empty());
 }
 
 TEST(the_others_are_lengthened_first_then_totals_then_marks) {

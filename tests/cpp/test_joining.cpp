@@ -49,16 +49,16 @@ private:
 
 Options impatient() {
     Options options;
-    options.budget = 0.0;
+    options.overhead_budget = 0.0;
     options.patience_ns = kShortNs;
     return options;
 }
 
 /// All sensors have answered but the driver's.
 bool waits_for_driver(const Probing& probing) {
-    const std::vector<Silent> silent = probing.pending();
+    const std::vector<PendingSensor> silent = probing.pending();
     return silent.size() == 1 && silent[0].is_asked &&
-           registry()[silent[0].sensor].asks == Asks::driver;
+           registry()[silent[0].sensor].access == ProbeAccess::driver;
 }
 
 constexpr const char* kProbe = "ct-probe";
@@ -88,10 +88,10 @@ TEST(a_source_joins_while_marks_energies_and_lists_go_on) {
     session.start();
     std::atomic<bool> done{false};
     std::thread marking([&] {
-        Moment began;
+        Mark began;
         session.mark(began, true);
         while (!done.load()) {
-            Moment now;
+            Mark now;
             session.mark(now, true);
             const double joules = session.energy(began, now).total.joules;
             CHECK(!(joules < 0.0));
@@ -114,8 +114,8 @@ TEST(a_source_joins_while_marks_energies_and_lists_go_on) {
     driver.open();
     CHECK(eventually([&] { return session.entry_count() > 1; }));
     CHECK(eventually([&] { return session.channel_stats(1).readings > 5; }));
-    Moment start;
-    Moment end;
+    Mark start;
+    Mark end;
     session.mark(start, true);
     sleep_ns(kNanosPerSecond);
     session.mark(end, true);
@@ -152,7 +152,7 @@ void add_processor(const Machine& machine) {
 
 Options patient() {
     Options options;
-    options.budget = 0.0;
+    options.overhead_budget = 0.0;
     return options;
 }
 
@@ -164,8 +164,8 @@ TEST(an_estimate_is_a_part_of_the_modules_that_contain_what_it_estimates) {
     driver.machine().write("proc/meminfo", "MemTotal: 104857600 kB\n");
     Session session(driver.host(), patient());
     session.start();
-    Moment start;
-    Moment end;
+    Mark start;
+    Mark end;
     session.mark(start, true);
     sleep_ns(kNanosPerSecond);
     session.mark(end, true);
@@ -217,18 +217,18 @@ TEST(an_estimate_ends_where_a_module_joins_that_contains_it) {
     options.patience_ns = 2 * kNanosPerSecond; // a look at /proc/stat takes a tenth of a second
     Session session(driver.host(), options);
     session.start();
-    Moment start;
+    Mark start;
     session.mark(start, true);
     sleep_ns(kNanosPerSecond / 2);
-    Moment middle;
+    Mark middle;
     session.mark(middle, true);
     driver.machine().write("gate", "");
     CHECK(eventually([&] { return session.entry_count() > 1; }));
     CHECK(eventually([&] { return session.channel_stats(1).readings > 2; }));
-    Moment late;
+    Mark late;
     session.mark(late, true);
     sleep_ns(kNanosPerSecond);
-    Moment end;
+    Mark end;
     session.mark(end, true);
     CHECK(eventually([&] { return session.is_final(end); }));
     session.stop();
@@ -239,7 +239,7 @@ TEST(an_estimate_ends_where_a_module_joins_that_contains_it) {
     const auto seconds = [](std::int64_t from_ns, std::int64_t to_ns) {
         return static_cast<double>(to_ns - from_ns) / kNanosPerSecond;
     };
-    const auto cpu = [&](Moment& from, Moment& to) {
+    const auto cpu = [&](Mark& from, Mark& to) {
         return session.energy(from, to).devices.at(0).energy;
     };
     CHECK_NEAR(cpu(start, middle).joules, 50.0 * seconds(start.t_ns, middle.t_ns), 0.1);
@@ -251,7 +251,7 @@ TEST(an_estimate_ends_where_a_module_joins_that_contains_it) {
     const Energy total = session.energy(late, end).total;
     CHECK_NEAR(total.joules, 500.0 * seconds(late.t_ns, end.t_ns), 75.0);
     CHECK(std::string(total.quality) == "measured" && total.coverage > 0.99);
-    for (Moment* moment : {&start, &middle, &late, &end}) session.forget(*moment);
+    for (Mark* mark : {&start, &middle, &late, &end}) session.forget(*mark);
 }
 
 TEST(a_session_may_end_before_its_sensor_answers) {
@@ -276,7 +276,7 @@ TEST(sessions_beside_a_silent_driver_share_one_thread) {
         session.stop();
     }
     CHECK(eventually([] { return threads_named(kProbe) == 1; }));
-    driver.open(); // and what nobody waits for any more is not kept
+    driver.open(); // and an answer without a waiting session is not kept
     CHECK(eventually([] { return threads_named(kProbe) == 0; }));
     Session session(driver.host(), {});
     CHECK(session.entry_count() > 1);

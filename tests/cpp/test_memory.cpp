@@ -62,12 +62,12 @@ template <typename Call> bool fail_at(std::int64_t n, const Call& call) {
 const std::vector<SimulatedDevice> kTwo = {{"gpu", "g", "constant:250"},
                                            {"cpu", "c", "constant:80"}};
 
-double seconds_of(const Moment& start, const Moment& end) {
+double seconds_of(const Mark& start, const Mark& end) {
     return static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
 }
 
 bool says(const Session& session, const std::string& reason) {
-    for (const Unavailable& one : session.missing()) {
+    for (const SkippedSensor& one : session.missing()) {
         if (one.reason.find(reason) != std::string::npos) return true;
     }
     return false;
@@ -93,14 +93,14 @@ TEST(a_session_outlives_seconds_without_memory_and_loses_nothing) {
     Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
     session.start();
     CHECK(session.skipped_rounds() == 0);
-    Moment start, end;
+    Mark start, end;
     session.mark(start, true);
     {
         const Exhausted exhausted;
         CHECK(eventually([&] {
-            Moment moment;
-            session.mark(moment, true);
-            session.forget(moment);
+            Mark mark;
+            session.mark(mark, true);
+            session.forget(mark);
             return session.skipped_rounds() >= 2;
         }));
         bool has_thrown = false;
@@ -112,7 +112,7 @@ TEST(a_session_outlives_seconds_without_memory_and_loses_nothing) {
         CHECK(has_thrown);
     }
     session.mark(end, true);
-    CHECK(says(session, "memory was short"));
+    CHECK(says(session, "out of memory"));
     CHECK(eventually([&] { return session.is_final(end); }));
     const MachineEnergy energy = session.energy(start, end);
     CHECK_NEAR(energy.devices[0].energy.joules, 250.0 * seconds_of(start, end), 1e-5);
@@ -127,13 +127,13 @@ TEST(a_session_outlives_seconds_without_memory_and_loses_nothing) {
     session.forget(end);
 }
 
-TEST(old_moments_are_settled_once_there_is_memory_again) {
+TEST(old_marks_are_frozen_once_there_is_memory_again) {
     const Machine machine;
     Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
-    std::vector<Moment> held(2 * Moments::kBatch);
-    for (Moment& moment : held) {
-        session.mark(moment, false);
-        moment.t_ns -= 3600 * kNanosPerSecond; // nothing runs yet
+    std::vector<Mark> held(2 * Moments::kBatch);
+    for (Mark& mark : held) {
+        session.mark(mark, false);
+        mark.t_ns -= 3600 * kNanosPerSecond; // nothing runs yet
     }
     session.start();
     {
@@ -143,12 +143,12 @@ TEST(old_moments_are_settled_once_there_is_memory_again) {
     CHECK(eventually([&] {
         Session::Hold hold;
         while (!hold.owns_lock()) hold = session.try_hold();
-        return !held.back().levels.empty();
+        return !held.back().estimates.empty();
     }));
     session.stop();
-    for (Moment& moment : held) {
-        CHECK(moment.levels.size() == 2);
-        session.forget(moment);
+    for (Mark& mark : held) {
+        CHECK(mark.estimates.size() == 2);
+        session.forget(mark);
     }
 }
 
@@ -160,30 +160,30 @@ TEST(entries_are_added_to_a_book_or_are_not) {
     Entry power = counter;
     power.channel.id = "gpu:0/instant";
     power.channel.quantity = Quantity::power;
-    power.alternate_of = "gpu:0";
+    power.standby_for = "gpu:0";
     std::vector<Entry> late = {counter, power};
     late[0].channel.id = "gpu:1";
     late[1].channel.id = "gpu:1/instant";
-    late[1].alternate_of = "gpu:1";
+    late[1].standby_for = "gpu:1";
     late[1].supersedes = true;
-    Book book({counter, power});
+    EnergyAccounts accounts({counter, power});
     for (std::int64_t i = 1; i <= 100'000; ++i) { // much, were it to be copied
         const Sample sample{i * 1'000'000, i * 1000, 0, 0, 0, i == 1 ? kFirst : 0U, 0.0F};
-        book.make_room(0, 1);
-        book.extend(0, {&sample, 1}, sample.t_ns);
+        accounts.make_room(0, 1);
+        accounts.extend(0, {&sample, 1}, sample.t_ns);
     }
     const std::vector<Health> health(4);
     bool is_in = false;
     for (std::int64_t n = 0; !is_in && n < 300; ++n) {
         std::vector<Entry> entries = late;
         const std::int64_t before = allocated.load();
-        is_in = !fail_at(n, [&] { book.add(std::move(entries)); });
+        is_in = !fail_at(n, [&] { accounts.add(std::move(entries)); });
         CHECK(allocated.load() - before < 1'000'000);
-        CHECK(book.entries().size() == (is_in ? 4U : 2U));
-        CHECK(book.ledgers().size() == (is_in ? 2U : 1U));
-        CHECK(book.levels(50'000'000).size() == (is_in ? 2U : 1U));
-        CHECK_NEAR(book.levels(50'000'000)[0].joules, 0.05, 0.01);
-        book.review(std::span(health).first(book.entries().size()), 1'000'000'000);
+        CHECK(accounts.entries().size() == (is_in ? 4U : 2U));
+        CHECK(accounts.arbiters().size() == (is_in ? 2U : 1U));
+        CHECK(accounts.estimates(50'000'000).size() == (is_in ? 2U : 1U));
+        CHECK_NEAR(accounts.estimates(50'000'000)[0].joules, 0.05, 0.01);
+        accounts.review(std::span(health).first(accounts.entries().size()), 1'000'000'000);
     }
     CHECK(is_in);
 }
@@ -204,7 +204,7 @@ TEST(a_session_is_made_or_is_not) {
         });
         if (session) {
             ++made;
-            Moment start, end;
+            Mark start, end;
             session->mark(start, true);
             session->mark(end, true);
             static_cast<void>(session->energy(start, end));
@@ -221,12 +221,12 @@ TEST(a_question_that_runs_out_of_memory_can_be_asked_again) {
     const Machine machine;
     Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
     session.start();
-    Moment start, end;
+    Mark start, end;
     session.mark(start, true);
     for (std::int64_t n = 0; n < 60; ++n) {
         const std::uint64_t before = session.channel_stats(0).readings;
         CHECK(eventually([&] { return session.channel_stats(0).readings > before + 2; }));
-        Moment now;
+        Mark now;
         session.mark(now, true);
         fail_at(n, [&] { static_cast<void>(session.energy(start, now)); });
         fail_at(n, [&] { static_cast<void>(session.is_final(now)); });

@@ -22,59 +22,59 @@ namespace {
 
 constexpr std::int64_t kHour = 3600 * kNanosPerSecond;
 
-// What tells the levels of one moment from those of all others.
-Moments::Settled level_at(std::int64_t t_ns) {
+// Estimates that differ from mark to mark.
+Moments::Frozen level_at(std::int64_t t_ns) {
     return {{{static_cast<double>(t_ns), 0.0, 0.0, true}}, 1};
 }
 
-bool is_settled_right(const Moment& moment) {
-    return !moment.listed && moment.levels.size() == 1 && moment.takeovers == 1 &&
-           moment.levels[0].joules == static_cast<double>(moment.t_ns);
+bool is_frozen_right(const Mark& mark) {
+    return !mark.listed && mark.estimates.size() == 1 && mark.failovers == 1 &&
+           mark.estimates[0].joules == static_cast<double>(mark.t_ns);
 }
 
-std::vector<std::int64_t> settled_until(Moments& moments, std::int64_t t_ns) {
+std::vector<std::int64_t> frozen_until(Moments& moments, std::int64_t t_ns) {
     std::vector<std::int64_t> times_ns;
-    const auto settle = [&](std::int64_t at_ns) {
+    const auto freeze = [&](std::int64_t at_ns) {
         times_ns.push_back(at_ns);
         return level_at(at_ns);
     };
-    while (moments.settle_some(t_ns, settle) == Moments::kBatch) continue;
+    while (moments.freeze_some(t_ns, freeze) == Moments::kBatch) continue;
     return times_ns;
 }
 
 } // namespace
 
-TEST(moments_are_settled_in_order_and_once) {
+TEST(marks_are_frozen_in_order_and_once) {
     Moments moments;
-    std::array<Moment, 10> held;
+    std::array<Mark, 10> held;
     for (std::size_t i = 0; i < held.size(); ++i) {
         held[i].t_ns = 100 * static_cast<std::int64_t>(i);
         moments.add(held[i]);
         CHECK(held[i].listed);
     }
-    CHECK(settled_until(moments, -1).empty());
-    CHECK((settled_until(moments, 250) == std::vector<std::int64_t>{0, 100, 200}));
-    CHECK(settled_until(moments, 250).empty());
+    CHECK(frozen_until(moments, -1).empty());
+    CHECK((frozen_until(moments, 250) == std::vector<std::int64_t>{0, 100, 200}));
+    CHECK(frozen_until(moments, 250).empty());
     CHECK(!held[2].listed);
     CHECK(held[3].listed);
-    CHECK((settled_until(moments, 300) == std::vector<std::int64_t>{300})); // not later than
+    CHECK((frozen_until(moments, 300) == std::vector<std::int64_t>{300})); // not later than
     moments.remove(held[5]);
     moments.remove(held[5]); // again: nothing
-    moments.remove(held[0]); // settled long since
+    moments.remove(held[0]); // frozen long since
     moments.remove(held[9]); // the newest
-    CHECK((settled_until(moments, 10'000) == std::vector<std::int64_t>{400, 600, 700, 800}));
-    CHECK(settled_until(moments, 10'000).empty());
+    CHECK((frozen_until(moments, 10'000) == std::vector<std::int64_t>{400, 600, 700, 800}));
+    CHECK(frozen_until(moments, 10'000).empty());
     moments.add(held[1]); // the list is as good as new
-    CHECK((settled_until(moments, 10'000) == std::vector<std::int64_t>{100}));
+    CHECK((frozen_until(moments, 10'000) == std::vector<std::int64_t>{100}));
 }
 
 TEST(ten_thousand_moments_at_once_leave_in_any_order) {
     for (unsigned seed = 0; seed < 5; ++seed) {
         std::mt19937_64 random(seed);
         Moments moments;
-        std::vector<std::unique_ptr<Moment>> held;
+        std::vector<std::unique_ptr<Mark>> held;
         for (std::int64_t i = 0; i < 10'000; ++i) {
-            held.push_back(std::make_unique<Moment>());
+            held.push_back(std::make_unique<Mark>());
             held.back()->t_ns = i;
             moments.add(*held.back());
         }
@@ -83,51 +83,51 @@ TEST(ten_thousand_moments_at_once_leave_in_any_order) {
             moments.remove(*held.back());
             held.pop_back();
         }
-        const std::vector<std::int64_t> rest = settled_until(moments, 10'000);
+        const std::vector<std::int64_t> rest = frozen_until(moments, 10'000);
         CHECK(rest.size() == 5'000);
         CHECK(std::is_sorted(rest.begin(), rest.end()));
-        CHECK(settled_until(moments, 10'000).empty());
+        CHECK(frozen_until(moments, 10'000).empty());
     }
 }
 
-TEST(a_batch_is_bounded_and_all_come_to_be_settled) {
+TEST(a_batch_is_bounded_and_all_come_to_be_frozen) {
     for (const std::size_t count : {std::size_t{0}, std::size_t{1}, Moments::kBatch - 1,
                                     Moments::kBatch, 3 * Moments::kBatch + 7}) {
         Moments moments;
-        std::vector<Moment> held(count);
+        std::vector<Mark> held(count);
         for (std::size_t i = 0; i < count; ++i) {
             held[i].t_ns = static_cast<std::int64_t>(i);
             moments.add(held[i]);
         }
         std::size_t left = count;
         while (true) {
-            const std::size_t settled = moments.settle_some(kHour, level_at);
-            CHECK(settled == std::min(left, Moments::kBatch));
-            left -= settled;
-            if (settled < Moments::kBatch) break;
+            const std::size_t frozen = moments.freeze_some(kHour, level_at);
+            CHECK(frozen == std::min(left, Moments::kBatch));
+            left -= frozen;
+            if (frozen < Moments::kBatch) break;
         }
         CHECK(left == 0);
         CHECK(moments.oldest_ns(kHour) == kHour);
-        CHECK(std::all_of(held.begin(), held.end(), is_settled_right));
+        CHECK(std::all_of(held.begin(), held.end(), is_frozen_right));
     }
 }
 
 // The list is free while levels are worked out: were its lock held, this would hang.
-TEST(moments_come_and_go_while_others_are_being_settled) {
+TEST(marks_come_and_go_while_others_are_being_frozen) {
     Moments moments;
-    std::vector<Moment> held(Moments::kBatch);
+    std::vector<Mark> held(Moments::kBatch);
     for (std::size_t i = 0; i < held.size(); ++i) {
         held[i].t_ns = static_cast<std::int64_t>(i);
         moments.add(held[i]);
     }
-    Moment later;
-    const auto settle = [&](std::int64_t t_ns) {
+    Mark later;
+    const auto freeze = [&](std::int64_t t_ns) {
         if (t_ns == 3) { // one that was looked at, one that was not yet, the first, and the last
             for (const std::size_t i :
                  {std::size_t{2}, std::size_t{5}, std::size_t{0}, held.size() - 1}) {
                 moments.remove(held[i]);
             }
-            // Another moment at the same address, and a new one.
+            // Another mark at the same address, and a new one.
             held[5].t_ns = kHour;
             moments.add(held[5]);
             later.t_ns = kHour;
@@ -135,24 +135,24 @@ TEST(moments_come_and_go_while_others_are_being_settled) {
         }
         return level_at(t_ns);
     };
-    CHECK(moments.settle_some(kHour - 1, settle) == Moments::kBatch);
+    CHECK(moments.freeze_some(kHour - 1, freeze) == Moments::kBatch);
     for (std::size_t i = 0; i < held.size(); ++i) {
         const bool was_removed = i == 0 || i == 2 || i == held.size() - 1;
-        CHECK(is_settled_right(held[i]) == (!was_removed && i != 5));
-        CHECK(held[i].levels.empty() == (was_removed || i == 5));
+        CHECK(is_frozen_right(held[i]) == (!was_removed && i != 5));
+        CHECK(held[i].estimates.empty() == (was_removed || i == 5));
         CHECK(held[i].listed == (i == 5));
     }
-    CHECK(later.listed && later.levels.empty());
-    CHECK(moments.settle_some(kHour - 1, level_at) == 0);
-    CHECK((settled_until(moments, kHour) == std::vector<std::int64_t>{kHour, kHour}));
+    CHECK(later.listed && later.estimates.empty());
+    CHECK(moments.freeze_some(kHour - 1, level_at) == 0);
+    CHECK((frozen_until(moments, kHour) == std::vector<std::int64_t>{kHour, kHour}));
 }
 
 TEST(where_settling_fails_nothing_has_changed) {
     Moments moments;
-    std::vector<Moment> held(10);
-    for (Moment& moment : held) {
-        moment.t_ns = &moment - held.data();
-        moments.add(moment);
+    std::vector<Mark> held(10);
+    for (Mark& mark : held) {
+        mark.t_ns = &mark - held.data();
+        moments.add(mark);
     }
     const auto fail = [](std::int64_t t_ns) {
         if (t_ns == 7) throw std::bad_alloc();
@@ -160,17 +160,17 @@ TEST(where_settling_fails_nothing_has_changed) {
     };
     bool has_thrown = false;
     try {
-        moments.settle_some(kHour, fail);
+        moments.freeze_some(kHour, fail);
     } catch (const std::bad_alloc&) {
         has_thrown = true;
     }
     CHECK(has_thrown);
-    for (const Moment& moment : held) CHECK(moment.listed && moment.levels.empty());
-    CHECK(settled_until(moments, kHour).size() == held.size());
-    CHECK(std::all_of(held.begin(), held.end(), is_settled_right));
+    for (const Mark& mark : held) CHECK(mark.listed && mark.estimates.empty());
+    CHECK(frozen_until(moments, kHour).size() == held.size());
+    CHECK(std::all_of(held.begin(), held.end(), is_frozen_right));
 }
 
-TEST(threads_mark_and_forget_while_one_settles) {
+TEST(threads_mark_and_forget_while_one_freezes) {
     constexpr std::size_t kThreads = 8;
     constexpr std::size_t kHeld = 40;
     constexpr int kRounds = 60;
@@ -182,63 +182,63 @@ TEST(threads_mark_and_forget_while_one_settles) {
     for (std::size_t n = 0; n < kThreads; ++n) {
         threads.emplace_back([&] {
             for (int round = 0; round < kRounds; ++round) {
-                std::vector<Moment> held(kHeld);
-                for (Moment& moment : held) {
-                    moment.t_ns = ++clock_ns;
-                    moments.add(moment);
+                std::vector<Mark> held(kHeld);
+                for (Mark& mark : held) {
+                    mark.t_ns = ++clock_ns;
+                    moments.add(mark);
                 }
-                for (Moment& moment : held) {
-                    moments.remove(moment);
-                    if (!moment.levels.empty() && !is_settled_right(moment)) ++wrong;
+                for (Mark& mark : held) {
+                    moments.remove(mark);
+                    if (!mark.estimates.empty() && !is_frozen_right(mark)) ++wrong;
                 }
             }
             --running;
         });
     }
-    while (running > 0) moments.settle_some(clock_ns - 10, level_at);
+    while (running > 0) moments.freeze_some(clock_ns - 10, level_at);
     for (std::thread& thread : threads) thread.join();
     CHECK(wrong == 0);
     CHECK(moments.oldest_ns(-1) == -1);
 }
 
-// A look in between finds some settled and some not: the lock is not held until all are.
-TEST(a_session_settles_many_old_moments_piece_by_piece) {
+// A look in between finds some frozen and some not: the lock is not held until all are.
+TEST(a_session_freezes_many_old_marks_piece_by_piece) {
     const Machine machine;
     Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});
-    std::vector<Moment> held(100 * Moments::kBatch);
-    for (Moment& moment : held) {
-        session.mark(moment, false);
-        moment.t_ns -= kHour; // nothing runs yet
+    std::vector<Mark> held(100 * Moments::kBatch);
+    for (Mark& mark : held) {
+        session.mark(mark, false);
+        mark.t_ns -= kHour; // nothing runs yet
     }
     session.start();
-    const auto count_settled = [&] {
+    const auto count_frozen = [&] {
         Session::Hold hold;
         while (!hold.owns_lock()) hold = session.try_hold();
-        const auto is_settled = [](const Moment& moment) { return !moment.levels.empty(); };
-        return static_cast<std::size_t>(std::count_if(held.begin(), held.end(), is_settled));
+        const auto is_frozen = [](const Mark& mark) { return !mark.estimates.empty(); };
+        return static_cast<std::size_t>(std::count_if(held.begin(), held.end(), is_frozen));
     };
     std::size_t times_between = 0;
-    std::size_t settled = 0;
+    std::size_t frozen = 0;
     CHECK(eventually([&] {
-        const std::size_t now = count_settled();
-        if (now < settled || now % Moments::kBatch != 0) times_between += held.size(); // wrong
-        settled = now;
+        const std::size_t now = count_frozen();
+        if (now < frozen || now % Moments::kBatch != 0) times_between += held.size(); // wrong
+        frozen = now;
         times_between += now > 0 && now < held.size() ? 1 : 0;
         return now == held.size();
     }));
     CHECK(times_between > 0);
     CHECK(times_between < held.size());
     session.stop();
-    for (Moment& moment : held) session.forget(moment);
+    for (Mark& mark : held) session.forget(mark);
 }
 
 TEST(ten_thousand_moments_of_a_running_session_are_each_right) {
     const Machine machine;
     Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});
     session.start();
-    std::vector<std::unique_ptr<Moment>> held;
+    std::vector<std::unique_ptr<Mark>> held;
     for (int i = 0; i < 10'000; ++i) {
-        held.push_back(std::make_unique<Moment>());
+        held.push_back(std::make_unique<Mark>());
         session.mark(*held.back(), i % 2 == 0);
     }
     sleep_ns(20'000'000);
@@ -248,7 +248,7 @@ TEST(ten_thousand_moments_of_a_running_session_are_each_right) {
             static_cast<double>(held[i]->t_ns - held.front()->t_ns) / kNanosPerSecond;
         CHECK_NEAR(session.energy(*held.front(), *held[i]).total.joules, 250.0 * seconds, 1e-5);
     }
-    for (const auto& moment : held) session.forget(*moment);
+    for (const auto& mark : held) session.forget(*mark);
 }
 
 TEST(sixty_four_threads_mark_a_running_session) {
@@ -262,10 +262,10 @@ TEST(sixty_four_threads_mark_a_running_session) {
     std::vector<std::thread> threads;
     for (std::size_t n = 0; n < kThreads; ++n) {
         threads.emplace_back([&, n] {
-            std::array<Moment, 4> held;
+            std::array<Mark, 4> held;
             for (int i = 0; i < kMarks; ++i) {
-                Moment& start = held[static_cast<std::size_t>(i) % 2];
-                Moment& end = held[2 + static_cast<std::size_t>(i) % 2];
+                Mark& start = held[static_cast<std::size_t>(i) % 2];
+                Mark& end = held[2 + static_cast<std::size_t>(i) % 2];
                 session.mark(start, true);
                 session.mark(end, n % 2 == 0);
                 if (end.t_ns < start.t_ns) ++wrong;
@@ -281,7 +281,7 @@ TEST(sixty_four_threads_mark_a_running_session) {
     }
     for (std::thread& thread : threads) thread.join();
     CHECK(wrong == 0);
-    Moment start, end;
+    Mark start, end;
     session.mark(start, true);
     sleep_ns(5'000'000);
     session.mark(end, true);
@@ -293,7 +293,7 @@ TEST(sixty_four_threads_mark_a_running_session) {
     session.forget(start);
 }
 
-TEST(moments_may_be_forgotten_while_the_session_settles_and_stops) {
+TEST(marks_may_be_forgotten_while_the_session_freezes_and_stops) {
     const Machine machine;
     for (int round = 0; round < 20; ++round) {
         Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});
@@ -301,9 +301,9 @@ TEST(moments_may_be_forgotten_while_the_session_settles_and_stops) {
         std::atomic<bool> go_on{true};
         std::thread marker([&] {
             while (go_on.load()) {
-                Moment moment;
-                session.mark(moment, true);
-                session.forget(moment);
+                Mark mark;
+                session.mark(mark, true);
+                session.forget(mark);
             }
         });
         session.stop();

@@ -49,7 +49,7 @@ TEST(n2_a_driver_with_little_more_than_power_is_read) {
 
 TEST(n2_a_driver_without_a_required_function_is_too_old) {
     const FakeDriver driver({"power=constant:80"}, "", FAKE_NVML_ANCIENT);
-    const Found found = driver.probe();
+    const ProbeResult found = driver.probe();
     CHECK(found.source == nullptr);
     CHECK(contains(found.missing.at(0).reason, "lacks nvmlDeviceGetCount_v2"));
 }
@@ -307,7 +307,7 @@ TEST(n11_a_laptop_that_tells_no_limit_has_one_all_the_same) {
     CHECK(statuses(reader.read()) == "orr");
     Reader board({"arch=8 limits=no power=constant:20"});
     CHECK(board.channels()[1].max_watts == 5000.0);
-    CHECK(contains(board.channels()[1].detail, "tells no power limit"));
+    CHECK(contains(board.channels()[1].detail, "reports no power limit"));
 }
 
 TEST(n14_a_module_counts_as_one_and_says_so) {

@@ -19,7 +19,7 @@ std::string board(const std::string& more) {
     return kV100 + more;
 }
 
-std::vector<std::string> ids(const Found& found) {
+std::vector<std::string> ids(const ProbeResult& found) {
     std::vector<std::string> result;
     if (!found.source) return result;
     for (const Channel& channel : found.source->channels()) {
@@ -42,7 +42,7 @@ void pci(const Machine& machine, const std::string& address, const std::string& 
 
 TEST(n1_a_driver_that_is_not_there_is_unavailable) {
     const Machine machine;
-    Found found = FakeDriver::probe(machine.host());
+    ProbeResult found = FakeDriver::probe(machine.host());
     CHECK(found.source == nullptr);
     CHECK(contains(found.missing.at(0).reason, "libcarbontracker-no-such.so not found"));
     CHECK(found.missing[0].remedy.empty());
@@ -53,7 +53,7 @@ TEST(n1_a_driver_that_is_not_there_is_unavailable) {
     pci(machine, "0000:02:00.0", "", "0x10de", "0x020000"); // a network card
     found = FakeDriver::probe(machine.host());
     CHECK(found.missing.size() == 1 && found.missing[0].remedy.empty());
-    CHECK(contains(found.missing[0].reason, "no NVIDIA GPU is seen here"));
+    CHECK(contains(found.missing[0].reason, "no NVIDIA GPU was found"));
     pci(machine, "0000:41:00.0", "");
     found = FakeDriver::probe(machine.host());
     CHECK(contains(found.missing.at(0).remedy, "--gpus all"));
@@ -62,7 +62,7 @@ TEST(n1_a_driver_that_is_not_there_is_unavailable) {
 TEST(n1_what_helps_where_there_is_no_driver_depends_on_the_machine) {
     const Machine bare;
     pci(bare, "0000:41:00.0", "");
-    const Found found = FakeDriver::probe(bare.host());
+    const ProbeResult found = FakeDriver::probe(bare.host());
     CHECK(contains(found.missing.at(0).remedy, "install NVIDIA's driver"));
     CHECK(!contains(found.missing.at(0).remedy, "docker"));
     // Below Windows there is no PCI device.
@@ -81,7 +81,7 @@ TEST(a_folder_that_cannot_be_looked_at_costs_no_answer) {
     const std::filesystem::path root = machine.host().root;
     std::filesystem::create_symlink(".dockerenv", root / ".dockerenv"); // a circle
     std::filesystem::create_symlink("run", root / "run");
-    const Found found = FakeDriver::probe(machine.host());
+    const ProbeResult found = FakeDriver::probe(machine.host());
     if (!CHECK(found.missing.size() == 1)) return;
     CHECK(found.missing[0].what == "gpu");
     CHECK(found.missing[0].remedy.empty());
@@ -102,7 +102,7 @@ TEST(n1_a_driver_that_does_not_start_is_unavailable_and_says_what_helps) {
     });
     for (const Case& one : kCases) {
         const FakeDriver driver({board("")}, "init_error=" + std::to_string(one.status));
-        const Found found = driver.probe();
+        const ProbeResult found = driver.probe();
         CHECK(found.source == nullptr && found.missing.size() == 1);
         CHECK(contains(found.missing.at(0).reason, one.reason));
         CHECK(found.missing[0].remedy.starts_with(one.remedy));
@@ -115,7 +115,7 @@ TEST(n7_mig_instances_are_one_board) {
     Host host = driver.host();
     const std::string rest = FakeDriver::uuid(1).substr(6);
     host.environment["CUDA_VISIBLE_DEVICES"] = "MIG-00" + rest + ",MIG-02" + rest;
-    const Found found = FakeDriver::probe(host);
+    const ProbeResult found = FakeDriver::probe(host);
     CHECK(ids(found) == Ids{"gpu:1"});
     CHECK(contains(found.source->channels()[0].detail, "the whole board of a MIG device"));
     CHECK(found.source->channels()[0].domain == "gpu/" + FakeDriver::uuid(1));
@@ -130,7 +130,7 @@ TEST(n16_an_order_that_is_assumed_is_said_to_be) {
     FakeDriver driver({board(""), "name=NVIDIA_A100 power=constant:200"});
     Host host = driver.host();
     const auto note = [&] {
-        const Found found = FakeDriver::probe(host);
+        const ProbeResult found = FakeDriver::probe(host);
         return contains(found.source->channels()[0].detail, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
     };
     CHECK(!note());
@@ -146,7 +146,7 @@ TEST(n15_no_gpu_left_is_said_with_what_helps) {
     FakeDriver driver({board("")});
     Host host = driver.host();
     host.environment["CUDA_VISIBLE_DEVICES"] = "-1";
-    const Found found = FakeDriver::probe(host);
+    const ProbeResult found = FakeDriver::probe(host);
     CHECK(found.source == nullptr);
     CHECK(contains(found.missing.at(0).reason, "CUDA_VISIBLE_DEVICES='-1'"));
     CHECK(found.missing[0].remedy == "unset CUDA_VISIBLE_DEVICES");
@@ -155,7 +155,7 @@ TEST(n15_no_gpu_left_is_said_with_what_helps) {
 TEST(n17_a_board_that_may_not_be_opened_leaves_its_number_free) {
     const FakeDriver driver(
         {board(""), board("fail_open=4@0-end"), board("fail_open=17@0-end"), board("")});
-    const Found found = driver.probe();
+    const ProbeResult found = driver.probe();
     CHECK((ids(found) == Ids{"gpu:0", "gpu:3"}));
     CHECK(found.missing.size() == 2);
     CHECK(found.missing[0].what == "gpu:1");
@@ -185,15 +185,15 @@ TEST(n17_beside_a_lost_board_an_ordinal_may_mean_two) {
         const FakeDriver driver(one.boards);
         Host host = driver.host();
         host.environment["CUDA_VISIBLE_DEVICES"] = one.visible;
-        const Found found = FakeDriver::probe(host);
+        const ProbeResult found = FakeDriver::probe(host);
         CHECK(ids(found) == one.read);
         Ids named;
-        for (const Unavailable& missing : found.missing) {
+        for (const SkippedSensor& missing : found.missing) {
             if (!missing.device.empty()) named.push_back(missing.device);
         }
         CHECK(named == one.named);
     }
-    // One that may not be opened is nobody's here: as a scheduler's device rules have it.
+    // One that may not be opened belongs to others: as a scheduler's device rules have it.
     const FakeDriver driver({board("fail_open=4@0-end"), board(""), board("")});
     Host host = driver.host();
     host.environment["CUDA_VISIBLE_DEVICES"] = "0";
@@ -205,7 +205,7 @@ TEST(n17_a_card_that_the_library_does_not_list_is_named_beside_one_that_it_canno
     pci(driver.machine(), "0000:10:00.0", "active");
     pci(driver.machine(), "0000:11:00.0", "active");
     Ids named;
-    for (const Unavailable& missing : driver.probe().missing) {
+    for (const SkippedSensor& missing : driver.probe().missing) {
         if (!missing.device.empty()) named.push_back(missing.device);
     }
     CHECK(named.size() == 2);
@@ -227,7 +227,7 @@ TEST(n21_a_sleeping_laptop_is_not_woken) {
         pci(driver.machine(), "0000:10:00.0", status);
         pci(driver.machine(), "0000:10:00.1", "active", "0x10de", "0x040300"); // its sound
         pci(driver.machine(), "0000:00:02.0", "active", "0x8086");
-        const Found found = driver.probe();
+        const ProbeResult found = driver.probe();
         CHECK(found.source == nullptr && found.missing.size() == 1);
         CHECK(contains(found.missing.at(0).reason, "0000:10:00.0 is suspended"));
         CHECK(contains(found.missing[0].remedy, "0000:10:00.0/power/control"));
@@ -241,7 +241,7 @@ TEST(n21_a_board_that_sleeps_beside_others_is_left_alone) {
     pci(driver.machine(), "0000:11:00.0", "suspended");
     pci(driver.machine(), "0000:12:00.0", "unsupported"); // never managed
     pci(driver.machine(), "0000:13:00.0", "");            // the file is not there
-    const Found found = driver.probe();
+    const ProbeResult found = driver.probe();
     CHECK((ids(found) == Ids{"gpu:0", "gpu:2", "gpu:3"}));
     CHECK(found.missing.size() == 1);
     CHECK(found.missing.at(0).what == "gpu:1 (Tesla V100-SXM2-32GB)");
@@ -251,7 +251,7 @@ TEST(n21_a_board_that_sleeps_beside_others_is_left_alone) {
 TEST(a_virtual_gpu_has_no_power_of_its_own) {
     const FakeDriver driver(
         {board("energy=no usage=no fields=no virtual=2"), board("energy=no usage=no fields=no")});
-    const Found found = driver.probe();
+    const ProbeResult found = driver.probe();
     CHECK(found.source == nullptr && found.missing.size() == 2);
     CHECK(contains(found.missing.at(0).reason, "only its host can measure"));
     CHECK(contains(found.missing[1].reason, "neither energy nor power: Not Supported (3)"));
@@ -260,7 +260,7 @@ TEST(a_virtual_gpu_has_no_power_of_its_own) {
 
 TEST(a_board_that_tells_no_power_at_all_is_unreadable) {
     const FakeDriver driver({board("energy=no bogus_w=0@0-end")});
-    const Found found = driver.probe();
+    const ProbeResult found = driver.probe();
     CHECK(found.source == nullptr && found.missing.size() == 1);
 }
 
@@ -273,11 +273,11 @@ TEST(n24_only_the_gpus_that_a_process_works_on) {
     CHECK(ids(FakeDriver::probe(host)).size() == 5); // unless asked
     host.gpus_of_process = true;
     driver.machine().write("proc/77001/stat", "77001 (a ) b) S 1 0 0\n");
-    const Found found = FakeDriver::probe(host);
+    const ProbeResult found = FakeDriver::probe(host);
     CHECK((ids(found) == Ids{"gpu:1", "gpu:3"}));
     CHECK(found.missing.size() == 3);
     CHECK(found.missing.at(0).what == "gpu:0 (Tesla V100-SXM2-32GB)");
-    CHECK(found.missing[0].reason == "this process does not work on it");
+    CHECK(found.missing[0].reason == "this process does not use it");
     CHECK(!contains(found.source->channels()[0].detail, "every visible GPU"));
 }
 
@@ -314,10 +314,10 @@ TEST(all_visible_gpus_where_the_process_is_not_seen) {
         FakeDriver driver({board(processes), board("")});
         Host host = driver.host();
         host.gpus_of_process = true;
-        const Found found = FakeDriver::probe(host);
+        const ProbeResult found = FakeDriver::probe(host);
         CHECK((ids(found) == Ids{"gpu:0", "gpu:1"}));
         for (const Channel& channel : found.source->channels()) {
-            CHECK(contains(channel.detail, "every visible GPU: this process was found on none"));
+            CHECK(contains(channel.detail, "every visible GPU: this process was found on no GPU"));
         }
         CHECK(found.missing.empty());
     }

@@ -142,7 +142,7 @@ TEST(n18_after_a_reload_a_board_is_found_by_its_uuid) {
 TEST(n20_the_library_is_initialised_once_and_never_shut_down) {
     const FakeDriver driver({board("")});
     for (int i = 0; i < 5; ++i) {
-        Found found = driver.probe();
+        ProbeResult found = driver.probe();
         CHECK(found.source != nullptr);
         found.source.reset();
     }
@@ -166,7 +166,7 @@ TEST(n19_a_child_asks_the_driver_of_its_parent_nothing) {
         if (reader.driver().calls(Calls::all) != calls) wrong |= 8;
         if (reader.driver().calls(Calls::refused) != 0) wrong |= 16;
         // It may start anew, and then reads what is its own.
-        Found own = reader.driver().probe();
+        ProbeResult own = reader.driver().probe();
         std::vector<Reading> readings(4);
         if (own.source) own.source->read(0, readings);
         if (!own.source || readings[0].status != Status::ok) wrong |= 32;

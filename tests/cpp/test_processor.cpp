@@ -463,7 +463,7 @@ TEST(the_power_limit_is_the_most_for_long) {
         CHECK(host.draws(idle_watts, 0.9 * one.full_watts, 0.6, 1.4));
         CHECK(contains(host.estimate().assumption, one.because));
     }
-    // Two packages, one of them behind two doors: the lower limit holds.
+    // Two packages, one of them with two zones: the lower limit holds.
     Pretended two(cpuinfo({.name = "Intel(R) Xeon(R) 1", .logical = 16, .packages = 2}));
     for (const auto& [zone, name, limit] :
          {std::tuple("intel-rapl:0", "package-0", "90000000"),

@@ -17,7 +17,7 @@ using rapl::Shown;
 using rapl::Vendor;
 
 namespace carbontracker {
-Found probe_powercap(const Host& host);
+ProbeResult probe_powercap(const Host& host);
 } // namespace carbontracker
 
 namespace {
@@ -63,7 +63,7 @@ public:
         write(0);
     }
 
-    Found probe() {
+    ProbeResult probe() {
         writer_ = std::thread([this] {
             for (std::uint64_t tick = 1; !stopping_; ++tick) {
                 write(tick);
@@ -195,13 +195,13 @@ TEST(the_dies_of_an_amd_package_count_once) {
         moving.zone("intel-rapl:" + number + "/intel-rapl:" + number + ":0", "core",
                     rising(3'000'000 + 50'000 * static_cast<std::uint64_t>(die), 4'000));
     }
-    const Found found = moving.probe();
+    const ProbeResult found = moving.probe();
     CHECK(channel_count(found) == 2);
     if (!CHECK(find(found, "cpu:0") != nullptr && find(found, "core:0") != nullptr)) return;
     CHECK(find(found, "cpu:0")->domain == "rapl/package-0"); // as through the other interfaces
     CHECK(find(found, "core:0")->part_of == "cpu:0");
     CHECK(missing_because(found, "cpu:0", "repeat package-0: not added"));
-    CHECK(!missing_because(found, "cpu:0", "did not move"));
+    CHECK(!missing_because(found, "cpu:0", "neither changed"));
 }
 
 TEST(zones_inside_two_of_one_name_belong_to_their_own) {
@@ -212,7 +212,7 @@ TEST(zones_inside_two_of_one_name_belong_to_their_own) {
         moving.zone(zone + "/" + zone + ":0", "core", rising(2'000'000 + 7'777 * i, 60'000));
         moving.zone(zone + "/" + zone + ":1", "dram", rising(3'000'000 + 7'777 * i, 10'000));
     }
-    const Found found = moving.probe();
+    const ProbeResult found = moving.probe();
     CHECK(channel_count(found) == 6);
     if (!CHECK(find(found, "core:0#2") != nullptr)) return;
     CHECK(find(found, "core:0#2")->part_of == "cpu:0#2");
@@ -227,7 +227,7 @@ TEST(two_of_one_name_are_not_confused_when_they_come_back) {
     Moving moving({"GenuineIntel", 6, 0x55});
     moving.zone("intel-rapl:0", "package-0", rising(1'000'000, 100'000));
     moving.zone("intel-rapl:1", "package-0", rising(1'500'500, 100'000));
-    const Found found = moving.probe();
+    const ProbeResult found = moving.probe();
     if (!CHECK(channel_count(found) == 2)) return;
     const std::filesystem::path root = moving.machine.host().root;
     CHECK(found.source->reopen(0));
@@ -243,10 +243,10 @@ TEST(zones_that_stand_still_at_one_value_say_that_names_decided) {
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:1", "package-1");
     machine.zone("intel-rapl/intel-rapl:2", "package-1");
-    const Found found = probe_powercap(machine.host());
+    const ProbeResult found = probe_powercap(machine.host());
     CHECK(channel_count(found) == 2);
-    CHECK(contains(find(found, "cpu:1")->detail, "taken for two counters by their names"));
-    CHECK(!contains(find(found, "cpu:0")->detail, "by their names"));
+    CHECK(contains(find(found, "cpu:1")->detail, "counted as two because of their names"));
+    CHECK(!contains(find(found, "cpu:0")->detail, "because of their names"));
     CHECK(missing_because(found, "cpu:1", "intel-rapl:2 repeats package-1"));
-    CHECK(missing_because(found, "cpu:1", "did not move"));
+    CHECK(missing_because(found, "cpu:1", "neither changed"));
 }

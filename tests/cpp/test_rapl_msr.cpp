@@ -16,7 +16,7 @@ using namespace carbontracker;
 using namespace rapl_test;
 
 namespace carbontracker {
-Found probe_rapl_msr(const Host& host);
+ProbeResult probe_rapl_msr(const Host& host);
 }
 
 namespace {
@@ -66,7 +66,7 @@ public:
         return machine.host().root / "dev/cpu" / std::to_string(cpu) / device;
     }
 
-    [[nodiscard]] Found probe() const { return probe_rapl_msr(machine.host()); }
+    [[nodiscard]] ProbeResult probe() const { return probe_rapl_msr(machine.host()); }
 
     const Machine machine;
 
@@ -110,7 +110,7 @@ TEST(units_of_every_model_are_exact) {
     }
 }
 
-// R6: the two doors differ by the 0.27 % between 15300 nJ and 2^-16 J, no more.
+// R6: the two interfaces differ by the 0.27 % between 15300 nJ and 2^-16 J, no more.
 TEST(the_fixed_memory_unit_differs_by_its_documented_rounding) {
     const auto modulus_uj = rapl::powercap_modulus_uj(intel(0x6A), "dram");
     if (!CHECK(modulus_uj.has_value())) return;
@@ -140,7 +140,7 @@ TEST(intel_packages_and_their_parts_are_found) {
     machine.set_all(kPackage, 1000);
     machine.set_all(kDram, 1000);
     machine.set(0, kPsys, 5);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(channel_count(found) == 5)) return; // R9: no cores, whose register reads 0
     CHECK(find(found, "core:0") == nullptr);
     CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
@@ -162,12 +162,12 @@ TEST(intel_packages_and_their_parts_are_found) {
     CHECK(run.joules("cpu:1") == 0.0);
 }
 
-// R1 and R3 through this door: exact across the wrap, whatever the high half holds.
+// R1 and R3 through this interface: exact across the wrap, whatever the high half holds.
 TEST(only_the_low_half_of_a_register_counts) {
     const MsrMachine machine({{0, 0}});
     machine.set_all(kUnit, kCoarseUnit);
     machine.set(0, kPackage, 0x12345678'FFFFFFFF);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(found.source)) return;
     Run run(*found.source);
     run.read(1.0);
@@ -182,7 +182,7 @@ TEST(amd_packages_are_read_once_and_one_core_is_said_to_be_one) {
     const MsrMachine machine({{0, 0}, {0, 0}, {0, 1}, {0, 1}}, {"AuthenticAMD", 0x19, 0x11});
     machine.set_all(kAmdUnit, kFineUnit);
     machine.set_all(kAmdPackage, 1000);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(channel_count(found) == 2)) return;
     CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
     CHECK(find(found, "core:0")->domain == "rapl/package-0 core");
@@ -226,7 +226,7 @@ TEST(sets_of_registers_that_are_one_are_read_once) {
                 sleep_ns(1'000'000);
             }
         });
-        const Found found = machine.probe();
+        const ProbeResult found = machine.probe();
         stopping = true;
         writer.join();
         CHECK(channel_count(found) == expected.channels);
@@ -240,7 +240,7 @@ TEST(when_its_cpu_goes_offline_another_of_the_package_answers) {
     const MsrMachine machine({{0, 0}, {0, 0}, {1, 0}});
     machine.set_all(kUnit, kCoarseUnit);
     machine.set_all(kPackage, 1 << 14);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(find(found, "cpu:1") != nullptr)) return;
     Run run(*found.source);
     run.read(1.0);
@@ -287,7 +287,7 @@ TEST(what_is_not_there_is_one_line_and_what_mends_it) {
     const MsrMachine guest({{0, 0}}, {"GenuineIntel", 6, 0x6A, "hypervisor"});
     CHECK(guest.probe().missing.at(0).remedy.empty());
     const MsrMachine foreign({{0, 0}}, {"Somebody", 1, 1});
-    CHECK(missing_because(foreign.probe(), "cpu", "no Intel or AMD processor"));
+    CHECK(missing_because(foreign.probe(), "cpu", "Intel or AMD processor"));
     const Machine empty;
     CHECK(probe_rapl_msr(empty.host()).missing.size() == 1);
 }
@@ -296,7 +296,7 @@ TEST(the_restricted_device_serves_as_well) {
     const MsrMachine machine({{0, 0}});
     machine.set(0, kUnit, kCoarseUnit, "msr_safe");
     machine.set(0, kPackage, 1000, "msr_safe");
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     if (!CHECK(find(found, "cpu:0") != nullptr)) return;
     CHECK(find(found, "cpu:0")->detail == "msr cpu/0/msr_safe");
 }
@@ -308,7 +308,7 @@ TEST(a_register_that_fails_is_left_out) {
     machine.set(0, kPackage, 1000);
     machine.set(0, kCore, 1000);
     std::filesystem::resize_file(machine.path(0), kDram);
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 1);
     CHECK(find(found, "cpu:0") != nullptr);
 }

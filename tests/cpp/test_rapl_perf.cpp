@@ -15,8 +15,8 @@ using namespace carbontracker;
 using namespace rapl_test;
 
 namespace carbontracker {
-Found probe_rapl_perf(const Host& host);
-Found probe_powercap(const Host& host);
+ProbeResult probe_rapl_perf(const Host& host);
+ProbeResult probe_powercap(const Host& host);
 } // namespace carbontracker
 
 namespace {
@@ -57,7 +57,7 @@ public:
         std::filesystem::rename(root() / "spec.new", root() / "spec");
     }
 
-    [[nodiscard]] Found probe() const {
+    [[nodiscard]] ProbeResult probe() const {
         Host host = machine.host();
         host.perf_library = FAKE_PERF;
         return probe_rapl_perf(host);
@@ -100,7 +100,7 @@ struct OnePackage {
     const double watts;
     const std::string more;
     const PerfMachine machine{{{0, 0}}};
-    Found found;
+    ProbeResult found;
 };
 
 } // namespace
@@ -116,7 +116,7 @@ TEST(a_package_is_one_group_read_by_one_call) {
                                    event(2, "psys", 0.0, " start=0")});
     };
     play(0.0);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(channel_count(found) == 9)) return;
     for (const char* id : {"cpu:0", "dram:0", "core:0", "uncore:0", "platform:0"}) {
         CHECK(find(found, id) != nullptr && find(found, id)->group == 0);
@@ -153,7 +153,7 @@ TEST(an_amd_package_is_read_once_however_many_complexes_it_lists) {
     machine.unit("0-3", {"pkg"});
     machine.play(at(0), {event(0, "pkg", 100), event(1, "pkg", 100), event(2, "pkg", 100),
                          event(3, "pkg", 100)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 1);
     CHECK(find(found, "cpu:0") != nullptr);
 }
@@ -163,7 +163,7 @@ TEST(a_cpumask_that_lists_every_cpu_does_not_multiply_the_package) {
     const PerfMachine machine({{0, 0}, {0, 0}, {0, 1}, {0, 1}}, {"GenuineIntel", 6, 0xAD});
     machine.unit("0-3", {"pkg"});
     machine.play(at(0), {event(0, "pkg", 100), event(2, "pkg", 100)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 1);
     CHECK(find(found, "cpu:0")->domain == "rapl/package-0");
 }
@@ -172,7 +172,7 @@ TEST(dies_with_counters_of_their_own_are_read_each) {
     const PerfMachine machine({{0, 0}, {0, 0}, {0, 1}, {0, 1}}, {"GenuineIntel", 6, 0x55});
     machine.unit("0,2", {"pkg"});
     machine.play(at(0), {event(0, "pkg", 100), event(2, "pkg", 100)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 2);
     CHECK(find(found, "cpu:0.0")->domain == "rapl/package-0-die-0");
     CHECK(find(found, "cpu:0.1")->domain == "rapl/package-0-die-1");
@@ -185,7 +185,7 @@ TEST(a_cpumask_with_one_cpu_a_package_does_not_multiply_it_by_its_dies) {
     machine.unit("0,2", {"pkg"});
     machine.play(at(0), {event(0, "pkg", 100), event(1, "pkg", 100), event(2, "pkg", 100),
                          event(3, "pkg", 100)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 2);
     CHECK(find(found, "cpu:0") != nullptr && find(found, "cpu:0")->domain == "rapl/package-0");
     CHECK(find(found, "cpu:1") != nullptr && find(found, "cpu:1")->domain == "rapl/package-1");
@@ -197,7 +197,7 @@ TEST(the_unit_of_single_cores_is_not_read) {
     machine.unit("0", {"pkg"});
     machine.unit("0,1", {"core"}, 25, "power_core");
     machine.play(at(0), {event(0, "pkg", 100)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 1);
     CHECK(found.missing.empty());
 }
@@ -212,7 +212,7 @@ TEST(events_that_cannot_be_opened_are_dropped_one_by_one) {
                                    event(0, "gpu", 1, " errno=" + std::to_string(ENOENT))});
     };
     play(0.0);
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(channel_count(found) == 2)) return;
     CHECK(missing_because(found, "core:0", "energy-cores: not supported (EINVAL)"));
     CHECK(missing_because(found, "uncore:0", "ENOENT"));
@@ -252,7 +252,7 @@ TEST(a_refusal_says_who_refuses_and_what_mends_it) {
         const std::string refused = " errno=" + std::to_string(error);
         machine.play(at(0), {event(0, "pkg", 1, refused), event(0, "ram", 1, refused),
                              event(1, "pkg", 1, refused), event(1, "ram", 1, refused)});
-        const Found found = machine.probe();
+        const ProbeResult found = machine.probe();
         CHECK(!found.source);
         if (!CHECK(found.missing.size() == 1)) return;
         CHECK(contains(found.missing[0].reason, words));
@@ -276,7 +276,7 @@ TEST(the_descriptors_of_the_program_are_left_to_it) {
     getrlimit(RLIMIT_NOFILE, &before);
     const rlimit few{32, before.rlim_max}; // a quarter: four packages of two
     setrlimit(RLIMIT_NOFILE, &few);
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     setrlimit(RLIMIT_NOFILE, &before);
     CHECK(channel_count(found) == 8);
     CHECK(find(found, "cpu:3") != nullptr);
@@ -346,7 +346,7 @@ TEST(a_lost_package_is_read_through_another_cpu) {
     const PerfMachine machine({{0, 0}, {0, 0}});
     machine.unit("0", {"pkg"});
     machine.play(at(0), {event(0, "pkg", 100, " gone_at_s=2"), event(1, "pkg", 100)});
-    Found found = machine.probe();
+    ProbeResult found = machine.probe();
     if (!CHECK(found.source)) return;
     Run run(*found.source);
     run.read(1.0);
@@ -370,14 +370,14 @@ TEST(a_domain_that_stays_at_zero_is_no_domain) {
     const PerfMachine machine({{0, 0}, {0, 0}});
     machine.unit("0", {"psys"});
     machine.play(at(0), {event(0, "psys", 0, " start=0")});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(!found.source);
     CHECK(missing_because(found, "platform:0 (psys)", "stays at 0"));
 }
 
 TEST(a_kernel_without_the_unit_is_one_line) {
     const PerfMachine machine({{0, 0}});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(!found.source);
     CHECK(found.missing.size() == 1);
     CHECK(found.missing[0].remedy.empty());
@@ -401,7 +401,7 @@ TEST(ticks_of_any_length_change_no_joule) {
     }
 }
 
-// R12 among the doors: equal domains and ids tell the session that it is one counter.
+// R12 among the interfaces: equal domains and ids show the session that it is one counter.
 TEST(perf_and_powercap_name_their_domains_alike) {
     const PerfMachine machine({{0, 0}, {1, 0}});
     machine.unit("0,1", {"pkg", "ram", "cores", "gpu", "psys"});
@@ -420,8 +420,8 @@ TEST(perf_and_powercap_name_their_domains_alike) {
     machine.machine.zone("intel-rapl/intel-rapl:2", "psys");
     events.push_back(event(0, "psys", 10));
     machine.play(at(0), events);
-    const Found perf = machine.probe();
-    const Found powercap = probe_powercap(machine.machine.host());
+    const ProbeResult perf = machine.probe();
+    const ProbeResult powercap = probe_powercap(machine.machine.host());
     CHECK(channel_count(perf) == 9);
     CHECK(channel_count(powercap) == 9);
     if (!powercap.source) return;
@@ -454,7 +454,7 @@ TEST(events_that_are_not_understood_are_left_out) {
     machine.machine.write(events + "gpu.scale", "nonsense\n");
     machine.machine.write(events + "cores.unit", "Watts\n");
     machine.play(at(0), {event(0, "pkg", 1), event(0, "ram", 1), event(0, "gpu", 1)});
-    const Found found = machine.probe();
+    const ProbeResult found = machine.probe();
     CHECK(channel_count(found) == 1);
 }
 
@@ -466,7 +466,7 @@ TEST(the_kernel_answers_as_the_double_does) {
     machine.machine.write(unit + "type", "1\n");
     machine.machine.write(unit + "events/energy-pkg", "event=0x00\n");
     machine.machine.write(unit + "events/energy-pkg.scale", "1e-9\n");
-    Found found = probe_rapl_perf(machine.machine.host());
+    ProbeResult found = probe_rapl_perf(machine.machine.host());
     if (!found.source) {
         std::printf("skipped: %s\n", found.missing.at(0).reason.c_str());
         return;

@@ -12,7 +12,7 @@ using namespace carbontracker;
 using namespace rapl_test;
 
 namespace carbontracker {
-Found probe_powercap(const Host& host);
+ProbeResult probe_powercap(const Host& host);
 }
 
 namespace {
@@ -29,7 +29,7 @@ struct OneZone {
     [[nodiscard]] std::filesystem::path root() const { return machine.host().root; }
 
     const Machine machine;
-    Found found;
+    ProbeResult found;
 };
 
 } // namespace
@@ -90,15 +90,15 @@ TEST(a_file_that_was_replaced_is_opened_again) {
     CHECK(run.joules("cpu:0") == 3.0);
 }
 
-// R12: the twin is another door to the same thing. It is never the first, whatever the folder's
-// order, and each of the two comes back by itself.
+// R12: the mirror is another interface to the same counter. It is never the first, whatever the
+// folder's order, and each of the two comes back by itself.
 TEST(the_memory_mapped_twin_stands_by) {
     const Machine machine;
     machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
     machine.zone("intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0", "core");
-    const Found found = probe_powercap(machine.host());
+    const ProbeResult found = probe_powercap(machine.host());
     if (!CHECK(channel_count(found) == 3)) return;
     const std::vector<Channel>& channels = found.source->channels();
     CHECK(channels[0].detail == "powercap intel-rapl:0");
@@ -125,13 +125,13 @@ TEST(the_core_zone_of_amd_is_one_core_and_says_so) {
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
     cpuinfo(machine, {"AuthenticAMD", 0x19, 0x11});
-    const Found amd = probe_powercap(machine.host());
+    const ProbeResult amd = probe_powercap(machine.host());
     if (!CHECK(channel_count(amd) == 2)) return;
     CHECK(contains(find(amd, "core:0")->detail, "one physical core"));
     CHECK(find(amd, "core:0")->part_of == "cpu:0"); // and so never added
     CHECK(!contains(find(amd, "cpu:0")->detail, "one physical core"));
     cpuinfo(machine, {"GenuineIntel", 6, 0x9E});
-    const Found intel = probe_powercap(machine.host());
+    const ProbeResult intel = probe_powercap(machine.host());
     CHECK(!contains(find(intel, "core:0")->detail, "one physical core"));
 }
 
@@ -157,7 +157,7 @@ TEST(a_hidden_range_is_that_of_the_processor_model) {
         const Machine machine;
         machine.zone("intel-rapl/intel-rapl:0", expected.zone, "");
         cpuinfo(machine, expected.model);
-        const Found found = probe_powercap(machine.host());
+        const ProbeResult found = probe_powercap(machine.host());
         if (!CHECK(find(found, expected.id) != nullptr)) return;
         CHECK(find(found, expected.id)->modulus == expected.modulus);
         CHECK(contains(find(found, expected.id)->detail, "range"));
@@ -181,7 +181,7 @@ TEST(a_hidden_range_is_that_of_a_zone_in_the_same_unit) {
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core", "");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:1", "dram", "");
     machine.zone("intel-rapl/intel-rapl:1", "package-1", "65532610987");
-    const Found found = probe_powercap(machine.host());
+    const ProbeResult found = probe_powercap(machine.host());
     if (!CHECK(channel_count(found) == 4)) return;
     CHECK(find(found, "cpu:0")->modulus == 65532610988);
     CHECK(find(found, "core:0")->modulus == 65532610988);
@@ -197,11 +197,11 @@ TEST(a_range_too_short_to_be_followed_is_named) {
         const Machine machine;
         machine.zone("intel-rapl/intel-rapl:0", "package-0", range);
         machine.overwrite(kZone / "energy_uj", "000000500000");
-        const Found found = probe_powercap(machine.host());
+        const ProbeResult found = probe_powercap(machine.host());
         const Channel* const package = find(found, "cpu:0");
         if (!CHECK(package != nullptr)) return;
-        CHECK(contains(package->detail, "too short to be followed") == is_short);
-        CHECK(package->modulus == std::stoull(range) + 1); // a fall is judged by it all the same
+        CHECK(contains(package->detail, "range too short") == is_short);
+        CHECK(package->modulus == std::stoull(range) + 1); // a fall is judged by it anyway
     }
 }
 
@@ -210,7 +210,7 @@ TEST(links_that_lead_nowhere_are_explained) {
     machine.directory("sys/class/powercap");
     std::filesystem::create_symlink("../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
                                     machine.host().root / "sys/class/powercap/intel-rapl:0");
-    const Found found = probe_powercap(machine.host());
+    const ProbeResult found = probe_powercap(machine.host());
     CHECK(!found.source);
     CHECK(missing_because(found, "cpu, dram", "hidden from"));
 }
@@ -221,7 +221,7 @@ TEST(a_zone_that_stays_at_zero_is_missing) {
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
     machine.write(kZone / "intel-rapl:0:0/energy_uj", "0\n");
-    const Found found = probe_powercap(machine.host());
+    const ProbeResult found = probe_powercap(machine.host());
     CHECK(channel_count(found) == 1);
     CHECK(missing_because(found, "dram:0", "stays at 0"));
 }
@@ -252,7 +252,7 @@ TEST(no_zones_are_explained_by_what_the_machine_is) {
         const Machine machine;
         cpuinfo(machine, model);
         more(machine);
-        const Found found = probe_powercap(machine.host());
+        const ProbeResult found = probe_powercap(machine.host());
         CHECK(!found.source && found.missing.size() == 1);
         return found.missing.at(0);
     };
@@ -271,7 +271,7 @@ TEST(no_zones_are_explained_by_what_the_machine_is) {
     for (const Model& other : {Model{"AuthenticAMD", 0x15, 2}, Model{"CentaurHauls", 7, 91},
                                Model{"GenuineIntel", 15, 6}, Model{"", 0, 0}}) {
         CHECK(absent(other, nothing).remedy.empty());
-        CHECK(contains(absent(other, nothing).reason, "no Intel or AMD processor"));
+        CHECK(contains(absent(other, nothing).reason, "not an Intel or AMD processor"));
     }
 }
 
@@ -285,14 +285,14 @@ TEST(a_virtual_machine_is_told_who_can_measure_it) {
         {"sys_vendor", "Amazon EC2\n", "AWS Customer Carbon Footprint Tool"},
         {"sys_vendor", "Google\n", "Google Cloud Carbon Footprint"},
         {"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n", "Azure carbon optimization"},
-        {"sys_vendor", "QEMU\n", "who runs the host"},
-        {"sys_vendor", "Microsoft Corporation\n", "who runs the host"}, // Hyper-V at home
+        {"sys_vendor", "QEMU\n", "the operator of the host"},
+        {"sys_vendor", "Microsoft Corporation\n", "the operator of the host"}, // Hyper-V at home
     };
     for (const Case& one : cases) {
         const Machine machine;
         cpuinfo(machine, {"GenuineIntel", 6, 0x55, "fpu hypervisor"});
         machine.write(std::string("sys/class/dmi/id/") + one.file, one.text);
-        const Unavailable absent = probe_powercap(machine.host()).missing.at(0);
+        const SkippedSensor absent = probe_powercap(machine.host()).missing.at(0);
         CHECK(absent.remedy.empty());
         CHECK(contains(absent.reason, "only its host can read"));
         CHECK(contains(absent.reason, one.figure));

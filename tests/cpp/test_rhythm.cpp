@@ -24,7 +24,7 @@ struct Errors {
     void add(const Edge& edge, std::int64_t truth_ns) {
         const double off_ns = std::abs(static_cast<double>(edge.t_ns - truth_ns));
         sum_ns += off_ns;
-        covered += off_ns <= static_cast<double>(edge.unsure_ns) ? 1.0 : 0.0;
+        covered += off_ns <= static_cast<double>(edge.time_ci95_ns) ? 1.0 : 0.0;
         count += 1.0;
     }
     [[nodiscard]] double mean_ns() const { return sum_ns / count; }
@@ -311,7 +311,7 @@ TEST(thrift_is_kept_by_what_stands_still_and_by_what_never_comes_when_expected) 
         CHECK(one.rhythm.locked());
         one.sensor.become(later, one.now_ns); // as power does that does not change, or jumps about
         one.spacing_ns = 16 * period_ns;
-        one.thrift = 16.0;
+        one.spacing_factor = 16.0;
         one.run_until(5 * kSecond, ignore);
         const std::uint64_t readings = one.readings;
         one.run_until(15 * kSecond, ignore);
@@ -329,14 +329,14 @@ TEST(a_mark_makes_the_next_edge_known_where_most_are_skipped) {
         double found = 0.0, sum_ns = 0.0;
         for (int i = 0; i < 50; ++i) {
             one.run_until(one.now_ns + 30'000'000 + 777'000 * (i % 13), ignore);
-            if (!one.rhythm.wants_marks()) continue;
+            if (!one.rhythm.benefits_from_edge_read()) continue;
             const std::int64_t mark_ns = one.now_ns;
             CHECK(one.rhythm.mark(mark_ns));
             // As a sampling thread does: a reading at once, then whenever it is wanted.
             double nearest_ns = 1e18;
             while (one.now_ns < mark_ns + 4'000'000) {
                 one.step([&](const Edge& edge, std::int64_t truth_ns) {
-                    if (truth_ns < mark_ns || edge.unsure_ns > 400'000) return;
+                    if (truth_ns < mark_ns || edge.time_ci95_ns > 400'000) return;
                     nearest_ns =
                         std::min(nearest_ns, std::abs(static_cast<double>(edge.t_ns - truth_ns)));
                 });
@@ -360,7 +360,7 @@ TEST(a_reading_right_after_an_edge_is_not_taken_for_the_edge_while_its_update_is
         CHECK(one.rhythm.locked());
         for (int i = 0; i < 200; ++i) {
             one.run_until(one.now_ns + 100'000'000, ignore);
-            // Somebody reads the next update about when it comes: by a mark, or for another's sake.
+            // A mark, or another channel, causes a read about when the next update comes.
             const std::size_t count = one.sensor.until(one.now_ns);
             one.sensor.until(one.now_ns + 10'000'000);
             const std::int64_t mark_ns = one.sensor.time(count + 1) - 60'000 + 1'000 * i;
@@ -370,7 +370,7 @@ TEST(a_reading_right_after_an_edge_is_not_taken_for_the_edge_while_its_update_is
                 one.now_ns = one.rhythm.next_read_ns(mark_ns, one.spacing_ns);
             }
             one.run_until(mark_ns + 20'000'000, [&](const Edge& edge, std::int64_t truth_ns) {
-                if (edge.unsure_ns > 1'000'000) return;
+                if (edge.time_ci95_ns > 1'000'000) return;
                 sharp += 1.0;
                 wrong += std::abs(edge.t_ns - truth_ns) > 4'000'000 ? 1.0 : 0.0;
             });
@@ -385,7 +385,7 @@ TEST(a_mark_is_followed_by_a_visit_of_the_next_edge_also_where_stamps_are_truste
     one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
     one.run_until(10 * kSecond, ignore);
     one.spacing_ns = 1'600'000'000;
-    one.thrift = 16.0;
+    one.spacing_factor = 16.0;
     one.run_until(20 * kSecond, ignore);
     const std::uint64_t before = one.readings;
     one.run_until(30 * kSecond, ignore);
@@ -445,7 +445,7 @@ TEST(a_mark_on_power_that_stands_still_costs_little) {
         CHECK(one.rhythm.locked());
         one.sensor.become({.period_ns = 1e15}, one.now_ns);
         one.spacing_ns = 1'600'000'000;
-        one.thrift = 16.0;
+        one.spacing_factor = 16.0;
         one.run_until(20 * kSecond, ignore);
         static_cast<void>(one.rhythm.mark(one.now_ns));
         const std::uint64_t readings = one.readings;
@@ -465,7 +465,7 @@ TEST(a_stamp_of_the_sensor_is_used_once_it_has_proved_to_be_one) {
         one.run_until(30 * kSecond,
                       [&](const Edge& edge, std::int64_t truth_ns) { errors.add(edge, truth_ns); });
         CHECK(one.rhythm.locked());
-        CHECK(errors.mean_ns() < 0.4 * 300e3); // better than it could be told by looking
+        CHECK(errors.mean_ns() < 0.4 * 300e3); // better than the spacing of the reads
         CHECK(one.readings - readings <= 2 * (one.edges - edges));
     }
 }

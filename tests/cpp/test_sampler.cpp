@@ -1,4 +1,4 @@
-// The sampling thread, with a source that does what the test tells it.
+// The sampling thread, with a scripted source.
 #include "sampling/sampler.hpp"
 
 #include <signal.h>
@@ -91,7 +91,7 @@ TEST(stop_is_never_missed) {
 
 TEST(a_mark_reads_before_the_period_is_over) {
     Sampler sampler("scripted", one_channel(count_up), {10 * kNanosPerSecond}, all_total());
-    sampler.spare(kEveryMark);
+    sampler.set_limits(kEveryMark);
     sampler.start();
     CHECK(eventually([&] { return sampler.stats().reads == 1; }));
     for (std::uint64_t marks = 1; marks <= 3; ++marks) {
@@ -184,7 +184,7 @@ TEST(an_implausible_reading_counts_as_an_error_and_a_reset_is_told) {
 }
 
 TEST(a_counter_that_begins_again_is_a_gap_between_the_readings_beside_it) {
-    // 100 W, read as seldom as a thrifty thread does; it begins again after its fifth reading.
+    // 100 W, read as rarely as under throttling; it is reset after its fifth reading.
     std::vector<std::int64_t> times_ns;
     const auto script = [&](std::uint64_t round, std::span<Reading> readings) {
         const std::int64_t t_ns = readings[0].t_ns;
@@ -194,7 +194,7 @@ TEST(a_counter_that_begins_again_is_a_gap_between_the_readings_beside_it) {
             (round < 5 ? 1'000'000'000U : 0U) + static_cast<std::uint64_t>((t_ns - base_ns) / 10);
     };
     Sampler sampler("x", one_channel(script, 100 * kMilli), {}, all_total());
-    sampler.spare({4.0, 1.0});
+    sampler.set_limits({4.0, 1.0});
     sampler.start();
     CHECK(eventually([&] { return sampler.channel_stats(0).resets == 1; }));
     CHECK(eventually([&] { return sampler.stats().reads >= 10; }));
@@ -205,7 +205,7 @@ TEST(a_counter_that_begins_again_is_a_gap_between_the_readings_beside_it) {
         if ((sample.flags & kGap) == 0) continue;
         ++gaps;
         CHECK(sample.t_ns == times_ns[5]);
-        CHECK(sample.span_ns == times_ns[5] - times_ns[4]);
+        CHECK(sample.since_last_read_ns == times_ns[5] - times_ns[4]);
     }
     CHECK(gaps == 1);
     // All but the gap is booked, to the last reading.
@@ -232,7 +232,7 @@ TEST(a_full_ring_drops_resolution_and_no_energy) {
     if (!CHECK(mark(sampler, 1602))) return;
     const std::vector<Sample> fresh = drained(sampler);
     if (!CHECK(fresh.size() == 2)) return;
-    // The reader was not told that the counter stood still after what it had seen.
+    // The reader did not learn that the counter stood still after the last sample it got.
     CHECK(last_read_ns > old.back().t_ns);
     CHECK(last_read_ns < fresh.front().t_ns);
     // 699 steps up to the reset, and those since the first reading after it.
@@ -256,7 +256,7 @@ TEST(a_reading_refused_last_is_told_even_if_nothing_moves_again) {
     const std::int64_t last_read_ns = sampler.channel_stats(0).last_read_ns;
     const std::vector<Sample> old = drained(sampler);
     CHECK(old.size() == 512);
-    CHECK(last_read_ns == old.back().t_ns); // what was refused is not claimed as told
+    CHECK(last_read_ns == old.back().t_ns); // refused samples are not claimed as delivered
     CHECK(sampler.channel_stats(0).dropped == 601 - 512);
     sampler.stop();
     const std::vector<Sample> last = drained(sampler);

@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kFirstPauseNs = 20 * kMilli;
 constexpr std::int64_t kEarlyNs = kMilli / 10;
 
-/// Two groups of one channel each, counting up by 1 mJ a reading; the first does as it is told.
+/// Two groups of one channel each, counting up by 1 mJ a reading; the first is scripted.
 class TwoGroups : public Source {
 public:
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
@@ -156,7 +156,7 @@ private:
 TEST(between_two_fetches_of_a_ring_it_is_not_asked_again_and_again) {
     auto owned = std::make_unique<Ring200>();
     Ring200& source = *owned;
-    Sampler sampler("ring", std::move(owned), {}, {Use::total, Use::side});
+    Sampler sampler("ring", std::move(owned), {}, {Priority::total, Priority::secondary});
     sampler.start();
     CHECK(eventually([&] { return source.fetches.load() >= 12; }));
     sampler.stop();
@@ -200,7 +200,7 @@ TEST(a_counter_that_begins_again_after_an_outage_is_a_gap_of_that_outage_and_no_
     auto owned = std::make_unique<Restarted>();
     Restarted& source = *owned;
     Sampler sampler("restarted", std::move(owned), {}, all_total(2));
-    sampler.spare({200.0, 1.0}); // thrifty: 200 ms from reading to reading
+    sampler.set_limits({200.0, 1.0}); // throttled: 200 ms from reading to reading
     sampler.start();
     CHECK(eventually([&] { return sampler.channel_stats(0).resets == 1; }));
     CHECK(eventually([&] { return source.rounds[0].load() >= 9; }));
@@ -211,7 +211,7 @@ TEST(a_counter_that_begins_again_after_an_outage_is_a_gap_of_that_outage_and_no_
         ++gaps;
         // Stamped by the source right after it noted the time of the round.
         CHECK(sample.t_ns >= source.times_ns[4] && sample.t_ns < source.times_ns[5]);
-        const std::int64_t before_ns = sample.t_ns - sample.span_ns;
+        const std::int64_t before_ns = sample.t_ns - sample.since_last_read_ns;
         CHECK(before_ns >= source.times_ns[2] && before_ns < source.times_ns[3]);
     }
     CHECK(gaps == 1);
@@ -237,7 +237,7 @@ TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
     auto owned = std::make_unique<Failing>();
     Failing& source = *owned;
     Sampler sampler("failing", std::move(owned), {kHour}, all_total(2));
-    sampler.spare(kEveryMark);
+    sampler.set_limits(kEveryMark);
     sampler.start();
     while (source.rounds[0].load() < 4 && source.rounds[1].load() < 20000) {
         const std::uint64_t before = source.rounds[1].load();
@@ -253,7 +253,8 @@ TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
 
 TEST(marks_that_are_close_together_share_one_reading) {
     Sampler sampler("marked", one_channel(count_up), {kHour}, all_total());
-    sampler.spare({1.0, 1.0, 30 * kNanosPerSecond}); // less than since this machine was started
+    sampler.set_limits(
+        {1.0, 1.0, 30 * kNanosPerSecond}); // less than since this machine was started
     sampler.start();
     sampler.mark(now_ns());
     CHECK(eventually([&] { return sampler.stats().edge_reads == 1; }));
@@ -326,13 +327,13 @@ TEST(what_only_stands_by_is_read_rarely_until_it_speaks) {
     };
     auto owned = std::make_unique<Both>();
     Both& source = *owned;
-    Sampler sampler("watched", std::move(owned), {}, {Use::watch, Use::total});
+    Sampler sampler("watched", std::move(owned), {}, {Priority::standby, Priority::total});
     const std::int64_t begin_ns = now_ns();
     sampler.start();
     CHECK(eventually([&] { return source.rounds[1].load() >= 100; }));
     const std::uint64_t rare = source.rounds[0].load();
     CHECK(rare <= static_cast<std::uint64_t>((now_ns() - begin_ns) / kNanosPerSecond) + 2);
-    sampler.set_use(0, Use::total);
+    sampler.set_priority(0, Priority::total);
     CHECK(eventually([&] { return source.rounds[0].load() >= rare + 50; }));
     sampler.stop();
 }
@@ -344,14 +345,14 @@ TEST(a_stretched_sampler_reads_less) {
     };
     auto owned = std::make_unique<Both>();
     Both& source = *owned;
-    Sampler sampler("stretched", std::move(owned), {}, {Use::side, Use::total});
-    sampler.spare({1.0, 100.0});
+    Sampler sampler("stretched", std::move(owned), {}, {Priority::secondary, Priority::total});
+    sampler.set_limits({1.0, 100.0});
     const std::int64_t begin_ns = now_ns();
     sampler.start();
     CHECK(eventually([&] { return source.rounds[1].load() >= 300; }));
     const std::uint64_t sides = source.rounds[0].load();
     CHECK(sides <= static_cast<std::uint64_t>((now_ns() - begin_ns) / (100 * kMilli)) + 2);
-    sampler.spare({200.0, 1.0});
+    sampler.set_limits({200.0, 1.0});
     CHECK(eventually([&] { return source.rounds[0].load() >= sides + 50; }));
     const std::int64_t stretched_ns = now_ns();
     const std::uint64_t totals = source.rounds[1].load();

@@ -86,58 +86,58 @@ TEST(where_calls_are_cheap_all_counters_are_learned_in_the_first_second) {
 TEST(a_reading_that_the_driver_kept_is_not_asked_for_at_once) {
     // The same reading again and again, as between two fetches of a ring, for ten seconds.
     Lane lane(power());
-    const Limits limits{.usual_ns = kSecond};
+    const DueConstraints limits{.usual_ns = kSecond};
     take(lane, 10 * kSecond, 100'000, 10 * kSecond);
     std::int64_t now_ns = 10 * kSecond + 3 * kMs;
     int readings = 0;
     while (now_ns < 20 * kSecond) {
         CHECK(take(lane, 10 * kSecond, 100'000, 10 * kSecond) == Outcome::repeated);
-        now_ns = next_due_ns(now_ns, lane, Use::side, limits);
+        now_ns = next_due_ns(now_ns, lane, Priority::secondary, limits);
         ++readings;
     }
-    CHECK(lane.kept() && !lane.wants_marks());
+    CHECK(lane.kept() && !lane.benefits_from_edge_read());
     CHECK(readings <= 10);
     // One whose source does not say that it was kept shows it by coming twice.
     Lane plain(power());
     take(plain, 10 * kSecond, 100'000);
     CHECK(!plain.kept());
     CHECK(take(plain, 10 * kSecond, 100'000) == Outcome::repeated);
-    CHECK(next_due_ns(11 * kSecond, plain, Use::side, limits) >= 12 * kSecond);
+    CHECK(next_due_ns(11 * kSecond, plain, Priority::secondary, limits) >= 12 * kSecond);
     // And once readings are of their moment again, the rhythm is followed again.
     take(plain, 12 * kSecond, 100'000);
     CHECK(!plain.kept());
-    CHECK(next_due_ns(12 * kSecond, plain, Use::side, limits) < 12 * kSecond + 100 * kMs);
+    CHECK(next_due_ns(12 * kSecond, plain, Priority::secondary, limits) < 12 * kSecond + 100 * kMs);
 }
 
 TEST(what_can_wait_waits_until_it_can_be_afforded) {
     for (const std::int64_t tick_ns : {std::int64_t{0}, kMs, 100 * kMs}) {
         Lane lane(counter(tick_ns));
         take(lane, kSecond, 1000);
-        Limits limits{.usual_ns = 20 * kMs};
-        const std::int64_t soon_ns = next_due_ns(kSecond, lane, Use::total, limits);
+        DueConstraints limits{.usual_ns = 20 * kMs};
+        const std::int64_t soon_ns = next_due_ns(kSecond, lane, Priority::total, limits);
         CHECK(soon_ns > kSecond && soon_ns <= kSecond + 20 * kMs);
         limits.free_ns = kSecond + 700 * kMs;
         // A search of what makes the total is paid for: it waits only for what cannot wait.
         limits.urgent_ns = kSecond + 3 * kMs;
-        const std::int64_t search_ns = next_due_ns(kSecond, lane, Use::total, limits);
+        const std::int64_t search_ns = next_due_ns(kSecond, lane, Priority::total, limits);
         CHECK(lane.rhythm().searching() ? search_ns <= kSecond + 10 * kMs
                                         : search_ns == limits.free_ns);
         CHECK(search_ns >= limits.urgent_ns);
-        CHECK(next_due_ns(kSecond, lane, Use::side, limits) > limits.free_ns);
+        CHECK(next_due_ns(kSecond, lane, Priority::secondary, limits) > limits.free_ns);
         limits.searches = false;
-        CHECK(next_due_ns(kSecond, lane, Use::total, limits) == limits.free_ns);
+        CHECK(next_due_ns(kSecond, lane, Priority::total, limits) == limits.free_ns);
         // What does not make the total leaves something over.
-        CHECK(next_due_ns(kSecond, lane, Use::side, limits) > limits.free_ns);
+        CHECK(next_due_ns(kSecond, lane, Priority::secondary, limits) > limits.free_ns);
         // And so does everything that goes on counting, where a search waits.
         limits.is_saving = true;
-        CHECK(next_due_ns(kSecond, lane, Use::total, limits) > limits.free_ns + 800 * kMs);
+        CHECK(next_due_ns(kSecond, lane, Priority::total, limits) > limits.free_ns + 800 * kMs);
         limits.is_saving = false;
         // Nothing waits for ever.
         limits.free_ns = kSecond + 3600 * kSecond;
-        CHECK(next_due_ns(kSecond, lane, Use::total, limits) <= 3 * kSecond);
+        CHECK(next_due_ns(kSecond, lane, Priority::total, limits) <= 3 * kSecond);
         // A rate that was asked for is kept whatever it costs.
         limits.steady_ns = kSecond + 5 * kMs;
-        CHECK(next_due_ns(kSecond, lane, Use::total, limits) == limits.steady_ns);
+        CHECK(next_due_ns(kSecond, lane, Priority::total, limits) == limits.steady_ns);
     }
 }
 
@@ -147,18 +147,18 @@ TEST(who_waits_for_the_budget_is_told_of_marks) {
         take(lane, t_ns, static_cast<std::uint64_t>(t_ns / (20 * kMs)));
     };
     std::int64_t now_ns = kSecond;
-    Limits limits{.usual_ns = 20 * kMs};
+    DueConstraints limits{.usual_ns = 20 * kMs};
     while (now_ns < 4 * kSecond) {
         reading(now_ns);
-        now_ns = next_due_ns(now_ns, lane, Use::total, limits) + 30'000;
+        now_ns = next_due_ns(now_ns, lane, Priority::total, limits) + 30'000;
     }
-    CHECK(lane.rhythm().locked() && !lane.wants_marks()); // every edge is visited
+    CHECK(lane.rhythm().locked() && !lane.benefits_from_edge_read()); // every edge is visited
     for (int i = 0; i < 20; ++i) {
         reading(now_ns);
         limits.free_ns = now_ns + 300 * kMs;
-        now_ns = next_due_ns(now_ns, lane, Use::total, limits) + 30'000;
+        now_ns = next_due_ns(now_ns, lane, Priority::total, limits) + 30'000;
     }
-    CHECK(lane.wants_marks());
+    CHECK(lane.benefits_from_edge_read());
 }
 
 TEST(nothing_is_due_at_once_however_late_it_is) {
@@ -168,7 +168,7 @@ TEST(nothing_is_due_at_once_however_late_it_is) {
             take(lane, kSecond, 1000);
             take(lane, kSecond + kMs, 1000);
             const std::int64_t now_ns = 100 * kSecond; // long after that
-            CHECK(next_due_ns(now_ns, lane, Use::total, {.usual_ns = usual_ns}) > now_ns);
+            CHECK(next_due_ns(now_ns, lane, Priority::total, {.usual_ns = usual_ns}) > now_ns);
         }
     }
 }
@@ -180,22 +180,23 @@ TEST(a_counter_is_read_before_it_can_have_gone_round_whatever_the_budget) {
         const double round_ns = static_cast<double>(range) * 1e-6 / 2000.0 * 1e9;
         std::int64_t now_ns = kSecond;
         std::uint64_t raw = 5;
-        for (const double thrift : {1.0, 16.0, 1e6}) {
-            const Limits limits{.usual_ns = 100 * kMs,
-                                .total = thrift,
-                                .others = thrift,
-                                .free_ns = std::numeric_limits<std::int64_t>::max() / 2};
-            for (const Use use : {Use::total, Use::side, Use::watch}) {
+        for (const double spacing_factor : {1.0, 16.0, 1e6}) {
+            const DueConstraints limits{.usual_ns = 100 * kMs,
+                                        .spacing_total = spacing_factor,
+                                        .spacing_others = spacing_factor,
+                                        .free_ns = std::numeric_limits<std::int64_t>::max() / 2};
+            for (const Priority priority :
+                 {Priority::total, Priority::secondary, Priority::standby}) {
                 take(lane, now_ns, ++raw);
-                const std::int64_t due_ns = next_due_ns(now_ns, lane, use, limits);
+                const std::int64_t due_ns = next_due_ns(now_ns, lane, priority, limits);
                 CHECK(static_cast<double>(due_ns - now_ns) <= 0.6 * round_ns);
                 now_ns = due_ns;
             }
         }
         // Nor does a slow rate that was asked for let it go round.
         take(lane, now_ns, ++raw);
-        const Limits slow{.usual_ns = 100 * kMs, .steady_ns = now_ns + 3600 * kSecond};
-        const std::int64_t due_ns = next_due_ns(now_ns, lane, Use::total, slow);
+        const DueConstraints slow{.usual_ns = 100 * kMs, .steady_ns = now_ns + 3600 * kSecond};
+        const std::int64_t due_ns = next_due_ns(now_ns, lane, Priority::total, slow);
         CHECK(static_cast<double>(due_ns - now_ns) <= 0.6 * round_ns);
     }
 }
@@ -226,10 +227,10 @@ TEST(a_range_that_cannot_be_followed_does_not_override_the_budget) {
                     cpu_ns[second] += call_ns;
                     readings[second] += i == 0 ? 1 : 0;
                     allowance.spend(now_ns, call_ns, kShare);
-                    const Limits limits{.usual_ns = 100 * kMs,
-                                        .free_ns = allowance.free_ns(),
-                                        .urgent_ns = allowance.urgent_ns()};
-                    due_ns[i] = next_due_ns(now_ns, lanes[i], Use::total, limits);
+                    const DueConstraints limits{.usual_ns = 100 * kMs,
+                                                .free_ns = allowance.free_ns(),
+                                                .urgent_ns = allowance.urgent_ns()};
+                    due_ns[i] = next_due_ns(now_ns, lanes[i], Priority::total, limits);
                 }
                 const std::int64_t most_ns = *std::max_element(cpu_ns.begin(), cpu_ns.end());
                 // Without the first second, in which the rhythm is learned.
@@ -251,16 +252,17 @@ TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
     for (const std::int64_t tick_ns : {kMs, 100 * kMs}) {
         Lane lane(counter(tick_ns));
         take(lane, kSecond, 5'000'000'000);
-        const Limits limits{.usual_ns = 100 * kMs, .total = 16.0, .free_ns = 3600 * kSecond};
+        const DueConstraints limits{
+            .usual_ns = 100 * kMs, .spacing_total = 16.0, .free_ns = 3600 * kSecond};
         std::int64_t now_ns = 2 * kSecond;
         for (int i = 0; i < 5; ++i) { // each another nonsense
             CHECK(take(lane, now_ns, static_cast<std::uint64_t>(5 - i)) == Outcome::unusable);
-            const std::int64_t due_ns = next_due_ns(now_ns, lane, Use::total, limits);
+            const std::int64_t due_ns = next_due_ns(now_ns, lane, Priority::total, limits);
             CHECK(due_ns - now_ns >= kMs && due_ns - now_ns <= 20 * kMs);
             now_ns = due_ns;
         }
         take(lane, now_ns, 0);
-        CHECK(next_due_ns(now_ns, lane, Use::total, limits) == now_ns + 1600 * kMs);
+        CHECK(next_due_ns(now_ns, lane, Priority::total, limits) == now_ns + 1600 * kMs);
     }
 }
 
@@ -273,8 +275,8 @@ TEST(what_fails_holds_up_no_search) {
     take(second, kSecond, 1);
     Searches searches(2);
     const auto choose = [&](std::int64_t now_ns) {
-        searches.consider(0, first, Use::total);
-        searches.consider(1, second, Use::total);
+        searches.consider(0, first, Priority::total);
+        searches.consider(1, second, Priority::total);
         searches.choose(now_ns, allowance);
     };
     choose(kSecond);

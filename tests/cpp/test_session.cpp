@@ -42,9 +42,9 @@ bool shown_only(const Session& session, const std::string& id, std::string_view 
     return entry && !entry->counted && contains(entry->why, why);
 }
 
-std::optional<Unavailable> missing(const Session& session, const std::string& source,
-                                   std::string_view what) {
-    for (const Unavailable& item : session.missing()) {
+std::optional<SkippedSensor> missing(const Session& session, const std::string& source,
+                                     std::string_view what) {
+    for (const SkippedSensor& item : session.missing()) {
         if (item.source == source && contains(item.what, what)) return item;
     }
     return std::nullopt;
@@ -88,8 +88,8 @@ public:
 
 private:
     Session& session_;
-    Moment start_;
-    Moment end_;
+    Mark start_;
+    Mark end_;
 };
 
 const std::vector<SimulatedDevice> kTwoSimulated = {{"gpu", "Formula 1", "constant:250"},
@@ -102,7 +102,7 @@ TEST(an_empty_machine_has_no_channels_and_says_why) {
     Session session(machine.host(), {});
     CHECK(session.entries().empty());
     CHECK(missing_because(session, "nvml", "gpu", "libcarbontracker-no-such.so not found"));
-    CHECK(missing_because(session, "powercap", "cpu", "no Intel or AMD processor"));
+    CHECK(missing_because(session, "powercap", "cpu", "Intel or AMD processor"));
     CHECK(missing_because(session, "cpu_load", "cpu", "no such file (ENOENT)"));
     session.start();
     Window window(session);
@@ -183,7 +183,7 @@ TEST(a_powercap_tree_counts_packages_and_memory_once) {
     CHECK(shown_only(session, "platform:0", "contains other channels"));
     for (const char* id : {"cpu:0", "dram:0"}) { // the memory-mapped twins
         const auto twin = find(session, std::string(id) + "@powercap");
-        CHECK(twin && twin->alternate_of == id && !twin->counted);
+        CHECK(twin && twin->standby_for == id && !twin->counted);
     }
     CHECK(missing_because(session, "cpu_load", "cpu:0", "an estimate, not needed"));
     CHECK(missing_because(session, "cpu_load", "dram:0", "an estimate, not needed"));
@@ -282,7 +282,7 @@ TEST(counter_files_are_followed_from_change_to_change) {
     session.start();
     const std::size_t cpu = index_of(session, "cpu:0");
     const std::size_t core = index_of(session, "core:0");
-    Moment start, last_change;
+    Mark start, last_change;
     session.mark(start, true);
     const std::int64_t began_ns = now_ns();
     // Long enough for the time between the changes to be known to be there.
@@ -365,7 +365,7 @@ TEST(start_and_stop_may_come_at_once_and_in_any_order) {
     }
 }
 
-// A mark is a time, and what one session settled it to says nothing to another.
+// A mark is a time; the estimates that one session froze mean nothing to another.
 TEST(marks_of_another_session_are_times) {
     const Machine machine;
     const SimulatedDevice gpu{"gpu", "g", "constant:100"};
@@ -373,23 +373,23 @@ TEST(marks_of_another_session_are_times) {
     Session eight(machine.host(std::vector<SimulatedDevice>(8, gpu)), {1'000'000, 0.0, {}});
     one.start();
     eight.start();
-    Moment from, to;
+    Mark from, to;
     one.mark(from, true);
     eight.mark(to, true);
     for (Session* session : {&one, &eight}) {
         const std::uint64_t before = reads(*session);
         CHECK(eventually([&] { return reads(*session) >= before + 3; }));
     }
-    Moment of_one, of_eight, no_ones;
+    Mark of_one, of_eight, no_ones;
     one.mark(of_one, true);
     eight.mark(of_eight, true);
     no_ones.t_ns = of_eight.t_ns;
     one.stop();
     eight.stop();
-    // As a supervisor does after a minute, with what could be told from anything true.
-    from.levels = {{1e9, 1e9, 0.0, true}};
-    of_one.levels = {{2e9, 1e9, 0.0, true}};
-    const auto check = [](Session& session, Moment& start, Moment& end, std::size_t devices) {
+    // As a supervisor does after a minute, with values that differ from any true ones.
+    from.estimates = {{1e9, 1e9, 0.0, true}};
+    of_one.estimates = {{2e9, 1e9, 0.0, true}};
+    const auto check = [](Session& session, Mark& start, Mark& end, std::size_t devices) {
         const MachineEnergy energy = session.energy(start, end);
         const double seconds = static_cast<double>(end.t_ns - start.t_ns) / kNanosPerSecond;
         if (!CHECK(energy.devices.size() == devices)) return;
@@ -403,7 +403,7 @@ TEST(marks_of_another_session_are_times) {
     check(eight, to, no_ones, 8);
     check(one, to, of_eight, 1);
     check(one, to, no_ones, 1);
-    CHECK(from.levels.size() == 1 && of_one.levels.size() == 1);
+    CHECK(from.estimates.size() == 1 && of_one.estimates.size() == 1);
     one.forget(from);
     one.forget(of_one);
     eight.forget(to);
@@ -414,9 +414,9 @@ TEST(windows_add_up) {
     const Machine machine;
     Session session(machine.host({{"gpu", "g", "sine:200,150,0.02"}}), {1'000'000, 0.0, {}});
     session.start();
-    std::vector<std::unique_ptr<Moment>> moments;
+    std::vector<std::unique_ptr<Mark>> moments;
     for (int i = 0; i < 50; ++i) {
-        moments.push_back(std::make_unique<Moment>());
+        moments.push_back(std::make_unique<Mark>());
         session.mark(*moments.back(), true);
         sleep_ns(700'000);
     }
@@ -428,7 +428,7 @@ TEST(windows_add_up) {
         sum += joules;
     }
     CHECK_NEAR(session.energy(*moments.front(), *moments.back()).total.joules, sum, 1e-9);
-    for (const auto& moment : moments) session.forget(*moment);
+    for (const auto& mark : moments) session.forget(*mark);
 }
 
 TEST(hundreds_of_channels_are_each_measured) {
@@ -483,15 +483,15 @@ TEST(a_mark_without_edge_reads_wakes_nobody) {
     const Machine machine;
     Session session(machine.host(kTwoSimulated), {3600 * kNanosPerSecond, 0.0, {}});
     session.start();
-    std::array<Moment, 10> moments;
-    for (Moment& moment : moments) {
-        session.mark(moment, false);
+    std::array<Mark, 10> moments;
+    for (Mark& mark : moments) {
+        session.mark(mark, false);
         sleep_ns(1'000'000);
     }
     session.stop();
     CHECK(session.stats().front().second.edge_reads == 0);
     CHECK(session.stats().front().second.reads == 2);
-    for (Moment& moment : moments) session.forget(moment);
+    for (Mark& mark : moments) session.forget(mark);
 }
 
 TEST(a_session_that_never_started_knows_nothing_and_a_stopped_one_what_it_knew) {
@@ -513,5 +513,5 @@ TEST(a_session_that_never_started_knows_nothing_and_a_stopped_one_what_it_knew) 
     sleep_ns(1'000'000);
     CHECK(window.energy().total.joules == joules);
     CHECK(session.cpu_ns() > 0);
-    CHECK(session.successions().empty());
+    CHECK(session.failovers().empty());
 }

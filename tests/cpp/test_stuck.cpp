@@ -78,7 +78,7 @@ TEST(two_sources_that_hang_are_both_left_behind_and_a_third_is_read_a_last_time)
     Options options;
     options.budget = 0.0;
     options.patience_ns = kPatienceNs;
-    Moment start, end;
+    Mark start, end;
     {
         Session session(host, options);
         const std::vector<Entry> entries = session.entries();

@@ -36,15 +36,15 @@ Channel power(std::int64_t tick_ns = 100 * kMilli) {
 /// Samples of a counter or of power with a learned period, whose energy is `joules(t seconds)`.
 std::vector<Sample> ticking(std::int64_t from_ns, std::int64_t to_ns, std::int64_t tick_ns,
                             const std::function<double(double)>& joules,
-                            std::int64_t unsure_ns = 0) {
+                            std::int64_t time_ci95_ns = 0) {
     std::vector<Sample> samples;
     for (std::int64_t t_ns = from_ns; t_ns <= to_ns; t_ns += tick_ns) {
         Sample sample;
         sample.t_ns = t_ns;
         sample.energy_uj = std::llround(1e6 * (joules(static_cast<double>(t_ns) / 1e9) -
                                                joules(static_cast<double>(from_ns) / 1e9)));
-        sample.span_ns = t_ns == from_ns ? 0 : kMilli;
-        sample.unsure_ns = short_ns(unsure_ns);
+        sample.since_last_read_ns = t_ns == from_ns ? 0 : kMilli;
+        sample.time_ci95_ns = short_ns(time_ci95_ns);
         sample.tick_ns = short_ns(tick_ns);
         sample.flags = t_ns == from_ns ? kFirst : kStoodStill;
         samples.push_back(sample);
@@ -69,8 +69,8 @@ std::vector<Sample> any_samples(std::mt19937_64& random, std::size_t count) {
         sample.t_ns += random() % 20 == 0 ? 0 : step_ns;
         if (random() % 50 == 0) sample.t_ns += 5 * kSecond;
         sample.energy_uj += static_cast<std::int64_t>(random() % 30'000'000);
-        sample.span_ns = static_cast<std::int64_t>(random()) & (127 * kMilli);
-        sample.unsure_ns = static_cast<std::uint32_t>(random() % (50 * kMilli));
+        sample.since_last_read_ns = static_cast<std::int64_t>(random()) & (127 * kMilli);
+        sample.time_ci95_ns = static_cast<std::uint32_t>(random() % (50 * kMilli));
         sample.tick_ns = regular && random() % 3 != 0 ? 100'000'000U : 0U;
         sample.flags = random() % 2 == 0 ? kStoodStill : 0U;
         if (random() % 20 == 0) sample.flags |= kGap;
@@ -94,16 +94,16 @@ TEST(energy_never_falls_errors_never_are_negative_whatever_the_samples) {
         }
         if (seed % 5 == 0) line.thin(samples[40].t_ns, 300 * kMilli);
         const Timeline* with = seed % 4 == 0 ? &shape : nullptr;
-        const Beside beside{with, seed % 8 == 0 ? with : nullptr};
-        Level before;
+        const SideChannels beside{with, seed % 8 == 0 ? with : nullptr};
+        EnergyEstimate before;
         for (std::int64_t t_ns = 0; t_ns < samples.back().t_ns + 10 * kSecond;
              t_ns += static_cast<std::int64_t>(1 + random() % (100 * kMilli))) {
-            const Level level = line.at(t_ns, beside);
-            if (!CHECK(level.joules >= before.joules - 1e-9)) return;
-            CHECK(level.hidden_joules2 >= before.hidden_joules2);
-            if (!CHECK(level.error_joules >= 0.0)) return;
-            CHECK(std::isfinite(level.error_joules));
-            before = level;
+            const EnergyEstimate estimate = line.at(t_ns, beside);
+            if (!CHECK(estimate.joules >= before.joules - 1e-9)) return;
+            CHECK(estimate.unresolved_variance >= before.unresolved_variance);
+            if (!CHECK(estimate.error_joules >= 0.0)) return;
+            CHECK(std::isfinite(estimate.error_joules));
+            before = estimate;
         }
         for (int i = 0; i < 50; ++i) {
             const auto a_ns = static_cast<std::int64_t>(random() % (20 * kSecond));
@@ -134,11 +134,12 @@ TEST(constant_power_is_exact_at_every_moment) {
             line.extend(ticking(kSecond, 5 * kSecond, tick_ns, constant), 5 * kSecond);
             for (std::int64_t t_ns = kSecond + tick_ns; t_ns < 5 * kSecond - tick_ns;
                  t_ns += 777'777) {
-                const Level level = line.at(t_ns);
-                if (!CHECK_NEAR(level.joules, static_cast<double>(t_ns - kSecond) * 1e-7, 2e-6)) {
+                const EnergyEstimate estimate = line.at(t_ns);
+                if (!CHECK_NEAR(estimate.joules, static_cast<double>(t_ns - kSecond) * 1e-7,
+                                2e-6)) {
                     return;
                 }
-                CHECK(level.final);
+                CHECK(estimate.final);
             }
         }
     }
@@ -152,7 +153,7 @@ TEST(the_first_tick_is_shared_out_where_the_counter_has_a_rhythm) {
         Sample sample = samples.back();
         sample.t_ns = t_ns;
         sample.energy_uj += 10'000'000;
-        sample.span_ns = kMilli;
+        sample.since_last_read_ns = kMilli;
         sample.flags = kStoodStill;
         samples.push_back(sample);
     }
@@ -181,11 +182,11 @@ TEST(provisional_becomes_final_and_then_stays) {
     Timeline line(counter(100 * kMilli));
     const std::vector<Sample> all = ticking(0, 3 * kSecond, 100 * kMilli, constant);
     line.extend(std::span(all).first(6), 0);
-    const Level early = line.at(560 * kMilli);
+    const EnergyEstimate early = line.at(560 * kMilli);
     CHECK(!early.final);
     CHECK_NEAR(early.joules, 56.0, 1.0);
     line.extend(std::span(all).subspan(6, 1), 0);
-    const Level late = line.at(560 * kMilli);
+    const EnergyEstimate late = line.at(560 * kMilli);
     CHECK(late.final);
     CHECK_NEAR(late.joules, 56.0, 1e-5);
     CHECK(late.error_joules < early.error_joules);
@@ -215,8 +216,8 @@ TEST(what_is_final_never_changes) {
             }
             const std::int64_t t_ns =
                 sample.t_ns - static_cast<std::int64_t>(random() % (3 * kSecond / 10));
-            const Level level = line.at(t_ns);
-            if (level.final && t_ns > kSecond) finals.emplace_back(t_ns, level.joules);
+            const EnergyEstimate estimate = line.at(t_ns);
+            if (estimate.final && t_ns > kSecond) finals.emplace_back(t_ns, estimate.joules);
         }
         CHECK(!finals.empty());
     }
@@ -235,20 +236,21 @@ TEST(a_step_within_a_period_is_found_by_the_means_around_it) {
     line.extend(ticking(kSecond, 20 * kSecond, 100 * kMilli, load), 20 * kSecond);
     const double first = load(1.0);
     for (std::int64_t t_ns = 1200 * kMilli; t_ns < 19 * kSecond; t_ns += 7'100'000) {
-        const Level level = line.at(t_ns);
-        CHECK(level.final);
-        if (!CHECK_NEAR(level.joules, load(static_cast<double>(t_ns) / 1e9) - first, 1e-4)) return;
+        const EnergyEstimate estimate = line.at(t_ns);
+        CHECK(estimate.final);
+        if (!CHECK_NEAR(estimate.joules, load(static_cast<double>(t_ns) / 1e9) - first, 1e-4))
+            return;
     }
 }
 
 TEST(only_what_was_seen_to_stand_still_did) {
-    // One reading half a tick after a change, then nobody looks for twelve ticks and more.
+    // One reading half a tick after a change, then no reading for more than twelve ticks.
     for (const std::int64_t silence_ns : {100 * kMilli, kSecond}) {
         std::vector<Sample> samples = ticking(0, kSecond, 8 * kMilli, constant);
         Sample late = samples.back();
         late.t_ns += silence_ns;
         late.energy_uj += silence_ns / 10;
-        late.span_ns = silence_ns - 4 * kMilli;
+        late.since_last_read_ns = silence_ns - 4 * kMilli;
         samples.push_back(late);
         Timeline line(counter(8 * kMilli));
         line.extend(samples, late.t_ns);
@@ -272,7 +274,7 @@ TEST(an_edge_whose_time_was_not_seen_is_put_right_by_the_next) {
     Timeline line(counter(100 * kMilli));
     std::vector<Sample> samples = ticking(0, kSecond, 100 * kMilli, constant, 100'000);
     samples[5].t_ns += 30 * kMilli; // found by a stray reading between two ticks
-    samples[5].unsure_ns = 40 * kMilli;
+    samples[5].time_ci95_ns = 40 * kMilli;
     line.extend(samples, kSecond);
     CHECK_NEAR(line.at(500 * kMilli).joules, 50.0, 1e-5);
     CHECK_NEAR(line.at(480 * kMilli).joules, 48.0, 1e-5);
@@ -347,7 +349,7 @@ TEST(power_beside_a_counter_gives_its_energy_a_shape) {
         without = std::max(without, std::abs(line.at(t_ns).joules - truth));
     }
     CHECK(without > 9.0);
-    // Scaled: at the counter's own ticks nothing but the counter speaks.
+    // Scaled: at the counter's own ticks only the counter counts.
     for (std::int64_t t_ns = 1300 * kMilli; t_ns < 2700 * kMilli; t_ns += 100 * kMilli) {
         CHECK_NEAR(line.at(t_ns, {&shape, nullptr}).joules, line.at(t_ns).joules, 1e-9);
     }
@@ -397,13 +399,13 @@ TEST(what_a_gap_may_have_held_is_judged_by_the_power_around_it_and_adds_up) {
     std::vector<Sample> samples = ticking(kSecond, 4 * kSecond, 100 * kMilli, constant);
     Sample again = samples.back();
     again.t_ns = 6 * kSecond;
-    again.span_ns = 2 * kSecond;
+    again.since_last_read_ns = 2 * kSecond;
     again.flags = kGap | kRestart;
     samples.push_back(again);
     for (std::int64_t t_ns = 6100 * kMilli; t_ns <= 9 * kSecond; t_ns += 100 * kMilli) {
         again.t_ns = t_ns;
         again.energy_uj += 10'000'000;
-        again.span_ns = kMilli;
+        again.since_last_read_ns = kMilli;
         again.flags = kStoodStill;
         samples.push_back(again);
     }
@@ -519,7 +521,7 @@ TEST(a_week_of_samples_does_not_grow_and_keeps_its_total) {
             sample.t_ns = t_ns;
             batch.push_back(sample);
             sample.flags = kStoodStill;
-            sample.span_ns = kMilli;
+            sample.since_last_read_ns = kMilli;
             if (random() % 5000 == 0) sample.flags |= kGap;
             sample.energy_uj += static_cast<std::int64_t>(random() % 40'000'000);
             if (batch.size() < 10) continue;
@@ -532,7 +534,7 @@ TEST(a_week_of_samples_does_not_grow_and_keeps_its_total) {
         CHECK(most < 4000); // a minute at full resolution, and what is kept of the past
         CHECK(line.at(0).joules == 0.0);
         CHECK_NEAR(line.at(week_ns).joules, static_cast<double>(batch.back().energy_uj) / 1e6, 1.0);
-        // Of a thousand short gaps the newest are told one by one, the older ones together.
+        // Of a thousand short gaps the newest are kept separately, the older ones merged.
         CHECK(line.coverage(week_ns - 24 * 3600 * kSecond, week_ns) > 0.99);
         CHECK(line.coverage(0, week_ns) > 0.5);
     }

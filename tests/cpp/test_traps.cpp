@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "history/book.hpp"
+#include "history/energy_accounts.hpp"
 #include "history/timeline.hpp"
 #include "sampling/lane.hpp"
 #include "scripted.hpp"
@@ -118,8 +118,8 @@ TEST(t5_losing_the_processor_in_mid_read_costs_no_energy) {
     for (int i = 0; i < 400; ++i) {
         const std::int64_t from_ns = between(10 * kSecond, 60 * kSecond);
         const std::int64_t to_ns = from_ns + between(kSecond, 50 * kSecond);
-        const Level from = line.at(from_ns);
-        const Level to = line.at(to_ns);
+        const EnergyEstimate from = line.at(from_ns);
+        const EnergyEstimate to = line.at(to_ns);
         const double truth = watts * static_cast<double>(to_ns - from_ns) / 1e9;
         const double missed = std::abs(to.joules - from.joules - truth);
         CHECK(missed < watts * 0.016); // no more than the longest call, however long the window
@@ -136,19 +136,19 @@ TEST(t6_the_thread_sets_its_timer_slack_and_leaves_that_of_its_maker) {
 }
 
 TEST(t9_a_signal_neither_ends_a_sleep_early_nor_moves_its_deadline) {
-    // The sampling threads block all signals; whoever sleeps on a bell otherwise starts again.
+    // The sampling threads block all signals; any other thread that waits on an event starts again.
     struct sigaction action{};
     struct sigaction before{};
     action.sa_handler = [](int) {};
     sigaction(SIGUSR1, &action, &before); // without SA_RESTART
-    const Bell bell;
+    const Event event;
     std::atomic<bool> sleeping{false};
     std::atomic<std::int64_t> deadline_ns{0};
     std::atomic<std::int64_t> woke_ns{0};
     std::thread sleeper([&] {
         deadline_ns.store(now_ns() + 50 * kMilli);
         sleeping.store(true);
-        bell.wait(0, deadline_ns.load());
+        event.wait(0, deadline_ns.load());
         woke_ns.store(now_ns());
     });
     CHECK(eventually([&] { return sleeping.load(); }));
@@ -183,7 +183,7 @@ TEST(t12_neither_large_counts_nor_long_gaps_overflow) {
         CHECK(late == Outcome::sample);
         CHECK(sample.energy_uj >= 0);
         CHECK(static_cast<double>(sample.energy_uj) <= 1e6 * max_watts * 60 * 86'400);
-        CHECK(sample.unsure_ns <= std::numeric_limits<std::uint32_t>::max());
+        CHECK(sample.time_ci95_ns <= std::numeric_limits<std::uint32_t>::max());
     }
     // The largest number that a sensor can show.
     for (Channel any : {counter(1e-3, 0), power(100 * kMilli)}) {
@@ -250,11 +250,11 @@ TEST(t17_no_priority_is_asked_for) {
 
 TEST(t19_sixty_days_lose_nothing) {
     // Beyond what 31 and 32 bits hold of milliseconds (25 and 50 days), and over thousands of
-    // turns of a 32-bit counter. Read as seldom as a session may be told to.
+    // turns of a 32-bit counter. Read as rarely as a session can.
     Entry owner{counter(61.03515625e-6, kMilli), "traps", true, "", ""};
     owner.channel.modulus = std::uint64_t{1} << 32;
     Entry other{power(kSecond), "traps", false, "cpu:0", ""};
-    Book book({owner, other});
+    EnergyAccounts accounts({owner, other});
     Lane lanes[] = {Lane(owner.channel), Lane(other.channel)};
     std::vector<Health> health(2);
 
@@ -278,15 +278,15 @@ TEST(t19_sixty_days_lose_nothing) {
             if (!CHECK(outcome != Outcome::unusable)) return;
             std::vector<Sample> made;
             if (outcome == Outcome::sample) made.push_back(sample);
-            book.extend(i, made, t_ns);
+            accounts.extend(i, made, t_ns);
             health[i].last_read_ns = t_ns;
         }
         if (t_ns / period_ns % 30 != 0) continue;
-        book.review(health, t_ns);
-        for (std::size_t i = 0; i < 2; ++i) book.thin(i, t_ns - 60 * kSecond, kSecond);
-        most = std::max({most, book.line(0).size(), book.line(1).size()});
+        accounts.review(health, t_ns);
+        for (std::size_t i = 0; i < 2; ++i) accounts.thin(i, t_ns - 60 * kSecond, kSecond);
+        most = std::max({most, accounts.line(0).size(), accounts.line(1).size()});
     }
-    CHECK(book.takeovers() == 0);
+    CHECK(accounts.failovers() == 0);
     CHECK(lanes[0].resets() == 0);
     CHECK(most < 20'000); // of 2.6 million readings
     for (const int day : {0, 1, 24, 25, 26, 49, 50, 59}) {
@@ -295,18 +295,21 @@ TEST(t19_sixty_days_lose_nothing) {
             const std::int64_t to_ns = from_ns + length_ns;
             const double truth = joules(to_ns) - joules(from_ns);
             const Energy total =
-                book.energy(from_ns, book.levels(from_ns), to_ns, book.levels(to_ns)).total;
+                accounts
+                    .energy(from_ns, accounts.estimates(from_ns), to_ns, accounts.estimates(to_ns))
+                    .total;
             CHECK_NEAR(total.joules, truth, 0.015 * truth);
-            CHECK_NEAR(book.line(1).at(to_ns).joules - book.line(1).at(from_ns).joules, truth,
-                       0.015 * truth);
+            CHECK_NEAR(accounts.line(1).at(to_ns).joules - accounts.line(1).at(from_ns).joules,
+                       truth, 0.015 * truth);
             CHECK(total.coverage > 0.999);
         }
     }
     const std::int64_t end_ns = start_ns + 60 * kDay;
     const double truth = joules(end_ns) - joules(start_ns);
     const Energy total =
-        book.energy(start_ns, book.levels(start_ns), end_ns, book.levels(end_ns)).total;
+        accounts.energy(start_ns, accounts.estimates(start_ns), end_ns, accounts.estimates(end_ns))
+            .total;
     CHECK_NEAR(total.joules, truth, 600.0); // a reading or two
-    CHECK_NEAR(book.line(1).at(end_ns).joules, truth, 600.0 + 1e-5 * truth);
+    CHECK_NEAR(accounts.line(1).at(end_ns).joules, truth, 600.0 + 1e-5 * truth);
     CHECK(total.coverage > 0.999);
 }

@@ -113,7 +113,7 @@ public:
         searches_ = carbontracker::Searches(boards_.size());
         usual_ns_ = kind.ring ? VirtualBoard::kRingNs
                               : std::max<std::int64_t>(20'000'000, 50 * boards * call_ns);
-        thrift_ = governor_.thrift(budget);
+        limits_ = governor_.limits(budget);
     }
 
     /// What happened in one second.
@@ -136,7 +136,7 @@ public:
         cpu_ns_ += result.cpu_ns;
         const double share = governor_.share(cpu_ns_, now_ns_ - kStartNs);
         governor_.keep(share, budget_, allowance_.free_ns() > now_ns_);
-        thrift_ = governor_.thrift(budget_);
+        limits_ = governor_.limits(budget_);
         return result;
     }
 
@@ -163,16 +163,16 @@ private:
         }
         ++second.wakes;
         second.cpu_ns += cpu_ns;
-        allowance_.spend(now_ns_, cpu_ns, thrift_.share);
+        allowance_.spend(now_ns_, cpu_ns, limits_.cpu_share);
         choose();
-        carbontracker::Limits limits{usual_ns_,
-                                     0,
-                                     thrift_.total,
-                                     thrift_.others,
-                                     allowance_.free_ns(),
-                                     allowance_.urgent_ns(),
-                                     true,
-                                     searches_.is_saving()};
+        carbontracker::DueConstraints limits{usual_ns_,
+                                             0,
+                                             limits_.spacing_total,
+                                             limits_.spacing_others,
+                                             allowance_.free_ns(),
+                                             allowance_.urgent_ns(),
+                                             true,
+                                             searches_.is_saving()};
         for (const std::size_t i : read) {
             limits.searches = searches_.may(i);
             plan(i, limits);
@@ -182,22 +182,22 @@ private:
     void choose() {
         for (std::size_t i = 0; i < boards_.size(); ++i) {
             for (std::size_t lane = 0; lane < boards_[i].lanes.size(); ++lane) {
-                searches_.consider(i, boards_[i].lanes[lane], use_of(lane));
+                searches_.consider(i, boards_[i].lanes[lane], priority_of(lane));
             }
         }
         searches_.choose(now_ns_, allowance_);
     }
 
-    static carbontracker::Use use_of(std::size_t lane) {
-        return lane == 0 ? carbontracker::Use::total : carbontracker::Use::side;
+    static carbontracker::Priority priority_of(std::size_t lane) {
+        return lane == 0 ? carbontracker::Priority::total : carbontracker::Priority::secondary;
     }
 
-    void plan(std::size_t board, const carbontracker::Limits& limits) {
+    void plan(std::size_t board, const carbontracker::DueConstraints& limits) {
         due_ns_[board] = std::numeric_limits<std::int64_t>::max();
         for (std::size_t lane = 0; lane < boards_[board].lanes.size(); ++lane) {
-            const auto use = use_of(lane);
+            const auto priority = priority_of(lane);
             const std::int64_t due_ns =
-                carbontracker::next_due_ns(now_ns_, boards_[board].lanes[lane], use, limits);
+                carbontracker::next_due_ns(now_ns_, boards_[board].lanes[lane], priority, limits);
             due_ns_[board] = std::min(due_ns_[board], due_ns);
         }
     }
@@ -210,7 +210,7 @@ private:
     carbontracker::Allowance allowance_;
     carbontracker::Searches searches_;
     carbontracker::Governor governor_;
-    carbontracker::Thrift thrift_;
+    carbontracker::SamplingLimits limits_;
     std::int64_t now_ns_ = kStartNs;
     std::int64_t cpu_ns_ = 0;
 };

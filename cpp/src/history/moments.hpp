@@ -1,4 +1,4 @@
-// Moments that somebody holds: their levels are kept when the samples around them are thinned.
+// The marks that are in use: their estimates are frozen before the samples around them are thinned.
 #pragma once
 
 #include <array>
@@ -15,111 +15,110 @@ namespace carbontracker {
 
 class Moments;
 
-/// A point in time, and E(t) there once it has been settled.
-struct Moment {
+/// A time, and the frozen E(t) at that time.
+struct Mark {
     std::int64_t t_ns = 0;
-    std::vector<Level> levels;      // empty until settled; of the owner's devices
-    std::size_t takeovers = 0;      // that were known then
-    const Moments* owner = nullptr; // null: a time without levels of its own
-    Moment* before = nullptr;
-    Moment* after = nullptr;
+    std::vector<EnergyEstimate> estimates; // of the owner's devices; empty until frozen
+    std::size_t failovers = 0;             // number known when frozen
+    const Moments* owner = nullptr;        // null: a time only
+    Mark* before = nullptr;
+    Mark* after = nullptr;
     bool listed = false;
 };
 
-/// The unsettled ones, in the order in which they were made. Costs a few nanoseconds a moment.
+/// The marks that are not frozen, oldest first. Costs a few nanoseconds for each mark.
 ///
-/// The lock is held to link, to unlink and to hand over what was worked out elsewhere, for no more
-/// than kBatch moments at a time, and nothing is allocated under it: a mark never waits for more.
+/// The lock is held to link, to unlink and to store results that were computed without it, for at
+/// most kBatch marks at a time. Nothing is allocated under it, so a mark never waits longer.
 class Moments {
 public:
     static constexpr std::size_t kBatch = 64;
 
-    /// What a moment is settled to.
-    struct Settled {
-        std::vector<Level> levels;
-        std::size_t takeovers = 0;
+    /// The frozen values of a mark.
+    struct Frozen {
+        std::vector<EnergyEstimate> estimates;
+        std::size_t failovers = 0;
     };
 
-    /// A moment that is listed must have been removed before it is added again.
-    void add(Moment& moment) noexcept {
-        moment.levels.clear();
-        moment.owner = this;
+    /// A listed mark must be removed before it is added again.
+    void add(Mark& mark) noexcept {
+        mark.estimates.clear();
+        mark.owner = this;
         const std::lock_guard lock(mutex_);
-        moment.before = newest_;
-        (newest_ != nullptr ? newest_->after : oldest_) = &moment;
-        newest_ = &moment;
-        moment.listed = true;
+        mark.before = newest_;
+        (newest_ != nullptr ? newest_->after : oldest_) = &mark;
+        newest_ = &mark;
+        mark.listed = true;
     }
 
-    void remove(Moment& moment) noexcept {
+    void remove(Mark& mark) noexcept {
         const std::lock_guard lock(mutex_);
-        unlink(moment);
+        unlink(mark);
     }
 
-    /// Whether the levels of `moment` were, or will be, settled here.
-    [[nodiscard]] bool owns(const Moment& moment) const noexcept { return moment.owner == this; }
+    /// Whether the estimates of `mark` belong to this session.
+    [[nodiscard]] bool owns(const Mark& mark) const noexcept { return mark.owner == this; }
 
-    /// The time of the oldest one, or `else_ns`.
+    /// The time of the oldest mark, or `else_ns`.
     [[nodiscard]] std::int64_t oldest_ns(std::int64_t else_ns) noexcept {
         const std::lock_guard lock(mutex_);
         return oldest_ != nullptr ? oldest_->t_ns : else_ns;
     }
 
-    /// Settles some of the oldest ones that are not later than `t_ns`, and lets go of them. How
-    /// many it took up: fewer than kBatch, and there are no more of them. To be called by one
-    /// thread at a time. Where `settle(t_ns)` throws, nothing has changed.
-    template <typename Settle> std::size_t settle_some(std::int64_t t_ns, Settle settle) {
+    /// Freezes up to kBatch of the oldest marks not later than `t_ns` and removes them from the
+    /// list. Returns how many; fewer than kBatch: no more are left. One thread at a time. If
+    /// `freeze(t_ns)` throws, nothing has changed.
+    template <typename Freeze> std::size_t freeze_some(std::int64_t t_ns, Freeze freeze) {
         std::array<Pending, kBatch> batch;
         const std::size_t count = take(t_ns, batch);
         const std::span taken(batch.data(), count);
-        for (Pending& one : taken) one.result = settle(one.t_ns);
+        for (Pending& one : taken) one.result = freeze(one.t_ns);
         give(taken);
         return count;
     }
 
 private:
     struct Pending {
-        Moment* moment;
+        Mark* mark;
         std::int64_t t_ns;
-        Settled result;
+        Frozen result;
     };
 
     std::size_t take(std::int64_t t_ns, std::span<Pending> batch) noexcept {
         const std::lock_guard lock(mutex_);
         std::size_t count = 0;
-        for (Moment* moment = oldest_; moment != nullptr && count < batch.size();
-             moment = moment->after) {
-            if (moment->t_ns > t_ns) break;
-            batch[count].moment = moment;
-            batch[count++].t_ns = moment->t_ns;
+        for (Mark* mark = oldest_; mark != nullptr && count < batch.size(); mark = mark->after) {
+            if (mark->t_ns > t_ns) break;
+            batch[count].mark = mark;
+            batch[count++].t_ns = mark->t_ns;
         }
         return count;
     }
 
-    // Some may have been removed since, and even be other moments at the same address by now: those
-    // stand behind all that were taken, and are later. The rest stands in front, in its order.
+    // Some marks may have been removed since, and new marks may be at the same address: those are
+    // later in the list, behind all that were taken. The others are in front, in their order.
     void give(std::span<Pending> batch) noexcept {
         const std::lock_guard lock(mutex_);
         for (Pending& one : batch) {
-            Moment* moment = oldest_;
-            if (moment != one.moment || moment->t_ns != one.t_ns) continue;
-            moment->levels = std::move(one.result.levels);
-            moment->takeovers = one.result.takeovers;
-            unlink(*moment);
+            Mark* mark = oldest_;
+            if (mark != one.mark || mark->t_ns != one.t_ns) continue;
+            mark->estimates = std::move(one.result.estimates);
+            mark->failovers = one.result.failovers;
+            unlink(*mark);
         }
     }
 
-    void unlink(Moment& moment) noexcept {
-        if (!moment.listed) return;
-        (moment.before != nullptr ? moment.before->after : oldest_) = moment.after;
-        (moment.after != nullptr ? moment.after->before : newest_) = moment.before;
-        moment.before = moment.after = nullptr;
-        moment.listed = false;
+    void unlink(Mark& mark) noexcept {
+        if (!mark.listed) return;
+        (mark.before != nullptr ? mark.before->after : oldest_) = mark.after;
+        (mark.after != nullptr ? mark.after->before : newest_) = mark.before;
+        mark.before = mark.after = nullptr;
+        mark.listed = false;
     }
 
     std::mutex mutex_;
-    Moment* oldest_ = nullptr;
-    Moment* newest_ = nullptr;
+    Mark* oldest_ = nullptr;
+    Mark* newest_ = nullptr;
 };
 
 } // namespace carbontracker

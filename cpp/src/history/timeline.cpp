@@ -10,30 +10,30 @@ namespace {
 
 constexpr double kMicro = 1e-6;
 
-// What has not moved for so long is not in the middle of a tick.
+// A counter unchanged for this long is not in the middle of a tick.
 constexpr std::int64_t kQuietNs = 1'000'000'000;
 constexpr std::int64_t kQuietTicks = 12;
 
-// Updates may be left out; a counter that paused for more ticks than this was really still.
+// Updates may be skipped. After more missing ticks than this a counter really stood still.
 constexpr std::int64_t kMissedTicks = 8;
 
-// A window may begin before the first reading or end after the newest by so much and still count
-// as covered: readings are periodic, marks are not.
+// A window that begins at most this long before the first reading, or ends as long after the newest
+// one, still counts as covered: readings are periodic, marks are not.
 constexpr std::int64_t kSlackNs = 250'000'000;
 
-// What was drawn so shortly before or after a gap says what may have been drawn in it.
+// The power in this time before or after a gap estimates the power within the gap.
 constexpr std::int64_t kNearNs = 1'000'000'000;
-constexpr std::int64_t kLeastNearNs = 1'000'000;
+constexpr std::int64_t kMinNearNs = 1'000'000;
 
-// Thinning copies, so it waits until there is something to gain; the past does not grow for ever.
+// Thinning copies, so it waits until it is worthwhile. The number of old points is bounded.
 constexpr std::size_t kThinAtLeast = 128;
-constexpr std::size_t kMostOld = 2048;
-constexpr std::size_t kMostGaps = 512;
+constexpr std::size_t kMaxOld = 2048;
+constexpr std::size_t kMaxGaps = 512;
 constexpr std::size_t kPointsOfHold = 2;
 
-constexpr double kTickJitter = 0.1; // of a tick, where its time is told from the next one's
+constexpr double kTickJitter = 0.1; // of a tick, where its time is derived from the next one
 constexpr std::int64_t kClearlyApart = 4;
-constexpr double kWholeTick = 0.75; // of a tick: no shorter interval has a power of its own
+constexpr double kWholeTick = 0.75; // of a tick: shorter intervals have no power of their own
 
 } // namespace
 
@@ -42,31 +42,31 @@ Timeline::Timeline(const Channel& channel, std::int64_t joined_ns)
       whole_(covers_refresh(channel.window_ns, channel.tick_ns)), low_pass_(channel.low_pass),
       always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
                     !channel.superset),
-      usual_tick_ns_(channel.tick_ns), most_watts_(most_watts(channel)),
+      usual_tick_ns_(channel.tick_ns), ceiling_watts_(ceiling_watts(channel)),
       quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0), from_ns_(joined_ns) {
-    points_.reserve(2 * kMostOld);
+    points_.reserve(2 * kMaxOld);
 }
 
-// ---- taking samples in ----------------------------------------------------------------------
+// ---- appending samples ----------------------------------------------------------------------
 
 void Timeline::make_room(std::size_t samples) {
-    // A gap before a sample has a point of its own, and what is held later has two.
+    // Each sample may need a point for a gap before it; a hold needs two points.
     const std::size_t points = 2 * samples + kPointsOfHold;
     if (points_.capacity() - points_.size() < points) {
         points_.reserve(std::max(2 * points_.capacity(), points_.size() + points));
     }
     const std::size_t gaps = samples + 1;
-    if (gaps_.capacity() < kMostGaps && gaps_.capacity() - gaps_.size() < gaps) {
-        gaps_.reserve(std::min(kMostGaps, std::max(2 * gaps_.capacity(), gaps_.size() + gaps)));
+    if (gaps_.capacity() < kMaxGaps && gaps_.capacity() - gaps_.size() < gaps) {
+        gaps_.reserve(std::min(kMaxGaps, std::max(2 * gaps_.capacity(), gaps_.size() + gaps)));
     }
 }
 
 void Timeline::set_answering(bool answers, std::int64_t now_ns) noexcept {
     answers_ = answers;
-    if (!answers && now_ns - seen_ns_ > kLongestSilenceNs) over_to_ns_ = now_ns;
+    if (!answers && now_ns - seen_ns_ > kMaxSilenceNs) over_to_ns_ = now_ns;
 }
 
-// What was told becomes points like any other, so that no later sample can move it.
+// Values reported as final become points, so that no later sample can change them.
 void Timeline::hold(std::int64_t t_ns) noexcept {
     if (!is_told(t_ns)) return;
     if (points_.empty()) {
@@ -78,11 +78,15 @@ void Timeline::hold(std::int64_t t_ns) noexcept {
     if ((held.flags & kHeld) == 0) {
         if (points_.capacity() - points_.size() < kPointsOfHold) return; // make_room was not called
         const std::int64_t known_to_ns = counter_ ? held.t_ns : std::max(seen_ns_, held.t_ns);
-        const Level level = at(known_to_ns);
-        held = {known_to_ns, static_cast<std::int64_t>(level.joules / kMicro),
-                held.t_ns,   held.hidden_joules2 + level.error_joules * level.error_joules / 4.0,
-                0,           held.tick_ns,
-                kHeld,       held.watts};
+        const EnergyEstimate estimate = at(known_to_ns);
+        held = {known_to_ns,
+                static_cast<std::int64_t>(estimate.joules / kMicro),
+                held.t_ns,
+                held.unresolved_variance + estimate.error_joules * estimate.error_joules / 4.0,
+                0,
+                held.tick_ns,
+                kHeld,
+                held.watts};
         points_.push_back(held);
     }
     if (t_ns <= held.t_ns) return;
@@ -107,20 +111,20 @@ void Timeline::extend(std::span<const Sample> samples, std::int64_t seen_ns) {
 
 void Timeline::append(const Sample& sample) {
     if (!points_.empty() && (points_.back().flags & kHeld) != 0 && sample.t_ns <= last_ns()) {
-        // A driver had kept it: it tells of what was told already.
+        // Kept by a driver for a time whose energy was already reported as final.
         forgone_uj_ = sample.energy_uj - points_.back().energy_uj;
         points_.back().before_ns = std::max(points_.back().before_ns, sample.t_ns);
         return;
     }
-    // More than a sample can say: some time since the reading before.
-    const bool is_most = sample.unsure_ns == std::numeric_limits<std::uint32_t>::max();
-    const std::int64_t unsure_ns =
-        std::max<std::int64_t>(sample.unsure_ns, is_most ? sample.span_ns : 0);
+    // A saturated value: as much as the time since the last reading.
+    const bool is_most = sample.time_ci95_ns == std::numeric_limits<std::uint32_t>::max();
+    const std::int64_t time_ci95_ns =
+        std::max<std::int64_t>(sample.time_ci95_ns, is_most ? sample.since_last_read_ns : 0);
     Point point{sample.t_ns,
                 sample.energy_uj - forgone_uj_,
-                sample.t_ns - sample.span_ns,
+                sample.t_ns - sample.since_last_read_ns,
                 0.0,
-                unsure_ns,
+                time_ci95_ns,
                 sample.tick_ns,
                 sample.flags,
                 sample.watts};
@@ -137,11 +141,12 @@ void Timeline::append(const Sample& sample) {
         restart_ns_ = point.t_ns;
         before_restart_ns_ = last_ns();
     }
-    point.hidden_joules2 = hidden_after(point) + doubt_joules * doubt_joules / 4.0;
+    point.unresolved_variance =
+        unresolved_variance_after(point) + doubt_joules * doubt_joules / 4.0;
     points_.push_back(point);
 }
 
-// Of power nothing is booked in a gap: a point where it begins says so.
+// Power channels book nothing in a gap: a point marks its beginning.
 void Timeline::begin_gap(const Point& end) {
     add_gap(end.before_ns, end.t_ns);
     if (counter_) return;
@@ -152,9 +157,9 @@ void Timeline::begin_gap(const Point& end) {
     points_.push_back(begin);
 }
 
-// E(t) was told for good while the sensor could not be read. Of what a counter has counted since,
-// the share of that time is not booked, as if the power had been the same all along; returns how
-// far that may be off. What a sensor of power was found to have drawn up to then was told already.
+// E(t) was reported as final while the sensor could not be read. Of what the counter has counted
+// since, the share of that time is dropped, assuming constant power; returns the possible error.
+// What a power sensor was found to have drawn up to then was already reported.
 double Timeline::forgo(Point& point) {
     const Point& held = points_.back();
     point.t_ns = std::max(point.t_ns, held.t_ns);
@@ -169,22 +174,22 @@ double Timeline::forgo(Point& point) {
     point.energy_uj -= part_uj;
     point.before_ns = std::max(point.before_ns, held.t_ns);
     if (is_gap) return 0.0;
-    return doubt_watts(share, rise_uj * kMicro / length_s, {0.0, most_watts_}) * length_s;
+    return doubt_watts(share, rise_uj * kMicro / length_s, {0.0, ceiling_watts_}) * length_s;
 }
 
-// A reading between two ticks shows the tick before it, whose time was not seen. If the next tick
-// was, and is the very next one, it lies one period before that.
+// A reading between two ticks shows the earlier tick, whose time was not observed. If the next tick
+// was observed, and is the very next one, the earlier one lies one period before it.
 void Timeline::refine_last(const Sample& next) {
     Point& last = points_.back();
     if (!counter_ || next.tick_ns == 0 || (last.flags & (kFirst | kHeld)) != 0) return;
     const std::int64_t t_ns = next.t_ns - next.tick_ns;
-    const std::int64_t unsure_ns =
-        next.unsure_ns + static_cast<std::int64_t>(kTickJitter * next.tick_ns);
-    if (is_settled(last) || unsure_ns >= last.unsure_ns) return;
-    if (std::llabs(t_ns - last.t_ns) > last.unsure_ns) return;
+    const std::int64_t time_ci95_ns =
+        next.time_ci95_ns + static_cast<std::int64_t>(kTickJitter * next.tick_ns);
+    if (is_settled(last) || time_ci95_ns >= last.time_ci95_ns) return;
+    if (std::llabs(t_ns - last.t_ns) > last.time_ci95_ns) return;
     const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
     last.t_ns = std::max(t_ns, earliest_ns);
-    last.unsure_ns = unsure_ns;
+    last.time_ci95_ns = time_ci95_ns;
 }
 
 void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
@@ -197,12 +202,12 @@ void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
                                     std::max<std::int64_t>(0, last.start_ns - start_ns);
         gap.unknown_ns = std::max(gap.unknown_ns, last.unknown_ns + new_ns);
     }
-    if (gaps_.size() >= kMostGaps) { // of the older half the two closest become one
+    if (gaps_.size() >= kMaxGaps) { // merge the two closest of the older half
         const auto apart_ns = [&](std::size_t i) {
             return gaps_[i + 1].start_ns - gaps_[i].end_ns;
         };
         std::size_t closest = 0;
-        for (std::size_t i = 1; i < kMostGaps / 2; ++i) {
+        for (std::size_t i = 1; i < kMaxGaps / 2; ++i) {
             if (apart_ns(i) < apart_ns(closest)) closest = i;
         }
         gaps_[closest].end_ns = gaps_[closest + 1].end_ns;
@@ -213,21 +218,22 @@ void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
 }
 
 void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
-    const std::size_t old = index_at(before_ns); // the newest of the old ones stays as it is
+    const std::size_t old = index_at(before_ns); // the newest old point does not change
     if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
-    // The last of each bucket stays, and what ends a gap of more than a bucket: nothing may be
-    // spread over it. Returns where those end that stay of [from, to); all from `fine` on do.
+    // Keeps the last point of each bucket, and points that end a gap longer than a bucket: energy
+    // must not be spread over a gap. Returns the end of the kept points of [from, to); keeps all
+    // from `fine`.
     const auto keep = [&](std::size_t from, std::size_t to, std::size_t fine,
                           std::int64_t bucket_ns) {
         std::size_t end = from;
-        std::size_t newest = from - 1; // the one that stayed last
+        std::size_t newest = from - 1; // the last point that was kept
         for (std::size_t i = from; i < to; ++i) {
             Point point = points_[i];
             const bool is_last = point.t_ns / bucket_ns != points_[i + 1].t_ns / bucket_ns;
             const bool ends_gap =
                 i > 0 && (point.flags & kGap) != 0 && point.t_ns - points_[i - 1].t_ns > bucket_ns;
             if (i > 0 && i < fine && !is_last && !ends_gap) continue;
-            // Of a gap whose beginning does not stay the line is straight.
+            // If the beginning of a gap is dropped, E(t) is a straight line there.
             if (newest + 1 != i) point.flags &= ~(kGap | kHeld);
             newest = i;
             points_[end++] = point;
@@ -235,14 +241,14 @@ void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
         return end;
     };
     std::size_t kept = keep(thinned_, old, old, spacing_ns);
-    for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMostOld;) {
-        // All of the past but its newest half alike, or the oldest would soon be one straight line.
-        kept = keep(0, kept, kept - kMostOld / 2, coarse_ns_);
-        if (kept > kMostOld - kMostOld / 8) coarse_ns_ *= 2;
+    for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMaxOld;) {
+        // Thin evenly, except the newest half, or the oldest part would soon be one straight line.
+        kept = keep(0, kept, kept - kMaxOld / 2, coarse_ns_);
+        if (kept > kMaxOld - kMaxOld / 8) coarse_ns_ *= 2;
     }
     for (std::size_t i = 0; i < kept; ++i) {
-        points_[i].before_ns = points_[i].t_ns; // what happened in between is no longer known
-        points_[i].flags &= kGap | kFirst | kHeld;
+        points_[i].before_ns = points_[i].t_ns; // readings in between are no longer known
+        points_[i].flags &= kKeptByThinning;
         points_[i].tick_ns = 0;
     }
     points_.erase(points_.begin() + static_cast<std::ptrdiff_t>(kept),
@@ -250,7 +256,7 @@ void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
     thinned_ = kept;
 }
 
-// ---- looking up -----------------------------------------------------------------------------
+// ---- lookup ---------------------------------------------------------------------------------
 
 std::int64_t Timeline::first_ns() const noexcept {
     return points_.empty() ? 0 : points_.front().t_ns;
@@ -282,38 +288,38 @@ std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
     return later == points_.begin() ? 0 : static_cast<std::size_t>(later - points_.begin()) - 1;
 }
 
-Level Timeline::at(std::int64_t t_ns, const Beside& beside) const {
+EnergyEstimate Timeline::at(std::int64_t t_ns, const SideChannels& side) const {
     const bool is_before = t_ns <= from_ns_;
     t_ns = std::max(t_ns, from_ns_);
     if (points_.empty()) return {0.0, 0.0, 0.0, is_before || is_told(t_ns)};
     const std::size_t k = index_at(t_ns);
-    Level level = k + 1 == points_.size()
-                      ? after_last(t_ns, beside.range)
-                      : (counter_ ? between(k, t_ns, beside) : integrated(k, t_ns));
-    level.final = level.final || is_before || is_told(t_ns);
-    return level;
+    EnergyEstimate estimate = k + 1 == points_.size()
+                                  ? after_last(t_ns, side.range)
+                                  : (counter_ ? between(k, t_ns, side) : integrated(k, t_ns));
+    estimate.final = estimate.final || is_before || is_told(t_ns);
+    return estimate;
 }
 
-// From when to when, and how, the counter went from the energy of point k to that of the next.
+// The time span, and the shape, of the counter's rise from point k to the next.
 Timeline::Rise Timeline::rise(std::size_t k) const noexcept {
     const Point& from = points_[k];
     const Point& to = points_[k + 1];
     std::int64_t start_ns = from.t_ns;
     const std::int64_t tick_ns = to.tick_ns;
     if ((from.flags & kFirst) != 0 && (tick_ns > 0 || always_draws_)) {
-        // Reading began somewhere within a tick, whose start lies one period before its end.
+        // Reading began within a tick, which started one period before its end.
         const std::int64_t period_ns = tick_ns > 0 ? tick_ns : usual_tick_ns_;
         return {std::min(start_ns, to.t_ns - period_ns), to.t_ns, true};
     }
     if ((to.flags & kStoodStill) == 0) return {start_ns, to.t_ns, true};
     if (tick_ns > 0) {
-        // As far as it was seen to: where nobody looked it may have moved.
+        // Only as far as it was read: without readings it may have moved.
         if (to.before_ns - start_ns > kMissedTicks * tick_ns) {
             start_ns = std::min(to.before_ns, to.t_ns - tick_ns);
         }
         return {start_ns, to.t_ns, true};
     }
-    // What always draws does not stand still, whatever its counter does.
+    // A device that always draws power does not stand still, whatever its counter shows.
     if (always_draws_) return {start_ns, to.t_ns, true};
     return {std::max(start_ns, to.before_ns), to.t_ns, false};
 }
@@ -325,7 +331,7 @@ double Timeline::watts_between(std::size_t k) const noexcept {
     return static_cast<double>(b.energy_uj - a.energy_uj) * kMicro / span_s;
 }
 
-// The share of a rise that was drawn by t, as the power channel saw it.
+// The share of a rise that was drawn by t, according to the power channel.
 double Timeline::spread(const Rise& rise, std::int64_t t_ns, double share) const {
     const std::int64_t margin_ns = tick_ns();
     if (first_ns() > rise.start_ns - margin_ns || last_ns() < rise.end_ns) return share;
@@ -335,8 +341,8 @@ double Timeline::spread(const Rise& rise, std::int64_t t_ns, double share) const
     return std::clamp((at(t_ns).joules - from) / (to - from), 0.0, 1.0);
 }
 
-Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) const {
-    const Timeline* shape = beside.shape;
+EnergyEstimate Timeline::between(std::size_t k, std::int64_t t_ns, const SideChannels& side) const {
+    const Timeline* shape = side.shape;
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
     if ((b.flags & kHeld) != 0) return held(k);
@@ -346,16 +352,17 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     double share = std::clamp(static_cast<double>(t_ns - way.start_ns) / length, 0.0, 1.0);
     double error_uj = 0.0;
     if (way.straight) {
-        // Between two ticks the power may have had any shape; at a tick its time is unsure.
-        double shape_uj = shape_joules(k, share, beside.range) / kMicro;
-        if (b.tick_ns == 0 && (b.flags & kStoodStill) != 0) { // nor is it known when it ticks
+        // Between two ticks the power may have had any shape; at a tick its time is uncertain.
+        double shape_uj = shape_joules(k, share, side.range) / kMicro;
+        if (b.tick_ns == 0 && (b.flags & kStoodStill) != 0) { // and its tick is unknown
             shape_uj = std::max(shape_uj, rise_uj * std::min(share, 1.0 - share));
         }
         const double edge_uj = rise_uj / length *
-                               std::hypot(share * static_cast<double>(b.unsure_ns),
-                                          (1.0 - share) * static_cast<double>(a.unsure_ns));
+                               std::hypot(share * static_cast<double>(b.time_ci95_ns),
+                                          (1.0 - share) * static_cast<double>(a.time_ci95_ns));
         error_uj = std::hypot(shape_uj, edge_uj);
-        // Before the period was learned, how much of the first tick came before us is a guess.
+        // Until the period is learned, the part of the first tick before the first reading is a
+        // guess.
         if ((a.flags & kFirst) != 0 && b.tick_ns == 0) error_uj += 0.5 * rise_uj * (1.0 - share);
         if (shape != nullptr) share = shape->spread(way, t_ns, share);
     } else {
@@ -363,22 +370,23 @@ Level Timeline::between(std::size_t k, std::int64_t t_ns, const Beside& beside) 
     }
     const double joules = (static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro;
     const bool last = k + 2 == points_.size();
-    // The newest tick's own time may still be put right by the one after it.
+    // The next tick may still correct the time of the newest one.
     const bool settled = !last || is_settled(b) || seen_ns_ >= b.t_ns + kQuietNs;
     const bool shaped =
         shape == nullptr || shape->last_ns() >= way.end_ns || seen_ns_ >= b.t_ns + kQuietNs;
-    const double hidden_joules2 = t_ns > way.start_ns ? b.hidden_joules2 : a.hidden_joules2;
-    return {joules, (error_uj + quantum_uj_) * kMicro, hidden_joules2, settled && shaped};
+    const double unresolved_variance =
+        t_ns > way.start_ns ? b.unresolved_variance : a.unresolved_variance;
+    return {joules, (error_uj + quantum_uj_) * kMicro, unresolved_variance, settled && shaped};
 }
 
-// Up to the point after k E(t) stands still: what was drawn then is not known.
-Level Timeline::held(std::size_t k) const noexcept {
+// Up to the point after k E(t) is constant: the energy drawn then is unknown.
+EnergyEstimate Timeline::held(std::size_t k) const noexcept {
     const Point& point = points_[k];
     return {static_cast<double>(point.energy_uj) * kMicro, quantum_uj_ * kMicro,
-            point.hidden_joules2, true};
+            point.unresolved_variance, true};
 }
 
-Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
+EnergyEstimate Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const Point& a = points_[k];
     const Point& b = points_[k + 1];
     if ((b.flags & kGap) != 0) return held(k);
@@ -386,26 +394,26 @@ Level Timeline::integrated(std::size_t k, std::int64_t t_ns) const {
     const double share =
         stepped(k, std::clamp(static_cast<double>(t_ns - a.t_ns) / length, 0.0, 1.0));
     const double rise_uj = static_cast<double>(b.energy_uj - a.energy_uj);
-    // A reading of power tells of the time before it: what was drawn here shows a tick later. And
-    // whether it came all at once is told by the one after that.
+    // A power reading describes the time before it, so energy drawn here shows one tick later. The
+    // reading after that shows whether it came as a step.
     const bool final = (b.flags & kHeld) != 0 ||
                        (t_ns + tick_ns() <= last_ns() && (!whole_ || k + 2 < points_.size()));
     return {(static_cast<double>(a.energy_uj) + share * rise_uj) * kMicro,
-            shape_joules(k, share, this), a.hidden_joules2, final};
+            shape_joules(k, share, this), a.unresolved_variance, final};
 }
 
-Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
+EnergyEstimate Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::size_t last = points_.size() - 1;
     const Point& point = points_[last];
     const double energy_uj = static_cast<double>(point.energy_uj);
     const bool is_held = (point.flags & kHeld) != 0;
     if (is_held || (counter_ && is_over())) {
         const bool final = is_held && t_ns <= point.t_ns;
-        return {energy_uj * kMicro, quantum_uj_ * kMicro, point.hidden_joules2, final};
+        return {energy_uj * kMicro, quantum_uj_ * kMicro, point.unresolved_variance, final};
     }
     if (counter_ && last == 0) {
         const bool quiet = seen_ns_ >= std::max(t_ns, point.t_ns + kQuietNs);
-        return {energy_uj * kMicro, 0.0, point.hidden_joules2, quiet && !always_draws_};
+        return {energy_uj * kMicro, 0.0, point.unresolved_variance, quiet && !always_draws_};
     }
     const Rise way = last == 0 ? Rise{point.t_ns, point.t_ns, true} : rise(last - 1);
     const double rise_uj =
@@ -414,10 +422,10 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     const std::int64_t ticking_ns = tick_ns();
     if (counter_ &&
         (!way.straight || seen_ns_ >= point.t_ns + 2 * std::max(ticking_ns, kQuietNs))) {
-        // It has stopped ticking, or never had a rhythm: it is where it was last seen.
+        // It has stopped ticking, or never had a rhythm: it keeps its last value.
         const bool final = seen_ns_ >= t_ns + ticking_ns && !(always_draws_ && way.straight);
         const double error_uj = final ? step_uj(last, t_ns) : rise_uj;
-        return {energy_uj * kMicro, error_uj * kMicro, point.hidden_joules2, final};
+        return {energy_uj * kMicro, error_uj * kMicro, point.unresolved_variance, final};
     }
     const std::int64_t ahead_ns = this->ahead_ns(t_ns, way.end_ns - way.start_ns);
     const double ahead = std::min(1.0, static_cast<double>(ahead_ns) / length);
@@ -425,27 +433,28 @@ Level Timeline::after_last(std::int64_t t_ns, const Timeline* range) const {
     if (counter_) {
         more_uj = ahead_ns > 0 ? energy_uj - at(point.t_ns - ahead_ns).joules / kMicro : 0.0;
     }
-    // Its shape, as between two ticks, and how much it will be: half or twice that, or as much more
-    // or less as it lately was.
+    // The uncertainty of the shape, as between two ticks, and of the amount: half or twice as much,
+    // or the recent fluctuation.
     const double doubt_uj =
         std::max(0.5 * std::max(more_uj, rise_uj * static_cast<double>(ahead_ns) / length),
                  swing_joules(point.t_ns - ahead_ns, point.t_ns) / kMicro);
     const double shape_uj = last == 0 ? 0.0 : shape_joules(last - 1, ahead, range) / kMicro;
-    const double error_uj = shape_uj + doubt_uj +
-                            rise_uj * std::min(1.0, static_cast<double>(point.unsure_ns) / length) +
-                            quantum_uj_;
-    return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.hidden_joules2, false};
+    const double error_uj =
+        shape_uj + doubt_uj +
+        rise_uj * std::min(1.0, static_cast<double>(point.time_ci95_ns) / length) + quantum_uj_;
+    return {(energy_uj + more_uj) * kMicro, error_uj * kMicro, point.unresolved_variance, false};
 }
 
-// For how long after the newest sample it is taken to have gone on as before: what is drawn in so
-// long after it is what was drawn in so long before it, as in a mirror. That is one more tick or
-// reading, or, where nobody has looked since, as long as a window may still count as covered.
+// How long E(t) is extrapolated after the newest sample. The extrapolation mirrors the same span of
+// time before it. The span is one more tick or reading; without readings since, it is as long as a
+// window may extend and still count as covered.
 std::int64_t Timeline::ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const noexcept {
     const Point& point = points_.back();
     const std::int64_t looked_ns = seen_ns_ - point.t_ns;
     std::int64_t most_ns = std::max<std::int64_t>({1, point.tick_ns, length_ns});
-    if (!counter_) most_ns = std::max(most_ns, looked_ns + kSlackNs); // it stood at this power
-    if (looked_ns <= tick_ns() + point.unsure_ns) most_ns = std::max(most_ns, kSlackNs);
+    if (!counter_)
+        most_ns = std::max(most_ns, looked_ns + kSlackNs); // constant at this power so far
+    if (looked_ns <= tick_ns() + point.time_ci95_ns) most_ns = std::max(most_ns, kSlackNs);
     return std::clamp<std::int64_t>(std::min(t_ns, horizon_ns()) - point.t_ns, 0, most_ns);
 }
 
@@ -453,19 +462,19 @@ std::int64_t Timeline::ahead_ns(std::int64_t t_ns, std::int64_t length_ns) const
 double Timeline::step_uj(std::size_t k, std::int64_t t_ns) const noexcept {
     if (k == 0) return 0.0;
     const Point& point = points_[k];
-    const std::int64_t latest_ns = point.t_ns + point.unsure_ns;
+    const std::int64_t latest_ns = point.t_ns + point.time_ci95_ns;
     if (t_ns < point.before_ns || t_ns > latest_ns) return 0.0;
     return static_cast<double>(point.energy_uj - points_[k - 1].energy_uj);
 }
 
-// ---- what is not known ----------------------------------------------------------------------
+// ---- unknown energy -------------------------------------------------------------------------
 
 bool Timeline::is_stuck() const noexcept {
     const std::int64_t quiet_ns = std::max(2 * kQuietNs, kQuietTicks * tick_ns());
     return counter_ && always_draws_ && seen_ns_ > last_ns() + quiet_ns;
 }
 
-// The first update tells of one tick, in which reading began.
+// The first update covers one tick, in which reading began.
 std::int64_t Timeline::known_from_ns() const noexcept {
     const bool is_counted = counter_ && points_.size() > 1 && (points_[1].flags & kHeld) == 0;
     const std::int64_t start_ns = is_counted ? rise(0).start_ns : first_ns();
@@ -484,10 +493,10 @@ bool Timeline::in_first_tick() const noexcept {
            (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
 }
 
-// Readings are periodic and marks are not: the next reading may be on its way. Not where the sensor
-// has been found not to answer.
+// Readings are periodic and marks are not: the next reading may be due soon, unless the sensor was
+// found not to answer.
 std::int64_t Timeline::horizon_ns() const noexcept {
-    if (counter_ && is_over()) return last_ns(); // what it counted after that comes later
+    if (counter_ && is_over()) return last_ns(); // later counts belong to a later sample
     return seen_ns_ + (answers_ ? kSlackNs : 0);
 }
 
@@ -515,7 +524,7 @@ Unknown Timeline::unknown(std::int64_t t0_ns, std::int64_t t1_ns) const {
     Unknown result;
     if (t1_ns <= t0_ns) return result;
     if (points_.empty() || in_first_tick()) return {t1_ns - t0_ns, 0.0};
-    // Of a stretch that is not known, the part within the window.
+    // The part of an unknown span that lies within the window.
     const auto add = [&](const Gap& gap) {
         const std::int64_t unknown_ns = gap.unknown_within(t0_ns, t1_ns);
         if (unknown_ns <= 0) return;
@@ -552,8 +561,8 @@ std::int64_t Timeline::Gap::unknown_within(std::int64_t from_ns,
     return std::llround(static_cast<double>(part_ns) * share);
 }
 
-// The mean power beside a stretch that is not known: of the second before it or of the one after
-// it, whichever was more.
+// The mean power beside an unknown span: in the second before it or after it, whichever is
+// larger.
 double Timeline::watts_around(std::int64_t from_ns, std::int64_t to_ns) const {
     const auto mean_watts = [&](std::int64_t begin_ns, std::int64_t end_ns) {
         begin_ns = std::max(begin_ns, first_ns());
@@ -563,7 +572,7 @@ double Timeline::watts_around(std::int64_t from_ns, std::int64_t to_ns) const {
              ++gap) {
             known_ns -= gap->unknown_within(begin_ns, end_ns);
         }
-        if (known_ns < std::max(kLeastNearNs, tick_ns())) return 0.0;
+        if (known_ns < std::max(kMinNearNs, tick_ns())) return 0.0;
         return (at(end_ns).joules - at(begin_ns).joules) / seconds(known_ns);
     };
     const std::int64_t before_ns = std::min(from_ns, last_ns());
@@ -574,15 +583,15 @@ std::pair<std::vector<std::int64_t>, std::vector<double>>
 Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     std::pair<std::vector<std::int64_t>, std::vector<double>> series;
     if (points_.size() < 2) return series;
-    // Two moments closer than the sensor's tick, or hardly known to be apart, say nothing of the
+    // Two points closer than the sensor's tick, or than their time uncertainty, do not define a
     // power between them.
     const auto shortest_ns = static_cast<std::int64_t>(kWholeTick * static_cast<double>(tick_ns()));
     const auto tell = [&](const Point& a, const Point& b) {
-        const std::int64_t unsure_ns = a.unsure_ns + b.unsure_ns;
+        const std::int64_t time_ci95_ns = a.time_ci95_ns + b.time_ci95_ns;
         const std::int64_t apart_ns = b.t_ns - a.t_ns;
-        return apart_ns > 0 && apart_ns >= std::max(kClearlyApart * unsure_ns, shortest_ns);
+        return apart_ns > 0 && apart_ns >= std::max(kClearlyApart * time_ci95_ns, shortest_ns);
     };
-    std::size_t before = index_at(t0_ns); // where the interval before the one at hand begins
+    std::size_t before = index_at(t0_ns); // start of the interval before the current one
     std::size_t from = before;
     const auto add = [&](std::size_t begin, std::size_t end) {
         const auto rise_uj = static_cast<double>(points_[end].energy_uj - points_[begin].energy_uj);
@@ -590,7 +599,7 @@ Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
         series.first.push_back(points_[end].t_ns);
         series.second.push_back(rise_uj * kMicro / seconds(apart_ns));
     };
-    // What is left over is too short for a power of its own and belongs to the last interval.
+    // A remainder too short for its own power is merged into the last interval.
     const auto add_rest = [&](std::size_t end) {
         if (end == from || from == before) return;
         series.first.pop_back();
@@ -600,7 +609,7 @@ Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
     std::size_t k = from + 1;
     for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
         const std::uint32_t flags = points_[k].flags;
-        if ((flags & kGap) != 0 && (!counter_ || (flags & kHeld) != 0)) { // its power is not known
+        if ((flags & kGap) != 0 && (!counter_ || (flags & kHeld) != 0)) { // its power is unknown
             add_rest(k - 1);
             before = from = k;
         } else if (tell(points_[from], points_[k])) {

@@ -1,12 +1,8 @@
-// One clock for every stamp, and the only way the samplers sleep.
+// One clock for every stamp.
 #pragma once
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <cstdint>
 #include <limits>
 
@@ -27,7 +23,8 @@ inline std::int64_t now_ns() noexcept {
 
 /// How far `clock` is ahead of CLOCK_MONOTONIC at this moment.
 inline std::int64_t ahead_ns(clockid_t clock) noexcept {
-    // A thread that loses its core between the two clocks would mistake the pause for a difference.
+    // A thread that loses its core between the two clock reads would take the pause for a
+    // difference.
     constexpr int kTries = 3;
     constexpr std::int64_t kUndisturbedNs = 20'000;
     std::int64_t least_ns = std::numeric_limits<std::int64_t>::max();
@@ -43,8 +40,7 @@ inline std::int64_t ahead_ns(clockid_t clock) noexcept {
     return result_ns;
 }
 
-/// How long this machine has been suspended since it was started: CLOCK_MONOTONIC stands still
-/// then.
+/// Total time for which this machine was suspended since boot: CLOCK_MONOTONIC stands still then.
 inline std::int64_t suspended_ns() noexcept {
     return ahead_ns(CLOCK_BOOTTIME);
 }
@@ -53,43 +49,5 @@ inline std::int64_t suspended_ns() noexcept {
 inline std::int64_t thread_cpu_ns() noexcept {
     return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
-
-/// A sleeper that another thread can wake: an absolute deadline on CLOCK_MONOTONIC and a bell.
-///
-/// A futex rather than clock_nanosleep, because both an edge read and stop() must not wait for the
-/// rest of a period; rather than a condition variable, because nothing here may take a lock.
-class Bell {
-public:
-    /// The count to hand to wait(): read it before the work that a later ring() should repeat.
-    [[nodiscard]] std::uint32_t count() const noexcept {
-        // acquire: what the ringer wrote before ring() is visible once its count is seen.
-        return rings_.load(std::memory_order_acquire);
-    }
-
-    void ring() noexcept {
-        // release pairs with the acquire in count().
-        rings_.fetch_add(1, std::memory_order_release);
-        syscall(SYS_futex, address(), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
-    }
-
-    /// Sleep until `deadline_ns`, or until the bell has rung since `seen` was taken.
-    void wait(std::uint32_t seen, std::int64_t deadline_ns) const noexcept {
-        const timespec deadline{deadline_ns / kNanosPerSecond, deadline_ns % kNanosPerSecond};
-        while (count() == seen && now_ns() < deadline_ns) {
-            // An absolute deadline survives EINTR and early wake-ups without drift.
-            syscall(SYS_futex, address(), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen, &deadline,
-                    nullptr, FUTEX_BITSET_MATCH_ANY);
-        }
-    }
-
-private:
-    [[nodiscard]] const std::uint32_t* address() const noexcept {
-        return reinterpret_cast<const std::uint32_t*>(&rings_);
-    }
-
-    std::atomic<std::uint32_t> rings_{0};
-    static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
-    static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
-};
 
 } // namespace carbontracker

@@ -14,8 +14,8 @@ void count_fork() noexcept {
     generation.fetch_add(1, std::memory_order_relaxed); // the child has one thread
 }
 
-// When the program is loaded, not at the first question: a static variable of a function is made
-// under a lock, which a child could wait for.
+// When the program is loaded, not at the first call: a function-local static is initialised under a
+// lock, and a forked child could wait for it.
 const int registering_failed = pthread_atfork(nullptr, nullptr, count_fork);
 
 } // namespace

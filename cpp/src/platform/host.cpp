@@ -33,7 +33,7 @@ constexpr bool is_msr(unsigned major) noexcept {
     return major == kMsrMajor || (major >= 234 && major <= 254) || (major >= 384 && major <= 511);
 }
 
-// 0, or why an open file is not to be read.
+// 0, or why an open file must not be read.
 int check_node(int descriptor, Node node) noexcept {
     struct stat state{};
     if (::fstat(descriptor, &state) != 0) return errno;
@@ -45,7 +45,7 @@ int check_node(int descriptor, Node node) noexcept {
 
 } // namespace
 
-// O_NONBLOCK: to open a pipe must not wait for its other end.
+// O_NONBLOCK: opening a pipe must not wait for its other end.
 File::File(const std::filesystem::path& path, Node node) noexcept
     : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)),
       error_(fd_ < 0 ? errno : check_node(fd_, node)) {
@@ -122,13 +122,13 @@ bool is_there(const std::filesystem::path& path) noexcept {
     return std::filesystem::exists(path, error);
 }
 
-std::optional<std::string> read_text(const std::filesystem::path& path, std::size_t most_bytes) {
+std::optional<std::string> read_text(const std::filesystem::path& path, std::size_t max_bytes) {
     const File file(path);
     if (file.error() != 0) return std::nullopt;
     std::string result;
     char part[4096];
-    while (result.size() < most_bytes) {
-        const std::size_t wanted = std::min(sizeof part, most_bytes - result.size());
+    while (result.size() < max_bytes) {
+        const std::size_t wanted = std::min(sizeof part, max_bytes - result.size());
         const ssize_t got = ::read(file.descriptor(), part, wanted);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return std::nullopt;
@@ -140,9 +140,9 @@ std::optional<std::string> read_text(const std::filesystem::path& path, std::siz
 }
 
 void* open_library(const std::string& name) {
-    constexpr std::size_t kMostLibraryBytes = std::size_t{64} << 20; // a driver's has two
+    constexpr std::size_t kMaxLibraryBytes = std::size_t{64} << 20; // a driver's has two
     const bool is_path = name.find('/') != std::string::npos;
-    if (is_path && !read_text(name, kMostLibraryBytes)) return nullptr;
+    if (is_path && !read_text(name, kMaxLibraryBytes)) return nullptr;
     return dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 
@@ -167,7 +167,7 @@ std::optional<std::uint64_t> number_after(std::string_view name, std::string_vie
 }
 
 std::vector<unsigned> parse_cpu_list(std::string_view text) {
-    constexpr unsigned kMostCpus = 1U << 16; // a garbled list must not fill the memory
+    constexpr unsigned kMaxCpus = 1U << 16; // a garbled list must not fill the memory
     std::vector<unsigned> cpus;
     const char* at = text.data();
     const char* const end = at + text.size();
@@ -181,9 +181,9 @@ std::vector<unsigned> parse_cpu_list(std::string_view text) {
             if (range.ec != std::errc{}) break;
             next = range.ptr;
         }
-        if (last >= kMostCpus) break;
+        if (last >= kMaxCpus) break;
         for (unsigned cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
-        if (cpus.size() > kMostCpus) break; // the same ones again and again
+        if (cpus.size() > kMaxCpus) break; // the list repeats itself
         at = next != end && *next == ',' ? next + 1 : end;
     }
     std::sort(cpus.begin(), cpus.end());
@@ -198,7 +198,7 @@ bool is_container(const std::filesystem::path& root) {
         "var/run/secrets/kubernetes.io", // a pod
         "dev/.lxc",
     };
-    // systemd says which, and takes Windows' subsystem for one, too.
+    // systemd names the container; it also counts the Windows subsystem.
     const auto systemd = read_text(root / "run/systemd/container");
     if (systemd && *systemd != "wsl") return true;
     return std::any_of(marks.begin(), marks.end(),

@@ -29,7 +29,7 @@ struct Host {
     std::vector<SimulatedDevice> simulated;
     /// Answers for perf_event_open(2) and its reads, as handed to dlopen; empty: the kernel.
     std::string perf_library{};
-    bool gpus_of_process = false; ///< only the GPUs that this process or its descendants work on
+    bool gpus_of_process = false; ///< only GPUs used by this process or its descendants
 
     [[nodiscard]] std::optional<std::string> variable(const std::string& name) const;
 
@@ -42,14 +42,13 @@ enum class Node : std::uint8_t {
     msr,  ///< the same, or the character device of a CPU's registers
 };
 
-/// A file that stays open: one pread a reading costs a sixth of open, read and close. The only way
-/// in which a file of the machine is opened: whatever lies at the path, to open it waits for
-/// nothing.
+/// A file that stays open: one pread per reading costs a sixth of open, read and close. All files
+/// of the machine are opened by this class, and opening never waits, whatever is at the path.
 class File {
 public:
     File() = default;
     /// Opens read-only; check error() before use: EISDIR for a folder, ESPIPE for a pipe, a socket
-    /// or a device that is not expected there.
+    /// or an unexpected device.
     explicit File(const std::filesystem::path& path, Node node = Node::file) noexcept;
     /// Takes over an open descriptor.
     static File adopt(int descriptor) noexcept;
@@ -64,7 +63,7 @@ public:
 
     [[nodiscard]] int descriptor() const noexcept { return fd_; }
 
-    /// Whether the open file has lost its last name: it was deleted or replaced.
+    /// Whether the open file was deleted or replaced.
     [[nodiscard]] bool is_removed() const noexcept;
 
     /// Bytes read from the start into `buffer`, or -errno.
@@ -84,42 +83,42 @@ private:
     int error_ = 0;
 };
 
-/// Names of what is in a directory, in any order; none if it cannot be read. In place of the
-/// iterators of std::filesystem, which end the program where there is no memory for a name.
+/// Names of the entries of a directory, in any order; empty if it cannot be read. Used instead of
+/// the iterators of std::filesystem, which terminate the program on a lack of memory.
 std::vector<std::string> names_in(const std::filesystem::path& directory);
 
-/// Whether there is anything of that name, as far as can be seen.
+/// Whether the path exists, as far as can be seen.
 bool is_there(const std::filesystem::path& path) noexcept;
 
-/// The most that is read of a file, unless more is known to be there.
-inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+/// Read limit for files, unless more is expected.
+inline constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
 
-/// Of /proc/cpuinfo: two kilobytes a logical CPU, of which there may be a few thousand.
-inline constexpr std::size_t kMostCpuinfoBytes = std::size_t{8} << 20;
+/// Read limit for /proc/cpuinfo: 2 kB for each logical CPU, of which there may be thousands.
+inline constexpr std::size_t kMaxCpuinfoBytes = std::size_t{8} << 20;
 
-/// Text of a regular file, without the trailing newline, of a larger one as much as `most_bytes`;
-/// nullopt if it cannot be read.
+/// Text of a regular file without the trailing newline, at most `max_bytes`; nullopt if it cannot
+/// be read.
 std::optional<std::string> read_text(const std::filesystem::path& path,
-                                     std::size_t most_bytes = kMostBytes);
+                                     std::size_t max_bytes = kMaxBytes);
 
-/// A handle of dlopen, or null. The loader holds one lock for the whole program while it looks at a
-/// file, which a pipe or a mount that does not answer would hold for good: a file that is given by
-/// its path is read before that.
+/// A handle of dlopen, or null. The loader holds one lock for the whole program while it opens a
+/// file, and a pipe or a dead mount would hold it for ever: a library given by its path is read
+/// first.
 void* open_library(const std::string& name);
 
-/// The decimal number in a small file; nullopt if there is none.
+/// The decimal number in a small file; nullopt if it has none.
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path);
 
 /// Parses leading decimal digits; nullopt if the text does not start with one or overflows.
 std::optional<std::uint64_t> parse_number(std::string_view text) noexcept;
 
-/// "card12" after "card" -> 12; nullopt where the name is not that prefix and a number alone.
+/// "card12" after "card" -> 12; nullopt if the name is not that prefix followed by a number.
 std::optional<std::uint64_t> number_after(std::string_view name, std::string_view prefix) noexcept;
 
-/// "0-2,8" -> 0 1 2 8; what is no number ends the list.
+/// "0-2,8" -> 0 1 2 8; anything else ends the list.
 std::vector<unsigned> parse_cpu_list(std::string_view text);
 
-/// Whether the processes of this tree are in a container, as engines mark it.
+/// Whether the processes of this tree run in a container, according to the marks of engines.
 bool is_container(const std::filesystem::path& root);
 
 /// Words for an errno, independent of the locale: "permission denied (EACCES)".

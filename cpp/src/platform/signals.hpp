@@ -1,4 +1,4 @@
-// Signals belong to the program that is being measured.
+// Keeps signals away from our threads: they belong to the measured program.
 #pragma once
 
 #include <pthread.h>
@@ -6,7 +6,7 @@
 
 namespace carbontracker {
 
-/// A thread started while this lives is born with all signals blocked.
+/// Threads started during its lifetime have all signals blocked.
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {

@@ -1,4 +1,4 @@
-// Keeps what sampling costs within a share of one core, by reading less: the least useful first.
+// Keeps the cost of sampling within a share of one core by reading less, the least useful first.
 #pragma once
 
 #include <algorithm>
@@ -9,9 +9,10 @@
 
 namespace carbontracker {
 
-/// What a source may use of one core: what the others leave, of which none holds on to more than an
-/// equal part. So the dearest source becomes thrifty, and not the cheap one beside it.
-[[nodiscard]] inline std::vector<double> allot(double budget, const std::vector<double>& shares) {
+/// Max-min fair share of the CPU budget: the part of each source. The most expensive source is
+/// throttled, not the cheap one beside it.
+[[nodiscard]] inline std::vector<double> fair_shares(double budget,
+                                                     const std::vector<double>& shares) {
     const double equal = budget / static_cast<double>(std::max<std::size_t>(shares.size(), 1));
     double held = 0.0;
     for (const double share : shares) held += std::min(share, equal);
@@ -20,20 +21,21 @@ namespace carbontracker {
     return result;
 }
 
-/// How much less is read than would be good, to spare cost.
-struct Thrift {
-    double total = 1.0;  ///< what makes the total is read so many times as far apart
-    double others = 1.0; ///< and so is the rest
+/// How far the readings of a source are throttled.
+struct SamplingLimits {
+    double spacing_total = 1.0;               ///< factor on the spacing of channels in the total
+    double spacing_others = 1.0;              ///< factor on the spacing of other channels
     std::int64_t mark_spacing_ns = 2'000'000; ///< marks closer than this share one reading
-    double share = std::numeric_limits<double>::infinity(); ///< of one core, to be kept to
+    double cpu_share =
+        std::numeric_limits<double>::infinity(); ///< of one core, must not be exceeded
 };
 
-/// A ladder of thrift, one for each source. Every rung doubles one distance: first between the
-/// readings of channels that only refine or watch over others, then between those of the channels
-/// that make the total, last between the marks that are given readings of their own.
+/// A ladder of throttling steps, one for each source. Each step doubles one spacing: first of the
+/// readings of secondary and standby channels, then of channels in the total, last of the marks
+/// that get a reading of their own.
 class Governor {
 public:
-    /// What was used of one core since the last call; NaN while that says nothing.
+    /// The share of one core used since the last call; NaN while it is not representative.
     [[nodiscard]] double share(std::int64_t cpu_ns, std::int64_t wall_ns) noexcept {
         const auto used = static_cast<double>(cpu_ns - cpu_ns_);
         const auto passed = static_cast<double>(wall_ns - wall_ns_);
@@ -43,8 +45,8 @@ public:
         return used / passed;
     }
 
-    /// Climbs or descends after a second in which `share` was used; neither, where that is NaN.
-    /// `held_back`: more would have been used, had there been more to use.
+    /// Moves one or more steps after a second in which `share` was used; none if that is NaN.
+    /// `held_back`: reads were waiting for CPU time.
     void keep(double share, double budget, bool held_back = false) noexcept {
         if (std::isnan(share)) return;
         if (share > budget) {
@@ -60,22 +62,22 @@ public:
     [[nodiscard]] double others() const noexcept { return doubled(0, kOthers); }
     [[nodiscard]] double useful() const noexcept { return doubled(kOthers, kUseful); }
     [[nodiscard]] std::int64_t mark_spacing_ns() const noexcept {
-        return static_cast<std::int64_t>(static_cast<double>(Thrift{}.mark_spacing_ns) *
+        return static_cast<std::int64_t>(static_cast<double>(SamplingLimits{}.mark_spacing_ns) *
                                          doubled(kOthers + kUseful, kMarks));
     }
 
-    /// What a source that may use `share` of one core does about it.
-    [[nodiscard]] Thrift thrift(double share) const noexcept {
-        return {useful(), others(), mark_spacing_ns(), share};
+    /// The limits of a source that may use `cpu_share` of one core.
+    [[nodiscard]] SamplingLimits limits(double cpu_share) const noexcept {
+        return {useful(), others(), mark_spacing_ns(), cpu_share};
     }
 
 private:
-    // The first seconds are spent on learning rhythms, and say little of the rest.
+    // The first seconds are spent on searches and are not representative.
     static constexpr std::int64_t kLearningNs = 4'000'000'000;
-    static constexpr double kRelax = 0.4; // a rung lower may cost twice as much
+    static constexpr double kRelax = 0.4; // one step less throttling may cost twice as much
     static constexpr int kOthers = 4;
     static constexpr int kUseful = 5;
-    static constexpr int kMarks = 4; // what windows are sharp by is given up last, and not wholly
+    static constexpr int kMarks = 4; // the precision of windows is throttled last, and only in part
     static constexpr int kTop = kOthers + kUseful + kMarks;
 
     [[nodiscard]] double doubled(int below, int most) const noexcept {

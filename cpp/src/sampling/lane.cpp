@@ -10,7 +10,7 @@ Lane::Lane(const Channel& channel) noexcept
     if (channel.quantity == Quantity::power) {
         integrator_.emplace(channel);
     } else {
-        meter_.emplace(channel);
+        unwrapper_.emplace(channel);
     }
 }
 
@@ -25,16 +25,16 @@ Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
     return outcome;
 }
 
-// Whether it could not be read for longer than its own rhythm leaves open.
+// Whether it could not be read for longer than its rhythm explains.
 bool Lane::was_unread_until(std::int64_t t_ns) const noexcept {
-    if (t_ns - last_read_ns_ > kLongestSilenceNs) return true;
+    if (t_ns - last_read_ns_ > kMaxSilenceNs) return true;
     return failures_ > 0 && t_ns - failing_since_ns_ > 2 * std::max(rhythm_.refresh_ns(), kStillNs);
 }
 
 std::int64_t Lane::latest_ns() const noexcept {
     constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
-    const std::int64_t most_apart_ns = meter_ ? meter_->most_apart_ns() : kNever;
-    return most_apart_ns < kNever - last_read_ns_ ? last_read_ns_ + most_apart_ns : kNever;
+    const std::int64_t max_apart_ns = unwrapper_ ? unwrapper_->max_apart_ns() : kNever;
+    return max_apart_ns < kNever - last_read_ns_ ? last_read_ns_ + max_apart_ns : kNever;
 }
 
 Outcome Lane::digest(const Reading& reading, Sample& sample) noexcept {
@@ -42,7 +42,7 @@ Outcome Lane::digest(const Reading& reading, Sample& sample) noexcept {
     kept_ = again || reading.t_ns == reading.sensor_ns;
     if (again) return Outcome::repeated;
     if (started_ && was_unread_until(reading.t_ns)) was_unread_ = true;
-    const Outcome outcome = meter_ ? count(reading, sample) : integrate(reading, sample);
+    const Outcome outcome = unwrapper_ ? count(reading, sample) : integrate(reading, sample);
     if (outcome == Outcome::unusable) return outcome;
     started_ = true;
     last_read_ns_ = reading.t_ns;
@@ -50,13 +50,13 @@ Outcome Lane::digest(const Reading& reading, Sample& sample) noexcept {
     sample.tick_ns = short_ns(rhythm_.tick_ns());
     if ((sample.flags & kFirst) == 0) sample.t_ns = std::max(sample.t_ns, newest_ns_);
     newest_ns_ = sample.t_ns;
-    if (was_unread_ && meter_) sample.flags |= kUnread;
+    if (was_unread_ && unwrapper_) sample.flags |= kUnread;
     was_unread_ = false;
     return outcome;
 }
 
 void Lane::resume() noexcept {
-    if (meter_) meter_->resume();
+    if (unwrapper_) unwrapper_->resume();
     if (integrator_) integrator_->resume();
 }
 
@@ -67,17 +67,17 @@ Edge Lane::edge_of(const Reading& reading, bool changed) noexcept {
 }
 
 Outcome Lane::count(const Reading& reading, Sample& sample) noexcept {
-    const Outcome outcome = meter_->take(reading, sample);
+    const Outcome outcome = unwrapper_->take(reading, sample);
     if (outcome == Outcome::unusable || !started_) return outcome;
     Edge edge = edge_of(reading, outcome == Outcome::sample);
-    // No reading saw the updates of a long while: the newest came with the last of them.
-    if (was_unread_ && edge.unsure_ns > rhythm_.refresh_ns()) {
+    // Updates were not read for long: assume that the newest one came within the last period.
+    if (was_unread_ && edge.time_ci95_ns > rhythm_.refresh_ns()) {
         edge = {reading.t_ns, rhythm_.refresh_ns()};
     }
     if (outcome == Outcome::sample && (sample.flags & kGap) == 0) {
-        sample.span_ns -= sample.t_ns - edge.t_ns; // counted back from the edge
+        sample.since_last_read_ns -= sample.t_ns - edge.t_ns; // relative to the edge
         sample.t_ns = edge.t_ns;
-        sample.unsure_ns = short_ns(edge.unsure_ns);
+        sample.time_ci95_ns = short_ns(edge.time_ci95_ns);
     }
     return outcome;
 }

@@ -1,45 +1,49 @@
-// One channel on its way from readings to samples: its rhythm, and its meter or integrator.
+// The path of one channel from readings to samples: rhythm, then unwrapper or integrator.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
 #include "sample.hpp"
-#include "sampling/integrator.hpp"
-#include "sampling/meter.hpp"
+#include "sampling/counter_unwrapper.hpp"
+#include "sampling/power_integrator.hpp"
 #include "sampling/rhythm.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
 
-/// Pure arithmetic, without a clock, a thread or a ring: what a sampling thread does with one
-/// channel, so that tests can do it on a virtual clock.
+/// Pure arithmetic, without a clock, a thread or a ring, so that tests can run it on a virtual
+/// clock.
 class Lane {
 public:
     explicit Lane(const Channel& channel) noexcept;
 
-    /// Takes a reading; fills `sample` when the outcome says so. One that failed is unusable; one
-    /// of the same time as the one before it is that one again.
+    /// Takes a reading; fills `sample` if the outcome is Outcome::sample. A failed reading is
+    /// unusable; one with the time of the reading before it is repeated.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
 
-    /// The machine was suspended: the next reading books nothing and is a gap.
+    /// The machine was suspended: the next reading books nothing and ends a gap.
     void resume() noexcept;
 
     [[nodiscard]] Rhythm& rhythm() noexcept { return rhythm_; }
     [[nodiscard]] const Rhythm& rhythm() const noexcept { return rhythm_; }
-    [[nodiscard]] std::uint64_t resets() const noexcept { return meter_ ? meter_->resets() : 0; }
+    [[nodiscard]] std::uint64_t resets() const noexcept {
+        return unwrapper_ ? unwrapper_->resets() : 0;
+    }
     [[nodiscard]] bool is_power() const noexcept { return integrator_.has_value(); }
 
-    /// How many of the newest readings, in a row, could not be used.
+    /// Number of consecutive unusable readings up to the newest.
     [[nodiscard]] std::uint64_t failures() const noexcept { return failures_; }
 
-    /// The driver keeps its readings, each with its own time: none is lost while nobody looks.
+    /// Whether the driver keeps its readings, each with its own time: none is lost between reads.
     [[nodiscard]] bool kept() const noexcept { return kept_; }
 
-    /// Whether a mark gains something from a reading of its own.
-    [[nodiscard]] bool wants_marks() const noexcept { return !kept_ && rhythm_.wants_marks(); }
+    /// Whether a mark gains from a read of its own.
+    [[nodiscard]] bool benefits_from_edge_read() const noexcept {
+        return !kept_ && rhythm_.benefits_from_edge_read();
+    }
 
-    /// When it must have been read again, lest it goes round unseen.
+    /// The latest time of the next read, before the counter could wrap unseen.
     [[nodiscard]] std::int64_t latest_ns() const noexcept;
 
 private:
@@ -49,16 +53,16 @@ private:
     Outcome integrate(const Reading& reading, Sample& sample) noexcept;
     Edge edge_of(const Reading& reading, bool changed) noexcept;
 
-    std::optional<Meter> meter_;
-    std::optional<Integrator> integrator_;
+    std::optional<CounterUnwrapper> unwrapper_;
+    std::optional<PowerIntegrator> integrator_;
     Rhythm rhythm_;
     bool started_ = false;
     bool kept_ = false;
     std::uint64_t failures_ = 0;
-    std::int64_t failing_since_ns_ = 0; // the first of those failures
-    bool was_unread_ = false;           // since the newest sample, for long
+    std::int64_t failing_since_ns_ = 0; // the first of these failures
+    bool was_unread_ = false;           // for long, since the newest sample
     std::int64_t last_read_ns_ = 0;
-    std::int64_t newest_ns_ = 0; // time of the newest sample: they never go back
+    std::int64_t newest_ns_ = 0; // time of the newest sample; never decreases
 };
 
 } // namespace carbontracker

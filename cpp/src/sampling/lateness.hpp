@@ -1,4 +1,4 @@
-// How long after its deadline a reading began: counted by powers of two, for ever, in a few words.
+// A histogram of how long after its deadline a reading began, by powers of two, with fixed size.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace carbontracker {
 
-/// Adds to a counter that one thread writes and others read: no locked instruction is needed.
+/// Adds to a counter with one writer thread: no locked instruction is needed.
 template <typename Count> void add(std::atomic<Count>& counter, Count more) noexcept {
     counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
 }
@@ -23,8 +23,7 @@ public:
         add(counts_[std::min(width, counts_.size() - 1)], times);
     }
 
-    /// The lateness that `share` of the readings stay below, ns; within a power of two as if spread
-    /// evenly.
+    /// The quantile `share` of the lateness, ns; interpolated linearly within a power of two.
     [[nodiscard]] std::int64_t quantile_ns(double share) const noexcept {
         std::uint64_t total = 0;
         for (const auto& count : counts_) total += count.load(std::memory_order_relaxed);

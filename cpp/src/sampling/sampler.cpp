@@ -8,63 +8,64 @@
 #include <utility>
 
 #include "platform/signals.hpp"
-#include "sampling/integrator.hpp"
+#include "sampling/power_integrator.hpp"
 
 namespace carbontracker {
 namespace {
 
-// The rings outlast this much silence of the consumer.
+// A ring holds the samples of this long a silence of the consumer.
 constexpr std::int64_t kRingNs = 32 * kNanosPerSecond;
-constexpr std::size_t kLeastRing = 512;
-constexpr std::size_t kMostRing = std::size_t{1} << 17; // 5 MB a channel
+constexpr std::size_t kMinRing = 512;
+constexpr std::size_t kMaxRing = std::size_t{1} << 17; // 5 MB a channel
 
-// How long a thread may take to come back from its sensor when it is to stop.
+// How long stop() waits for a thread to return from its sensor.
 constexpr std::int64_t kStopNs = 2 * kNanosPerSecond;
 
-// What the driver may have kept since the last reading.
+// Readings that a driver may have kept since the last read.
 constexpr std::size_t kHistory = 256;
 
-// How often to look whether the machine was suspended, and what is no difference of two clock
-// reads.
+// How often to check for a suspend, and the largest difference between two clock reads without a
+// suspend.
 constexpr std::int64_t kLookNs = 50'000'000;
 constexpr std::int64_t kSuspendNs = 20'000'000;
 
-// Readings wanted this close to one another are taken together: less than it takes to wake up.
+// Readings that are due this close together are taken at once: less than a wake-up takes.
 constexpr std::int64_t kTogetherNs = 60'000;
 
-// A reading that took this long is not repeated before ten times as much has passed. One that
-// failed is repeated after a tenth of the time since it first did.
+// After a reading that took this long, pause ten times as long. After a failure, pause a tenth of
+// the time since the first failure.
 constexpr std::int64_t kPatience = 10;
 constexpr std::int64_t kSlowNs = 50'000'000;
 constexpr std::int64_t kSlowFactor = 10;
 constexpr std::int64_t kFirstPauseNs = 20'000'000;
-constexpr std::int64_t kLongestPauseNs = 10 * kNanosPerSecond;
+constexpr std::int64_t kMaxPauseNs = 10 * kNanosPerSecond;
 
 std::size_t ring_capacity(std::int64_t period_ns) {
     return std::clamp(static_cast<std::size_t>(kRingNs / std::max<std::int64_t>(period_ns, 1)),
-                      kLeastRing, kMostRing);
+                      kMinRing, kMaxRing);
 }
 
-// A source that says nothing of how often it is worth reading.
+// For a source that does not state its period.
 constexpr std::int64_t kNoPeriodNs = 100'000'000;
 
 std::int64_t usual_period_ns(const Source& source) noexcept {
     return source.default_period_ns() > 0 ? source.default_period_ns() : kNoPeriodNs;
 }
 
-// When a group is due that has been read and not been planned yet.
+// Due time of a group that was just read and is not planned yet.
 constexpr std::int64_t kJustRead = std::numeric_limits<std::int64_t>::min();
 
 } // namespace
 
 Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
-                 const std::vector<Use>& uses)
+                 const std::vector<Priority>& priorities)
     : name_(std::move(name)), source_(std::move(source)), pace_(pace),
       usual_ns_(usual_period_ns(*source_)), history_(kHistory) {
     const std::vector<Channel>& channels = source_->channels();
     for (std::size_t i = 0; i < channels.size(); ++i) {
         const std::int64_t period_ns = pace_.period_ns > 0 ? pace_.period_ns : usual_ns_;
-        tracks_.push_back(std::make_unique<Track>(channels[i], ring_capacity(period_ns), uses[i]));
+        tracks_.push_back(
+            std::make_unique<Track>(channels[i], ring_capacity(period_ns), priorities[i]));
         groups_.resize(std::max(groups_.size(), channels[i].group + 1));
         groups_[channels[i].group].members.push_back(i);
     }
@@ -77,7 +78,8 @@ Sampler::~Sampler() {
 }
 
 void Sampler::start(std::int64_t wait_ns) {
-    if (stopping_.load(std::memory_order_relaxed) || has_started()) return; // a sampler runs once
+    if (stopping_.load(std::memory_order_relaxed) || has_started())
+        return; // a sampler runs only once
     {
         const SignalsBlocked blocked;
         thread_ = std::thread(&Sampler::run, this);
@@ -95,7 +97,7 @@ void Sampler::ask_to_stop() noexcept {
     if (stopping_.load(std::memory_order_relaxed)) return;
     asked_to_stop_ns_ = now_ns();
     stopping_.store(true, std::memory_order_release); // pairs with the acquire in run()
-    bell_.ring();
+    wake_event_.signal();
 }
 
 bool Sampler::stop() {
@@ -103,7 +105,7 @@ bool Sampler::stop() {
     if (!thread_.joinable()) return !abandoned_;
     finished_.wait(0, asked_to_stop_ns_ + kStopNs);
     if (finished_.count() == 0) {
-        // A driver that does not return must not hold up the program that is being measured.
+        // A driver that does not return must not block the measured program.
         thread_.detach();
         abandoned_ = true;
         return false;
@@ -113,61 +115,61 @@ bool Sampler::stop() {
 }
 
 void Sampler::mark(std::int64_t t_ns) noexcept {
-    // relaxed: two marks at once may both ask for a reading, which is harmless.
+    // relaxed: two simultaneous marks may both ask for a reading, which is harmless.
     const std::int64_t apart_ns = t_ns - marked_ns_.load(std::memory_order_relaxed);
     if (apart_ns < mark_spacing_ns_.load(std::memory_order_relaxed)) return;
     marked_ns_.store(t_ns, std::memory_order_relaxed);
-    mark_ns_.store(t_ns, std::memory_order_relaxed); // the newest mark stands for those before it
-    bell_.ring();                                    // publishes it
+    mark_ns_.store(t_ns, std::memory_order_relaxed); // the newest mark replaces those before it
+    wake_event_.signal();                            // publishes it
 }
 
 void Sampler::lend(std::int64_t cpu_ns) noexcept {
     if (!has_started()) allowance_.lend(cpu_ns);
 }
 
-void Sampler::spare(const Thrift& thrift) noexcept {
-    stretch_total_.store(thrift.total, std::memory_order_relaxed);
-    stretch_others_.store(thrift.others, std::memory_order_relaxed);
-    mark_spacing_ns_.store(thrift.mark_spacing_ns, std::memory_order_relaxed);
-    share_.store(thrift.share, std::memory_order_relaxed);
+void Sampler::set_limits(const SamplingLimits& limits) noexcept {
+    spacing_total_.store(limits.spacing_total, std::memory_order_relaxed);
+    spacing_others_.store(limits.spacing_others, std::memory_order_relaxed);
+    mark_spacing_ns_.store(limits.mark_spacing_ns, std::memory_order_relaxed);
+    cpu_share_.store(limits.cpu_share, std::memory_order_relaxed);
 }
 
-void Sampler::set_use(std::size_t index, Use use) noexcept {
-    tracks_[index]->use.store(use, std::memory_order_relaxed); // from its next reading on
+void Sampler::set_priority(std::size_t index, Priority priority) noexcept {
+    tracks_[index]->priority.store(priority, std::memory_order_relaxed); // from the next reading on
 }
 
 // ---- the thread -----------------------------------------------------------------------------
 
 void Sampler::run() noexcept {
-    char name[16]; // as many letters as the kernel keeps
+    char name[16]; // limit of the kernel
     std::snprintf(name, sizeof name, "ct-%s", name_.c_str());
     pthread_setname_np(pthread_self(), name);
-    // The default slack of 50 us would be most of the lateness of a kHz loop.
+    // The default slack of 50 us would be most of the lateness of a 1 kHz loop.
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     clockid_t clock = kNoClock;
     if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
-        cpu_clock_.store(clock, std::memory_order_relaxed); // a value by itself
+        cpu_clock_.store(clock, std::memory_order_relaxed); // an independent value
     }
     look_for_suspend(now_ns());
-    read_all(); // here, because a sensor may not answer
-    begun_.ring();
-    std::uint32_t seen = 0; // a bell that has rung before we came is heard
+    read_all(); // in this thread, because a sensor may not answer
+    begun_.signal();
+    std::uint32_t seen = 0; // 0: sees signals from before this thread started
     while (true) {
-        bell_.wait(seen, earliest_due_ns());
-        // The count comes before the flag: a stop that falls between the two has rung since.
-        seen = bell_.count();
+        wake_event_.wait(seen, earliest_due_ns());
+        // Take the count before the flag: a stop between the two has signalled since.
+        seen = wake_event_.count();
         if (stopping_.load(std::memory_order_acquire)) break;
         const bool marked = serve_mark();
         if (read_due(now_ns()) && marked) {
             add(counters_.edge_reads, std::uint64_t{1});
         }
     }
-    read_all(); // stopping is a mark too
+    read_all(); // stop() counts as a mark
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
     counters_.ended_ns.store(now_ns(), std::memory_order_relaxed);
-    // release: whoever no longer finds the clock finds the final count instead.
+    // release: a thread that no longer finds the clock finds the final count.
     cpu_clock_.store(kNoClock, std::memory_order_release);
-    finished_.ring();
+    finished_.signal();
 }
 
 std::int64_t Sampler::earliest_due_ns() const noexcept {
@@ -180,16 +182,16 @@ bool Sampler::serve_mark() noexcept {
     const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
     if (mark_ns == 0) return false;
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        if (groups_[i].spared_until_ns <= mark_ns) mark_group(i, mark_ns);
+        if (groups_[i].backoff_until_ns <= mark_ns) mark_group(i, mark_ns);
     }
     return true;
 }
 
-// Who must be thrifty sharpens what makes the total, and no more.
-bool Sampler::wants_marks(const Track& track) const noexcept {
-    const bool total = track.use.load(std::memory_order_relaxed) == Use::total;
-    const bool thrifty = stretch_others_.load(std::memory_order_relaxed) > 1.0;
-    return (total || !thrifty) && track.lane.wants_marks();
+// Under throttling, only channels in the total get reads for marks.
+bool Sampler::benefits_from_edge_read(const Track& track) const noexcept {
+    const bool total = track.priority.load(std::memory_order_relaxed) == Priority::total;
+    const bool throttled = spacing_others_.load(std::memory_order_relaxed) > 1.0;
+    return (total || !throttled) && track.lane.benefits_from_edge_read();
 }
 
 void Sampler::mark_group(std::size_t index, std::int64_t mark_ns) noexcept {
@@ -198,7 +200,7 @@ void Sampler::mark_group(std::size_t index, std::int64_t mark_ns) noexcept {
     bool wanted = false;
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
-        if (!wants_marks(track)) continue;
+        if (!benefits_from_edge_read(track)) continue;
         wanted = true;
         at_once = track.lane.rhythm().mark(mark_ns) || at_once;
     }
@@ -209,12 +211,12 @@ void Sampler::mark_group(std::size_t index, std::int64_t mark_ns) noexcept {
     }
 }
 
-// A suspend makes a deadline late, or falls between two looks.
+// A suspend shows as a late deadline, or lies between two checks.
 void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
     if (now_ns - wake_.looked_ns < kLookNs) return;
     std::int64_t suspended_ns = pace_.suspended_ns();
     if (wake_.looked_ns != 0) {
-        // It never falls, and what a second look does not confirm was no suspend.
+        // The value never falls. A difference that a second read does not confirm is not a suspend.
         const std::int64_t least_ns = wake_.suspended_ns + kSuspendNs;
         if (suspended_ns > least_ns) suspended_ns = std::min(suspended_ns, pace_.suspended_ns());
         if (suspended_ns > least_ns) {
@@ -228,7 +230,7 @@ void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
 
 bool Sampler::read_due(std::int64_t now_ns) noexcept {
     look_for_suspend(now_ns);
-    if (searches_.is_saving()) choose_searches(now_ns); // before it is spent
+    if (searches_.is_saving()) choose_searches(now_ns); // before the credit is spent
     bool any = false;
     std::int64_t time_ns = now_ns;
     for (std::size_t i = 0; i < groups_.size(); ++i) {
@@ -246,15 +248,15 @@ bool Sampler::read_due(std::int64_t now_ns) noexcept {
     }
     add(counters_.reads, std::uint64_t{1});
     bool wanted = false;
-    for (const auto& track : tracks_) wanted = wanted || wants_marks(*track);
-    wants_marks_.store(wanted, std::memory_order_relaxed);
+    for (const auto& track : tracks_) wanted = wanted || benefits_from_edge_read(*track);
+    benefits_from_edge_read_.store(wanted, std::memory_order_relaxed);
     return true;
 }
 
 void Sampler::read_all() noexcept {
-    // Also what is being spared: a counter holds all that was drawn meanwhile.
+    // Includes groups in back-off: their counters have counted on.
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        const bool gone = groups_[i].spared_until_ns == std::numeric_limits<std::int64_t>::max();
+        const bool gone = groups_[i].backoff_until_ns == std::numeric_limits<std::int64_t>::max();
         if (groups_[i].lost || gone) continue;
         read_group(i, now_ns());
     }
@@ -265,7 +267,7 @@ void Sampler::read_all() noexcept {
     add(counters_.reads, std::uint64_t{1});
 }
 
-// Returns when it was done.
+// Returns the time when it was done.
 std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexcept {
     Group& group = groups_[index];
     if (group.lost) group.lost = !source_->reopen(index);
@@ -277,7 +279,7 @@ std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexc
         }
     }
     const std::int64_t ended_ns = now_ns();
-    settle(group, began_ns, ended_ns);
+    update_backoff(group, began_ns, ended_ns);
     group.due_ns = kJustRead;
     return ended_ns;
 }
@@ -290,8 +292,8 @@ void Sampler::take_history(std::size_t channel) noexcept {
     }
 }
 
-// What the group's readings mean for when it may be read again.
-void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept {
+// Decides from the newest readings when the group may be read again.
+void Sampler::update_backoff(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept {
     bool any_ok = false;
     bool any_lost = false;
     bool all_gone = true;
@@ -300,29 +302,29 @@ void Sampler::settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns)
         any_ok = any_ok || (!group.lost && readings_[i].status == Status::ok);
         all_gone = all_gone && tracks_[i]->gone.load(std::memory_order_relaxed);
     }
-    group.lost = group.lost || (any_lost && !any_ok); // when nothing in it answers
+    group.lost = group.lost || (any_lost && !any_ok); // if no channel of it answers
     if (any_ok) {
-        group.failing_since_ns = group.spared_until_ns = 0;
+        group.failing_since_ns = group.backoff_until_ns = 0;
     } else {
         if (group.failing_since_ns == 0) group.failing_since_ns = began_ns;
-        group.spared_until_ns =
-            ended_ns + std::clamp((ended_ns - group.failing_since_ns) / kPatience, kFirstPauseNs,
-                                  kLongestPauseNs);
+        group.backoff_until_ns =
+            ended_ns +
+            std::clamp((ended_ns - group.failing_since_ns) / kPatience, kFirstPauseNs, kMaxPauseNs);
     }
     if (const std::int64_t took_ns = ended_ns - began_ns; took_ns > kSlowNs) {
-        group.spared_until_ns = std::max(
-            group.spared_until_ns, ended_ns + std::min(kSlowFactor * took_ns, kLongestPeriodNs));
+        group.backoff_until_ns = std::max(group.backoff_until_ns,
+                                          ended_ns + std::min(kSlowFactor * took_ns, kMaxPeriodNs));
     }
-    if (all_gone) group.spared_until_ns = std::numeric_limits<std::int64_t>::max();
+    if (all_gone) group.backoff_until_ns = std::numeric_limits<std::int64_t>::max();
     for (const std::size_t i : group.members) {
         tracks_[i]->lost.store(group.lost, std::memory_order_relaxed);
     }
 }
 
-// What the readings have cost, with the wake-up that came before them.
+// Charges the cost of the readings and of the wake-up before them.
 void Sampler::charge(std::int64_t now_ns) noexcept {
     const std::int64_t cpu_ns = thread_cpu_ns();
-    allowance_.spend(now_ns, cpu_ns - charged_ns_, share_.load(std::memory_order_relaxed));
+    allowance_.spend(now_ns, cpu_ns - charged_ns_, cpu_share_.load(std::memory_order_relaxed));
     charged_ns_ = cpu_ns;
     free_ns_.store(allowance_.free_ns(), std::memory_order_relaxed);
 }
@@ -332,7 +334,7 @@ void Sampler::choose_searches(std::int64_t now_ns) noexcept {
         for (const std::size_t member : groups_[i].members) {
             const Track& track = *tracks_[member];
             if (groups_[i].lost || track.gone.load(std::memory_order_relaxed)) continue;
-            searches_.consider(i, track.lane, track.use.load(std::memory_order_relaxed));
+            searches_.consider(i, track.lane, track.priority.load(std::memory_order_relaxed));
         }
     }
     searches_.choose(now_ns, allowance_);
@@ -340,37 +342,37 @@ void Sampler::choose_searches(std::int64_t now_ns) noexcept {
 
 void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
     Group& group = groups_[index];
-    const Limits limits = this->limits(index, now_ns);
+    const DueConstraints constraints = due_constraints(index, now_ns);
     std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
     group.early_ns = 0;
     for (const std::size_t i : group.members) {
         Track& track = *tracks_[i];
         if (track.gone.load(std::memory_order_relaxed)) continue;
-        const Use use = track.use.load(std::memory_order_relaxed);
-        const std::int64_t its_ns = next_due_ns(now_ns, track.lane, use, limits);
-        // Searches of one source go in step: to wake up costs more than to read.
+        const Priority priority = track.priority.load(std::memory_order_relaxed);
+        const std::int64_t its_ns = next_due_ns(now_ns, track.lane, priority, constraints);
+        // Searches of one source run in step: a wake-up costs more than a read.
         if (its_ns < due_ns) {
-            const bool searches = limits.searches && track.lane.rhythm().searching();
+            const bool searches = constraints.searches && track.lane.rhythm().searching();
             group.early_ns = searches ? (its_ns - now_ns) / 2 : 0;
         }
         due_ns = std::min(due_ns, its_ns);
         track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
     }
-    group.due_ns = std::max(due_ns, group.spared_until_ns);
+    group.due_ns = std::max(due_ns, group.backoff_until_ns);
 }
 
-Limits Sampler::limits(std::size_t group, std::int64_t now_ns) noexcept {
+DueConstraints Sampler::due_constraints(std::size_t group, std::int64_t now_ns) noexcept {
     return {usual_ns_,
             pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
-            stretch_total_.load(std::memory_order_relaxed),
-            stretch_others_.load(std::memory_order_relaxed),
+            spacing_total_.load(std::memory_order_relaxed),
+            spacing_others_.load(std::memory_order_relaxed),
             allowance_.free_ns(),
             allowance_.urgent_ns(),
             searches_.may(group),
             searches_.is_saving()};
 }
 
-// A rate that somebody asked for: absolute deadlines; missed ones are counted and skipped.
+// A rate that the user asked for: absolute deadlines; missed ones are counted and skipped.
 std::int64_t Sampler::next_steady_ns(std::int64_t now_ns) noexcept {
     const std::int64_t soon_ns = now_ns + kTogetherNs;
     if (soon_ns < steady_ns_) return steady_ns_;
@@ -397,20 +399,23 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
     if (outcome == Outcome::sample) {
         publish(track, sample);
     } else if (!track.published) {
-        track.published = track.ring.push(track.newest); // no later change may come to carry it
+        track.published =
+            track.ring.push(track.newest); // a later change to carry it may never come
     }
     if (!track.published) return;
-    // release: whoever sees this time also finds every sample up to it in the ring.
+    // release: a thread that sees this time also finds all samples up to it in the ring.
     track.last_read_ns.store(reading.t_ns, std::memory_order_release);
 }
 
 void Sampler::publish(Track& track, Sample sample) noexcept {
     if (!track.published) {
-        // The reader never saw the change before this one: what stood still came after that, and a
-        // gap among the refused samples is a gap still.
-        const std::uint32_t kept = track.newest.flags & (kGap | kRestart | kUnread);
+        // The consumer never saw the previous change, so kStoodStill would be wrong here. A gap
+        // among the refused samples remains a gap.
+        const std::uint32_t kept = track.newest.flags & kKeptByRefusal;
         sample.flags = (sample.flags & ~std::uint32_t{kStoodStill}) | kept;
-        if (kept != 0) sample.span_ns = sample.t_ns - (track.newest.t_ns - track.newest.span_ns);
+        if (kept != 0)
+            sample.since_last_read_ns =
+                sample.t_ns - (track.newest.t_ns - track.newest.since_last_read_ns);
     }
     track.newest = sample;
     track.published = track.ring.push(sample);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "platform/clock.hpp"
+#include "platform/event.hpp"
 #include "sample.hpp"
 #include "sampling/governor.hpp"
 #include "sampling/lane.hpp"
@@ -24,49 +25,50 @@
 namespace carbontracker {
 
 struct Pace {
-    std::int64_t period_ns = 0; ///< between readings, whatever the sensors do; 0: follow them
-    /// How long the machine has been suspended so far; replaced by tests.
+    std::int64_t period_ns =
+        0; ///< between readings, the same for all sensors; 0: follow each sensor
+    /// Total time for which the machine was suspended; replaced by tests.
     std::int64_t (*suspended_ns)() noexcept = carbontracker::suspended_ns;
 };
 
-/// What a sampling thread says about itself.
+/// Statistics of a sampling thread.
 struct SamplerStats {
-    std::uint64_t reads;          ///< rounds of readings, those for marks included
-    std::uint64_t edge_reads;     ///< rounds of readings in which a mark was heard
-    std::uint64_t late;           ///< deadlines of a steady rate missed by a whole period or more
+    std::uint64_t reads;          ///< rounds of readings, including those for marks
+    std::uint64_t edge_reads;     ///< rounds of readings for marks
+    std::uint64_t late;           ///< missed deadlines of a steady rate
     std::int64_t cpu_ns;          ///< CPU time of the thread
-    std::int64_t wall_ns;         ///< how long it has been sampling
+    std::int64_t wall_ns;         ///< time since sampling began
     std::int64_t lateness_p50_ns; ///< median time between a deadline and its reading
     std::int64_t lateness_p99_ns;
 };
 
 struct ChannelStats {
-    std::uint64_t errors;      ///< readings that failed or could not be believed
+    std::uint64_t errors;      ///< readings that failed or were implausible
     std::uint64_t dropped;     ///< samples refused by a full ring
-    std::uint64_t resets;      ///< times the counter started again
-    std::uint64_t readings;    ///< good ones
+    std::uint64_t resets;      ///< resets of the counter
+    std::uint64_t readings;    ///< good readings
     std::int64_t last_read_ns; ///< newest good reading; all samples up to it are in the ring
-    std::int64_t tick_ns;      ///< the learned refresh period; 0: none
+    std::int64_t tick_ns;      ///< learned refresh period; 0: unknown
     bool gone;
-    bool lost; ///< does not answer now and may yet
+    bool lost; ///< does not answer now, but may later
 };
 
-/// Owns a source and the thread that reads it. Nothing on the reading path allocates, opens, locks,
-/// logs or throws.
+/// Owns a source and the thread that reads it. The reading path does not allocate, open files,
+/// lock, log or throw.
 class Sampler {
 public:
-    /// `uses` has one for every channel of the source.
+    /// `priorities` has one element for every channel of the source.
     Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
-            const std::vector<Use>& uses);
+            const std::vector<Priority>& priorities);
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
     ~Sampler();
 
-    /// Starts the thread, and waits for its first reading for at most `wait_ns`, so that no mark
-    /// comes before it. Throws std::system_error where no thread can be started.
+    /// Starts the thread and waits at most `wait_ns` for its first reading, so that it comes before
+    /// any mark. Throws std::system_error if the thread cannot be created.
     void start(std::int64_t wait_ns = 2 * kNanosPerSecond);
 
-    /// Whether it has had a thread.
+    /// Whether its thread was ever started.
     [[nodiscard]] bool has_started() const noexcept {
         return has_started_.load(std::memory_order_relaxed);
     }
@@ -74,49 +76,50 @@ public:
     /// Waits for the first reading, at most until `deadline_ns`.
     void await_first_reading(std::int64_t deadline_ns) const noexcept;
 
-    /// Asks the thread to take one last reading and to end. Returns at once. Several samplers that
-    /// are asked before the first is stopped share the time that they may take.
+    /// Asks the thread to take a last reading and end. Returns at once, so that several samplers
+    /// can be asked first and then stopped within one common waiting time.
     void ask_to_stop() noexcept;
 
-    /// The same, and joins the thread. Callable more than once.
+    /// Does the same, and joins the thread. May be called more than once.
     ///
-    /// False if the thread is stuck in its sensor: it is left behind, and so must this object be.
+    /// Returns false if the thread is stuck in its sensor: then leak this object.
     bool stop();
 
-    /// Somebody marked this moment: sharpen E(t) around it, unless the newest mark that was served
-    /// is too close. Returns at once.
+    /// Sharpens E(t) around a mark at this time, unless the previous mark is too close. Returns
+    /// at once.
     void mark(std::int64_t t_ns) noexcept;
 
-    /// Whether marks gain anything here; else they need not wake the thread.
-    [[nodiscard]] bool wants_marks() const noexcept {
-        return wants_marks_.load(std::memory_order_relaxed);
+    /// Whether marks gain from reads here; if not, the thread need not be woken.
+    [[nodiscard]] bool benefits_from_edge_read() const noexcept {
+        return benefits_from_edge_read_.load(std::memory_order_relaxed);
     }
 
-    void spare(const Thrift& thrift) noexcept;
+    /// Sets how far the readings are throttled.
+    void set_limits(const SamplingLimits& limits) noexcept;
 
-    /// So much CPU time does not count towards the share. Only before the thread is started.
+    /// Credits this much CPU time. Only before the thread is started.
     void lend(std::int64_t cpu_ns) noexcept;
 
     /// CPU time of the thread.
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
 
-    /// What channel `index` is read for from now on.
-    void set_use(std::size_t index, Use use) noexcept;
+    /// Sets why channel `index` is read, from its next reading on.
+    void set_priority(std::size_t index, Priority priority) noexcept;
 
-    /// Whether readings that would come now wait until they can be afforded.
+    /// Whether reads are waiting for CPU time.
     [[nodiscard]] bool is_held_back() const noexcept {
         return free_ns_.load(std::memory_order_relaxed) > now_ns();
     }
 
-    /// How many calls it takes to read everything once.
+    /// Number of calls that read all channels once.
     [[nodiscard]] std::size_t groups() const noexcept { return groups_.size(); }
 
-    /// Consumer side, one thread at a time.
+    /// For one consumer thread at a time.
     std::size_t drain(std::size_t channel, std::span<Sample> out) noexcept {
         return tracks_[channel]->ring.drain(out);
     }
 
-    /// As in channel_stats(), by itself.
+    /// The same as in channel_stats().
     [[nodiscard]] std::int64_t last_read_ns(std::size_t channel) const noexcept {
         return tracks_[channel]->last_read_ns.load(std::memory_order_acquire);
     }
@@ -128,13 +131,13 @@ public:
 
 private:
     struct Track {
-        Track(const Channel& channel, std::size_t capacity, Use for_what)
-            : lane(channel), ring(capacity), use(for_what) {}
+        Track(const Channel& channel, std::size_t capacity, Priority initial_priority)
+            : lane(channel), ring(capacity), priority(initial_priority) {}
         Lane lane;
         Ring<Sample> ring;
         Sample newest;
-        bool published = true; // false while a full ring has refused the newest
-        std::atomic<Use> use;
+        bool published = true; // false: a full ring has refused `newest`
+        std::atomic<Priority> priority;
         std::atomic<std::uint64_t> errors{0};
         std::atomic<std::uint64_t> dropped{0};
         std::atomic<std::uint64_t> resets{0};
@@ -145,17 +148,17 @@ private:
         std::atomic<bool> lost{false};
     };
 
-    // Channels that are read by one call, and what they are spared when it fails or takes long.
+    // Channels that are read by one call, with their back-off after failures and slow calls.
     struct Group {
-        std::vector<std::size_t> members; // tracks
+        std::vector<std::size_t> members; // indices into tracks_
         std::int64_t due_ns = 0;
-        std::int64_t early_ns = 0;         // so long before that it may as well be read
-        std::int64_t failing_since_ns = 0; // 0: all is well
-        std::int64_t spared_until_ns = 0;
+        std::int64_t early_ns = 0;         // may be read this much earlier
+        std::int64_t failing_since_ns = 0; // 0: it does not fail
+        std::int64_t backoff_until_ns = 0;
         bool lost = false;
     };
 
-    // Written by the thread, read by anybody: single values, so relaxed is enough for all of them.
+    // Written by the thread, read by others: independent values, so relaxed order is enough.
     struct Counters {
         std::atomic<std::uint64_t> reads{0};
         std::atomic<std::uint64_t> edge_reads{0};
@@ -171,18 +174,18 @@ private:
     void run() noexcept;
     [[nodiscard]] std::int64_t earliest_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
-    [[nodiscard]] bool wants_marks(const Track& track) const noexcept;
+    [[nodiscard]] bool benefits_from_edge_read(const Track& track) const noexcept;
     void mark_group(std::size_t index, std::int64_t mark_ns) noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
     bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
     std::int64_t read_group(std::size_t group, std::int64_t began_ns) noexcept;
     void take_history(std::size_t channel) noexcept;
-    void settle(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
+    void update_backoff(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
     void charge(std::int64_t now_ns) noexcept;
     void choose_searches(std::int64_t now_ns) noexcept;
     void plan_group(std::size_t index, std::int64_t now_ns) noexcept;
-    [[nodiscard]] Limits limits(std::size_t group, std::int64_t now_ns) noexcept;
+    [[nodiscard]] DueConstraints due_constraints(std::size_t group, std::int64_t now_ns) noexcept;
     [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
     static void store(Track& track, const Reading& reading) noexcept;
     static void publish(Track& track, Sample sample) noexcept;
@@ -190,35 +193,35 @@ private:
     const std::string name_;
     const std::unique_ptr<Source> source_;
     const Pace pace_;
-    const std::int64_t usual_ns_; // between readings, where nobody asked for a rate
+    const std::int64_t usual_ns_; // default time between readings
     std::vector<std::unique_ptr<Track>> tracks_;
     std::vector<Group> groups_;
     std::vector<Reading> readings_;
     std::vector<Reading> history_;
     Counters counters_;
-    std::atomic<double> stretch_total_{1.0};
-    std::atomic<double> stretch_others_{1.0};
-    std::atomic<double> share_{Thrift{}.share};
-    std::atomic<std::int64_t> mark_spacing_ns_{Thrift{}.mark_spacing_ns};
+    std::atomic<double> spacing_total_{1.0};
+    std::atomic<double> spacing_others_{1.0};
+    std::atomic<double> cpu_share_{SamplingLimits{}.cpu_share};
+    std::atomic<std::int64_t> mark_spacing_ns_{SamplingLimits{}.mark_spacing_ns};
     std::atomic<std::int64_t> marked_ns_{std::numeric_limits<std::int64_t>::min() / 2}; // never
-    std::atomic<bool> wants_marks_{true};
+    std::atomic<bool> benefits_from_edge_read_{true};
     std::atomic<std::int64_t> mark_ns_{0};
     struct {
         std::int64_t suspended_ns = 0;
         std::int64_t looked_ns = 0;
-    } wake_;                     // when the thread last looked for a suspend
-    std::int64_t steady_ns_ = 0; // the next deadline of a rate that was asked for
+    } wake_;                     // last check for a suspend
+    std::int64_t steady_ns_ = 0; // next deadline of a rate that the user asked for
     Allowance allowance_;
-    std::atomic<std::int64_t> free_ns_{0}; // of the allowance, for anybody to read
+    std::atomic<std::int64_t> free_ns_{0}; // copy of allowance_.free_ns() for other threads
     Searches searches_;
-    std::int64_t charged_ns_ = 0; // CPU time of the thread that the allowance has been charged with
-    Bell bell_;
+    std::int64_t charged_ns_ = 0; // CPU time that was charged to the allowance
+    Event wake_event_;
     std::atomic<bool> stopping_{false};
-    std::int64_t asked_to_stop_ns_ = 0;          // of the thread that stops
-    std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread while it lives
-    Bell begun_;                                 // rung after the first reading
-    Bell finished_;
-    std::atomic<bool> has_started_{false}; // a value by itself
+    std::int64_t asked_to_stop_ns_ = 0;          // for the stopping thread
+    std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread, while it runs
+    Event begun_;                                // after the first reading
+    Event finished_;
+    std::atomic<bool> has_started_{false}; // an independent value
     bool abandoned_ = false;
     std::thread thread_;
 };

@@ -1,4 +1,4 @@
-// What a sampler says of itself.
+// Statistics of a sampler.
 #include <algorithm>
 
 #include "sampling/sampler.hpp"

@@ -3,102 +3,110 @@
 #include <limits>
 
 #include "platform/clock.hpp"
-#include "sampling/integrator.hpp"
+#include "sampling/power_integrator.hpp"
 
 namespace carbontracker {
 namespace {
 
-// A channel that only watches over others is read this far apart.
-constexpr std::int64_t kWatchNs = kNanosPerSecond;
+// Reading period of a standby channel.
+constexpr std::int64_t kStandbyNs = kNanosPerSecond;
 
-// Power that has no rhythm is not read faster than this.
-constexpr std::int64_t kLeastPowerNs = 20'000'000;
+// Shortest reading period of power without a rhythm.
+constexpr std::int64_t kMinPowerNs = 20'000'000;
 
-// And waits no longer for the budget than so many usual periods, which are long where calls are
-// dear.
+// Longest wait of power for the overhead budget, in usual periods, which are long where calls are
+// expensive.
 constexpr std::int64_t kPowerWaits = 5;
-constexpr std::int64_t kLeastPowerWaitNs = 200'000'000;
+constexpr std::int64_t kMinPowerWaitNs = 200'000'000;
 
-// No sensor is worth more readings than this.
-constexpr std::int64_t kLeastGapNs = 100'000;
+// Shortest time between two readings of any channel.
+constexpr std::int64_t kMinGapNs = 100'000;
 
-// A counter that may go round sooner than this is not followed any closer: no real one does.
-constexpr std::int64_t kLeastRoundNs = 20'000'000;
+// A counter that may wrap sooner than this is not read more often: no real counter does.
+constexpr std::int64_t kMinRoundNs = 20'000'000;
 
-// What does not make the total leaves so much of what was saved up to what does.
+// Share of the saved CPU time that is reserved for channels in the total.
 constexpr std::int64_t kReserveNs = Allowance::kSavedNs / 2;
 
-// A search may go into debt for so much, which is less than is forgotten.
-constexpr std::int64_t kSearchDebtNs = Allowance::kMostDebtNs * 3 / 4;
+// Largest debt of a search; less than what is forgiven.
+constexpr std::int64_t kSearchDebtNs = Allowance::kMaxDebtNs * 3 / 4;
 
-// A reading that failed, or that cannot be, is taken again after a refresh of the sensor, within
-// these bounds; one that fails so often in a row, no sooner than any other.
+// A failed reading is repeated after one refresh period of the sensor, within these bounds. After
+// so many failures in a row, it is not repeated sooner than any other.
 constexpr std::uint64_t kTakenAgain = 5;
-constexpr std::int64_t kLeastAgainNs = 1'000'000;
-constexpr std::int64_t kMostAgainNs = 20'000'000;
+constexpr std::int64_t kMinAgainNs = 1'000'000;
+constexpr std::int64_t kMaxAgainNs = 20'000'000;
 
-std::int64_t spacing_ns(const Lane& lane, Use use, const Limits& limits, double thrift) noexcept {
-    std::int64_t apart_ns =
-        use == Use::watch ? std::max(kWatchNs, limits.usual_ns) : limits.usual_ns;
-    // A counter goes on counting while nobody looks; power that nobody saw, or kept, is lost.
-    if (lane.is_power() && use != Use::watch && !lane.kept()) {
-        apart_ns = std::min(apart_ns, std::max(lane.rhythm().refresh_ns(), kLeastPowerNs));
+std::int64_t spacing_ns(const Lane& lane, Priority priority, const DueConstraints& constraints,
+                        double spacing_factor) noexcept {
+    std::int64_t apart_ns = priority == Priority::standby
+                                ? std::max(kStandbyNs, constraints.usual_ns)
+                                : constraints.usual_ns;
+    // Counters count on between readings. Power between readings is lost unless the driver keeps
+    // it.
+    if (lane.is_power() && priority != Priority::standby && !lane.kept()) {
+        apart_ns = std::min(apart_ns, std::max(lane.rhythm().refresh_ns(), kMinPowerNs));
     }
-    const double wanted_ns = static_cast<double>(apart_ns) * thrift;
-    return static_cast<std::int64_t>(std::min(wanted_ns, static_cast<double>(kLongestPeriodNs)));
+    const double wanted_ns = static_cast<double>(apart_ns) * spacing_factor;
+    return static_cast<std::int64_t>(std::min(wanted_ns, static_cast<double>(kMaxPeriodNs)));
 }
 
-std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Use use, std::int64_t apart_ns,
-                       double thrift, const Limits& limits) noexcept {
-    if (limits.steady_ns > 0) {
+std::int64_t wanted_ns(std::int64_t now_ns, Lane& lane, Priority priority, std::int64_t apart_ns,
+                       double spacing_factor, const DueConstraints& constraints) noexcept {
+    if (constraints.steady_ns > 0) {
         const std::int64_t scan_ns = lane.kept() ? 0 : lane.rhythm().scan_ns();
-        return scan_ns > 0 ? std::min(limits.steady_ns, scan_ns) : limits.steady_ns;
+        return scan_ns > 0 ? std::min(constraints.steady_ns, scan_ns) : constraints.steady_ns;
     }
-    std::int64_t free_ns = limits.free_ns;
-    if (limits.is_saving && !lane.is_power()) { // a counter goes on counting
+    std::int64_t free_ns = constraints.free_ns;
+    if (constraints.is_saving && !lane.is_power()) { // a counter counts on between readings
         free_ns += Allowance::kSavedNs;
-    } else if (limits.is_saving || use != Use::total) {
+    } else if (constraints.is_saving || priority != Priority::total) {
         free_ns += kReserveNs;
     }
-    // Power that is not read is lost: it waits only as long as the budget really needs.
+    // Power that is not read is lost: do not wait longer than the overhead budget requires.
     const std::int64_t longest_ns =
-        lane.is_power() && use == Use::total
-            ? std::clamp(kPowerWaits * limits.usual_ns, kLeastPowerWaitNs, kLongestPeriodNs)
-            : kLongestPeriodNs;
+        lane.is_power() && priority == Priority::total
+            ? std::clamp(kPowerWaits * constraints.usual_ns, kMinPowerWaitNs, kMaxPeriodNs)
+            : kMaxPeriodNs;
     free_ns = std::min(free_ns, now_ns + longest_ns);
-    if (limits.searches && use == Use::total && lane.rhythm().searching()) {
-        free_ns = std::max(limits.urgent_ns, limits.free_ns - kSearchDebtNs);
+    if (constraints.searches && priority == Priority::total && lane.rhythm().searching()) {
+        free_ns = std::max(constraints.urgent_ns, constraints.free_ns - kSearchDebtNs);
     }
-    // Each has its own time: there is nothing to be gained by coming at the right moment.
+    // Each reading has its own time stamp: the time of the read does not matter.
     if (lane.kept()) return std::max(now_ns + apart_ns, free_ns);
-    return lane.rhythm().next_read_ns(now_ns, apart_ns, thrift, free_ns, limits.searches);
+    return lane.rhythm().next_read_ns(now_ns, apart_ns, spacing_factor, free_ns,
+                                      constraints.searches);
 }
 
 } // namespace
 
-std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Use use, const Limits& limits) noexcept {
-    const double thrift = use == Use::total ? limits.total : limits.others;
-    const std::int64_t apart_ns = spacing_ns(lane, use, limits, thrift);
+std::int64_t next_due_ns(std::int64_t now_ns, Lane& lane, Priority priority,
+                         const DueConstraints& constraints) noexcept {
+    const double spacing_factor =
+        priority == Priority::total ? constraints.spacing_total : constraints.spacing_others;
+    const std::int64_t apart_ns = spacing_ns(lane, priority, constraints, spacing_factor);
     std::int64_t due_ns = 0;
     if (lane.failures() == 0) {
         const std::int64_t latest_ns =
-            std::max({lane.latest_ns(), now_ns + kLeastRoundNs, limits.urgent_ns});
-        due_ns = std::min(wanted_ns(now_ns, lane, use, apart_ns, thrift, limits), latest_ns);
+            std::max({lane.latest_ns(), now_ns + kMinRoundNs, constraints.urgent_ns});
+        due_ns = std::min(wanted_ns(now_ns, lane, priority, apart_ns, spacing_factor, constraints),
+                          latest_ns);
     } else {
-        // A reading that could not be used says nothing of when the next one is worth taking.
-        due_ns = limits.steady_ns > 0 ? limits.steady_ns : now_ns + apart_ns;
+        // A failed reading gives no information about the best time of the next one.
+        due_ns = constraints.steady_ns > 0 ? constraints.steady_ns : now_ns + apart_ns;
         if (lane.failures() <= kTakenAgain) {
             const std::int64_t refresh_ns = lane.rhythm().refresh_ns();
-            due_ns = std::min(due_ns, now_ns + std::clamp(refresh_ns, kLeastAgainNs, kMostAgainNs));
+            due_ns = std::min(due_ns, now_ns + std::clamp(refresh_ns, kMinAgainNs, kMaxAgainNs));
         }
     }
-    return std::max(due_ns, now_ns + kLeastGapNs);
+    return std::max(due_ns, now_ns + kMinGapNs);
 }
 
-void Searches::consider(std::size_t group, const Lane& lane, Use use) noexcept {
-    const bool fails = lane.failures() > 0; // nothing is found then, and its turn is another's
+void Searches::consider(std::size_t group, const Lane& lane, Priority priority) noexcept {
+    const bool fails =
+        lane.failures() > 0; // a failing channel would find nothing: leave the turn to another
     if (fails || lane.kept() || !lane.rhythm().searching()) return;
-    const Wish wish = use == Use::total ? Wish::total : Wish::side;
+    const Wish wish = priority == Priority::total ? Wish::total : Wish::side;
     Group& its = groups_[group];
     if (wish < its.wish) return;
     const std::int64_t refresh_ns = lane.rhythm().refresh_ns();
@@ -125,7 +133,7 @@ void Searches::choose(std::int64_t now_ns, Allowance& allowance) noexcept {
         const bool has_room = shortest_ns >= kRoomNs && now_ns - began_ns_ >= kApartNs;
         const bool is_enough = allowance.is_enough(now_ns, shortest_ns / kReadings);
         if (!is_lent && !(is_enough && (is_alone || has_room))) {
-            is_saving_ = first == Wish::total; // what only refines has no claim
+            is_saving_ = first == Wish::total; // channels outside the total have no claim
             break;
         }
         next->searches = true;
@@ -136,7 +144,7 @@ void Searches::choose(std::int64_t now_ns, Allowance& allowance) noexcept {
     for (Group& group : groups_) group.wish = Wish::none;
 }
 
-// The shortest first: it needs its readings closest together.
+// The shortest period first: it needs its readings closest together.
 Searches::Group* Searches::next_to_search(Wish wish) noexcept {
     Group* next = nullptr;
     for (Group& group : groups_) {

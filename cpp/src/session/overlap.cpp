@@ -16,17 +16,17 @@ const Entry* find_entry(const std::vector<Entry>& entries, const std::string& id
     return found == entries.end() ? nullptr : &*found;
 }
 
-// Whoever reads this physical thing already, or the entry that it stands by for.
+// The entry that already reads this physical thing, or the entry that it is a standby for.
 const Entry* owner_of(const std::string& domain, const std::vector<Entry>& before) {
     const auto found = std::find_if(before.begin(), before.end(), [&](const Entry& entry) {
         return entry.channel.domain == domain;
     });
     if (found == before.end()) return nullptr;
-    return found->alternate_of.empty() ? &*found : find_entry(before, found->alternate_of);
+    return found->standby_for.empty() ? &*found : find_entry(before, found->standby_for);
 }
 
-// Another door to the same thing is told by its source; two things that call themselves the same
-// are still two, and the later one gets a number of its own.
+// A source tells when its channel is another way to read the same thing. Two things with the same
+// name remain two, and the later one gets a number.
 void make_unique(Channel& channel, const std::string& source, bool has_owner,
                  const std::vector<Entry>& before) {
     const auto taken = [&](const std::string& id) { return find_entry(before, id) != nullptr; };
@@ -35,7 +35,7 @@ void make_unique(Channel& channel, const std::string& source, bool has_owner,
     for (int n = 2; taken(channel.id); ++n) channel.id = wanted + "#" + std::to_string(n);
 }
 
-// Why `channel` is of no use beside what earlier sources already count; empty if it is.
+// Why `channel` is not needed besides what earlier sources already count; empty if it is needed.
 std::string reason_unused(const Channel& channel, const std::string& source,
                           const std::vector<Entry>& before,
                           const std::vector<std::string>& claimed) {
@@ -50,7 +50,7 @@ std::string reason_unused(const Channel& channel, const std::string& source,
     return "";
 }
 
-// The counted estimate, by another source, of all that is of this channel's kind.
+// The counted estimate, by another source, of everything of this channel's kind.
 const Entry* estimate_beside(const Channel& channel, const std::string& source,
                              const std::vector<Entry>& before) {
     if (channel.quality == Quality::modelled || channel.superset || !channel.part_of.empty()) {
@@ -78,16 +78,16 @@ std::vector<std::string> wholes_of(const Channel& channel, const std::string& so
     return ids;
 }
 
-// The counted estimates that are contained in `whole`, which comes after them.
+// The counted estimates that `whole`, which joined after them, contains.
 std::vector<std::string> estimates_in(const Entry& whole, const std::vector<Entry>& before,
-                                      const Wanted& wanted) {
+                                      const KindFilter& filter) {
     std::vector<std::string> ids;
     if (!whole.counted) return ids;
     for (const Entry& entry : before) {
         if (entry.counted && entry.source != whole.source &&
             entry.channel.quality == Quality::modelled &&
             contains(whole.channel.covers, entry.channel.kind) &&
-            !contains(wanted.claimed, entry.channel.kind)) {
+            !contains(filter.claimed, entry.channel.kind)) {
             ids.push_back(entry.channel.id);
         }
     }
@@ -102,13 +102,13 @@ std::string listed(const std::vector<std::string>& ids) {
 
 bool is_superseded(const Entry& estimate, const std::vector<Entry>& entries) {
     return std::any_of(entries.begin(), entries.end(), [&](const Entry& entry) {
-        return entry.supersedes && entry.alternate_of == estimate.channel.id;
+        return entry.supersedes && entry.standby_for == estimate.channel.id;
     });
 }
 
 Entry make_entry(Channel channel, const std::string& source, const std::vector<Entry>& before,
                  std::int64_t joined_ns) {
-    // First, so that another door to a part or to the whole is one more door and not one more part.
+    // First, so that another way to read a part or a whole does not become one more part.
     const Entry* owner = owner_of(channel.domain, before);
     const Entry* estimate = owner == nullptr ? estimate_beside(channel, source, before) : nullptr;
     const bool takes_over = estimate != nullptr && !is_superseded(*estimate, before);
@@ -117,12 +117,12 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
     make_unique(channel, source, owner != nullptr || takes_over, before);
     Entry entry{std::move(channel), source, false, "", "", joined_ns, estimate != nullptr};
     if (owner != nullptr) {
-        entry.why = "the same thing as " + owner->channel.id + ": stands by for it";
-        entry.alternate_of = owner->channel.id;
+        entry.why = "the same device as " + owner->channel.id + ": a standby for it";
+        entry.standby_for = owner->channel.id;
     } else if (takes_over) {
-        // One estimate may stand for several packages: the first continues it.
+        // One estimate may cover several packages: the first package continues it.
         entry.why = "counted as " + estimate->channel.id + " since it joined";
-        entry.alternate_of = estimate->channel.id;
+        entry.standby_for = estimate->channel.id;
     } else if (entry.channel.superset) {
         entry.why = "contains other channels: shown for comparison, never added";
     } else if (!wholes.empty()) {
@@ -135,7 +135,7 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
     return entry;
 }
 
-// Whether channel i tells how the energy of another of its source was spread over time.
+// Whether channel i shows how the energy of another channel of its source was spread over time.
 bool refines(const std::vector<Channel>& channels, std::size_t i) {
     const Channel& channel = channels[i];
     return std::any_of(channels.begin(), channels.end(), [&](const Channel& other) {
@@ -143,30 +143,32 @@ bool refines(const std::vector<Channel>& channels, std::size_t i) {
     });
 }
 
-Use use_of(const Entry& entry, const std::vector<Channel>& channels, std::size_t i) {
-    if (entry.counted || entry.supersedes) return Use::total;
-    return entry.alternate_of.empty() || refines(channels, i) ? Use::side : Use::watch;
+Priority priority_of(const Entry& entry, const std::vector<Channel>& channels, std::size_t i) {
+    if (entry.counted || entry.supersedes) return Priority::total;
+    return entry.standby_for.empty() || refines(channels, i) ? Priority::secondary
+                                                             : Priority::standby;
 }
 
 } // namespace
 
-Admission settle_overlaps(const std::string& source, const std::vector<Channel>& channels,
-                          const std::vector<Entry>& before, const Wanted& wanted,
-                          std::int64_t joined_ns) {
-    Admission result;
-    std::vector<Entry> all = before; // the source's own channels overlap, too
-    result.uses.assign(channels.size(), Use::watch);
+ClassifiedChannels classify_channels(const std::string& source,
+                                     const std::vector<Channel>& channels,
+                                     const std::vector<Entry>& before, const KindFilter& filter,
+                                     std::int64_t joined_ns) {
+    ClassifiedChannels result;
+    std::vector<Entry> all = before; // a source's own channels may overlap as well
+    result.priorities.assign(channels.size(), Priority::standby);
     for (std::size_t i = 0; i < channels.size(); ++i) {
         const Channel& channel = channels[i];
-        if (!wanted.kinds.empty() && !contains(wanted.kinds, channel.kind)) continue;
-        std::string why = reason_unused(channel, source, all, wanted.claimed);
+        if (!filter.kinds.empty() && !contains(filter.kinds, channel.kind)) continue;
+        std::string why = reason_unused(channel, source, all, filter.claimed);
         if (!why.empty()) {
             result.missing.push_back({source, channel.id, std::move(why), ""});
             continue;
         }
         all.push_back(make_entry(channel, source, all, joined_ns));
-        all.back().ends = estimates_in(all.back(), before, wanted);
-        result.uses[i] = use_of(all.back(), channels, i);
+        all.back().ends = estimates_in(all.back(), before, filter);
+        result.priorities[i] = priority_of(all.back(), channels, i);
         result.channels.push_back(i);
         result.entries.push_back(all.back());
     }
@@ -174,10 +176,10 @@ Admission settle_overlaps(const std::string& source, const std::vector<Channel>&
 }
 
 std::vector<Entry> unread_entries(const std::string& source,
-                                  const std::vector<Unavailable>& missing,
-                                  const std::vector<Entry>& before, const Wanted& wanted) {
+                                  const std::vector<SkippedSensor>& missing,
+                                  const std::vector<Entry>& before, const KindFilter& filter) {
     std::vector<Entry> result;
-    for (const Unavailable& one : missing) {
+    for (const SkippedSensor& one : missing) {
         if (one.device.empty()) continue;
         Channel channel;
         channel.id = one.device;
@@ -186,8 +188,8 @@ std::vector<Entry> unread_entries(const std::string& source,
         channel.domain = "unread/" + source + "/" + one.device;
         channel.detail = one.reason;
         channel.limit_watts = one.limit_watts;
-        if (!wanted.kinds.empty() && !contains(wanted.kinds, channel.kind)) continue;
-        if (!reason_unused(channel, source, before, wanted.claimed).empty()) continue;
+        if (!filter.kinds.empty() && !contains(filter.kinds, channel.kind)) continue;
+        if (!reason_unused(channel, source, before, filter.claimed).empty()) continue;
         make_unique(channel, source, false, before);
         result.push_back({std::move(channel), source, true, one.reason, "", 0, false, false});
     }

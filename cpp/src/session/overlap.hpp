@@ -1,4 +1,4 @@
-// Which channels of a source count, beside those that are there already.
+// Decides which channels of a source count, given the channels that are already there.
 #pragma once
 
 #include <cstddef>
@@ -6,37 +6,38 @@
 #include <string>
 #include <vector>
 
-#include "history/book.hpp"
+#include "history/energy_accounts.hpp"
 #include "sampling/sampler.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
 
-/// What becomes of a source's channels.
-struct Admission {
-    std::vector<Entry> entries;        ///< of the channels that are used
-    std::vector<std::size_t> channels; ///< of the source: that of each entry
-    std::vector<Use> uses;             ///< of every channel of the source
-    std::vector<Unavailable> missing;  ///< channels that are not used, and why
+/// How a source's channels are used.
+struct ClassifiedChannels {
+    std::vector<Entry> entries;         ///< of the channels that are used
+    std::vector<std::size_t> channels;  ///< the source's channel of each entry
+    std::vector<Priority> priorities;   ///< of every channel of the source
+    std::vector<SkippedSensor> missing; ///< channels that are not used, and why
 };
 
-/// What a session wants to know of overlaps.
-struct Wanted {
+/// Which kinds of channel a session takes.
+struct KindFilter {
     std::vector<std::string> kinds;   ///< only these kinds of channel; empty: all
-    std::vector<std::string> claimed; ///< kinds for which an earlier source speaks alone
+    std::vector<std::string> claimed; ///< kinds that an earlier source has claimed for itself
 };
 
-/// Settles how the channels of `source` stand to the entries `before` them, none of which changes.
-/// Earlier entries own what they read; an estimate gives way to a measurement, before it or, where
-/// the measurement joins at `joined_ns`, from then on.
-Admission settle_overlaps(const std::string& source, const std::vector<Channel>& channels,
-                          const std::vector<Entry>& before, const Wanted& wanted,
-                          std::int64_t joined_ns);
+/// Decides how the channels of `source` relate to the entries `before` them, which do not change.
+/// Earlier entries own what they read. An estimate is replaced by a measurement: from the start, or
+/// from `joined_ns` on where the measurement joins then.
+ClassifiedChannels classify_channels(const std::string& source,
+                                     const std::vector<Channel>& channels,
+                                     const std::vector<Entry>& before, const KindFilter& filter,
+                                     std::int64_t joined_ns);
 
-/// Entries for the devices among `missing` that are there and give no reading: parts of the total
-/// that are not known.
+/// Entries for those of the `missing` devices that exist and give no reading: parts of the total
+/// whose energy is unknown.
 std::vector<Entry> unread_entries(const std::string& source,
-                                  const std::vector<Unavailable>& missing,
-                                  const std::vector<Entry>& before, const Wanted& wanted);
+                                  const std::vector<SkippedSensor>& missing,
+                                  const std::vector<Entry>& before, const KindFilter& filter);
 
 } // namespace carbontracker

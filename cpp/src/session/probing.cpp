@@ -17,12 +17,12 @@
 namespace carbontracker {
 namespace {
 
-// How often a wait looks whether it should go on.
+// How often a wait checks whether it should continue.
 constexpr std::int64_t kLookNs = 20'000'000;
 
-// A tree that changes while it is walked, or memory that is short: the other sensors are not
-// concerned.
-Found ask(const Sensor& sensor, const Host& host) noexcept {
+// For example a tree that changes while it is walked, or a lack of memory. The other sensors are
+// not affected.
+ProbeResult ask(const Sensor& sensor, const Host& host) noexcept {
     try {
         try {
             return sensor.probe(host);
@@ -30,22 +30,22 @@ Found ask(const Sensor& sensor, const Host& host) noexcept {
             return {nullptr, {{sensor.name, sensor.what, error.what(), ""}}};
         }
     } catch (const std::bad_alloc&) {
-        return {}; // no memory for the reason either
+        return {}; // there is no memory for the reason either
     }
 }
 
-Found no_thread(const Sensor& sensor, const char* why) {
-    Unavailable missing = {sensor.name, sensor.what,
-                           std::string("no thread could be started to look for it: ") + why,
-                           "allow more processes or threads (ulimit -u, or the pids limit of the "
-                           "container)"};
+ProbeResult no_thread(const Sensor& sensor, const char* why) {
+    SkippedSensor missing = {sensor.name, sensor.what,
+                             std::string("no thread could be created to probe it: ") + why,
+                             "allow more processes or threads (ulimit -u, or the pids limit of the "
+                             "container)"};
     missing.shortage = true;
     return {nullptr, {std::move(missing)}};
 }
 
 } // namespace
 
-/// What one probing has been told.
+/// The answers for one Probing.
 struct Probing::Inbox {
     enum class State : unsigned char {
         waiting,
@@ -54,66 +54,66 @@ struct Probing::Inbox {
     };
     struct Slot {
         State state = State::waiting;
-        Found found;
+        ProbeResult found;
     };
 
     explicit Inbox(std::size_t sensors) : slots(sensors) {}
 
-    Bell bell;
-    std::vector<Slot> slots; // of each sensor
+    Event event;
+    std::vector<Slot> slots; // one for each sensor
 };
 
-struct Probing::Asking {
+struct Probing::ProbeRequest {
     std::size_t sensor;
     std::shared_ptr<const Host> host;
-    std::int64_t since_ns = 0;                   // 0: no thread has taken it up yet
-    std::vector<std::shared_ptr<Inbox>> waiting; // in the order in which they came
+    std::int64_t since_ns = 0;                   // 0: no thread has started on it yet
+    std::vector<std::shared_ptr<Inbox>> waiting; // first come, first served
 };
 
-/// All that is under way, and what has come of it. What an answer holds is freed outside the lock:
-/// to close a file may take as long as to open it.
-class Probing::Askings {
+/// All requests of this process. The contents of an answer are freed outside the lock, because
+/// closing a file may take as long as opening it.
+class Probing::ProbeQueue {
 public:
-    /// Lets `inbox` wait for all sensors that ask something of `host`; for how many of them a
-    /// thread is needed.
+    /// Queues `inbox` for all sensors that access `host`. Returns how many of them need a new
+    /// thread.
     std::size_t enter(const std::shared_ptr<const Host>& host,
                       const std::shared_ptr<Inbox>& inbox) {
         const std::span<const Sensor> sensors = registry();
         std::size_t untaken = 0;
         const Lock lock(mutex_);
         for (std::size_t i = 0; i < sensors.size(); ++i) {
-            if (sensors[i].asks == Asks::nothing) continue;
-            Asking* asking = find(i, *host);
-            if (asking == nullptr) asking = &askings_.emplace_back(Asking{i, host, 0, {}});
-            asking->waiting.push_back(inbox);
-            if (asking->since_ns == 0) ++untaken;
+            if (sensors[i].access == ProbeAccess::none) continue;
+            ProbeRequest* request = find(i, *host);
+            if (request == nullptr) request = &requests_.emplace_back(ProbeRequest{i, host, 0, {}});
+            request->waiting.push_back(inbox);
+            if (request->since_ns == 0) ++untaken;
         }
         return untaken;
     }
 
-    /// Answers for all sensors that no thread has taken up for `inbox`.
+    /// Answers for all sensors that no thread has started on for `inbox`.
     void give_up(const std::shared_ptr<Inbox>& inbox, const char* why) {
         const Lock lock(mutex_);
-        for (Asking& asking : askings_) {
-            if (asking.since_ns != 0 || std::erase(asking.waiting, inbox) == 0) continue;
-            inbox->slots[asking.sensor] = {Inbox::State::answered,
-                                           no_thread(registry()[asking.sensor], why)};
+        for (ProbeRequest& request : requests_) {
+            if (request.since_ns != 0 || std::erase(request.waiting, inbox) == 0) continue;
+            inbox->slots[request.sensor] = {Inbox::State::answered,
+                                            no_thread(registry()[request.sensor], why)};
         }
         drop_unwanted();
     }
 
     void leave(const std::shared_ptr<Inbox>& inbox) noexcept {
         const Lock lock(mutex_);
-        for (Asking& asking : askings_) std::erase(asking.waiting, inbox);
+        for (ProbeRequest& request : requests_) std::erase(request.waiting, inbox);
         drop_unwanted();
     }
 
-    /// What a thread does: asks until there is nothing left to be asked.
+    /// Runs in a thread: probes sensors until the queue is empty.
     void work() noexcept {
         pthread_setname_np(pthread_self(), "ct-probe");
-        while (Asking* asking = take_up()) {
-            const Sensor& sensor = registry()[asking->sensor];
-            while (answer(*asking, ask(sensor, *asking->host))) {
+        while (ProbeRequest* request = take_next()) {
+            const Sensor& sensor = registry()[request->sensor];
+            while (answer(*request, ask(sensor, *request->host))) {
             }
         }
     }
@@ -121,7 +121,8 @@ public:
     [[nodiscard]] std::vector<Answer> take(Inbox& inbox) {
         std::vector<Answer> answers;
         const Lock lock(mutex_);
-        answers.reserve(inbox.slots.size()); // what is taken is not lost
+        answers.reserve(
+            inbox.slots.size()); // allocate first: an answer that is taken must not get lost
         for (std::size_t i = 0; i < inbox.slots.size(); ++i) {
             if (inbox.slots[i].state != Inbox::State::answered) continue;
             answers.push_back({i, std::move(inbox.slots[i].found)});
@@ -130,17 +131,17 @@ public:
         return answers;
     }
 
-    /// What `inbox` waits for, or would if it had not left; it began to at `began_ns`.
-    [[nodiscard]] std::vector<Silent> pending(const Inbox& inbox, const Host& host,
-                                              std::int64_t began_ns) {
-        std::vector<Silent> sensors;
+    /// The sensors that `inbox` waits for, or would if it had not left. It began at `began_ns`.
+    [[nodiscard]] std::vector<PendingSensor> pending(const Inbox& inbox, const Host& host,
+                                                     std::int64_t began_ns) {
+        std::vector<PendingSensor> sensors;
         const Lock lock(mutex_);
         for (std::size_t i = 0; i < inbox.slots.size(); ++i) {
             if (inbox.slots[i].state != Inbox::State::waiting) continue;
-            const Asking* asking = find(i, host);
-            const bool is_taken_up = asking != nullptr && asking->since_ns != 0;
+            const ProbeRequest* request = find(i, host);
+            const bool is_taken_up = request != nullptr && request->since_ns != 0;
             sensors.push_back(
-                {i, is_taken_up ? asking->since_ns : began_ns, asking == nullptr || is_taken_up});
+                {i, is_taken_up ? request->since_ns : began_ns, request == nullptr || is_taken_up});
         }
         return sensors;
     }
@@ -148,110 +149,111 @@ public:
 private:
     using Lock = std::lock_guard<std::mutex>;
 
-    [[nodiscard]] Asking* find(std::size_t sensor, const Host& host) {
-        const auto found = std::find_if(askings_.begin(), askings_.end(), [&](const Asking& one) {
-            return one.sensor == sensor && *one.host == host;
-        });
-        return found == askings_.end() ? nullptr : &*found;
+    [[nodiscard]] ProbeRequest* find(std::size_t sensor, const Host& host) {
+        const auto found =
+            std::find_if(requests_.begin(), requests_.end(), [&](const ProbeRequest& one) {
+                return one.sensor == sensor && *one.host == host;
+            });
+        return found == requests_.end() ? nullptr : &*found;
     }
 
-    // Not what a thread is at: the thread holds on to it.
+    // Not a request in progress: its thread still uses it.
     void drop_unwanted() noexcept {
-        askings_.remove_if(
-            [](const Asking& one) { return one.since_ns == 0 && one.waiting.empty(); });
+        requests_.remove_if(
+            [](const ProbeRequest& one) { return one.since_ns == 0 && one.waiting.empty(); });
     }
 
-    // The thread may not come back from a driver: what asks none comes first.
-    Asking* take_up() noexcept {
+    // The thread may never return from a driver, so sensors that call no driver come first.
+    ProbeRequest* take_next() noexcept {
         const Lock lock(mutex_);
-        Asking* next = nullptr;
-        for (Asking& asking : askings_) {
-            if (asking.since_ns != 0) continue;
-            const auto rank = [](const Asking& one) { return registry()[one.sensor].asks; };
-            if (next == nullptr || rank(asking) < rank(*next)) next = &asking;
+        ProbeRequest* next = nullptr;
+        for (ProbeRequest& request : requests_) {
+            if (request.since_ns != 0) continue;
+            const auto rank = [](const ProbeRequest& one) { return registry()[one.sensor].access; };
+            if (next == nullptr || rank(request) < rank(*next)) next = &request;
         }
         if (next != nullptr) next->since_ns = now_ns();
         return next;
     }
 
-    // Whether another session waits for an answer; else `asking` may be gone.
-    bool answer(Asking& asking, Found found) noexcept {
+    // Returns whether another session waits for an answer; if not, `request` may have been freed.
+    bool answer(ProbeRequest& request, ProbeResult found) noexcept {
         std::shared_ptr<Inbox> first;
         bool is_over = false;
         {
             const Lock lock(mutex_);
-            if (!asking.waiting.empty()) {
-                first = std::move(asking.waiting.front());
-                asking.waiting.erase(asking.waiting.begin());
-                Inbox::Slot& slot = first->slots[asking.sensor];
+            if (!request.waiting.empty()) {
+                first = std::move(request.waiting.front());
+                request.waiting.erase(request.waiting.begin());
+                Inbox::Slot& slot = first->slots[request.sensor];
                 slot.found = std::move(found);
                 slot.state = Inbox::State::answered;
             }
-            is_over = asking.waiting.empty();
-            asking.since_ns = is_over ? 0 : now_ns();
+            is_over = request.waiting.empty();
+            request.since_ns = is_over ? 0 : now_ns();
             if (is_over) drop_unwanted();
         }
-        if (first) first->bell.ring();
+        if (first) first->event.signal();
         return !is_over;
     }
 
-    std::mutex mutex_; // of what has been answered, too
-    std::list<Asking> askings_;
+    std::mutex mutex_; // guards the inboxes too
+    std::list<ProbeRequest> requests_;
 };
 
 Probing::Probing(Host host)
-    : generation_(fork_generation()), askings_(of_this_process<Askings>()),
+    : generation_(fork_generation()), queue_(of_this_process<ProbeQueue>()),
       host_(std::make_shared<const Host>(std::move(host))),
       inbox_(std::make_shared<Inbox>(registry().size())) {
     const std::span<const Sensor> sensors = registry();
     for (std::size_t i = 0; i < sensors.size(); ++i) {
-        if (sensors[i].asks != Asks::nothing) continue;
+        if (sensors[i].access != ProbeAccess::none) continue;
         inbox_->slots[i] = {Inbox::State::answered, sensors[i].probe(*host_)};
     }
-    const std::size_t wanted = askings_.enter(host_, inbox_);
+    const std::size_t wanted = queue_.enter(host_, inbox_);
     const SignalsBlocked blocked;
     for (std::size_t threads = 0; threads < wanted; ++threads) {
         try {
-            std::thread(&Askings::work, &askings_).detach();
+            std::thread(&ProbeQueue::work, &queue_).detach();
         } catch (const std::exception& error) {
-            if (threads == 0) askings_.give_up(inbox_, error.what());
-            return; // those that there are do it all, one after the other
+            if (threads == 0) queue_.give_up(inbox_, error.what());
+            return; // the threads that exist probe all sensors, one after the other
         }
     }
 }
 
 Probing::~Probing() {
-    if (generation_ == fork_generation()) leave(); // else its lock may be held for ever
+    if (generation_ == fork_generation()) leave(); // otherwise the lock may be held for ever
 }
 
 void Probing::leave() noexcept {
-    askings_.leave(inbox_);
+    queue_.leave(inbox_);
 }
 
 void Probing::wait(std::int64_t patience_ns, const std::function<void()>& while_waiting) const {
     while (true) {
-        const std::uint32_t seen = inbox_->bell.count();
+        const std::uint32_t seen = inbox_->event.count();
         std::int64_t until_ns = 0;
-        for (const Silent& one : pending()) {
+        for (const PendingSensor& one : pending()) {
             until_ns = std::max(until_ns, std::min(began_ns_, one.since_ns) + patience_ns);
         }
         const std::int64_t now = now_ns();
         if (now >= until_ns) return;
-        inbox_->bell.wait(seen, std::min(until_ns, now + kLookNs));
+        inbox_->event.wait(seen, std::min(until_ns, now + kLookNs));
         if (while_waiting) while_waiting();
     }
 }
 
 std::vector<Answer> Probing::take() {
-    return askings_.take(*inbox_);
+    return queue_.take(*inbox_);
 }
 
-std::vector<Silent> Probing::pending() const {
-    return askings_.pending(*inbox_, *host_, began_ns_);
+std::vector<PendingSensor> Probing::pending() const {
+    return queue_.pending(*inbox_, *host_, began_ns_);
 }
 
-Bell& Probing::bell() const noexcept {
-    return inbox_->bell;
+Event& Probing::event() const noexcept {
+    return inbox_->event;
 }
 
 } // namespace carbontracker

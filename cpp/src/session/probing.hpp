@@ -1,4 +1,4 @@
-// Asks the sensors of the registry what they can read, on threads that may never come back.
+// Probes the sensors of the registry on threads that may never return.
 #pragma once
 
 #include <cstddef>
@@ -8,70 +8,71 @@
 #include <vector>
 
 #include "platform/clock.hpp"
+#include "platform/event.hpp"
 #include "platform/host.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
 
-/// What a sensor has answered.
+/// The answer of one sensor.
 struct Answer {
-    std::size_t sensor; ///< its place in the registry
-    Found found;
+    std::size_t sensor; ///< index in the registry
+    ProbeResult found;
 };
 
 /// A sensor that has not answered.
-struct Silent {
-    std::size_t sensor;    ///< its place in the registry
-    std::int64_t since_ns; ///< when it was asked
-    bool is_asked;         ///< false: it waits for a thread, since then
+struct PendingSensor {
+    std::size_t sensor;    ///< index in the registry
+    std::int64_t since_ns; ///< when its probe was started or queued
+    bool is_asked;         ///< false: it has been waiting for a thread since then
 };
 
-/// One answer of every sensor. A driver's library, a file of a hung mount and a call into the
-/// kernel may each take minutes, or not return at all: none of them runs on the caller's thread.
-/// Each sensor is asked on a thread of its own, as far as threads can be had; where there are
-/// fewer, drivers are asked last. What a thread touches is kept until it ends.
+/// Gets one answer from every sensor. A driver's library, a file of a hung mount or a kernel call
+/// may take minutes or never return, so none of them runs on the caller's thread. Each sensor is
+/// probed on its own thread; where fewer threads can be created, drivers are probed last. What a
+/// thread uses is kept until it ends.
 ///
-/// Of a process at most one thread asks a sensor of a host. Who comes while it does waits for the
-/// same answer, for no longer than it would have waited had it come first. An answer is for one
-/// alone: the sensor is asked again for each of the others, in the order in which they came.
+/// At most one thread of a process probes a given sensor of a given host. A session that comes
+/// while it runs waits for it, no longer than if it had come first. Each answer belongs to one
+/// session: the sensor is probed again for each of the others, first come, first served.
 class Probing {
 public:
-    /// Asks. A sensor that asks nothing of the machine answers here.
+    /// Starts probing. A sensor without any access to the machine answers here.
     ///
-    /// Throws what a probe throws that runs here: std::invalid_argument for a simulated device
-    /// whose waveform cannot be read.
+    /// Throws what such a probe throws: std::invalid_argument for a simulated device whose
+    /// waveform cannot be read.
     explicit Probing(Host host);
     Probing(const Probing&) = delete;
     Probing& operator=(const Probing&) = delete;
     ~Probing();
 
-    /// Returns once every sensor has answered, or has been silent for `patience_ns` since it was
-    /// asked, which may have been before this was made. `while_waiting` is called every few
-    /// milliseconds; what it throws ends the wait.
+    /// Returns once every sensor has answered, or has been silent for `patience_ns` since its probe
+    /// was started, possibly by an earlier session. `while_waiting` is called every few
+    /// milliseconds; an exception from it ends the wait.
     void wait(std::int64_t patience_ns, const std::function<void()>& while_waiting) const;
 
-    /// Answers that have come since the last call, in the registry's order.
+    /// The answers since the last call, in the order of the registry.
     [[nodiscard]] std::vector<Answer> take();
 
-    /// Sensors that have not answered, in the registry's order.
-    [[nodiscard]] std::vector<Silent> pending() const;
+    /// The sensors that have not answered, in the order of the registry.
+    [[nodiscard]] std::vector<PendingSensor> pending() const;
 
-    /// No further answer is wanted.
+    /// Ends the interest in further answers.
     void leave() noexcept;
 
     [[nodiscard]] std::int64_t began_ns() const noexcept { return began_ns_; }
 
-    /// Rung at every answer; others may ring it as well.
-    [[nodiscard]] Bell& bell() const noexcept;
+    /// Signalled at every answer; others may signal it as well.
+    [[nodiscard]] Event& event() const noexcept;
 
 private:
-    struct Inbox;  // shared with the threads
-    struct Asking; // of one sensor
-    class Askings; // of this process
+    struct Inbox;        // shared with the threads
+    struct ProbeRequest; // of one sensor
+    class ProbeQueue;    // of this process
 
     const std::int64_t began_ns_ = now_ns();
     const std::uint64_t generation_; // of the process that made it
-    Askings& askings_;
+    ProbeQueue& queue_;
     const std::shared_ptr<const Host> host_;
     const std::shared_ptr<Inbox> inbox_;
 };

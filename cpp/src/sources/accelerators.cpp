@@ -1,5 +1,5 @@
-// Accelerators that are there and that no sensor of this version reads: named, so that what is
-// missing from the total is known. NVIDIA's are named by their own source.
+// Lists the accelerators that this version cannot read, so that it is known what is missing from
+// the total. NVIDIA's are listed by their own source.
 //
 // Interfaces: Linux Documentation/gpu/amdgpu/thermal.rst, Documentation/accel, PCI IDs of vendors.
 #include <algorithm>
@@ -44,7 +44,7 @@ constexpr std::array kVendors = {
     Vendor{"0x1ac1", "Google"},
 };
 
-// Displays that compute nothing: those of management controllers and of hypervisors, and old ones.
+// Displays that compute nothing: those of management controllers, of hypervisors, and old ones.
 constexpr auto kMereDisplays = std::to_array<std::string_view>({
     "0x1a03", // ASPEED
     "0x102b", // Matrox
@@ -68,8 +68,8 @@ constexpr auto kMereDisplays = std::to_array<std::string_view>({
     "0x1d17", // Zhaoxin, in the processor
 });
 
-// Of a vendor that makes cards, too: chips from before there were programs for them (R600), which
-// servers had on their boards for long. Linux include/drm/drm_pciids.h, radeon.
+// Chips from before GPU computing (R600) by a vendor that makes GPUs as well; servers used them on
+// their boards for long. Linux include/drm/drm_pciids.h, radeon.
 struct Models {
     int first;
     int last;
@@ -104,8 +104,8 @@ std::optional<fs::path> sensors_of(const Device& device) {
     return device.path / "hwmon" / names.front();
 }
 
-// The other functions of a processor's graphics are the processor's: its security processor, its
-// USB. Those of a card are the card's.
+// The other functions of integrated graphics (security processor, USB) belong to the processor.
+// Those of a card belong to the card.
 bool shares_with_processor(const fs::path& root, const Device& device) {
     if (device.address.empty()) return false;
     for (char function = '1'; function <= '7'; ++function) {
@@ -118,8 +118,8 @@ bool shares_with_processor(const fs::path& root, const Device& device) {
     return false;
 }
 
-// The graphics of an AMD processor: their tables of metrics have revisions of their own, and their
-// driver shows a voltage that cards do not have. A sleeping card must not be asked.
+// Integrated AMD graphics: their metrics tables have revisions of their own, and their driver shows
+// a voltage that cards do not have. A sleeping card must not be read.
 bool is_amd_apu(const fs::path& root, const Device& device) {
     if (shares_with_processor(root, device)) return true;
     if (const auto sensors = sensors_of(device)) {
@@ -133,16 +133,16 @@ bool is_amd_apu(const fs::path& root, const Device& device) {
     return got == static_cast<long>(header.size()) && (header[2] == 2 || header[2] == 3);
 }
 
-// What is in the processor's package is in its counter, too. The places are those of bare metal: a
-// virtual machine may have a card anywhere, and of the package it has a share of the cores alone.
+// A device inside the processor's package is included in its counter. The PCI places hold on bare
+// metal: a virtual machine may have a card anywhere, and only a share of the package's cores.
 bool is_in_processor(const fs::path& root, const Device& device) {
     if (device.vendor == kAmdProcessors) return true; // the NPU of an APU
     if (device.vendor == kAmdGraphics) {
-        // On the processor's own bus there is no slot.
+        // The processor's own bus has no slots.
         return device.address.starts_with("0000:00:") || is_amd_apu(root, device);
     }
-    // Graphics and NPU of a processor have their own places on its bus; the drivers show sensors of
-    // cards only.
+    // Graphics and NPU of a processor have fixed places on its bus; the drivers show sensors only
+    // for cards.
     const bool is_own_place = device.address.empty() || device.address.starts_with("0000:00:02.") ||
                               device.address.starts_with("0000:00:0b.");
     return device.vendor == kIntel && is_own_place && !sensors_of(device);
@@ -170,7 +170,7 @@ constexpr std::array kModules = {
     Module{"0x1da3", "habanalabs", ""},
 };
 
-// Which file of it tells energy or power, and cannot be read by this user.
+// The file with its energy or power that this user cannot read.
 std::string shut_file(const Device& device) {
     const auto sensors = sensors_of(device);
     if (!sensors || pci::is_asleep(device)) return "";
@@ -181,8 +181,8 @@ std::string shut_file(const Device& device) {
     return "";
 }
 
-// First of all its power must be shown at all: by a module, to this user, by this kernel.
-// `assume`: how to count it all the same; empty where that would take the place of what is read.
+// First its power must be visible: through a module, to this user, with this kernel.
+// `assume`: how to count it anyway; empty where that would replace a measured device.
 std::string remedy(const Device& device, const std::string& assume) {
     if (pci::is_handed_on(device)) return assume; // no driver of this machine can have it
     const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& one) {
@@ -219,11 +219,11 @@ std::string describe(const Device& device) {
 
 } // namespace
 
-Found probe_accelerators(const Host& host) {
-    Found found;
+ProbeResult probe_accelerators(const Host& host) {
+    ProbeResult found;
     const std::vector<Device> devices = pci::devices(host.root);
     if (devices.empty()) return found;
-    // A simulated GPU takes the place of all that are read.
+    // A simulated GPU replaces all that are read.
     const bool has_nvidia = std::any_of(devices.begin(), devices.end(), [](const Device& device) {
         return device.vendor == kNvidia;
     });
@@ -234,16 +234,17 @@ Found probe_accelerators(const Host& host) {
         if (pci::is_of_windows(device) && pci::has_nvidia_of_windows(host.root)) continue;
         if (!is_virtual && is_in_processor(host.root, device)) {
             found.missing.push_back({"accelerators", describe(device),
-                                     "a part of the processor: in the energy of its package", ""});
+                                     "part of the processor: its energy is in that of its package",
+                                     ""});
             continue;
         }
         if (pci::is_withheld(host.root, device)) {
             found.missing.push_back(
-                {"accelerators", describe(device), "not given to this container", ""});
+                {"accelerators", describe(device), "not available in this container", ""});
             continue;
         }
         const std::string why =
-            pci::is_handed_on(device) ? pci::kHandedOn : "no sensor of this version reads it";
+            pci::is_handed_on(device) ? pci::kHandedOn : "this version cannot read it";
         found.missing.push_back({"accelerators", describe(device),
                                  why + "; its energy is not in the total", remedy(device, assume),
                                  "gpu:" + device.name, limit_watts(device)});

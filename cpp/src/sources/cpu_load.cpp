@@ -1,7 +1,7 @@
-// The labelled estimate where there is no counter: processor and memory power from utilisation.
+// A labelled estimate where there is no counter: processor and memory power from utilisation.
 //
-// P = idle + (full - idle) * utilisation, per machine; model/ has the two ends of each part.
-// docs/accuracy.md has the sources of the figures.
+// P = idle + (full - idle) * utilisation, per machine; model/ provides both ends for each part.
+// docs/accuracy.md lists the sources of the figures.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -32,7 +32,7 @@ struct Ticks {
 };
 
 // First line of /proc/stat: user nice system idle iowait irq softirq steal; guest time is already
-// inside user, and time stolen by the hypervisor was not ours.
+// included in user, and time stolen by the hypervisor was not used here.
 std::optional<Ticks> parse_ticks(std::string_view text) noexcept {
     std::array<std::uint64_t, 8> value{};
     if (text.substr(0, 4) != "cpu ") return std::nullopt;
@@ -57,8 +57,8 @@ std::optional<Ticks> read_ticks(const File& stat) noexcept {
     return got > 0 ? parse_ticks({text, static_cast<std::size_t>(got)}) : std::nullopt;
 }
 
-// A kernel counts every tick of every CPU, busy or idle. Where less than a tenth of one CPU's 100 a
-// second are counted, the file is a copy, a sandbox's stand-in, or frozen: it says nothing.
+// A kernel counts every tick of every CPU, busy or idle. If less than a tenth of one CPU's 100
+// ticks a second are counted, the file is a copy, a sandbox's replacement, or frozen: not usable.
 constexpr std::int64_t kNsPerTick = 100'000'000;
 constexpr std::int64_t kStillNs = 2 * kNanosPerSecond;
 
@@ -69,18 +69,18 @@ bool has_moved(const Ticks& from, const Ticks& to, std::int64_t elapsed_ns) noex
     return after > before && after - before >= least;
 }
 
-// Of one CPU alone a tick may show after 70 ms only: each field is cut off to whole ones. Of many
-// it shows the sooner, as the kernel counts every 10 ms; what copies the file may be slower.
-constexpr std::int64_t kLeastLookNs = 60'000'000;
+// With one CPU a tick may show only after 70 ms, because each field is rounded down. With many CPUs
+// it shows sooner, as the kernel counts every 10 ms. A copied file may be slower.
+constexpr std::int64_t kMinLookNs = 60'000'000;
 
 bool is_alive(const File& stat, int cpus) {
     const auto first = read_ticks(stat);
-    if (!first) return true; // its readings fail, and say so
-    const std::int64_t until_ns = now_ns() + std::max(kLeastLookNs, kNsPerTick / cpus);
+    if (!first) return true; // its readings fail, and report it
+    const std::int64_t until_ns = now_ns() + std::max(kMinLookNs, kNsPerTick / cpus);
     bool is_last = false;
     while (!is_last) {
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
-        is_last = now_ns() >= until_ns; // before the reading: a pause must not take its place
+        is_last = now_ns() >= until_ns; // before the reading, so that a pause cannot hide it
         const auto next = read_ticks(stat);
         if (!next || has_moved(*first, *next, 0)) return true;
     }
@@ -89,7 +89,7 @@ bool is_alive(const File& stat, int cpus) {
 
 class CpuLoad final : public Source {
 public:
-    /// `follows_load`: the file was seen to move.
+    /// `follows_load`: the file was seen to change.
     CpuLoad(File stat, bool follows_load, std::vector<Channel> channels,
             std::vector<Estimate> estimates)
         : stat_(std::move(stat)), follows_load_(follows_load), channels_(std::move(channels)),
@@ -112,11 +112,11 @@ public:
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 100'000'000; }
 
-    // Processors' time is counted in ticks of 10 ms; a few of them make a utilisation.
-    [[nodiscard]] std::int64_t shortest_period_ns() const noexcept override { return 50'000'000; }
+    // Processor time is counted in ticks of 10 ms; a few of them make a utilisation.
+    [[nodiscard]] std::int64_t min_period_ns() const noexcept override { return 50'000'000; }
 
 private:
-    // Since when no tick was counted, if that is too long ago: the utilisation is not known.
+    // Start of a long time without ticks: the utilisation is unknown.
     bool stands_still(const Ticks& ticks, std::int64_t t_ns) noexcept {
         if (moved_ns_ == 0 || has_moved(moved_, ticks, t_ns - moved_ns_)) {
             moved_ = ticks;
@@ -127,7 +127,7 @@ private:
 
     void advance(const Ticks& ticks, std::int64_t t_ns) noexcept {
         if (t_ns_ != 0) {
-            // iowait may run backwards, and so may the sums with it: such a step tells nothing.
+            // iowait may decrease, and the sums with it: ignore such a step.
             if (ticks.total > ticks_.total && ticks.busy >= ticks_.busy) {
                 const auto busy = static_cast<double>(ticks.busy - ticks_.busy);
                 const auto total = static_cast<double>(ticks.total - ticks_.total);
@@ -160,7 +160,7 @@ std::string percent(double factor) {
     return (off < 0 ? "" : "+") + std::to_string(off) + " %";
 }
 
-// One figure stands for both sides: an interval around the estimate that holds its two ends.
+// One interval around the estimate that contains both ends.
 double farther_end(double lower, double upper) {
     return std::max(upper - 1.0, 1.0 - lower);
 }
@@ -175,16 +175,16 @@ Channel describe(const std::string& kind, const Estimate& estimate) {
     channel.units_per_raw = 1.0 / kMicro;
     channel.max_watts = 1e6;
     channel.relative_error = farther_end(estimate.lower, estimate.upper);
-    channel.tick_ns = 0; // it is computed at each reading
+    channel.tick_ns = 0; // computed at each reading
     channel.detail = "modelled: " + estimate.assumption + "; " + rounded(estimate.idle_watts) +
                      " W idle to " + rounded(estimate.full_watts) + " W busy, " +
                      percent(estimate.lower) + " to " + percent(estimate.upper);
     return channel;
 }
 
-// Without a utilisation the power lies anywhere between idle and busy: half way, and so far off.
+// Without a utilisation the power is between idle and busy: use the middle and a matching interval.
 void forget_utilisation(Estimate& estimate, Channel& channel) {
-    if (estimate.idle_watts == estimate.full_watts) return; // it does not follow it
+    if (estimate.idle_watts == estimate.full_watts) return; // independent of the load
     const double middle = 0.5 * (estimate.idle_watts + estimate.full_watts);
     channel.relative_error = farther_end(estimate.lower * estimate.idle_watts / middle,
                                          estimate.upper * estimate.full_watts / middle);
@@ -194,7 +194,7 @@ void forget_utilisation(Estimate& estimate, Channel& channel) {
 
 } // namespace
 
-Found probe_cpu_load(const Host& host) {
+ProbeResult probe_cpu_load(const Host& host) {
     File stat(host.root / "proc/stat");
     if (stat.error() != 0) {
         return {nullptr,
@@ -204,7 +204,7 @@ Found probe_cpu_load(const Host& host) {
     const model::Processors machine = model::read_processors(host.root);
     std::vector<Estimate> estimates = {model::processors(machine, host.root, host.data_dir)};
     std::vector<std::string> kinds = {"cpu"};
-    std::vector<Unavailable> missing;
+    std::vector<SkippedSensor> missing;
     model::Memory memory = model::memory(host.root, machine);
     if (memory.estimate) {
         estimates.push_back(*std::move(memory.estimate));
@@ -214,11 +214,12 @@ Found probe_cpu_load(const Host& host) {
     }
     const bool moves = is_alive(stat, std::max(1, machine.logical));
     if (!moves) {
-        missing.push_back({"cpu_load", "utilisation",
-                           (host.root / "proc/stat").string() +
-                               " stands still (a sandbox, a copy, a frozen file): the utilisation "
-                               "is unknown, and the estimate lies between idle and busy",
-                           ""});
+        missing.push_back(
+            {"cpu_load", "utilisation",
+             (host.root / "proc/stat").string() +
+                 " does not change (a sandbox, a copy, a frozen file): the utilisation "
+                 "is unknown, and the estimate lies between idle and busy",
+             ""});
     }
     std::vector<Channel> channels;
     for (std::size_t i = 0; i < estimates.size(); ++i) {

@@ -1,4 +1,4 @@
-// NVIDIA GPUs through NVML: the energy counter where there is one, and power beside it.
+// NVIDIA GPUs through NVML: the energy counter where there is one, and the power besides.
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,20 +21,20 @@ namespace {
 
 using nvml::Gpu;
 
-// Sensors are renewed every 20 to 100 ms.
+// Sensors update every 20 to 100 ms.
 constexpr std::int64_t kPeriodNs = 20'000'000;
 
-// Calls hold a lock of the driver that the program being measured needs too: never for more than
-// this part of the time.
+// Calls hold a driver lock that the measured program needs as well: never for more than this part
+// of the time.
 constexpr std::int64_t kDutyDivisor = 50;
 
-// Where all boards keep their power readings, there is no need for more calls than this.
+// Where all boards buffer their power readings, more calls than this are not needed.
 constexpr std::int64_t kCallsPerSecond = 10;
 constexpr std::int64_t kCallsPerRead = 2; // the fields and the ring
 constexpr std::int64_t kRingPeriodNs = kNanosPerSecond;
 
-/// How often a ring that reaches back `span_ns` is emptied on one of so many boards: at half its
-/// length, or a second; more seldom among many boards, but always before it overflows.
+/// How often to empty a buffer that holds the last `span_ns`, with this many boards: at half its
+/// length, or once a second; less often with many boards, but always before it overflows.
 std::int64_t ring_period_ns(std::int64_t span_ns, std::size_t boards) {
     // The core reads every source at least every two seconds.
     const std::int64_t crowded_ns = std::min<std::int64_t>(
@@ -47,33 +47,35 @@ class Nvml final : public Source {
 public:
     explicit Nvml(const nvml::Library& library) : library_(library) {}
 
-    /// Adds a GPU by the readings it has; otherwise says why it has none. `notes` are for all of
-    /// its channels.
-    std::optional<Unavailable> add(const Gpu& gpu, const std::string& notes) {
+    /// Adds a GPU with the readings it has; otherwise returns why it has none. `notes` apply to
+    /// all of its channels.
+    std::optional<SkippedSensor> add(const Gpu& gpu, const std::string& notes) {
         const nvml::SensorTraits traits = nvml::sensor_traits(gpu.architecture, gpu.name);
-        const nvml::Doors doors = nvml::find_doors(library_, gpu.device, traits, gpu.name);
-        if (!doors.counter && !doors.power) return nvml::unreadable(library_, gpu, doors.failure);
+        const nvml::Accessors accessors =
+            nvml::find_accessors(library_, gpu.device, traits, gpu.name);
+        if (!accessors.counter && !accessors.power)
+            return nvml::unreadable(library_, gpu, accessors.failure);
         nvml::Board board(library_, gpu.device, gpu.names.uuid);
         nvml::ChannelMaker make(gpu, traits, notes);
         const std::size_t first = channels_.size();
-        for (const nvml::Made& made : make.channels(doors)) {
+        for (const nvml::Made& made : make.channels(accessors)) {
             nvml::Lane lane;
             lane.channel = channels_.size();
             lane.quantity = made.channel.quantity;
-            lane.door = made.door;
-            lane.most_raw = made.most_raw;
+            lane.accessor = made.accessor;
+            lane.max_raw = made.max_raw;
             board.add(lane);
             channels_.push_back(made.channel);
             channels_.back().group = boards_.size();
         }
         cost_ns_ += board.cost_ns();
-        if (doors.power) attach_buffer(board, gpu, first + (doors.counter ? 1 : 0), first);
+        if (accessors.power) attach_buffer(board, gpu, first + (accessors.counter ? 1 : 0), first);
         boards_.push_back(std::move(board));
         return std::nullopt;
     }
 
-    /// To be called once all GPUs are added: how often to read depends on how many there are.
-    void settle_pace() {
+    /// Call after all GPUs were added: the period depends on their number.
+    void choose_period() {
         std::int64_t least_ns = kRingPeriodNs * kCallsPerSecond;
         bool all_keep = true;
         for (nvml::Board& board : boards_) {
@@ -81,7 +83,7 @@ public:
             all_keep = all_keep && buffer != nullptr;
             if (buffer == nullptr) continue;
             const std::int64_t period_ns = ring_period_ns(buffer->span_ns(), boards_.size());
-            // A reading that comes a little early is not to miss its turn.
+            // A read that is slightly early must not skip a turn.
             buffer->space_ns(period_ns * 3 / 4);
             least_ns = std::min(least_ns, period_ns);
         }
@@ -92,7 +94,7 @@ public:
         return channels_;
     }
 
-    // Each GPU is stamped by itself: eight slow calls are far apart in time.
+    // Each GPU gets its own time stamp: eight slow calls are far apart in time.
     void read(std::size_t group, std::span<Reading> readings) noexcept override {
         boards_[group].read(readings);
     }
@@ -108,8 +110,8 @@ public:
 private:
     void attach_buffer(nvml::Board& board, const Gpu& gpu, std::size_t channel, std::size_t first) {
         Channel& power = channels_[channel];
-        if (!power.part_of.empty() || power.superset) return; // a ring of which scope?
-        auto buffer = nvml::PowerBuffer::probe(library_, gpu.device, nvml::most_milliwatts(gpu));
+        if (!power.part_of.empty() || power.superset) return; // the scope of its buffer is unknown
+        auto buffer = nvml::PowerBuffer::probe(library_, gpu.device, nvml::max_milliwatts(gpu));
         if (!buffer) return;
         power.detail += nvml::ring_note(*buffer);
         board.attach(channel - first, std::move(*buffer));
@@ -122,16 +124,16 @@ private:
     std::int64_t period_ns_ = kPeriodNs;
 };
 
-// ---- which GPUs -----------------------------------------------------------------------------
+// ---- selection of GPUs ----------------------------------------------------------------------
 
-/// GPUs that remain, why others do not, and what is to be said of all that do.
+/// The selected GPUs, why others are not selected, and notes for all selected ones.
 struct Choice {
     std::vector<Gpu> gpus;
-    std::vector<Unavailable> missing;
+    std::vector<SkippedSensor> missing;
     std::string notes;
 };
 
-// Ordinals follow CUDA's order, fastest first, unless told otherwise; NVML's is that of the bus.
+// Ordinals follow CUDA's order, fastest first, unless set otherwise; NVML uses the bus order.
 bool order_is_assumed(const Host& host, const std::vector<Gpu>& gpus) {
     const auto visible = host.variable("CUDA_VISIBLE_DEVICES");
     if (!visible || visible->empty() || visible->find('-') != std::string::npos) return false;
@@ -145,12 +147,12 @@ std::string name_of(const Gpu& gpu) {
     return "gpu:" + std::to_string(gpu.index) + " (" + gpu.name + ")";
 }
 
-/// Which are visible where CUDA counts the boards that are lost as well: whether it does is not
-/// known. Those that this user may not open it does not count.
+/// Which GPUs are visible if CUDA counts lost boards as well: it is not known whether it does. It
+/// does not count boards that this user may not open.
 std::vector<std::size_t> visible_among_all(const std::optional<std::string>& variable,
                                            const std::vector<Gpu>& gpus,
                                            const std::vector<nvml::Unopened>& unopened) {
-    std::map<unsigned, std::optional<std::size_t>> boards; // by number; none: it is lost
+    std::map<unsigned, std::optional<std::size_t>> boards; // by number; nullopt: lost
     for (std::size_t i = 0; i < gpus.size(); ++i) boards[gpus[i].index] = i;
     for (const nvml::Unopened& gpu : unopened) {
         if (gpu.status != nvml::kNoPermission) boards[gpu.index] = std::nullopt;
@@ -175,7 +177,7 @@ void keep_visible(const Host& host, const nvml::Library& library, const nvml::Su
     const auto variable = host.variable("CUDA_VISIBLE_DEVICES");
     const std::vector<std::size_t> without = visible_gpus(variable, names);
     const std::vector<std::size_t> with = visible_among_all(variable, choice.gpus, found.unopened);
-    // All that may be meant: one too many is seen in the total, one that is left out is not.
+    // Select all possible ones: one too many shows in the total, a missing one does not.
     std::set<std::size_t> visible(without.begin(), without.end());
     visible.insert(with.begin(), with.end());
     if (visible.empty() && variable && !choice.gpus.empty()) {
@@ -208,14 +210,14 @@ void keep_own(const Host& host, const nvml::Library& library, Choice& choice) {
         return !nvml::works_on(library, gpu.device, own);
     };
     if (std::all_of(choice.gpus.begin(), choice.gpus.end(), is_foreign)) {
-        // Not yet working, or under another number than the driver knows it by.
-        choice.notes += "; every visible GPU: this process was found on none "
+        // No context yet, or another PID than the driver knows.
+        choice.notes += "; every visible GPU: this process was found on no GPU "
                         "(it has no context yet, or a PID namespace of its own)";
         return;
     }
     for (const Gpu& gpu : choice.gpus) {
         if (!is_foreign(gpu)) continue;
-        choice.missing.push_back({"nvml", name_of(gpu), "this process does not work on it", ""});
+        choice.missing.push_back({"nvml", name_of(gpu), "this process does not use it", ""});
     }
     std::erase_if(choice.gpus, is_foreign);
 }
@@ -228,10 +230,10 @@ void leave_asleep(const nvml::PciGpus& pci, Choice& choice) {
     std::erase_if(choice.gpus, sleeps);
 }
 
-// What to do depends on whether there is a GPU at all.
-Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure failure) {
+// The advice depends on whether there is a GPU at all.
+SkippedSensor no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure failure) {
     const bool is_wsl = is_there(host.root / "dev/dxg");
-    // The GPU of a chip is on no bus, and its driver may have no such library.
+    // An integrated GPU (Jetson) is not on the bus, and its driver may lack the library.
     const bool is_card =
         is_wsl || std::any_of(pci.all.begin(), pci.all.end(),
                               [](const pci::Device& device) { return !device.path.empty(); });
@@ -244,23 +246,23 @@ Unavailable no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failure
                              ? "export LD_LIBRARY_PATH=/usr/lib/wsl/lib"
                              : "if Windows has an NVIDIA GPU, install NVIDIA's driver there";
     } else if (pci.all.empty() && !is_wsl) {
-        failure.reason = "no NVIDIA GPU is seen here: " + failure.reason;
+        failure.reason = "no NVIDIA GPU was found: " + failure.reason;
         if (is_there(host.root / "sys/bus/pci")) failure.remedy.clear();
     } else if (failure.remedy.empty() && is_container(host.root)) {
         failure.remedy =
             is_card ? "docker run --gpus all IMAGE" : "docker run --runtime nvidia IMAGE";
     } else if (failure.remedy.empty() && is_card) {
-        failure.reason += ": NVIDIA's driver is not here";
-        failure.remedy = "install NVIDIA's driver, of which " + host.nvml_library + " is a part";
+        failure.reason += ": NVIDIA's driver is not installed";
+        failure.remedy = "install NVIDIA's driver, which contains " + host.nvml_library;
     }
     return {"nvml", "gpu", std::move(failure.reason), std::move(failure.remedy)};
 }
 
 } // namespace
 
-Found probe_nvml(const Host& host) {
+ProbeResult probe_nvml(const Host& host) {
     Choice choice;
-    // Looked up before the driver is: its own start wakes what it finds.
+    // Before the driver is loaded, because its initialisation wakes sleeping GPUs.
     const nvml::PciGpus pci = nvml::pci_gpus(host.root);
     if (!pci.asleep.empty() && pci.asleep.size() == pci.all.size()) {
         for (const std::string& address : pci.asleep) {
@@ -279,10 +281,10 @@ Found probe_nvml(const Host& host) {
     nvml::Survey found = nvml::survey(*library);
     choice.gpus = std::move(found.gpus);
     choice.missing = std::move(found.missing);
-    // One that cannot be opened is named by its number; it is one of those that are not listed with
-    // an address, and the library does not tell which.
+    // A board that cannot be opened is named by its number. It is one of those without a listed
+    // address; the library does not tell which.
     std::size_t named = found.unopened.size();
-    for (Unavailable& one :
+    for (SkippedSensor& one :
          nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {
         if (!one.device.empty() && named > 0) {
             --named;
@@ -299,7 +301,7 @@ Found probe_nvml(const Host& host) {
             choice.missing.push_back(std::move(*missing));
         }
     }
-    source->settle_pace();
+    source->choose_period();
     if (source->channels().empty()) source.reset();
     return {std::move(source), std::move(choice.missing)};
 }

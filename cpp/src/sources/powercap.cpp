@@ -62,8 +62,8 @@ void add_zone(const fs::path& path, std::map<std::string, Zone>& zones) {
     }
 }
 
-// Children appear both inside their parent and beside it in the class directory: keyed by the
-// directory's name each is taken once. Its parent follows from the numbers in that name.
+// The class directory shows children inside their parent and at the top: keyed by the directory's
+// name each is taken once. The numbers in that name identify the parent.
 std::vector<Zone> find_zones(const fs::path& root) {
     std::map<std::string, Zone> zones;
     for (const std::string& directory : names_in(root)) add_zone(root / directory, zones);
@@ -79,22 +79,22 @@ std::vector<Zone> find_zones(const fs::path& root) {
     return result;
 }
 
-// The true modulus is one unit of the register (15 to 61 uJ) above the largest value.
+// The true modulus is one register unit (15 to 61 uJ) above the largest value.
 std::optional<std::uint64_t> shown_modulus_uj(const Zone& zone) {
     const auto range_uj = read_number(zone.path / "max_energy_range_uj");
     if (!range_uj) return std::nullopt;
     return *range_uj + 1;
 }
 
-// Packages, cores and graphics of every socket count in one unit; memory and platform may have each
-// their own.
+// Packages, cores and graphics of all sockets use one unit; memory and platform may have their
+// own.
 std::string unit_of(const Zone& zone) {
     if (zone.name == "dram") return zone.name;
     return zone.name.starts_with("psys") ? "psys" : "package";
 }
 
-// Some systems hide the ranges. What is left to be seen of another zone comes before what is known
-// of the model.
+// Some systems hide the ranges. Prefer the visible range of another zone to the known range of the
+// processor model.
 void find_modulus(const Zone& zone, const std::vector<Zone>& zones,
                   const rapl::Processor& processor, Channel& channel) {
     if (const auto own_uj = shown_modulus_uj(zone)) {
@@ -127,13 +127,13 @@ Channel describe(const Zone& zone, const std::string& name, const std::string& p
     return channel;
 }
 
-// Missing, or smaller than the counter itself: then a fall cannot be told from a reset.
+// Missing, or smaller than the counter itself: a wrap cannot be told from a reset.
 void forget_range(Channel& channel) {
     channel.modulus = 0;
     channel.detail += "; range unknown: a wrap is reported as a gap";
 }
 
-// No register is that narrow: it may go round between two readings, whose difference is a gap then.
+// No register is that narrow: it may wrap between two readings, and their difference is a gap.
 bool is_too_short(const Channel& channel) {
     const double usual_joules = channel.max_watts * rapl::kPeriodNs / kNanosPerSecond;
     return channel.modulus != 0 && static_cast<double>(channel.modulus) * kMicro < usual_joules;
@@ -141,12 +141,12 @@ bool is_too_short(const Channel& channel) {
 
 constexpr std::int64_t kCheckNs = 100'000'000;
 
-// Finds a zone again: its number may change, its name does not. Of several that have one name it is
-// the n-th, as long as there are as many.
+// Finds a zone again: its number may change, its name does not. Among zones with equal names it is
+// the n-th, as long as their number is the same.
 struct Place {
     std::string name;
     std::string parent_name;
-    bool mmio = false; // the twin, which is a channel by itself
+    bool mmio = false; // the mirror, which is a separate channel
     std::size_t nth = 0;
     std::size_t namesakes = 0;
 };
@@ -178,7 +178,7 @@ struct Counter {
     Place place;
     File file;
     std::uint64_t raw = 0;       // the newest value
-    std::int64_t checked_ns = 0; // when it was last made sure that the file is still there
+    std::int64_t checked_ns = 0; // last check that the file still exists
 };
 
 class Powercap final : public Source {
@@ -186,7 +186,7 @@ public:
     explicit Powercap(fs::path root) : root_(std::move(root)) {}
 
     void add(Channel channel, Counter counter) {
-        channel.group = channels_.size(); // each has a file, and may have a rhythm, of its own
+        channel.group = channels_.size(); // each has its own file, and may have its own rhythm
         channels_.push_back(std::move(channel));
         counters_.push_back(std::move(counter));
     }
@@ -210,7 +210,7 @@ public:
             counter.file = std::move(file);
             return true;
         } catch (const std::exception&) {
-            return false; // out of memory, or the tree changed while it was walked: later again
+            return false; // out of memory, or the tree changed while it was walked: retry later
         }
         return false;
     }
@@ -220,8 +220,8 @@ public:
     }
 
 private:
-    // A deleted or replaced file goes on answering with its last value through an open descriptor:
-    // on a mounted or simulated tree nothing else tells. Asking costs half a reading.
+    // An open descriptor of a deleted or replaced file keeps returning its last value. On a mounted
+    // or simulated tree only this check detects it. It costs half a reading.
     static bool is_removed(Counter& counter, std::uint64_t raw, std::int64_t now) noexcept {
         const bool moved = raw != std::exchange(counter.raw, raw);
         if (moved || now - counter.checked_ns < kCheckNs) return false;
@@ -247,7 +247,7 @@ private:
     std::vector<Counter> counters_;
 };
 
-Unavailable unreadable(const Channel& channel, const Zone& zone, int failure) {
+SkippedSensor unreadable(const Channel& channel, const Zone& zone, int failure) {
     const bool permission = failure == EACCES || failure == EPERM;
     return {"powercap", channel.id + " (" + channel.name + ")",
             zone.directory + "/energy_uj: " + describe_errno(failure) +
@@ -255,7 +255,7 @@ Unavailable unreadable(const Channel& channel, const Zone& zone, int failure) {
             permission ? std::string(kRemedy) : ""};
 }
 
-Found nothing_there(const fs::path& host_root) {
+ProbeResult nothing_there(const fs::path& host_root) {
     const fs::path root = host_root / kClass;
     const std::vector<std::string> names = names_in(root);
     const bool is_hidden = std::any_of(names.begin(), names.end(), is_zone_directory);
@@ -266,7 +266,7 @@ Found nothing_there(const fs::path& host_root) {
               root.string() + " holds no readable RAPL zone: " + absence.reason, absence.remedy}}};
 }
 
-// Zones that show the counter of a channel once more.
+// Zones that show the counter of another channel again.
 struct Repeats {
     std::string name;
     std::vector<std::string> directories;
@@ -296,9 +296,9 @@ public:
         });
     }
 
-    /// Packages come before what they contain. The MSR or TPMI interface owns its domains; the
-    /// memory-mapped copy of a counter stands by.
-    Found finish() {
+    /// Packages come before their parts. The MSR or TPMI interface owns its domains; the
+    /// memory-mapped mirror of a counter is a standby.
+    ProbeResult finish() {
         for (const bool mmio : {false, true}) {
             for (const bool top : {true, false}) take_level(mmio, top);
         }
@@ -318,13 +318,13 @@ private:
             found_.missing.push_back(unreadable(channel, zone, failure));
             return;
         }
-        // Which zone a memory-mapped one repeats is told by its name.
+        // The name tells which zone a memory-mapped one mirrors.
         shown_.push_back({zone.name, channel.kind + (zone.mmio ? " mmio" : "")});
         readable_.push_back(&zone);
         files_.push_back(std::move(file));
     }
 
-    // The name by which the zone around this one is known, empty at the top.
+    // The name of the enclosing zone, empty at the top.
     [[nodiscard]] std::string package_of(const Zone& zone) const {
         const auto known = names_.find(zone.parent);
         return known == names_.end() ? zone.parent_name : known->second;
@@ -373,7 +373,7 @@ private:
         }
     }
 
-    // Of several counters that have one name within a package, the later ones have a number.
+    // Of several counters with one name within a package, the later ones get a number.
     static void number(Channel& channel, const std::string& name) {
         const std::string suffix = name.substr(channel.name.size());
         channel.id += suffix;
@@ -398,8 +398,9 @@ private:
         if (channel.modulus <= *std::max_element(values.begin(), values.end())) {
             forget_range(channel);
         } else if (is_too_short(channel)) {
-            channel.detail += "; range too short to be followed: a reading after which it may have "
-                              "gone round is a gap";
+            channel.detail +=
+                "; range too short: where the counter may have wrapped unseen, the energy "
+                "is a gap";
         }
         source_->add(std::move(channel), {place_of(zone, zones_), std::move(files_[index]), 0, 0});
     }
@@ -416,12 +417,12 @@ private:
     std::set<std::string> repeated_;           // directories of zones that show another's counter
     std::map<std::string, Repeats> repeats_;   // by the id of the channel
     std::set<std::string> owned_;              // domains that already have a counter
-    Found found_;
+    ProbeResult found_;
 };
 
 } // namespace
 
-Found probe_powercap(const Host& host) {
+ProbeResult probe_powercap(const Host& host) {
     const fs::path root = host.root / kClass;
     std::vector<Zone> zones = find_zones(root);
     if (zones.empty()) return nothing_there(host.root);

@@ -1,7 +1,7 @@
-// RAPL through /dev/cpu/N/msr: the last door, for kernels that have neither powercap nor perf.
+// RAPL through /dev/cpu/N/msr: the last choice, for kernels with neither powercap nor perf.
 //
-// Registers: Intel SDM vol. 4, AMD PPR; mechanics: Linux arch/x86/kernel/msr.c. Nothing is ever
-// written. Every reading interrupts the CPU that is asked, once for each register.
+// Registers: Intel SDM vol. 4, AMD PPR; mechanics: Linux arch/x86/kernel/msr.c. Registers are never
+// written. Every read interrupts the CPU it goes to, once for each register.
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -23,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Wider on some processors, but only so many bits are documented on all.
+// Some processors have more bits, but only these are documented on all.
 constexpr std::uint64_t kCounterMask = 0xFFFFFFFF;
 constexpr std::uint64_t kModulus = kCounterMask + 1;
 
@@ -41,7 +41,7 @@ struct Map {
 Map registers_of(rapl::Vendor vendor) {
     using rapl::Units;
     if (vendor == rapl::Vendor::amd) {
-        // One core, as through powercap: SMT siblings share its register, other cores have theirs.
+        // One core, as in powercap: SMT siblings share its register, other cores have their own.
         return {0xC0010299,
                 {{"", 0xC001029B, &Units::package_joules},
                  {"core", 0xC001029A, &Units::package_joules}}};
@@ -63,12 +63,12 @@ Device open_device(const fs::path& root, unsigned cpu) {
     const std::string folder = "cpu/" + std::to_string(cpu) + "/";
     Device plain{File(root / "dev" / (folder + "msr"), Node::msr), folder + "msr"};
     if (plain.file.error() == 0) return plain;
-    // A module of national laboratories: the same file with a list of permitted registers.
+    // A module of US national laboratories: the same file with a list of permitted registers.
     Device safe{File(root / "dev" / (folder + "msr_safe"), Node::msr), folder + "msr_safe"};
     return safe.file.error() == 0 ? std::move(safe) : std::move(plain);
 }
 
-/// The lowest CPU of the socket whose device opens; else the first one's failure.
+/// The lowest CPU of the socket whose device opens; else the failure of the first one.
 Device open_any(const fs::path& root, const rapl::Socket& socket) {
     Device first = open_device(root, socket.cpus.front());
     for (std::size_t i = 1; first.file.error() == ENXIO && i < socket.cpus.size(); ++i) {
@@ -101,7 +101,7 @@ Channel describe(const Register& counter, const std::string& package, const rapl
 }
 
 struct Package {
-    std::string socket; // by its name in the topology: its CPU may change
+    std::string socket; // its name in the topology: the CPU may change
     File file;
     struct Counter {
         std::size_t channel;
@@ -135,8 +135,8 @@ public:
         }
     }
 
-    // The CPU was taken offline: another of its package answers for the same counters, which have
-    // gone on counting.
+    // The CPU went offline: another one of its package gives access to the same counters, which
+    // have continued to count.
     bool reopen(std::size_t group) noexcept override {
         Package& package = packages_[group];
         try {
@@ -148,7 +148,7 @@ public:
                 return true;
             }
         } catch (const std::exception&) {
-            return false; // out of memory: later again
+            return false; // out of memory: retry later
         }
         return false;
     }
@@ -173,7 +173,7 @@ private:
     std::vector<Package> packages_;
 };
 
-// A register that is 0 at first is given a moment to move; one that the CPU lacks fails to be read.
+// A register that is 0 at first gets a moment to change; reading one that the CPU lacks fails.
 bool is_alive(const File& file, std::uint64_t number) {
     const std::int64_t deadline_ns = now_ns() + rapl::kSettleNs;
     int failure = 0;
@@ -185,9 +185,9 @@ bool is_alive(const File& file, std::uint64_t number) {
     return value && (*value & kCounterMask) != 0;
 }
 
-// Another way to the same counters, that opens less, comes first.
-Unavailable no_device(const fs::path& root, const rapl::Processor& processor,
-                      const std::string& device) {
+// Another way to the same counters that needs fewer rights comes first.
+SkippedSensor no_device(const fs::path& root, const rapl::Processor& processor,
+                        const std::string& device) {
     const std::vector<std::string> zones = names_in(root / "sys/class/powercap");
     const bool is_second = std::any_of(zones.begin(), zones.end(), [](const std::string& name) {
         return name.starts_with("intel-rapl:");
@@ -199,8 +199,8 @@ Unavailable no_device(const fs::path& root, const rapl::Processor& processor,
                                   : ""};
 }
 
-Unavailable unopened(const fs::path& root, const rapl::Processor& processor,
-                     const std::string& device, int error) {
+SkippedSensor unopened(const fs::path& root, const rapl::Processor& processor,
+                       const std::string& device, int error) {
     if (error == EACCES || error == EPERM) {
         return {"rapl_msr", "cpu, dram",
                 "/dev/" + device + ": " + describe_errno(error) +
@@ -213,11 +213,11 @@ Unavailable unopened(const fs::path& root, const rapl::Processor& processor,
     return {"rapl_msr", "cpu, dram", "/dev/" + device + ": " + describe_errno(error), ""};
 }
 
-Unavailable unsupported(const std::string& what, const std::string& reason) {
+SkippedSensor unsupported(const std::string& what, const std::string& reason) {
     return {"rapl_msr", what, reason, ""};
 }
 
-// A set of counters whose unit can be read.
+// A set of counters with a readable unit.
 struct Opened {
     rapl::Socket socket;
     Device device;
@@ -226,17 +226,17 @@ struct Opened {
 
 std::vector<Opened> open_all(const fs::path& root, const rapl::Processor& processor,
                              std::uint64_t unit_register, const std::vector<rapl::Socket>& sockets,
-                             std::vector<Unavailable>& missing) {
+                             std::vector<SkippedSensor>& missing) {
     std::vector<Opened> opened;
     for (const rapl::Socket& socket : sockets) {
         Device device = open_any(root, socket);
         if (device.file.error() != 0) {
             missing.push_back(unopened(root, processor, device.name, device.file.error()));
-            break; // the next fails for the same cause
+            break; // the next would fail for the same reason
         }
         int failure = 0;
         const auto unit = device.file.word(unit_register, failure);
-        // A virtual machine answers 0: to believe that would make every count a joule.
+        // A virtual machine returns 0; using that would make every count a joule.
         if (!unit || ((*unit >> 8) & 0x1F) == 0) {
             missing.push_back(unsupported(socket.name,
                                           "no RAPL unit in its register: a virtual machine "
@@ -248,7 +248,7 @@ std::vector<Opened> open_all(const fs::path& root, const rapl::Processor& proces
     return opened;
 }
 
-// Which of them show the same counters, by that of the package.
+// Which of them show the same counters, judged by the package counter.
 std::vector<rapl::Identity> identify(const std::vector<Opened>& opened,
                                      const rapl::Processor& processor, std::uint64_t number) {
     std::vector<rapl::Shown> shown;
@@ -263,9 +263,9 @@ std::vector<rapl::Identity> identify(const std::vector<Opened>& opened,
     return rapl::identify(shown, processor.vendor, {});
 }
 
-// Adds what one package offers to the source, or to what is missing.
+// Adds the counters of one package to the source, or to the missing ones.
 void take(Opened opened, const std::string& name, const std::string& doubt, const Map& map,
-          rapl::Vendor vendor, RaplMsr& source, std::vector<Unavailable>& missing) {
+          rapl::Vendor vendor, RaplMsr& source, std::vector<SkippedSensor>& missing) {
     Package package;
     package.socket = opened.socket.name;
     std::vector<Channel> channels;
@@ -289,19 +289,19 @@ void take(Opened opened, const std::string& name, const std::string& doubt, cons
 
 } // namespace
 
-Found probe_rapl_msr(const Host& host) {
+ProbeResult probe_rapl_msr(const Host& host) {
     const rapl::Processor processor = rapl::read_processor(host.root);
     const bool known = processor.vendor == rapl::Vendor::amd ||
                        (processor.vendor == rapl::Vendor::intel && processor.family == 6);
     if (!known) {
-        return {nullptr, {unsupported("cpu, dram", "no Intel or AMD processor that is known")}};
+        return {nullptr, {unsupported("cpu, dram", "not a known Intel or AMD processor")}};
     }
     const std::vector<rapl::Socket> sockets = sockets_of(host.root, processor);
     if (sockets.empty()) {
         return {nullptr,
                 {unsupported("cpu, dram", "no CPU is listed below sys/devices/system/cpu")}};
     }
-    Found found;
+    ProbeResult found;
     auto source = std::make_unique<RaplMsr>(host.root);
     const Map map = registers_of(processor.vendor);
     std::vector<Opened> opened = open_all(host.root, processor, map.unit, sockets, found.missing);

@@ -1,9 +1,9 @@
-// RAPL through perf_event: all counters of a package in one call, unprivileged where the
+// RAPL through perf_event: all counters of a package in one call, without privileges where the
 // administrator allows it.
 //
 // Interface and traps: Linux arch/x86/events/rapl.c, drivers/powercap/intel_rapl_common.c,
-// perf_event_open(2). The second unit of AMD, `power_core`, counts what the package's counter has
-// counted already, and is not read.
+// perf_event_open(2). AMD's second unit, `power_core`, is not read: the package counter includes
+// its energy.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -26,15 +26,15 @@
 namespace carbontracker {
 namespace {
 
-constexpr std::size_t kMostMembers = 16; // of a group; the kernel has five
+constexpr std::size_t kMaxMembers = 16; // of a group; the kernel has five
 constexpr std::size_t kHeaderWords = sizeof(rapl::GroupHeader) / sizeof(std::uint64_t);
 
-// The count is 64 bits wide and never wraps, but some kernels let it fall by 2^32 of the register's
-// units when the register does. No unit is finer than 2^-16 J, and all are powers of two, so that
-// 2^48 counts of 2^-32 J divide every such fall.
+// The count has 64 bits and never wraps, but some kernels let it fall by 2^32 register units when
+// the register wraps. No unit is finer than 2^-16 J, and all are powers of two, so that 2^48 counts
+// of 2^-32 J divide every such fall.
 constexpr std::uint64_t kFallCounts = std::uint64_t{1} << 48;
 
-// Descriptors are the program's: no more than this part of those it may have.
+// The measured program needs descriptors: use at most this part of its limit.
 constexpr std::size_t kDescriptorShare = 4;
 
 struct Member {
@@ -42,9 +42,9 @@ struct Member {
     std::string event;
     double joules_per_count;
     File file;
-    std::size_t slot = 0;      // its place in what a read brings; meaningless while closed
+    std::size_t slot = 0;      // its index in the result of a read; undefined while closed
     std::uint64_t last = 0;    // the kernel's count
-    std::uint64_t carried = 0; // counts since it was opened, falls undone
+    std::uint64_t carried = 0; // counts since it was opened, with falls undone
 
     [[nodiscard]] bool is_open() const noexcept { return file.descriptor() >= 0; }
 
@@ -58,14 +58,14 @@ struct Member {
 };
 
 struct Group {
-    std::string socket; // by name: its CPU may change
+    std::string socket; // its name: the CPU may change
     std::vector<Member> members;
     int leader = -1;
     std::uint64_t enabled_ns = 0;
     std::uint64_t running_ns = 0;
 };
 
-using Words = std::array<std::uint64_t, kHeaderWords + kMostMembers>;
+using Words = std::array<std::uint64_t, kHeaderWords + kMaxMembers>;
 
 std::size_t open_count(const Group& group) noexcept {
     return static_cast<std::size_t>(std::count_if(group.members.begin(), group.members.end(),
@@ -81,12 +81,12 @@ Status read_words(const rapl::PerfCalls& calls, const Group& group, Words& words
         const bool lost = errno == ENODEV || errno == ENOENT || errno == ENXIO;
         return lost ? Status::lost : Status::retry;
     }
-    // The kernel ends a group in error with an empty read.
+    // The kernel reports a failed group by an empty read.
     const bool whole = static_cast<std::size_t>(got) == wanted && words[0] == members;
     return whole ? Status::ok : Status::lost;
 }
 
-// Whether the counters ran all the time since the reading before.
+// Whether the counters ran the whole time since the previous reading.
 bool ran_throughout(Group& group, const Words& words) noexcept {
     const std::uint64_t enabled_ns = words[1] - group.enabled_ns;
     const std::uint64_t running_ns = words[2] - group.running_ns;
@@ -95,7 +95,7 @@ bool ran_throughout(Group& group, const Words& words) noexcept {
     return running_ns >= enabled_ns;
 }
 
-// Counts from here on; a group that cannot be read now may be later.
+// Counting starts here; a group that cannot be read now may be readable later.
 void set_out(const rapl::PerfCalls& calls, Group& group) noexcept {
     Words words{};
     if (read_words(calls, group, words) != Status::ok) return;
@@ -106,7 +106,7 @@ void set_out(const rapl::PerfCalls& calls, Group& group) noexcept {
     }
 }
 
-/// Opens what can be opened on `cpu`; the first that can leads. The errno of each that cannot.
+/// Opens all events that can be opened on `cpu`; the first one leads. Returns errnos of the rest.
 std::map<std::size_t, int> open_group(const rapl::PerfCalls& calls, const rapl::PerfUnit& unit,
                                       unsigned cpu, Group& group) {
     std::map<std::size_t, int> failures; // by channel
@@ -134,8 +134,8 @@ std::map<std::size_t, int> open_group(const rapl::PerfCalls& calls, const rapl::
     return failures;
 }
 
-// Intel has a counter for each die where the unit lists one CPU of each. Any other list, one of
-// each package or every CPU, means that the counter is the package's.
+// Intel has a counter for each die if the unit lists one CPU of each die. Any other list means that
+// the counter is the package's.
 std::vector<rapl::Socket> sockets_of(const std::filesystem::path& root,
                                      const rapl::PerfUnit& unit) {
     const bool by_die = rapl::read_processor(root).vendor == rapl::Vendor::intel &&
@@ -177,13 +177,13 @@ public:
             if (member.is_open()) {
                 reading.raw = member.carry(words[kHeaderWords + member.slot]);
             } else {
-                reading.status = Status::retry; // its event was refused when the group came back
+                reading.status = Status::retry; // its event was refused when the group was reopened
             }
         }
     }
 
-    // The unit may have been registered anew, with another type. The counts start at 0 again: the
-    // meter, to which these counters never wrap, takes the fall for the gap that it is.
+    // The unit may have been registered again with another type. The counts restart at 0: the
+    // unwrapper, for which these counters never wrap, treats the fall as a reset.
     bool reopen(std::size_t index) noexcept override {
         Group& group = groups_[index];
         try {
@@ -195,7 +195,7 @@ public:
                 return group.leader >= 0;
             }
         } catch (const std::exception&) {
-            return false; // out of memory, or the tree changed while it was walked: later again
+            return false; // out of memory, or the tree changed while it was walked: retry later
         }
         return false;
     }
@@ -235,7 +235,7 @@ Channel describe(const rapl::PerfEvent& event, const rapl::Socket& socket) {
     return channel;
 }
 
-Unavailable refused(const Host& host, int error) {
+SkippedSensor refused(const Host& host, int error) {
     if (error == EPERM) {
         return {"rapl_perf", "cpu, dram",
                 describe_errno(error) + ": a container's seccomp filter or a security module "
@@ -280,13 +280,13 @@ public:
         drop_dead(group, channels);
         if (channels.empty()) return;
         descriptors_left_ -= channels.size();
-        // Without those that were dropped, which a read would go on bringing.
+        // Without the dropped ones, which a read would still return.
         open_group(calls_, unit_, socket.cpus.front(), group);
         if (group.leader < 0) return;
         source_->add(std::move(group), std::move(channels));
     }
 
-    Found finish() {
+    ProbeResult finish() {
         if (!source_->channels().empty()) found_.source = std::move(source_);
         return std::move(found_);
     }
@@ -306,7 +306,7 @@ private:
         }
     }
 
-    // Every count starts at 0: one that does not move is absent, whatever sysfs lists.
+    // Every count starts at 0: one that does not change is absent, whatever sysfs lists.
     void drop_dead(Group& group, std::vector<Channel>& channels) {
         const std::int64_t deadline_ns = now_ns() + rapl::kSettleNs;
         std::vector<bool> moved(channels.size(), false);
@@ -339,19 +339,19 @@ private:
     std::unique_ptr<RaplPerf> source_;
     std::size_t descriptors_left_ = 0;
     bool refused_ = false;
-    Found found_;
+    ProbeResult found_;
 };
 
-Found nothing(const std::string& reason) {
+ProbeResult nothing(const std::string& reason) {
     return {nullptr, {{"rapl_perf", "cpu, dram", reason, ""}}};
 }
 
 } // namespace
 
-Found probe_rapl_perf(const Host& host) {
+ProbeResult probe_rapl_perf(const Host& host) {
     auto unit = rapl::read_perf_unit(host.root);
     if (!unit) return nothing("the kernel has no `power` unit for this processor");
-    if (unit->events.size() > kMostMembers) unit->events.resize(kMostMembers);
+    if (unit->events.size() > kMaxMembers) unit->events.resize(kMaxMembers);
     const auto calls = rapl::perf_calls(host.perf_library);
     if (!calls) return nothing(host.perf_library + " lacks the two perf calls");
     const auto sockets = sockets_of(host.root, *unit);

@@ -1,4 +1,4 @@
-// Devices that exist only as a formula, for planning on hardware one does not have and for tests.
+// Devices that exist only as a formula: for planning purchases, and for tests.
 //
 // A waveform is a name and its figures, powers in watts and times in seconds:
 //   constant:W   square:LOW,HIGH,PERIOD,DUTY   sine:MEAN,AMPLITUDE,PERIOD   ramp:FROM,TO,SECONDS
@@ -19,7 +19,7 @@ namespace carbontracker {
 namespace {
 
 constexpr double kMicro = 1e6;
-constexpr double kMostFigure = 1e9; // a gigawatt, or thirty years
+constexpr double kMaxFigure = 1e9; // a gigawatt, or thirty years
 
 using Figures = std::vector<double>;
 using Joules = double (*)(const Figures&, double); // energy from 0 to t seconds, in closed form
@@ -67,7 +67,7 @@ Figures parse_figures(std::string_view text) {
     while (!text.empty()) {
         double value = 0.0;
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-        if (error != std::errc{} || !(value >= 0.0 && value <= kMostFigure)) return {};
+        if (error != std::errc{} || !(value >= 0.0 && value <= kMaxFigure)) return {};
         figures.push_back(value);
         text.remove_prefix(static_cast<std::size_t>(end - text.data()));
         if (!text.empty() && text.front() != ',') return {};
@@ -127,7 +127,7 @@ public:
         std::vector<std::string> kinds;
         for (const Channel& channel : channels_) {
             kinds.push_back(channel.kind);
-            if (channel.kind == "cpu") kinds.emplace_back("dram"); // its power stands for both
+            if (channel.kind == "cpu") kinds.emplace_back("dram"); // its power covers both
         }
         return kinds;
     }
@@ -143,8 +143,8 @@ private:
         channel.domain = "simulated/" + channel.id;
         channel.quality = Quality::modelled;
         channel.units_per_raw = 1.0 / kMicro;
-        channel.max_watts = 2.0 * kMostFigure;
-        channel.tick_ns = 0; // it moves all the time
+        channel.max_watts = 2.0 * kMaxFigure;
+        channel.tick_ns = 0; // it changes all the time
         channel.detail = "simulated: " + device.waveform;
         return channel;
     }
@@ -156,7 +156,7 @@ private:
 
 } // namespace
 
-Found probe_simulated(const Host& host) {
+ProbeResult probe_simulated(const Host& host) {
     if (host.simulated.empty()) return {};
     return {std::make_unique<Simulated>(host.simulated), {}};
 }

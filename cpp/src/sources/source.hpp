@@ -1,4 +1,4 @@
-// What a sensor is. A new one is a file in sources/ and a line in sources/registry.cpp.
+// The interface of a sensor. A new sensor is a file in sources/ and a line in sources/registry.cpp.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace carbontracker {
 /// What the raw number of a channel counts.
 enum class Quantity : std::uint8_t {
     energy_counter, ///< cumulative energy, wrapping at `modulus`
-    power,          ///< power at the moment of the reading; summed by the integrator
+    power,          ///< power at the time of the reading; summed by PowerIntegrator
 };
 
 /// How far the energy of a channel can be trusted.
@@ -24,44 +24,44 @@ enum class Quality : std::uint8_t {
     modelled,   ///< estimated from something else, or simulated
 };
 
-/// One energy-carrying thing that a source can read. Plain data, fixed after probing.
+/// Something whose energy a source can read. Plain data, fixed after probing.
 struct Channel {
     std::string id;   ///< "gpu:0"; unique in a session
     std::string kind; ///< "gpu", "cpu", "dram", "core", "uncore", "platform"
-    std::string name; ///< what the hardware calls itself: "NVIDIA A100", "package-0"
-    /// The physical thing. Of the channels that share one, the first found owns it; the others are
-    /// its alternates: second opinions, and its successors should it fail.
+    std::string name; ///< as the hardware names it: "NVIDIA A100", "package-0"
+    /// The physical device. Of the channels that share a domain, the first one found owns it; the
+    /// others are its standbys: they check it, and replace it if it fails.
     std::string domain;
     std::string part_of;   ///< id of the channel that contains this one; empty for a root
     bool superset = false; ///< contains other roots (psys): shown, never added
-    /// Kinds of what else is in a reading ("cpu" and "dram" in a module's): an estimate of such a
-    /// kind is a part of this channel.
+    /// Kinds of other parts in the reading ("cpu" and "dram" in a module's reading): an estimate of
+    /// such a kind becomes a part of this channel.
     std::vector<std::string> covers;
     Quantity quantity = Quantity::energy_counter;
     Quality quality = Quality::measured;
     double units_per_raw = 1.0;  ///< joules (counter) or watts (power) per raw count
-    std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: it never does
-    double max_watts = 2000.0;   ///< more than the device can draw: decides wrap or reset
-    double limit_watts = 0.0;    ///< the device's own power limit; 0: it tells none
-    double relative_error = 0.0; ///< of the gain, 95 %: both ends of what it may be lie within
-    /// The sensor's usual refresh period, until learned; 0 for what moves at every reading.
+    std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: never
+    double max_watts = 2000.0;   ///< more than the device can draw: tells a wrap from a reset
+    double limit_watts = 0.0;    ///< the device's own power limit; 0: unknown
+    double relative_error = 0.0; ///< of the gain, half-width of the 95 % interval
+    /// The sensor's usual refresh period, until learned; 0 if it changes at every reading.
     std::int64_t tick_ns = 1000000;
-    std::int64_t window_ns = 0; ///< power: a reading is the mean over so long before its refresh
-    bool low_pass = false;      ///< no mean: follows the power, time constant window_ns / 2
-    std::size_t group = 0;      ///< channels of one group are read by one call
-    std::string detail;         ///< how it is read, and every assumption made, for people
+    std::int64_t window_ns = 0; ///< power: a reading is the mean over this time before its refresh
+    bool low_pass = false; ///< an exponential filter instead of a mean; time constant window_ns / 2
+    std::size_t group = 0; ///< channels of one group are read by one call
+    std::string detail;    ///< how it is read, with every assumption; for display
 };
 
-/// The most that a device draws for long: its own limit, or that of a large one of its kind (an
-/// A100, a server's socket and its memory), for what tells none.
+/// The most that a device draws for long: its own limit, or, where that is unknown, the limit of a
+/// large device of its kind (an A100, a server's socket and its memory).
 [[nodiscard]] inline double limit_watts(const Channel& channel) {
     if (channel.limit_watts > 0.0) return channel.limit_watts;
     const double usual = channel.kind == "gpu" ? 400.0 : (channel.kind == "cpu" ? 350.0 : 100.0);
     return std::min(usual, channel.max_watts);
 }
 
-/// What a device cannot have drawn more than: its own limit, or what cannot be believed of it.
-[[nodiscard]] inline double most_watts(const Channel& channel) noexcept {
+/// An upper bound of a device's power: its own limit, else the plausibility limit.
+[[nodiscard]] inline double ceiling_watts(const Channel& channel) noexcept {
     return channel.limit_watts > 0.0 ? channel.limit_watts : channel.max_watts;
 }
 
@@ -75,13 +75,13 @@ struct Channel {
     return "modelled";
 }
 
-/// Whether a mean over `window_ns` stands for all of a refresh period.
+/// Whether a mean over `window_ns` covers the whole refresh period.
 [[nodiscard]] constexpr bool covers_refresh(std::int64_t window_ns,
                                             std::int64_t refresh_ns) noexcept {
     return static_cast<double>(window_ns) >= 0.8 * static_cast<double>(refresh_ns);
 }
 
-/// Whether a learned refresh period is that of the sensor whose usual one is given.
+/// Whether a learned refresh period matches the usual one of the sensor.
 [[nodiscard]] constexpr bool is_usual_refresh(std::int64_t learned_ns,
                                               std::int64_t usual_ns) noexcept {
     const auto off = static_cast<double>(learned_ns - usual_ns);
@@ -91,20 +91,20 @@ struct Channel {
 enum class Status : std::uint8_t {
     ok,
     retry, ///< this reading failed; the next one may not
-    lost,  ///< no reading will succeed before reopen() has
+    lost,  ///< no reading will succeed before reopen() does
     gone,  ///< this channel will not answer again
 };
 
-/// One raw reading of one channel, stamped by the source: only it knows when the value was taken.
+/// One raw reading of one channel, stamped by the source, which alone knows when it was taken.
 struct Reading {
     std::int64_t t_ns = 0;
     std::uint64_t raw = 0;
     Status status = Status::retry;
-    std::int64_t sensor_ns = 0; ///< when the sensor says it renewed the value; 0: it does not say
+    std::int64_t sensor_ns = 0; ///< the sensor's own time stamp of the value; 0: it has none
 };
 
-/// A sensor with its open files or handles. Probing may fail loudly; reading never throws,
-/// allocates, opens, locks or logs.
+/// A sensor with its open files or handles. Probing may throw; reading does not throw, allocate,
+/// open files, lock or log.
 class Source {
 public:
     Source() = default;
@@ -114,76 +114,76 @@ public:
 
     [[nodiscard]] virtual const std::vector<Channel>& channels() const noexcept = 0;
 
-    /// Reads the channels of `group` into their places of `readings`, which has one for every
-    /// channel in the order of channels(). Called by one thread only.
+    /// Reads the channels of `group` into their elements of `readings`, which has one element for
+    /// every channel in the order of channels(). Called by one thread only.
     virtual void read(std::size_t group, std::span<Reading> readings) noexcept = 0;
 
-    /// How often it is worth reading when nobody asked for a rate.
+    /// Default time between readings.
     [[nodiscard]] virtual std::int64_t default_period_ns() const noexcept = 0;
 
-    /// Reading faster than this tells nothing new, whatever rate is asked for.
-    [[nodiscard]] virtual std::int64_t shortest_period_ns() const noexcept { return 0; }
+    /// Readings closer than this give no new information, whatever rate is asked for.
+    [[nodiscard]] virtual std::int64_t min_period_ns() const noexcept { return 0; }
 
-    /// Tries to make a group answer again whose reading was `lost`. Called by the sampling thread
-    /// with growing pauses; unlike read() it may open and allocate.
+    /// Tries to recover a group whose reading was `lost`. Called by the sampling thread with
+    /// growing pauses; unlike read() it may open files and allocate.
     virtual bool reopen(std::size_t group) noexcept {
         static_cast<void>(group);
         return false;
     }
 
-    /// Readings of `channel` that the driver has kept since they were last asked for, oldest first;
-    /// how many of `out` were filled. Asked after each read() of the channel's group.
+    /// Readings of `channel` that the driver has kept since the last call, oldest first. Returns
+    /// how many of `out` were filled. Called after each read() of the channel's group.
     virtual std::size_t history(std::size_t channel, std::span<Reading> out) noexcept {
         static_cast<void>(channel);
         static_cast<void>(out);
         return 0;
     }
 
-    /// Kinds for which this source speaks alone (a simulated device replaces the real ones).
+    /// Kinds for which this source replaces all others (a simulated device replaces real ones).
     [[nodiscard]] virtual std::vector<std::string> claimed_kinds() const { return {}; }
 };
 
-/// Something that cannot be read here, why, and the command that mends it. Absence is a value.
-struct Unavailable {
+/// A sensor that cannot be read here, why, and how to fix it.
+struct SkippedSensor {
     std::string source;
     std::string what; ///< the devices or channels concerned
     std::string reason;
-    std::string remedy; ///< empty when nothing can be done
-    /// The id ("gpu:1", its kind before the colon) of a device that is there and draws power, but
-    /// gives no reading: the total lacks it. Empty for all other reasons, such as a second way to
-    /// a device that is read in another way, or a device that is not this process's.
+    std::string remedy; ///< a command or an advice; empty when nothing can be done
+    /// The id ("gpu:1") of a device that draws power but gives no reading: the total lacks it.
+    /// Empty for all other reasons, such as a device that is read in another way, or that belongs
+    /// to another process.
     std::string device = {};
-    double limit_watts = 0.0; ///< that device's power limit; 0: not known
-    bool awaited = false;     ///< the sensor has not answered, and joins when it does
-    bool shortage = false;    ///< this process got no thread or no memory for it
+    double limit_watts = 0.0; ///< that device's power limit; 0: unknown
+    bool awaited = false;     ///< the sensor has not answered yet, and joins when it does
+    bool shortage = false;    ///< the process lacked a thread or memory for it
 };
 
-/// The outcome of probing: what was found (null if nothing) and what is missing.
-struct Found {
+/// The result of probing: the source (null if nothing was found) and what is missing.
+struct ProbeResult {
     std::unique_ptr<Source> source;
-    std::vector<Unavailable> missing;
+    std::vector<SkippedSensor> missing;
 };
 
 struct Host;
-using Probe = Found (*)(const Host&);
+using Probe = ProbeResult (*)(const Host&);
 
-/// What a sensor asks when it is probed: the more, the longer that may take.
-enum class Asks : std::uint8_t {
-    nothing, ///< what it finds is said by the Host alone
-    kernel,  ///< files and system calls
-    driver,  ///< a library that calls a driver
+/// What a sensor accesses when it is probed, in increasing order of how long it may take.
+enum class ProbeAccess : std::uint8_t {
+    none,   ///< only the Host
+    kernel, ///< files and system calls
+    driver, ///< a library that calls a driver
 };
 
-/// An entry of the visible list in sources/registry.cpp.
+/// An entry of the list in sources/registry.cpp.
 struct Sensor {
     const char* name;
-    const char* what;      ///< the kinds of channel that it may find, as Unavailable has them
-    const char* if_silent; ///< what to do where it does not answer; empty if nothing is known
-    Asks asks;
+    const char* what;             ///< the kinds of channel that it may find, as in SkippedSensor
+    const char* remedy_if_silent; ///< what to do if it does not answer; empty if unknown
+    ProbeAccess access;
     Probe probe;
 };
 
-/// All sensors in order of preference: where two read one domain, the earlier one owns it.
+/// All sensors in order of preference: of two sensors that read one domain, the earlier owns it.
 std::span<const Sensor> registry();
 
 } // namespace carbontracker

@@ -114,7 +114,7 @@ def sensor_data(entry: Entry) -> dict[str, Any]:
         "source": entry.source,
         "quality": entry.quality,
         "counted": entry.counted,
-        "alternate_of": entry.alternate_of or None,
+        "alternate_of": entry.standby_for or None,
         "domain": entry.domain or None,
         "part_of": entry.part_of or None,
         "detail": entry.detail,

@@ -140,7 +140,7 @@ def _observe(session: Session, seconds: float) -> Sensors:
                 mean,
                 rates[entry.id],
                 (tick_ns / 1e9) if tick_ns else None,
-                entry.alternate_of or None,
+                entry.standby_for or None,
                 entry.relative_error,
             )
         )

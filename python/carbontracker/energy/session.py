@@ -87,7 +87,11 @@ class Session:
 
     def _refresh_entries(self) -> None:
         # A forked child keeps its parent's list: a lock of the core may be held there for ever.
-        if self.core is None or self.core.entry_count == len(self._entries) or not self.core.here:
+        if (
+            self.core is None
+            or self.core.entry_count == len(self._entries)
+            or not self.core.owned_by_this_process
+        ):
             return
         entries = self.core.entries
         self._channels = tuple(
@@ -117,7 +121,7 @@ class Session:
         core = _core.Session(
             core_host(config),
             period_ns=round(1e9 / config.rate_hz) if config.rate_hz else 0,
-            budget=config.overhead_budget,
+            overhead_budget=config.overhead_budget,
             kinds=list(config.kinds),
             spacing_ns=max(1, int(config.spacing_s * 1e9)),
             patience_ns=round(probe_timeout_s * 1e9),
@@ -127,13 +131,13 @@ class Session:
 
     def start(self) -> None:
         """Start sampling."""
-        if self.core is not None and self.core.here:
+        if self.core is not None and self.core.owned_by_this_process:
             self.core.start()
 
     @property
     def owned_by_this_process(self) -> bool:
         """Return False where this process does not sample: in a forked child, or at its end."""
-        return self.core is not None and self.core.here
+        return self.core is not None and self.core.owned_by_this_process
 
     @property
     def failed(self) -> bool:
@@ -141,7 +145,7 @@ class Session:
         return self.core is None and self.reason not in ("", INTERPRETER_ENDING)
 
     @property
-    def missing(self) -> Sequence[_core.Unavailable]:
+    def missing(self) -> Sequence[_core.SkippedSensor]:
         """Return the sensors that are not read, with the reason and the remedy of each."""
         return self.core.missing if self.core else []
 
@@ -169,9 +173,9 @@ class Session:
             if entry.read
         }
 
-    def successions(self) -> Sequence[_core.Succession]:
+    def successions(self) -> Sequence[_core.FailoverEvent]:
         """Return the failovers: the channel that failed, its successor, the time and the reason."""
-        return self.core.successions() if self.core else []
+        return self.core.failovers() if self.core else []
 
     def mark(self) -> Mark:
         """Mark this moment and request a reading; never waits."""
@@ -286,7 +290,7 @@ def _started(
     return session
 
 
-def reasons(missing: Iterable[_core.Unavailable]) -> str:
+def reasons(missing: Iterable[_core.SkippedSensor]) -> str:
     """Return the reasons in one line; sources with the same reason are named together."""
     sources: dict[tuple[str, str], list[str]] = {}
     for one in missing:

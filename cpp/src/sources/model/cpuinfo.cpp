@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kMostSiblings = 1 << 16; // more is no number of this world
+constexpr int kMaxSiblings = 1 << 16; // more is not plausible
 
 std::string trimmed(std::string_view text) {
     constexpr std::string_view kBlank{" \t\r\n\0", 5};
@@ -44,8 +44,8 @@ std::optional<Line> parse_line(const std::string& line) {
                 trimmed(std::string_view(line).substr(colon + 1))};
 }
 
-// The lines in which an architecture names its processor, the most telling first: x86; LoongArch;
-// POWER; RISC-V; MIPS. A 32-bit ARM kernel fills "model name" as well: the codes tell more there.
+// The lines in which an architecture names its processor, the most specific first: x86; LoongArch;
+// POWER; RISC-V; MIPS. A 32-bit ARM kernel fills "model name" as well: its codes are better.
 constexpr std::array<std::string_view, 6> kNames = {"model name", "Model Name", "cpu",
                                                     "uarch",      "cpu model",  "Processor"};
 // The lines in which some kernels name the board: ARM; POWER; MIPS.
@@ -57,7 +57,7 @@ void keep_first(const Line& line, const std::array<std::string_view, N>& keys,
     const auto place = std::find(keys.begin(), keys.end(), line.key);
     if (place == keys.end()) return;
     std::string& value = values[static_cast<std::size_t>(place - keys.begin())];
-    if (value.empty() && line.value != "unknown") value = line.value; // as gVisor says it
+    if (value.empty() && line.value != "unknown") value = line.value; // as gVisor writes it
 }
 
 template <std::size_t N> std::string first_told(const std::array<std::string, N>& values) {
@@ -118,18 +118,18 @@ private:
             core_.family = to_number(line.value);
         } else if (key == "model" || key == "CPU part") {
             core_.model = to_number(lower(line.value));
-            // Apple's processors have a part; its framework for virtual machines hides it.
+            // Apple's processors have a part number; its framework for virtual machines hides it.
             is_virtual_ |= core_.vendor == "0x61" && core_.model == 0;
         } else if (key == "stepping") {
             core_.stepping = to_number(line.value);
-            // gVisor's kernel, which is not the machine's; Linux writes it of an 80486 alone.
+            // gVisor's own kernel; Linux writes this only for an 80486.
             is_virtual_ |= line.value == "unknown" && core_.family >= 6;
         } else if (key == "physical id") {
             packages_.insert(line.value);
         } else if (key == "siblings") {
-            found_.siblings = std::clamp(to_number(line.value), 0, kMostSiblings);
+            found_.siblings = std::clamp(to_number(line.value), 0, kMaxSiblings);
         } else if (key == "cpu cores") {
-            found_.cores = std::clamp(to_number(line.value), 0, kMostSiblings);
+            found_.cores = std::clamp(to_number(line.value), 0, kMaxSiblings);
         } else if (key == "flags") {
             is_virtual_ |= contains(" " + line.value + " ", " hypervisor ");
         } else if (key == "platform") {
@@ -157,7 +157,7 @@ private:
     std::set<std::string> packages_;
     bool is_virtual_ = false;
     std::string vendor_;
-    std::string fallback_; ///< what tells of the processor where it has no name
+    std::string fallback_; ///< describes the processor if it has no name
     Cores core_;
 };
 
@@ -167,17 +167,17 @@ int count_of(const fs::path& list) {
     return static_cast<int>(parse_cpu_list(read_text(list).value_or("")).size());
 }
 
-// lxcfs lists the CPUs of the container, and beside them the threads of the whole package, or those
-// that are online. Other containers list all CPUs of the machine, and may limit its memory.
+// lxcfs lists the container's CPUs, but the siblings of the whole package, or those that are
+// online. Other containers list all CPUs of the machine, and may limit its memory.
 bool is_in_container(const fs::path& root, const Processors& found) {
     return found.logical < found.siblings * found.packages ||
            found.logical < count_of(root / "sys/devices/system/cpu/online") || is_container(root);
 }
 
-// Where it is open whether a CPU is a thread or a core: between the two.
+// If it is unknown whether a CPU is a thread or a core: a value between the two.
 constexpr double kOpenCores = 0.75;
 
-// Threads of a core that are listed, by the kernel's topology; 0 where it tells none.
+// Threads per core according to the kernel's topology; 0 if unknown.
 int threads_shown(const fs::path& root, const Processors& found) {
     // A core of a hybrid processor may have fewer than the others.
     if (found.siblings > 0 && found.cores > 0) return (found.siblings - 1) / found.cores + 1;
@@ -185,7 +185,7 @@ int threads_shown(const fs::path& root, const Processors& found) {
     if (const int told = count_of(cpus / "cpu0/topology/thread_siblings_list"); told > 0) {
         return told;
     }
-    // What is there and not listed are the other threads: SMT is off.
+    // CPUs that are present but not listed are the other threads: SMT is off.
     const int listed = std::max(found.logical, count_of(cpus / "online"));
     if (read_text(cpus / "smt/active") == "0" || count_of(cpus / "present") >= 2 * listed) return 1;
     return found.is_arm() ? 1 : 0; // few ARM cores have several threads, mostly switched off
@@ -193,7 +193,7 @@ int threads_shown(const fs::path& root, const Processors& found) {
 
 double cores_per_logical(const fs::path& root, const Processors& found, Vcpu vcpu) {
     const int shown = threads_shown(root, found);
-    // A package of one CPU shows no second thread, whether SMT is on or off.
+    // A package with one CPU shows no second thread, whether SMT is on or off.
     const bool is_alone = found.siblings == 1;
     if (found.is_virtual() && found.is_x86() && shown <= 1) {
         if (vcpu == Vcpu::thread) return 0.5;
@@ -204,7 +204,7 @@ double cores_per_logical(const fs::path& root, const Processors& found, Vcpu vcp
 }
 
 constexpr int kNeoverseV2 = 0xd4f;
-constexpr std::string_view kNvidia = "0x10de"; // its number on PCI
+constexpr std::string_view kNvidia = "0x10de"; // PCI vendor number
 
 bool has_nvidia_device(const fs::path& root) {
     const fs::path devices = root / "sys/bus/pci/devices";
@@ -214,14 +214,14 @@ bool has_nvidia_device(const fs::path& root) {
     });
 }
 
-constexpr int kMostAxionCores = 96; // Google's C4A, bare metal; recalled
+constexpr int kMaxAxionCores = 96; // Google's C4A, bare metal; recalled
 
-// Amazon and Google have processors with the same core, and do not sell them beside NVIDIA's GPUs.
+// Amazon and Google have processors with the same core, but do not offer them with NVIDIA's GPUs.
 bool is_grace(const fs::path& root, const Processors& found) {
     if (!found.has_core(kArm, kNeoverseV2, kNeoverseV2)) return false;
     const bool is_sold_with_own =
         found.seller.starts_with("amazon") ||
-        (found.seller.starts_with("google") && found.logical <= kMostAxionCores);
+        (found.seller.starts_with("google") && found.logical <= kMaxAxionCores);
     return !is_sold_with_own || contains(found.board, "-gb") || contains(found.board, "-gh") ||
            has_nvidia_device(root);
 }
@@ -229,9 +229,9 @@ bool is_grace(const fs::path& root, const Processors& found) {
 } // namespace
 
 Processors read_processors(const fs::path& root) {
-    Reader reader(read_text(root / "proc/cpuinfo", kMostCpuinfoBytes).value_or(""));
+    Reader reader(read_text(root / "proc/cpuinfo", kMaxCpuinfoBytes).value_or(""));
     Processors found = reader.result();
-    for (const char* list : {"online", "present"}) { // where /proc/cpuinfo names no CPU
+    for (const char* list : {"online", "present"}) { // if /proc/cpuinfo lists no CPUs
         if (found.logical == 0) found.logical = count_of(root / "sys/devices/system/cpu" / list);
     }
     found.logical = std::max(1, found.logical);

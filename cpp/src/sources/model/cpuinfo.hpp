@@ -1,4 +1,4 @@
-// What the machine says of its processors, on every architecture that Linux runs on.
+// What the machine reports about its processors, on every architecture that Linux runs on.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace carbontracker::model {
 
 inline constexpr std::string_view kArm = "0x41"; ///< the implementer of its own cores
 
-/// A kind of core by its codes, and how many logical CPUs of it there are.
+/// A kind of core by its codes, and the number of its logical CPUs.
 struct Cores {
     std::string vendor; ///< "GenuineIntel"; on ARM the implementer, "0x41"
     int family = -1;    ///< x86 only
@@ -25,32 +25,32 @@ struct Cores {
     }
 };
 
-/// What part of the machine this system has: decided once, for all that is read of the machine.
+/// Which part of the machine this system has: decided once for all estimates.
 enum class Share : std::uint8_t {
     whole,
     container, ///< fewer CPUs than its chips have, or less memory
     virtual_machine,
 };
 
-/// What kind of machine the processors are made for: decided once, as Intel and AMD sort them.
+/// What kind of machine the processors are made for: decided once, in Intel's and AMD's classes.
 enum class Segment : std::uint8_t {
     server, ///< workstations as well
     desktop,
     mobile,
-    embedded, ///< boards, phones and what has their memory
+    embedded, ///< boards, phones and devices with similar memory
 };
 
 struct Processors {
-    std::string name;         ///< what the processor calls itself; empty on ARM
-    std::string board;        ///< the board, instance type or product; empty where nothing tells
-    std::string seller;       ///< who sells the machine, in lower case ("amazon ec2"); may be empty
-    std::vector<Cores> kinds; ///< empty where the machine tells no codes
+    std::string name;         ///< name of the processor; empty on ARM
+    std::string board;        ///< the board, instance type or product; empty if unknown
+    std::string seller;       ///< seller of the machine, in lower case ("amazon ec2"); may be empty
+    std::vector<Cores> kinds; ///< empty if the machine shows no codes
     int logical = 0;
     int packages = 1; ///< as shown; a virtual machine may invent them
-    int siblings = 0; ///< logical CPUs of a package, as shown; 0: not told
-    int cores = 0;    ///< cores of a package, as shown; 0: not told
-    /// Cores of the chip behind a logical CPU: 1/2 where it is one of two threads; between thread
-    /// and core where that is open; 0 where each is a thread, of how many is not known.
+    int siblings = 0; ///< logical CPUs per package, as shown; 0: unknown
+    int cores = 0;    ///< cores per package, as shown; 0: unknown
+    /// Cores of the chip per logical CPU: 1/2 for one of two threads; a value between if it is
+    /// unknown whether it is a thread or a core; 0 for a thread of an unknown number.
     double cores_per_logical = 0.0;
     Share share = Share::whole;
     Segment segment = Segment::server;

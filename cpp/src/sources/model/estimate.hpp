@@ -1,4 +1,4 @@
-// What a part of the machine draws where no counter tells: a straight line over utilisation.
+// The power of a part of the machine without a counter: linear in the utilisation.
 #pragma once
 
 #include <string>
@@ -6,11 +6,11 @@
 namespace carbontracker::model {
 
 struct Estimate {
-    std::string name; ///< what the part is called, for people
+    std::string name; ///< name of the part, for display
     double idle_watts;
     double full_watts;
-    std::string assumption; ///< where the two come from, for people
-    /// The true power lies between `lower` and `upper` times the line, in 95 of 100 machines.
+    std::string assumption; ///< where the figures come from, for display
+    /// In 95 of 100 machines the true power lies between `lower` and `upper` times the line.
     double lower;
     double upper;
 

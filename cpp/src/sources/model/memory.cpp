@@ -21,13 +21,13 @@ namespace fs = std::filesystem;
 constexpr double kGibibyte = 1024.0 * 1024.0; // in the kibibytes of /proc/meminfo
 constexpr double kMebibytes = 1024.0;         // in a gibibyte
 
-// What a total has to lie between to be that of a machine: 1 MiB, and the 64 TiB that the page
-// tables of most 64-bit processors reach.
-constexpr double kLeastGib = 1.0 / 1024.0;
-constexpr double kMostGib = 64.0 * 1024.0;
+// Plausible totals of a machine: from 1 MiB to the 64 TiB that the page tables of most 64-bit
+// processors can address.
+constexpr double kMinGib = 1.0 / 1024.0;
+constexpr double kMaxGib = 64.0 * 1024.0;
 
-/// What a kind of memory draws, idle and busy, by its parts: modules, of which there are as many as
-/// `usual_gib` make, or GiB. docs/accuracy.md has the sources.
+/// Power of a kind of memory, idle and busy, per part: per module of `usual_gib`, or per GiB.
+/// docs/accuracy.md lists the sources.
 struct Kind {
     const char* parts;
     double idle_watts; ///< of a part
@@ -37,31 +37,31 @@ struct Kind {
 };
 constexpr Kind kRegistered{"modules of a server", 3.0, 10.0, 32.0, true};
 constexpr Kind kUnbuffered{"modules of a desktop", 1.0, 3.0, 16.0, true};
-// Soldered, a tenth to a third of a server's; it is not sold as modules.
+// Soldered memory needs a tenth to a third of a server's; it is not sold as modules.
 constexpr Kind kLowPower{"GiB of low-power memory", 0.03, 0.10, 1.0, false};
-// Of a notebook it is not known which of the two it has.
+// It is unknown which of the two a notebook has.
 constexpr Kind kPortable{"GiB of a notebook's memory", 0.05, 0.15, 1.0, false};
 
-// A server has a module for each of its channels, mostly: 12 for each of two sockets or more. A
-// larger memory has larger modules, not more.
+// A server usually has one module per channel: 12 for each of at least two sockets. A larger memory
+// has larger modules, not more.
 constexpr double kChannels = 12.0;
 constexpr double kDesktopSlots = 4.0;
 constexpr double kWorkstationSlots = 8.0;
 
-constexpr double kMostSolderedGib = 32.0;
+constexpr double kMaxSolderedGib = 32.0;
 
-// Where modules are counted, and where their number is guessed, on top of their range.
+// Uncertainty of the number of modules, counted or guessed, on top of their range.
 constexpr double kCountedError = 0.0;
 constexpr double kGuessedError = 0.3;
 
-// Of a Xeon Max, in its package.
+// In the package of a Xeon Max.
 constexpr double kXeonMaxGib = 64.0;
 
-// NVIDIA Grace: cores, and the most memory that is soldered beside them.
+// NVIDIA Grace: cores, and the largest soldered memory.
 constexpr double kGraceCores = 72.0;
-constexpr double kMostGraceGib = 480.0;
+constexpr double kMaxGraceGib = 480.0;
 
-// The value of a line "key : value", as the files of /proc have it; nullopt for another key.
+// The value of a line "key : value" in the files of /proc; nullopt for another key.
 std::optional<std::string> value_after(const std::string& line, std::string_view key) {
     if (line.compare(0, key.size(), key) != 0) return std::nullopt;
     const std::size_t colon = line.find(':');
@@ -73,7 +73,7 @@ std::optional<std::string> value_after(const std::string& line, std::string_view
 std::optional<double> value_gib(const std::string& text, std::string_view key) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
-        const std::size_t at = line.find(key); // "Node 4 MemTotal: ...", too
+        const std::size_t at = line.find(key); // also "Node 4 MemTotal: ..."
         if (at == std::string::npos) continue;
         const auto value = value_after(line.substr(at), key);
         const auto kibibytes = value ? parse_number(*value) : std::nullopt;
@@ -88,18 +88,18 @@ std::optional<double> total_gib(const fs::path& root) {
 
 // ---- modules --------------------------------------------------------------------------------
 
-/// What the kernel's error detection knows (EDAC; world-readable).
+/// Data from the kernel's error detection (EDAC; world-readable).
 struct Modules {
     int registered = 0;
-    int usual = 0; ///< of the kind that such a machine usually has
+    int usual = 0; ///< usual number in such a machine
     double usual_gib = 0.0;
     double low_power_gib = 0.0;
-    double gib = 0.0; ///< of all of them
+    double gib = 0.0; ///< of all modules
 };
 
-// Words of the kernel's list `edac_mem_types` for memory that has registers, or buffers that do
-// more than that. "Unbuffered" tells less: skx_edac and i10nm_edac (all Xeon Scalable) call every
-// module so, as they read its size only, and ghes_edac (ARM) what firmware describes incompletely.
+// Words of the kernel's list `edac_mem_types` for memory with registers or with buffers that do
+// more. "Unbuffered" is not reliable: skx_edac and i10nm_edac (all Xeon Scalable) use it for every
+// module, as they read only its size, and ghes_edac (ARM) for incomplete firmware descriptions.
 bool is_registered(std::string_view type) {
     constexpr std::array<std::string_view, 4> kWords = {"registered", "load-reduced",
                                                         "fully-buffered", "non-volatile"};
@@ -107,8 +107,8 @@ bool is_registered(std::string_view type) {
                        [&](std::string_view word) { return contains(type, word); });
 }
 
-/// "csrow 3 channel 1" -> the second module of channel 1: a module has up to two ranks, which are
-/// two rows.
+/// "csrow 3 channel 1" -> the second module of channel 1: a module has up to two ranks, and each
+/// rank is a row.
 std::pair<int, int> module_of_rank(const std::string& location) {
     std::istringstream words(location);
     int row = 0;
@@ -123,7 +123,7 @@ std::pair<int, int> module_of_rank(const std::string& location) {
 Modules read_modules(const fs::path& root) {
     Modules found;
     const fs::path controllers = root / "sys/devices/system/edac/mc";
-    std::set<std::tuple<std::string, int, int>> seen; // modules of which one rank is known
+    std::set<std::tuple<std::string, int, int>> seen; // modules with a known rank
     for (const std::string& controller : names_in(controllers)) {
         if (!controller.starts_with("mc")) continue;
         for (const std::string& name : names_in(controllers / controller)) {
@@ -133,9 +133,9 @@ Modules read_modules(const fs::path& root) {
             const double gib =
                 static_cast<double>(read_number(folder / "size").value_or(0)) / kMebibytes;
             const std::string type = lower(read_text(folder / "dimm_mem_type").value_or(""));
-            // That of an accelerator or in the processor's package is not on modules.
+            // Memory of an accelerator or in the processor's package is not on modules.
             if (gib <= 0.0 || contains(type, "high-bandwidth")) continue;
-            // What keeps its content is on modules, and need not be memory to the kernel.
+            // Persistent memory is on modules, and the kernel may not count it as memory.
             if (!contains(type, "non-volatile")) found.gib += gib;
             if (contains(type, "low-power")) {
                 found.low_power_gib += gib;
@@ -153,9 +153,9 @@ Modules read_modules(const fs::path& root) {
     return found;
 }
 
-// ---- what such a machine usually has --------------------------------------------------------
+// ---- usual memory of such a machine ---------------------------------------------------------
 
-// The first three generations, which take a desktop's modules.
+// The first three generations, which use a desktop's modules.
 bool is_early_threadripper(const std::string& name) {
     constexpr std::string_view kName = "Threadripper ";
     const std::size_t at = name.find(kName);
@@ -164,7 +164,7 @@ bool is_early_threadripper(const std::string& name) {
     return generation >= '1' && generation <= '3';
 }
 
-// Cortex-A53 to A75: older than LPDDR5, which made large soldered memories usual.
+// Cortex-A53 to A75: older than LPDDR5, which made large soldered memories common.
 bool has_early_arm_core(const Processors& processors) {
     return processors.has_core(kArm, 0xd03, 0xd0a);
 }
@@ -179,12 +179,12 @@ const Kind& kind_of(const Processors& processors, double gib) {
         return contains(name, "AI MAX") || contains(name, "AI Max") ? kLowPower : kPortable;
     case Segment::embedded: break;
     }
-    // Soldered, unless there is too much of it for that.
+    // Soldered, unless there is too much of it.
     const bool may_be_large = processors.is_arm() && !has_early_arm_core(processors);
-    return may_be_large || gib <= kMostSolderedGib ? kLowPower : kUnbuffered;
+    return may_be_large || gib <= kMaxSolderedGib ? kLowPower : kUnbuffered;
 }
 
-// How many modules, in effect: a share of a machine may have a part of one.
+// The effective number of modules: a share of a machine may have a part of one.
 double usual_count(const Kind& kind, double gib, const Processors& processors) {
     const double count = gib / kind.usual_gib;
     if (&kind == &kRegistered) {
@@ -198,10 +198,10 @@ double usual_count(const Kind& kind, double gib, const Processors& processors) {
     return count;
 }
 
-// ---- what lies in a package -----------------------------------------------------------------
+// ---- memory inside packages -----------------------------------------------------------------
 
-/// How much of `gib` is in the kernel's nodes that have no processor: memory of a GPU or in a
-/// package. A container sees the nodes of the whole machine.
+/// How much of `gib` is in kernel nodes without a processor: memory of a GPU or in a package. A
+/// container sees the nodes of the whole machine.
 double gib_without_processor(const fs::path& root, double gib, Share share) {
     double all_gib = 0.0;
     double without_gib = 0.0;
@@ -217,8 +217,8 @@ double gib_without_processor(const fs::path& root, double gib, Share share) {
     return share == Share::container && all_gib > 0.0 ? gib * without_gib / all_gib : without_gib;
 }
 
-/// Of what the kernel shows as memory, so much lies in a processor's or an accelerator's package,
-/// and is in the energy of that one.
+/// How much of the kernel's memory is in the package of a processor or an accelerator, and
+/// included in that one's energy.
 double gib_in_package(const fs::path& root, double gib, const Processors& processors) {
     const double own_gib = gib_without_processor(root, gib, processors.share);
     // Accelerators with processors; AMD's processor of Azure's HBv5 (MI300C); A64FX.
@@ -231,12 +231,12 @@ double gib_in_package(const fs::path& root, double gib, const Processors& proces
     }
     if (contains(processors.name, "Xeon Phi")) return own_gib;
     if (!processors.is_grace) return 0.0;
-    // Beside its processors' own memory the kernel shows that of their GPUs.
+    // In addition to the processors' own memory the kernel shows that of their GPUs.
     const double chips = std::ceil(processors.logical / kGraceCores);
-    return std::max(own_gib, gib - kMostGraceGib * chips);
+    return std::max(own_gib, gib - kMaxGraceGib * chips);
 }
 
-/// Memory whose parts draw between the two ends together.
+/// Memory whose parts together draw between the two ends.
 struct Range {
     double idle_watts = 0.0;
     double full_watts = 0.0;
@@ -293,14 +293,14 @@ Estimate by_modules(double gib, const Modules& modules, const Kind& usual, doubl
 Memory memory(const fs::path& root, const Processors& processors) {
     const auto shown_gib = total_gib(root);
     if (!shown_gib) return {std::nullopt, "/proc/meminfo does not say how much memory there is"};
-    if (*shown_gib < kLeastGib || *shown_gib > kMostGib) {
+    if (*shown_gib < kMinGib || *shown_gib > kMaxGib) {
         return {std::nullopt, "/proc/meminfo says " + rounded(*shown_gib) +
                                   " GiB, which no machine has: the size of memory is unknown"};
     }
     const double in_package_gib =
         std::min(*shown_gib, gib_in_package(root, *shown_gib, processors));
     const double gib = *shown_gib - in_package_gib;
-    // What firmware keeps for itself is not shown.
+    // Memory reserved by firmware is not shown.
     if (gib < 0.01 * *shown_gib) {
         return {std::nullopt, rounded(*shown_gib) +
                                   " GiB of memory lie in the package of the processor or the "
@@ -311,7 +311,7 @@ Memory memory(const fs::path& root, const Processors& processors) {
                              : "";
     const Kind& kind = kind_of(processors, gib);
     const Modules modules = read_modules(root);
-    // A container sees all modules of its machine, and a part of the memory.
+    // A container sees all modules of its machine, but only a part of the memory.
     if (modules.gib >= 0.5 * gib && !processors.is_virtual()) {
         const double share =
             processors.share == Share::whole ? 1.0 : std::min(1.0, gib / modules.gib);

@@ -1,4 +1,4 @@
-// What the machine's memory draws.
+// The power of the machine's memory.
 #pragma once
 
 #include <filesystem>
@@ -12,10 +12,10 @@ namespace carbontracker::model {
 
 struct Memory {
     std::optional<Estimate> estimate;
-    std::string absent; ///< why there is no estimate, for people
+    std::string absent; ///< why there is no estimate, for display
 };
 
-/// By its modules, where the kernel knows them, else by what such a machine usually has.
+/// From its modules if the kernel knows them, else from the usual memory of such a machine.
 Memory memory(const std::filesystem::path& root, const Processors& processors);
 
 } // namespace carbontracker::model

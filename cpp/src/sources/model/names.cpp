@@ -19,12 +19,12 @@ void erase_all(std::string& text, std::string_view word) {
     }
 }
 
-// "CPU", "Processor" and "APU" say nothing that the model number does not.
+// "CPU", "Processor" and "APU" add nothing to the model number.
 bool is_filler(const std::string& word) {
     return word == "cpu" || word == "processor" || word == "apu";
 }
 
-// "64-Core", "Quad-Core", "64-Cores": in some rows of the table, and in most not.
+// "64-Core", "Quad-Core", "64-Cores": in some rows of the table, but not in most.
 bool is_core_count(const std::string& word) {
     return word.ends_with("-core") || word.ends_with("-cores");
 }
@@ -50,11 +50,11 @@ std::vector<std::string> match_keys(const std::string& name) {
     std::string text = lower(name);
     for (const std::string_view mark : {"(r)", "(tm)"}) erase_all(text, mark);
     text.resize(std::min(text.size(), text.find('@')));
-    // "12th Gen Intel Core ...": the generation is in the model number.
+    // "12th Gen Intel Core ...": the model number contains the generation.
     if (const std::size_t generation = text.find("th gen "); generation != std::string::npos) {
         text.erase(0, generation + 7);
     }
-    // Graphics that share the chip: "... with Radeon Graphics", "... Radeon R7, 12 Compute Cores".
+    // Integrated graphics: "... with Radeon Graphics", "... Radeon R7, 12 Compute Cores".
     for (const std::string_view tail :
          {" with radeon", " w/ radeon", " with amd radeon", " radeon r", ", "}) {
         text.resize(std::min(text.size(), text.find(tail)));
@@ -73,7 +73,7 @@ std::vector<std::string> match_keys(const std::string& name) {
     }
     std::vector<std::string> keys = {join(words), counted};
     if (words.empty()) return keys;
-    // "Xeon E5-2660 0": the first of its line counts its versions from 0.
+    // "Xeon E5-2660 0": the first Xeon E5 line counts its versions from 0.
     if (words.size() > 1 && words.back() == "0") {
         words.pop_back();
         keys.push_back(join(words));
@@ -84,12 +84,12 @@ std::vector<std::string> match_keys(const std::string& name) {
         words.erase(words.end() - 2);
         for (const std::string& end : {letter, letter + "m"}) keys.push_back(join(words) + end);
     }
-    // "EPYC 74F3V": what a cloud has made for itself of the 74F3.
+    // "EPYC 74F3V": a cloud's own variant of the 74F3.
     if (words.back().ends_with("v") && is_digit(words.back()[0]) && contains(keys[0], "epyc")) {
         words.back().pop_back();
         keys.push_back(join(words));
     }
-    // "Pentium(R) Dual-Core CPU E5200": some names leave out whose they are.
+    // "Pentium(R) Dual-Core CPU E5200": some names omit the vendor.
     for (std::size_t i = 0, count = keys.size(); i < count; ++i) {
         if (keys[i].starts_with("pentium") || keys[i].starts_with("celeron")) {
             keys.push_back("intel" + keys[i]);

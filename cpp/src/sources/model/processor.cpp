@@ -21,14 +21,14 @@ namespace {
 // Shares of TDP when idle, and of the most it may draw for long when fully busy.
 constexpr double kClientIdle = 0.10;
 constexpr double kServerIdle = 0.20;
-constexpr double kChipletServerIdle = 0.25; // an I/O die beside the cores never rests
+constexpr double kChipletServerIdle = 0.25; // an I/O die next to the cores is never idle
 constexpr double kFull = 0.90;
-// A processor of which nothing is known: watts per logical CPU, idle and busy (the average of a
-// large cloud provider's machines in Cloud Carbon Footprint).
+// An unknown processor: watts per logical CPU, idle and busy (the average of a large cloud
+// provider's machines in Cloud Carbon Footprint).
 constexpr double kUnknownIdleWatts = 0.74;
 constexpr double kUnknownFullWatts = 3.5;
 
-/// The true power as multiples of the estimate, by what the estimate rests on.
+/// The true power as multiples of the estimate, by the basis of the estimate.
 struct Interval {
     double lower;
     double upper;
@@ -39,8 +39,8 @@ constexpr Interval kNoLimitOfModel = {0.4, 1.6};
 constexpr Interval kKindOfCore = {0.3, 1.7};
 constexpr Interval kUnknown = {0.4, 2.5};
 
-// Intel's with two kinds of core, of which one has two threads: Alder, Raptor and Meteor Lake. A
-// virtual machine does not show which of its CPUs lie on which kind.
+// Intel processors with two kinds of core, one of them with two threads: Alder, Raptor and Meteor
+// Lake. A virtual machine does not show the kind of its CPUs.
 bool has_mixed_threads(const Processors& machine) {
     constexpr std::array kModels = {151, 154, 170, 172, 183, 186, 191};
     return std::any_of(machine.kinds.begin(), machine.kinds.end(), [&](const Cores& kind) {
@@ -50,13 +50,13 @@ bool has_mixed_threads(const Processors& machine) {
 }
 constexpr double kMixedCores = 0.7; // cores to a thread: 2/3 (16 of 24) to 3/4 (24 of 32)
 
-/// How many chips of a model a machine has, and whether they are whole chips.
+/// The number of chips of a model in a machine, and whether they are whole chips.
 struct Chips {
     double count;
     bool is_whole;
 };
 
-// The packages of a virtual machine are invented: they multiply nothing.
+// The packages of a virtual machine are invented: do not multiply by them.
 Chips chips_of_virtual_machine(const Processors& machine, const Model& model) {
     const bool is_mixed = has_mixed_threads(machine) && machine.cores_per_logical < 1.0;
     double cores_per_logical = machine.cores_per_logical > 0.0 ? machine.cores_per_logical : 1.0;
@@ -103,16 +103,16 @@ bool is_desktop_ryzen(const Model& model) {
            model.tdp_watts >= 65.0;
 }
 
-/// The most that a processor draws for long, and what says so.
+/// The highest long-term power of a processor, and its source.
 struct Limit {
     double watts;
     std::string_view because; ///< empty: its TDP
     bool is_open = false;     ///< the firmware sets no limit
 };
 
-// TDP is what cooling is designed for. Desktops that are sold for it run at their turbo power
-// (PL2; AMD's socket limit PPT) for as long as there is work; other clients between the two; a
-// server's higher figure has to be chosen in its firmware.
+// TDP is the design power of the cooling. Desktops run at their turbo power (PL2; AMD's socket
+// limit PPT) for as long as there is work; other clients in between; a server's higher limit must
+// be selected in its firmware.
 Limit usual_limit(const Processors& machine, const Model& model) {
     if (model.max_watts <= model.tdp_watts || machine.segment == Segment::server) {
         return {model.tdp_watts, ""};
@@ -123,8 +123,8 @@ Limit usual_limit(const Processors& machine, const Model& model) {
     return {std::sqrt(model.tdp_watts * model.max_watts), "between its TDP and its turbo power"};
 }
 
-// The long-term limit of a package that powercap shows, which may be read where the counters may
-// not; 0 where it shows none. A package may have two doors: the lower limit holds.
+// The long-term limit of a package in powercap, which may be readable where the counters are not; 0
+// if there is none. A package may have two zones: the lower limit holds.
 double power_limit_watts(const std::filesystem::path& root) {
     const std::filesystem::path folder = root / "sys/class/powercap";
     std::map<std::string, double> limits;
@@ -142,10 +142,9 @@ double power_limit_watts(const std::filesystem::path& root) {
     return limits.empty() ? 0.0 : sum / static_cast<double>(limits.size());
 }
 
-// Firmware that wants no limit writes thousands of watts.
+// Firmware without a limit writes thousands of watts.
 constexpr double kNoLimit = 3.0;
-// What a desktop draws then, of a model whose turbo power is not known: of those that have one it
-// is 1.8 to 3.4 times the TDP.
+// The power of a desktop with unknown turbo power: of known models it is 1.8 to 3.4 times the TDP.
 constexpr double kUnlimited = 2.5;
 
 Limit limit_of(const Processors& machine, const Model& model, const std::filesystem::path& root) {
@@ -169,7 +168,7 @@ std::string part_of_chips(double count) {
     return count <= 1.0 ? rounded(100.0 * count) + " % of it" : rounded(count) + " such processors";
 }
 
-/// What is known of one kind of logical CPU, and how many there are.
+/// The data of one kind of logical CPU, and their number.
 struct Known {
     Cores codes;
     std::optional<Core> core;
@@ -181,7 +180,7 @@ std::string code_text(const Cores& codes) {
     return text + " model " + std::to_string(codes.model);
 }
 
-/// What people are to call it: never empty.
+/// The name for display: never empty.
 std::string display_name(const Processors& machine, const std::vector<Known>& known) {
     const bool is_x86 = machine.is_x86();
     if (!machine.name.empty() && (is_x86 || machine.kinds.empty())) {
@@ -248,7 +247,7 @@ std::string describe_unknown(const std::string& what, int count) {
            rounded(kUnknownFullWatts) + " W for each of " + cpus(count);
 }
 
-// A limit that powercap shows tells more than the kind of core, unless it is far above that.
+// A limit in powercap is more specific than the kind of core, unless it is far above that.
 void hold_limit(Estimate& estimate, double limit_watts) {
     if (limit_watts < 1.0 || limit_watts > kNoLimit * estimate.full_watts) return;
     estimate.full_watts = kFull * limit_watts;
@@ -297,10 +296,10 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
                     const std::filesystem::path& data_dir) {
     const std::vector<std::string> keys = match_keys(machine.name);
     const CoreTable table(data_dir);
-    // Where there are no codes, the board may tell the micro-architecture as well as the name.
+    // Without codes, the board may show the micro-architecture, like the name.
     const std::string key =
         keys.front() + (machine.kinds.empty() ? squeezed(machine.board) : std::string());
-    // A seller's row is for the seller's own processor.
+    // A seller's row applies to the seller's own processor.
     const std::string seller = machine.is_grace ? std::string() : machine.seller;
     std::vector<Known> known;
     for (const Cores& codes : machine.kinds) {
@@ -310,7 +309,7 @@ Estimate processors(const Processors& machine, const std::filesystem::path& root
     const std::string name = display_name(machine, known);
 
     const auto model = find_model(data_dir, keys);
-    // Without the chip's cores, what part of it a slice is cannot be told.
+    // Without the chip's number of cores, the share of a slice is unknown.
     if (model && (!machine.is_virtual() || model->cores > 0)) {
         return by_model(machine, *model, name, root);
     }

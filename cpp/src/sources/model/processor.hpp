@@ -1,4 +1,4 @@
-// What the machine's processors are called, and what they draw.
+// The names and the power of the machine's processors.
 #pragma once
 
 #include <filesystem>

@@ -20,13 +20,13 @@ bool is_digits(std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-/// Where of a name's key it goes on after a word; empty where the word is not in it.
+/// The rest of a name's key after a word; empty if it does not contain the word.
 std::string_view after(std::string_view key, std::string_view word) {
     const std::size_t at = key.find(word);
     return at == std::string_view::npos ? std::string_view() : key.substr(at + word.size());
 }
 
-// Sold as server processors, and made of a desktop's: its sockets, its modules, its idle power.
+// Sold as server processors, but made from desktop parts: sockets, modules, idle power.
 // Xeon X3xxx, L3xxx, E3, E-2xxx, W-1xxx, 63xxP; EPYC 4xx4P, 4xx5P.
 bool is_desktop_silicon(const std::string& key) {
     if (match_length(key, "epyc4???p") > 0) return true;
@@ -90,7 +90,7 @@ bool is_portable(const fs::path& root) {
     });
 }
 
-/// Parts of a maker of ARM cores, by Linux arch/arm64/include/asm/cputype.h and util-linux.
+/// Part numbers of a maker of ARM cores, by Linux arch/arm64/include/asm/cputype.h and util-linux.
 struct Parts {
     std::string_view maker;
     int first;
@@ -99,7 +99,7 @@ struct Parts {
 
 constexpr int kAnyPart = 0xfff;
 
-// In servers alone.
+// Only in servers.
 constexpr auto kServerCores = std::to_array<Parts>({
     {kArm, 0xd0c, 0xd0c},      // Neoverse N1
     {kArm, 0xd40, 0xd40},      // V1
@@ -117,7 +117,7 @@ constexpr auto kServerCores = std::to_array<Parts>({
     {"0xc0", 0x000, kAnyPart}, // Ampere
 });
 
-// In phones, notebooks and modules that have their memory, however many there are.
+// Only in phones, notebooks and modules, with their kind of memory, whatever their number.
 constexpr auto kSolderedCores = std::to_array<Parts>({
     {"0x4e", 0x000, kAnyPart}, // NVIDIA
     {"0x51", 0x000, 0xbff},    // Qualcomm
@@ -128,8 +128,8 @@ constexpr auto kSolderedCores = std::to_array<Parts>({
 
 constexpr std::string_view kPhytium = "0x70";
 
-// So many alike are in no board's chip.
-constexpr int kMostBoardCores = 15;
+// No board's chip has this many equal cores.
+constexpr int kMaxBoardCores = 15;
 
 Segment arm_segment(const Processors& machine) {
     const auto has = [&](std::span<const Parts> parts) {
@@ -139,10 +139,10 @@ Segment arm_segment(const Processors& machine) {
     };
     if (has(kServerCores)) return Segment::server;
     if (has(kSolderedCores)) return Segment::embedded;
-    // Clouds are not made of boards, even where their cores are.
+    // Clouds do not consist of boards, even if their cores are the same.
     const bool is_large =
         std::any_of(machine.kinds.begin(), machine.kinds.end(),
-                    [](const Cores& kind) { return kind.count > kMostBoardCores; });
+                    [](const Cores& kind) { return kind.count > kMaxBoardCores; });
     if (is_large || machine.is_virtual()) return Segment::server;
     return machine.kinds.front().vendor == kPhytium ? Segment::desktop : Segment::embedded;
 }
@@ -158,10 +158,10 @@ Segment segment_of(const fs::path& root, const Processors& machine) {
     if (machine.is_arm()) return arm_segment(machine);
     const std::string& name = machine.name;
     const std::string key = match_keys(name).front();
-    // Samples have no server's name; no desktop has several packages.
+    // Engineering samples have no server's name; no desktop has several packages.
     const bool has_sockets = machine.packages > 1 && !machine.is_virtual();
     if (is_server_name(key) || has_sockets) return Segment::server;
-    // "Intel Core Processor (Skylake)" is what hypervisors call a server's.
+    // "Intel Core Processor (Skylake)" is a hypervisor's name for a server processor.
     if (machine.is_virtual() && !has_any(name, {"Core(TM)", "Ryzen", "RYZEN"}) &&
         !is_desktop_silicon(key)) {
         return Segment::server;

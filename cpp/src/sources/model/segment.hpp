@@ -1,4 +1,4 @@
-// What kind of machine the processors are made for.
+// The kind of machine that the processors are made for.
 #pragma once
 
 #include <filesystem>
@@ -7,8 +7,8 @@
 
 namespace carbontracker::model {
 
-/// By the name or the codes of the processors, whose other facts are known already; `root` shows
-/// the case and a battery.
+/// From the name or the codes of the processors, whose other facts are known already; `root` shows
+/// the chassis and a battery.
 Segment segment_of(const std::filesystem::path& root, const Processors& machine);
 
 } // namespace carbontracker::model

@@ -54,7 +54,7 @@ private:
 std::optional<Model> find_model(const std::filesystem::path& data_dir,
                                 const std::vector<std::string>& keys) {
     std::optional<Model> best;
-    auto wanted = keys.end(); // what comes before it is looked for still
+    auto wanted = keys.end(); // keys before this one are still searched
     Lines table(data_dir / "cpu_tdp.csv");
     for (std::string line; wanted != keys.begin() && table.next(line);) {
         const std::string_view key = std::string_view(line).substr(0, line.find(','));
@@ -91,7 +91,7 @@ CoreTable::CoreTable(const std::filesystem::path& data_dir) {
     }
 }
 
-// The longest word wins: of "Westmere E56xx (Nehalem-C)" the first.
+// The longest match wins: of "Westmere E56xx (Nehalem-C)" the first.
 const CoreTable::Row* CoreTable::by_words(const std::string& key, const std::string& vendor,
                                           bool is_number) const {
     const bool has_codes = vendor.empty();
@@ -110,7 +110,7 @@ const CoreTable::Row* CoreTable::by_words(const std::string& key, const std::str
     return best;
 }
 
-// The narrowest row wins: that of the seller, of fewer models, of the later stepping.
+// The most specific row wins: with the seller, with fewer models, with the later stepping.
 const CoreTable::Row* CoreTable::by_codes(const Cores& codes, const std::string& seller) const {
     const auto narrowness = [](const Row& row) {
         return std::tuple(!row.seller.empty(), row.first_model - row.last_model,
@@ -128,9 +128,9 @@ const CoreTable::Row* CoreTable::by_codes(const Cores& codes, const std::string&
     return best;
 }
 
-// A hypervisor's name tells more than its codes: "Intel Core Processor (Haswell)" has those of a
-// desktop and runs on a server. The codes tell more than a name that many kinds share, and than the
-// digits of a generation, which has several kinds: an EPYC 9xx5 is Turin or its dense kin.
+// A hypervisor's name is better than its codes: "Intel Core Processor (Haswell)" has the codes of a
+// desktop and runs on a server. The codes are better than a name that many kinds share, or than the
+// digits of a generation with several kinds: an EPYC 9xx5 is Turin or its dense variant.
 std::optional<Core> CoreTable::find(const std::string& key, const Cores& codes,
                                     const std::string& seller) const {
     for (const Row* row :

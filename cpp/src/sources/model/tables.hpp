@@ -1,4 +1,4 @@
-// The tables of processors: what a model may draw, and what a thread of a micro-architecture does.
+// The tables of processors: the power of a model, and of a thread of a micro-architecture.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +14,8 @@ namespace carbontracker::model {
 struct Model {
     std::string key;
     double tdp_watts;
-    double max_watts; ///< turbo power or upper configurable TDP; 0: not known
-    int cores;        ///< 0: not known
+    double max_watts; ///< turbo power or upper configurable TDP; 0: unknown
+    int cores;        ///< 0: unknown
     std::string evidence;
 };
 
@@ -36,7 +36,7 @@ class CoreTable {
 public:
     explicit CoreTable(const std::filesystem::path& data_dir);
 
-    /// The micro-architecture that the name of a processor tells, or that has these codes.
+    /// The micro-architecture that matches the name of a processor, or its codes.
     [[nodiscard]] std::optional<Core> find(const std::string& key, const Cores& codes,
                                            const std::string& seller) const;
 

@@ -1,4 +1,4 @@
-// Text of the machine and of the tables, independent of the locale.
+// Text of the machine and of the tables, parsed and printed independently of the locale.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@ inline bool contains(std::string_view text, std::string_view part) {
     return text.find(part) != std::string_view::npos;
 }
 
-/// The whole number that a text begins with, hexadecimal after "0x"; -1 where there is none.
+/// The whole number at the start of a text, hexadecimal after "0x"; -1 if there is none.
 inline int to_number(std::string_view text) {
     const bool is_hex = text.starts_with("0x");
     if (is_hex) text.remove_prefix(2);
@@ -27,7 +27,7 @@ inline int to_number(std::string_view text) {
     return value;
 }
 
-/// With so many decimals.
+/// With a fixed number of decimals.
 inline std::string rounded(double value, int decimals = 1) {
     std::array<char, 32> text{};
     const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value,

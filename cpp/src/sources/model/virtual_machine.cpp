@@ -12,15 +12,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A maker of virtual machines, and what its product is called there; empty: all of them.
+/// A maker of virtual machines, and the name of its product; empty: all of them.
 struct Hypervisor {
     std::string_view maker;
     std::string_view product;
     Vcpu vcpu;
 };
 
-// In lower case; the first that fits holds. Those with a product make other machines too. Software
-// that anyone may run says nothing of its owner's choice.
+// In lower case; the first match holds. Makers with a product name sell other machines as well.
+// Software that anyone may run does not show the owner's choice.
 constexpr auto kHypervisors = std::to_array<Hypervisor>({
     {"amazon ec2", "", Vcpu::core},
     {"google", "compute engine", Vcpu::core},
@@ -56,7 +56,7 @@ std::string lower_text(const fs::path& path) {
     return lower(read_text(path).value_or(""));
 }
 
-// "xen" in the machine that owns the hardware too, which has the rights to control the others.
+// "xen" also appears in the machine that owns the hardware, which may control the others.
 bool is_xen_guest(const fs::path& root) {
     const fs::path hypervisor = root / "sys/hypervisor";
     return !lower_text(hypervisor / "type").empty() &&
@@ -69,12 +69,12 @@ bool is_hypervisor_in_tree(const fs::path& root) {
            !names_in(root / "sys/firmware/devicetree/base/hypervisor").empty();
 }
 
-// Windows' subsystem for Linux shows the threads of cores as they are.
+// WSL shows the threads of cores as they are.
 bool is_windows(const std::string& kernel) {
     return contains(kernel, "microsoft-standard");
 }
 
-// Its older versions name a day of Linux 4.4 instead.
+// Its older versions show a build date of Linux 4.4 instead.
 bool is_gvisor(const std::string& kernel) {
     return contains(kernel, "gvisor") || contains(kernel, "sun jan 10 15:06:54 pst 2016");
 }
@@ -103,7 +103,7 @@ VirtualMachine find_virtual_machine(const fs::path& root, const std::string& mak
     } else if (known != kHypervisors.end()) {
         found.vcpu = known->vcpu;
     } else if (maker.empty()) {
-        found.vcpu = Vcpu::thread; // Firecracker, gVisor: clouds that show no firmware
+        found.vcpu = Vcpu::thread; // Firecracker, gVisor: clouds without firmware information
     }
     return found;
 }

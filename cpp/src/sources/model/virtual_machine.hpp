@@ -1,4 +1,4 @@
-// Whether this is a virtual machine, and what its CPUs are of the chip behind it.
+// Whether this is a virtual machine, and whether its CPUs are cores or threads.
 #pragma once
 
 #include <filesystem>
@@ -6,11 +6,11 @@
 
 namespace carbontracker::model {
 
-/// What a virtual machine's CPU is where it is shown as a core with one thread.
+/// What a CPU of a virtual machine is if it is shown as a core with one thread.
 enum class Vcpu : std::uint8_t {
-    core,   ///< its seller switches SMT off, and shows cores of two threads elsewhere
-    thread, ///< its seller lets threads, and shows each as a core
-    open,   ///< its owner may have chosen either
+    core,   ///< the provider switches SMT off, and shows cores with two threads elsewhere
+    thread, ///< the provider rents threads, and shows each as a core
+    open,   ///< unknown: its owner may have chosen either
 };
 
 struct VirtualMachine {
@@ -24,7 +24,7 @@ VirtualMachine find_virtual_machine(const std::filesystem::path& root, const std
                                     const std::string& product, const std::string& board,
                                     bool is_flagged);
 
-/// Whether a hypervisor made the board up: its name tells nothing.
+/// Whether a hypervisor invented the board: its name is not informative.
 bool is_virtual_board(const std::string& board);
 
 } // namespace carbontracker::model

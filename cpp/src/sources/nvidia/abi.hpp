@@ -1,4 +1,4 @@
-// The part of NVML's documented C ABI that is used here: numbers and layouts, and nothing else.
+// The part of NVML's documented C ABI that is used here: only numbers and layouts.
 // tests/test_nvml.py compares it with NVIDIA's own header where that is installed.
 #pragma once
 
@@ -38,8 +38,8 @@ enum Return : int {
     kUnknown = 999,
 };
 
-/// Identifiers for nvmlDeviceGetFieldValues. Those above 250 mean different things to different
-/// drivers, so none of them is used.
+/// Identifiers for nvmlDeviceGetFieldValues. Those above 250 differ between drivers, so none of
+/// them is used.
 enum Field : unsigned {
     kFieldEnergy = 83,        ///< mJ since the driver was loaded
     kFieldPowerAverage = 185, ///< mW, mean over a second
@@ -49,7 +49,7 @@ enum Field : unsigned {
 static_assert(kFieldEnergy <= kLastStableField && kFieldPowerAverage <= kLastStableField &&
               kFieldPowerInstant <= kLastStableField);
 
-/// What a power field speaks of.
+/// The scope of a power field.
 enum Scope : unsigned {
     kScopeGpu = 0,
     kScopeModule = 1, ///< GPU, processor and memory of a superchip
@@ -81,7 +81,7 @@ struct FieldValue {
     long long timestamp_us; // since 1970, of the wall clock
     long long latency_us;
     int value_type;
-    int status; // this field's own: the call succeeds even if every field has failed
+    int status; // status of this field: the call succeeds even if every field failed
     Value value;
 };
 
@@ -124,8 +124,8 @@ constexpr int kVirtualGpu = 2;        // nvmlGpuVirtualizationMode_t
 constexpr unsigned kUuidSize = 96;
 constexpr unsigned kNameSize = 96;
 
-/// The whole number in a union, read as what it is: drivers differ in the type that they use for
-/// one and the same field. Nothing for a negative value, one that is no number, or a type unknown.
+/// The whole number in a union, read with its stated type: drivers use different types for the same
+/// field. nullopt for a negative value, one that is not a number, or an unknown type.
 inline std::optional<std::uint64_t> decode(const Value& value, int type) noexcept {
     constexpr double kTooMuch = 9.2e18; // what no longer fits 63 bits
     switch (type) {
@@ -146,7 +146,7 @@ inline std::optional<std::uint64_t> decode(const Value& value, int type) noexcep
     }
 }
 
-/// Counts after which a counter of that type must wrap: 0 where it is wide enough never to.
+/// The modulus of a counter of that type; 0 if it is wide enough never to wrap.
 constexpr std::uint64_t modulus_of(int type) noexcept {
     switch (type) {
     case kUnsignedInt: return std::uint64_t{1} << 32;

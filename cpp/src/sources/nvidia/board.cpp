@@ -10,16 +10,16 @@
 namespace carbontracker::nvml {
 namespace {
 
-constexpr std::size_t kMostLanes = 3;
+constexpr std::size_t kMaxLanes = 3;
 
-// A feature that was there at first is believed to be gone when it says so for the third time.
-constexpr unsigned kMostRefusals = 3;
+// A sensor that worked before counts as gone after this many refusals in a row.
+constexpr unsigned kMaxRefusals = 3;
 
-// After so many failures in a row of any kind the board is left alone for a while.
-constexpr unsigned kMostFailures = 8;
+// After this many failures in a row of any kind the board is left alone for a while.
+constexpr unsigned kMaxFailures = 8;
 
-// A call that takes so long blurs its reading, and holds up the boards that wait for their turn:
-// such a board is to be asked at growing intervals.
+// A call that takes this long blurs its reading and delays the other boards: read such a board at
+// growing intervals.
 constexpr std::int64_t kSlowNs = kNanosPerSecond;
 
 constexpr int kCostReads = 3;
@@ -29,18 +29,17 @@ Status settle(Lane& lane, Action what, bool is_plausible) noexcept {
     if (what != Action::retry) lane.failures = 0;
     switch (what) {
     case Action::use: return is_plausible ? Status::ok : Status::retry;
-    case Action::retry: return ++lane.failures >= kMostFailures ? Status::lost : Status::retry;
-    case Action::refuse: lane.is_gone = ++lane.refusals >= kMostRefusals; break;
+    case Action::retry: return ++lane.failures >= kMaxFailures ? Status::lost : Status::retry;
+    case Action::refuse: lane.is_gone = ++lane.refusals >= kMaxRefusals; break;
     case Action::reopen: return Status::lost;
     case Action::abandon: lane.is_gone = true; break;
     }
     return lane.is_gone ? Status::gone : Status::retry;
 }
 
-// Power beyond the board's limit comes from known faults of firmware, and a board that answers
-// draws something.
+// Power beyond the board's limit is a known firmware fault, and a board that answers draws power.
 bool is_plausible(const Lane& lane, std::uint64_t raw) noexcept {
-    return lane.quantity != Quantity::power || (raw > 0 && raw <= lane.most_raw);
+    return lane.quantity != Quantity::power || (raw > 0 && raw <= lane.max_raw);
 }
 
 Reading judge(Lane& lane, int status, std::optional<std::uint64_t> raw, const Call& call) noexcept {
@@ -54,7 +53,7 @@ Reading judge(Lane& lane, int status, std::optional<std::uint64_t> raw, const Ca
 
 Board::Board(const Library& library, Device device, std::string uuid)
     : library_(&library), device_(device), uuid_(std::move(uuid)), generation_(fork_generation()) {
-    lanes_.reserve(kMostLanes);
+    lanes_.reserve(kMaxLanes);
 }
 
 void Board::add(const Lane& lane) {
@@ -68,7 +67,7 @@ void Board::attach(std::size_t lane, PowerBuffer buffer) {
 }
 
 bool Board::is_field(const Lane& lane) const noexcept {
-    return lane.door.field != 0 && !is_buffered(lane);
+    return lane.accessor.field != 0 && !is_buffered(lane);
 }
 
 bool Board::is_buffered(const Lane& lane) const noexcept {
@@ -85,7 +84,7 @@ void Board::read(std::span<Reading> readings) noexcept {
         } else if (is_field(lane)) {
             continue; // read with the others
         } else if (action(status) == Action::reopen) {
-            // A board that has gone is not asked a second time.
+            // Do not call a lost board a second time.
             reading = {now_ns(), 0, Status::lost, 0};
         } else {
             status = is_buffered(lane) ? read_buffer(lane, reading) : read_function(lane, reading);
@@ -94,13 +93,13 @@ void Board::read(std::span<Reading> readings) noexcept {
 }
 
 int Board::read_fields(std::span<Reading> readings) noexcept {
-    std::array<FieldValue, kMostLanes> fields{};
-    std::array<Lane*, kMostLanes> asked{};
+    std::array<FieldValue, kMaxLanes> fields{};
+    std::array<Lane*, kMaxLanes> asked{};
     std::size_t count = 0;
     for (Lane& lane : lanes_) {
         if (lane.is_gone || !is_field(lane)) continue;
-        fields[count].field_id = lane.door.field;
-        fields[count].scope_id = lane.door.scope;
+        fields[count].field_id = lane.accessor.field;
+        fields[count].scope_id = lane.accessor.scope;
         asked[count++] = &lane;
     }
     if (count == 0) return kSuccess;
@@ -112,8 +111,8 @@ int Board::read_fields(std::span<Reading> readings) noexcept {
     for (std::size_t i = 0; i < count; ++i) {
         const FieldValue& field = fields[i];
         int own = is_whole ? field.status : status;
-        // Of one field among others this says what NOT_SUPPORTED does; of all, that the handle is
-        // of no use.
+        // For one field of several this means NOT_SUPPORTED; for all of them it means that the
+        // handle is invalid.
         if (is_whole && own == kInvalidArgument) own = kNotSupported;
         if (action(own) == Action::reopen) status = own;
         const auto raw = own == kSuccess ? decode(field.value, field.value_type) : std::nullopt;
@@ -137,7 +136,7 @@ int Board::read_function(Lane& lane, Reading& reading) const noexcept {
     return status;
 }
 
-// Between two fetches the reading is what it was.
+// Between two fetches the reading does not change.
 int Board::read_buffer(Lane& lane, Reading& reading) noexcept {
     Call call{now_ns(), 0};
     int status = kSuccess;
@@ -145,7 +144,7 @@ int Board::read_buffer(Lane& lane, Reading& reading) noexcept {
     call.after_ns = now_ns();
     const Reading& newest = buffer_->newest();
     const Status judged = judge(lane, status, newest.raw, call).status;
-    // The ring may be refused and the power still be told.
+    // The power may be readable even if the buffer is refused.
     reading = newest;
     reading.status = judged == Status::gone ? Status::retry : judged;
     lane.is_gone = false;
@@ -157,7 +156,7 @@ bool Board::reopen() noexcept {
     Device device = nullptr;
     int status = library_->handle_by_uuid(uuid_.c_str(), &device);
     if (status == kUninitialized || status == kDriverNotLoaded) {
-        // Never a shutdown: it could be somebody else's init that it takes back.
+        // Never shut NVML down: the init of another user of the library could be undone.
         if (library_->init() != kSuccess) return false;
         status = library_->handle_by_uuid(uuid_.c_str(), &device);
     }

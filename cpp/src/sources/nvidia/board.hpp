@@ -1,4 +1,4 @@
-// One GPU and everything that is read from it, in as few calls as the driver allows.
+// One GPU and all its readings, with as few calls as the driver allows.
 #pragma once
 
 #include <sys/types.h>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "sources/nvidia/doors.hpp"
+#include "sources/nvidia/accessors.hpp"
 #include "sources/nvidia/library.hpp"
 #include "sources/nvidia/power_buffer.hpp"
 #include "sources/nvidia/wall_clock.hpp"
@@ -21,10 +21,10 @@ namespace carbontracker::nvml {
 
 /// One channel of a board.
 struct Lane {
-    std::size_t channel = 0; ///< its place in the source
+    std::size_t channel = 0; ///< index in the source
     Quantity quantity = Quantity::power;
-    Door door;
-    std::uint64_t most_raw = std::numeric_limits<std::uint64_t>::max(); ///< more is a misreading
+    Accessor accessor;
+    std::uint64_t max_raw = std::numeric_limits<std::uint64_t>::max(); ///< more is a misreading
     FieldClock clock;
     unsigned refusals = 0; ///< in a row
     unsigned failures = 0; ///< in a row
@@ -35,24 +35,24 @@ class Board {
 public:
     Board(const Library& library, Device device, std::string uuid);
 
-    /// `lane.door` must have answered.
+    /// `lane.accessor` must have worked.
     void add(const Lane& lane);
 
-    /// Lets the power in `lane` come from the driver's ring for as long as that works.
+    /// Takes the power of `lane` from the driver's buffer for as long as that works.
     void attach(std::size_t lane, PowerBuffer buffer);
 
-    /// Reads every lane into its place. One call for all fields; one more for each function of its
-    /// own, and for the ring when it is due. Nothing is asked in the child of a fork.
+    /// Reads every lane into its element: one call for all fields, one for each separate function,
+    /// and one for the buffer when it is due. Does nothing in the child of a fork.
     void read(std::span<Reading> readings) noexcept;
 
-    /// The handle again, by the name that outlives a reset or a reload of the driver; and the
-    /// library, once, if it says that it knows of no init. True if something answers then.
+    /// Gets the handle again by UUID, which outlives a reset or a reload of the driver, and
+    /// initialises the library once more if it is not initialised. Returns whether it answers.
     bool reopen() noexcept;
 
-    /// Readings that the driver has kept for this channel, older than the last from read().
+    /// Readings that the driver has kept for this channel, older than the last one from read().
     std::size_t history(std::size_t channel, std::span<Reading> out) noexcept;
 
-    /// How long one read() holds the driver at least.
+    /// Minimum time for which one read() holds the driver.
     [[nodiscard]] std::int64_t cost_ns() noexcept;
 
     [[nodiscard]] PowerBuffer* buffer() noexcept { return buffer_ ? &*buffer_ : nullptr; }
@@ -61,7 +61,7 @@ private:
     [[nodiscard]] bool is_field(const Lane& lane) const noexcept;
     [[nodiscard]] bool is_buffered(const Lane& lane) const noexcept;
 
-    /// The status of the call, or that of a field which says that the board has gone.
+    /// The status of the call, or of a field that reports a lost board.
     int read_fields(std::span<Reading> readings) noexcept;
     int read_function(Lane& lane, Reading& reading) const noexcept;
     int read_buffer(Lane& lane, Reading& reading) noexcept;
@@ -73,7 +73,7 @@ private:
     std::vector<Lane> lanes_;
     std::optional<PowerBuffer> buffer_;
     std::size_t buffered_lane_ = 0;
-    std::vector<Reading> scratch_; ///< for readings that nobody asked for
+    std::vector<Reading> scratch_; ///< for readings that are not used
 };
 
 } // namespace carbontracker::nvml

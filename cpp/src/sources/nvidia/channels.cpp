@@ -16,16 +16,16 @@ constexpr std::int64_t kMs = 1'000'000;
 // NVML documents its power readings as accurate to +/- 5 %.
 constexpr double kDocumentedError = 0.05;
 
-// More than any board or module draws; tighter where the board tells its own limit.
-constexpr std::uint64_t kMostMilliwatts = 5'000'000;
+// More than any board or module draws; tighter where the board reports its own limit.
+constexpr std::uint64_t kMaxMilliwatts = 5'000'000;
 
-// A mean over 10 ms and more does not exceed the limit by half.
+// A mean over at least 10 ms does not exceed 1.5 times the limit.
 constexpr std::uint64_t kPowerLeniencyTenths = 15;
 
-// A counter may publish late, and then more at once.
+// A counter may update late, and then by more.
 constexpr double kCounterLeniency = 2.5;
 
-// A mean this long is another kind of reading than the power of the moment.
+// A mean over at least this long is another kind of reading than the current power.
 constexpr std::int64_t kLongMeanNs = 500 * kMs;
 
 std::string milliseconds(std::int64_t ns) {
@@ -33,38 +33,38 @@ std::string milliseconds(std::int64_t ns) {
 }
 
 bool is_module(const Made& made) {
-    return made.door.scope == kScopeModule;
+    return made.accessor.scope == kScopeModule;
 }
 
 } // namespace
 
-std::uint64_t most_milliwatts(const Gpu& gpu) {
-    if (gpu.limit_milliwatts == 0) return kMostMilliwatts;
-    return std::min(kMostMilliwatts, gpu.limit_milliwatts * kPowerLeniencyTenths / 10);
+std::uint64_t max_milliwatts(const Gpu& gpu) {
+    if (gpu.limit_milliwatts == 0) return kMaxMilliwatts;
+    return std::min(kMaxMilliwatts, gpu.limit_milliwatts * kPowerLeniencyTenths / 10);
 }
 
 ChannelMaker::ChannelMaker(const Gpu& gpu, const SensorTraits& traits, std::string notes)
     : gpu_(gpu), traits_(traits), id_("gpu:" + std::to_string(gpu.index)),
       notes_(std::move(notes)) {}
 
-std::vector<Made> ChannelMaker::channels(const Doors& doors) const {
+std::vector<Made> ChannelMaker::channels(const Accessors& accessors) const {
     std::vector<Made> made;
-    if (doors.counter) made.push_back(counter(*doors.counter));
-    if (doors.power) made.push_back(power(*doors.power));
-    if (doors.average) made.push_back(power(*doors.average));
+    if (accessors.counter) made.push_back(counter(*accessors.counter));
+    if (accessors.power) made.push_back(power(*accessors.power));
+    if (accessors.average) made.push_back(power(*accessors.average));
     relate(made);
     describe(made);
     return made;
 }
 
-Made ChannelMaker::counter(const Door& door) const {
-    Made made{{}, door, std::numeric_limits<std::uint64_t>::max()};
+Made ChannelMaker::counter(const Accessor& accessor) const {
+    Made made{{}, accessor, std::numeric_limits<std::uint64_t>::max()};
     Channel& channel = made.channel;
     channel.quantity = Quantity::energy_counter;
     channel.quality = Quality::measured;
-    channel.modulus = door.modulus;
-    channel.max_watts = kMilli * kMostMilliwatts;
-    if (gpu_.limit_milliwatts > 0 && door.scope == kScopeGpu) {
+    channel.modulus = accessor.modulus;
+    channel.max_watts = kMilli * kMaxMilliwatts;
+    if (gpu_.limit_milliwatts > 0 && accessor.scope == kScopeGpu) {
         const auto limit_watts = kMilli * static_cast<double>(gpu_.limit_milliwatts);
         channel.max_watts = std::min(channel.max_watts, kCounterLeniency * limit_watts);
     }
@@ -74,30 +74,30 @@ Made ChannelMaker::counter(const Door& door) const {
     return made;
 }
 
-Made ChannelMaker::power(const Door& door) const {
-    Made made{{}, door, door.scope == kScopeGpu ? most_milliwatts(gpu_) : kMostMilliwatts};
+Made ChannelMaker::power(const Accessor& accessor) const {
+    Made made{{}, accessor, accessor.scope == kScopeGpu ? max_milliwatts(gpu_) : kMaxMilliwatts};
     Channel& channel = made.channel;
-    channel.id = door.window_ns >= kLongMeanNs ? "/average" : "/instant";
+    channel.id = accessor.window_ns >= kLongMeanNs ? "/average" : "/instant";
     channel.quantity = Quantity::power;
     channel.quality = Quality::integrated;
-    channel.max_watts = kMilli * static_cast<double>(made.most_raw);
+    channel.max_watts = kMilli * static_cast<double>(made.max_raw);
     channel.tick_ns = traits_.tick_ns;
-    channel.window_ns = door.window_ns;
+    channel.window_ns = accessor.window_ns;
     channel.low_pass = traits_.low_pass;
-    channel.detail = "NVML power summed over time, " + window_note(door);
+    channel.detail = "NVML power summed over time, " + window_note(accessor);
     return made;
 }
 
-std::string ChannelMaker::window_note(const Door& door) const {
+std::string ChannelMaker::window_note(const Accessor& accessor) const {
     const std::string kind = traits_.low_pass
                                  ? "approaching the true power with a time constant of " +
-                                       milliseconds(door.window_ns / 2)
-                                 : "a mean over " + milliseconds(door.window_ns);
+                                       milliseconds(accessor.window_ns / 2)
+                                 : "a mean over " + milliseconds(accessor.window_ns);
     return kind + " renewed every " + milliseconds(traits_.tick_ns) + " (" +
            (traits_.assumed ? "assumed for " : "as on ") + traits_.model + ")";
 }
 
-// What another scope sees is another thing: a GPU is part of its module.
+// Another scope is another device: a GPU is part of its module.
 void ChannelMaker::relate(std::vector<Made>& made) const {
     const std::string uuid = gpu_.names.uuid.empty() ? id_ : gpu_.names.uuid;
     for (Made& one : made) {
@@ -109,7 +109,7 @@ void ChannelMaker::relate(std::vector<Made>& made) const {
         channel.units_per_raw = kMilli;
         channel.relative_error = kDocumentedError;
         if (is_module(one)) channel.covers = {"cpu", "dram"};
-        // Of a module only its GPU tells a limit.
+        // Only the GPU of a module reports a limit.
         if (!is_module(one))
             channel.limit_watts = kMilli * static_cast<double>(gpu_.limit_milliwatts);
         if (is_module(one) == is_module(made.front())) continue;
@@ -129,7 +129,7 @@ void ChannelMaker::describe(std::vector<Made>& made) const {
             channel.detail += "; the whole module: GPU, processor and memory";
         }
         if (!gpu_.names.mig_uuids.empty()) channel.detail += "; the whole board of a MIG device";
-        if (gpu_.limit_milliwatts == 0) channel.detail += "; the board tells no power limit";
+        if (gpu_.limit_milliwatts == 0) channel.detail += "; the board reports no power limit";
         channel.detail += notes_;
     }
 }
@@ -139,7 +139,7 @@ std::string ring_note(const PowerBuffer& buffer) {
            ", assumed to hold the same readings";
 }
 
-Unavailable unreadable(const Library& library, const Gpu& gpu, int status) {
+SkippedSensor unreadable(const Library& library, const Gpu& gpu, int status) {
     std::string reason = "neither energy nor power: " + nvml::describe(library, status);
     if (gpu.is_virtual) reason += "; a virtual GPU, whose energy only its host can measure";
     const std::string id = "gpu:" + std::to_string(gpu.index);

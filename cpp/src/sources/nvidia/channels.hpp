@@ -1,11 +1,11 @@
-// What one GPU's sensors are to the rest of the program: channels, and words for people.
+// Makes channels from one GPU's sensors, with the descriptions for display.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "sources/nvidia/doors.hpp"
+#include "sources/nvidia/accessors.hpp"
 #include "sources/nvidia/power_buffer.hpp"
 #include "sources/nvidia/sensor_table.hpp"
 #include "sources/nvidia/survey.hpp"
@@ -16,27 +16,27 @@ namespace carbontracker::nvml {
 /// A channel and how it is read.
 struct Made {
     Channel channel;
-    Door door;
-    std::uint64_t most_raw = 0;
+    Accessor accessor;
+    std::uint64_t max_raw = 0;
 };
 
-/// No power reading of the board exceeds this.
-std::uint64_t most_milliwatts(const Gpu& gpu);
+/// Upper bound of the board's power readings.
+std::uint64_t max_milliwatts(const Gpu& gpu);
 
 class ChannelMaker {
 public:
     ChannelMaker(const Gpu& gpu, const SensorTraits& traits, std::string notes);
 
-    /// The counter first, then the power of the moment, then its mean over a second. The first owns
+    /// The counter first, then the current power, then its mean over a second. The first one owns
     /// the domain and the plain name.
-    [[nodiscard]] std::vector<Made> channels(const Doors& doors) const;
+    [[nodiscard]] std::vector<Made> channels(const Accessors& accessors) const;
 
 private:
-    [[nodiscard]] Made counter(const Door& door) const;
-    [[nodiscard]] Made power(const Door& door) const;
+    [[nodiscard]] Made counter(const Accessor& accessor) const;
+    [[nodiscard]] Made power(const Accessor& accessor) const;
     void relate(std::vector<Made>& made) const;
     void describe(std::vector<Made>& made) const;
-    [[nodiscard]] std::string window_note(const Door& door) const;
+    [[nodiscard]] std::string window_note(const Accessor& accessor) const;
 
     const Gpu& gpu_;
     SensorTraits traits_;
@@ -44,10 +44,10 @@ private:
     std::string notes_;
 };
 
-/// That the power comes from the driver's ring.
+/// The note that the power comes from the driver's buffer.
 std::string ring_note(const PowerBuffer& buffer);
 
-/// A GPU that has neither a counter nor power to read.
-Unavailable unreadable(const Library& library, const Gpu& gpu, int status);
+/// The entry for a GPU with neither a counter nor power.
+SkippedSensor unreadable(const Library& library, const Gpu& gpu, int status);
 
 } // namespace carbontracker::nvml

@@ -33,7 +33,7 @@ std::optional<std::size_t> ordinal(const std::string& entry, std::size_t count) 
     return index;
 }
 
-// The one GPU whose UUID starts with `prefix`; none if there are two.
+// The only GPU whose UUID starts with `prefix`; nullopt if there are two.
 std::optional<std::size_t> by_uuid(const std::string& prefix, const std::vector<GpuNames>& gpus) {
     std::optional<std::size_t> found;
     for (std::size_t i = 0; i < gpus.size(); ++i) {

@@ -12,7 +12,7 @@ Action action(int status) noexcept {
     case kFunctionNotFound:
     case kArgumentVersionMismatch:
     case kDeprecated: return Action::refuse;
-    // A reloaded driver knows no handle of before, and says so in different ways.
+    // A reloaded driver does not know old handles, and reports that in different ways.
     case kUninitialized:
     case kInvalidArgument:
     case kDriverNotLoaded:
@@ -24,7 +24,7 @@ Action action(int status) noexcept {
     case kLibraryNotFound:
     case kOperatingSystem: return Action::reopen;
     case kVersionMismatch: return Action::abandon;
-    default: return Action::retry; // timeout, in use, no data, and whatever comes to be added
+    default: return Action::retry; // timeout, in use, no data, and statuses of future drivers
     }
 }
 

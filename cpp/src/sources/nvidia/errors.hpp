@@ -1,25 +1,25 @@
-// What follows from a status of NVML.
+// The meaning of NVML's status codes.
 #pragma once
 
 #include <string>
 
 namespace carbontracker::nvml {
 
-/// What to do about a reading that came with a status.
+/// What to do after a call with a status.
 enum class Action {
     use,     ///< the reading is good
-    retry,   ///< the next one may be
-    refuse,  ///< this door is shut, if it says so again
-    reopen,  ///< nothing answers before the handle, or the library, has been opened again
-    abandon, ///< nothing will answer before the process is started again
+    retry,   ///< the next reading may be good
+    refuse,  ///< the sensor is not available, if the status repeats
+    reopen,  ///< the handle, or the library, must be opened again first
+    abandon, ///< nothing will work until the process is restarted
 };
 
 [[nodiscard]] Action action(int status) noexcept;
 
-/// What a status usually means, to put behind NVML's own words; empty where they say it all.
+/// The usual cause of a status, to append to NVML's own text; empty if that suffices.
 [[nodiscard]] std::string hint(int status);
 
-/// The command that mends it; empty where there is none.
+/// The command that fixes it; empty if there is none.
 [[nodiscard]] std::string remedy(int status);
 
 } // namespace carbontracker::nvml

@@ -13,7 +13,7 @@
 namespace carbontracker::nvml {
 namespace {
 
-// WSL keeps the driver's library where the loader does not look.
+// WSL keeps the driver's library where the loader does not search.
 constexpr const char* kWslLibrary = "/usr/lib/wsl/lib/libnvidia-ml.so.1";
 
 template <typename Function> bool bind(void* handle, const char* symbol, Function& function) {
@@ -21,7 +21,7 @@ template <typename Function> bool bind(void* handle, const char* symbol, Functio
     return function != nullptr;
 }
 
-// Only suffixed names where there are any: the plain ones keep an older ABI.
+// Prefer names with a version suffix: the plain ones have an older ABI.
 const char* first_missing(void* handle, Library& library) {
     struct Required {
         const char* symbol;
@@ -64,7 +64,7 @@ void bind_optional(void* handle, Library& library) {
 
 struct Loaded {
     Library library;
-    Failure failure; // without a reason once initialised
+    Failure failure; // empty once initialised
 };
 
 /// The libraries of one process: NVML's state does not survive a fork, nor does a lock that a
@@ -107,7 +107,7 @@ const Library* load(const std::string& path, Failure& failure) {
     Libraries& known = of_this_process<Libraries>();
     const std::lock_guard lock(known.mutex);
     std::unique_ptr<Loaded>& loaded = known.by_path[path];
-    // A failure is asked again: a driver may have been loaded since.
+    // Retry after a failure: the driver may have been loaded since.
     if (!loaded || !loaded->failure.reason.empty()) loaded = open(path);
     failure = loaded->failure;
     return failure.reason.empty() ? &loaded->library : nullptr;

@@ -1,5 +1,5 @@
-// NVML's entry points, bound at run time from the driver's own library, so that one build installs
-// on machines with and without an NVIDIA driver.
+// NVML's entry points, bound at run time from the driver's own library, so that one build runs on
+// machines with and without an NVIDIA driver.
 #pragma once
 
 #include <string>
@@ -33,18 +33,18 @@ struct Library {
     int (*mig_by_index)(Device, unsigned, Device*) = nullptr;
 };
 
-/// Why there is no library, and the command that mends it (empty if there is none).
+/// Why the library is not available, and how to fix that (empty if unknown).
 struct Failure {
     std::string reason;
     std::string remedy;
 };
 
-/// The initialised library, or null and why. Loaded and initialised once per process and path and
-/// never shut down: drivers mishandle repeated cycles, and closing the last client may reset the
-/// counters.
+/// The initialised library, or null and the reason. Loaded and initialised once per process and
+/// path, and never shut down: drivers mishandle repeated cycles, and closing the last client may
+/// reset the counters.
 const Library* load(const std::string& path, Failure& failure);
 
-/// NVML's own words for a status.
+/// NVML's own text for a status.
 std::string describe(const Library& library, int status);
 
 } // namespace carbontracker::nvml

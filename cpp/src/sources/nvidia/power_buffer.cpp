@@ -9,48 +9,47 @@
 namespace carbontracker::nvml {
 namespace {
 
-// Below that, asking for the power itself costs no more and tells as much.
-constexpr std::int64_t kLeastSpanNs = kNanosPerSecond / 2;
+// Below this, reading the power itself costs no more and gives as much information.
+constexpr std::int64_t kMinSpanNs = kNanosPerSecond / 2;
 
-// A ring whose newest reading is older is not being filled.
+// A buffer whose newest reading is older than this is not being filled.
 constexpr std::int64_t kRecentNs = kNanosPerSecond;
 
-// Room for readings that come to be kept after the ring's length was asked.
+// Room for readings added after the buffer's length was queried.
 constexpr std::size_t kSlack = 16;
-constexpr std::size_t kMostSamples = 65536;
+constexpr std::size_t kMaxSamples = 65536;
 
-// Two readings closer than this are one, its stamp rounded twice.
+// Two readings closer than this are the same, with different rounding.
 constexpr std::int64_t kSameNs = 100'000;
 
-// Microseconds beyond this are no time.
-constexpr unsigned long long kMostUs = std::numeric_limits<std::int64_t>::max() / 1000;
+// Microseconds beyond this are not a time.
+constexpr unsigned long long kMaxUs = std::numeric_limits<std::int64_t>::max() / 1000;
 
-// The wall clock was set: the driver compares its stamps with ours of before.
+// The wall clock was set, and the driver compares its stamps with our old one.
 constexpr std::int64_t kStepNs = 50'000'000;
 
 } // namespace
 
-PowerBuffer::PowerBuffer(const Library& library, std::uint64_t most_milliwatts,
-                         std::size_t capacity)
-    : library_(&library), most_milliwatts_(most_milliwatts), samples_(capacity),
-      readings_(capacity) {}
+PowerBuffer::PowerBuffer(const Library& library, std::uint64_t max_milliwatts, std::size_t capacity)
+    : library_(&library), max_milliwatts_(max_milliwatts), samples_(capacity), readings_(capacity) {
+}
 
 std::optional<PowerBuffer> PowerBuffer::probe(const Library& library, Device device,
-                                              std::uint64_t most_milliwatts) {
+                                              std::uint64_t max_milliwatts) {
     if (library.samples == nullptr) return std::nullopt;
     unsigned length = 0;
     int type = 0;
     const int status = library.samples(device, kTotalPowerSamples, 0, &type, &length, nullptr);
     if (status != kSuccess && status != kInsufficientSize) return std::nullopt;
-    if (length < 2 || length > kMostSamples) return std::nullopt;
-    PowerBuffer buffer(library, most_milliwatts, length + kSlack);
+    if (length < 2 || length > kMaxSamples) return std::nullopt;
+    PowerBuffer buffer(library, max_milliwatts, length + kSlack);
     if (buffer.fetch(device) != kSuccess || buffer.count_ < 1) return std::nullopt;
     const std::int64_t covered_ns = buffer.newest_.t_ns - buffer.readings_.front().t_ns;
-    // What it covers now, not what it might: it may drop readings by age as well as by number.
+    // What it covers now, not its capacity: it may drop readings by age as well as by number.
     buffer.span_ns_ = covered_ns;
     const bool is_recent = now_ns() - buffer.newest_.t_ns <= kRecentNs;
-    if (!is_recent || covered_ns < kLeastSpanNs) return std::nullopt;
-    buffer.count_ = 0; // of before anybody measured
+    if (!is_recent || covered_ns < kMinSpanNs) return std::nullopt;
+    buffer.count_ = 0; // readings from before the measurement
     buffer.fetched_ns_ = 0;
     return buffer;
 }
@@ -79,12 +78,12 @@ int PowerBuffer::ask(Device device) noexcept {
     return status;
 }
 
-// Rings have held empty entries, entries out of order, and such as had been handed out already.
+// Buffers may contain empty entries, unordered entries, and entries that were returned before.
 void PowerBuffer::admit(std::span<const Sample> samples, int type, std::int64_t at_ns) noexcept {
     for (const Sample& sample : samples) {
         const std::optional<std::uint64_t> milliwatts = decode(sample.value, type);
-        if (sample.timestamp_us == 0 || sample.timestamp_us > kMostUs) continue;
-        if (!milliwatts || *milliwatts == 0 || *milliwatts > most_milliwatts_) continue;
+        if (sample.timestamp_us == 0 || sample.timestamp_us > kMaxUs) continue;
+        if (!milliwatts || *milliwatts == 0 || *milliwatts > max_milliwatts_) continue;
         const std::int64_t t_ns =
             static_cast<std::int64_t>(sample.timestamp_us) * 1000 - offset_ns_;
         if (t_ns > at_ns || t_ns < newest_.t_ns + kSameNs) continue;
@@ -93,7 +92,7 @@ void PowerBuffer::admit(std::span<const Sample> samples, int type, std::int64_t 
     }
 }
 
-// Leaves the newest aside: it is the reading, the others are its history.
+// The newest one is the reading itself, the others are its history.
 void PowerBuffer::put_in_order() noexcept {
     if (count_ == 0) return;
     const auto first = readings_.begin();

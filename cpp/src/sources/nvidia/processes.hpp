@@ -1,4 +1,4 @@
-// On which GPUs a process works.
+// Finds the GPUs that a process uses.
 #pragma once
 
 #include <sys/types.h>
@@ -10,7 +10,7 @@
 
 namespace carbontracker::nvml {
 
-/// The process and all that descend from it, by the process tree below `root`.
+/// The process and all its descendants, by the process tree below `root`.
 std::set<pid_t> family(const std::filesystem::path& root, pid_t process);
 
 /// Whether one of `processes` has a compute or a graphics context on the GPU.

@@ -23,9 +23,9 @@ struct Row {
 
 // Update periods and windows: measurements on more than 70 cards, Yang, Adamek and Armour,
 // "Part-time power measurements: nvidia-smi's lack of attention" (SC 2024) and its published data.
-// Where a reading follows as the charge of a capacitor does, the window is twice its time constant,
-// which is the 10-90 % rise time over ln 9: both delay the power by the same time on average.
-// Nobody documents how often the energy counter is renewed: 100 ms were met on most.
+// For exponential filters the window is twice the time constant, which is the 10-90 % rise time
+// over ln 9: both delay the power by the same time on average.
+// The update period of the energy counter is not documented: 100 ms was observed on most GPUs.
 constexpr auto kRows = std::to_array<Row>({
     {kKepler, "K80", "K80", 100, 100, 444, 444, 0, true},
     {kKepler, "K40m", "K40m", 15, 15, 82, 82, 0, true},
@@ -48,7 +48,7 @@ constexpr auto kRows = std::to_array<Row>({
     {kHopper, "", "Hopper", 100, 100, 1000, 25, 1000},
 });
 
-// Before there were functions that tell, no GPU averaged over a second.
+// Before drivers could report it, no GPU averaged over a second.
 constexpr Row kOldDriver = {0, "", "a driver before 450", 100, 100, 100, 100, 0, false, true};
 constexpr Row kNewer = {0,     "",  "an architecture after Hopper", 100, 100, 1000, 100, 1000,
                         false, true};

@@ -1,4 +1,4 @@
-// How often the power sensors of each kind of GPU are renewed, and over how long they average.
+// Update periods and averaging windows of the power sensors, by kind of GPU.
 #pragma once
 
 #include <cstdint>
@@ -7,24 +7,24 @@
 
 namespace carbontracker::nvml {
 
-/// What is known beforehand of a GPU's sensors. The refresh periods are where the core starts from
-/// until it has learned the real ones; the windows cannot be seen from outside.
+/// Prior knowledge about a GPU's sensors. The core starts from the refresh periods until it has
+/// learned the real ones; the windows cannot be observed.
 struct SensorTraits {
-    const char* model = "";             ///< the class of GPUs that this was measured on
+    const char* model = "";             ///< the class of GPUs on which this was measured
     std::int64_t tick_ns = 0;           ///< refresh period of the power readings
     std::int64_t counter_tick_ns = 0;   ///< refresh period of the energy counter
     std::int64_t usage_window_ns = 0;   ///< of nvmlDeviceGetPowerUsage
-    std::int64_t instant_window_ns = 0; ///< of the field that is called instant
-    std::int64_t average_window_ns = 0; ///< of the field that is called average; 0: no such thing
-    bool low_pass = false;              ///< not a mean: approaches the true power exponentially
-    bool assumed = false;               ///< nobody has measured this one
+    std::int64_t instant_window_ns = 0; ///< of the field named instant
+    std::int64_t average_window_ns = 0; ///< of the field named average; 0: it has none
+    bool low_pass = false;              ///< an exponential filter instead of a mean
+    bool assumed = false;               ///< not measured on this GPU
 };
 
-/// `architecture` as nvmlDeviceGetArchitecture numbers them; nothing where the driver is too old
-/// to say.
+/// `architecture` is the number from nvmlDeviceGetArchitecture; nullopt if the driver is too old to
+/// report it.
 SensorTraits sensor_traits(std::optional<unsigned> architecture, const std::string& name);
 
-/// A superchip whose energy counter includes its processor, whatever scope it is asked for.
+/// Whether it is a superchip whose energy counter includes the processor in every scope.
 bool counts_its_module(const std::string& name);
 
 } // namespace carbontracker::nvml

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kNvidia = "0x10de";
 
-// Assumed where the board of a laptop reports no limit: the highest limit of any laptop.
+// Assumed if a laptop's board reports no limit: the highest limit of any laptop.
 constexpr std::uint64_t kLaptopMilliwatts = 175'000;
 
 std::string read_string(int (*get)(Device, char*, unsigned), Device device) {
@@ -83,7 +83,7 @@ Gpu examine(const Library& library, unsigned index, Device device) {
     return gpu;
 }
 
-// The device tree names the board, and each chip that it is compatible with.
+// The device tree names the board, and each chip with which it is compatible.
 std::optional<pci::Device> gpu_of_chip(const std::filesystem::path& root) {
     for (const char* tree : {"proc/device-tree", "sys/firmware/devicetree/base"}) {
         const auto board = read_text(root / tree / "model");
@@ -94,7 +94,7 @@ std::optional<pci::Device> gpu_of_chip(const std::filesystem::path& root) {
         pci::Device device;
         device.name = "tegra";
         device.vendor = kNvidia;
-        // The texts of a device tree end in a null byte.
+        // Texts in a device tree end with a null byte.
         device.model = board ? board->substr(0, board->find('\0')) : "Tegra";
         device.is_gpu = true;
         return device;
@@ -106,13 +106,13 @@ bool is_of_chip(const pci::Device& device) {
     return device.path.empty();
 }
 
-// The most that NVIDIA lets the whole module draw.
+// The highest power mode of the whole module.
 double chip_watts(const pci::Device& device) {
     return device.model.find("Thor") != std::string::npos ? 130.0 : 60.0;
 }
 
 std::string driver_remedy(const pci::Device& device) {
-    if (pci::is_handed_on(device)) return ""; // no driver of this machine can have it
+    if (pci::is_handed_on(device)) return ""; // drivers of this machine cannot use it
     if (device.driver == "nouveau")
         return "install NVIDIA's driver: nouveau does not report energy";
     if (device.driver.empty()) return "sudo modprobe nvidia";
@@ -163,10 +163,10 @@ PciGpus pci_gpus(const std::filesystem::path& root) {
     return gpus;
 }
 
-std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
-                                  const std::vector<Gpu>& listed, const std::string& why) {
-    std::vector<Unavailable> result;
-    // Without addresses it is not known which of them the driver lists.
+std::vector<SkippedSensor> unlisted(const std::filesystem::path& root, const PciGpus& pci,
+                                    const std::vector<Gpu>& listed, const std::string& why) {
+    std::vector<SkippedSensor> result;
+    // Without addresses it is unknown which of them the driver lists.
     const bool is_told = std::none_of(listed.begin(), listed.end(),
                                       [](const Gpu& gpu) { return gpu.pci_address.empty(); });
     std::size_t of_windows = listed.size(); // their addresses are those in Windows
@@ -182,10 +182,10 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
         const bool is_withheld = pci::is_withheld(root, device);
         const std::string name = device.address.empty() ? device.name : device.address;
         if (is_withheld) {
-            result.push_back({"nvml", describe(device), "not given to this container", ""});
+            result.push_back({"nvml", describe(device), "not available in this container", ""});
         } else if (is_of_chip(device)) {
             result.push_back({"nvml", describe(device),
-                              "no sensor of this version reads it, nor the rails of its board; its "
+                              "this version cannot read it, nor the rails of its board; its "
                               "energy is not in the total",
                               pci::kAssume, "gpu:" + name, chip_watts(device)});
         } else {
@@ -198,15 +198,15 @@ std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGp
     return result;
 }
 
-Unavailable unopened(const Library& library, const Unopened& gpu, bool is_ours) {
+SkippedSensor unopened(const Library& library, const Unopened& gpu, bool is_ours) {
     const std::string id = "gpu:" + std::to_string(gpu.index);
-    // What this user may not open this program does not compute on.
+    // This program does not compute on a device that its user may not open.
     const bool is_lost = is_ours && gpu.status != kNoPermission;
     return {"nvml", id, describe(library, gpu.status) + hint(gpu.status), remedy(gpu.status),
             is_lost ? id : ""};
 }
 
-Unavailable asleep(const std::string& what, const std::string& pci_address) {
+SkippedSensor asleep(const std::string& what, const std::string& pci_address) {
     return {"nvml", what,
             "asleep (PCI " + pci_address + " is suspended): reading its power would wake it",
             "echo on | sudo tee /sys/bus/pci/devices/" + pci_address + "/power/control"};

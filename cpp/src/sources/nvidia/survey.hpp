@@ -1,4 +1,4 @@
-// What there is of GPUs, before any of them is read.
+// Lists the GPUs before any of them is read.
 #pragma once
 
 #include <cstdint>
@@ -17,16 +17,16 @@ namespace carbontracker::nvml {
 
 struct Gpu {
     Device device = nullptr;
-    unsigned index = 0; ///< NVML's: not the same after a restart
+    unsigned index = 0; ///< NVML's index: may change after a restart
     std::string name;
     GpuNames names;          ///< its identity
-    std::string pci_address; ///< "0000:41:00.0"; empty where the driver does not tell
+    std::string pci_address; ///< "0000:41:00.0"; empty if unknown
     std::optional<unsigned> architecture;
     bool is_virtual = false;
-    std::uint64_t limit_milliwatts = 0; ///< the highest that can be set or is; 0: unknown
+    std::uint64_t limit_milliwatts = 0; ///< the highest limit that can be set or is set; 0: unknown
 };
 
-/// One that is there and could not be opened.
+/// A GPU that exists and could not be opened.
 struct Unopened {
     unsigned index = 0;
     int status = 0;
@@ -35,14 +35,14 @@ struct Unopened {
 struct Survey {
     std::vector<Gpu> gpus;
     std::vector<Unopened> unopened;
-    std::vector<Unavailable> missing;
+    std::vector<SkippedSensor> missing;
 };
 
-/// Every GPU that can be opened; the others are named with the reason.
+/// All GPUs that can be opened; the others are listed with the reason.
 Survey survey(const Library& library);
 
-/// NVIDIA's GPUs as the kernel lists them, and the addresses of those that are powered down. The
-/// GPU of a system on a chip (Jetson) is on no bus and has no address.
+/// NVIDIA's GPUs according to the kernel, and the addresses of those that are powered down. An
+/// integrated GPU (Jetson) is not on a bus and has no address.
 struct PciGpus {
     std::vector<pci::Device> all;
     std::set<std::string> asleep;
@@ -50,14 +50,14 @@ struct PciGpus {
 
 PciGpus pci_gpus(const std::filesystem::path& root);
 
-/// GPUs that the kernel lists and the driver's library does not: `why` is the reason.
-std::vector<Unavailable> unlisted(const std::filesystem::path& root, const PciGpus& pci,
-                                  const std::vector<Gpu>& listed, const std::string& why);
+/// GPUs that the kernel lists and the driver's library does not; `why` is the reason.
+std::vector<SkippedSensor> unlisted(const std::filesystem::path& root, const PciGpus& pci,
+                                    const std::vector<Gpu>& listed, const std::string& why);
 
-/// Why a GPU could not be opened. `is_ours`: it may be one that this process uses.
-Unavailable unopened(const Library& library, const Unopened& gpu, bool is_ours);
+/// Why a GPU could not be opened. `is_ours`: this process may use it.
+SkippedSensor unopened(const Library& library, const Unopened& gpu, bool is_ours);
 
-/// A GPU left asleep, because every call would wake it; how to keep it awake.
-Unavailable asleep(const std::string& what, const std::string& pci_address);
+/// A GPU that is not woken, because every call would wake it, with how to keep it awake.
+SkippedSensor asleep(const std::string& what, const std::string& pci_address);
 
 } // namespace carbontracker::nvml

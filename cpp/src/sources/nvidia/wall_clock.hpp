@@ -1,4 +1,4 @@
-// NVML stamps what it reads with the wall clock, which people and NTP set; here all times are of
+// Converts NVML's time stamps, which use the wall clock that users and NTP set, to
 // CLOCK_MONOTONIC.
 #pragma once
 
@@ -9,12 +9,12 @@
 
 namespace carbontracker::nvml {
 
-/// How far the wall clock is ahead of CLOCK_MONOTONIC at this moment.
+/// Difference between the wall clock and CLOCK_MONOTONIC now.
 inline std::int64_t wall_offset_ns() noexcept {
     return ahead_ns(CLOCK_REALTIME);
 }
 
-/// A moment between two others, on CLOCK_MONOTONIC.
+/// The time between two others, on CLOCK_MONOTONIC.
 struct Call {
     std::int64_t before_ns = 0;
     std::int64_t after_ns = 0;
@@ -25,25 +25,25 @@ struct Call {
     [[nodiscard]] std::int64_t took_ns() const noexcept { return after_ns - before_ns; }
 };
 
-/// The stamps of one field, as far as they can be believed.
+/// The time stamps of one field, with a plausibility check.
 class FieldClock {
 public:
-    /// When the sensor renewed the value that was read in `call`; 0 if the stamp does not tell:
-    /// it lies in the future, or before one that was seen earlier, as after a step of the wall
-    /// clock; or the driver has so far stamped nothing but our own calls.
+    /// When the sensor updated the value that was read in `call`; 0 if the stamp is not usable: it
+    /// is in the future, or before an earlier one, as after a step of the wall clock; or the
+    /// driver has so far only stamped our own calls.
     std::int64_t take(long long timestamp_us, std::int64_t offset_ns, const Call& call) noexcept {
-        if (timestamp_us <= 0 || timestamp_us > kMostUs) return 0;
+        if (timestamp_us <= 0 || timestamp_us > kMaxUs) return 0;
         const std::int64_t at_ns = timestamp_us * 1000 - offset_ns;
         if (at_ns > call.after_ns || at_ns < newest_ns_ - kJitterNs) return 0;
         if (at_ns < call.before_ns - kJitterNs) tells_ = true;
-        // One refresh has one time, however the offset was rounded when it was read again.
+        // One update has one time, however its offset was rounded later.
         if (at_ns > newest_ns_ + kJitterNs) newest_ns_ = at_ns;
         return tells_ ? newest_ns_ : 0;
     }
 
 private:
     static constexpr std::int64_t kJitterNs = 200'000;
-    static constexpr long long kMostUs = std::numeric_limits<std::int64_t>::max() / 1000;
+    static constexpr long long kMaxUs = std::numeric_limits<std::int64_t>::max() / 1000;
 
     std::int64_t newest_ns_ = 0;
     bool tells_ = false;

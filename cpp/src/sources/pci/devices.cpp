@@ -12,8 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A class of the kernel, how its devices are called ("card0", not its connectors "card0-DP-1"),
-/// and where in /dev their files are.
+/// A class of the kernel, the names of its devices ("card0", not its connectors "card0-DP-1"), and
+/// their folder in /dev.
 struct Class {
     const char* folder;
     std::string_view prefix;
@@ -22,7 +22,7 @@ struct Class {
 };
 constexpr std::array kClasses = {
     Class{"sys/class/drm", "card", "dri/", true},
-    // One that has no display may have this node alone.
+    // A device without a display may have only this node.
     Class{"sys/class/drm", "renderD", "dri/", true},
     Class{"sys/class/accel", "accel", "accel/"},
     Class{"sys/class/habanalabs", "hl"}, // Gaudi, before Linux 6.2
@@ -31,11 +31,11 @@ constexpr std::array kClasses = {
     Class{"sys/class/apex", "apex_"},           // Coral
 };
 
-// Of the class codes of PCI.
+// PCI class codes.
 constexpr std::string_view kDisplay = "0x03";     // VGA and 3D controllers
 constexpr std::string_view kAccelerator = "0x12"; // processing accelerators
 
-/// Of accelerators that do not have the class of one. Sources: `lspci` of machines that have them.
+/// Accelerators with another class code. Sources: `lspci` of machines that have them.
 struct Other {
     std::string_view vendor;
     std::string_view code; ///< the start of the class
@@ -48,7 +48,7 @@ constexpr std::array kOthers = {
 };
 
 bool is_other_accelerator(const Device& device, std::string_view code) {
-    // A driver of its own shows it in a class of the kernel, not always with its address.
+    // Its driver shows it in a class of the kernel, not always with its address.
     if (!device.driver.empty() && !is_handed_on(device)) return false;
     return std::any_of(kOthers.begin(), kOthers.end(), [&](const Other& other) {
         return other.vendor == device.vendor && code.starts_with(other.code);
@@ -72,7 +72,7 @@ std::vector<fs::path> entries(const fs::path& folder) {
     return result;
 }
 
-// A tree that was copied without links has each as a small file that holds where it leads.
+// A tree copied without links has a small file with the target in place of each link.
 fs::path followed(const fs::path& path) {
     std::error_code error;
     if (!fs::is_regular_file(path, error)) return path;
@@ -89,7 +89,8 @@ Device describe(std::string name, const fs::path& path) {
     const std::string last = device.path.filename();
     if (is_address(last)) device.address = last;
     if (error) {
-        // Folders above may be closed to this user: the link of the class names the device, too.
+        // The parent folders may be closed to this user: the link of the class names the device as
+        // well.
         for (const fs::path& part : fs::read_symlink(path.parent_path(), error)) {
             if (is_address(part)) device.address = part;
         }
@@ -100,8 +101,8 @@ Device describe(std::string name, const fs::path& path) {
     return device;
 }
 
-// The graphics of a system on a chip are no PCI device, and a part of the chip. The displays of
-// virtual machines are below a device of virtio, which has a "vendor" of its own.
+// Integrated graphics of a system on a chip are not PCI devices, but part of the chip. The displays
+// of virtual machines are below a virtio device, which has a "vendor" of its own.
 bool is_card(const Device& device) {
     constexpr std::size_t kDigits = 6; // "0x1002"
     return device.vendor.size() == kDigits &&
@@ -180,7 +181,7 @@ bool has_nvidia_of_windows(const fs::path& root) {
 
 bool is_asleep(const Device& device) {
     const auto status = read_text(device.path / "power/runtime_status");
-    // Not where the kernel does not manage it: then it says "unsupported", or nothing.
+    // False where the kernel does not manage it ("unsupported", or no file).
     return status == "suspended" || status == "suspending";
 }
 

@@ -1,4 +1,4 @@
-// Graphics cards and accelerators as the kernel shows them, read by a sensor or not.
+// Graphics cards and accelerators as the kernel shows them, whether a sensor reads them or not.
 #pragma once
 
 #include <filesystem>
@@ -8,41 +8,41 @@
 namespace carbontracker::pci {
 
 struct Device {
-    std::string name;           ///< "card0", "accel0"; its address where the kernel has no driver
-    std::string address;        ///< "0000:41:00.0"; empty where the tree does not tell
-    std::filesystem::path path; ///< the folder with its files
-    std::string vendor;         ///< "0x1002"; empty for what is not on a PCI bus
-    std::string model;          ///< "0x744c"
-    std::string driver;         ///< "amdgpu"; empty where none is bound
-    bool is_gpu = false;        ///< a graphics card, not another accelerator
-    std::vector<std::string> nodes; ///< files in /dev, as its classes name them: "dri/card0"
-    std::size_t place = 0;          ///< among the devices of its vendor and driver, by address
-    std::size_t like = 1;           ///< how many of them there are
+    std::string name;               ///< "card0", "accel0"; its address if the kernel has no driver
+    std::string address;            ///< "0000:41:00.0"; empty if unknown
+    std::filesystem::path path;     ///< the folder with its files
+    std::string vendor;             ///< "0x1002"; empty for a device that is not on a PCI bus
+    std::string model;              ///< "0x744c"
+    std::string driver;             ///< "amdgpu"; empty if none is bound
+    bool is_gpu = false;            ///< a graphics card, not another accelerator
+    std::vector<std::string> nodes; ///< files in /dev, as named by its classes: "dri/card0"
+    std::size_t place = 0; ///< index among the devices of its vendor and driver, by address
+    std::size_t like = 1;  ///< number of these devices
 };
 
-/// Why a device that is handed on is not read.
+/// Why a device that is passed through is not read.
 inline constexpr const char* kHandedOn =
-    "handed on to a virtual machine or a program, whose driver alone can read it";
+    "passed through to a virtual machine or a program: only the driver there can read it";
 
 /// What to do about a device that no sensor reads.
 inline constexpr const char* kAssume =
     "count it by an assumption: --sim-gpu NAME --sim-gpu-watts WATTS (in Python sim_gpu=, "
     "sim_gpu_watts=)";
 
-/// Each device once, by its name in the kernel's classes, and those without a driver by their
-/// address. A virtual function of a device that is listed too is a part of that one and left out.
+/// Each device once, by its name in the kernel's classes; those without a driver by address. A
+/// virtual function is omitted if its device is listed too.
 std::vector<Device> devices(const std::filesystem::path& root);
 
-/// Whether a driver has it that only hands it on, to a virtual machine or to a program.
+/// Whether its driver only passes it through to a virtual machine or a program.
 bool is_handed_on(const Device& device);
 
-/// Whether this is one of the GPUs that Windows shows below Linux: their makers are not told.
+/// Whether it is one of the GPUs that Windows shows in WSL, without their vendor.
 bool is_of_windows(const Device& device);
 
-/// Whether Windows brings NVIDIA's library: then its GPUs are NVIDIA's.
+/// Whether Windows provides NVIDIA's library: then its GPUs are NVIDIA's.
 bool has_nvidia_of_windows(const std::filesystem::path& root);
 
-/// Whether the kernel has powered it down: every look at its sensors would wake it.
+/// Whether the kernel has powered it down: reading its sensors would wake it.
 bool is_asleep(const Device& device);
 
 } // namespace carbontracker::pci

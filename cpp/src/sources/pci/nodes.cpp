@@ -16,8 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// How the drivers of a vendor name the files of their devices: `prefix` and a number, in a folder
-/// of /dev. Drivers that add classes to the kernel's tree need no row: `nodes_in_tree`.
+/// How a vendor's drivers name the files of their devices: `prefix` and a number, in a folder of
+/// /dev. Drivers with classes in the kernel's tree need no row: `nodes_in_tree`.
 /// Sources: the vendors' instructions for containers; Linux drivers/accel, drivers/vfio.
 struct Series {
     std::string_view vendor;
@@ -53,7 +53,7 @@ constexpr auto kGates = std::to_array<Gate>({
     {"0x1414", "dxg"}, // those of Windows
 });
 
-// The files that the kernel says a driver has made for the device.
+// The files that the kernel lists for the device.
 std::vector<fs::path> nodes_in_tree(const Device& device) {
     std::vector<fs::path> nodes(device.nodes.begin(), device.nodes.end());
     if (device.path.empty()) return nodes;
@@ -73,8 +73,8 @@ std::vector<fs::path> nodes_in_tree(const Device& device) {
     return nodes;
 }
 
-// The files of a series are usually numbered in the order of the addresses. Where a number is too
-// high for that, any file may be that of this device.
+// The files of a series are usually numbered in order of the addresses. If a number is too high for
+// that, any file may be that of this device.
 bool is_in_series(const fs::path& root, const Series& series, const Device& device) {
     std::set<std::uint64_t> numbers;
     for (const std::string& name : names_in(root / "dev" / series.folder)) {
@@ -96,7 +96,7 @@ bool is_withheld(const fs::path& root, const Device& device) {
                             [&](const fs::path& node) { return is_there(root / "dev" / node); });
     }
     if (is_handed_on(device)) return !is_in_series(root, {device.vendor, "vfio", ""}, device);
-    bool is_known = device.driver.empty(); // then no program can use it
+    bool is_known = device.driver.empty(); // otherwise programs cannot use it
     for (const Series& series : kSeries) {
         if (series.vendor != device.vendor) continue;
         if (is_in_series(root, series, device)) return false;

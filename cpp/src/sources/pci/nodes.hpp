@@ -1,5 +1,5 @@
-// The files in /dev through which programs use a device: in a container they tell what it was
-// given.
+// The files in /dev through which programs use a device: they show which devices a container
+// got.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +8,8 @@
 
 namespace carbontracker::pci {
 
-/// Whether this is a container that was not given the device: the kernel shows it all the same. A
-/// device whose files are not known counts as given, because its energy may be ours.
+/// Whether this is a container that may not use the device, although the kernel shows it. A device
+/// with unknown files counts as usable, because its energy may belong to the container.
 bool is_withheld(const std::filesystem::path& root, const Device& device);
 
 } // namespace carbontracker::pci

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 constexpr unsigned kFirstAmd = 0x17; // Zen; Hygon is 0x18
 constexpr unsigned kIntelFamily = 6;
 
-/// What names a provider in a file of /sys/class/dmi/id, and where it publishes its own figure.
+/// How to recognise a provider in a file of /sys/class/dmi/id, and where it publishes its figure.
 struct Provider {
     const char* file;
     std::string_view mark;
@@ -24,7 +24,7 @@ struct Provider {
 constexpr auto kProviders = std::to_array<Provider>({
     {"sys_vendor", "Amazon EC2", "AWS Customer Carbon Footprint Tool"},
     {"sys_vendor", "Google", "Google Cloud Carbon Footprint"},
-    // Hyper-V at home has the same vendor; this asset tag is Azure's alone.
+    // Hyper-V outside Azure has the same vendor; this asset tag is only Azure's.
     {"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure carbon optimization"},
     {"chassis_asset_tag", "OracleCloud.com", "Oracle Cloud's sustainability report"},
     {"sys_vendor", "Alibaba Cloud", "Alibaba Cloud Energy Expert"},
@@ -37,7 +37,7 @@ std::string provider_figure(const fs::path& root) {
             return std::string("its provider's own figure: ") + one.figure;
         }
     }
-    return "who runs the host may have a figure of its own";
+    return "the operator of the host may publish a figure";
 }
 
 bool has_counters(const Processor& processor) {
@@ -55,10 +55,10 @@ Absence absence(const fs::path& root, const Processor& processor, bool is_hidden
                 ""};
     }
     if (!is_hidden && !has_counters(processor)) {
-        return {"no Intel or AMD processor that is known to have RAPL counters", ""};
+        return {"not an Intel or AMD processor that is known to have RAPL counters", ""};
     }
     if (is_hidden || share == model::Share::container) {
-        return {"a container that the counters are hidden from",
+        return {"the counters are hidden from this container",
                 "mount the machine's /sys and /proc read-only below /host and set "
                 "CARBONTRACKER_ROOT=/host   (if that shows none either, on the machine: sudo "
                 "modprobe intel_rapl_msr)"};
@@ -67,7 +67,7 @@ Absence absence(const fs::path& root, const Processor& processor, bool is_hidden
         return {"the module intel_rapl_msr is loaded and finds no counter on this processor", "",
                 true};
     }
-    return {"the kernel offers no RAPL counters as long as their module is not loaded",
+    return {"the kernel module that offers the RAPL counters is not loaded",
             std::string("sudo modprobe intel_rapl_msr") +
                 (processor.vendor == Vendor::amd ? "   (for AMD, too, from Linux 5.11 on)" : ""),
             true};

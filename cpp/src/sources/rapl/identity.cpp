@@ -11,16 +11,16 @@
 namespace carbontracker::rapl {
 namespace {
 
-// A counter moves about every millisecond, filtered ones every 8 ms.
+// A counter changes about every millisecond, filtered ones every 8 ms.
 constexpr std::int64_t kLookNs = 50'000'000;
 constexpr std::chrono::microseconds kPause{250};
 
-// Copies of a counter may be renewed one after the other, so that some of their values are missed.
+// Copies of a counter may update one after the other, so that some of their values are missed.
 constexpr std::size_t kSurelySame = 3;      // values in common
-constexpr std::size_t kSame = 2;            // at the end of the look
+constexpr std::size_t kSame = 2;            // at the end of the comparison
 constexpr std::size_t kSurelyDifferent = 4; // values each, none in common
-constexpr std::size_t kDifferent = 3;       // values each, one at most in common
-constexpr std::size_t kMostValues = 8;      // of a counter
+constexpr std::size_t kDifferent = 3;       // values each, at most one in common
+constexpr std::size_t kMaxValues = 8;       // of a counter
 
 std::size_t common_values(const Shown& a, const Shown& b) {
     return static_cast<std::size_t>(
@@ -50,7 +50,7 @@ bool is_package(const std::string& name) {
     return name.starts_with("package-") && name.find(' ') == std::string::npos;
 }
 
-// "package-0" of "package-0-die-1"; empty where the name is not that of a die.
+// "package-0" of "package-0-die-1"; empty if the name is not that of a die.
 std::string package_of_die(const std::string& name) {
     const std::size_t die = name.find("-die-");
     return is_package(name) && die != std::string::npos ? name.substr(0, die) : "";
@@ -58,18 +58,18 @@ std::string package_of_die(const std::string& name) {
 
 bool is_one_by_name(const Shown& a, const Shown& b, Vendor vendor) {
     if (a.name == b.name) return true;
-    // AMD has one counter a package; the kernel's dies are its core complexes.
+    // AMD has one counter for each package; the kernel's dies are its core complexes.
     const std::string package = package_of_die(a.name);
     return vendor == Vendor::amd && !package.empty() && package == package_of_die(b.name);
 }
 
-// A counter that is all of its package's bears the package's name, as in interfaces without dies.
-// So does the first die of an AMD package, whose counter other interfaces show as the package's.
+// A counter of a whole package gets the package's name, as in interfaces without dies. So does the
+// first die of an AMD package, whose counter other interfaces show as the package's.
 void name_packages(std::span<const Shown> counters, Vendor vendor, std::vector<Identity>& result) {
     for (std::size_t i = 0; i < result.size(); ++i) {
         const std::string package = package_of_die(counters[i].name);
         if (package.empty() || result[i].first != i) continue;
-        std::size_t shown = 0; // zones that are this counter
+        std::size_t shown = 0; // number of zones with this counter
         bool is_first = true;
         bool is_only = true;
         for (std::size_t j = 0; j < result.size(); ++j) {
@@ -83,7 +83,7 @@ void name_packages(std::span<const Shown> counters, Vendor vendor, std::vector<I
     }
 }
 
-// Two that are different ones and have the same name.
+// Two different counters with the same name.
 void number_namesakes(std::span<const std::string> packages, std::vector<Identity>& result) {
     std::set<std::string> taken;
     for (std::size_t i = 0; i < result.size(); ++i) {
@@ -128,7 +128,7 @@ void look(std::span<Shown> counters,
             const auto value = read(i);
             std::vector<std::uint64_t>& values = counters[i].values;
             const bool is_new = value && (values.empty() || values.back() != *value);
-            if (is_new && values.size() < kMostValues) values.push_back(*value);
+            if (is_new && values.size() < kMaxValues) values.push_back(*value);
         }
         if (is_decided(counters) || now_ns() >= deadline_ns) return;
         std::this_thread::sleep_for(kPause);
@@ -136,13 +136,13 @@ void look(std::span<Shown> counters,
 }
 
 std::string taken_for_two(const std::string& other) {
-    return "; shows the value of " + other +
-           ", and neither moved while they were compared: taken for two counters by their names";
+    return "; shows the same value as " + other +
+           ", and neither changed while they were compared: counted as two because of their names";
 }
 
 std::string taken_for_one() {
-    return "; they did not move while they were compared, and are taken for one counter by their "
-           "names: if they are not, energy is missing";
+    return "; neither changed while they were compared: counted as one because of their names. If "
+           "they are two, energy is missing";
 }
 
 std::vector<Identity> identify(std::span<const Shown> counters, Vendor vendor,
@@ -150,7 +150,7 @@ std::vector<Identity> identify(std::span<const Shown> counters, Vendor vendor,
     std::vector<Identity> result;
     for (std::size_t i = 0; i < counters.size(); ++i) {
         Identity identity{i, counters[i].name};
-        std::optional<std::size_t> like; // the counter of which names say that it is this one
+        std::optional<std::size_t> like; // the counter that has the same identity by its name
         for (std::size_t j = 0; j < i && identity.first == i; ++j) {
             if (result[j].first != j) continue;
             const Likeness likeness = compare(counters[j], counters[i]);

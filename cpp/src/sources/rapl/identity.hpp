@@ -1,5 +1,5 @@
-// Which counters are one. Some kernels show the counter of an AMD package once for each of its
-// dies, and two sockets may have one name: a name alone decides neither.
+// Finds counters that are the same. Some kernels show the counter of an AMD package once for each
+// of its dies, and two sockets may have one name: a name alone does not decide.
 #pragma once
 
 #include <cstddef>
@@ -14,45 +14,45 @@
 
 namespace carbontracker::rapl {
 
-/// A counter as an interface shows it.
+/// A counter as shown by an interface.
 struct Shown {
     std::string name; ///< of its domain: "package-0-die-1", "package-0 dram"
     std::string kind; ///< counters of different kinds are never one
-    /// Those it was seen to take, in order, without repetitions.
+    /// The values that were seen, in order, without repetitions.
     std::vector<std::uint64_t> values{};
 
-    [[nodiscard]] bool is_alive() const noexcept; ///< it has not only shown 0
+    [[nodiscard]] bool is_alive() const noexcept; ///< not only 0 was seen
 };
 
-/// Whether two counters are one, by the values they have shown. Counters of the register's full
-/// range that move do not meet by accident: what shows the same values is the same.
+/// Whether two counters are the same, judged by their values. Moving counters with the full range
+/// of the register do not agree by accident.
 enum class Likeness : std::uint8_t { same, different, unknown };
 [[nodiscard]] Likeness compare(const Shown& a, const Shown& b);
 
-/// Reads the counters in turn until their values tell which are one and none is still at 0, or 50
-/// ms have passed. A single counter that is not 0 is read once. `read` returns nullopt on failure.
+/// Reads the counters in turn until their values show which are the same and none is still 0, or
+/// 50 ms have passed. A single nonzero counter is read once. `read` returns nullopt on failure.
 void look(std::span<Shown> counters,
           const std::function<std::optional<std::uint64_t>(std::size_t)>& read);
 
-/// What a counter is.
+/// The identity of a counter.
 struct Identity {
-    std::size_t first = 0; ///< the first counter that is this one: its own index where it is
-    std::string name;      ///< that tells it from the others: "package-0", "package-0#2"
-    /// Neither counter moved, or only one did, and both showed one value: `first` and `name` follow
-    /// from names and vendor. Then the other counter's index.
+    std::size_t first = 0; ///< the first counter that is the same: its own index if none
+    std::string name;      ///< unique name: "package-0", "package-0#2"
+    /// Neither counter changed, or only one did, and both showed one value: `first` and `name`
+    /// follow from names and vendor. Then the other counter's index.
     std::optional<std::size_t> undecided{};
 };
 
-/// What a channel's detail says where names and vendor decided that `other` is another counter.
+/// The channel's note where names and vendor decided that `other` is another counter.
 [[nodiscard]] std::string taken_for_two(const std::string& other);
 
-/// What the line of a counter that is not added says where they decided that it is one already had.
+/// The note of a counter that was not added because names and vendor decided it is the same.
 [[nodiscard]] std::string taken_for_one();
 
-/// Tells counters of the same or of like names apart. Where their values leave it open, the dies of
-/// an AMD package are one, equal names are one, and all others are different ones. `packages` are
-/// the names that the machine's topology gives: a second counter of a name takes one that is free,
-/// so that other interfaces to it call it the same.
+/// Distinguishes counters with equal or similar names. Where their values do not decide: dies of an
+/// AMD package are the same, equal names are the same, all others are different. `packages` are the
+/// names in the machine's topology: a second counter with a name gets a free one of these, so that
+/// other interfaces give it the same name.
 [[nodiscard]] std::vector<Identity> identify(std::span<const Shown> counters, Vendor vendor,
                                              std::span<const std::string> packages);
 

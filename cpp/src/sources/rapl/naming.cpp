@@ -6,14 +6,13 @@
 namespace carbontracker::rapl {
 namespace {
 
-// More than any socket, memory or node draws; only tells a wrap from a reset.
-constexpr double kMostSocketWatts = 2000.0;
-constexpr double kMostPlatformWatts = 20000.0;
+// More than any socket, memory or node draws; only used to tell a wrap from a reset.
+constexpr double kMaxSocketWatts = 2000.0;
+constexpr double kMaxPlatformWatts = 20000.0;
 
-constexpr std::int64_t kTickNs = 1'000'000; // both vendors document one update a millisecond
+constexpr std::int64_t kTickNs = 1'000'000; // both vendors document one update per millisecond
 
-// An id is looked up and written by programs: of a name, which may hold anything, it takes what is
-// printable ASCII.
+// Ids are used by programs: only printable ASCII of the name is kept, which may contain anything.
 std::string plain(std::string name) {
     const auto is_plain = [](char c) { return c > ' ' && c <= '~'; };
     std::replace_if(name.begin(), name.end(), std::not_fn(is_plain), '?');
@@ -35,7 +34,7 @@ Channel describe(const std::string& name, const std::string& package,
                  const std::string& unknown_id) {
     Channel channel;
     const std::string number = package_number(package.empty() ? name : package);
-    channel.max_watts = kMostSocketWatts;
+    channel.max_watts = kMaxSocketWatts;
     channel.tick_ns = kTickNs;
     if (name.starts_with("package-")) {
         channel.kind = "cpu";
@@ -44,13 +43,13 @@ Channel describe(const std::string& name, const std::string& package,
         channel.kind = "platform";
         channel.id = name == "psys" ? "platform:0" : "platform:" + plain(name.substr(5));
         channel.superset = true;
-        channel.max_watts = kMostPlatformWatts;
+        channel.max_watts = kMaxPlatformWatts;
     } else if (name == "dram") {
-        // Nested in the tree, yet its energy is outside the package's: it counts by itself.
+        // Nested in the tree, but not included in the package's energy: counted separately.
         channel.kind = "dram";
         channel.id = "dram:" + number;
     } else if (package.empty()) {
-        // A domain of a name that nobody knows: what it contains is not known either.
+        // A domain with an unknown name: its relation to other domains is unknown too.
         channel.kind = "other";
         channel.id = unknown_id;
         channel.superset = true;
@@ -68,7 +67,7 @@ void label_single_core(Channel& channel) {
     channel.detail += "; one physical core, not the sum of all";
 }
 
-Unavailable stays_at_zero(const std::string& source, const Channel& channel) {
+SkippedSensor stays_at_zero(const std::string& source, const Channel& channel) {
     return {source, channel.id + " (" + channel.name + ")", "the counter stays at 0", ""};
 }
 

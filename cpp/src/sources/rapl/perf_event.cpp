@@ -37,7 +37,7 @@ std::optional<std::uint64_t> parse_config(std::string_view text) {
     std::uint64_t config = 0;
     const auto [end, error] =
         std::from_chars(text.data() + prefix.size(), text.data() + text.size(), config, 16);
-    // A further term would be one that we do not understand.
+    // Further terms are unknown.
     if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
     return config;
 }
@@ -92,7 +92,7 @@ std::optional<PerfUnit> read_perf_unit(const fs::path& root) {
 
 int open_event(const PerfCalls& calls, std::uint32_t type, std::uint64_t config, unsigned cpu,
                int leader) {
-    // All else stays 0: this unit refuses filters, inheritance and sampling.
+    // All other fields stay 0: this unit refuses filters, inheritance and sampling.
     perf_event_attr attr{};
     attr.type = type;
     attr.size = sizeof attr;

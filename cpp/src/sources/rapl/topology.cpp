@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 using Key = std::pair<unsigned, unsigned>; // package, die
 
-// The kernel writes -1 where it does not know: then there is one.
+// The kernel writes -1 if it does not know: then there is one.
 unsigned topology_number(const fs::path& root, unsigned cpu, const char* file) {
     const fs::path topology =
         root / "sys/devices/system/cpu" / ("cpu" + std::to_string(cpu)) / "topology";
@@ -64,7 +64,7 @@ Processor read_processor(const fs::path& root) {
     while (!rest.empty()) {
         const std::size_t end = rest.find('\n');
         const std::string_view line = rest.substr(0, end);
-        if (line.empty()) break; // all CPUs that follow say the same
+        if (line.empty()) break; // the following CPUs are the same
         take_line(line, processor);
         rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }

@@ -1,4 +1,4 @@
-// Which processor this is, and which CPU to ask for each of its packages.
+// The processor's vendor and model, and which CPUs give access to each of its packages.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,7 @@ namespace carbontracker::rapl {
 
 enum class Vendor : unsigned char {
     intel,
-    amd, ///< Hygon as well: the same registers
+    amd, ///< includes Hygon: the same registers
     other,
 };
 
@@ -20,21 +20,21 @@ struct Processor {
     unsigned model = 0;
 };
 
-/// As /proc/cpuinfo describes it; `other` where that cannot be read.
+/// According to /proc/cpuinfo; `other` if that cannot be read.
 Processor read_processor(const std::filesystem::path& root);
 
-/// One set of counters, and the CPUs through which it can be asked.
+/// One set of counters, and the CPUs that give access to it.
 struct Socket {
     std::string name;           ///< "package-0"; "package-0-die-1" where packages have several
     std::vector<unsigned> cpus; ///< online, ascending, never empty
 };
 
 /// The packages of this machine by number, from the CPUs that are online now. `by_die` makes each
-/// die a set of its own; never on AMD, where the kernel calls every core complex a die while the
-/// counter remains the package's.
+/// die a separate set; never on AMD, where the kernel calls every core complex a die but the
+/// counter is the package's.
 std::vector<Socket> read_sockets(const std::filesystem::path& root, bool by_die);
 
-/// Whether `cpus` are one of each die that is online, no more and no less.
+/// Whether `cpus` contains exactly one CPU of each die that is online.
 bool are_one_of_each_die(const std::filesystem::path& root, const std::vector<unsigned>& cpus);
 
 } // namespace carbontracker::rapl

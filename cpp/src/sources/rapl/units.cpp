@@ -63,8 +63,8 @@ std::optional<std::uint64_t> powercap_modulus_uj(const Processor& processor,
                                                  const std::string& kind) {
     const std::uint64_t unit_nj = powercap_nanojoules(processor, kind);
     if (unit_nj == 0) return std::nullopt;
-    constexpr std::uint64_t most_counts = 0xFFFFFFFF;
-    return most_counts * unit_nj / 1000 + 1;
+    constexpr std::uint64_t max_counts = 0xFFFFFFFF;
+    return max_counts * unit_nj / 1000 + 1;
 }
 
 } // namespace carbontracker::rapl

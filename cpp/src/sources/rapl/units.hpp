@@ -1,4 +1,4 @@
-// Joules in a count of each RAPL domain, with the models that follow a rule of their own.
+// Joules per count of each RAPL domain, with the models that are exceptions.
 //
 // Sources: Intel SDM vol. 3 and 4 (RAPL chapters), AMD PPR; Linux arch/x86/events/rapl.c and
 // drivers/powercap/intel_rapl_common.c for what shipped processors do.

@@ -1,4 +1,4 @@
-// A list of what has happened that does not grow for ever.
+// A list of events with bounded length.
 #pragma once
 
 #include <algorithm>
@@ -9,16 +9,16 @@
 
 namespace carbontracker {
 
-/// Keeps the newest of what is added, and counts all of it.
-template <typename T> class Newest {
+/// Keeps the newest elements and counts all.
+template <typename T> class RecentLog {
 public:
-    static constexpr std::size_t kMost = 512;
+    static constexpr std::size_t kMax = 512;
 
-    /// Makes sure that so many more can be added without an allocation.
-    void make_room(std::size_t more) { kept_.reserve(std::min(kept_.size() + more, kMost)); }
+    /// Reserves memory for this many more elements.
+    void make_room(std::size_t more) { kept_.reserve(std::min(kept_.size() + more, kMax)); }
 
     void push_back(T value) {
-        if (kept_.size() == kMost) kept_.erase(kept_.begin());
+        if (kept_.size() == kMax) kept_.erase(kept_.begin());
         kept_.push_back(std::move(value));
         ++count_;
     }
@@ -26,13 +26,13 @@ public:
     /// Oldest first.
     [[nodiscard]] const std::vector<T>& kept() const noexcept { return kept_; }
 
-    /// Of all that were ever added.
+    /// Number of all elements ever added.
     [[nodiscard]] std::size_t count() const noexcept { return count_; }
 
-    /// How many of the oldest are not there any more.
+    /// How many of the oldest were dropped.
     [[nodiscard]] std::size_t dropped() const noexcept { return count_ - kept_.size(); }
 
-    /// What is kept of those after the first `known` of all.
+    /// The kept elements after the first `known` of all.
     [[nodiscard]] std::span<const T> after(std::size_t known) const noexcept {
         const std::size_t skipped = std::min(std::max(known, dropped()) - dropped(), kept_.size());
         return std::span(kept_).subspan(skipped);

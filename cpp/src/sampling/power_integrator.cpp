@@ -1,4 +1,4 @@
-#include "sampling/integrator.hpp"
+#include "sampling/power_integrator.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,31 +12,31 @@ constexpr double kMicro = 1e6;
 
 } // namespace
 
-Integrator::Integrator(const Channel& channel) noexcept
+PowerIntegrator::PowerIntegrator(const Channel& channel) noexcept
     : units_per_raw_(channel.units_per_raw), max_watts_(channel.max_watts),
       window_ns_(channel.window_ns), usual_ns_(channel.tick_ns), low_pass_(channel.low_pass) {}
 
-// A sensor that refreshes at another rate than the table has it is not the sensor of the table, and
-// what it averages over is not known: then its readings are taken for those of a moment. A low pass
-// stays one however often it is read.
-std::int64_t Integrator::window_ns(std::int64_t refresh_ns) const noexcept {
+// A sensor with another period than in the table is not the sensor of the table, and its averaging
+// window is unknown: treat its readings as instantaneous. A low-pass filter does not depend on the
+// period.
+std::int64_t PowerIntegrator::window_ns(std::int64_t refresh_ns) const noexcept {
     return low_pass_ || is_usual_refresh(refresh_ns, usual_ns_) ? window_ns_ : 0;
 }
 
-double Integrator::watts(std::uint64_t raw) const noexcept {
+double PowerIntegrator::watts(std::uint64_t raw) const noexcept {
     return static_cast<double>(raw) * units_per_raw_;
 }
 
-bool Integrator::usable(const Reading& reading) const noexcept {
+bool PowerIntegrator::usable(const Reading& reading) const noexcept {
     return watts(reading.raw) <= max_watts_ && (!started_ || reading.t_ns > last_.t_ns);
 }
 
-bool Integrator::differs(const Reading& reading) const noexcept {
+bool PowerIntegrator::differs(const Reading& reading) const noexcept {
     return started_ && reading.raw != last_.raw;
 }
 
-Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
-                         Sample& sample) noexcept {
+Outcome PowerIntegrator::take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                              Sample& sample) noexcept {
     if (!usable(reading)) return Outcome::unusable;
     if (!started_) {
         started_ = true;
@@ -47,7 +47,7 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
         sample.flags = kFirst;
         return Outcome::sample;
     }
-    if (resumed_ || reading.t_ns - last_.t_ns > kLongestSilenceNs) {
+    if (resumed_ || reading.t_ns - last_.t_ns > kMaxSilenceNs) {
         return after_gap(reading, refresh_ns, sample);
     }
     return differs(reading) ? renewed(reading, edge, refresh_ns, sample)
@@ -55,8 +55,8 @@ Outcome Integrator::take(const Reading& reading, const Edge& edge, std::int64_t 
 }
 
 // From reading to reading, on the clock and not on the sensor's own time.
-Outcome Integrator::after_gap(const Reading& reading, std::int64_t refresh_ns,
-                              Sample& sample) noexcept {
+Outcome PowerIntegrator::after_gap(const Reading& reading, std::int64_t refresh_ns,
+                                   Sample& sample) noexcept {
     const std::int64_t behind_ns = this->behind_ns(refresh_ns);
     const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
     joules_ += watts_ * seconds(std::max<std::int64_t>(0, last_.t_ns + behind_ns - known_to_ns_));
@@ -65,17 +65,17 @@ Outcome Integrator::after_gap(const Reading& reading, std::int64_t refresh_ns,
     last_ = reading;
     watts_ = watts(reading.raw);
     publish(refresh_ns, sample);
-    sample.span_ns = silent_ns;
+    sample.since_last_read_ns = silent_ns;
     sample.flags = kGap;
     return Outcome::sample;
 }
 
-Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
-                            Sample& sample) noexcept {
+Outcome PowerIntegrator::renewed(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
+                                 Sample& sample) noexcept {
     const std::int64_t silent_ns = reading.t_ns - last_.t_ns;
     const std::int64_t dt_ns = std::max<std::int64_t>(0, edge.t_ns - known_to_ns_);
-    // The new value speaks for one period before it appeared. Where updates were missed, all that
-    // is known of the time since the last reading are its two ends.
+    // The new value holds for one period before it appeared. If updates were missed, only the two
+    // ends of the time since the last reading are known.
     const bool every = silent_ns <= 2 * refresh_ns;
     const std::int64_t new_ns = std::clamp<std::int64_t>(every ? refresh_ns : silent_ns, 0, dt_ns);
     const double before = watts(last_.raw);
@@ -86,18 +86,18 @@ Outcome Integrator::renewed(const Reading& reading, const Edge& edge, std::int64
     watts_ = undoes(refresh_ns) ? std::max(0.0, mean) : watts(reading.raw);
     last_ = reading;
     publish(refresh_ns, sample);
-    sample.span_ns = silent_ns;
-    sample.unsure_ns = short_ns(edge.unsure_ns);
+    sample.since_last_read_ns = silent_ns;
+    sample.time_ci95_ns = short_ns(edge.time_ci95_ns);
     return Outcome::sample;
 }
 
-// The power between two readings of which the second is `span_ns` later.
-double Integrator::mean_watts(double before, double now, std::int64_t span_ns,
-                              std::int64_t refresh_ns) const noexcept {
+// The mean power between two readings that are `span_ns` apart.
+double PowerIntegrator::mean_watts(double before, double now, std::int64_t span_ns,
+                                   std::int64_t refresh_ns) const noexcept {
     const std::int64_t mean_ns = window_ns(refresh_ns);
     if (undoes(refresh_ns)) {
-        // Of a steady power p: now = p + (before - p) e^-x. Summed up, errors cancel; so it may be
-        // negative for once.
+        // For constant power p: now = p + (before - p) e^-x. Errors cancel in the sum, so a single
+        // value may be negative.
         const double rest = std::exp(-2.0 * seconds(span_ns) / seconds(mean_ns));
         return (now - before * rest) / (1.0 - rest);
     }
@@ -105,9 +105,9 @@ double Integrator::mean_watts(double before, double now, std::int64_t span_ns,
     return whole ? now : 0.5 * (before + now);
 }
 
-Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
-                          Sample& sample) noexcept {
-    // The next change will speak for one period before itself: up to there the power is certain.
+Outcome PowerIntegrator::still(const Reading& reading, std::int64_t refresh_ns,
+                               Sample& sample) noexcept {
+    // The next value will hold for one period before its change: the power is certain up to there.
     const std::int64_t certain_ns = reading.t_ns - refresh_ns;
     const std::int64_t enough_ns = std::max(refresh_ns, kStillNs);
     const std::int64_t span_ns = reading.t_ns - last_.t_ns;
@@ -117,11 +117,11 @@ Outcome Integrator::still(const Reading& reading, std::int64_t refresh_ns,
     joules_ += watts(last_.raw) * seconds(certain_ns - known_to_ns_);
     known_to_ns_ = certain_ns;
     publish(refresh_ns, sample);
-    sample.span_ns = span_ns;
+    sample.since_last_read_ns = span_ns;
     return Outcome::sample;
 }
 
-std::int64_t Integrator::behind_ns(std::int64_t refresh_ns) const noexcept {
+std::int64_t PowerIntegrator::behind_ns(std::int64_t refresh_ns) const noexcept {
     if (undoes(refresh_ns)) return 0;
     const std::int64_t mean_ns = window_ns(refresh_ns);
     const std::int64_t beyond_ns =
@@ -129,7 +129,7 @@ std::int64_t Integrator::behind_ns(std::int64_t refresh_ns) const noexcept {
     return std::max<std::int64_t>(0, beyond_ns) / 2;
 }
 
-void Integrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
+void PowerIntegrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept {
     booked_joules_ = std::max(booked_joules_, joules_);
     sample = {};
     sample.t_ns = known_to_ns_ - behind_ns(refresh_ns);

@@ -1,10 +1,10 @@
-// Readings of power become cumulative energy, corrected for what is known of the sensor.
+// Turns power readings into cumulative energy, corrected for the known properties of the sensor.
 #pragma once
 
 #include <cstdint>
 
 #include "sample.hpp"
-#include "sampling/meter.hpp"
+#include "sampling/counter_unwrapper.hpp"
 #include "sampling/rhythm.hpp"
 #include "sources/source.hpp"
 
@@ -12,30 +12,30 @@ namespace carbontracker {
 
 /// Pure arithmetic; one per power channel.
 ///
-/// A sensor that shows the mean over its whole refresh period tells exactly what was drawn in it.
-/// One that looks at a part of the period only is joined to the reading before by a straight line.
-/// Either way the energy is booked at the time it was drawn: earlier than the reading by half of
-/// what the sensor averages beyond its period. One that follows the power as through a low pass is
-/// undone: its last two readings tell the power between them.
+/// A sensor that shows the mean over its whole refresh period gives the exact energy of that
+/// period. One that measures only part of the period is interpolated linearly. In both cases the
+/// energy is booked at the time it was drawn: earlier than the reading by half of the averaging
+/// window beyond the period. A low-pass filter is inverted: its last two readings give the power
+/// between them.
 ///
-/// What was drawn while the sensor could not be read is not known, and not booked: a gap.
-class Integrator {
+/// Energy drawn while the sensor could not be read is unknown and not booked: a gap.
+class PowerIntegrator {
 public:
-    explicit Integrator(const Channel& channel) noexcept;
+    explicit PowerIntegrator(const Channel& channel) noexcept;
 
-    /// Takes a reading whose status is ok. `edge` is when a changed value appeared, `before_ns` the
-    /// reading before, `refresh_ns` the sensor's period; fills `sample` when the outcome says so.
+    /// Takes a good reading. `edge`: when a changed value appeared; `refresh_ns`: the sensor's
+    /// period. Fills `sample` if the outcome is Outcome::sample.
     Outcome take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,
                  Sample& sample) noexcept;
 
-    /// The power before says nothing of the time since: the machine was suspended, or the sensor
-    /// failed. With the next reading nothing is booked for that time.
+    /// The power before does not apply to the time since: the machine was suspended, or the sensor
+    /// failed. The next reading books nothing for that time.
     void resume() noexcept { resumed_ = true; }
 
-    /// Whether `reading` shows another power than the one before it.
+    /// Whether `reading` differs from the one before it.
     [[nodiscard]] bool differs(const Reading& reading) const noexcept;
 
-    /// Sentinels and known firmware bugs, or a reading out of order.
+    /// False for sentinels, known firmware bugs and readings out of order.
     [[nodiscard]] bool usable(const Reading& reading) const noexcept;
 
 private:
@@ -46,7 +46,7 @@ private:
     void publish(std::int64_t refresh_ns, Sample& sample) noexcept;
     [[nodiscard]] double watts(std::uint64_t raw) const noexcept;
     [[nodiscard]] std::int64_t window_ns(std::int64_t refresh_ns) const noexcept;
-    /// What is averaged beyond a refresh period: a reading is half of that behind the power.
+    /// Averaging window beyond a refresh period, halved: the delay of a reading.
     [[nodiscard]] std::int64_t behind_ns(std::int64_t refresh_ns) const noexcept;
     [[nodiscard]] bool undoes(std::int64_t refresh_ns) const noexcept {
         return low_pass_ && window_ns(refresh_ns) > 0;
@@ -57,7 +57,7 @@ private:
     const double units_per_raw_;
     const double max_watts_;
     const std::int64_t window_ns_;
-    const std::int64_t usual_ns_; // the refresh period that belongs to that window
+    const std::int64_t usual_ns_; // the refresh period for which window_ns_ holds
     const bool low_pass_;
 
     bool started_ = false;
@@ -66,7 +66,7 @@ private:
     std::int64_t known_to_ns_ = 0; // joules_ is the energy up to here, on the sensor's own time
     double joules_ = 0.0;
     double booked_joules_ = 0.0; // never falls
-    double watts_ = 0.0;         // the power of late
+    double watts_ = 0.0;         // the recent power
 };
 
 } // namespace carbontracker

@@ -1,5 +1,5 @@
 // Power becomes energy: pure arithmetic, so every expectation here is exact or has a bound.
-#include "sampling/integrator.hpp"
+#include "sampling/power_integrator.hpp"
 
 #include <algorithm>
 #include <array>
@@ -48,7 +48,7 @@ struct Fed {
     [[nodiscard]] double joules() const { return static_cast<double>(sample.energy_uj) / 1e6; }
     [[nodiscard]] bool has(SampleFlag flag) const { return (sample.flags & flag) != 0; }
 
-    Integrator integrator;
+    PowerIntegrator integrator;
     std::int64_t refresh_ns;
     Sample sample;
 };
@@ -119,7 +119,7 @@ TEST(a_mean_over_the_whole_period_is_exact_however_restless_the_load) {
             CHECK(fed.take(i * period_ns + 120'000, mean, {i * period_ns, 100'000}) ==
                   Outcome::sample);
             CHECK(fed.sample.t_ns == i * period_ns); // the window is the period: no lag
-            CHECK(fed.sample.unsure_ns == 100'000);
+            CHECK(fed.sample.time_ci95_ns == 100'000);
             if (!CHECK_NEAR(fed.joules(), truth, 1e-5)) return;
         }
     }
@@ -214,7 +214,7 @@ TEST(updates_that_were_missed_are_bridged_by_the_two_ends) {
     fed.take(6 * period_ns, 300'000, {6 * period_ns, 0}); // half a second later
     CHECK_NEAR(fed.joules(), 20.0 + 0.5 * 250.0, 1e-6);
     CHECK(!fed.has(kGap));
-    CHECK(fed.sample.span_ns == 5 * period_ns);
+    CHECK(fed.sample.since_last_read_ns == 5 * period_ns);
 }
 
 TEST(still_power_goes_on_and_the_next_change_speaks_for_its_period) {
@@ -255,7 +255,7 @@ TEST(readings_out_of_order_or_at_the_same_time_book_nothing) {
     CHECK(fed.take(0, 500) == Outcome::unusable);
     CHECK(fed.sample.energy_uj == before_uj);
     CHECK(fed.take(12 * kSecond, 3000) == Outcome::sample);
-    CHECK(fed.sample.span_ns == kSecond);
+    CHECK(fed.sample.since_last_read_ns == kSecond);
 }
 
 TEST(a_long_silence_is_a_gap_and_not_booked) {
@@ -268,7 +268,8 @@ TEST(a_long_silence_is_a_gap_and_not_booked) {
         const std::int64_t before_ns = fed.sample.t_ns;
         CHECK(fed.take(before_ns + 3 * kSecond, raw) == Outcome::sample);
         CHECK(fed.has(kGap));
-        CHECK(fed.sample.t_ns == before_ns + 3 * kSecond && fed.sample.span_ns == 3 * kSecond);
+        CHECK(fed.sample.t_ns == before_ns + 3 * kSecond &&
+              fed.sample.since_last_read_ns == 3 * kSecond);
         CHECK(fed.sample.energy_uj == 250'000'000); // unknown is not a guess
     }
     fed.take(fed.sample.t_ns + kSecond, 900'000);
@@ -285,7 +286,7 @@ TEST(the_gap_of_a_sensor_that_averages_lies_between_its_readings) {
     const std::int64_t last_ns = t_ns - 100 * kMilli;
     CHECK(fed.take(last_ns + 6 * kSecond, 100'000) == Outcome::sample);
     CHECK(fed.has(kGap));
-    CHECK(fed.sample.t_ns == last_ns + 6 * kSecond && fed.sample.span_ns == 6 * kSecond);
+    CHECK(fed.sample.t_ns == last_ns + 6 * kSecond && fed.sample.since_last_read_ns == 6 * kSecond);
     CHECK_NEAR(fed.joules(), 100.0 * (4.0 + 0.45), 1e-6); // from half of it before the first one
 }
 
@@ -293,7 +294,7 @@ TEST(a_very_long_gap_keeps_its_length) {
     Fed fed(power());
     fed.take(0, 1);
     fed.take(3600 * kSecond, 1);
-    CHECK(fed.sample.span_ns == 3600 * kSecond);
+    CHECK(fed.sample.since_last_read_ns == 3600 * kSecond);
 }
 
 TEST(energy_never_falls_and_never_exceeds_the_largest_power_whatever_the_readings) {

@@ -1,14 +1,14 @@
-#include "sources/nvidia/doors.hpp"
+#include "sources/nvidia/accessors.hpp"
 
 #include "sources/nvidia/errors.hpp"
 
 namespace carbontracker::nvml {
 namespace {
 
-// A door is not shut because it was in use once.
+// Retry: a call may fail once because the device is in use.
 constexpr int kTries = 3;
 
-/// What one try gave.
+/// The result of one try.
 struct Answer {
     int status = kNoData;
     std::uint64_t value = 0;
@@ -33,7 +33,7 @@ Answer ask_field(const Library& library, Device device, unsigned field, unsigned
     if (answer.status == kSuccess) answer.status = asked.status;
     if (answer.status != kSuccess) return answer;
     const std::optional<std::uint64_t> value = decode(asked.value, asked.value_type);
-    // A board that answers draws something: a power of zero comes from a sensor that is not there.
+    // A board that answers draws power: 0 W means that the sensor does not exist.
     const bool is_missing = field != kFieldEnergy && value == 0U;
     if (!value || is_missing) return {};
     return {kSuccess, *value, asked.value_type};
@@ -53,45 +53,46 @@ Answer ask_power(const Library& library, Device device) {
     return {status, milliwatts};
 }
 
-// The board first; a superchip may know its whole module only.
-std::optional<Door> field_door(const Library& library, Device device, unsigned field) {
+// The board first; a superchip may know only its whole module.
+std::optional<Accessor> field_accessor(const Library& library, Device device, unsigned field) {
     if (library.field_values == nullptr) return std::nullopt;
     for (const unsigned scope : {kScopeGpu, kScopeModule}) {
         const Answer answer = patiently([&] { return ask_field(library, device, field, scope); });
-        if (answer.status == kSuccess) return Door{field, scope, modulus_of(answer.type)};
+        if (answer.status == kSuccess) return Accessor{field, scope, modulus_of(answer.type)};
     }
     return std::nullopt;
 }
 
-std::optional<Door> counter_door(const Library& library, Device device) {
-    std::optional<Door> door = field_door(library, device, kFieldEnergy);
-    if (door && door->modulus == 0) return door;
-    // The function's own type is wide enough.
+std::optional<Accessor> counter_accessor(const Library& library, Device device) {
+    std::optional<Accessor> accessor = field_accessor(library, device, kFieldEnergy);
+    if (accessor && accessor->modulus == 0) return accessor;
+    // The function's type is wide enough.
     const Answer answer = patiently([&] { return ask_counter(library, device); });
-    if (answer.status == kSuccess) return Door{};
-    return door;
+    if (answer.status == kSuccess) return Accessor{};
+    return accessor;
 }
 
 } // namespace
 
-Doors find_doors(const Library& library, Device device, const SensorTraits& traits,
-                 const std::string& name) {
-    Doors doors;
-    doors.counter = counter_door(library, device);
-    if (doors.counter && counts_its_module(name)) doors.counter->scope = kScopeModule;
-    doors.power = field_door(library, device, kFieldPowerInstant);
-    if (doors.power) {
-        doors.power->window_ns = traits.instant_window_ns;
+Accessors find_accessors(const Library& library, Device device, const SensorTraits& traits,
+                         const std::string& name) {
+    Accessors accessors;
+    accessors.counter = counter_accessor(library, device);
+    if (accessors.counter && counts_its_module(name)) accessors.counter->scope = kScopeModule;
+    accessors.power = field_accessor(library, device, kFieldPowerInstant);
+    if (accessors.power) {
+        accessors.power->window_ns = traits.instant_window_ns;
         if (traits.average_window_ns > 0) {
-            doors.average = field_door(library, device, kFieldPowerAverage);
+            accessors.average = field_accessor(library, device, kFieldPowerAverage);
         }
-        if (doors.average) doors.average->window_ns = traits.average_window_ns;
-        return doors;
+        if (accessors.average) accessors.average->window_ns = traits.average_window_ns;
+        return accessors;
     }
     const Answer answer = patiently([&] { return ask_power(library, device); });
-    doors.failure = answer.status;
-    if (answer.status == kSuccess) doors.power = Door{0, kScopeGpu, 0, traits.usage_window_ns};
-    return doors;
+    accessors.failure = answer.status;
+    if (answer.status == kSuccess)
+        accessors.power = Accessor{0, kScopeGpu, 0, traits.usage_window_ns};
+    return accessors;
 }
 
 } // namespace carbontracker::nvml

@@ -1,4 +1,4 @@
-// Raw readings of a counter become cumulative energy: wraps are undone, resets told from them.
+// Turns raw readings of a counter into cumulative energy: undoes wraps and detects resets.
 #pragma once
 
 #include <cstdint>
@@ -8,37 +8,36 @@
 
 namespace carbontracker {
 
-/// What a reading has brought.
+/// The result of a reading.
 enum class Outcome : std::uint8_t {
-    sample,    ///< energy moved (or the channel started): publish the sample
-    unchanged, ///< the reading is good and nothing moved
+    sample,    ///< the energy changed (or the channel started): publish the sample
+    unchanged, ///< a good reading without a change
     unusable,  ///< failed, implausible or out of order: book nothing
-    repeated,  ///< the reading is the one before it: the driver kept it, and nothing since
+    repeated,  ///< the reading before it again: the driver kept it and has no newer one
 };
 
-/// Pure arithmetic with no clock and no sensor of its own; one per counter.
+/// Pure arithmetic without a clock or a sensor; one per counter.
 ///
-/// A counter that falls has wrapped or was reset. It wrapped if the energy this implies could have
-/// been drawn in the time since it last moved; otherwise the reading is held back until three in a
-/// row agree, and then the meter starts again from the first of them, at its time, booking nothing
-/// for the jump: the gap reaches from the last good reading to that one. One bad reading therefore
-/// costs nothing at all. Should the counter go on where it was before, it had only been misread for
-/// a while: the reset is undone. Should it go on counting beyond its modulus, the modulus is wrong,
-/// and is forgotten.
-class Meter {
+/// A counter that falls has wrapped or was reset. It wrapped if the implied energy could have been
+/// drawn since its last change. Otherwise the reading is held back until three in a row agree; then
+/// the unwrapper restarts from the first of them and books nothing for the step: the gap reaches
+/// from the last good reading to that one. So a single bad reading costs nothing. If the counter
+/// later continues from its old value, the readings were wrong and the reset is undone. If it
+/// counts on beyond its modulus, the modulus is wrong and is ignored from then on.
+class CounterUnwrapper {
 public:
-    explicit Meter(const Channel& channel) noexcept;
+    explicit CounterUnwrapper(const Channel& channel) noexcept;
 
-    /// Takes a reading whose status is ok; fills `sample` when the outcome says so.
+    /// Takes a good reading; fills `sample` if the outcome is Outcome::sample.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
 
-    /// The machine was suspended: what the counter did meanwhile is not known.
+    /// The machine was suspended: what the counter did in that time is unknown.
     void resume() noexcept { resumed_ = true; }
 
     [[nodiscard]] std::uint64_t resets() const noexcept { return resets_; }
 
-    /// Readings further apart than this could miss that the counter went round.
-    [[nodiscard]] std::int64_t most_apart_ns() const noexcept;
+    /// Between readings further apart than this the counter could wrap unseen.
+    [[nodiscard]] std::int64_t max_apart_ns() const noexcept;
 
 private:
     Outcome start(const Reading& reading, Sample& sample) noexcept;
@@ -60,7 +59,7 @@ private:
     bool started_ = false;
     bool resumed_ = false;
     Reading last_;                // the newest good reading
-    std::int64_t changed_ns_ = 0; // when a good reading last moved
+    std::int64_t changed_ns_ = 0; // when a good reading last changed
     std::uint64_t counts_ = 0;    // since the start
 
     struct {
@@ -71,7 +70,7 @@ private:
     struct {
         Reading from;             // the last good reading before it
         std::uint64_t counts = 0; // booked until then
-        bool fresh = false;       // recent enough that it may yet prove a misreading
+        bool fresh = false;       // recent enough to turn out a misreading
     } reset_;
     std::uint64_t resets_ = 0;
 };

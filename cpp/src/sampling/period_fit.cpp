@@ -1,4 +1,4 @@
-#include "sampling/grid.hpp"
+#include "sampling/period_fit.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 namespace carbontracker {
 namespace {
 
-// Calls `visit(number of periods, time)` for each moment, both counted from the first.
+// Calls `visit(number of periods, time)` for each time, both relative to the first.
 template <typename Visit>
 void for_each_moment(std::span<const std::int64_t> moments_ns, std::int64_t about_ns, Visit visit) {
     double periods = 0.0;
@@ -22,8 +22,8 @@ void for_each_moment(std::span<const std::int64_t> moments_ns, std::int64_t abou
 
 } // namespace
 
-Grid fit_grid(std::span<const std::int64_t> moments_ns, std::int64_t about_ns, double tolerance,
-              double reading_ns) noexcept {
+PeriodFit fit_period(std::span<const std::int64_t> moments_ns, std::int64_t about_ns,
+                     double tolerance, double reading_ns) noexcept {
     if (moments_ns.size() < 3) return {};
     double n = 0.0, sum_k = 0.0, sum_t = 0.0, sum_kk = 0.0, sum_kt = 0.0, newest = 0.0;
     for_each_moment(moments_ns, about_ns, [&](double k, double t) {
@@ -34,7 +34,7 @@ Grid fit_grid(std::span<const std::int64_t> moments_ns, std::int64_t about_ns, d
         sum_kt += k * t;
         newest = k;
     });
-    Grid grid;
+    PeriodFit grid;
     grid.period_ns = (n * sum_kt - sum_k * sum_t) / (n * sum_kk - sum_k * sum_k);
     const double start = (sum_t - grid.period_ns * sum_k) / n;
     grid.newest_ns = static_cast<double>(moments_ns[0]) + start + grid.period_ns * newest;

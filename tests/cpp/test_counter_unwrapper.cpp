@@ -1,5 +1,5 @@
 // Un-wrapping counters: pure arithmetic, so every expectation here is exact.
-#include "sampling/meter.hpp"
+#include "sampling/counter_unwrapper.hpp"
 
 #include <random>
 #include <vector>
@@ -28,16 +28,16 @@ Channel counter(std::uint64_t modulus, double units_per_raw = 1e-6) {
 
 /// A meter and the last sample it gave.
 struct Fed {
-    explicit Fed(const Channel& channel) : meter(channel) {}
+    explicit Fed(const Channel& channel) : unwrapper(channel) {}
 
     Outcome take(std::int64_t t_ns, std::uint64_t raw) {
-        return meter.take({t_ns, raw, Status::ok}, sample);
+        return unwrapper.take({t_ns, raw, Status::ok}, sample);
     }
 
     [[nodiscard]] std::int64_t energy_uj() const { return sample.energy_uj; }
     [[nodiscard]] bool has(SampleFlag flag) const { return (sample.flags & flag) != 0; }
 
-    Meter meter;
+    CounterUnwrapper unwrapper;
     Sample sample;
 };
 
@@ -48,11 +48,11 @@ TEST(the_first_reading_starts_at_zero_whatever_it_is) {
     CHECK(fed.take(5 * kSecond, 123 * kJoule) == Outcome::sample);
     CHECK(fed.sample.t_ns == 5 * kSecond);
     CHECK(fed.energy_uj() == 0);
-    CHECK(fed.sample.span_ns == 0);
+    CHECK(fed.sample.since_last_read_ns == 0);
     CHECK(fed.sample.flags == kFirst);
     CHECK(fed.take(6 * kSecond, 124 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == 1'000'000);
-    CHECK(fed.sample.span_ns == kSecond);
+    CHECK(fed.sample.since_last_read_ns == kSecond);
     CHECK(fed.sample.flags == 0);
 }
 
@@ -62,7 +62,7 @@ TEST(unchanged_readings_make_no_sample_and_narrow_the_moment_of_the_change) {
     for (int i = 1; i <= 9; ++i) CHECK(fed.take(i * 10 * kMilli, 7) == Outcome::unchanged);
     CHECK(fed.take(100 * kMilli, 8) == Outcome::sample);
     CHECK(fed.has(kStoodStill));
-    CHECK(fed.sample.span_ns == 10 * kMilli);
+    CHECK(fed.sample.since_last_read_ns == 10 * kMilli);
     CHECK(fed.take(110 * kMilli, 9) == Outcome::sample);
     CHECK(!fed.has(kStoodStill));
 }
@@ -81,7 +81,7 @@ TEST(the_counter_wraps_at_its_modulus_to_the_microjoule) {
         CHECK(fed.take(10 * kMilli, 0) == Outcome::sample); // the very next count
         CHECK(fed.energy_uj() == 1);
         CHECK(fed.sample.flags == 0);
-        CHECK(fed.meter.resets() == 0);
+        CHECK(fed.unwrapper.resets() == 0);
 
         Fed later(counter(range + 1));
         later.take(0, range - 2);
@@ -101,7 +101,7 @@ TEST(many_wraps_in_a_row_lose_nothing) {
         CHECK(fed.energy_uj() == static_cast<std::int64_t>(i * step));
         CHECK(!fed.has(kGap));
     }
-    CHECK(fed.meter.resets() == 0);
+    CHECK(fed.unwrapper.resets() == 0);
 }
 
 TEST(a_reset_books_nothing_for_the_jump) {
@@ -113,20 +113,20 @@ TEST(a_reset_books_nothing_for_the_jump) {
     CHECK(before_uj == 1'000'000);
     CHECK(fed.take(20 * kMilli, 1 * kJoule) == Outcome::unusable);
     CHECK(fed.take(30 * kMilli, 2 * kJoule) == Outcome::unusable);
-    CHECK(fed.meter.resets() == 0); // not sure yet
+    CHECK(fed.unwrapper.resets() == 0); // not sure yet
     CHECK(fed.take(40 * kMilli, 3 * kJoule) == Outcome::sample);
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
     CHECK(fed.has(kGap));
     CHECK(fed.has(kRestart));
     // From the last reading before it to the first one after it, and no further.
     CHECK(fed.sample.t_ns == 20 * kMilli);
-    CHECK(fed.sample.span_ns == 10 * kMilli);
+    CHECK(fed.sample.since_last_read_ns == 10 * kMilli);
     CHECK(fed.energy_uj() == before_uj);
     CHECK(fed.take(50 * kMilli, 4 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == before_uj + 3'000'000);
     CHECK(!fed.has(kGap));
     CHECK(!fed.has(kRestart));
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
 }
 
 TEST(a_counter_without_a_modulus_never_wraps) {
@@ -139,7 +139,7 @@ TEST(a_counter_without_a_modulus_never_wraps) {
     CHECK(fed.has(kGap));
     CHECK(fed.take(80 * kMilli, 25) == Outcome::sample);
     CHECK(fed.energy_uj() == 15'000);
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
 }
 
 TEST(a_value_that_the_register_cannot_hold_is_no_reading) {
@@ -149,7 +149,7 @@ TEST(a_value_that_the_register_cannot_hold_is_no_reading) {
     for (int i = 2; i < 10; ++i) CHECK(fed.take(i * kSecond, ~0ULL) == Outcome::unusable);
     CHECK(fed.take(10 * kSecond, 901) == Outcome::sample);
     CHECK(fed.energy_uj() == 1);
-    CHECK(fed.meter.resets() == 0);
+    CHECK(fed.unwrapper.resets() == 0);
 }
 
 TEST(a_range_that_a_counter_goes_beyond_is_forgotten) {
@@ -169,7 +169,7 @@ TEST(a_range_that_a_counter_goes_beyond_is_forgotten) {
         CHECK(!fed.has(kGap));
     }
     CHECK(fed.energy_uj() >= 480'000'000 && fed.energy_uj() <= 495'000'000);
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
 }
 
 TEST(a_counter_that_goes_on_where_it_was_had_been_misread) {
@@ -178,11 +178,11 @@ TEST(a_counter_that_goes_on_where_it_was_had_been_misread) {
     fed.take(0, 5000 * kJoule);
     fed.take(10 * kMilli, 5001 * kJoule);
     for (int i = 2; i < 50; ++i) fed.take(i * 10 * kMilli, 0);
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
     CHECK(fed.take(500 * kMilli, 5026 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == 26'000'000);
     CHECK(fed.has(kGap));
-    CHECK(fed.meter.resets() == 0);
+    CHECK(fed.unwrapper.resets() == 0);
     CHECK(fed.take(510 * kMilli, 5027 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == 27'000'000);
     CHECK(!fed.has(kGap));
@@ -192,7 +192,7 @@ TEST(a_counter_that_climbs_back_after_a_reset_is_not_mistaken) {
     Fed fed(counter(0, 1e-3));
     fed.take(0, 10'000); // 10 J
     for (int i = 1; i <= 200; ++i) fed.take(i * 100 * kMilli, static_cast<std::uint64_t>(i) * 100);
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
     // All but what was drawn until the first reading after the reset.
     CHECK_NEAR(static_cast<double>(fed.energy_uj()), 19.9e6, 1e3);
 }
@@ -212,7 +212,7 @@ TEST(one_bad_reading_costs_nothing) {
             CHECK(fed.take(50 * kMilli, bad) == Outcome::unusable);
             CHECK(fed.take(60 * kMilli, 100'006 * kJoule) == Outcome::sample);
             CHECK(fed.energy_uj() == 6'000'000);
-            CHECK(fed.meter.resets() == 0);
+            CHECK(fed.unwrapper.resets() == 0);
         }
     }
 }
@@ -225,7 +225,7 @@ TEST(bad_readings_between_good_ones_never_add_up_to_a_reset) {
         // An unchanged reading is a good one as well.
         CHECK(fed.take(2 * i * kMilli, 1000) == Outcome::unchanged);
     }
-    CHECK(fed.meter.resets() == 0);
+    CHECK(fed.unwrapper.resets() == 0);
 }
 
 TEST(a_lasting_jump_forward_restarts_and_books_nothing_for_it) {
@@ -237,7 +237,7 @@ TEST(a_lasting_jump_forward_restarts_and_books_nothing_for_it) {
     CHECK(fed.take(30 * kMilli, far + 2 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == 0);
     CHECK(fed.has(kGap));
-    CHECK(fed.meter.resets() == 1);
+    CHECK(fed.unwrapper.resets() == 1);
     CHECK(fed.take(40 * kMilli, far + 3 * kJoule) == Outcome::sample);
     CHECK(fed.energy_uj() == 3'000'000);
 }
@@ -249,7 +249,7 @@ TEST(after_silence_longer_than_a_turn_of_the_counter_energy_is_a_lower_bound) {
         CHECK(fed.take(60 * kSecond, raw) == Outcome::sample); // at 2 kW twice round
         CHECK(fed.has(kGap));
         CHECK(fed.energy_uj() > 0);
-        CHECK(fed.meter.resets() == 0);
+        CHECK(fed.unwrapper.resets() == 0);
     }
     Fed wide(counter(kWideRange + 1));
     wide.take(0, 1000 * kJoule);
@@ -271,7 +271,7 @@ TEST(readings_out_of_order_or_at_the_same_time_book_nothing) {
     CHECK(fed.take(0, 500) == Outcome::unusable);
     CHECK(fed.energy_uj() == before_uj);
     CHECK(fed.take(12 * kSecond, 3000) == Outcome::sample);
-    CHECK(fed.sample.span_ns == kSecond);
+    CHECK(fed.sample.since_last_read_ns == kSecond);
 }
 
 TEST(energy_and_time_never_fall_whatever_the_readings) {
@@ -324,6 +324,6 @@ TEST(every_sample_of_a_wrapping_counter_is_the_truth_despite_bad_readings) {
             if (bad > 0) continue;
             if (!CHECK(fed.energy_uj() == static_cast<std::int64_t>(truth))) return;
         }
-        CHECK(fed.meter.resets() == 0);
+        CHECK(fed.unwrapper.resets() == 0);
     }
 }
