@@ -76,7 +76,7 @@ TEST(two_sources_that_hang_are_both_left_behind_and_a_third_is_read_a_last_time)
     Host host = machine.host();
     host.simulated = {{"dram", "Formula", "constant:10"}};
     Options options;
-    options.budget = 0.0;
+    options.overhead_budget = 0.0;
     options.patience_ns = kPatienceNs;
     Mark start, end;
     {
