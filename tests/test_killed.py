@@ -109,7 +109,7 @@ def test_a_killed_command_has_its_series(tmp_path: Path) -> None:
 from pathlib import Path
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.records.writer import Record, run_metadata
-from carbontracker.records.series import written_now_and_then
+from carbontracker.records.series import PeriodicWriter
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import acquire
 gpu = SimulatedDevice("gpu", "A", "constant:100")
@@ -120,10 +120,10 @@ record.write("run_started", **run_metadata(session).to_dict(), command=["train"]
              pricing=make_carbon_factors().zero_footprint().to_dict())
 began = session.mark()
 record.follow(session, began, 0.01)
-with written_now_and_then(record, session, began, first_s=0.05):
-    while sum(1 for _ in record.path.open()) < 3:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGKILL)
+PeriodicWriter(lambda: record.write_series(session.mark()), lambda: began.t_ns, 0.05)
+while sum(1 for _ in record.path.open()) < 3:
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
 """
     )
     assert python(program, str(tmp_path)).returncode == -9

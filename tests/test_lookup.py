@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.carbon.factors import PUE_SOURCE, make_carbon_factors
 from carbontracker.location.location import Location, locate
 from carbontracker.location.lookup import (
@@ -21,6 +20,7 @@ from carbontracker.location.lookup import (
     look_up,
     may_look_up,
 )
+from carbontracker.planning.background import BackgroundLookup
 from carbontracker.records.reader import read_run
 from carbontracker.report.derived import provenance_of
 from carbontracker.tracker import CarbonTracker

@@ -198,7 +198,7 @@ def test_a_plot_says_what_to_install() -> None:
 
 SHOWN = f"""\
 {PRELUDE}
-import carbontracker.training.progress as progress
+import carbontracker.report.progress as progress
 progress.RENEWED_S = 0.1
 tracker = CarbonTracker(3, progress=True, verbose=0, record=False, **DEVICES)
 """

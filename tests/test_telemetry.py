@@ -20,10 +20,10 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
+from carbontracker.arguments import parse_bind_address
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import acquire, release
-from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
 from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
 from carbontracker.telemetry.prometheus import metric_name, prometheus_text

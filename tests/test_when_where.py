@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.carbon.background import Advice, first_and_best_start
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.carbon.footprint import footprint
 from carbontracker.cli import main
 from carbontracker.intensity.base import Intensity
 from carbontracker.location.location import locate
+from carbontracker.planning.background import Advice, first_and_best_start
 from carbontracker.planning.regions import here, options
 from carbontracker.report.planning import chart
 from carbontracker.report.text import advice_line

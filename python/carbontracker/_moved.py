@@ -11,7 +11,7 @@ _ROOT = __name__.partition(".")[0]
 
 MOVED = {
     "advising.advice": "planning.start_time",
-    "advising.aside": "carbon.background",
+    "advising.aside": "planning.background",
     "advising.elsewhere": "planning.regions",
     "ahead.accelerators": "planning.accelerators",
     "ahead.costing": "planning.estimate",
@@ -67,9 +67,9 @@ MOVED = {
     "report.watching": "report.live",
     "run": "training.run",
     "sensorevents": "energy.sensor_events",
-    "session": "energy.session",
+    "session": "energy.session energy.config",
     "steps": "training.steps",
-    "telemetry.address": "telemetry.bind_address",
+    "telemetry.address": "arguments",
     "telemetry.exposition": "telemetry.prometheus",
     "telemetry.publishing": "telemetry.exporters",
     "traces.chrometrace": "traces.chrome",
@@ -78,10 +78,15 @@ MOVED = {
     "vitals": "training.live_status",
     "window": "energy.energy",
 }
-"""Modules below ``carbontracker``: where they were, and where they are."""
+"""Modules below ``carbontracker``: where they were, and where what was in them is."""
 
-RENAMED = {"records.repricing": {"reprice": "recalculate"}}
-"""Names that the documents of the release before have, by the module they were in."""
+RENAMED = {
+    "place.location": {"Place": "Location"},
+    "pricing": {"Pricing": "CarbonFactors", "make_pricing": "make_carbon_factors"},
+    "records.repricing": {"reprice": "recalculate"},
+    "session": {"Simulated": "SimulatedDevice"},
+}
+"""Names that have changed, by the module they were in."""
 
 
 class MovedModules:
@@ -111,13 +116,15 @@ class MovedModules:
         from importlib import import_module
         from warnings import warn
 
-        new = import_module(f"{_ROOT}.{MOVED[old]}")
-        message = f"{module.__name__} is now {new.__name__}; the next release drops the old path"
+        new = [import_module(f"{_ROOT}.{name}") for name in MOVED[old].split()]
+        names = " and ".join(one.__name__ for one in new)
+        message = f"{module.__name__} is now {names}; the next release drops the old path"
         warn(message, DeprecationWarning, stacklevel=2)
         renamed = RENAMED.get(old, {})
 
         def look_up(name: str) -> object:
-            return getattr(new, renamed.get(name, name))
+            name = renamed.get(name, name)
+            return getattr(next((one for one in new if hasattr(one, name)), new[0]), name)
 
         module.__dict__["__getattr__"] = look_up
-        module.__dict__["__dir__"] = lambda: dir(new)
+        module.__dict__["__dir__"] = lambda: sorted({name for one in new for name in dir(one)})

@@ -6,6 +6,7 @@ argument refuses it, or raises a ``ValueError`` that names the argument.
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from reprlib import Repr
@@ -16,6 +17,9 @@ MAX_NAME_BYTES = 150
 """Limit on the user's part of a file name; the whole name may have 255 bytes."""
 _CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
 """Raised by objects that have ``__float__`` and are not numbers, such as arrays."""
+LOOPBACK = "127.0.0.1"
+"""The host of an address that has only a port."""
+_MAX_PORT = 65_535
 
 
 def as_number(value: object) -> object:
@@ -38,6 +42,19 @@ def as_count(value: object) -> object:
     """Return ``value`` as a number, and whole numbers as int."""
     number = as_number(value)
     return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def as_whole(value: object) -> int:
+    """Return a whole number of at least 0, also one of numpy or torch; 0 for any other value."""
+    try:
+        return max(0, operator.index(value))  # type: ignore[arg-type]  # raises if it has none
+    except (TypeError, ValueError):
+        return 0
+
+
+def is_count(value: object) -> bool:
+    """Return whether ``value`` is a whole number of at least 1, also one of numpy or torch."""
+    return as_whole(value) >= 1
 
 
 def as_flag(name: str, value: object) -> bool:
@@ -99,3 +116,22 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 def shown(value: object) -> str:
     """Return the repr of an argument for a message, in one line of 60 characters at most."""
     return " ".join(f"{_SHORT.repr(value):.60}".split())
+
+
+def parse_bind_address(given: int | str) -> tuple[str, int]:
+    """Return host and port of ``9095``, ``"9095"`` or ``"host:port"``.
+
+    Raises:
+        ValueError: ``given`` is neither a port nor ``HOST:PORT``.
+    """
+    text = str(given).strip()
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if colon else LOOPBACK
+    is_port = port.isascii() and port.isdigit() and int(port) <= _MAX_PORT
+    if isinstance(given, bool) or not is_port or not host:
+        message = (
+            f"prometheus={given!r} is neither a port nor HOST:PORT: write 9095 for this machine"
+            " only, or 0.0.0.0:9095 for every network of this machine"
+        )
+        raise ValueError(message)
+    return host, int(port)

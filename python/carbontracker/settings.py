@@ -20,6 +20,8 @@ from carbontracker.arguments import (
     as_number,
     as_path,
     as_text,
+    is_count,
+    parse_bind_address,
     shown,
 )
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
@@ -29,9 +31,7 @@ from carbontracker.exceptions import FetcherNameError
 from carbontracker.intensity.base import providers_with_key
 from carbontracker.location.location import LOCATE
 from carbontracker.records.writer import record_directory
-from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.training.budget import Budget, Limits, check_action
-from carbontracker.training.steps import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

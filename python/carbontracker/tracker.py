@@ -292,7 +292,7 @@ def _publisher(settings: Settings) -> object:
 
 
 def _progress(settings: Settings) -> object:
-    from carbontracker.training.progress import Progress
+    from carbontracker.report.progress import Progress
 
     return Progress(settings.epochs)
 

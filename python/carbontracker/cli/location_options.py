@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.location.location import LOCATE
+from carbontracker.planning.background import BackgroundLookup
 
 if TYPE_CHECKING:
     import argparse

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.carbon.background import first_and_best_start, slot_seconds
 from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location_options import add_location_options, carbon_factors_of
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
+from carbontracker.planning.background import first_and_best_start, slot_seconds
 from carbontracker.planning.start_time import IntensityCurve, saved_share
 from carbontracker.records.writer import jsonable
 from carbontracker.report.planning import chart

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta, timezone
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from carbontracker.arguments import is_count
 from carbontracker.carbon.equivalents import Equivalent, equivalent
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.planning.accelerators import Accelerator, find_accelerator
 from carbontracker.prediction.timeline import LONGEST_S
-from carbontracker.training.steps import is_count
 
 if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy, add_devices
 from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, number, seconds_of
+from carbontracker.records.clocks import Anchor
 from carbontracker.records.environment import is_running
-from carbontracker.traces.clocks import Anchor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

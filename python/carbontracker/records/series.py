@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.session import Mark
 from carbontracker.guard import OPEN_EPOCH, start_thread
+from carbontracker.records.clocks import read_anchor
 from carbontracker.times import wall_time
-from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from carbontracker.energy.session import Session
-    from carbontracker.records.writer import Record
 
 MAX_POINTS = 120
 """Of one event, apart from the moments that are asked for."""
@@ -150,27 +148,6 @@ class PeriodicWriter:
                 while due_s <= elapsed_s:
                     due_s = next_write_s(due_s)
             pause_s = min(pause_s, max(due_s - elapsed_s, 1e-3))
-
-
-@contextmanager
-def written_now_and_then(
-    record: Record, session: Session, began: Mark, first_s: float = FIRST_WRITE_S
-) -> Iterator[None]:
-    """Write the series of a record while the block runs: what waits for a command marks nothing.
-
-    Args:
-        record: that follows the session.
-        session: which is measuring.
-        began: the beginning of the command.
-        first_s: when to write for the first time.
-    """
-    writer = PeriodicWriter(
-        lambda: record.write_series(session.mark()), lambda: began.t_ns, first_s
-    )
-    try:
-        yield
-    finally:
-        writer.stop()
 
 
 def rising(column: Sequence[float]) -> list[float]:

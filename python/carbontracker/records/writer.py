@@ -12,7 +12,6 @@ import math
 import os
 import threading
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,18 +22,17 @@ from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
 from carbontracker.json_values import text
 from carbontracker.model.run_metadata import RunMetadata, Sensor
+from carbontracker.records.clocks import read_anchor
 from carbontracker.records.environment import (
     host_data,
     job_data,
     process_start_ticks,
     software_data,
 )
-from carbontracker.traces.clocks import read_anchor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbontracker.carbon.background import Advice
     from carbontracker.energy.session import Mark, Session
     from carbontracker.model.epoch import Epoch
     from carbontracker.records.series import PeriodicWriter, SeriesWriter
@@ -334,10 +332,3 @@ def sampling_data(session: Session) -> dict[str, Any]:
 def unanswered_data(session: Session) -> list[dict[str, str]]:
     """Return which sensors have never answered."""
     return [{"source": one.source, "what": one.what} for one in session.missing if one.awaited]
-
-
-def advice_dict(advice: Advice) -> dict[str, Any]:
-    """Return an advice as JSON-ready values."""
-    found = asdict(advice)
-    times = {key: found[key] and found[key].isoformat() for key in ("now", "start")}
-    return found | times

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from carbontracker.carbon.background import Advice
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
+    from carbontracker.planning.background import Advice
     from carbontracker.settings import Settings
 
 

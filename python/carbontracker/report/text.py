@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from carbontracker.carbon.background import Advice
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from carbontracker.location.location import Location
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.prediction_error import PredictionError
+    from carbontracker.planning.background import Advice
 
 
 _MAX_EVENTS = 20

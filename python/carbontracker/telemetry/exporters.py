@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.arguments import parse_bind_address
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
-from carbontracker.telemetry.bind_address import parse_bind_address
 from carbontracker.telemetry.metrics import MetricsReader, training_metrics
 
 if TYPE_CHECKING:

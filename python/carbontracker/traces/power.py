@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carbontracker.json_values import mappings, number, seconds_of
+from carbontracker.records.clocks import Anchor, disagreement_ns, nearest
 from carbontracker.traces.attribution import Power
-from carbontracker.traces.clocks import Anchor, disagreement_ns, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

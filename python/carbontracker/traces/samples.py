@@ -22,8 +22,8 @@ import numpy as np
 import carbontracker
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
 from carbontracker.json_values import mappings
+from carbontracker.records.clocks import Anchor, read_anchor
 from carbontracker.traces.attribution import Power
-from carbontracker.traces.clocks import Anchor, read_anchor
 from carbontracker.traces.power import PowerTrace, power_of_record
 
 if TYPE_CHECKING:

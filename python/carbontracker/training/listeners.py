@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from carbontracker.guard import Part, optional
 
 if TYPE_CHECKING:
-    from carbontracker.carbon.background import Advice
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.exceptions import BudgetExceeded
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
+    from carbontracker.planning.background import Advice
     from carbontracker.training.run import Run
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.guard import SAMPLES, nothing, optional
 from carbontracker.records.writer import (
     Record,
-    advice_dict,
     begin_record,
     record_wanted,
     run_metadata,
@@ -20,7 +19,6 @@ from carbontracker.training.budget import overrun_dict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbontracker.carbon.background import Advice
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.exceptions import BudgetExceeded
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
     from carbontracker.model.run_metadata import RunMetadata
+    from carbontracker.planning.background import Advice
     from carbontracker.settings import Settings
     from carbontracker.traces.samples import SampleWriter
     from carbontracker.training.run import Run
@@ -153,7 +152,7 @@ class TrainingRecorder(Recorder):
 
     def advice(self, advice: Advice, _forecast: Forecast, _factors: CarbonFactors) -> None:
         """Write an advice."""
-        self.write("advice", **advice_dict(advice))
+        self.write("advice", **advice.to_dict())
 
     def metadata(self, run: Run) -> RunMetadata:
         """Return which training it is, and the choices that were made."""

@@ -7,10 +7,11 @@ ends of the blocks are looked up. So a training with short steps pays only for c
 from __future__ import annotations
 
 import math
-import operator
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
+
+from carbontracker.arguments import as_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ class Steps:
     def mark(self, n: int = 1) -> None:
         """Mark the end of ``n`` steps; a value that is not a number of steps counts as 0."""
         if n is not _ONE:  # rare: several steps, a number of numpy, or a mistake
-            n = _whole(n)
+            n = as_whole(n)
         self._pending += n
         if self._pending >= self._block or time.monotonic_ns() >= self._look_ns:
             self._turn()
@@ -194,19 +195,6 @@ def _every_other(blocks: list[Block]) -> list[Block]:
         if seen[block.kind] % 2:
             kept.append(block)
     return kept
-
-
-def is_count(value: object) -> bool:
-    """Return whether it is a whole number of at least 1; those of numpy and torch are."""
-    return _whole(value) >= 1
-
-
-def _whole(value: object) -> int:
-    """Return ``value`` as a whole number of at least 0; 0 if it is not a whole number."""
-    try:
-        return max(0, operator.index(value))  # type: ignore[arg-type]  # what has none says so
-    except (TypeError, ValueError):
-        return 0
 
 
 def length_of(items: object) -> int | None:

@@ -14,7 +14,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import carbontracker
-from carbontracker.carbon.background import BackgroundLookup
 from carbontracker.energy.sensor_events import SensorEvent, SensorEvents
 from carbontracker.energy.session import Mark, acquire, release
 from carbontracker.exceptions import (
@@ -24,6 +23,7 @@ from carbontracker.exceptions import (
     NoEpochError,
 )
 from carbontracker.guard import ADVICE, LOCATION, PREDICTION, nothing, optional
+from carbontracker.planning.background import BackgroundLookup
 from carbontracker.settings import check_api_names
 from carbontracker.training.forecaster import Forecaster
 from carbontracker.training.lifetime import TrackerReference, in_worker, open_trainings

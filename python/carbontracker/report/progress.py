@@ -12,19 +12,32 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
 
 if TYPE_CHECKING:
     from carbontracker.model.epoch import Epoch
+    from carbontracker.model.live_status import LiveStatus
     from carbontracker.model.result import Result
-    from carbontracker.training.live_status import StatusReader
-    from carbontracker.training.run import Run
 
 RENEWED_S = 1.0
 _WIPE = "\r\x1b[K"
+
+
+class StatusReader(Protocol):
+    """The reader of a run's live status."""
+
+    def take(self) -> LiveStatus:
+        """Return the status now."""
+
+
+class RunWithStatus(Protocol):
+    """What the progress line needs of a run."""
+
+    def status_reader(self) -> StatusReader:
+        """Return a new reader."""
 
 
 class Progress:
@@ -43,7 +56,7 @@ class Progress:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def started(self, run: Run) -> None:
+    def started(self, run: RunWithStatus) -> None:
         """Choose the output: a notebook display, a terminal, or nothing."""
         self._reader = run.status_reader()
         self._display = _notebook_display()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import LOCATION, logger, nothing, optional, start_thread
@@ -47,6 +47,11 @@ class Advice:
     """The region with the lowest emissions, of the same cloud or of all."""
     region_saves: float
     """Saved share of the emissions; NaN if unknown."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the advice as JSON-ready values."""
+        times = {"now": self.now, "start": self.start}
+        return asdict(self) | {key: at and at.isoformat() for key, at in times.items()}
 
 
 def slot_seconds(slots: Sequence[Intensity], now: datetime) -> list[tuple[float, float, float]]:
