@@ -110,7 +110,7 @@ def test_a_closed_standard_output_is_said(logs: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == b"carbontracker: --json -: the standard output is closed\n"
+    assert done.stderr == b"carbontracker: --json -: standard output is closed\n"
 
 
 @pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
