@@ -40,7 +40,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 # Parts of the package from the ground up. A part may import those before it, also for types only.
 LAYERS = (
     "_lazy _moved constants exceptions guard hostfiles environment times json_values data",
-    "arguments",
+    "conversion",
     *("intensity", "location", "energy", "carbon", "model", "records", "prediction", "traces"),
     *("planning", "training settings", "telemetry", "legacy", "report", "parser loggers"),
     *("tracker", "cli", "__main__"),
@@ -645,7 +645,7 @@ def test_every_event_written_has_a_reader_and_a_view() -> None:
 def test_an_event_that_is_read_by_no_view_is_seen() -> None:
     modules = [
         Module("carbontracker.records.writer", "record.write('a')\nself.write('b', x=1)"),
-        Module("carbontracker.report.text", "run.of('b')\nrun.data['stopped_by']"),
+        Module("carbontracker.report.sentences", "run.of('b')\nrun.data['stopped_by']"),
         Module("carbontracker.cli.measure_command", "listeners.notify('a')"),  # writes, reads none
     ]
     assert list(event_complaints(modules)) == ["a is written, and no reader or view mentions it"]
@@ -796,7 +796,7 @@ def test_an_allowed_import_is_let_pass(name: str, source: str) -> None:
 )
 def test_output_is_seen_outside_the_views(source: str) -> None:
     assert "standard output" in one(output_complaints, "carbontracker.training.run", source)
-    for name in ("carbontracker.report.text", "carbontracker.cli"):
+    for name in ("carbontracker.report.sentences", "carbontracker.cli"):
         assert not one(output_complaints, name, source)
     assert not one(
         output_complaints, "carbontracker.training.run", "import sys\nsys.stderr.write('')"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import carbontracker
-from carbontracker.arguments import as_count, as_flag, as_number, as_path
+from carbontracker.conversion import as_count, as_flag, as_number, as_path
 from carbontracker.energy.config import Config
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, WATTS, assert_power, hide_sensors, read_record

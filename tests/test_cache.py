@@ -17,8 +17,9 @@ import pytest
 
 import carbontracker
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.base import Intensity, provider
+from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
+from carbontracker.intensity.providers import provider
 from carbontracker.intensity.service import Service
 from tests.support.intensity_server import Asked, Reply, serving
 from tests.support.intensity_services import KEY
@@ -289,8 +290,8 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 PROCESS = """
 import sys
-from carbontracker.intensity.base import provider
-from carbontracker.intensity.poller import LiveProvider
+from carbontracker.intensity.providers import provider
+from carbontracker.intensity.live_provider import LiveProvider
 live = LiveProvider(provider("electricitymaps", api_key=sys.argv[1]), "DK", None)
 sys.stdin.read(1)
 live.refresh()

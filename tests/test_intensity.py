@@ -7,15 +7,18 @@ import math
 import pickle
 from dataclasses import FrozenInstanceError, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from carbontracker.data import rows
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.base import PROVIDERS, Intensity, provider
+from carbontracker.intensity.providers import PROVIDERS, provider
 from carbontracker.intensity.providers.constant import Constant
 from carbontracker.intensity.providers.table import Table
+
+if TYPE_CHECKING:
+    from carbontracker.intensity.base import Intensity
 
 START = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 END = START + timedelta(hours=1)

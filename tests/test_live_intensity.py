@@ -19,8 +19,9 @@ import pytest
 import carbontracker
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.base import Intensity, provider
-from carbontracker.intensity.poller import LiveProvider
+from carbontracker.intensity.base import Intensity
+from carbontracker.intensity.live_provider import LiveProvider
+from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import parse_setting, table_fallback
 from carbontracker.tracker import CarbonTracker
 from tests.support.intensity_server import Asked, Reply, refused, serving
@@ -96,7 +97,7 @@ def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live
     )
 
 
-# ---- the poller ------------------------------------------------------------------------------
+# ---- the thread that asks -------------------------------------------------------------------
 
 
 def test_hours_are_revised_as_they_are_asked_for_again() -> None:
@@ -675,9 +676,9 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import carbontracker
 from carbontracker import CarbonTracker, measure
-import carbontracker.intensity.poller, carbontracker.intensity.http
+import carbontracker.intensity.live_provider, carbontracker.intensity.http
 import carbontracker.records.recalculation
-from carbontracker.intensity.base import PROVIDERS, provider
+from carbontracker.intensity.providers import PROVIDERS, provider
 
 settings = {"constant": {"gco2eq_per_kwh": 1.0}, "http_json": {"shape": {
     "url": "http://127.0.0.1/", "value": "v", "time": "t"}}}

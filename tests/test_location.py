@@ -11,7 +11,7 @@ from carbontracker.carbon.factors import PUE_SOURCE, make_carbon_factors
 from carbontracker.constants import PUE_2023
 from carbontracker.data import rows
 from carbontracker.exceptions import UnknownLocation
-from carbontracker.intensity.base import provider
+from carbontracker.intensity.providers import provider
 from carbontracker.location.location import CONFIG, VARIABLE, Location, _index, locate, resolve
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from carbontracker.cli import main
 from carbontracker.energy import sensor_events
 from carbontracker.energy.sensor_events import SensorEvent
 from carbontracker.records.reader import read_runs
-from carbontracker.report.text import SensorEventLines
+from carbontracker.report.sentences import SensorEventLines
 from carbontracker.tracker import CarbonTracker
 from tests.support.build import build
 from tests.support.fakehost import fake_host

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from carbontracker.data import rows
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity import http
-from carbontracker.intensity.base import PROVIDERS, Intensity, provider
+from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.http import Client, Limits
+from carbontracker.intensity.providers import PROVIDERS, provider
 from carbontracker.intensity.providers.eia930 import FUELS as EIA_FUELS
 from carbontracker.intensity.providers.entsoe import AREAS
 from carbontracker.intensity.providers.entsoe import FUELS as ENTSOE_FUELS

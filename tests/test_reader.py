@@ -20,7 +20,7 @@ from carbontracker.cli import main
 from carbontracker.exceptions import NoSuchRun
 from carbontracker.records.aggregate import add_runs
 from carbontracker.records.reader import add_epoch, moment_at, read_run, read_runs
-from carbontracker.records.recorded import Series
+from carbontracker.records.run_record import Series
 from carbontracker.records.series import rising
 from carbontracker.records.validate import ERROR, check_file
 from carbontracker.records.writer import Record

@@ -47,7 +47,7 @@ from tests.support.simulated import Training
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 BOTH = (("gpu:0", "gpu/GPU-1"), ("cpu:0", "cpu/0"))
 THREE = Made("aa11", (1000.0, 2000.0, 3000.0), devices=BOTH)

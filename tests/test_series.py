@@ -15,9 +15,10 @@ from carbontracker.carbon.equivalents import equivalent
 from carbontracker.carbon.factors import CarbonFactors
 from carbontracker.carbon.footprint import Slot, footprint_of_slots
 from carbontracker.exceptions import IntensityUnavailable, UnknownLocation
-from carbontracker.intensity.base import Intensity, provider
+from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.cache import Cache
-from carbontracker.intensity.poller import LiveProvider
+from carbontracker.intensity.live_provider import LiveProvider
+from carbontracker.intensity.providers import provider
 from carbontracker.intensity.series import Series, merged, shares
 from carbontracker.location.location import Location
 from carbontracker.records.recalculation import recalculate

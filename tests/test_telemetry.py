@@ -20,8 +20,8 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from carbontracker.arguments import parse_bind_address
 from carbontracker.carbon.factors import make_carbon_factors
+from carbontracker.conversion import parse_bind_address
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import acquire, release
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint

@@ -17,7 +17,7 @@ import carbontracker
 from carbontracker.cli import main
 from carbontracker.records.clocks import Anchor, disagreement_ns, nearest, read_anchor
 from carbontracker.records.reader import read_run
-from carbontracker.records.recorded import Series
+from carbontracker.records.run_record import Series
 from carbontracker.report.trace import clock_note, write
 from carbontracker.traces.chrome import METADATA_KEY, POWER_PID, power_in, read_trace, with_power
 from carbontracker.traces.power import PowerTrace, Slice, power_of_record

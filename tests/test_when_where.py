@@ -18,7 +18,7 @@ from carbontracker.location.location import locate
 from carbontracker.planning.background import Advice, first_and_best_start
 from carbontracker.planning.regions import here, options
 from carbontracker.report.planning import chart
-from carbontracker.report.text import advice_line
+from carbontracker.report.sentences import advice_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

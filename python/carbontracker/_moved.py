@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 _ROOT = __name__.partition(".")[0]
 
 MOVED = {
+    "arguments": "conversion",
+    "cli.arguments": "cli.parser",
+    "cli.limits": "cli.budget_supervisor",
+    "records.recorded": "records.run_record",
+    "report.text": "report.sentences",
     "advising.advice": "planning.start_time",
     "advising.aside": "planning.background",
     "advising.elsewhere": "planning.regions",
@@ -37,7 +42,7 @@ MOVED = {
     "intensity.energycharts": "intensity.providers.energycharts",
     "intensity.entsoe": "intensity.providers.entsoe",
     "intensity.http_json": "intensity.providers.http_json",
-    "intensity.live": "intensity.poller",
+    "intensity.live": "intensity.live_provider",
     "intensity.mix": "intensity.providers.generation_mix",
     "intensity.odre": "intensity.providers.odre",
     "intensity.table": "intensity.providers.table",
@@ -69,7 +74,7 @@ MOVED = {
     "sensorevents": "energy.sensor_events",
     "session": "energy.session energy.config",
     "steps": "training.steps",
-    "telemetry.address": "arguments",
+    "telemetry.address": "conversion",
     "telemetry.exposition": "telemetry.prometheus",
     "telemetry.publishing": "telemetry.exporters",
     "traces.chrometrace": "traces.chrome",

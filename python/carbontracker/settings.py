@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.arguments import (
+from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
+from carbontracker.conversion import (
     as_count,
     as_file_name,
     as_flag,
@@ -24,11 +25,10 @@ from carbontracker.arguments import (
     parse_bind_address,
     shown,
 )
-from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
 from carbontracker.energy.config import Config, SimulatedDevice, sampling_fields
 from carbontracker.exceptions import FetcherNameError
-from carbontracker.intensity.base import providers_with_key
+from carbontracker.intensity.providers import providers_with_key
 from carbontracker.location.location import LOCATE
 from carbontracker.records.writer import record_directory
 from carbontracker.training.budget import Budget, Limits, check_action

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.intensity.base import provider
 from carbontracker.intensity.http import Client, Limits
+from carbontracker.intensity.providers import provider
 from tests.support.intensity_server import Reply
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.arguments import as_number, as_text, shown
 from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
 from carbontracker.constants import PUE_2023
+from carbontracker.conversion import as_number, as_text, shown
 from carbontracker.exceptions import IntensityUnavailable, TableError
 from carbontracker.guard import INTENSITY, LOCATION, logger, optional
-from carbontracker.intensity.base import provider, unknown
-from carbontracker.intensity.poller import LiveProvider
+from carbontracker.intensity.base import unknown
+from carbontracker.intensity.live_provider import LiveProvider
+from carbontracker.intensity.providers import provider
 from carbontracker.intensity.providers.constant import Constant
 from carbontracker.intensity.selection import (
     AUTO,

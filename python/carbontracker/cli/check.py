@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 EXAMPLES = """\
 examples:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
     import argparse

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import carbontracker
+from carbontracker.cli.budget_supervisor import OVER_BUDGET, BudgetSupervisor, check_grace
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, discard, say
-from carbontracker.cli.limits import OVER_BUDGET, BudgetSupervisor, check_grace
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
 from carbontracker.records.series import PeriodicWriter
@@ -19,7 +19,7 @@ from carbontracker.records.writer import (
     jsonable,
     unanswered_data,
 )
-from carbontracker.report import text
+from carbontracker.report import sentences
 from carbontracker.settings import Settings
 from carbontracker.telemetry.exporters import Publisher
 from carbontracker.training.listeners import Listeners
@@ -134,7 +134,7 @@ class CommandConsole:
         self._quiet = quiet
         self._run: Run | None = None
         self._sensor_events: list[SensorEvent] = []
-        self._event_lines = text.SensorEventLines()
+        self._event_lines = sentences.SensorEventLines()
 
     def started(self, run: Run) -> None:
         """Keep the run, whose sensors are named at the end."""
@@ -157,7 +157,7 @@ class CommandConsole:
         if not self._quiet:
             simulated = bool(run.session.config.simulated)
             _show_summary(result.seconds, result.energy, result.footprint, simulated=simulated)
-            for line in text.unanswered_lines(unanswered_data(run.session)):
+            for line in sentences.unanswered_lines(unanswered_data(run.session)):
                 say(line)
         if self._out is not None:
             events = [{"event": one.event, **one.data} for one in self._sensor_events]
@@ -201,7 +201,7 @@ def _check_samples(path: str | None) -> None:
 def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
     if sys.stderr is None:
         return  # closed; print would take standard output, which is the program's
-    summary = text.command_summary(seconds, energy, footprint, simulated=simulated)
+    summary = sentences.command_summary(seconds, energy, footprint, simulated=simulated)
     try:
         print(summary, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # the exit code stays the program's

@@ -11,10 +11,10 @@ from importlib import import_module
 
 import carbontracker
 from carbontracker.cli import parse
-from carbontracker.cli.arguments import parser_of
+from carbontracker.cli.budget_supervisor import add_limits
 from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR
-from carbontracker.cli.limits import add_limits
+from carbontracker.cli.parser import parser_of
 from carbontracker.guard import MEASURING, nothing, optional
 from carbontracker.location.location import LOCATE
 

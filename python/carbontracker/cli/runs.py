@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

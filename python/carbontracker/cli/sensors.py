@@ -6,8 +6,8 @@ import json
 import time
 from dataclasses import asdict
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import say
+from carbontracker.cli.parser import parser_of
 
 EXAMPLES = """\
 examples:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.energy.sensors import PROBE_TIMEOUT_S, sensors
     from carbontracker.records.writer import jsonable
-    from carbontracker.report.text import sensors_table
+    from carbontracker.report.sentences import sensors_table
 
     found = sensors(given.seconds, while_waiting=_WaitingNotice(PROBE_TIMEOUT_S).update)
     print(json.dumps(jsonable(asdict(found)), indent=2) if given.json else sensors_table(found))

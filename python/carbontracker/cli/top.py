@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import USAGE_ERROR, say
+from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.traces.power import PowerTrace
 
 EXAMPLES = """\

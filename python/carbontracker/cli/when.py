@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location_options import add_location_options, carbon_factors_of
+from carbontracker.cli.parser import parser_of
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE

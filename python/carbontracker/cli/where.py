@@ -7,9 +7,9 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.cli.arguments import parser_of
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location_options import add_location_options, carbon_factors_of
+from carbontracker.cli.parser import parser_of
 from carbontracker.location import cloud
 from carbontracker.planning.regions import here, options
 from carbontracker.records.writer import jsonable

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cache
 
-from carbontracker.arguments import as_number, shown
+from carbontracker.conversion import as_number, shown
 from carbontracker.environment import enabled
 from carbontracker.guard import logger
 

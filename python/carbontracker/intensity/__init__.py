@@ -10,7 +10,8 @@ from carbontracker.exceptions import IntensityUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from carbontracker.intensity.base import PROVIDERS, Intensity, Provider, provider
+    from carbontracker.intensity.base import Intensity, Provider
+    from carbontracker.intensity.providers import PROVIDERS, provider
     from carbontracker.intensity.service import HOUR, Service, overlapping
 
 __all__ = [
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    **dict.fromkeys(("PROVIDERS", "Intensity", "Provider", "provider"), "base"),
+    **dict.fromkeys(("Intensity", "Provider"), "base"),
+    **dict.fromkeys(("PROVIDERS", "provider"), "providers"),
     **dict.fromkeys(("HOUR", "Service", "overlapping"), "service"),
 }
 

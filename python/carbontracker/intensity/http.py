@@ -1,6 +1,7 @@
 """The one HTTP client of the package: a single bounded exchange, or the reason why it failed.
 
-Nothing is repeated here: the poller decides when to ask again. No reason, log or exception holds a
+Nothing is repeated here: ``cached_provider`` decides when to ask again.
+No reason, log or exception holds a
 secret, a query or a header.
 """
 

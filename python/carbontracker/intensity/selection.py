@@ -10,14 +10,14 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
-from carbontracker.arguments import as_number
+from carbontracker.conversion import as_number
 from carbontracker.data import UNLOCATED, WORLD
 from carbontracker.environment import enabled
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
-from carbontracker.intensity.base import PROVIDERS, Intensity, provider
 from carbontracker.intensity.cached_provider import scope_and_signal
-from carbontracker.intensity.poller import LiveProvider
+from carbontracker.intensity.live_provider import LiveProvider
+from carbontracker.intensity.providers import PROVIDERS, provider
 from carbontracker.intensity.service import provider_variable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TypeAlias
 
-    from carbontracker.intensity.base import Provider
+    from carbontracker.intensity.base import Intensity, Provider
 
     IntensitySetting: TypeAlias = "float | str | Provider | None"
 

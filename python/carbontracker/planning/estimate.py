@@ -14,9 +14,9 @@ from datetime import datetime, timedelta, timezone
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.arguments import is_count
 from carbontracker.carbon.equivalents import Equivalent, equivalent
 from carbontracker.carbon.factors import make_carbon_factors
+from carbontracker.conversion import is_count
 from carbontracker.planning.accelerators import Accelerator, find_accelerator
 from carbontracker.prediction.timeline import LONGEST_S
 

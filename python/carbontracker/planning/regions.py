@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from carbontracker.constants import PUE_2023
 from carbontracker.data import WORLD
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.base import provider
+from carbontracker.intensity.providers import provider
 from carbontracker.location import cloud
 
 if TYPE_CHECKING:

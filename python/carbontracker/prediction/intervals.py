@@ -1,7 +1,7 @@
 """The 80 % and 95 % intervals of a prediction.
 
-What remains was between so many times the prediction on simulated trainings of many kinds: the
-quantiles of true over predicted remainder (split conformal prediction; Papadopoulos et al. 2002,
+In simulated trainings of many kinds, the true remaining cost divided by the predicted one lay
+between these quantiles (split conformal prediction; Papadopoulos et al. 2002,
 doi:10.1007/3-540-36755-1_29). ``bench/prediction.py --calibrate`` prints this table, from the
 trainings of seeds 1 to 5.
 """

@@ -180,7 +180,7 @@ class _Quantity:
         return _Remaining(cost, step, every)
 
     def _seen(self, steps_per_epoch: int) -> list[_Epoch]:
-        """Return the epochs that show what a step costs where an epoch has so many of them."""
+        """Return the epochs whose number of steps is close to ``steps_per_epoch``."""
         least, most = steps_per_epoch / SIMILAR, steps_per_epoch * SIMILAR
         seen = [epoch for epoch in self._epochs if least <= epoch.steps <= most]
         now = self.open.summary(self._finished + 1, steps_per_epoch)

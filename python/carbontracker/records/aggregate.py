@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from carbontracker.energy.energy import Energy
     from carbontracker.model.run_metadata import Sensor
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
     Span = tuple[int, int]
     Spans = list[Span]
@@ -261,7 +261,10 @@ def _shares(chosen: Sequence[Counted], total: Total) -> dict[str, _Share]:
 
 
 def _beside(chosen: Sequence[Counted]) -> set[str]:
-    """Return which runs saw a device of a machine at the time of another; in order of start."""
+    """Return the ids of runs that measured a device while another run measured it too.
+
+    ``chosen`` is in the order of the starts.
+    """
     newest: dict[tuple[str, str], Counted] = {}
     found: set[str] = set()
     for run in chosen:
@@ -293,7 +296,10 @@ def _length_ns(spans: Spans) -> int:
 
 
 def _parts(run: RunRecord) -> list[_Part]:
-    """Return when a run measured what: its epochs; of a command, or without times, the whole."""
+    """Return the periods of a run with their energy: its epochs.
+
+    A command, and a run whose epochs have no times, is one period.
+    """
     start_ns = _unix_ns(run.started)
     if run.epochs and all(math.isfinite(one.start_s + one.seconds) for one in run.epochs):
         ends = [(round(one.start_s * 1e9), round(one.end_s * 1e9)) for one in run.epochs]
@@ -351,7 +357,7 @@ def _share(run: RunRecord, free: Mapping[str, Free]) -> _Share:
 
 
 def _share_of(run: RunRecord, device: str, part: _Part, spans: Spans) -> float:
-    """Return which share of a part's energy of a device lies in spans of it; NaN if not known."""
+    """Return the fraction of the device's energy in ``part`` within ``spans``; NaN if unknown."""
     if not spans or spans == [(part.start_ns, part.end_ns)]:
         return float(bool(spans))
     series, began_ns = run.series, _unix_ns(run.started)

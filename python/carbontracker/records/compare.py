@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 CONFIDENCE = 0.95
 _NORMAL_FROM = 2000.0

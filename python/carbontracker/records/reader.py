@@ -25,7 +25,7 @@ from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast
 from carbontracker.model.result import Result
 from carbontracker.model.run_metadata import RunMetadata, Sensor
-from carbontracker.records.recorded import RunRecord, Series
+from carbontracker.records.run_record import RunRecord, Series
 from carbontracker.records.writer import SCHEMA, record_directory
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.data import WORLD
-from carbontracker.intensity.base import provider
 from carbontracker.intensity.cache import intensity_from
+from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import table_fallback
 from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
 from carbontracker.location.location import Location, locate
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Event = Mapping[str, Any]
 
 _PLAIN = {"zone": "", "name": "", "year": None, "scope": "unknown", "kind": "estimated"}
-"""What a slot says of its figure where it says nothing."""
+"""Defaults of the fields that a slot leaves out."""
 
 
 def recalculate(
@@ -153,7 +153,7 @@ def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
 def _provider(
     intensity: float | Provider | None, scope: str | None, *, moved: bool
 ) -> Provider | None:
-    """Return who has the other figures; None where those of the record stay."""
+    """Return the provider to recalculate with; None to keep the intensities of the record."""
     if isinstance(intensity, (int, float)):
         return provider("constant", gco2eq_per_kwh=intensity)
     if intensity is not None:

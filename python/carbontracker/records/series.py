@@ -23,8 +23,8 @@ DIGITS = 6
 """Decimals of joules: a microjoule is less than any sensor tells apart."""
 FIRST_WRITE_S = 5.0
 MAX_WRITE_SPACING_S = 600.0
-"""What goes on is written 5, 10, 20, 40, ... s after it began, at last every ten minutes. A kill
-loses at most the second half of it, and no more than ten minutes."""
+"""An open epoch is written 5, 10, 20, 40, ... s after its beginning, then every ten minutes. So a
+kill loses at most half of it, and at most ten minutes."""
 _GROWTH = 2000
 """A run of unknown length gets a point at least every 1/2000 of its age, so that its series grows
 with the logarithm of its length."""

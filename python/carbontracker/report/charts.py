@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.window_totals import WindowTotals
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.report.derived import Device, Interval, Predicted
 
     Power = Mapping[str, tuple[list[float], list[float]]]

@@ -15,7 +15,7 @@ from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy import console_text
 from carbontracker.legacy.log_writer import LogFiles
 from carbontracker.records.writer import unanswered_data
-from carbontracker.report.text import (
+from carbontracker.report.sentences import (
     SensorEventLines,
     advice_line,
     comparison_line,

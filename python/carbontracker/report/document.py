@@ -19,7 +19,7 @@ from carbontracker.report.formatting import (
     plain,
     quantity,
 )
-from carbontracker.report.text import gap_lines, sensor_event_line, unanswered_lines
+from carbontracker.report.sentences import gap_lines, sensor_event_line, unanswered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.energy import Energy
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.window_totals import WindowTotals
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 MAX_ROWS = 1000
 """Rows of a table of epochs; ``--csv`` has all."""

@@ -12,7 +12,7 @@ from carbontracker.report.svg import css, svg, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.report.document import Section, Table
     from carbontracker.report.drawing import Chart
 

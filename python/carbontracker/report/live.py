@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from carbontracker.energy.energy import Energy
     from carbontracker.model.live_status import LiveStatus
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 HOUR_S = 3600.0
 

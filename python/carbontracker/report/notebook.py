@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from carbontracker.legacy.console_text import timestring
-from carbontracker.report import text
+from carbontracker.report import sentences
 from carbontracker.report.formatting import compact
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def status_html(status: LiveStatus | None) -> str:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
     caption = f"Monitoring for {timestring(status.seconds)}"
     rows = list(_rows(status.energy, status.footprint))
-    notes = [text.price_line(status.footprint), *text.gap_lines(status.energy)]
+    notes = [sentences.price_line(status.footprint), *sentences.gap_lines(status.energy)]
     return _page(caption, rows, notes)
 
 
 def result_html(result: Result) -> str:
     """Return the result of a training as HTML."""
     caption = f"{result.finished_epochs} epoch(s) in {timestring(result.seconds)}"
-    notes = [text.price_line(result.footprint), *text.gap_lines(result.energy)]
+    notes = [sentences.price_line(result.footprint), *sentences.gap_lines(result.energy)]
     if result.forecast is not None:
         predicted = result.forecast
         energy = compact(predicted.footprint.kwh * 1e3, "Wh")

@@ -13,7 +13,7 @@ from carbontracker.report.formatting import clean, is_known
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 _HOME = "https://github.com/lfwa/carbontracker"
 """The address that the sentence has always named."""

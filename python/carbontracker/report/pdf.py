@@ -17,7 +17,7 @@ from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.report.document import Section, Table
     from carbontracker.report.drawing import Chart, Shape
 

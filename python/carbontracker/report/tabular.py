@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 Value = str | int | float | bool | None
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from carbontracker.records.aggregate import Total
     from carbontracker.records.compare import Difference, Side
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.report.document import Table
 
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -24,7 +24,7 @@ from carbontracker.traces.samples import power_of_run
 if TYPE_CHECKING:
     import os
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.traces.profile import Attribution, Row
 
 _SECOND_NS = 1_000_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.arguments import parse_bind_address
+from carbontracker.conversion import parse_bind_address
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
 from carbontracker.telemetry.metrics import MetricsReader, training_metrics
 

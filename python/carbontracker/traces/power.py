@@ -18,7 +18,7 @@ from carbontracker.traces.attribution import Power
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
 
 MILLISECOND_NS = 1_000_000
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.energy.session import Session
-    from carbontracker.records.recorded import RunRecord
+    from carbontracker.records.run_record import RunRecord
     from carbontracker.records.writer import Record
 
 SUFFIX = ".arrow"

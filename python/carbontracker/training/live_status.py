@@ -118,7 +118,7 @@ class _Parts:
         for slot in factors.intensities(start, end):
             first = began if slot.start is None or slot.start <= start else mark(slot.start)
             last = now if slot.end is None or slot.end >= end else mark(slot.end)
-            # Asked once for both: a reading that comes in between would set them apart.
+            # One query for both, so that they use the same readings.
             whole = first is began and last is now
             self._slots.append((energy if whole else session.energy(first, last), slot))
 

@@ -47,7 +47,7 @@ class Run:
         self.finished = False
         """Whether monitoring has ended: what is known of its epochs now is what is kept."""
         self.end_mark: Mark | None = None
-        """The end of monitoring where it is not now."""
+        """The mark at which monitoring ended, if that was earlier than now."""
         self._began = session.mark()
         self.windows = WindowLog(session, self._began)
 

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from carbontracker.arguments import as_whole
+from carbontracker.conversion import as_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -256,5 +256,5 @@ class RunRecord:
         return self.result.forecasts
 
     def of(self, event: str) -> Iterable[Mapping[str, Any]]:
-        """Return the events of one name, such as ``window`` or ``budget``, in their order."""
+        """Return the events of one name in order, such as ``windows`` or ``budget_exceeded``."""
         return (one for one in self.events if one["event"] == event)
