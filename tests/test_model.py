@@ -22,6 +22,7 @@ from carbontracker.intensity.base import (
     SIGNALS,
     Intensity,
 )
+from carbontracker.json_values import jsonable
 from carbontracker.location.location import Location
 from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast, Prediction
@@ -29,7 +30,6 @@ from carbontracker.model.prediction_error import PredictionError
 from carbontracker.model.result import Result
 from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.model.window_totals import WindowTotals
-from carbontracker.records.writer import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import carbontracker
-from carbontracker.records.writer import Record, jsonable, record_directory, record_wanted
+from carbontracker.json_values import jsonable
+from carbontracker.records.writer import Record, record_directory, record_wanted
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import (
     CPU_WATTS,

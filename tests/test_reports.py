@@ -20,8 +20,8 @@ import pytest
 from carbontracker.carbon.footprint import Footprint
 from carbontracker.cli import main
 from carbontracker.exceptions import MissingExtra
+from carbontracker.json_values import jsonable
 from carbontracker.records.reader import read_run
-from carbontracker.records.writer import jsonable
 from carbontracker.report import (
     FORMATS,
     charts,

@@ -20,9 +20,9 @@ from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.live_provider import LiveProvider
 from carbontracker.intensity.providers import provider
 from carbontracker.intensity.series import Series, merged, shares
+from carbontracker.json_values import jsonable
 from carbontracker.location.location import Location
 from carbontracker.records.recalculation import recalculate
-from carbontracker.records.writer import jsonable
 
 DAY0 = datetime(2026, 11, 23, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

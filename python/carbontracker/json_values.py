@@ -1,4 +1,4 @@
-"""Values of a record's JSON, where anything may be missing or of another type."""
+"""Values as JSON holds them: made for writing, and read where anything may be missing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def text(value: str) -> str:
     """Return text that UTF-8 can hold: a surrogate becomes U+FFFD."""
     return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` with everything that JSON cannot hold replaced.
+
+    NaN and infinity become null, other objects their text, and text is such that UTF-8 can hold it.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {text(str(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if value is None or isinstance(value, int):
+        return value
+    return text(str(value))
 
 
 def number(value: object, default: float = math.nan) -> float:

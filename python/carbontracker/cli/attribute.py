@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.cli.trace import run_named
     from carbontracker.exceptions import NoSuchRun
-    from carbontracker.records.writer import jsonable
+    from carbontracker.json_values import jsonable
     from carbontracker.report.trace import (
         attributed_dict,
         attributed_table,

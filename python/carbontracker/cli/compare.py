@@ -32,9 +32,9 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun
+    from carbontracker.json_values import jsonable
     from carbontracker.records.compare import Side, compare
     from carbontracker.records.reader import read_runs
-    from carbontracker.records.writer import jsonable
     from carbontracker.report.terminal import comparison
 
     try:

@@ -80,8 +80,8 @@ def main(arguments: list[str]) -> int:
     given = vars(_parser().parse_args(arguments))
     as_json = given.pop("json")
 
+    from carbontracker.json_values import jsonable
     from carbontracker.planning.estimate import estimate
-    from carbontracker.records.writer import jsonable
     from carbontracker.report.planning import estimate_text
 
     try:

@@ -14,11 +14,9 @@ from carbontracker.cli.child import executed
 from carbontracker.cli.exits import USAGE_ERROR, discard, say
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
+from carbontracker.json_values import jsonable
 from carbontracker.records.series import PeriodicWriter
-from carbontracker.records.writer import (
-    jsonable,
-    unanswered_data,
-)
+from carbontracker.records.writer import unanswered_data
 from carbontracker.report import sentences
 from carbontracker.settings import Settings
 from carbontracker.telemetry.exporters import Publisher

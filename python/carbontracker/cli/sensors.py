@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         parser.error("--seconds must be between 0 and 3600")
 
     from carbontracker.energy.sensors import PROBE_TIMEOUT_S, sensors
-    from carbontracker.records.writer import jsonable
+    from carbontracker.json_values import jsonable
     from carbontracker.report.sentences import sensors_table
 
     found = sensors(given.seconds, while_waiting=_WaitingNotice(PROBE_TIMEOUT_S).update)

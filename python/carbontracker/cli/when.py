@@ -19,9 +19,9 @@ from carbontracker.cli.parser import parser_of
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
+from carbontracker.json_values import jsonable
 from carbontracker.planning.background import first_and_best_start, slot_seconds
 from carbontracker.planning.start_time import IntensityCurve, saved_share
-from carbontracker.records.writer import jsonable
 from carbontracker.report.planning import chart
 from carbontracker.times import parse_time
 

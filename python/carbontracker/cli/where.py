@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location_options import add_location_options, carbon_factors_of
 from carbontracker.cli.parser import parser_of
+from carbontracker.json_values import jsonable
 from carbontracker.location import cloud
 from carbontracker.planning.regions import here, options
-from carbontracker.records.writer import jsonable
 from carbontracker.report.planning import where_table
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import threading
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ import carbontracker
 from carbontracker.energy.sensor_events import sensor_data
 from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
-from carbontracker.json_values import text
+from carbontracker.json_values import jsonable
 from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.records.clocks import read_anchor
 from carbontracker.records.environment import (
@@ -273,22 +272,6 @@ def _file_in(directory: Path) -> Path:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def jsonable(value: Any) -> Any:
-    """Return ``value`` with everything that JSON has no word for replaced; NaN becomes null.
-
-    Text is such that UTF-8 can hold it.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {text(str(key)): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if value is None or isinstance(value, int):
-        return value
-    return text(str(value))
 
 
 def run_metadata(session: Session) -> RunMetadata:

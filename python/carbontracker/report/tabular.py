@@ -16,9 +16,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.json_values import number
+from carbontracker.json_values import jsonable, number
 from carbontracker.records.reader import moment_at
-from carbontracker.records.writer import jsonable
 from carbontracker.report import derived, optional_package
 from carbontracker.report.formatting import clean, csv_text
 

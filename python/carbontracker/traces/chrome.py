@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carbontracker.guard import logger
-from carbontracker.json_values import mapping, mappings, number
-from carbontracker.records.writer import jsonable
+from carbontracker.json_values import jsonable, mapping, mappings, number
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.power import PowerTrace
 
