@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carbontracker.carbon.factors import PUE_SOURCE, make_carbon_factors
+from carbontracker.location import lookup as lookup_module
 from carbontracker.location.location import Location, locate
 from carbontracker.location.lookup import (
     LOOKUP_URL,
@@ -44,6 +45,13 @@ DMI = {
 }
 NOWHERE = "http://127.0.0.1:9"
 """An address without a server."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take longer than half a second to answer."""
+    monkeypatch.setattr(lookup_module, "METADATA_S", 60.0)
+    monkeypatch.setattr(lookup_module, "LOOKUP_S", 60.0)
 
 
 def machine(root: Path, dmi: dict[str, str], timezone: str = "Etc/UTC") -> Path:
@@ -148,13 +156,15 @@ def test_an_answer_that_names_no_region_is_none(tmp_path: Path, like: str, reply
 
 
 @pytest.mark.parametrize("like", ["aws", "gcp", "azure"])
-def test_who_does_not_answer_is_left_after_half_a_second(tmp_path: Path, like: str) -> None:
+def test_a_service_that_does_not_answer_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str
+) -> None:
+    monkeypatch.setattr(lookup_module, "METADATA_S", 0.5)
     root = machine(tmp_path, DMI[like])
     with serving(always(Reply(hang=True))) as (server, url):
-        began = time.monotonic()
         assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, url) is None
-        assert time.monotonic() - began < 10  # not the thirty of a usual timeout; no closer claim
-    assert len(server.asked) == 1
+        assert not server.outwaited
+    assert len(server.asked) <= 1
     assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, NOWHERE) is None
 
 

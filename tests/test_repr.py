@@ -79,13 +79,13 @@ class Page(HTMLParser):
 def test_a_tracker_shows_itself_while_it_monitors_and_after() -> None:
     tracker = made()
     running = Page(tracker._repr_html_()).texts
-    assert running[0].startswith("Carbontracker: Monitoring for 0:00:0")
+    assert running[0].startswith("Carbontracker: Monitoring for 0:0")
     assert {"gpu:0", "cpu:0", "total"} <= set(running)
     for _ in range(3):
         tracker.epoch_start()
         tracker.epoch_end()
     ended = Page(tracker._repr_html_()).texts
-    assert ended[0].startswith("Carbontracker: 3 epoch(s) in 0:00:0")
+    assert ended[0].startswith("Carbontracker: 3 epoch(s) in 0:0")
     assert any(text.startswith("Predicted after 1 epoch(s) for 3: ") for text in ended)
     assert any("gCO2eq/kWh (Denmark" in text for text in ended)
     assert tracker.result is not None
@@ -223,7 +223,7 @@ for epoch in tqdm(range(3), desc="epochs"):
 """
 )
 LINE = re.compile(
-    r"carbontracker: epoch (\d)/3, 0:00:0\d(?:, 0:00:0\d to go)?, [\d.]+ W, [\d.]+ m?J, "
+    r"carbontracker: epoch (\d)/3, \d:\d\d:\d\d(?:, \d:\d\d:\d\d to go)?, [\d.]+ W, [\d.]+ [mk]?J, "
     r"[\d.]+ [mµ]?g CO2eq"
 )
 

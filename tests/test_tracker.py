@@ -112,7 +112,7 @@ OUTCOME = (
     r"time [+-]\d+\.\d %, energy [+-]\d+\.\d %, CO2eq [+-]\d+\.\d %\."
 )
 HOW_SURE = (
-    r"CarbonTracker: Predicted after \d epoch\(s\), 95 % sure: time 0:00:0\d to 0:00:0\d, "
+    r"CarbonTracker: Predicted after \d epoch\(s\), 95 % sure: time 0:\d\d:\d\d to 0:\d\d:\d\d, "
     r"energy [\d.e-]+ to [\d.e-]+ kWh, CO2eq [\d.e-]+ to [\d.e-]+ g\."
 )
 FINISHED = say("This energy is simulated, not measured.", "Finished monitoring.")

@@ -39,6 +39,8 @@ class Server(ThreadingHTTPServer):
     answer: Callable[[Request], Reply]
     asked: list[Request]
     closing: threading.Event
+    outwaited: bool
+    """Whether a client waited for a reply longer than a reply hangs."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -50,7 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(request)
         reply = self.server.answer(request)
         if reply.hang:
-            self.server.closing.wait(30)
+            if not self.server.closing.wait(30):
+                self.server.outwaited = True
             return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
@@ -73,6 +76,7 @@ def serving(answer: Callable[[Request], Reply]) -> Iterator[tuple[Server, str]]:
     """Serve on a free port; gives the server and its base URL."""
     server = Server(("127.0.0.1", 0), _Handler)
     server.answer, server.asked, server.closing = answer, [], threading.Event()
+    server.outwaited = False
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
