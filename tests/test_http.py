@@ -219,6 +219,15 @@ def test_proxies_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "https://127.0.0.1:9", "x"])
+def test_a_proxy_that_cannot_be_used_is_a_failure_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    assert "cannot be" in refusal("http://carbon.example/x")
+
+
 def test_secrets_are_taken_out_in_every_form() -> None:
     from urllib.parse import quote
 

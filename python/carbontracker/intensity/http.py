@@ -26,6 +26,7 @@ from urllib.request import (
     OpenerDirector,
     ProxyHandler,
     Request,
+    UnknownHandler,
 )
 
 from carbontracker.exceptions import CarbonTrackerError
@@ -172,6 +173,7 @@ class Client:
     def _opener(self, scheme: str) -> OpenerDirector:
         opener = OpenerDirector()  # without a handler of redirects: they are errors here
         opener.add_handler(ProxyHandler(None if self._proxies else {}))
+        opener.add_handler(UnknownHandler())  # of the scheme of a proxy
         opener.add_handler(HTTPDefaultErrorHandler())
         opener.add_handler(HTTPErrorProcessor())
         # HTTPSHandler loads the certificates, which takes a while.
