@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.cli.retry import retried
+from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.records.reader import read_run
 from carbontracker.report.document import sections
 from carbontracker.tracker import CarbonTracker
@@ -70,6 +72,65 @@ def test_when_asks_the_finer_zone(service: Server, capsys: pytest.CaptureFixture
     areas = [parse_qs(urlsplit(request.path).query)["filter"] for request in service.asked]
     assert areas
     assert all("DK1" in area[0] and "DK2" not in area[0] for area in areas)
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_s", "pauses"),
+    [
+        (503, None, [5.0, 10.0]),
+        (429, 4.0, [5.0, 10.0]),
+        (502, 7.0, []),
+        (503, 60.0, []),
+        (404, None, []),
+        (None, None, []),
+    ],
+)
+def test_a_command_asks_a_busy_service_twice_more(
+    status: int | None, asked_s: float | None, pauses: list[float]
+) -> None:
+    waited: list[float] = []
+    asked: list[int] = []
+
+    def ask(fails: int) -> str:
+        asked.append(len(waited))
+        if len(asked) <= fails:
+            raise IntensityUnavailable("busy", status, asked_s)
+        return "answer"
+
+    if pauses:
+        assert retried(lambda: ask(fails=2), waited.append) == "answer"
+        assert (asked, waited) == ([0, 1, 2], pauses)
+        asked.clear()
+        waited.clear()
+    with pytest.raises(IntensityUnavailable):
+        retried(lambda: ask(fails=9), waited.append)
+    assert (len(asked), waited) == (len(pauses) + 1, pauses)
+
+
+@pytest.mark.parametrize(("failures", "code"), [(0, 0), (1, 0), (2, 0), (3, 3)])
+def test_when_survives_a_service_that_is_busy_for_a_moment(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    code: int,
+) -> None:
+    requests: list[Request] = []
+
+    def answer(request: Request) -> Reply:
+        if "CO2EmisProg" not in request.path:
+            return Reply(status=404)  # of the other provider of Denmark, which has no figures here
+        requests.append(request)
+        return Reply(status=503) if len(requests) <= failures else danish(request)
+
+    monkeypatch.setattr("carbontracker.cli.retry.PAUSES_S", (0.0, 0.0))
+    with serving(answer) as (_, url):
+        monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", url)
+        monkeypatch.setenv("CARBONTRACKER_ENERGYCHARTS_URL", url)
+        assert main(["when", "--hours", "6", "--location", "DK-DK1", "--json"]) == code
+    assert len(requests) == min(failures, 2) + 1
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)["best"] is None) == (code != 0)
+    assert shown.err.count("next request in") == min(failures, 2)
 
 
 def test_when_the_service_is_not_there(

@@ -82,6 +82,7 @@ def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     changes = {name: value for name in options if (value := getattr(given, name)) is not None}
     if not changes:
         return run
+    from carbontracker.cli.retry import retried
     from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
     from carbontracker.records.recalculation import recalculate
@@ -90,7 +91,7 @@ def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     if "intensity" in changes:
         setting = parse_setting(changes["intensity"])
         changes["intensity"] = create(setting, {}) if isinstance(setting, str) else setting
-    return recalculated_as(run, recalculate(events_of(run), **changes))
+    return recalculated_as(run, retried(lambda: recalculate(events_of(run), **changes)))
 
 
 def _show(run: RunRecord) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from carbontracker.cli.exits import NOTHING_KNOWN, USAGE_ERROR, say
 from carbontracker.cli.location_options import add_location_options, carbon_factors_of
 from carbontracker.cli.parser import parser_of
+from carbontracker.cli.retry import retried
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.selection import INTENSITY_VARIABLE
@@ -138,7 +139,7 @@ def _asked(given: argparse.Namespace, plan: Plan) -> list[Intensity]:
         UnknownLocation: ``--location`` is not known.
     """
     factors = carbon_factors_of(given, intensity=given.intensity)
-    return factors.forecast(plan.now, plan.now + plan.within)
+    return retried(lambda: factors.forecast(plan.now, plan.now + plan.within))
 
 
 def _recorded(path: str) -> list[Intensity]:

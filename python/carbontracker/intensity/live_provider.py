@@ -103,7 +103,7 @@ class LiveProvider:
         """
         answer = self.forecast_answer()
         if not answer.slots:
-            raise IntensityUnavailable(answer.reason, answer.status)
+            raise IntensityUnavailable(answer.reason, answer.status, answer.retry_after_s)
         return overlapping(answer.slots, start, end, f"{self.title} has no forecast for that time")
 
     def forecast_answer(self) -> Answer:

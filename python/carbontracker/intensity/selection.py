@@ -158,7 +158,8 @@ def auto_forecast(
     """Return the forecast of the first provider of ``auto`` that has one; waits for the answer.
 
     Raises:
-        IntensityUnavailable: there is no forecast; the reason has those of all providers.
+        IntensityUnavailable: there is no forecast. The reason has those of all providers; the
+            status is the highest of theirs, which is that of a busy service if there is one.
     """
     zone = location.grid_zone
     if offline():
@@ -168,16 +169,18 @@ def auto_forecast(
     live_providers = [
         LiveProvider(one, zone, None) for one in _auto_providers(zone, _lower(api_keys))
     ]
-    reasons = []
+    failed = []
     for live in live_providers:
         found = live.forecast_answer()
         if found.slots:
             return live.forecast(zone, start, end)
-        reasons.append(found.reason)
+        failed.append(found)
     raise IntensityUnavailable(
-        "; ".join(reasons)
+        "; ".join(answer.reason for answer in failed)
         or f"no forecast for {zone}: every provider for this zone needs an API key; choose a "
-        "provider with intensity=, or set a key"
+        "provider with intensity=, or set a key",
+        max((answer.status or 0 for answer in failed), default=0) or None,
+        min((answer.retry_after_s for answer in failed if answer.retry_after_s), default=None),
     )
 
 
