@@ -28,9 +28,9 @@ BUILD = ROOT / "build" / "bench-tools"
 """Where compiled helpers are kept."""
 
 NAN = float("nan")
-MOST_STEAL = 0.01
+MAX_STEAL = 0.01
 """Of the run; above it no goal is judged."""
-MOST_DRIFT = 0.15
+MAX_DRIFT = 0.15
 """How far the quartiles of a calibration may move from slice to slice; beyond, none is judged."""
 
 # ---- statistics ----------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def unsteady(calibration: Sequence[float]) -> str:
     """Return why a run says nothing, from the same thing measured again and again, or nothing."""
     steps = [b / a for a, b in itertools.pairwise(calibration) if a]
     null = spread(steps)
-    if max(abs(null.low - 1), abs(null.high - 1)) <= MOST_DRIFT:
+    if max(abs(null.low - 1), abs(null.high - 1)) <= MAX_DRIFT:
         return ""
     return f"the same loop again: {null}"
 
@@ -264,7 +264,7 @@ class Report:
 
     def finish(self, arguments: argparse.Namespace) -> None:
         """Show the ratios; write the report and, if asked, the rows for the common table."""
-        if (share := self.steal()) > MOST_STEAL:
+        if (share := self.steal()) > MAX_STEAL:
             reason = f"{100 * share:.1f} % stolen by the hypervisor"
             self.rows = [replace(row, doubt=row.doubt or reason) for row in self.rows]
         if self.rows:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.common import MOST_DRIFT, ROOT, Report, Spread, arguments_parser, table
+from bench.common import MAX_DRIFT, ROOT, Report, Spread, arguments_parser, table
 
 PROGRAM = ROOT / "build" / "bench" / "bench" / "cpp" / "bench_core"
 
@@ -35,7 +35,7 @@ def build() -> Path:
 
 def doubt_of(null: Spread) -> str:
     """Return why a ratio says nothing, from what the same thing gave twice; or nothing."""
-    steady = max(abs(null.low - 1), abs(null.high - 1)) <= MOST_DRIFT
+    steady = max(abs(null.low - 1), abs(null.high - 1)) <= MAX_DRIFT
     return "" if steady else f"the same loop again: {null}"
 
 

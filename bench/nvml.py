@@ -8,7 +8,7 @@ from typing import Any
 
 POWER_AVERAGE, POWER_INSTANT, ENERGY = 185, 186, 83
 TOTAL_POWER_SAMPLES = 0
-MOST_SAMPLES = 1024
+MAX_SAMPLES = 1024
 
 
 class _Value(ctypes.Union):
@@ -51,7 +51,7 @@ class Gpu:
         if code:
             raise NvmlError(f"GPU {index} cannot be opened: NVML error {code}")
         self._fields = {number: _Field(number) for number in (POWER_AVERAGE, POWER_INSTANT, ENERGY)}
-        self._samples = (_Sample * MOST_SAMPLES)()
+        self._samples = (_Sample * MAX_SAMPLES)()
 
     def _text(self, function: str) -> str:
         buffer = ctypes.create_string_buffer(96)
@@ -93,7 +93,7 @@ class Gpu:
         call = getattr(self._library, "nvmlDeviceGetSamples", None)
         if call is None:
             return None
-        kind, count = ctypes.c_uint(), ctypes.c_uint(MOST_SAMPLES)
+        kind, count = ctypes.c_uint(), ctypes.c_uint(MAX_SAMPLES)
         since = ctypes.c_ulonglong(since_us)
         arguments = (ctypes.byref(kind), ctypes.byref(count), self._samples)
         if call(self._handle, TOTAL_POWER_SAMPLES, since, *arguments) != 0:

@@ -45,7 +45,7 @@ SMOOTHING = 0.3
 WORST = "Where ours is worst beside the mean epoch, in points of the mean error of joules"
 CHANGING = ("growing", "warmstart")
 """Recorded trainings whose epochs do not ask for the same work."""
-LEAST_STEPS = 400_000
+MIN_STEPS = 400_000
 SIMPLE = ("simple rule", "simple rule, epochs only")
 NAMES = ("ours", "ours, epochs only", *SIMPLE, "mean epoch", "exponential", "linear")
 ALL = "mean of all"
@@ -466,10 +466,10 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=SEED, help="of the simulated trainings")
     parser.add_argument("--traces", type=int, help="simulated trainings")
-    parser.add_argument("--steps", type=int, help=f"steps for the cost, {LEAST_STEPS} or more")
+    parser.add_argument("--steps", type=int, help=f"steps for the cost, {MIN_STEPS} or more")
     arguments = parser.parse_args()
-    if arguments.steps and arguments.steps < LEAST_STEPS:
-        parser.error(f"--steps: at least {LEAST_STEPS}, or there is no growth of memory to see")
+    if arguments.steps and arguments.steps < MIN_STEPS:
+        parser.error(f"--steps: at least {MIN_STEPS}, or there is no growth of memory to see")
     count = arguments.traces or (QUICK_TRACES if arguments.quick else TRACES)
     if arguments.calibrate:
         sets = (simulated_set(seed, count) for seed in CHOSEN_ON)

@@ -358,12 +358,12 @@ def test_a_record_from_before_there_were_slots() -> None:
 
 
 def test_what_cannot_be_priced() -> None:
-    with pytest.raises(ValueError, match="holds no energy"):
+    with pytest.raises(ValueError, match="has no energy"):
         recalculate([])
     missing = events()
     for event in missing[1:]:
         event["footprint"]["kwh"] = None
-    with pytest.raises(ValueError, match="holds no energy"):
+    with pytest.raises(ValueError, match="has no energy"):
         recalculate(missing)
     with pytest.raises(UnknownLocation):
         recalculate(events(), location="Atlantis")

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from carbontracker.prediction.predictor import STEP
 from carbontracker.prediction.previous_run import previous_run
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.forecaster import pieces
-from carbontracker.training.steps import EARLY_SHARE, MAX_BLOCKS, STEP, Block, Steps, length_of
+from carbontracker.training.steps import EARLY_SHARE, MAX_BLOCKS, Block, Steps, length_of
 from tests.support.programs import DEVICES, WATTS, hide_sensors, read_record
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ def test_a_previous_run_that_cannot_be_used_is_ignored(
     for _ in tracker.epochs():
         pass
     assert "previous_run ignored: " in capsys.readouterr().err
+    warnings = [one for one in read_record(tmp_path / "records") if one["event"] == "warning"]
+    assert any(one["message"].startswith("previous_run ignored: ") for one in warnings)
     assert tracker.result is not None
     assert tracker.result.finished_epochs == 1
 

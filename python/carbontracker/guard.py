@@ -72,7 +72,6 @@ SENSOR_EVENTS = Part(
 )
 LOGS = Part("no log files are written", "name another directory with log_dir=")
 SAMPLES = Part("no samples are kept", "name another file with trace=")
-CARBON = Part("the carbon footprint is unknown", "the energy is measured")
 LOCATION = Part("the location is not looked up", "set it with CARBONTRACKER_LOCATION")
 INTENSITY = Part("no live carbon intensity is requested", "the annual value is used")
 TELEMETRY = Part("no metrics are published", "the run goes on without")

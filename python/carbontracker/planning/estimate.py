@@ -18,7 +18,7 @@ from carbontracker.carbon.equivalents import Equivalent, equivalent
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.conversion import is_count
 from carbontracker.planning.accelerators import Accelerator, find_accelerator
-from carbontracker.prediction.timeline import LONGEST_S
+from carbontracker.prediction.timeline import MAX_S
 
 if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
@@ -216,7 +216,7 @@ def estimate(  # noqa: PLR0913  # one call for work, hardware and location
     joules = _joules(hours, accelerator.tdp_watts, share.range, overhead.range)
     factors = make_carbon_factors(location, pue, intensity)
     start = datetime.now(timezone.utc)
-    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, LONGEST_S))
+    end = start + timedelta(seconds=min(hours.value * 3600.0 / count, MAX_S))
     footprint = factors.footprint(
         # Spread evenly over the duration, if more than one intensity applies.
         lambda a, b: joules.value * ((b - a) / (end - start) if end > start else 1.0),

@@ -11,10 +11,9 @@ if TYPE_CHECKING:
 
     from carbontracker.model.prediction import Prediction
 
-
-LONGEST_S = 366 * 86_400.0
-"""Nobody gives intensities further ahead than a year, and calendars end: a longer training is
-priced as if it were done within one, s."""
+MAX_S = 366 * 86_400.0
+"""No service forecasts intensities beyond a year, and calendars end. The grams of a longer training
+are those of one that takes so long, s."""
 
 
 def joules_between(
@@ -25,8 +24,8 @@ def joules_between(
     What is done is spread over the time it took, what remains over the time it will take: the two
     may differ in power. Outside the training nothing is spent. The parts add up to the whole.
     """
-    done = timedelta(seconds=min(prediction.done_seconds, LONGEST_S))
-    whole = timedelta(seconds=min(prediction.seconds, LONGEST_S))
+    done = timedelta(seconds=min(prediction.done_seconds, MAX_S))
+    whole = timedelta(seconds=min(prediction.seconds, MAX_S))
     pieces = (
         (start, start + done, prediction.done_joules),
         (start + done, start + whole, prediction.joules - prediction.done_joules),

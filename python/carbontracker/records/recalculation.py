@@ -57,22 +57,22 @@ def recalculate(
     """
     if scope is not None and intensity is not None:
         raise ValueError("a scope chooses among the table's figures: leave it or the intensity out")
-    told = _told(list(events))
-    slots = told.slots
-    found = told.location if location is None else locate(location, {})
+    recorded = _recorded(list(events))
+    slots = recorded.slots
+    found = recorded.location if location is None else locate(location, {})
     chosen = _provider(intensity, scope, moved=location is not None)
     if chosen is not None:
         slots = _under(slots, chosen, found.zone if found else WORLD)
     return footprint_of_slots(
         slots,
-        told.pue if pue is None else pue,
+        recorded.pue if pue is None else pue,
         location=found,
-        error_joules=told.error_joules,
+        error_joules=recorded.error_joules,
     )
 
 
-class _Told(NamedTuple):
-    """What a record has for pricing a run anew."""
+class _Recorded(NamedTuple):
+    """What a recalculation takes from a record."""
 
     slots: list[Slot]
     location: Location | None
@@ -81,8 +81,8 @@ class _Told(NamedTuple):
     """95 % half-width of the energy, J."""
 
 
-def _told(events: Sequence[Event]) -> _Told:
-    """Return what the events have for it.
+def _recorded(events: Sequence[Event]) -> _Recorded:
+    """Return what a recalculation takes from the events.
 
     Raises:
         ValueError: they hold no energy, or are damaged.
@@ -92,7 +92,7 @@ def _told(events: Sequence[Event]) -> _Told:
         slots = [slot for footprint in footprints for slot in _slots(footprint)]
         if slots:
             pue = float(footprints[-1]["pue"])
-            return _Told(
+            return _Recorded(
                 slots,
                 Location.from_dict(footprints[-1].get("location")),
                 pue,
@@ -100,11 +100,11 @@ def _told(events: Sequence[Event]) -> _Told:
             )
     except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = (
-            "the record is damaged, so that it cannot be priced anew: `carbontracker check` says "
-            f"where ({type(error).__name__}: {error})"
+            "the record is damaged and cannot be recalculated: `carbontracker check` shows where "
+            f"({type(error).__name__}: {error})"
         )
         raise ValueError(message) from error
-    raise ValueError("the record holds no energy that could be priced: was the run cut short?")
+    raise ValueError("the record has no energy to recalculate: was the run cut short?")
 
 
 def _footprints(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -136,17 +136,17 @@ def _timed(footprint: Mapping[str, Any], events: Sequence[Event]) -> dict[str, A
 
 def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
     slots = []
-    for told in footprint["slots"]:
-        if told["joules"] is None:
+    for given in footprint["slots"]:
+        if given["joules"] is None:
             continue  # was not measured: as in the run, it widens the error and undoes nothing
-        start, end = (parse_utc(told[key], naive=timezone.utc) for key in ("start", "end"))
+        start, end = (parse_utc(given[key], naive=timezone.utc) for key in ("start", "end"))
         plain = {
             key: value
-            for key, value in told.items()
+            for key, value in given.items()
             if isinstance(value, str) or key in ("gco2eq_per_kwh", "year")
         }
         figure = {**_PLAIN, **plain, "start": None, "end": None}
-        slots.append(Slot(start, end, float(told["joules"]), intensity_from(figure)))
+        slots.append(Slot(start, end, float(given["joules"]), intensity_from(figure)))
     return slots
 
 

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.model.epoch import Epoch
+    from carbontracker.model.prediction import Interval
     from carbontracker.model.window_totals import WindowTotals
     from carbontracker.records.run_record import RunRecord
-    from carbontracker.report.derived import Device, Interval, Predicted
+    from carbontracker.report.derived import Device, Predicted
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.carbon.footprint import Footprint
+    from carbontracker.model.prediction import Interval
     from carbontracker.records.run_record import RunRecord
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)

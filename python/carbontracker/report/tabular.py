@@ -80,7 +80,7 @@ def epoch_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
 
 
 def _epoch_row(
-    run: RunRecord, span: derived.Interval, energy: Energy, footprint: Footprint
+    run: RunRecord, span: tuple[float, float], energy: Energy, footprint: Footprint
 ) -> dict[str, Value]:
     start_s, seconds = span
     row: dict[str, Any] = {

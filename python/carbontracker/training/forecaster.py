@@ -17,9 +17,9 @@ from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.model.prediction import Forecast
 from carbontracker.prediction import Predictor
 from carbontracker.prediction.carbon_interval import gram_interval, intensity_sigma
-from carbontracker.prediction.timeline import LONGEST_S, joules_between
+from carbontracker.prediction.predictor import STEP
+from carbontracker.prediction.timeline import MAX_S, joules_between
 from carbontracker.times import wall_time
-from carbontracker.training.steps import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,7 +139,7 @@ class Forecaster:
         """Return a prediction with its footprint, and how uncertain its grams are."""
         # From the first epoch on: an hour of preparation is not part of the training.
         start = wall_time(self._run.first_epoch_mark.t_ns)
-        end = start + timedelta(seconds=min(prediction.seconds, LONGEST_S))
+        end = start + timedelta(seconds=min(prediction.seconds, MAX_S))
         footprint = self._run.factors.footprint(joules_between(prediction, start), start, end)
         # Between joules and grams stand PUE and intensity; of the two only the latter may err.
         parts = [

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from carbontracker.conversion import as_whole
+from carbontracker.prediction.predictor import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ enough for some steps beyond the warm-up, six minutes into an hour. Never within
 
 LOOK_NS = 1_000_000_000
 """At most once in so long a mark does more than count: budgets are looked at."""
-
-STEP = "step"
 
 _ONE = 1
 """The usual number of a mark. Comparing identity is a tenth cheaper than type and value."""

@@ -201,8 +201,8 @@ class TrainingRun:
         factors = self._lookup.updated_factors(factors) or factors  # a look-up of last week
         factors = (factors.with_keys(self._keys) if self._keys else factors).start_polling()
         run.factors = factors
-        self._use_previous_run()
         self._listeners.notify("started", run)
+        self._use_previous_run()  # its warning is in the record
         self._listeners.notify("intensity", factors, bool(self._keys))
         # Weakly: a callback among the settings may have the tracker, which is to end with its last
         # reference, whatever thread of ours goes on.
