@@ -96,7 +96,7 @@ def test_a_driver_that_answers_late_joins_and_is_right_from_then_on(
             assert before == ["cpu:0", "dram:0"]
             awaited = [m for m in session.missing if m.awaited]
             assert [(m.source, m.what) for m in awaited] == [("nvml", "gpu")]
-            assert "has not answered" in awaited[0].reason
+            assert "no answer" in awaited[0].reason
             session.start()
             began = session.mark()
             told: list[SensorEvent] = []
@@ -243,7 +243,7 @@ def test_a_driver_that_never_answers_is_named_at_the_end_as_well(tmp_path: Path)
                 [*ours, "--log-dir", str(tmp_path / "more"), "--", "true"],
             )
         )
-    line = "gpu is not measured: nvml has not answered to the end; the total may lack it"
+    line = "gpu is not measured: nvml did not answer until the end; the total may lack it"
     assert line in tracker.stdout
     assert line in command.stderr
     assert json.loads(out.read_text())["unanswered"] == [{"source": "nvml", "what": "gpu"}]
@@ -324,7 +324,7 @@ def test_a_program_runs_and_ends_beside_a_driver_that_never_answers(
     assert "TRAINED" in done.stdout
     assert done.returncode == 7
     if use in {"run", "tracker"}:
-        assert "has not answered" in done.stderr
+        assert "did not answer" in done.stderr
 
 
 def test_sensors_waits_and_an_interrupt_ends_it(tmp_path: Path) -> None:
