@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from carbontracker import times
 from carbontracker._moved import MOVED, RENAMED
+from carbontracker.intensity import service
 
 
 @pytest.mark.parametrize("old", sorted(MOVED))
@@ -32,6 +34,16 @@ def test_an_old_name_leads_to_the_new_one() -> None:
         new = [importlib.import_module(f"carbontracker.{name}") for name in MOVED[old].split()]
         for was, name in names.items():
             assert any(getattr(moved, was) is getattr(one, name, None) for one in new)
+
+
+@pytest.mark.parametrize(("old", "new"), [("iso", times.iso_utc), ("moment", times.parse_utc)])
+def test_a_provider_written_for_the_release_before_finds_its_functions(
+    old: str, new: object
+) -> None:
+    with pytest.warns(DeprecationWarning, match=new.__name__):  # type: ignore[attr-defined]
+        assert getattr(service, old) is new
+    with pytest.raises(AttributeError, match="nothing"):
+        service.nothing  # noqa: B018  # the access is the test
 
 
 def test_what_has_not_moved_is_not_found() -> None:

@@ -403,6 +403,15 @@ def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
     assert quantity(1000 * kwh, "Wh", 20 * kwh) in text_of("html", priced)
 
 
+def test_the_advice_belongs_to_the_intensity_of_the_record(tmp_path: Path) -> None:
+    *events, end = Training(epochs=4, gpus=1).events()
+    advice = {"region": {"name": "Oslo"}, "region_saves": 0.82, "start": None, "start_saves": None}
+    events += [{"event": "advice", "run_id": end["run_id"], **advice}, end]
+    run = run_of(tmp_path, events)
+    assert "the region Oslo would have saved 82 % of the emissions" in text_of("html", run)
+    assert "Oslo" not in text_of("html", recalculated_as(run, run.footprint))
+
+
 def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     begins = ("2026-03-01T12:00:00Z", "2026-03-01T12:00:15Z", "2026-03-01T12:00:30Z")

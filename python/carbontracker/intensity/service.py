@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
+from carbontracker import times
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
 from carbontracker.intensity.base import MAX_GCO2EQ_PER_KWH, Intensity
-from carbontracker.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from carbontracker.intensity.http import Client
 
 HOUR = timedelta(hours=1)
+_MOVED = {"iso": "iso_utc", "moment": "parse_utc"}
+"""Functions that the release before had here: their names in ``carbontracker.times``."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MOVED:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from warnings import warn
+
+    now = f"{times.__name__}.{_MOVED[name]}"
+    message = f"{__name__}.{name} is now {now}; the next release drops the old name"
+    warn(message, DeprecationWarning, stacklevel=2)
+    return getattr(times, _MOVED[name])
 
 
 def provider_variable(name: str, what: str) -> str:
@@ -76,7 +90,7 @@ class Service:
         base = url or os.environ.get(provider_variable(self.name, "URL"), "").strip() or self.URL
         self._url = base.rstrip("/")
         self._client = client
-        self._clock = clock or utc_now
+        self._clock = clock or times.utc_now
         self._told: set[str] = set()
 
     def __repr__(self) -> str:

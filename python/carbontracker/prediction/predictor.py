@@ -359,7 +359,8 @@ class Predictor:
         self, done: tuple[float, float], rest: tuple[float, float], method: str
     ) -> Prediction:
         part = self._open_steps / self._steps_per_epoch if self._steps_per_epoch else 0.0
-        after_epochs = self._finished + min(part, 0.999)
+        # A whole number stays an int: records have a fraction only within an epoch.
+        after_epochs = self._finished + min(part, 0.999) if part else self._finished
         seconds_80, seconds_95 = intervals("seconds", after_epochs, done[0], rest[0])
         joules_80, joules_95 = intervals("joules", after_epochs, done[1], rest[1])
         return Prediction(

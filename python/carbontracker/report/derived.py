@@ -241,7 +241,7 @@ def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
 
     Epochs get the mean intensity over their time where the footprint has slots. Predictions get its
     PUE and intensity, and lose the interval of their emissions, which belonged to the intensity of
-    the record.
+    the record. So did the advice, which is left out.
     """
     slots = slots_of(run, footprint)
     epochs = (
@@ -265,7 +265,8 @@ def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
     result = replace(
         run.result, footprint=footprint, epochs=tuple(epochs), forecasts=tuple(forecasts)
     )
-    return replace(run, metadata=metadata, result=result)
+    events = tuple(one for one in run.events if one["event"] != "advice")
+    return replace(run, metadata=metadata, result=result, events=events)
 
 
 def _during(footprint: Footprint, slots: Sequence[Step], start_s: float, end_s: float) -> Footprint:
