@@ -686,3 +686,17 @@ def test_a_plan_without_an_end_is_still_predicted(epochs: int, steps: int) -> No
         (found.joules, found.joules_95),
     ):
         assert 0 < low <= value <= high < math.inf
+
+
+def test_a_phase_that_cost_more_than_its_epoch_makes_no_negative_step() -> None:
+    # Two readings of one epoch err apart: its validation is known as 3.1 J, all of it as 3.0 J.
+    predictor = Predictor(10)
+    predictor.step(1.0, math.nan)
+    predictor.step(1.0, math.nan, "validation")
+    predictor.epoch_ended(2.0, math.nan)
+    predictor.step(1.0, math.nan)
+    predictor.step(1.0, 3.1, "validation")
+    predictor.epoch_ended(2.0, 3.0)
+    found = predictor.predict()
+    assert found.seconds == pytest.approx(20.0)
+    assert found.joules >= found.done_joules == pytest.approx(3.0)

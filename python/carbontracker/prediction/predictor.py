@@ -160,7 +160,7 @@ class _Quantity:
             beside = max(0.0, total - ended.cost * ended.steps / known)
             epoch = ended.summary(self._finished, steps_per_epoch, beside)
         else:  # no step is marked, or none was measured
-            step = (total - ended.beside) / steps_per_epoch
+            step = max(0.0, total - ended.beside) / steps_per_epoch
             sizes = (steps_per_epoch, float(steps_per_epoch))
             epoch = _Epoch(self._finished, *sizes, step, beside=ended.beside)
         self._finished_cost += total
