@@ -289,3 +289,8 @@ def test_windows_of_several_events_add_up() -> None:
     total = one.plus(lost)
     assert replace(total, kept=()) == WindowTotals("a", 3, 1, 1.5, 10.0, 1.0, 7.0, 2)
     assert total.spans == [(0.0, 0.5), (1.0, 1.5)]
+
+
+@pytest.mark.parametrize("damaged", [{}, [], ["x"], True, None])
+def test_a_damaged_name_of_a_location_gives_way_to_its_zone(damaged: object) -> None:
+    assert Location.from_dict({"zone": "DK", "name": damaged}) == Location.from_dict({"zone": "DK"})

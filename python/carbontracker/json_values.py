@@ -79,8 +79,9 @@ def count(value: object) -> float | None:
 
 
 def string(value: object) -> str:
-    """Return ``value`` as text that UTF-8 can hold; empty if it is null."""
-    return "" if value is None else text(str(value))
+    """Return text, or a number as text, such that UTF-8 can hold it; empty for other values."""
+    is_text = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return text(str(value)) if is_text else ""
 
 
 def time_of(value: object) -> datetime | None:
