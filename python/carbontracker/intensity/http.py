@@ -167,7 +167,7 @@ class Client:
         except OSError as error:
             raise RequestFailed(f"does not answer: {error}") from None
         except (http.client.HTTPException, ValueError) as error:
-            # A malformed reply, URL or key. The message may quote the key: only its type is told.
+            # A malformed reply, URL or key. The message may quote the key: only its type is shown.
             raise RequestFailed(f"cannot be asked: {type(error).__name__}") from None
 
     def _opener(self, scheme: str) -> OpenerDirector:

@@ -225,7 +225,7 @@ def _add(total: Total, run: Counted, share: _Share | None) -> None:
         total.error_kwh += run.error_kwh * energy_share
 
 
-# ---- who counts when -----------------------------------------------------------------------
+# ---- which run counts when -----------------------------------------------------------------
 
 
 def _shares(chosen: Sequence[Counted], total: Total) -> dict[str, _Share]:

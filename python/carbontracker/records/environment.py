@@ -80,7 +80,7 @@ def job_data(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def host_data() -> dict[str, Any]:
-    """Return the machine's name, system and hardware, as the kernel tells them."""
+    """Return the machine's name, system and hardware, from the kernel."""
     kernel = os.uname()
     return {
         "name": kernel.nodename,

@@ -238,7 +238,7 @@ def _wrong(
 def _series_findings(event: Event) -> Iterator[tuple[str, str]]:
     times, columns = event.get("t_s"), event.get("joules")
     if not isinstance(times, list) or not isinstance(columns, dict):
-        return  # said already
+        return  # reported already
     if not all(map(_is_number, times)) or any(b <= a for a, b in zip(times, times[1:])):  # noqa: B905, RUF007
         yield ERROR, "t_s does not increase"
     for device, joules in columns.items():

@@ -113,7 +113,7 @@ class Record:
             self.close()
 
     def write_warning(self, level: str, message: str) -> None:
-        """Append what was said on the console of something that is not as it should be."""
+        """Append a diagnostic that the console shows."""
         self.write("warning", level=level, message=message)
 
     def follow(self, session: Session, began: Mark, spacing_s: float) -> None:
