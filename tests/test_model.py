@@ -294,3 +294,11 @@ def test_windows_of_several_events_add_up() -> None:
 @pytest.mark.parametrize("damaged", [{}, [], ["x"], True, None])
 def test_a_damaged_name_of_a_location_gives_way_to_its_zone(damaged: object) -> None:
     assert Location.from_dict({"zone": "DK", "name": damaged}) == Location.from_dict({"zone": "DK"})
+
+
+def test_the_place_of_a_footprint_is_its_location() -> None:
+    location = Location.from_dict({"zone": "DK"})
+    given = {"kwh": 1.0, "intensity": {"gco2eq_per_kwh": 50.0}, "location": {"zone": "DK"}}
+    footprint = Footprint.from_dict(given)
+    with pytest.warns(DeprecationWarning, match=r"Footprint\.location"):
+        assert footprint.place == footprint.location == location

@@ -74,6 +74,15 @@ class Footprint:
 
     NaN without slots."""
 
+    @property
+    def place(self) -> Location | None:
+        """Return ``location`` by its name of the release before."""
+        from warnings import warn
+
+        message = "Footprint.place is now Footprint.location; the next release drops the old name"
+        warn(message, DeprecationWarning, stacklevel=2)
+        return self.location
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record: kWh with PUE, grams, and where they come from.
 
