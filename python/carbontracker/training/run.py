@@ -90,10 +90,14 @@ class Run:
         start, end, _ = self._bounds[epoch.index - 1]
         return start, end
 
-    def start_epoch(self) -> None:
-        """Mark the beginning of an epoch; one that is open begins again, with the same index."""
+    def start_epoch(self, start: Mark | None = None) -> None:
+        """Mark the beginning of an epoch; one that is open begins again, with the same index.
+
+        Args:
+            start: the beginning, if it is past; by default now.
+        """
         self.restarted = self.restarted or self.in_epoch
-        self._open = self.session.mark()
+        self._open = start or self.session.mark()
         self._first = self._first or self._open
 
     def end_epoch(self, *, finished: bool = True, end: Mark | None = None) -> Epoch:

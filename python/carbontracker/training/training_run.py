@@ -247,7 +247,7 @@ class TrainingRun:
         self._begin(run)
         if self._lookup is not None:
             self._lookup.start(run.factors)
-        run.start_epoch()
+        run.start_epoch(run.began_mark)  # where the record's energy over time begins
 
     def end_whole(self, over: BudgetExceeded | None) -> None:
         """End it now; ``over`` is the limit that ended it, if one did."""
