@@ -459,7 +459,7 @@ def test_without_threads_the_program_runs() -> None:
     assert (ran.returncode, ran.stdout) == (3, "TRAINED\n")
     assert "Traceback" not in ran.stderr
     (line,) = [line for line in lines_of_ours(ran.stderr) if "not all energy is measured: " in line]
-    assert line.count("no thread could be created") == 1
+    assert line.count("no thread could be created to probe it") == 1
 
 
 def test_without_threads_a_training_goes_on() -> None:
