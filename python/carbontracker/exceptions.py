@@ -50,6 +50,7 @@ __all__ = [
     "NoComponentsAvailableError",
     "NoEpochError",
     "NoSuchRun",
+    "ServiceError",
     "TableError",
     "UnitError",
     "UnknownAccelerator",
@@ -141,8 +142,8 @@ class BudgetExceeded(CarbonTrackerError):
         """``measured`` so far, or ``predicted`` for the whole training."""
 
 
-class IntensityUnavailable(CarbonTrackerError, RuntimeError):
-    """A provider has no figure; ``reason`` says why."""
+class ServiceError(CarbonTrackerError):
+    """A request to a service gave no answer that can be used; ``reason`` says why."""
 
     def __init__(
         self, reason: str, status: int | None = None, retry_after_s: float | None = None
@@ -153,6 +154,10 @@ class IntensityUnavailable(CarbonTrackerError, RuntimeError):
         """The HTTP status of the answer, if the service answered."""
         self.retry_after_s = retry_after_s
         """How long the service asks to be left alone, s."""
+
+
+class IntensityUnavailable(ServiceError, RuntimeError):
+    """A provider has no figure; ``reason`` says why."""
 
 
 class MissingExtra(CarbonTrackerError, RuntimeError):

@@ -29,7 +29,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from carbontracker.exceptions import CarbonTrackerError
+from carbontracker.exceptions import ServiceError
 
 if TYPE_CHECKING:
     import socket
@@ -63,18 +63,8 @@ class Reply(NamedTuple):
     """By lower-case name."""
 
 
-class RequestFailed(CarbonTrackerError):
+class RequestFailed(ServiceError):
     """An exchange failed; ``reason`` follows the name of the host in a message."""
-
-    def __init__(
-        self, reason: str, status: int | None = None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        """The HTTP status, if the service answered."""
-        self.retry_after_s = retry_after_s
-        """How long the service asks to be left alone, s."""
 
 
 class Client:
