@@ -39,7 +39,8 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Parts of the package from the ground up. A part may import those before it, also for types only.
 LAYERS = (
-    "_lazy _moved constants exceptions guard hostfiles environment times json_values data",
+    "_lazy _moved constants exceptions address_space",
+    "guard hostfiles environment times json_values data",
     "conversion",
     *("intensity", "location", "energy", "carbon", "model", "records", "prediction", "traces"),
     *("planning", "training settings", "telemetry", "legacy", "report", "parser loggers"),

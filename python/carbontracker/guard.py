@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from carbontracker.address_space import THREAD_BYTES, check_room
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -123,6 +125,7 @@ def start_thread(
     import threading
 
     def make() -> threading.Thread:
+        check_room(THREAD_BYTES)
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         return thread

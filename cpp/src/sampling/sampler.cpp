@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "platform/signals.hpp"
+#include "platform/threads.hpp"
 #include "sampling/power_integrator.hpp"
 
 namespace carbontracker {
@@ -80,10 +80,7 @@ Sampler::~Sampler() {
 void Sampler::start(std::int64_t wait_ns) {
     if (stopping_.load(std::memory_order_relaxed) || has_started())
         return; // a sampler runs only once
-    {
-        const SignalsBlocked blocked;
-        thread_ = std::thread(&Sampler::run, this);
-    }
+    thread_ = start_thread(&Sampler::run, this);
     counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
     has_started_.store(true, std::memory_order_relaxed);
     await_first_reading(now_ns() + wait_ns);

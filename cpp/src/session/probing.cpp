@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "platform/forks.hpp"
-#include "platform/signals.hpp"
+#include "platform/threads.hpp"
 
 namespace carbontracker {
 namespace {
@@ -211,10 +211,9 @@ Probing::Probing(Host host)
         inbox_->slots[i] = {Inbox::State::answered, sensors[i].probe(*host_)};
     }
     const std::size_t wanted = queue_.enter(host_, inbox_);
-    const SignalsBlocked blocked;
     for (std::size_t threads = 0; threads < wanted; ++threads) {
         try {
-            std::thread(&ProbeQueue::work, &queue_).detach();
+            start_thread(&ProbeQueue::work, &queue_).detach();
         } catch (const std::exception& error) {
             if (threads == 0) queue_.give_up(inbox_, error.what());
             return; // the threads that exist probe all sensors, one after the other

@@ -9,7 +9,7 @@
 #include <new>
 
 #include "platform/forks.hpp"
-#include "platform/signals.hpp"
+#include "platform/threads.hpp"
 #include "session/overlap.hpp"
 
 namespace carbontracker {
@@ -231,9 +231,8 @@ void Session::start() {
         if (has_stopped_ || running_.exchange(true)) return;
         divide_overhead_budget();
         launch();
-        const SignalsBlocked blocked;
         try {
-            supervisor_ = std::make_unique<std::thread>(&Session::supervise, this);
+            supervisor_ = std::make_unique<std::thread>(start_thread(&Session::supervise, this));
             has_supervisor_.store(true, std::memory_order_relaxed);
         } catch (const std::exception&) {
             supervisor_.reset(); // `missing` says so

@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from carbontracker.address_space import COMMAND_LINE_BYTES, check_room
 from carbontracker.cli.exits import restore_signals, run_with_output
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given.pop(0) if given and given[0] in COMMANDS else "run"
     try:
+        if name == "run":
+            check_room(COMMAND_LINE_BYTES)
         command: Callable[[list[str]], int] = import_module(COMMANDS[name]).main
     except (MemoryError, OSError, ImportError) as error:
         if name == "run":

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from carbontracker.address_space import check_room
 from carbontracker.cli.exits import restore_signals, say
 from carbontracker.cli.process_tree import (
     Member,
@@ -31,6 +32,10 @@ KILLED_BY_SIGNAL = 128
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
+
+_START_BYTES = 1 << 20
+"""Room that is needed to start a process. Without it `subprocess` may fail after the program has
+started, and its process is lost."""
 
 LOOK_S = 0.5
 """How often a program that has a limit is looked at, s."""
@@ -72,6 +77,7 @@ def executed(
             preexisting = descendants()
             become_subreaper()
         try:
+            check_room(_START_BYTES)
             started.append(_start(command, environment))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOMEM):

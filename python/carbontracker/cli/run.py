@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from typing import Any
 
 import carbontracker
+from carbontracker.address_space import MEASURING_BYTES, check_room
 from carbontracker.cli import parse
 from carbontracker.cli.budget_supervisor import add_limits
 from carbontracker.cli.child import executed
@@ -106,14 +108,17 @@ def main(arguments: list[str]) -> int:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
     # Imported here: without the native core, or with too little memory for it, the program runs.
-    measuring = optional(
-        MEASURING, lambda: import_module("carbontracker.cli.measure_command"), nothing
-    )
+    measuring = optional(MEASURING, _measuring, nothing)
     if measuring is None:
         with executed(command, None) as ended:
             return ended
     code: int = measuring.run(command, given)
     return code
+
+
+def _measuring() -> Any:
+    check_room(MEASURING_BYTES)
+    return import_module("carbontracker.cli.measure_command")
 
 
 def _split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker import _core
 from carbontracker._core import Entry, Mark, Span
+from carbontracker.address_space import MEASURING_BYTES, check_room
 from carbontracker.energy.energy import MISSING, ChannelInfo, Energy
 from carbontracker.guard import MEASURING, logger, optional
 
@@ -279,6 +280,7 @@ def acquire(
 def _started(
     config: Config, probe_timeout_s: float, while_waiting: Callable[[], None] | None
 ) -> Session:
+    check_room(MEASURING_BYTES)
     session = Session.probe(config, probe_timeout_s, while_waiting)
     with ExitStack() as undo:
         undo.callback(session.close)  # some threads may have started

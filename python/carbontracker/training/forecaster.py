@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from carbontracker.address_space import check_room
 from carbontracker.energy.session import Mark
 from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.model.prediction import Forecast
@@ -34,9 +34,6 @@ NUMPY_BYTES = 2**28
 """Address space that loading numpy takes at most, and for each processor: OpenBLAS has a buffer of
 32 MiB and a thread's stack there. Found by ``ulimit -v``."""
 NUMPY_BYTES_PER_CPU = 2**26
-_NO_RESERVE = 0x4000
-"""MAP_NORESERVE of mmap(2), which the module ``mmap`` does not have before Python 3.11: room is
-looked for, and no memory taken."""
 UNITS = 128
 """At most so many pieces of an epoch are handed on, each of as many steps."""
 RENEW_NS = 1_000_000_000
@@ -180,8 +177,7 @@ def _numpy_loaded() -> bool:
         thread = threading.Thread(target=nothing)
         thread.start()
         thread.join()
-        room = NUMPY_BYTES + (os.cpu_count() or 1) * NUMPY_BYTES_PER_CPU
-        mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
+        check_room(NUMPY_BYTES + (os.cpu_count() or 1) * NUMPY_BYTES_PER_CPU)
     import numpy as np  # noqa: F401  # loading it is all
 
     return True
