@@ -22,6 +22,7 @@ from carbontracker.cli import main
 from carbontracker.exceptions import MissingExtra
 from carbontracker.json_values import jsonable
 from carbontracker.records.reader import read_run
+from carbontracker.records.recalculation import recalculated_as
 from carbontracker.report import (
     FORMATS,
     charts,
@@ -32,7 +33,6 @@ from carbontracker.report import (
     write,
 )
 from carbontracker.report.charts import MAX_STRIPS, power_charts
-from carbontracker.report.derived import recalculated_as
 from carbontracker.report.drawing import DARK, LIGHT
 from carbontracker.report.formatting import clean, duration, plain, quantity, with_error
 from carbontracker.report.tabular import CODECARBON_COLUMNS
@@ -369,12 +369,12 @@ def test_windows_of_all_epochs_are_one_row(tmp_path: Path) -> None:
 
 def test_predictions_keep_their_interval(tmp_path: Path) -> None:
     run = read_run(Training(epochs=8, gpus=1).write(tmp_path / "run.jsonl"))
-    found = derived.predictions_of(run)
-    assert [one.after_epochs for one in found] == [1, 2, 3, 5, 8]
-    for one, told in zip(found, run.forecasts, strict=True):
-        joules = [end * DAY_PUE / 3.6e6 for end in told.prediction.joules_95]
-        assert one.intervals["kwh_95"] == pytest.approx(joules)
-    assert found[-1].kwh == pytest.approx(run.footprint.kwh)
+    found = run.forecasts
+    assert [one.prediction.after_epochs for one in found] == [1, 2, 3, 5, 8]
+    for one in found:
+        joules = [end * DAY_PUE / 3.6e6 for end in one.prediction.joules_95]
+        assert one.kwh_95 == pytest.approx(joules)
+    assert found[-1].footprint.kwh == pytest.approx(run.footprint.kwh)
     assert derived.why_not_comparable(run) == ""
 
 

@@ -20,8 +20,8 @@ import pytest
 
 from carbontracker.cli import main
 from carbontracker.records.reader import read_run
+from carbontracker.records.recalculation import recalculated_as
 from carbontracker.report import derived, document, rendered
-from carbontracker.report.derived import recalculated_as
 from carbontracker.report.terminal import print_report
 from tests.support.records import GRAMS, PUE, Made
 from tests.support.simulated import Training
@@ -323,8 +323,8 @@ def test_a_prediction_within_the_first_epoch_is_in_order(
 ) -> None:
     path = predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path))
     assert main(["check", str(path), "--strict"]) == 0, capsys.readouterr().out
-    (one,) = derived.predictions_of(read_run(path))
-    assert one.after_epochs == 0.25
+    (one,) = read_run(path).forecasts
+    assert one.prediction.after_epochs == 0.25
 
 
 @pytest.mark.parametrize("name", ["html", "terminal"])
@@ -351,9 +351,9 @@ def test_json_has_every_interval(tmp_path: Path) -> None:
 
 def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
     run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
-    (one,) = derived.predictions_of(recalculated_as(run, run.footprint))
-    assert all(map(math.isnan, one.intervals["gco2eq_95"]))
-    assert one.intervals["kwh_95"] == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
+    (one,) = recalculated_as(run, run.footprint).forecasts
+    assert all(map(math.isnan, one.gco2eq_95))
+    assert one.kwh_95 == pytest.approx([2700.0 * PUE / 3.6e6, 3600.0 * PUE / 3.6e6])
 
 
 # ---- records that hold anything ------------------------------------------------------------

@@ -85,8 +85,7 @@ def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
     from carbontracker.cli.retry import retried
     from carbontracker.intensity.selection import create, parse_setting
     from carbontracker.records.reader import events_of
-    from carbontracker.records.recalculation import recalculate
-    from carbontracker.report.derived import recalculated_as
+    from carbontracker.records.recalculation import recalculate, recalculated_as
 
     if "intensity" in changes:
         setting = parse_setting(changes["intensity"])

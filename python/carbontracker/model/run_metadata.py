@@ -78,8 +78,8 @@ class RunMetadata:
     zero_footprint: Footprint | None = None
     """Its intensity, PUE and location are the choices made."""
     pue_source: str = ""
-    recalculated: str = ""
-    """What the record had, if the footprints were recalculated under other assumptions."""
+    recalculated_from: Footprint | None = None
+    """The footprint in the record, if another one was calculated under other assumptions."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data of the event ``run_started``."""

@@ -7,6 +7,7 @@ as constant, so that it can be cut where another provider's slots begin.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,13 +19,17 @@ from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import table_fallback
 from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
 from carbontracker.location.location import Location, locate
+from carbontracker.model.prediction import Forecast
 from carbontracker.records.reader import EPOCHS, add_epoch
+from carbontracker.records.run_record import mean_during, steps_of
 from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from carbontracker.intensity.base import Intensity, Provider
+    from carbontracker.model.epoch import Epoch
+    from carbontracker.records.run_record import RunRecord
 
     Event = Mapping[str, Any]
 
@@ -69,6 +74,36 @@ def recalculate(
         location=found,
         error_joules=recorded.error_joules,
     )
+
+
+def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
+    """Return the run with the same energy and another footprint, for all of its parts.
+
+    Epochs get the mean intensity over their time where the footprint has slots. Predictions get its
+    PUE and intensity, and lose the interval of their emissions, which belonged to the intensity of
+    the record. So did the advice, which is left out.
+    """
+    steps = steps_of(run, footprint)
+
+    def during(epoch: Epoch) -> Footprint:
+        mean = mean_during(steps, epoch.start_s, epoch.end_s)
+        known = footprint if math.isnan(mean) else footprint.at_figure(mean)
+        return known.of_joules(epoch.energy.joules, epoch.energy.error_joules)
+
+    metadata = replace(run.metadata, recalculated_from=run.footprint)
+    if footprint.pue != run.footprint.pue:
+        metadata = replace(metadata, pue_source="given for this report")
+    result = replace(
+        run.result,
+        footprint=footprint,
+        epochs=tuple(replace(one, footprint=during(one)) for one in run.epochs),
+        forecasts=tuple(
+            Forecast(one.prediction, footprint.of_joules(one.prediction.joules))
+            for one in run.forecasts
+        ),
+    )
+    events = tuple(one for one in run.events if one["event"] != "advice")
+    return replace(run, metadata=metadata, result=result, events=events)
 
 
 class _Recorded(NamedTuple):

@@ -258,3 +258,36 @@ class RunRecord:
     def of(self, event: str) -> Iterable[Mapping[str, Any]]:
         """Return the events of one name in order, such as ``windows`` or ``budget_exceeded``."""
         return (one for one in self.events if one["event"] == event)
+
+
+# ---- carbon intensity over time ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A period with one carbon intensity."""
+
+    start_s: float
+    end_s: float
+    gco2eq_per_kwh: float
+
+
+def steps_of(run: RunRecord, footprint: Footprint) -> list[Step]:
+    """Return the slots of a footprint on the run's time axis, without those that are unknown."""
+    return [
+        Step(
+            (slot.start - run.started).total_seconds(),
+            (slot.end - run.started).total_seconds(),
+            slot.intensity.gco2eq_per_kwh,
+        )
+        for slot in footprint.slots
+        if not math.isnan(slot.intensity.gco2eq_per_kwh)
+    ]
+
+
+def mean_during(steps: Sequence[Step], start_s: float, end_s: float) -> float:
+    """Return the mean intensity of a period, gCO2eq/kWh; NaN if unknown."""
+    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in steps]
+    inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
+    total = math.fsum(seconds for seconds, _ in inside)
+    return math.fsum(seconds * figure for seconds, figure in inside) / total if inside else math.nan

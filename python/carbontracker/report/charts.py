@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from carbontracker.model.epoch import Epoch
-    from carbontracker.model.prediction import Interval
+    from carbontracker.model.prediction import Forecast, Interval
     from carbontracker.model.window_totals import WindowTotals
     from carbontracker.records.run_record import RunRecord
-    from carbontracker.report.derived import Device, Predicted
+    from carbontracker.report.derived import Device
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 
@@ -330,7 +330,7 @@ def _thinned(
 
 def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     """Return each prediction with its interval, beside what the run used."""
-    found = [one for one in derived.predictions_of(run) if is_known(one.kwh)]
+    found = [one for one in run.forecasts if is_known(one.footprint.kwh)]
     if not found:
         return None
     comparable = not derived.why_not_comparable(run)
@@ -342,7 +342,8 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     chart = Chart(
         "prediction", f"Predicted and actual electricity of the run, {unit}", "", "", width, 230
     )
-    last = math.ceil(max(*(one.after_epochs for one in found), *(one.epochs for one in found), 1))
+    predictions = [one.prediction for one in found]
+    last = math.ceil(max(1, *(max(one.after_epochs, one.epochs) for one in predictions)))
     chart.add(Label(0, 11, chart.title, "name"))
     frame = Frame(_LEFT, 24, width - _LEFT - 1, 168, (0, last * 1.02), (low * scale, high * scale))
     value_axis(chart, frame)
@@ -353,8 +354,9 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     _done_axis(chart, frame, last)
     final = found[-1]
     chart.description = (
-        f"{len(found)} prediction(s); the last, after {final.after_epochs:.3g} epoch(s), "
-        f"{quantity(1000 * final.kwh, 'Wh')}{interval_text(final)}."
+        f"{len(found)} prediction(s); "
+        f"the last, after {final.prediction.after_epochs:.3g} epoch(s), "
+        f"{quantity(1000 * final.footprint.kwh, 'Wh')}{interval_text(final)}."
     )
     if is_known(actual):
         chart.description += f" Actual (line): {quantity(1000 * actual, 'Wh', 1000 * error)}."
@@ -364,9 +366,9 @@ def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     return chart
 
 
-def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
+def _range(found: Sequence[Forecast], actual: float, error: float) -> Interval:
     """Return the ends of a scale that holds all values, kWh."""
-    ends = [end for one in found for end in (one.kwh, *one.intervals["kwh_95"])]
+    ends = [end for one in found for end in (one.footprint.kwh, *one.kwh_95)]
     ends += [actual, actual - error, actual + error]
     known = [end for end in ends if is_known(end)]
     low, high = min(known), max(known)
@@ -374,9 +376,9 @@ def _range(found: Sequence[Predicted], actual: float, error: float) -> Interval:
     return max(0.0, low - room), high + room
 
 
-def interval_text(one: Predicted) -> str:
+def interval_text(one: Forecast) -> str:
     """Return the 95 % interval of the electricity in words, or ``""`` if the record has none."""
-    low, high = one.intervals["kwh_95"]
+    low, high = one.kwh_95
     words = range_text((1000 * low, 1000 * high), "Wh")
     return f" (95 %: {words})" if words else ""
 
@@ -395,18 +397,19 @@ def _actual(frame: Frame, value: float, error: float) -> Iterator[Box | Path]:
     yield Path([[(frame.left, frame.y(value)), (frame.right, frame.y(value))]], "actual")
 
 
-def _point(frame: Frame, one: Predicted, scale: float) -> Iterator[Box | Path]:
-    x, y = frame.x(one.after_epochs), frame.y(one.kwh * scale)
-    ends = one.intervals["kwh_95"]
+def _point(frame: Frame, one: Forecast, scale: float) -> Iterator[Box | Path]:
+    after, kwh = one.prediction.after_epochs, one.footprint.kwh
+    x, y = frame.x(after), frame.y(kwh * scale)
+    ends = one.kwh_95
     if all(map(is_known, ends)):
         low, high = (frame.y(end * scale) for end in ends)
         yield Path([[(x, low), (x, high)], *([(x - 3, end), (x + 3, end)] for end in (low, high))],
                    "interval")  # fmt: skip
-    note = f"after {one.after_epochs:.3g}: {quantity(1000 * one.kwh, 'Wh')}{interval_text(one)}"
+    note = f"after {after:.3g}: {quantity(1000 * kwh, 'Wh')}{interval_text(one)}"
     yield Box(x - 3, y - 3, 6, 6, "predicted", note)
 
 
-def _fewer(found: Sequence[Predicted], most: int) -> Sequence[Predicted]:
+def _fewer(found: Sequence[Forecast], most: int) -> Sequence[Forecast]:
     every = max(1, math.ceil(len(found) / max(1, most)))
     return found[::-1][::every][::-1]
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.json_values import mapping, mappings, number
-from carbontracker.model.prediction import Forecast
 from carbontracker.model.window_totals import WindowTotals, add_known
+from carbontracker.records.run_record import Step, mean_during, steps_of
 from carbontracker.report.formatting import percent, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from carbontracker.carbon.footprint import Footprint
-    from carbontracker.model.prediction import Interval
     from carbontracker.records.run_record import RunRecord
 
 
@@ -33,30 +31,6 @@ class Device:
     watts: float
     """Mean power over the run, W."""
     readings_per_second: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """A period with one carbon intensity."""
-
-    start_s: float
-    end_s: float
-    gco2eq_per_kwh: float
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A prediction of the whole run, kWh with PUE, beside its intervals."""
-
-    after_epochs: float
-    """A fraction within the first epoch."""
-    epochs: float
-    seconds: float
-    kwh: float
-    gco2eq: float
-    intervals: Mapping[str, Interval]
-    """``seconds_80``, ``kwh_95``, ``gco2eq_95`` and so on; NaN if the record has no value."""
-    method: str
 
 
 def title_of(run: RunRecord) -> str:
@@ -148,9 +122,9 @@ def _power_by_epoch(run: RunRecord, device: str) -> tuple[list[float], list[floa
 
 def intensities_of(run: RunRecord) -> list[Step]:
     """Return the carbon intensity over time: the record's slots, else one step per epoch."""
-    slots = slots_of(run, run.footprint)
+    slots = steps_of(run, run.footprint)
     if not slots:
-        slots = [slot for epoch in run.epochs for slot in slots_of(run, epoch.footprint)]
+        slots = [slot for epoch in run.epochs for slot in steps_of(run, epoch.footprint)]
     if not slots:
         slots = [
             Step(epoch.start_s, epoch.end_s, epoch.footprint.intensity.gco2eq_per_kwh)
@@ -165,18 +139,6 @@ def intensities_of(run: RunRecord) -> list[Step]:
     ):
         slots = [Step(0.0, length_of(run), run.footprint.intensity.gco2eq_per_kwh)]
     return _joined(sorted(slots, key=lambda slot: slot.start_s))
-
-
-def slots_of(run: RunRecord, footprint: Footprint) -> list[Step]:
-    return [
-        Step(
-            (slot.start - run.started).total_seconds(),
-            (slot.end - run.started).total_seconds(),
-            slot.intensity.gco2eq_per_kwh,
-        )
-        for slot in footprint.slots
-        if not math.isnan(slot.intensity.gco2eq_per_kwh)
-    ]
 
 
 def _joined(steps: Sequence[Step]) -> list[Step]:
@@ -225,82 +187,7 @@ def _emissions_along(run: RunRecord) -> tuple[list[float], list[float]]:
     return times, [one * scale for one in accumulate(weights)]
 
 
-def mean_during(slots: Sequence[Step], start_s: float, end_s: float) -> float:
-    """Return the mean intensity of a period, gCO2eq/kWh; NaN if unknown."""
-    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in slots]
-    inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
-    total = math.fsum(seconds for seconds, _ in inside)
-    return math.fsum(seconds * figure for seconds, figure in inside) / total if inside else math.nan
-
-
-# ---- the same energy with another footprint ------------------------------------------------
-
-
-def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
-    """Return the run with the same energy and another footprint, for all of its parts.
-
-    Epochs get the mean intensity over their time where the footprint has slots. Predictions get its
-    PUE and intensity, and lose the interval of their emissions, which belonged to the intensity of
-    the record. So did the advice, which is left out.
-    """
-    slots = slots_of(run, footprint)
-    epochs = (
-        replace(
-            one,
-            footprint=_during(footprint, slots, one.start_s, one.end_s).of_joules(
-                one.energy.joules, one.energy.error_joules
-            ),
-        )
-        for one in run.epochs
-    )
-    forecasts = (
-        Forecast(one.prediction, footprint.of_joules(one.prediction.joules))
-        for one in run.forecasts
-    )
-    figure = plain(run.footprint.intensity.gco2eq_per_kwh)
-    before = f"the record has {figure} gCO2eq/kWh, PUE {run.footprint.pue:g}"
-    metadata = replace(run.metadata, recalculated=before)
-    if footprint.pue != run.footprint.pue:
-        metadata = replace(metadata, pue_source="given for this report")
-    result = replace(
-        run.result, footprint=footprint, epochs=tuple(epochs), forecasts=tuple(forecasts)
-    )
-    events = tuple(one for one in run.events if one["event"] != "advice")
-    return replace(run, metadata=metadata, result=result, events=events)
-
-
-def _during(footprint: Footprint, slots: Sequence[Step], start_s: float, end_s: float) -> Footprint:
-    """Return the footprint at the mean intensity of a period; unchanged if that is unknown."""
-    mean = mean_during(slots, start_s, end_s)
-    return footprint if math.isnan(mean) else footprint.at_figure(mean)
-
-
 # ---- predictions ---------------------------------------------------------------------------
-
-
-def predictions_of(run: RunRecord) -> list[Predicted]:
-    """Return all predictions in the order they were made."""
-    return list(map(_predicted, run.forecasts))
-
-
-def _predicted(one: Forecast) -> Predicted:
-    prediction = one.prediction
-    return Predicted(
-        after_epochs=prediction.after_epochs,
-        epochs=prediction.epochs,
-        seconds=prediction.seconds,
-        kwh=one.footprint.kwh,
-        gco2eq=one.footprint.gco2eq,
-        intervals={
-            "kwh_80": one.kwh_80,
-            "gco2eq_80": one.gco2eq_80,
-            "seconds_80": prediction.seconds_80,
-            "kwh_95": one.kwh_95,
-            "gco2eq_95": one.gco2eq_95,
-            "seconds_95": prediction.seconds_95,
-        },
-        method=prediction.method,
-    )
 
 
 def why_not_comparable(run: RunRecord) -> str:
@@ -340,8 +227,9 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
     if location:
         found = f"{location.name or location.zone}, found by {location.how}"
         yield "Location", found + (f" ({location.note})" if location.note else "")
-    if about.recalculated:
-        yield "Recalculated", about.recalculated
+    if (before := about.recalculated_from) is not None:
+        was = plain(before.intensity.gco2eq_per_kwh)
+        yield "Recalculated", f"the record has {was} gCO2eq/kWh, PUE {before.pue:g}"
     pue = "not known" if math.isnan(footprint.pue) else f"{footprint.pue:g}"
     yield "PUE", pue + (f" ({about.pue_source})" if about.pue_source else "")
     modelled = run.energy.modelled_joules

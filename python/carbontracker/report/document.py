@@ -408,20 +408,21 @@ def _epoch_row(epoch: Epoch) -> tuple[str, ...]:
 
 def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
     """Return at most 24 predictions, and the actual figures if they can be compared."""
-    found = derived.predictions_of(run)
+    found = run.forecasts
     every = max(1, -(-len(found) // 24))
     comparable = not derived.why_not_comparable(run)
     actual = run.footprint
     energy, others = [], []
     for one in found[::-1][::every][::-1]:
-        off = one.kwh / actual.kwh - 1 if comparable and actual.kwh > 0 else float("nan")
-        after = f"{one.after_epochs:.3g} of {one.epochs}"
-        low, high = one.intervals["kwh_95"]
-        wh = quantity(1000 * one.kwh, "Wh"), range_text((1000 * low, 1000 * high), "Wh")
-        grams = quantity(one.gco2eq, "g"), range_text(one.intervals["gco2eq_95"], "g")
-        seconds = " to ".join(map(duration, filter(is_known, one.intervals["seconds_95"])))
-        energy.append((after, *wh, percent(off, "+.3g"), one.method))
-        others.append((after, *grams, duration(one.seconds), seconds))
+        prediction, kwh = one.prediction, one.footprint.kwh
+        off = kwh / actual.kwh - 1 if comparable and actual.kwh > 0 else float("nan")
+        after = f"{prediction.after_epochs:.3g} of {prediction.epochs}"
+        low, high = one.kwh_95
+        wh = quantity(1000 * kwh, "Wh"), range_text((1000 * low, 1000 * high), "Wh")
+        grams = quantity(one.footprint.gco2eq, "g"), range_text(one.gco2eq_95, "g")
+        seconds = " to ".join(map(duration, filter(is_known, prediction.seconds_95)))
+        energy.append((after, *wh, percent(off, "+.3g"), prediction.method))
+        others.append((after, *grams, duration(prediction.seconds), seconds))
     if comparable and found:
         energy.append(("actual", quantity(1000 * actual.kwh, "Wh"), "", "", ""))
         time = duration(run.result.seconds)

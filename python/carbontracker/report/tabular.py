@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
+    from carbontracker.model.prediction import Forecast
     from carbontracker.records.run_record import RunRecord
 
 Value = str | int | float | bool | None
@@ -157,15 +158,30 @@ def totals(run: RunRecord) -> dict[str, Any]:
             {key: value for key, value in asdict(one).items() if key != "kept"}
             for one in derived.windows_of(run)
         ],
-        "predictions": [
-            {**{k: v for k, v in vars(one).items() if k != "intervals"}, **one.intervals}
-            for one in derived.predictions_of(run)
-        ],
+        "predictions": list(map(_predicted, run.forecasts)),
         "tracker_cpu_seconds": result.tracker_cpu_seconds,
         "host_data": dict(about.host),
         "sensors": [asdict(one) for one in about.sensors],
         "missing": list(map(dict, about.missing)),
         "warnings": list(run.warnings),
+    }
+
+
+def _predicted(one: Forecast) -> dict[str, Any]:
+    prediction = one.prediction
+    return {
+        "after_epochs": prediction.after_epochs,
+        "epochs": prediction.epochs,
+        "seconds": prediction.seconds,
+        "kwh": one.footprint.kwh,
+        "gco2eq": one.footprint.gco2eq,
+        "method": prediction.method,
+        "kwh_80": one.kwh_80,
+        "gco2eq_80": one.gco2eq_80,
+        "seconds_80": prediction.seconds_80,
+        "kwh_95": one.kwh_95,
+        "gco2eq_95": one.gco2eq_95,
+        "seconds_95": prediction.seconds_95,
     }
 
 
