@@ -64,14 +64,14 @@ template <typename T> py::bytearray bytes_of(const std::vector<T>& values) {
 // Calls with the lock of the measured data. The GIL is released only if that lock must be waited
 // for: taking the GIL back may cost milliseconds beside a busy thread.
 template <typename Call> auto look(const ct::Session& session, const Call& call) {
-    if (ct::Session::Hold hold = session.try_hold()) return call(std::move(hold));
+    if (ct::Session::Lock lock = session.try_lock()) return call(std::move(lock));
     const Unlocked unlocked;
-    return call(ct::Session::Hold());
+    return call(ct::Session::Lock());
 }
 
 py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
-    const auto [t_ns, watts] = look(session, [&](ct::Session::Hold hold) {
-        return session.power(index, t0_ns, t1_ns, std::move(hold));
+    const auto [t_ns, watts] = look(session, [&](ct::Session::Lock lock) {
+        return session.power(index, t0_ns, t1_ns, std::move(lock));
     });
     return py::make_tuple(bytes_of(t_ns), bytes_of(watts));
 }
@@ -88,7 +88,7 @@ py::tuple energy(ct::Session& session, py::handle start, py::handle end) {
     ct::Mark& from = mark_of(start);
     ct::Mark& to = mark_of(end);
     const ct::MachineEnergy machine = look(
-        session, [&](ct::Session::Hold hold) { return session.energy(from, to, std::move(hold)); });
+        session, [&](ct::Session::Lock lock) { return session.energy(from, to, std::move(lock)); });
     py::tuple devices(machine.devices.size());
     for (std::size_t i = 0; i < machine.devices.size(); ++i) {
         const ct::DeviceEnergy& device = machine.devices[i];
@@ -196,7 +196,7 @@ std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t per
 }
 
 void bind_session(py::module_& m) {
-    // Joining must not hold the GIL: other threads need it, sampling threads do not.
+    // Joining must not lock the GIL: other threads need it, sampling threads do not.
     using WithoutLock = py::call_guard<Unlocked>;
     py::class_<ct::Session::FailoverEvent>(m, "FailoverEvent")
         .def_readonly("owner", &ct::Session::FailoverEvent::owner)
@@ -226,31 +226,31 @@ void bind_session(py::module_& m) {
             "is_final",
             [](ct::Session& session, py::handle mark) {
                 const ct::Mark& given = mark_of(mark);
-                return look(session, [&](ct::Session::Hold hold) {
-                    return session.is_final(given, std::move(hold));
+                return look(session, [&](ct::Session::Lock lock) {
+                    return session.is_final(given, std::move(lock));
                 });
             },
             py::arg("mark"))
         .def("power", &power, py::arg("index"), py::arg("t0_ns"), py::arg("t1_ns"))
         .def("failovers",
              [](ct::Session& session) {
-                 return look(session, [&](ct::Session::Hold hold) {
-                     return session.failovers(std::move(hold));
+                 return look(session, [&](ct::Session::Lock lock) {
+                     return session.failovers(std::move(lock));
                  });
              })
         .def(
             "channel_stats",
             [](const ct::Session& session, std::size_t index) {
-                return look(session, [&](ct::Session::Hold hold) {
-                    return session.channel_stats(index, std::move(hold));
+                return look(session, [&](ct::Session::Lock lock) {
+                    return session.channel_stats(index, std::move(lock));
                 });
             },
             py::arg("index"))
         .def(
             "changes",
             [](ct::Session& session, std::size_t since) {
-                return look(session, [&](ct::Session::Hold hold) {
-                    return session.changes(since, std::move(hold));
+                return look(session, [&](ct::Session::Lock lock) {
+                    return session.changes(since, std::move(lock));
                 });
             },
             py::arg("since"))

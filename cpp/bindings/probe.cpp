@@ -168,13 +168,13 @@ private:
 class HoldProbe {
 public:
     explicit HoldProbe(const Session& session) {
-        while (!hold_.owns_lock()) hold_ = session.try_hold();
+        while (!lock_.owns_lock()) lock_ = session.try_lock();
     }
 
-    void release() { hold_.unlock(); }
+    void release() { lock_.unlock(); }
 
 private:
-    Session::Hold hold_;
+    Session::Lock lock_;
 };
 
 } // namespace

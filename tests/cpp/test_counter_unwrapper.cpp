@@ -142,7 +142,7 @@ TEST(a_counter_without_a_modulus_never_wraps) {
     CHECK(fed.unwrapper.resets() == 1);
 }
 
-TEST(a_value_that_the_register_cannot_hold_is_no_reading) {
+TEST(a_value_that_the_register_cannot_hold_is_not_a_reading) {
     Fed fed(counter(1000));
     CHECK(fed.take(0, 1000) == Outcome::unusable);
     fed.take(kSecond, 900);
@@ -172,7 +172,7 @@ TEST(a_range_that_a_counter_goes_beyond_is_forgotten) {
     CHECK(fed.unwrapper.resets() == 1);
 }
 
-TEST(a_counter_that_goes_on_where_it_was_had_been_misread) {
+TEST(a_counter_that_continues_after_one_wrong_value_was_misread) {
     // 50 W; the file says 0 for half a second, which looks like a reset until it returns.
     Fed fed(counter(kWideRange + 1));
     fed.take(0, 5000 * kJoule);
@@ -197,7 +197,7 @@ TEST(a_counter_that_climbs_back_after_a_reset_is_not_mistaken) {
     CHECK_NEAR(static_cast<double>(fed.energy_uj()), 19.9e6, 1e3);
 }
 
-TEST(one_bad_reading_costs_nothing) {
+TEST(one_bad_reading_loses_no_energy) {
     for (const std::uint64_t modulus : {std::uint64_t{0}, kWideRange + 1}) {
         for (const std::uint64_t bad : {std::uint64_t{0}, 190'000 * kJoule, ~std::uint64_t{0}}) {
             Fed fed(counter(modulus));
@@ -242,7 +242,7 @@ TEST(a_lasting_jump_forward_restarts_and_books_nothing_for_it) {
     CHECK(fed.energy_uj() == 3'000'000);
 }
 
-TEST(after_silence_longer_than_a_turn_of_the_counter_energy_is_a_lower_bound) {
+TEST(after_a_silence_longer_than_the_counters_range_the_energy_is_a_lower_bound) {
     for (const std::uint64_t raw : {2000 * kJoule, 500 * kJoule}) { // ahead, and behind
         Fed fed(counter(kNarrowRange + 1));
         fed.take(0, 1000 * kJoule);

@@ -124,7 +124,7 @@ TEST(a_known_processor_goes_from_a_tenth_to_nine_tenths_of_its_tdp) {
     CHECK(contains(model.channel().detail, "10.0 W idle to 90.0 W busy"));
 }
 
-TEST(waiting_is_idle_stolen_time_is_not_ours_and_guests_count_once) {
+TEST(waiting_is_idle_stolen_time_is_not_counted_and_guests_count_once) {
     Model model(cpuinfo("Intel(R) Testium One", 8));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
     CHECK(model.draws(30.0, Ticks{.user = 1200, .idle = 9350, .iowait = 50, .steal = 500}));
@@ -132,7 +132,7 @@ TEST(waiting_is_idle_stolen_time_is_not_ours_and_guests_count_once) {
                       Ticks{.user = 1300, .idle = 9450, .iowait = 50, .steal = 500, .guest = 100}));
 }
 
-TEST(a_step_backwards_tells_nothing) {
+TEST(a_step_backwards_is_ignored) {
     Model model(cpuinfo("Intel(R) Testium One", 8));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 50}));
     CHECK(model.draws(50.0, Ticks{.user = 1100, .idle = 9050, .iowait = 20})); // as iowait may
@@ -146,7 +146,7 @@ TEST(sockets_add_up_and_servers_idle_higher) {
     CHECK(model.draws(0.9 * 400.0, Ticks{.user = 1100}));
 }
 
-TEST(an_unknown_processor_is_judged_by_its_threads) {
+TEST(an_unknown_processor_is_estimated_from_its_threads) {
     Model model(cpuinfo("Mystery 9000", 4));
     CHECK(model.draws(4 * 0.74));
     CHECK(model.draws(4 * 3.5, Ticks{.user = 1100}));
@@ -189,7 +189,7 @@ TEST(a_reading_that_cannot_be_parsed_fails_alone) {
 }
 
 // Sandboxes, copies and frozen files: any power from idle to busy may be the true one.
-TEST(a_file_that_stands_still_tells_no_utilisation) {
+TEST(a_file_that_does_not_change_has_no_utilisation) {
     for (const std::string& stat :
          {std::string("cpu  0 0 0 0 0 0 0 0 0 0\n"), Ticks{}.text(), Ticks{.user = 5}.text()}) {
         const Machine machine;

@@ -99,7 +99,7 @@ TEST(the_first_entry_decides_what_all_are) {
     CHECK(visible_gpus("GPU-a,,0", {{"GPU-a", {}}}) == Indices{0}); // nothing is no prefix
 }
 
-TEST(a_mig_instance_stands_for_its_gpu) {
+TEST(a_mig_instance_selects_its_gpu) {
     CHECK(sees("MIG-aaaa0000-0000-0000-0000-00000000000a", {3}));
     CHECK(sees("MIG-bbbb", {3}));
     CHECK(sees("MIG-aaaa,MIG-bbbb", {3})); // two devices, one board

@@ -109,7 +109,7 @@ TEST(a_counter_that_has_never_been_right_is_replaced_from_the_beginning) {
     }
 }
 
-TEST(a_look_at_a_part_of_the_time_is_enough_to_find_a_factor_on_a_steady_load) {
+TEST(a_partial_window_is_enough_to_find_a_factor_on_a_steady_load) {
     for (const PowerSensor& sensor : {kPart, kFast}) {
         for (const double scale : {0.5, 1.8}) {
             Device device(Load(Load::Kind::constant, 1), sensor, 1);
@@ -124,7 +124,7 @@ TEST(a_look_at_a_part_of_the_time_is_enough_to_find_a_factor_on_a_steady_load) {
     }
 }
 
-TEST(a_counter_that_began_again_speaks_once_it_has_agreed_with_the_power) {
+TEST(a_counter_that_restarted_is_active_once_it_agrees_with_the_power) {
     for (const Load::Kind kind : kLoads) {
         for (std::uint64_t seed = 0; seed < 5; ++seed) {
             Device device(Load(kind, seed), kWhole, seed);
@@ -144,7 +144,7 @@ TEST(a_counter_that_began_again_speaks_once_it_has_agreed_with_the_power) {
     }
 }
 
-TEST(when_the_owner_is_gone_its_alternate_goes_on) {
+TEST(when_the_owner_is_gone_its_standby_continues) {
     for (std::uint64_t seed = 0; seed < 5; ++seed) {
         Device device(Load(Load::Kind::steps, seed), kWhole, seed);
         if (!warmed_up(device)) return;
@@ -171,7 +171,7 @@ TEST(an_owner_that_stops_answering_is_replaced_after_seconds) {
     account.right();
 }
 
-TEST(a_counter_that_was_silent_or_stuck_for_a_while_speaks_again) {
+TEST(a_counter_that_was_silent_or_stuck_for_a_while_is_active_again) {
     for (const bool stuck : {false, true}) {
         for (std::uint64_t seed = 0; seed < 5; ++seed) {
             Device device(Load(Load::Kind::steps, seed), kWhole, seed);
@@ -195,7 +195,7 @@ TEST(a_counter_that_was_silent_or_stuck_for_a_while_speaks_again) {
     }
 }
 
-TEST(a_device_that_flaps_for_days_keeps_a_bounded_past_and_its_energy) {
+TEST(a_device_that_fails_and_returns_for_days_keeps_a_bounded_history_and_its_energy) {
     Device device(Load(Load::Kind::constant, 1), kWhole, 1);
     if (!warmed_up(device)) return;
     const Account account(device);
@@ -279,7 +279,7 @@ TEST(a_mark_that_was_frozen_before_more_failovers_than_are_kept_is_corrected) {
     CHECK(estimates[0].joules == 0.0);
 }
 
-TEST(nobody_takes_over_when_both_have_died) {
+TEST(no_failover_happens_when_both_have_failed) {
     Device device(Load(Load::Kind::steps, 3), kWhole, 3);
     if (!warmed_up(device)) return;
     device.health[0].gone = device.health[1].gone = true;
@@ -298,7 +298,7 @@ TEST(a_power_sensor_that_fails_leaves_the_counter_alone) {
     static_cast<void>(account);
 }
 
-TEST(energy_of_a_device_never_falls_whoever_speaks) {
+TEST(energy_of_a_device_never_falls_whichever_channel_is_active) {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         Device device(Load(Load::Kind::steps, seed), seed % 2 == 0 ? kWhole : kFast, seed);
         if (!warmed_up(device, 50)) return;
@@ -317,7 +317,7 @@ TEST(energy_of_a_device_never_falls_whoever_speaks) {
     }
 }
 
-TEST(a_healthy_counter_is_never_accused) {
+TEST(a_healthy_counter_is_never_replaced) {
     std::int64_t updates = 0;
     int alarms = 0;
     std::uint64_t seed = 0;
@@ -422,7 +422,7 @@ TEST(an_estimate_that_has_ended_is_not_lost_and_adds_nothing) {
     CHECK(std::string(after.total.quality) == "measured");
 }
 
-TEST(readings_that_skip_updates_for_thrift_accuse_nobody) {
+TEST(throttled_readings_that_skip_updates_replace_no_counter) {
     for (const PowerSensor& sensor : {kPart, kFast, kWhole}) {
         for (const Load::Kind kind : kLoads) {
             for (const std::int64_t every : {2, 5, 16}) {

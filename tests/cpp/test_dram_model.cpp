@@ -112,7 +112,7 @@ TEST(modules_that_the_kernel_knows_are_counted) {
 // Most drivers read how large a module is and not whether it has registers: those of Xeon Scalable
 // call every module unbuffered, and firmware describes newer kinds to Linux as none it knows. A
 // server takes registered ones.
-TEST(a_word_that_drivers_use_for_all_modules_is_not_believed) {
+TEST(a_word_that_drivers_use_for_all_modules_is_ignored) {
     struct Case {
         const char* name;
         const char* type;
@@ -171,7 +171,7 @@ TEST(a_container_has_its_share_of_the_modules) {
 }
 
 // Nor is what keeps its content memory to the kernel.
-TEST(modules_that_keep_their_content_are_modules) {
+TEST(non_volatile_modules_are_counted) {
     const Computer computer(x86(kServer), 250.0);
     for (int i = 0; i < 8; ++i) {
         computer.module("mc0/dimm" + std::to_string(2 * i), 32, "Registered-DDR4");
@@ -181,7 +181,7 @@ TEST(modules_that_keep_their_content_are_modules) {
     check_ends(computer, 16 * 3.0 * 250 / 256, 16 * 10.0 * 250 / 256);
 }
 
-TEST(modules_of_a_part_of_the_machine_are_not_believed) {
+TEST(modules_of_a_part_of_the_machine_are_ignored) {
     const Computer computer(x86(kServer, 2), 512.0);
     computer.module("mc0/dimm0", 32, "Registered-DDR4");
     check_ends(computer, 48.0, 160.0); // 16 of 32 GiB, as is usual
@@ -369,7 +369,7 @@ TEST(the_memory_of_grace_is_soldered_in_clouds_too) {
 }
 
 // Sold as a server's, and made of a desktop's or a notebook's parts; and the other way round.
-TEST(modules_follow_what_a_processor_is_made_of) {
+TEST(the_modules_follow_the_chiplets_of_a_processor) {
     struct Case {
         const char* name;
         double gib;
@@ -444,7 +444,7 @@ TEST(memory_in_a_package_is_not_counted_again) {
 }
 
 // A total that no machine has: a sandbox's, or a file that was made up.
-TEST(a_total_that_no_machine_has_is_no_estimate) {
+TEST(an_impossible_total_makes_no_estimate) {
     for (const char* kibibytes : {"0", "1", "1023", "99999999999999999", "18446744073709551615",
                                   "18446744073709551616", "-16000000", "many", ""}) {
         for (const std::string& cpuinfo : {x86(kServer), arm("0x61", "0x022"), std::string()}) {
@@ -460,7 +460,7 @@ TEST(a_total_that_no_machine_has_is_no_estimate) {
     CHECK(Computer(x86(kServer, 32), 48.0 * 1024).memory().estimate.has_value());
 }
 
-TEST(no_memory_is_no_estimate) {
+TEST(without_memory_there_is_no_estimate) {
     const Machine machine;
     const model::Memory memory =
         model::memory(machine.host().root, model::read_processors(machine.host().root));

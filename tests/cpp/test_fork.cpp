@@ -53,7 +53,7 @@ int complaints(std::unique_ptr<Session> session) {
     if (reads(*session) != before) wrong |= 4;
     if (!std::isnan(session->energy(start, end).total.joules)) wrong |= 16;
     if (!session->is_final(end) || !session->power(0, 0, end.t_ns).first.empty()) wrong |= 32;
-    if (session->try_hold().owns_lock() || session->channel_stats(0).readings != 0) wrong |= 64;
+    if (session->try_lock().owns_lock() || session->channel_stats(0).readings != 0) wrong |= 64;
     if (!session->entries().empty() || !session->missing().empty()) wrong |= 128;
     session->forget(end);
     session->forget(start);
@@ -146,8 +146,8 @@ TEST(a_child_waits_for_no_lock_that_was_held_at_the_fork) {
     const Machine machine;
     auto session = std::make_unique<Session>(host(machine), Options{1'000'000, 0.0, {}});
     session->start();
-    Session::Hold hold;
-    while (!hold.owns_lock()) hold = session->try_hold();
+    Session::Lock lock;
+    while (!lock.owns_lock()) lock = session->try_lock();
     std::fflush(nullptr);
     const pid_t child = fork();
     if (child == 0) {
@@ -157,7 +157,7 @@ TEST(a_child_waits_for_no_lock_that_was_held_at_the_fork) {
     }
     if (!CHECK(child > 0)) return;
     CHECK(exit_status(child) == 0);
-    hold.unlock();
+    lock.unlock();
     const std::uint64_t before = reads(*session);
     CHECK(eventually([&] { return reads(*session) >= before + 3; }));
     session->stop();
@@ -191,7 +191,7 @@ TEST(a_child_of_a_child_measures_as_well) {
 }
 
 // A process that may have no further thread: what needs one is missing, and nothing ends.
-TEST(where_no_thread_can_be_had_nothing_is_measured_and_that_is_said) {
+TEST(without_threads_nothing_is_measured_and_a_message_states_it) {
     if (kThreadSanitizer) return; // see above
     const Machine machine;
     std::fflush(nullptr);

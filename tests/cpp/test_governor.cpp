@@ -40,7 +40,7 @@ struct Governed {
 
 } // namespace
 
-TEST(within_the_budget_nothing_is_given_up) {
+TEST(within_the_budget_nothing_is_throttled) {
     Governed one(0.005);
     one.use(0.0049, 1000);
     CHECK(one.relaxed());
@@ -55,14 +55,14 @@ TEST(the_first_seconds_are_not_judged) {
     CHECK(one.governor.others() == 16.0);
 }
 
-TEST(a_governor_of_no_time_at_all_decides_nothing) {
+TEST(a_governor_decides_nothing_without_elapsed_time) {
     Governed one(0.005);
     one.cpu_ns = 5 * kSecond;
     one.tell();
     CHECK(one.relaxed());
 }
 
-TEST(the_dearest_source_becomes_thrifty_and_not_the_cheap_one_beside_it) {
+TEST(the_most_expensive_source_is_throttled_and_not_the_cheap_one_beside_it) {
     const std::vector<double> alone = fair_shares(0.005, {0.2});
     CHECK(alone[0] == 0.005);
     const std::vector<double> two = fair_shares(0.005, {0.03, 0.001});
@@ -104,7 +104,7 @@ TEST(the_others_are_lengthened_first_then_totals_then_marks) {
     CHECK(marks_ns == kMarkNs << 4);
 }
 
-TEST(who_is_held_back_gives_up_something_though_the_budget_is_kept) {
+TEST(a_source_that_is_held_back_is_throttled_though_the_budget_is_kept) {
     Governed one(0.005);
     for (int rung = 1; rung <= 3; ++rung) {
         one.governor.keep(0.0049, one.budget, true);
@@ -118,7 +118,7 @@ TEST(who_is_held_back_gives_up_something_though_the_budget_is_kept) {
     CHECK(one.governor.others() == 8.0);
 }
 
-TEST(far_beyond_the_budget_several_rungs_are_climbed_at_once) {
+TEST(far_beyond_the_budget_several_levels_are_skipped_at_once) {
     Governed one(0.005);
     one.use(0.005 * 8.0);
     CHECK(one.governor.others() == 8.0);
@@ -146,7 +146,7 @@ TEST(it_relaxes_in_the_opposite_order_and_does_not_swing) {
     CHECK(one.relaxed());
 }
 
-TEST(only_what_was_used_since_the_last_look_counts) {
+TEST(only_the_use_since_the_last_decision_counts) {
     Governed one(0.005);
     one.use(0.02);
     const double others = one.governor.others();

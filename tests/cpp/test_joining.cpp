@@ -267,7 +267,7 @@ TEST(a_session_may_end_before_its_sensor_answers) {
     CHECK(eventually([] { return threads_named(kProbe) == 0; }));
 }
 
-TEST(sessions_beside_a_silent_driver_share_one_thread) {
+TEST(sessions_that_wait_for_a_silent_driver_share_one_thread) {
     CHECK(eventually([] { return threads_named(kProbe) == 0; }));
     const Gated driver;
     for (int i = 0; i < 5; ++i) {
@@ -283,7 +283,7 @@ TEST(sessions_beside_a_silent_driver_share_one_thread) {
     CHECK(driver.driver().calls(Calls::init) == 1);
 }
 
-TEST(what_has_been_silent_for_longer_than_that_is_not_waited_for_again) {
+TEST(a_sensor_silent_for_longer_than_the_limit_is_not_waited_for_again) {
     const Gated driver;
     Probing first(driver.host());
     CHECK(eventually([&] { return waits_for_driver(first); }));
@@ -328,7 +328,7 @@ TEST(each_of_several_sessions_gets_an_answer_of_its_own) {
     CHECK(driver.driver().calls(Calls::init) == 1);
 }
 
-TEST(a_child_asks_a_driver_that_was_silent_at_the_fork) {
+TEST(a_child_probes_a_driver_that_was_silent_at_the_fork) {
     if (kThreadSanitizer) return;
     const Gated driver;
     Session session(driver.host(), impatient());

@@ -141,8 +141,8 @@ TEST(old_marks_are_frozen_once_there_is_memory_again) {
         CHECK(eventually([&] { return session.skipped_rounds() >= 1; }));
     }
     CHECK(eventually([&] {
-        Session::Hold hold;
-        while (!hold.owns_lock()) hold = session.try_hold();
+        Session::Lock lock;
+        while (!lock.owns_lock()) lock = session.try_lock();
         return !held.back().estimates.empty();
     }));
     session.stop();
@@ -152,7 +152,7 @@ TEST(old_marks_are_frozen_once_there_is_memory_again) {
     }
 }
 
-TEST(entries_are_added_to_a_book_or_are_not) {
+TEST(entries_are_added_to_the_accounts_or_are_not) {
     Entry counter;
     counter.channel.id = "gpu:0";
     counter.channel.name = "a name that does not fit into the string itself";
@@ -217,7 +217,7 @@ TEST(a_session_is_made_or_is_not) {
     CHECK(made > 0);
 }
 
-TEST(a_question_that_runs_out_of_memory_can_be_asked_again) {
+TEST(a_query_that_runs_out_of_memory_can_be_repeated) {
     const Machine machine;
     Session session(machine.host(kTwo), {1'000'000, 0.0, {}});
     session.start();

@@ -68,7 +68,7 @@ TEST(marks_are_frozen_in_order_and_once) {
     CHECK((frozen_until(moments, 10'000) == std::vector<std::int64_t>{100}));
 }
 
-TEST(ten_thousand_moments_at_once_leave_in_any_order) {
+TEST(ten_thousand_marks_are_released_in_any_order) {
     for (unsigned seed = 0; seed < 5; ++seed) {
         std::mt19937_64 random(seed);
         Moments moments;
@@ -90,7 +90,7 @@ TEST(ten_thousand_moments_at_once_leave_in_any_order) {
     }
 }
 
-TEST(a_batch_is_bounded_and_all_come_to_be_frozen) {
+TEST(a_batch_is_bounded_and_all_marks_are_frozen) {
     for (const std::size_t count : {std::size_t{0}, std::size_t{1}, Moments::kBatch - 1,
                                     Moments::kBatch, 3 * Moments::kBatch + 7}) {
         Moments moments;
@@ -147,7 +147,7 @@ TEST(marks_come_and_go_while_others_are_being_frozen) {
     CHECK((frozen_until(moments, kHour) == std::vector<std::int64_t>{kHour, kHour}));
 }
 
-TEST(where_settling_fails_nothing_has_changed) {
+TEST(a_freeze_that_fails_changes_nothing) {
     Moments moments;
     std::vector<Mark> held(10);
     for (Mark& mark : held) {
@@ -170,7 +170,7 @@ TEST(where_settling_fails_nothing_has_changed) {
     CHECK(std::all_of(held.begin(), held.end(), is_frozen_right));
 }
 
-TEST(threads_mark_and_forget_while_one_freezes) {
+TEST(threads_create_and_release_marks_while_one_freezes) {
     constexpr std::size_t kThreads = 8;
     constexpr std::size_t kHeld = 40;
     constexpr int kRounds = 60;
@@ -212,8 +212,8 @@ TEST(a_session_freezes_many_old_marks_piece_by_piece) {
     }
     session.start();
     const auto count_frozen = [&] {
-        Session::Hold hold;
-        while (!hold.owns_lock()) hold = session.try_hold();
+        Session::Lock lock;
+        while (!lock.owns_lock()) lock = session.try_lock();
         const auto is_frozen = [](const Mark& mark) { return !mark.estimates.empty(); };
         return static_cast<std::size_t>(std::count_if(held.begin(), held.end(), is_frozen));
     };
@@ -232,7 +232,7 @@ TEST(a_session_freezes_many_old_marks_piece_by_piece) {
     for (Mark& mark : held) session.forget(mark);
 }
 
-TEST(ten_thousand_moments_of_a_running_session_are_each_right) {
+TEST(ten_thousand_marks_of_a_running_session_are_each_right) {
     const Machine machine;
     Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});
     session.start();
@@ -293,7 +293,7 @@ TEST(sixty_four_threads_mark_a_running_session) {
     session.forget(start);
 }
 
-TEST(marks_may_be_forgotten_while_the_session_freezes_and_stops) {
+TEST(marks_may_be_released_while_the_session_freezes_and_stops) {
     const Machine machine;
     for (int round = 0; round < 20; ++round) {
         Session session(machine.host({{"gpu", "g", "constant:250"}}), {1'000'000, 0.0, {}});

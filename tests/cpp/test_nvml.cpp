@@ -69,7 +69,7 @@ TEST(n4_no_field_of_an_unstable_number_is_asked_for) {
     CHECK(reader.driver().calls(Calls::refused) == 0);
 }
 
-TEST(n5_a_failed_field_is_no_zero) {
+TEST(n5_a_failed_field_is_not_zero) {
     constexpr std::array kStatuses = {1, 2, 3, 4, 5, 6, 7, 10, 13, 15, 16, 19, 21, 26, 999};
     for (const int status : kStatuses) {
         const std::string from_ten = "=" + std::to_string(status) + "@200-end";
@@ -114,7 +114,7 @@ TEST(n6_a_value_is_read_as_the_type_it_has) {
     } // is not
 }
 
-TEST(n6_odd_values_are_none) {
+TEST(n6_values_of_unknown_types_are_missing) {
     nvml::Value value{};
     value.f64 = std::nan("");
     CHECK(!nvml::decode(value, nvml::kDouble));
@@ -132,7 +132,7 @@ TEST(n6_odd_values_are_none) {
     CHECK(nvml::modulus_of(nvml::kUnsignedInt) == 1ULL << 32);
 }
 
-TEST(n8_a_counter_that_starts_again_is_handed_over_as_it_is) {
+TEST(n8_a_counter_that_restarts_is_returned_unchanged) {
     Reader reader({"power=constant:200 start_j=5000 reset_at_s=150"});
     CHECK(reader.channels()[0].modulus == 0); // a fall is no wrap
     const std::uint64_t before = reader.read()[0].raw;
@@ -144,7 +144,7 @@ TEST(n8_a_counter_that_starts_again_is_handed_over_as_it_is) {
     CHECK_NEAR(static_cast<double>(after.raw), 200'000 * seconds, 20'000);
 }
 
-TEST(n9_a_counter_that_repeats_says_since_when) {
+TEST(n9_a_counter_that_repeats_states_since_when) {
     Reader reader({std::string(kA100) + "power=constant:200 period_ms=100 phase_ms=30"});
     // Until a stamp has been seen that is older than its call, stamps say nothing.
     CHECK(eventually([&] { return reader.read()[0].sensor_ns != 0; }));
@@ -280,7 +280,7 @@ TEST(n10_a_mean_over_a_second_is_a_channel_of_its_own) {
     CHECK(usage.channels()[1].window_ns == 1000 * kMs);
 }
 
-TEST(n11_power_that_no_board_draws_is_no_reading) {
+TEST(n11_implausible_power_is_not_a_reading) {
     Reader reader({std::string(kH100) + "power=constant:20 limit_w=300 max_w=350 "
                                         "bogus_w=593@150-160 bogus_w=0@160-170 "
                                         "bogus_w=524@170-180 bogus_w=526@180-190"});
@@ -299,7 +299,7 @@ TEST(n11_power_that_no_board_draws_is_no_reading) {
     CHECK(reader.read()[1].raw == 20'000);
 }
 
-TEST(n11_a_laptop_that_tells_no_limit_has_one_all_the_same) {
+TEST(n11_a_laptop_that_reports_no_limit_gets_an_assumed_one) {
     Reader reader({"name=NVIDIA_GeForce_RTX_4070_Laptop_GPU arch=8 limits=no power=constant:20 "
                    "bogus_w=593@150-end"});
     CHECK(reader.channels()[1].max_watts == 262.5);
@@ -310,7 +310,7 @@ TEST(n11_a_laptop_that_tells_no_limit_has_one_all_the_same) {
     CHECK(contains(board.channels()[1].detail, "reports no power limit"));
 }
 
-TEST(n14_a_module_counts_as_one_and_says_so) {
+TEST(n14_a_module_counts_as_one_and_its_detail_states_it) {
     // As GH200: the counter is the module's, power is told for the GPU.
     Reader mixed({"name=NVIDIA_GH200_480GB arch=9 power=constant:300 module=constant:500 "
                   "module_counter=yes reset_at_s=100"});
@@ -352,7 +352,7 @@ TEST(n23_stamps_survive_steps_of_the_wall_clock) {
     CHECK(eventually([&] { return reader.read()[0].sensor_ns > before_ns; }));
 }
 
-TEST(n23_a_stamp_is_believed_only_where_it_can_be) {
+TEST(n23_a_stamp_is_used_only_where_it_is_possible) {
     nvml::FieldClock clock;
     constexpr std::int64_t kOffsetNs = 1'700'000'000 * kNanosPerSecond;
     const nvml::Call call{50'000 * kMs, 50'001 * kMs};
@@ -370,7 +370,7 @@ TEST(n23_a_stamp_is_believed_only_where_it_can_be) {
     CHECK(telling.take(stamp_us(49'950 * kMs), kOffsetNs, call) == 0);                  // no longer
 }
 
-TEST(a_driver_that_stamps_its_calls_stamps_nothing) {
+TEST(a_stamp_of_the_call_is_not_used_as_one_of_the_value) {
     Reader reader({std::string(kA100) + "power=constant:100 period_ms=100 stamp_calls=yes"});
     for (int i = 0; i < 20; ++i) {
         sleep_ns(kMs);
@@ -378,7 +378,7 @@ TEST(a_driver_that_stamps_its_calls_stamps_nothing) {
     }
 }
 
-TEST(n25_the_driver_is_held_a_small_part_of_the_time) {
+TEST(n25_the_driver_is_busy_a_small_part_of_the_time) {
     Reader quick({"power=constant:100"});
     CHECK(quick.source().default_period_ns() >= 20 * kMs);
     // Four boards, a millisecond each: at most a fiftieth of the time.

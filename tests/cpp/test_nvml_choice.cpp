@@ -40,7 +40,7 @@ void pci(const Machine& machine, const std::string& address, const std::string& 
 
 } // namespace
 
-TEST(n1_a_driver_that_is_not_there_is_unavailable) {
+TEST(n1_a_driver_that_is_absent_is_unavailable) {
     const Machine machine;
     ProbeResult found = FakeDriver::probe(machine.host());
     CHECK(found.source == nullptr);
@@ -59,7 +59,7 @@ TEST(n1_a_driver_that_is_not_there_is_unavailable) {
     CHECK(contains(found.missing.at(0).remedy, "--gpus all"));
 }
 
-TEST(n1_what_helps_where_there_is_no_driver_depends_on_the_machine) {
+TEST(n1_the_remedy_for_a_missing_driver_depends_on_the_machine) {
     const Machine bare;
     pci(bare, "0000:41:00.0", "");
     const ProbeResult found = FakeDriver::probe(bare.host());
@@ -76,7 +76,7 @@ TEST(n1_what_helps_where_there_is_no_driver_depends_on_the_machine) {
     CHECK(idle.probe().missing.at(0).remedy.empty());
 }
 
-TEST(a_folder_that_cannot_be_looked_at_costs_no_answer) {
+TEST(a_folder_that_cannot_be_listed_does_not_prevent_an_answer) {
     const Machine machine;
     const std::filesystem::path root = machine.host().root;
     std::filesystem::create_symlink(".dockerenv", root / ".dockerenv"); // a circle
@@ -87,7 +87,7 @@ TEST(a_folder_that_cannot_be_looked_at_costs_no_answer) {
     CHECK(found.missing[0].remedy.empty());
 }
 
-TEST(n1_a_driver_that_does_not_start_is_unavailable_and_says_what_helps) {
+TEST(n1_a_driver_that_does_not_start_is_unavailable_with_its_remedy) {
     struct Case {
         int status;
         const char* reason;
@@ -126,7 +126,7 @@ TEST(n7_mig_instances_are_one_board) {
     CHECK(readings[1].raw == 200'000);
 }
 
-TEST(n16_an_order_that_is_assumed_is_said_to_be) {
+TEST(n16_an_assumed_order_is_stated) {
     FakeDriver driver({board(""), "name=NVIDIA_A100 power=constant:200"});
     Host host = driver.host();
     const auto note = [&] {
@@ -142,7 +142,7 @@ TEST(n16_an_order_that_is_assumed_is_said_to_be) {
     CHECK(!note());
 }
 
-TEST(n15_no_gpu_left_is_said_with_what_helps) {
+TEST(n15_no_visible_gpu_is_reported_with_its_remedy) {
     FakeDriver driver({board("")});
     Host host = driver.host();
     host.environment["CUDA_VISIBLE_DEVICES"] = "-1";
@@ -212,7 +212,7 @@ TEST(n17_a_card_that_the_library_does_not_list_is_named_beside_one_that_it_canno
     CHECK(std::find(named.begin(), named.end(), "gpu:0") != named.end());
 }
 
-TEST(n18_a_board_is_known_by_its_uuid) {
+TEST(n18_a_board_is_identified_by_its_uuid) {
     Reader reader({board(""), board("")});
     for (const Channel& channel : reader.channels()) {
         const std::size_t number = channel.id[4] == '0' ? 0 : 1;
@@ -235,7 +235,7 @@ TEST(n21_a_sleeping_laptop_is_not_woken) {
     }
 }
 
-TEST(n21_a_board_that_sleeps_beside_others_is_left_alone) {
+TEST(n21_a_board_that_sleeps_beside_others_is_not_read) {
     const FakeDriver driver({board(""), board(""), board(""), board("")});
     pci(driver.machine(), "0000:10:00.0", "active");
     pci(driver.machine(), "0000:11:00.0", "suspended");
@@ -258,7 +258,7 @@ TEST(a_virtual_gpu_has_no_power_of_its_own) {
     CHECK(!contains(found.missing[1].reason, "virtual"));
 }
 
-TEST(a_board_that_tells_no_power_at_all_is_unreadable) {
+TEST(a_board_that_reports_no_power_is_unreadable) {
     const FakeDriver driver({board("energy=no bogus_w=0@0-end")});
     const ProbeResult found = driver.probe();
     CHECK(found.source == nullptr && found.missing.size() == 1);
@@ -281,7 +281,7 @@ TEST(n24_only_the_gpus_that_a_process_works_on) {
     CHECK(!contains(found.source->channels()[0].detail, "every visible GPU"));
 }
 
-TEST(n24_a_list_that_never_holds_still_is_given_up) {
+TEST(n24_a_list_that_changes_all_the_time_is_given_up) {
     const std::string me = std::to_string(getpid());
     FakeDriver driver({board("pids=" + me + " pid_race=1000"), board("pids=" + me)});
     Host host = driver.host();
@@ -289,7 +289,7 @@ TEST(n24_a_list_that_never_holds_still_is_given_up) {
     CHECK(ids(FakeDriver::probe(host)) == Ids{"gpu:1"});
 }
 
-TEST(the_descendants_of_a_process_work_for_it) {
+TEST(the_descendants_of_a_process_are_counted_with_it) {
     const Machine machine;
     const auto process = [&](int pid, const std::string& name, int parent) {
         machine.write("proc/" + std::to_string(pid) + "/stat", std::to_string(pid) + " (" + name +

@@ -41,7 +41,7 @@ TEST(each_status_has_its_action) {
     }
 }
 
-TEST(n12_a_lost_board_costs_the_others_nothing) {
+TEST(n12_a_lost_board_does_not_affect_the_others) {
     for (const char* fault : {"fail=15@150-200", "fail=16@150-200"}) {
         Reader reader({board(""), board(fault), board("energy=no")});
         reader.driver().advance_ms(60'000);
@@ -69,7 +69,7 @@ TEST(n12_a_lost_board_is_lost_by_its_functions_too) {
     CHECK(reader.driver().calls(Calls::all) == calls + 1);
 }
 
-TEST(n13_a_passing_failure_is_tried_again_and_a_lasting_one_left_alone) {
+TEST(n13_a_temporary_failure_is_retried_and_a_lasting_one_is_not) {
     for (const char* status : {"10", "19", "21", "999"}) {
         Reader reader({board(std::string("fail_fields=") + status + "@150-200")});
         reader.driver().advance_ms(60'000);
@@ -80,7 +80,7 @@ TEST(n13_a_passing_failure_is_tried_again_and_a_lasting_one_left_alone) {
     }
 }
 
-TEST(n13_a_call_that_takes_seconds_sets_its_board_aside) {
+TEST(n13_a_board_whose_calls_take_seconds_is_read_rarely) {
     Reader reader({board("slow=1100000@150-200"), board("")});
     reader.driver().advance_ms(60'000);
     CHECK(statuses(reader.read(0)).substr(0, 2) == "ll"); // a value, but of when?
@@ -89,7 +89,7 @@ TEST(n13_a_call_that_takes_seconds_sets_its_board_aside) {
     CHECK(statuses(reader.read(0)) == "oooo");
 }
 
-TEST(a_feature_is_gone_when_it_says_so_three_times) {
+TEST(a_feature_is_gone_after_three_refusals) {
     for (const char* status : {"2", "3", "4", "13", "25", "26"}) {
         Reader reader({board(std::string("fail_energy_field=") + status + "@150-200")});
         reader.driver().advance_ms(60'000);
@@ -109,7 +109,7 @@ TEST(a_feature_is_gone_when_it_says_so_three_times) {
     }
 }
 
-TEST(a_driver_of_another_version_will_not_come_back) {
+TEST(a_driver_of_another_version_is_gone) {
     Reader reader({board("fail_fields=18@150-200")});
     reader.driver().advance_ms(60'000);
     CHECK(statuses(reader.read()) == "gg");
@@ -150,7 +150,7 @@ TEST(n20_the_library_is_initialised_once_and_never_shut_down) {
     CHECK(driver.calls(Calls::shutdown) == 0);
 }
 
-TEST(n19_a_child_asks_the_driver_of_its_parent_nothing) {
+TEST(n19_a_child_does_not_call_the_driver_of_its_parent) {
     Reader reader({board(""), board("samples=yes sample_period_ms=10 sample_depth=100")});
     reader.read(0);
     const std::uint64_t calls = reader.driver().calls(Calls::all);
@@ -182,7 +182,7 @@ TEST(n19_a_child_asks_the_driver_of_its_parent_nothing) {
     CHECK(statuses(reader.read(1)) == "oooo");
 }
 
-TEST(n22_a_container_that_loses_its_gpus_asks_ever_more_seldom) {
+TEST(n22_a_container_that_loses_its_gpus_reads_less_and_less_often) {
     Reader reader({board("fail=999@150-200")});
     reader.driver().advance_ms(60'000);
     std::string seen;

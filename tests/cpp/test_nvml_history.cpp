@@ -129,7 +129,7 @@ TEST(power_alone_may_come_from_a_ring) {
     }
 }
 
-TEST(a_reader_that_asks_for_no_history_still_gets_the_newest) {
+TEST(a_reader_that_requests_no_history_still_gets_the_newest) {
     Reader reader({std::string(kRing) + "constant:200"});
     std::int64_t last_ns = 0;
     for (int fetched = 0; fetched < 3; ++fetched) {
@@ -154,7 +154,7 @@ TEST(a_ring_in_disorder_is_put_in_order) {
     }
 }
 
-TEST(empty_entries_of_a_ring_are_passed_over) {
+TEST(empty_entries_of_a_ring_are_skipped) {
     Reader reader({std::string(kRing) + "constant:200 sample_zeros=5"});
     Collector collector(reader);
     CHECK(collector.fetch(2));
@@ -162,7 +162,7 @@ TEST(empty_entries_of_a_ring_are_passed_over) {
     for (const Reading& reading : collector.kept) CHECK(reading.raw == 200'000);
 }
 
-TEST(n11_readings_beyond_the_limit_are_none_in_a_ring_either) {
+TEST(n11_readings_beyond_the_limit_are_dropped_from_a_ring_too) {
     // Every third of a second the sensor shows what the board cannot draw.
     Reader reader({std::string(kRing) + "square:200,900,0.3,0.2 limit_w=300"});
     Collector collector(reader);
@@ -190,7 +190,7 @@ TEST(a_ring_that_does_not_work_is_not_used) {
     }
 }
 
-TEST(a_ring_with_nothing_new_is_no_failure_but_one_that_stops_is_left) {
+TEST(a_ring_with_nothing_new_is_not_a_failure_but_one_that_stops_is_abandoned) {
     Reader reader({std::string(kRing) + "constant:200 fail_samples=6@150-end"});
     Collector collector(reader);
     CHECK(collector.fetch(2)); // the first may come too soon after the probe's

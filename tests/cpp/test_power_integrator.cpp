@@ -105,7 +105,7 @@ TEST(a_sine_integrates_within_the_bound_of_the_trapezoid) {
     CHECK_NEAR(fed.joules(), joules, bound + rounding);
 }
 
-TEST(a_mean_over_the_whole_period_is_exact_however_restless_the_load) {
+TEST(a_mean_over_the_whole_period_is_exact_for_any_load) {
     for (unsigned seed = 0; seed < 50; ++seed) {
         std::mt19937_64 random(seed);
         constexpr std::int64_t period_ns = 100 * kMilli;
@@ -188,7 +188,7 @@ TEST(a_low_pass_is_undone) {
     CHECK_NEAR(fed.joules(), truth, 0.1 * 0.1 * 700.0);
 }
 
-TEST(a_look_at_a_part_of_the_period_is_joined_by_straight_lines) {
+TEST(a_mean_of_a_part_of_the_period_is_integrated_by_trapezoids) {
     constexpr std::int64_t period_ns = 100 * kMilli;
     std::mt19937_64 random(7);
     Fed fed(power(25 * kMilli), period_ns);
@@ -217,7 +217,7 @@ TEST(updates_that_were_missed_are_bridged_by_the_two_ends) {
     CHECK(fed.sample.since_last_read_ns == 5 * period_ns);
 }
 
-TEST(still_power_goes_on_and_the_next_change_speaks_for_its_period) {
+TEST(unchanged_power_continues_and_the_next_change_covers_its_period) {
     constexpr std::int64_t period_ns = 100 * kMilli;
     Fed fed(power(period_ns), period_ns);
     fed.take(0, 100'000);

@@ -163,7 +163,7 @@ TEST(a_slice_has_its_cores_of_the_chip) {
     CHECK(under_windows(desktop));
 }
 
-TEST(a_container_is_told_by_the_cpus_that_are_not_listed) {
+TEST(a_container_is_recognised_by_the_cpus_that_are_not_listed) {
     const X86 chip{.name = "AMD EPYC 1 64-Core Processor", .siblings = 128, .cores = 64};
     const Pretended host(cpuinfo(chip));
     CHECK(host.draws(0.25 * 12.5, 0.9 * 12.5, 0.4, 1.6));
@@ -193,7 +193,7 @@ TEST(a_row_without_cores_never_sets_the_power_of_a_virtual_machine) {
     CHECK(Pretended(cpuinfo(chip)).draws(8 * 0.5, 8 * 2.0, 0.3, 1.7));
 }
 
-TEST(codes_tell_the_micro_architecture_where_the_name_hides_it) {
+TEST(codes_identify_the_micro_architecture_where_the_name_does_not) {
     X86 cloud{.name = "Intel(R) Xeon(R) CPU @ 2.00GHz",
               .flags = "hypervisor",
               .family = 6,
@@ -219,7 +219,7 @@ TEST(codes_tell_the_micro_architecture_where_the_name_hides_it) {
     CHECK(Pretended(cpuinfo(rome)).draws(8.0, 32.0, 0.3, 1.7));
 }
 
-TEST(nothing_known_is_wide_and_named) {
+TEST(an_unknown_processor_has_a_wide_error_and_is_named) {
     const Pretended host(cpuinfo({.name = "Mystery 9000"}));
     CHECK(host.draws(8 * 0.74, 8 * 3.5, 0.4, 2.5));
     CHECK(contains(host.estimate().assumption, "no TDP known for 'Mystery 9000'"));
@@ -238,7 +238,7 @@ TEST(nothing_known_is_wide_and_named) {
     CHECK(z.estimate().name == "IBM/S390 machine 3931");
 }
 
-TEST(arm_is_known_by_its_parts) {
+TEST(arm_is_identified_by_its_part_numbers) {
     Pretended board(arm({{"0xd01", 4}, {"0xd02", 2}}) +
                     "Hardware\t: X\nModel\t\t: Board 5 Rev 1.0\n");
     CHECK(board.draws(4 * 0.1 + 2 * 0.4, 4 * 0.5 + 2 * 2.0, 0.3, 1.7));
@@ -282,7 +282,7 @@ TEST(other_architectures_name_themselves_elsewhere) {
     CHECK(contains(loong.estimate().assumption, "Loongson-9Z"));
 }
 
-TEST(machines_without_the_flag_are_told_by_who_made_them) {
+TEST(virtual_machines_without_the_flag_are_identified_by_their_vendor) {
     const auto is_virtual = [](const std::string& maker, const std::string& product) {
         const Machine machine;
         machine.write("proc/cpuinfo", "processor\t: 0\n");
@@ -409,7 +409,7 @@ TEST(what_machine_a_processor_is_made_for_is_decided_once) {
                   "Battery\n") == Segment::server);
 }
 
-TEST(grace_is_told_where_others_have_its_core) {
+TEST(grace_is_distinguished_from_others_with_its_core) {
     const auto is_grace = [](const std::string& seller, const std::string& product,
                              const std::string& part = "0xd4f", const std::string& card = "") {
         const Machine machine;

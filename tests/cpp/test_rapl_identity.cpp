@@ -95,7 +95,7 @@ std::function<std::uint64_t(std::uint64_t)> rising(std::uint64_t from, std::uint
 
 } // namespace
 
-TEST(what_shows_the_same_values_is_the_same) {
+TEST(counters_with_the_same_values_are_one) {
     const Shown one = package("a", {100, 200, 300});
     CHECK(rapl::compare(one, package("b", {100, 200, 300})) == Likeness::same);
     // Renewed a little later, or earlier; the writer may have been held up between the two.
@@ -132,7 +132,7 @@ TEST(values_come_before_names_and_vendor) {
           Names({"package-0", "package-0#2"}));
 }
 
-TEST(dies_of_several_packages_are_told_apart) {
+TEST(dies_of_several_packages_are_distinguished) {
     const Values a = {100, 200, 300};
     const Values b = {150, 250, 350};
     CHECK(identified({package("package-0-die-0", a), package("package-0-die-1", a),
@@ -146,7 +146,7 @@ TEST(dies_of_several_packages_are_told_apart) {
                                               "package-0-die-2", "package-0-die-2 again"}));
 }
 
-TEST(what_stands_still_is_decided_by_names_and_vendor_and_is_marked) {
+TEST(counters_that_stand_still_are_decided_by_names_and_vendor_and_marked) {
     const Values still = {1000};
     const std::vector<Shown> dies = {
         package("package-0-die-0", still), package("package-0-die-1", still),
@@ -237,7 +237,7 @@ TEST(two_of_one_name_are_not_confused_when_they_come_back) {
     CHECK(!found.source->reopen(1));
 }
 
-TEST(zones_that_stand_still_at_one_value_say_that_names_decided) {
+TEST(zones_that_stand_still_at_one_value_state_that_names_decided) {
     const Machine machine;
     cpuinfo(machine, {"GenuineIntel", 6, 0x55});
     machine.zone("intel-rapl/intel-rapl:0", "package-0");

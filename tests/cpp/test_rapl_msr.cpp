@@ -178,7 +178,7 @@ TEST(only_the_low_half_of_a_register_counts) {
 
 // R28: register numbers above 2^31. R18: of the cores' registers one is read, that of the CPU that
 // is asked, as through powercap.
-TEST(amd_packages_are_read_once_and_one_core_is_said_to_be_one) {
+TEST(amd_packages_are_read_once_and_one_core_is_stated_as_one) {
     const MsrMachine machine({{0, 0}, {0, 0}, {0, 1}, {0, 1}}, {"AuthenticAMD", 0x19, 0x11});
     machine.set_all(kAmdUnit, kFineUnit);
     machine.set_all(kAmdPackage, 1000);
@@ -272,7 +272,7 @@ TEST(a_virtual_machine_that_answers_zero_is_rejected) {
 }
 
 // R25
-TEST(what_is_not_there_is_one_line_and_what_mends_it) {
+TEST(a_missing_device_is_one_entry_with_its_remedy) {
     const MsrMachine bare({{0, 0}, {1, 0}});
     CHECK(!bare.probe().source);
     CHECK(bare.probe().missing.size() == 1);
@@ -292,7 +292,7 @@ TEST(what_is_not_there_is_one_line_and_what_mends_it) {
     CHECK(probe_rapl_msr(empty.host()).missing.size() == 1);
 }
 
-TEST(the_restricted_device_serves_as_well) {
+TEST(the_restricted_device_is_used_too) {
     const MsrMachine machine({{0, 0}});
     machine.set(0, kUnit, kCoarseUnit, "msr_safe");
     machine.set(0, kPackage, 1000, "msr_safe");

@@ -242,7 +242,7 @@ TEST(a_reading_in_which_the_counters_did_not_run_is_not_used) {
 }
 
 // P8 and R25
-TEST(a_refusal_says_who_refuses_and_what_mends_it) {
+TEST(a_refusal_names_its_cause_and_the_remedy) {
     const std::pair<int, std::string> refusals[] = {{EACCES, "perf_event_paranoid is 4"},
                                                     {EPERM, "seccomp"}};
     for (const auto& [error, words] : refusals) {
@@ -262,7 +262,7 @@ TEST(a_refusal_says_who_refuses_and_what_mends_it) {
 }
 
 // P9
-TEST(the_descriptors_of_the_program_are_left_to_it) {
+TEST(the_file_descriptors_of_the_program_are_not_touched) {
     std::vector<std::pair<int, int>> cpus;
     std::vector<std::string> events;
     for (int package = 0; package < 8; ++package) {
@@ -366,7 +366,7 @@ TEST(a_lost_package_is_read_through_another_cpu) {
 }
 
 // R9 and R24: what a virtual machine may list.
-TEST(a_domain_that_stays_at_zero_is_no_domain) {
+TEST(a_domain_that_stays_at_zero_is_skipped) {
     const PerfMachine machine({{0, 0}, {0, 0}});
     machine.unit("0", {"psys"});
     machine.play(at(0), {event(0, "psys", 0, " start=0")});
@@ -375,7 +375,7 @@ TEST(a_domain_that_stays_at_zero_is_no_domain) {
     CHECK(missing_because(found, "platform:0 (psys)", "stays at 0"));
 }
 
-TEST(a_kernel_without_the_unit_is_one_line) {
+TEST(a_kernel_without_the_pmu_is_one_entry) {
     const PerfMachine machine({{0, 0}});
     const ProbeResult found = machine.probe();
     CHECK(!found.source);
@@ -385,7 +385,7 @@ TEST(a_kernel_without_the_unit_is_one_line) {
 
 // R22 and R23: a reading may meet none, one or two renewals, and filtered counters renew every 8
 // ms; what has been counted is the same.
-TEST(ticks_of_any_length_change_no_joule) {
+TEST(ticks_of_any_length_give_the_same_joules) {
     for (const double tick_s : {0.001, 0.008}) {
         OnePackage one("");
         if (!CHECK(one.found.source)) return;
@@ -460,7 +460,7 @@ TEST(events_that_are_not_understood_are_left_out) {
 
 // The system calls themselves: the clock of each CPU (software unit, event 0) counts nanoseconds,
 // which the scale makes one watt.
-TEST(the_kernel_answers_as_the_double_does) {
+TEST(the_kernel_answers_like_the_fake_kernel) {
     const PerfMachine machine({{0, 0}});
     const std::string unit = "sys/bus/event_source/devices/power/";
     machine.machine.write(unit + "type", "1\n");

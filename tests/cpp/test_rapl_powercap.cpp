@@ -35,7 +35,7 @@ struct OneZone {
 } // namespace
 
 // R33 and R26
-TEST(what_is_no_number_is_never_a_zero) {
+TEST(nan_is_never_read_as_zero) {
     OneZone one;
     if (!CHECK(one.found.source)) return;
     CHECK(one.found.source->default_period_ns() == 100'000'000);
@@ -92,7 +92,7 @@ TEST(a_file_that_was_replaced_is_opened_again) {
 
 // R12: the mirror is another interface to the same counter. It is never the first, whatever the
 // folder's order, and each of the two comes back by itself.
-TEST(the_memory_mapped_twin_stands_by) {
+TEST(the_memory_mapped_interface_is_a_standby) {
     const Machine machine;
     machine.zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
@@ -120,7 +120,7 @@ TEST(the_memory_mapped_twin_stands_by) {
 }
 
 // R17
-TEST(the_core_zone_of_amd_is_one_core_and_says_so) {
+TEST(the_core_zone_of_amd_is_one_core_and_its_detail_states_it) {
     const Machine machine;
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "core");
@@ -205,7 +205,7 @@ TEST(a_range_too_short_to_be_followed_is_named) {
     }
 }
 
-TEST(links_that_lead_nowhere_are_explained) {
+TEST(broken_links_are_explained) {
     const Machine machine;
     machine.directory("sys/class/powercap");
     std::filesystem::create_symlink("../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
@@ -247,7 +247,7 @@ TEST(any_name_makes_a_channel) {
 }
 
 // What helps where there is no zone depends on the machine.
-TEST(no_zones_are_explained_by_what_the_machine_is) {
+TEST(the_reason_for_no_zones_depends_on_the_machine) {
     const auto absent = [](const Model& model, auto&& more) {
         const Machine machine;
         cpuinfo(machine, model);
@@ -275,7 +275,7 @@ TEST(no_zones_are_explained_by_what_the_machine_is) {
     }
 }
 
-TEST(a_virtual_machine_is_told_who_can_measure_it) {
+TEST(in_a_virtual_machine_the_reason_names_the_host) {
     struct Case {
         const char* file;
         const char* text;
@@ -301,7 +301,7 @@ TEST(a_virtual_machine_is_told_who_can_measure_it) {
 
 // A container: marked by its engine, by zones that lead nowhere, or by fewer CPUs than the chip has
 // (lxcfs). Modules are loaded on the machine itself.
-TEST(a_container_is_told_what_to_mount) {
+TEST(in_a_container_the_remedy_names_the_mount) {
     const auto remedy = [](const std::string& siblings, auto&& more) {
         const Machine machine;
         machine.write("proc/cpuinfo",

@@ -72,7 +72,7 @@ TEST(a_period_is_learned_from_any_phase_and_a_wrong_beginning) {
     }
 }
 
-TEST(readings_that_pass_over_changes_feign_no_rhythm) {
+TEST(readings_that_skip_changes_do_not_simulate_a_period) {
     // A counter that moves every 8 ms and is said to move every 1 ms, read at an even distance.
     for (const std::int64_t apart_ms : {20, 93, 250}) {
         for (const bool searches : {false, true}) {
@@ -92,7 +92,7 @@ TEST(readings_that_pass_over_changes_feign_no_rhythm) {
     }
 }
 
-TEST(a_search_that_had_to_wait_finds_its_rhythm_all_the_same) {
+TEST(a_search_that_had_to_wait_still_finds_the_period) {
     for (const double period_ms : {8.0, 20.0, 100.0}) {
         Follower one = follower(period_ms, period_ms, 3);
         one.searches = false;
@@ -104,7 +104,7 @@ TEST(a_search_that_had_to_wait_finds_its_rhythm_all_the_same) {
     }
 }
 
-TEST(a_period_of_a_millisecond_is_told_though_few_of_its_edges_are_seen) {
+TEST(a_period_of_a_millisecond_is_found_though_few_of_its_edges_are_seen) {
     int right = 0;
     for (const double usual_ms : kUsual) {
         for (int seed = 0; seed < 20; ++seed) {
@@ -209,7 +209,7 @@ TEST(updates_that_are_left_out_do_not_disturb) {
     }
 }
 
-TEST(another_period_in_mid_run_is_learned_anew) {
+TEST(a_period_that_changes_during_the_run_is_learned_again) {
     const std::array changes = {std::array{100.0, 20.0}, std::array{20.0, 100.0},
                                 std::array{100.0, 104.0}, std::array{31.0, 100.0}};
     for (const auto& [before_ms, after_ms] : changes) {
@@ -225,7 +225,7 @@ TEST(another_period_in_mid_run_is_learned_anew) {
     }
 }
 
-TEST(a_silence_of_five_seconds_is_overcome) {
+TEST(a_silence_of_five_seconds_does_not_end_the_lock) {
     for (const double period_ms : {20.0, 100.0, 100.8}) {
         for (int seed = 0; seed < 10; ++seed) {
             Follower one = follower(period_ms, 100.0, seed);
@@ -277,7 +277,7 @@ TEST(what_moves_at_every_reading_is_read_at_a_steady_rate) {
     }
 }
 
-TEST(a_sensor_without_a_rhythm_ends_at_the_steady_rate_for_longer_and_longer) {
+TEST(a_sensor_without_a_period_stays_at_the_steady_rate_for_longer_and_longer) {
     std::mt19937_64 random(3);
     Rhythm rhythm(100'000'000);
     std::exponential_distribution<double> pause(1.0 / 60e6);
@@ -302,7 +302,7 @@ TEST(a_sensor_without_a_rhythm_ends_at_the_steady_rate_for_longer_and_longer) {
     CHECK(!rhythm.locked());
 }
 
-TEST(thrift_is_kept_by_what_stands_still_and_by_what_never_comes_when_expected) {
+TEST(sensors_that_stand_still_or_miss_their_edges_stay_throttled) {
     const std::int64_t period_ns = 20'000'000;
     const Beat beats[] = {{.period_ns = 1e15}, {.period_ns = 20e6, .jitter_ns = 2e6}};
     for (const Beat& later : beats) {
@@ -380,7 +380,7 @@ TEST(a_reading_right_after_an_edge_is_not_taken_for_the_edge_while_its_update_is
     CHECK(wrong < 0.08 * sharp);
 }
 
-TEST(a_mark_is_followed_by_a_visit_of_the_next_edge_also_where_stamps_are_trusted) {
+TEST(a_mark_is_followed_by_a_read_at_the_next_edge_also_where_stamps_are_trusted) {
     Follower one = follower(100.0, 100.0, 4, 0.3);
     one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
     one.run_until(10 * kSecond, ignore);
@@ -454,7 +454,7 @@ TEST(a_mark_on_power_that_stands_still_costs_little) {
     }
 }
 
-TEST(a_stamp_of_the_sensor_is_used_once_it_has_proved_to_be_one) {
+TEST(a_stamp_of_the_sensor_is_used_once_it_has_stood_still_with_its_value) {
     for (const double period_ms : {20.0, 100.0}) {
         Follower one = follower(period_ms, 100.0, 4, 0.3);
         one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
@@ -470,7 +470,7 @@ TEST(a_stamp_of_the_sensor_is_used_once_it_has_proved_to_be_one) {
     }
 }
 
-TEST(a_stamp_that_is_only_the_time_of_the_call_is_not_believed) {
+TEST(a_stamp_that_is_only_the_time_of_the_call_is_not_used) {
     for (const double period_ms : {20.0, 100.0}) {
         Follower plain = follower(period_ms, 100.0, 4);
         Follower fooled = follower(period_ms, 100.0, 4);

@@ -83,7 +83,7 @@ TEST(order_holds_over_many_turns_of_the_ring) {
     }
 }
 
-TEST(every_element_crosses_whole_and_in_order_between_two_threads) {
+TEST(every_element_passes_whole_and_in_order_between_two_threads) {
     // A small ring, so that both ends turn over and meet often. The reader counts to the last
     // element before it joins: a join would order everything and hide a ring that does not.
     constexpr std::uint64_t count = 4'000'000;

@@ -170,7 +170,7 @@ TEST(a_failing_channel_counts_errors_while_its_neighbours_go_on) {
     CHECK(drained(sampler, 2).size() == 5);
 }
 
-TEST(an_implausible_reading_counts_as_an_error_and_a_reset_is_told) {
+TEST(an_implausible_reading_counts_as_an_error_and_a_reset_is_reported) {
     const auto script = [](std::uint64_t round, std::span<Reading> readings) {
         readings[0].raw = round < 10 ? 1'000'000'000 + 1000 * round : 1000 * round;
         if (round == 5) readings[0].raw = 0;
@@ -245,7 +245,7 @@ TEST(a_full_ring_drops_resolution_and_no_energy) {
     CHECK(sampler.channel_stats(0).last_read_ns >= fresh.back().t_ns);
 }
 
-TEST(a_reading_refused_last_is_told_even_if_nothing_moves_again) {
+TEST(a_reading_refused_last_is_reported_even_if_nothing_changes_again) {
     const auto script = [](std::uint64_t round, std::span<Reading> readings) {
         readings[0].raw = 1000 * std::min<std::uint64_t>(round, 600);
     };
@@ -265,7 +265,7 @@ TEST(a_reading_refused_last_is_told_even_if_nothing_moves_again) {
     CHECK(sampler.channel_stats(0).last_read_ns > last.front().t_ns);
 }
 
-TEST(a_source_without_a_pace_of_its_own_is_read_all_the_same) {
+TEST(a_source_without_a_default_period_is_still_read) {
     for (const std::int64_t period_ns : {std::int64_t{0}, std::int64_t{-1}}) {
         for (const std::int64_t tick_ns : {std::int64_t{0}, kMilli}) {
             Channel counter = channel("cpu:0");
@@ -281,7 +281,7 @@ TEST(a_source_without_a_pace_of_its_own_is_read_all_the_same) {
     }
 }
 
-TEST(lateness_is_counted_for_ever) {
+TEST(lateness_is_counted_without_a_limit) {
     Lateness late;
     // Beyond what 32 bits hold, which at 1 kHz is reached after fifty days.
     late.note(1000, (std::uint64_t{1} << 32) - 1);
@@ -319,7 +319,7 @@ TEST(the_thread_states_its_own_cpu_time) {
     CHECK(stats.cpu_ns >= static_cast<std::int64_t>(stats.reads - 1) * 2 * kMilli);
 }
 
-TEST(a_thread_that_is_stuck_in_its_sensor_is_left_behind) {
+TEST(a_thread_that_is_stuck_in_its_sensor_is_abandoned) {
     // Never freed: the thread may come back to it.
     static std::atomic<bool> released{false};
     static auto* const stuck =

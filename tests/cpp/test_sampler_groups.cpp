@@ -153,7 +153,7 @@ private:
 
 } // namespace
 
-TEST(between_two_fetches_of_a_ring_it_is_not_asked_again_and_again) {
+TEST(a_ring_is_not_read_between_two_fetches) {
     auto owned = std::make_unique<Ring200>();
     Ring200& source = *owned;
     Sampler sampler("ring", std::move(owned), {}, {Priority::total, Priority::secondary});
@@ -217,7 +217,7 @@ TEST(a_counter_that_begins_again_after_an_outage_is_a_gap_of_that_outage_and_no_
     CHECK(gaps == 1);
 }
 
-TEST(a_group_that_only_fails_is_asked_less_and_less) {
+TEST(a_group_that_only_fails_is_read_less_and_less_often) {
     auto owned = std::make_unique<Failing>();
     Failing& source = *owned;
     Sampler sampler("failing", std::move(owned), {kMilli}, all_total(2));
@@ -233,7 +233,7 @@ TEST(a_group_that_only_fails_is_asked_less_and_less) {
     CHECK(drained(sampler, 1).size() == source.rounds[1].load());
 }
 
-TEST(a_storm_of_marks_does_not_reach_a_group_in_trouble) {
+TEST(many_marks_do_not_cause_reads_of_a_failing_group) {
     auto owned = std::make_unique<Failing>();
     Failing& source = *owned;
     Sampler sampler("failing", std::move(owned), {kHour}, all_total(2));
@@ -263,7 +263,7 @@ TEST(marks_that_are_close_together_share_one_reading) {
     CHECK(sampler.stats().edge_reads == 1);
 }
 
-TEST(a_group_that_takes_long_is_spared_and_the_other_goes_on) {
+TEST(a_slow_group_is_read_less_often_and_the_other_as_before) {
     auto owned = std::make_unique<Slow>();
     Slow& source = *owned;
     Sampler sampler("slow", std::move(owned), {5 * kMilli}, all_total(2));
@@ -278,7 +278,7 @@ TEST(a_group_that_takes_long_is_spared_and_the_other_goes_on) {
     }
 }
 
-TEST(a_group_that_is_gone_is_never_asked_again) {
+TEST(a_group_that_is_gone_is_never_read_again) {
     auto owned = std::make_unique<Gone>();
     Gone& source = *owned;
     Sampler sampler("gone", std::move(owned), {kMilli}, all_total(2));
@@ -291,7 +291,7 @@ TEST(a_group_that_is_gone_is_never_asked_again) {
     CHECK(drained(sampler, 1).size() == source.rounds[1].load());
 }
 
-TEST(what_the_driver_has_kept_comes_before_the_reading) {
+TEST(buffered_readings_of_the_driver_come_before_the_reading) {
     Sampler sampler("remembering", std::make_unique<Remembering>(), {kMilli}, all_total());
     sampler.start();
     CHECK(eventually([&] { return sampler.stats().reads >= 20; }));
@@ -320,7 +320,7 @@ TEST(hundreds_of_channels_lose_no_sample) {
     }
 }
 
-TEST(what_only_stands_by_is_read_rarely_until_it_speaks) {
+TEST(a_standby_is_read_rarely_until_it_is_active) {
     class Both final : public TwoGroups {
     public:
         void first(std::uint64_t /*round*/, Reading& /*reading*/) noexcept override {}

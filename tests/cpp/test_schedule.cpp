@@ -83,7 +83,7 @@ TEST(where_calls_are_cheap_all_counters_are_learned_in_the_first_second) {
     }
 }
 
-TEST(a_reading_that_the_driver_kept_is_not_asked_for_at_once) {
+TEST(a_buffered_reading_of_the_driver_is_not_requested_at_once) {
     // The same reading again and again, as between two fetches of a ring, for ten seconds.
     Lane lane(power());
     const DueConstraints limits{.usual_ns = kSecond};
@@ -109,7 +109,7 @@ TEST(a_reading_that_the_driver_kept_is_not_asked_for_at_once) {
     CHECK(next_due_ns(12 * kSecond, plain, Priority::secondary, limits) < 12 * kSecond + 100 * kMs);
 }
 
-TEST(what_can_wait_waits_until_it_can_be_afforded) {
+TEST(reads_that_can_wait_do_so_until_the_budget_allows) {
     for (const std::int64_t tick_ns : {std::int64_t{0}, kMs, 100 * kMs}) {
         Lane lane(counter(tick_ns));
         take(lane, kSecond, 1000);
@@ -141,7 +141,7 @@ TEST(what_can_wait_waits_until_it_can_be_afforded) {
     }
 }
 
-TEST(who_waits_for_the_budget_is_told_of_marks) {
+TEST(marks_reach_a_source_that_waits_for_the_budget) {
     Lane lane(counter(20 * kMs));
     const auto reading = [&](std::int64_t t_ns) {
         take(lane, t_ns, static_cast<std::uint64_t>(t_ns / (20 * kMs)));
@@ -173,7 +173,7 @@ TEST(nothing_is_due_at_once_however_late_it_is) {
     }
 }
 
-TEST(a_counter_is_read_before_it_can_have_gone_round_whatever_the_budget) {
+TEST(a_counter_is_read_before_it_can_overflow_whatever_the_budget) {
     // 300 J at 2 kW: round in 150 ms. A register of 32 bits at 15 uJ takes half a minute.
     for (const std::uint64_t range : {std::uint64_t{300'000'000}, std::uint64_t{65'536'000'000}}) {
         Lane lane(counter(kMs, range));
@@ -248,7 +248,7 @@ TEST(a_range_that_cannot_be_followed_does_not_override_the_budget) {
     }
 }
 
-TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
+TEST(an_impossible_reading_is_repeated_at_once_and_not_for_ever) {
     for (const std::int64_t tick_ns : {kMs, 100 * kMs}) {
         Lane lane(counter(tick_ns));
         take(lane, kSecond, 5'000'000'000);
@@ -266,7 +266,7 @@ TEST(a_reading_that_cannot_be_is_taken_again_at_once_and_not_for_ever) {
     }
 }
 
-TEST(what_fails_holds_up_no_search) {
+TEST(a_failing_channel_delays_no_search) {
     // One of two has begun to search and fails from then on: its turn is the other's.
     Allowance allowance;
     Lane first(counter(20 * kMs));
@@ -290,7 +290,7 @@ TEST(what_fails_holds_up_no_search) {
     CHECK(!searches.may(0) && searches.may(1) && searches.is_saving());
 }
 
-TEST(an_allowance_saves_up_and_runs_into_debt_only_so_far) {
+TEST(an_allowance_has_limits_of_savings_and_debt) {
     Allowance allowance;
     allowance.spend(100 * kSecond, 0, 0.005);
     CHECK(allowance.free_ns() == 100 * kSecond - Allowance::kSavedNs);

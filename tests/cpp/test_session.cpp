@@ -97,7 +97,7 @@ const std::vector<SimulatedDevice> kTwoSimulated = {{"gpu", "Formula 1", "consta
 
 } // namespace
 
-TEST(an_empty_machine_has_no_channels_and_says_why) {
+TEST(an_empty_machine_has_no_channels_and_reports_why) {
     const Machine machine;
     Session session(machine.host(), {});
     CHECK(session.entries().empty());
@@ -113,7 +113,7 @@ TEST(an_empty_machine_has_no_channels_and_says_why) {
     CHECK(window.energy().total.quality == std::string_view("missing"));
 }
 
-TEST(simulated_devices_speak_alone_for_their_kind) {
+TEST(simulated_devices_replace_all_others_of_their_kind) {
     const Machine machine;
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
@@ -195,7 +195,7 @@ TEST(a_powercap_tree_counts_packages_and_memory_once) {
     CHECK(find(session, "dram:1")->channel.name == "package-1 dram");
 }
 
-TEST(packages_beyond_ten_and_dies_are_told_apart) {
+TEST(packages_beyond_ten_and_dies_are_distinguished) {
     const Machine machine;
     for (int i = 0; i < 12; ++i) {
         machine.zone("intel-rapl/intel-rapl:" + std::to_string(i),
@@ -215,7 +215,7 @@ TEST(packages_beyond_ten_and_dies_are_told_apart) {
     CHECK(shown_only(session, "platform:1", "never added"));
 }
 
-TEST(a_zone_without_a_range_never_wraps_and_says_so) {
+TEST(a_zone_without_a_range_never_wraps_and_its_detail_states_it) {
     const Machine machine;
     machine.zone("intel-rapl/intel-rapl:0", "package-0", "");
     const Session session(machine.host(), {});
@@ -224,7 +224,7 @@ TEST(a_zone_without_a_range_never_wraps_and_says_so) {
     CHECK(contains(find(session, "cpu:0")->channel.detail, "range unknown"));
 }
 
-TEST(a_masked_powercap_folder_says_how_to_mend_it) {
+TEST(a_masked_powercap_folder_is_reported_with_its_remedy) {
     const Machine machine;
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     std::filesystem::remove_all(machine.host().root / "sys/devices/virtual/powercap/intel-rapl");
@@ -234,7 +234,7 @@ TEST(a_masked_powercap_folder_says_how_to_mend_it) {
     CHECK(contains(missing(session, "powercap", "cpu, dram")->remedy, "CARBONTRACKER_ROOT"));
 }
 
-TEST(an_unreadable_counter_is_missing_and_another_door_steps_in) {
+TEST(an_unreadable_counter_is_missing_and_another_interface_is_read) {
     const Machine machine;
     machine.zone("intel-rapl/intel-rapl:0", "package-0");
     machine.zone("intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram");
@@ -255,7 +255,7 @@ TEST(an_unreadable_counter_is_missing_and_another_door_steps_in) {
     CHECK(find(session, "cpu:0")->channel.detail == "powercap intel-rapl-mmio:0");
 }
 
-TEST(a_zone_without_a_readable_name_is_no_zone) {
+TEST(a_zone_without_a_readable_name_is_skipped) {
     const Machine machine;
     machine.directory("sys/class/powercap/intel-rapl:0/name"); // fails to be read, not to be opened
     const Session session(machine.host(), {});
@@ -318,7 +318,7 @@ TEST(counter_files_are_followed_from_change_to_change) {
     session.forget(start);
 }
 
-TEST(constant_power_comes_out_of_the_whole_path_exactly) {
+TEST(constant_power_is_exact_through_the_whole_path) {
     const Machine machine;
     for (const std::int64_t period_ns : {std::int64_t{0}, std::int64_t{2'000'000}}) {
         Session session(machine.host(kTwoSimulated), {period_ns, 0.0, {}});
@@ -345,7 +345,7 @@ TEST(constant_power_comes_out_of_the_whole_path_exactly) {
     }
 }
 
-TEST(start_and_stop_may_come_at_once_and_in_any_order) {
+TEST(start_and_stop_may_be_called_concurrently_and_in_any_order) {
     const Machine machine;
     for (int round = 0; round < 100; ++round) {
         Session session(machine.host(kTwoSimulated), {1'000'000, 0.0, {}});
@@ -479,7 +479,7 @@ TEST(marks_that_follow_one_another_closely_share_a_reading) {
           static_cast<std::uint64_t>(passed_ns / 2'000'000) + 1);
 }
 
-TEST(a_mark_without_edge_reads_wakes_nobody) {
+TEST(a_mark_without_edge_reads_wakes_no_thread) {
     const Machine machine;
     Session session(machine.host(kTwoSimulated), {3600 * kNanosPerSecond, 0.0, {}});
     session.start();
@@ -494,7 +494,7 @@ TEST(a_mark_without_edge_reads_wakes_nobody) {
     for (Mark& mark : moments) session.forget(mark);
 }
 
-TEST(a_session_that_never_started_knows_nothing_and_a_stopped_one_what_it_knew) {
+TEST(a_session_that_never_started_has_no_energy_and_a_stopped_one_keeps_its_energy) {
     const Machine machine;
     Session session(machine.host({kTwoSimulated[0]}), {1'000'000, 0.0, {}});
     {

@@ -71,7 +71,7 @@ private:
 
 } // namespace
 
-TEST(two_sources_that_hang_are_both_left_behind_and_a_third_is_read_a_last_time) {
+TEST(two_sources_that_hang_are_abandoned_and_a_third_is_read_a_last_time) {
     const Hanging machine;
     Host host = machine.host();
     host.simulated = {{"dram", "Formula", "constant:10"}};

@@ -33,7 +33,7 @@ std::int64_t once_too_much() noexcept {
 
 } // namespace
 
-TEST(one_look_that_was_disturbed_is_no_suspend) {
+TEST(one_disturbed_comparison_of_clocks_is_not_a_suspend) {
     for (const auto disturbed : {once_too_little, once_too_much}) {
         looks = 0;
         Sampler sampler("x", one_channel(count_up), {kMilli, disturbed}, all_total());
@@ -47,7 +47,7 @@ TEST(one_look_that_was_disturbed_is_no_suspend) {
     }
 }
 
-TEST(the_difference_of_two_clocks_is_that_of_the_least_disturbed_look) {
+TEST(the_difference_of_two_clocks_is_that_of_the_least_disturbed_comparison) {
     // The same clock twice: whatever is between the looks, it is not ahead of itself by more.
     for (int i = 0; i < 1000; ++i) {
         const std::int64_t began_ns = now_ns();
@@ -70,7 +70,7 @@ TEST(a_suspend_is_a_gap) {
     }
 }
 
-TEST(power_before_a_suspend_says_nothing_of_the_time_since) {
+TEST(power_before_a_suspend_is_not_used_after_it) {
     Channel watts = channel("gpu:0");
     watts.quantity = Quantity::power;
     watts.units_per_raw = 1e-3;

@@ -81,7 +81,7 @@ std::vector<Sample> any_samples(std::mt19937_64& random, std::size_t count) {
 
 } // namespace
 
-TEST(energy_never_falls_errors_never_are_negative_whatever_the_samples) {
+TEST(energy_never_falls_and_errors_are_never_negative_for_any_samples) {
     for (unsigned seed = 0; seed < 300; ++seed) {
         std::mt19937_64 random(seed);
         Timeline line(seed % 2 == 0 ? counter(seed % 3 == 0 ? 0 : kMilli) : power());
@@ -270,7 +270,7 @@ TEST(only_what_was_seen_to_stand_still_did) {
     CHECK_NEAR(line.at(late.t_ns - 500 * kMilli).joules, before, 1e-9);
 }
 
-TEST(an_edge_whose_time_was_not_seen_is_put_right_by_the_next) {
+TEST(an_edge_whose_time_was_not_seen_is_corrected_by_the_next) {
     Timeline line(counter(100 * kMilli));
     std::vector<Sample> samples = ticking(0, kSecond, 100 * kMilli, constant, 100'000);
     samples[5].t_ns += 30 * kMilli; // found by a stray reading between two ticks
@@ -280,7 +280,7 @@ TEST(an_edge_whose_time_was_not_seen_is_put_right_by_the_next) {
     CHECK_NEAR(line.at(480 * kMilli).joules, 48.0, 1e-5);
 }
 
-TEST(power_between_readings_closer_than_a_tick_is_not_told) {
+TEST(power_between_readings_closer_than_a_tick_is_not_reported) {
     // A constant 100 W whose counter renews itself every 100 ms, give or take a millisecond; a mark
     // has asked for readings 1.3 ms after some of the others.
     for (const bool at_the_end : {false, true}) {
@@ -316,7 +316,7 @@ TEST(power_between_readings_closer_than_a_tick_is_not_told) {
     }
 }
 
-TEST(a_doubt_beyond_what_a_sample_can_say_does_not_wrap_round) {
+TEST(an_error_beyond_the_range_of_a_sample_does_not_overflow) {
     // 100 J within 5 s, and neither tick is known to better than four seconds.
     Timeline line(counter(kSecond));
     const std::vector<Sample> samples = {
@@ -393,7 +393,7 @@ TEST(gaps_are_stated) {
     CHECK(line.before_restart_ns() == kSecond);
 }
 
-TEST(what_a_gap_may_have_held_is_judged_by_the_power_around_it_and_adds_up) {
+TEST(the_energy_of_a_gap_is_estimated_from_the_power_around_it_and_adds_up) {
     // 100 W, of which nothing is known from 4 s to 6 s, and nothing after 9 s.
     Timeline line(counter(100 * kMilli));
     std::vector<Sample> samples = ticking(kSecond, 4 * kSecond, 100 * kMilli, constant);
@@ -423,7 +423,7 @@ TEST(what_a_gap_may_have_held_is_judged_by_the_power_around_it_and_adds_up) {
     }
 }
 
-TEST(what_does_not_answer_is_not_carried_on) {
+TEST(a_channel_that_does_not_answer_is_not_extrapolated) {
     for (const bool counts : {true, false}) {
         Timeline line(counts ? counter(100 * kMilli) : power());
         line.extend(ticking(kSecond, 5 * kSecond, 100 * kMilli, constant), 5 * kSecond);
@@ -467,7 +467,7 @@ TEST(one_that_joined_late_is_not_known_before_it_joined) {
     }
 }
 
-TEST(nothing_is_known_of_no_samples) {
+TEST(without_samples_the_energy_is_unknown) {
     const Timeline line(counter());
     CHECK(line.at(kSecond).joules == 0.0);
     CHECK(!line.at(kSecond).final);

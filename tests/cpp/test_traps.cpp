@@ -87,7 +87,7 @@ TEST(t2_power_between_samples_of_one_moment_is_finite) {
     }
 }
 
-TEST(t5_losing_the_processor_in_mid_read_costs_no_energy) {
+TEST(t5_losing_the_processor_during_a_read_loses_no_energy) {
     // A source stamps a reading with the middle of its call. Where the thread lost the processor
     // in there, the value is of any moment of the call.
     std::mt19937_64 random(5);

@@ -116,7 +116,7 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
 void Session::admit_latecomers() {
     for (Answer& answer : probing_.take()) {
         const std::size_t sensor = answer.sensor;
-        const Hold hold(mutex_);
+        const Lock lock(mutex_);
         try {
             admit(std::move(answer), now_ns());
             divide_overhead_budget();
@@ -258,7 +258,7 @@ void Session::stop() {
     for (Sampler* sampler : samplers_.view()) sampler->ask_to_stop();
     for (Sampler* sampler : samplers_.view()) sampler->stop();
     try {
-        const Hold hold(mutex_);
+        const Lock data_lock(mutex_);
         collect();
         review();
     } catch (const std::exception&) {
@@ -283,12 +283,12 @@ void Session::forget(Mark& mark) noexcept {
     if (owned_by_this_process()) moments_.remove(mark); // a child's copy is in no list
 }
 
-Session::Hold Session::try_hold() const {
-    return owned_by_this_process() ? Hold(mutex_, std::try_to_lock) : Hold();
+Session::Lock Session::try_lock() const {
+    return owned_by_this_process() ? Lock(mutex_, std::try_to_lock) : Lock();
 }
 
-void Session::wait_for(Hold& hold) const {
-    if (!hold.owns_lock()) hold = Hold(mutex_);
+void Session::ensure_locked(Lock& lock) const {
+    if (!lock.owns_lock()) lock = Lock(mutex_);
 }
 
 std::vector<EnergyEstimate> Session::estimates(Mark& mark) {
@@ -300,17 +300,17 @@ std::vector<EnergyEstimate> Session::estimates(Mark& mark) {
     return mark.estimates;
 }
 
-MachineEnergy Session::energy(Mark& start, Mark& end, Hold hold) {
+MachineEnergy Session::energy(Mark& start, Mark& end, Lock lock) {
     if (!owned_by_this_process()) return nothing_known(seconds(end.t_ns - start.t_ns));
-    wait_for(hold);
+    ensure_locked(lock);
     collect();
     if (now_ns() - reviewed_ns_ > kReviewNs) review();
     return accounts_->energy(start.t_ns, estimates(start), end.t_ns, estimates(end));
 }
 
-bool Session::is_final(const Mark& mark, Hold hold) {
+bool Session::is_final(const Mark& mark, Lock lock) {
     if (!owned_by_this_process()) return true;
-    wait_for(hold);
+    ensure_locked(lock);
     if (moments_.owns(mark) && !mark.estimates.empty()) return true;
     collect();
     if (now_ns() - reviewed_ns_ > kReviewNs) review();
@@ -322,17 +322,17 @@ bool Session::is_final(const Mark& mark, Hold hold) {
 }
 
 std::pair<std::vector<std::int64_t>, std::vector<double>>
-Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Hold hold) {
+Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Lock lock) {
     if (!owned_by_this_process()) return {};
-    wait_for(hold);
+    ensure_locked(lock);
     collect();
     return accounts_->line(index).power(t0_ns, t1_ns);
 }
 
-std::vector<Session::FailoverEvent> Session::failovers(Hold hold) {
+std::vector<Session::FailoverEvent> Session::failovers(Lock lock) {
     std::vector<FailoverEvent> result;
     if (!owned_by_this_process()) return result;
-    wait_for(hold);
+    ensure_locked(lock);
     for (const DeviceArbiter& arbiter : accounts_->arbiters()) {
         for (const Failover& failover : arbiter.failovers().kept()) {
             result.push_back({accounts_->entries()[arbiter.owner()].channel.id,
@@ -343,10 +343,10 @@ std::vector<Session::FailoverEvent> Session::failovers(Hold hold) {
     return result;
 }
 
-std::vector<Session::Change> Session::changes(std::size_t since, Hold hold) {
+std::vector<Session::Change> Session::changes(std::size_t since, Lock lock) {
     std::vector<Change> result;
     if (!owned_by_this_process()) return result;
-    wait_for(hold);
+    ensure_locked(lock);
     const RecentLog<SensorEvent>& events = accounts_->events();
     std::size_t number = std::max(since, events.dropped());
     for (const SensorEvent& event : events.after(since)) {
@@ -389,11 +389,11 @@ void Session::supervise() noexcept {
 void Session::maintain(std::int64_t now) {
     const std::size_t entries = entry_count();
     for (std::size_t i = 0; i < entries; ++i) {
-        const Hold hold(mutex_);
+        const Lock lock(mutex_);
         collect(i);
     }
     {
-        const Hold hold(mutex_);
+        const Lock lock(mutex_);
         review();
     }
     const std::int64_t horizon_ns = now - kKeepFullNs;
@@ -401,7 +401,7 @@ void Session::maintain(std::int64_t now) {
     freeze_until(horizon_ns);
     const std::int64_t before_ns = std::min(horizon_ns, moments_.oldest_ns(horizon_ns));
     for (std::size_t i = 0; i < entries; ++i) {
-        const Hold hold(mutex_);
+        const Lock lock(mutex_);
         accounts_->thin(i, before_ns, options_.spacing_ns);
     }
 }
@@ -416,7 +416,7 @@ void Session::freeze_until(std::int64_t t_ns) {
         const std::uint32_t seen = event.count();
         if (!running_.load(std::memory_order_relaxed)) return;
         {
-            const Hold hold(mutex_);
+            const Lock lock(mutex_);
             if (moments_.freeze_some(t_ns, freeze) < Moments::kBatch) return;
         }
         event.wait(seen, now_ns() + kPauseNs);
@@ -501,9 +501,9 @@ void Session::review() {
     reviewed_ns_ = now_ns();
 }
 
-ChannelStats Session::channel_stats(std::size_t index, Hold hold) const {
+ChannelStats Session::channel_stats(std::size_t index, Lock lock) const {
     if (!owned_by_this_process()) return {};
-    wait_for(hold);
+    ensure_locked(lock);
     const Place& place = places_.at(index);
     if (place.sampler == kNoSampler) return {};
     return samplers_.view()[place.sampler]->channel_stats(place.channel);

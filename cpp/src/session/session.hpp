@@ -48,7 +48,7 @@ class Session {
 public:
     /// The lock that protects measured data, for one call. Waiting for it takes no longer than one
     /// short piece of work.
-    using Hold = std::unique_lock<std::mutex>;
+    using Lock = std::unique_lock<std::mutex>;
 
     /// Probes, but does not start sampling. `while_waiting` is called every few milliseconds while
     /// sensors are awaited; an exception from it ends the construction. Throws
@@ -83,18 +83,18 @@ public:
     void forget(Mark& mark) noexcept;
 
     /// Does not wait: the result owns no lock while another thread holds it.
-    [[nodiscard]] Hold try_hold() const;
+    [[nodiscard]] Lock try_lock() const;
 
     /// The energy as known so far. A mark of another session counts as a time only: its frozen
     /// estimates are ignored. Nothing is known in a forked child.
-    [[nodiscard]] MachineEnergy energy(Mark& start, Mark& end, Hold hold = {});
+    [[nodiscard]] MachineEnergy energy(Mark& start, Mark& end, Lock lock = {});
 
     /// Whether no later sample can change the energy up to the mark. True in a forked child.
-    [[nodiscard]] bool is_final(const Mark& mark, Hold hold = {});
+    [[nodiscard]] bool is_final(const Mark& mark, Lock lock = {});
 
     /// Mean power in watts of entry `index` between its changes within [t0, t1], each with its end.
     [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
-    power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Hold hold = {});
+    power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Lock lock = {});
 
     /// Every failover: id of the owner, id of the channel that became active, when, and why.
     struct FailoverEvent {
@@ -103,7 +103,7 @@ public:
         std::int64_t from_ns;
         std::string why;
     };
-    [[nodiscard]] std::vector<FailoverEvent> failovers(Hold hold = {});
+    [[nodiscard]] std::vector<FailoverEvent> failovers(Lock lock = {});
 
     /// Devices that were lost or read again: all events after the first `since`. The oldest may
     /// have been dropped.
@@ -114,9 +114,9 @@ public:
         bool lost;
         std::string why;
     };
-    [[nodiscard]] std::vector<Change> changes(std::size_t since, Hold hold = {});
+    [[nodiscard]] std::vector<Change> changes(std::size_t since, Lock lock = {});
 
-    [[nodiscard]] ChannelStats channel_stats(std::size_t index, Hold hold = {}) const;
+    [[nodiscard]] ChannelStats channel_stats(std::size_t index, Lock lock = {}) const;
     [[nodiscard]] std::vector<std::pair<std::string, SamplerStats>> stats() const;
 
     /// How often the once-a-second work was skipped for lack of memory.
@@ -141,7 +141,7 @@ private:
     void admit_latecomers();
     void launch() noexcept;
     void add_shortages(std::vector<SkippedSensor>& result) const;
-    void wait_for(Hold& hold) const;
+    void ensure_locked(Lock& lock) const;
     void supervise() noexcept;
     void maintain(std::int64_t now);
     void freeze_until(std::int64_t t_ns);

@@ -237,9 +237,9 @@ SkippedSensor no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failu
     const bool is_card =
         is_wsl || std::any_of(pci.all.begin(), pci.all.end(),
                               [](const pci::Device& device) { return !device.path.empty(); });
-    if (!pci.all.empty() && std::all_of(pci.all.begin(), pci.all.end(), pci::is_handed_on)) {
-        return {"nvml", "gpu", "every NVIDIA GPU of this machine is " + std::string(pci::kHandedOn),
-                ""};
+    if (!pci.all.empty() && std::all_of(pci.all.begin(), pci.all.end(), pci::is_passed_through)) {
+        return {"nvml", "gpu",
+                "every NVIDIA GPU of this machine is " + std::string(pci::kPassedThrough), ""};
     }
     if (is_wsl && failure.remedy.empty() && !is_container(host.root)) {
         failure.remedy = pci::has_nvidia_of_windows(host.root)

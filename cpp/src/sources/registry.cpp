@@ -13,7 +13,7 @@
     SENSOR(powercap, "cpu, dram", "", kernel) \
     SENSOR(rapl_msr, "cpu, dram", "", kernel) \
     SENSOR(cpu_load, "cpu, dram", "", kernel) \
-    SENSOR(accelerators, "gpu", "", kernel) \
+    SENSOR(unread_accelerators, "gpu", "", kernel) \
     /* end of the list, so that a new line changes no other */
 // clang-format on
 

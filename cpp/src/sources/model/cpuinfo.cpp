@@ -12,6 +12,7 @@
 #include "sources/model/segment.hpp"
 #include "sources/model/text.hpp"
 #include "sources/model/virtual_machine.hpp"
+#include "sources/pci/vendors.hpp"
 
 namespace carbontracker::model {
 namespace {
@@ -204,13 +205,12 @@ double cores_per_logical(const fs::path& root, const Processors& found, Vcpu vcp
 }
 
 constexpr int kNeoverseV2 = 0xd4f;
-constexpr std::string_view kNvidia = "0x10de"; // PCI vendor number
 
 bool has_nvidia_device(const fs::path& root) {
     const fs::path devices = root / "sys/bus/pci/devices";
     const std::vector<std::string> names = names_in(devices);
     return std::any_of(names.begin(), names.end(), [&](const std::string& one) {
-        return read_text(devices / one / "vendor") == kNvidia;
+        return read_text(devices / one / "vendor") == pci::vendor::kNvidia;
     });
 }
 

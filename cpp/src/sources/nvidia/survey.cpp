@@ -9,11 +9,10 @@
 #include "platform/host.hpp"
 #include "sources/nvidia/errors.hpp"
 #include "sources/pci/nodes.hpp"
+#include "sources/pci/vendors.hpp"
 
 namespace carbontracker::nvml {
 namespace {
-
-constexpr std::string_view kNvidia = "0x10de";
 
 // Assumed if a laptop's board reports no limit: the highest limit of any laptop.
 constexpr std::uint64_t kLaptopMilliwatts = 175'000;
@@ -93,7 +92,7 @@ std::optional<pci::Device> gpu_of_chip(const std::filesystem::path& root) {
         if (!is_jetson && !is_tegra) continue;
         pci::Device device;
         device.name = "tegra";
-        device.vendor = kNvidia;
+        device.vendor = pci::vendor::kNvidia;
         // Texts in a device tree end with a null byte.
         device.model = board ? board->substr(0, board->find('\0')) : "Tegra";
         device.is_gpu = true;
@@ -112,7 +111,7 @@ double chip_watts(const pci::Device& device) {
 }
 
 std::string driver_remedy(const pci::Device& device) {
-    if (pci::is_handed_on(device)) return ""; // drivers of this machine cannot use it
+    if (pci::is_passed_through(device)) return ""; // drivers of this machine cannot use it
     if (device.driver == "nouveau")
         return "install NVIDIA's driver: nouveau does not report energy";
     if (device.driver.empty()) return "sudo modprobe nvidia";
@@ -155,7 +154,8 @@ PciGpus pci_gpus(const std::filesystem::path& root) {
     if (auto chip = gpu_of_chip(root)) gpus.all.push_back(*std::move(chip));
     const bool is_windows = pci::has_nvidia_of_windows(root);
     for (pci::Device& device : pci::devices(root)) {
-        const bool is_ours = device.vendor == kNvidia || (is_windows && pci::is_of_windows(device));
+        const bool is_ours =
+            device.vendor == pci::vendor::kNvidia || (is_windows && pci::is_of_windows(device));
         if (!is_ours) continue;
         if (!device.address.empty() && pci::is_asleep(device)) gpus.asleep.insert(device.address);
         gpus.all.push_back(std::move(device));
@@ -190,7 +190,7 @@ std::vector<SkippedSensor> unlisted(const std::filesystem::path& root, const Pci
                               pci::kAssume, "gpu:" + name, chip_watts(device)});
         } else {
             result.push_back({"nvml", describe(device),
-                              (pci::is_handed_on(device) ? pci::kHandedOn : why) +
+                              (pci::is_passed_through(device) ? pci::kPassedThrough : why) +
                                   "; its energy is not in the total",
                               driver_remedy(device), "gpu:" + name});
         }

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "platform/host.hpp"
+#include "sources/pci/vendors.hpp"
 
 namespace carbontracker::pci {
 namespace {
@@ -41,15 +42,15 @@ struct Other {
     std::string_view code; ///< the start of the class
 };
 constexpr std::array kOthers = {
-    Other{"0x1ae0", "0xff"},   // Google TPU, from v5 on: a class of its own
-    Other{"0x1d0f", "0x0880"}, // AWS Inferentia and Trainium: a "system peripheral"
-    Other{"0x1ac1", "0x0880"}, // Google Coral
-    Other{"0x1e60", "0x0b40"}, // Hailo: a "co-processor"
+    Other{vendor::kGoogle, "0xff"},   // Google TPU, from v5 on: a class of its own
+    Other{vendor::kAmazon, "0x0880"}, // AWS Inferentia and Trainium: a "system peripheral"
+    Other{vendor::kCoral, "0x0880"},  // Google Coral
+    Other{vendor::kHailo, "0x0b40"},  // Hailo: a "co-processor"
 };
 
 bool is_other_accelerator(const Device& device, std::string_view code) {
     // Its driver shows it in a class of the kernel, not always with its address.
-    if (!device.driver.empty() && !is_handed_on(device)) return false;
+    if (!device.driver.empty() && !is_passed_through(device)) return false;
     return std::any_of(kOthers.begin(), kOthers.end(), [&](const Other& other) {
         return other.vendor == device.vendor && code.starts_with(other.code);
     });
@@ -164,7 +165,7 @@ std::vector<Device> devices(const fs::path& root) {
     return found;
 }
 
-bool is_handed_on(const Device& device) {
+bool is_passed_through(const Device& device) {
     constexpr std::array<std::string_view, 3> kDrivers = {"vfio", "pci-stub", "pciback"};
     return std::any_of(kDrivers.begin(), kDrivers.end(), [&](std::string_view name) {
         return device.driver.find(name) != std::string::npos;
@@ -172,7 +173,7 @@ bool is_handed_on(const Device& device) {
 }
 
 bool is_of_windows(const Device& device) {
-    return device.vendor == "0x1414" && device.model == "0x008e";
+    return device.vendor == vendor::kMicrosoft && device.model == "0x008e";
 }
 
 bool has_nvidia_of_windows(const fs::path& root) {

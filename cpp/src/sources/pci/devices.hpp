@@ -21,7 +21,7 @@ struct Device {
 };
 
 /// Why a device that is passed through is not read.
-inline constexpr const char* kHandedOn =
+inline constexpr const char* kPassedThrough =
     "passed through to a virtual machine or a program: only the driver there can read it";
 
 /// What to do about a device that no sensor reads.
@@ -34,7 +34,7 @@ inline constexpr const char* kAssume =
 std::vector<Device> devices(const std::filesystem::path& root);
 
 /// Whether its driver only passes it through to a virtual machine or a program.
-bool is_handed_on(const Device& device);
+bool is_passed_through(const Device& device);
 
 /// Whether it is one of the GPUs that Windows shows in WSL, without their vendor.
 bool is_of_windows(const Device& device);

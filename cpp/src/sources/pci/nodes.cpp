@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "platform/host.hpp"
+#include "sources/pci/vendors.hpp"
 
 namespace carbontracker::pci {
 namespace {
@@ -25,20 +26,20 @@ struct Series {
     std::string_view prefix;
 };
 constexpr auto kSeries = std::to_array<Series>({
-    {"0x1e52", "tenstorrent", ""},
-    {"0x19e5", "", "davinci"},  // Huawei Ascend
-    {"0x19e5", "", "vdavinci"}, // a part of one
-    {"0x1ae0", "", "accel"},    // Google TPU; from v5 on it is handed on
-    {"0x1da3", "", "hl"},       // Gaudi
-    {"0x1da3", "accel", "accel"},
-    {"0xcabc", "", "cambricon_dev"},
-    {"0x1ed5", "", "mtgpu."}, // Moore Threads
-    {"0x1d0f", "", "neuron"}, // AWS
-    {"0x1e60", "", "hailo"},
-    {"0x1002", "dri", "renderD"}, // AMD
-    {"0x1d94", "dri", "renderD"}, // Hygon
-    {"0x8086", "dri", "renderD"}, // Intel
-    {"0x8086", "accel", "accel"},
+    {vendor::kTenstorrent, "tenstorrent", ""},
+    {vendor::kHuawei, "", "davinci"},  // Huawei Ascend
+    {vendor::kHuawei, "", "vdavinci"}, // a part of one
+    {vendor::kGoogle, "", "accel"},    // Google TPU; from v5 on it is passed through
+    {vendor::kHabana, "", "hl"},       // Gaudi
+    {vendor::kHabana, "accel", "accel"},
+    {vendor::kCambricon, "", "cambricon_dev"},
+    {vendor::kMooreThreads, "", "mtgpu."}, // Moore Threads
+    {vendor::kAmazon, "", "neuron"},       // AWS
+    {vendor::kHailo, "", "hailo"},
+    {vendor::kAmdGraphics, "dri", "renderD"}, // AMD
+    {vendor::kHygon, "dri", "renderD"},       // Hygon
+    {vendor::kIntel, "dri", "renderD"},       // Intel
+    {vendor::kIntel, "accel", "accel"},
 });
 
 /// One file for all devices of a vendor.
@@ -47,10 +48,10 @@ struct Gate {
     const char* file;
 };
 constexpr auto kGates = std::to_array<Gate>({
-    {"0x10de", "nvidiactl"},  // NVIDIA
-    {"0x10de", "nvhost-gpu"}, // that of a chip
-    {"0x10de", "nvgpu"},
-    {"0x1414", "dxg"}, // those of Windows
+    {vendor::kNvidia, "nvidiactl"},  // NVIDIA
+    {vendor::kNvidia, "nvhost-gpu"}, // that of a chip
+    {vendor::kNvidia, "nvgpu"},
+    {vendor::kMicrosoft, "dxg"}, // those of Windows
 });
 
 // The files that the kernel lists for the device.
@@ -69,7 +70,7 @@ std::vector<fs::path> nodes_in_tree(const Device& device) {
     }
     std::error_code error;
     const fs::path group = fs::read_symlink(device.path / "iommu_group", error).filename();
-    if (is_handed_on(device) && !group.empty()) nodes.push_back("vfio" / group);
+    if (is_passed_through(device) && !group.empty()) nodes.push_back("vfio" / group);
     return nodes;
 }
 
@@ -95,7 +96,7 @@ bool is_withheld(const fs::path& root, const Device& device) {
         return std::none_of(nodes.begin(), nodes.end(),
                             [&](const fs::path& node) { return is_there(root / "dev" / node); });
     }
-    if (is_handed_on(device)) return !is_in_series(root, {device.vendor, "vfio", ""}, device);
+    if (is_passed_through(device)) return !is_in_series(root, {device.vendor, "vfio", ""}, device);
     bool is_known = device.driver.empty(); // otherwise programs cannot use it
     for (const Series& series : kSeries) {
         if (series.vendor != device.vendor) continue;

@@ -1,5 +1,5 @@
 // Lists the accelerators that this version cannot read, so that it is known what is missing from
-// the total. NVIDIA's are listed by their own source.
+// the total. Another source lists the devices of the vendors that it reads.
 //
 // Interfaces: Linux Documentation/gpu/amdgpu/thermal.rst, Documentation/accel, PCI IDs of vendors.
 #include <algorithm>
@@ -13,59 +13,67 @@
 #include "sources/model/text.hpp"
 #include "sources/pci/devices.hpp"
 #include "sources/pci/nodes.hpp"
+#include "sources/pci/vendors.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
 namespace {
 
 namespace fs = std::filesystem;
+namespace vendor = pci::vendor;
 using pci::Device;
 
 constexpr double kMicro = 1e-6; // watts in a microwatt
 
-constexpr std::string_view kAmdGraphics = "0x1002";
-constexpr std::string_view kAmdProcessors = "0x1022";
-constexpr std::string_view kIntel = "0x8086";
-constexpr std::string_view kNvidia = "0x10de";
+// A new source that reads accelerators of a vendor adds the vendor here.
+constexpr auto kReadByOtherSources = std::to_array<std::string_view>({vendor::kNvidia});
 
 struct Vendor {
     std::string_view id;
     const char* name;
 };
 constexpr std::array kVendors = {
-    Vendor{kAmdGraphics, "AMD"},     Vendor{kAmdProcessors, "AMD"},
-    Vendor{kIntel, "Intel"},         Vendor{"0x1da3", "Habana"},
-    Vendor{"0x1e60", "Hailo"},       Vendor{"0x1ae0", "Google"},
-    Vendor{"0x17cb", "Qualcomm"},    Vendor{"0x1d0f", "Amazon"},
-    Vendor{"0x1e52", "Tenstorrent"}, Vendor{"0x1ed5", "Moore Threads"},
-    Vendor{"0x10ee", "Xilinx"},      Vendor{"0x19e5", "Huawei"},
-    Vendor{"0xcabc", "Cambricon"},   Vendor{"0x1d94", "Hygon"},
-    Vendor{"0x9999", "MetaX"},       Vendor{"0x1e3e", "Iluvatar"},
-    Vendor{"0x1ac1", "Google"},
+    Vendor{vendor::kAmdGraphics, "AMD"},
+    Vendor{vendor::kAmdProcessors, "AMD"},
+    Vendor{vendor::kIntel, "Intel"},
+    Vendor{vendor::kHabana, "Habana"},
+    Vendor{vendor::kHailo, "Hailo"},
+    Vendor{vendor::kGoogle, "Google"},
+    Vendor{vendor::kQualcomm, "Qualcomm"},
+    Vendor{vendor::kAmazon, "Amazon"},
+    Vendor{vendor::kTenstorrent, "Tenstorrent"},
+    Vendor{vendor::kMooreThreads, "Moore Threads"},
+    Vendor{vendor::kXilinx, "Xilinx"},
+    Vendor{vendor::kHuawei, "Huawei"},
+    Vendor{vendor::kCambricon, "Cambricon"},
+    Vendor{vendor::kHygon, "Hygon"},
+    Vendor{vendor::kMetaX, "MetaX"},
+    Vendor{vendor::kIluvatar, "Iluvatar"},
+    Vendor{vendor::kCoral, "Google"},
 };
 
 // Displays that compute nothing: those of management controllers, of hypervisors, and old ones.
 constexpr auto kMereDisplays = std::to_array<std::string_view>({
-    "0x1a03", // ASPEED
-    "0x102b", // Matrox
-    "0x19e5", // Huawei iBMC
-    "0x1af4", // virtio
-    "0x1b36", // QXL
-    "0x1234", // QEMU
-    "0x15ad", // VMware
-    "0x1414", // Hyper-V
-    "0x80ee", // VirtualBox
-    "0x5853", // Xen
-    "0x1ab8", // Parallels
-    "0x1d0f", // Amazon EC2
-    "0x1013", // Cirrus Logic
-    "0x1039", // SiS
-    "0x18ca", // XGI
-    "0x1106", // VIA
-    "0x5333", // S3
-    "0x126f", // Silicon Motion
-    "0x0014", // Loongson's bridge
-    "0x1d17", // Zhaoxin, in the processor
+    "0x1a03",           // ASPEED
+    "0x102b",           // Matrox
+    vendor::kHuawei,    // Huawei iBMC
+    "0x1af4",           // virtio
+    "0x1b36",           // QXL
+    "0x1234",           // QEMU
+    "0x15ad",           // VMware
+    vendor::kMicrosoft, // Hyper-V
+    "0x80ee",           // VirtualBox
+    "0x5853",           // Xen
+    "0x1ab8",           // Parallels
+    vendor::kAmazon,    // Amazon EC2
+    "0x1013",           // Cirrus Logic
+    "0x1039",           // SiS
+    "0x18ca",           // XGI
+    "0x1106",           // VIA
+    "0x5333",           // S3
+    "0x126f",           // Silicon Motion
+    "0x0014",           // Loongson's bridge
+    "0x1d17",           // Zhaoxin, in the processor
 });
 
 // Chips from before GPU computing (R600) by a vendor that makes GPUs as well; servers used them on
@@ -82,9 +90,14 @@ constexpr std::array kOldRadeons = {
     Models{0x9710, 0x971f}, // RS880
 };
 
+bool is_read_by_another_source(const Device& device) {
+    return std::find(kReadByOtherSources.begin(), kReadByOtherSources.end(), device.vendor) !=
+           kReadByOtherSources.end();
+}
+
 bool is_old_radeon(const Device& device) {
     const int model = model::to_number(device.model);
-    return device.vendor == kAmdGraphics &&
+    return device.vendor == vendor::kAmdGraphics &&
            std::any_of(kOldRadeons.begin(), kOldRadeons.end(), [&](const Models& models) {
                return models.first <= model && model <= models.last;
            });
@@ -111,7 +124,8 @@ bool shares_with_processor(const fs::path& root, const Device& device) {
     for (char function = '1'; function <= '7'; ++function) {
         std::string address = device.address;
         address.back() = function;
-        if (read_text(root / "sys/bus/pci/devices" / address / "vendor") == kAmdProcessors) {
+        if (read_text(root / "sys/bus/pci/devices" / address / "vendor") ==
+            vendor::kAmdProcessors) {
             return true;
         }
     }
@@ -136,8 +150,8 @@ bool is_amd_apu(const fs::path& root, const Device& device) {
 // A device inside the processor's package is included in its counter. The PCI places hold on bare
 // metal: a virtual machine may have a card anywhere, and only a share of the package's cores.
 bool is_in_processor(const fs::path& root, const Device& device) {
-    if (device.vendor == kAmdProcessors) return true; // the NPU of an APU
-    if (device.vendor == kAmdGraphics) {
+    if (device.vendor == vendor::kAmdProcessors) return true; // the NPU of an APU
+    if (device.vendor == vendor::kAmdGraphics) {
         // The processor's own bus has no slots.
         return device.address.starts_with("0000:00:") || is_amd_apu(root, device);
     }
@@ -145,7 +159,7 @@ bool is_in_processor(const fs::path& root, const Device& device) {
     // for cards.
     const bool is_own_place = device.address.empty() || device.address.starts_with("0000:00:02.") ||
                               device.address.starts_with("0000:00:0b.");
-    return device.vendor == kIntel && is_own_place && !sensors_of(device);
+    return device.vendor == vendor::kIntel && is_own_place && !sensors_of(device);
 }
 
 double limit_watts(const Device& device) {
@@ -165,9 +179,9 @@ struct Module {
     const char* kernel;
 };
 constexpr std::array kModules = {
-    Module{kAmdGraphics, "amdgpu", ""},
-    Module{kIntel, "xe   (for cards before Battlemage: i915)", "6.2 (i915), 6.8 (xe)"},
-    Module{"0x1da3", "habanalabs", ""},
+    Module{vendor::kAmdGraphics, "amdgpu", ""},
+    Module{vendor::kIntel, "xe   (for cards before Battlemage: i915)", "6.2 (i915), 6.8 (xe)"},
+    Module{vendor::kHabana, "habanalabs", ""},
 };
 
 // The file with its energy or power that this user cannot read.
@@ -184,7 +198,7 @@ std::string shut_file(const Device& device) {
 // First its power must be visible: through a module, to this user, with this kernel.
 // `assume`: how to count it anyway; empty where that would replace a measured device.
 std::string remedy(const Device& device, const std::string& assume) {
-    if (pci::is_handed_on(device)) return assume; // no driver of this machine can have it
+    if (pci::is_passed_through(device)) return assume; // no driver of this machine can have it
     const auto module = std::find_if(kModules.begin(), kModules.end(), [&](const Module& one) {
         return one.vendor == device.vendor;
     });
@@ -219,33 +233,32 @@ std::string describe(const Device& device) {
 
 } // namespace
 
-ProbeResult probe_accelerators(const Host& host) {
+ProbeResult probe_unread_accelerators(const Host& host) {
     ProbeResult found;
     const std::vector<Device> devices = pci::devices(host.root);
     if (devices.empty()) return found;
     // A simulated GPU replaces all that are read.
-    const bool has_nvidia = std::any_of(devices.begin(), devices.end(), [](const Device& device) {
-        return device.vendor == kNvidia;
-    });
-    const std::string assume = has_nvidia ? "" : pci::kAssume;
+    const bool may_replace =
+        std::none_of(devices.begin(), devices.end(), is_read_by_another_source);
+    const std::string assume = may_replace ? pci::kAssume : "";
     const bool is_virtual = model::read_processors(host.root).is_virtual();
     for (const Device& device : devices) {
-        if (device.vendor == kNvidia || is_mere_display(device)) continue;
+        if (is_read_by_another_source(device) || is_mere_display(device)) continue;
         if (pci::is_of_windows(device) && pci::has_nvidia_of_windows(host.root)) continue;
         if (!is_virtual && is_in_processor(host.root, device)) {
-            found.missing.push_back({"accelerators", describe(device),
+            found.missing.push_back({"unread_accelerators", describe(device),
                                      "part of the processor: its energy is in that of its package",
                                      ""});
             continue;
         }
         if (pci::is_withheld(host.root, device)) {
             found.missing.push_back(
-                {"accelerators", describe(device), "not available in this container", ""});
+                {"unread_accelerators", describe(device), "not available in this container", ""});
             continue;
         }
         const std::string why =
-            pci::is_handed_on(device) ? pci::kHandedOn : "this version cannot read it";
-        found.missing.push_back({"accelerators", describe(device),
+            pci::is_passed_through(device) ? pci::kPassedThrough : "this version cannot read it";
+        found.missing.push_back({"unread_accelerators", describe(device),
                                  why + "; its energy is not in the total", remedy(device, assume),
                                  "gpu:" + device.name, limit_watts(device)});
     }

@@ -10,7 +10,7 @@
 using namespace carbontracker;
 
 namespace carbontracker {
-ProbeResult probe_accelerators(const Host& host);
+ProbeResult probe_unread_accelerators(const Host& host);
 ProbeResult probe_nvml(const Host& host);
 } // namespace carbontracker
 
@@ -46,7 +46,7 @@ public:
     }
 
     [[nodiscard]] std::vector<SkippedSensor> missing() const {
-        return probe_accelerators(host()).missing;
+        return probe_unread_accelerators(host()).missing;
     }
 
     [[nodiscard]] std::filesystem::path root() const { return host().root; }
@@ -78,10 +78,10 @@ TEST(a_card_that_is_not_read_is_named) {
     CHECK(contains(missing[0].reason, "its energy is not in the total"));
     CHECK(missing[0].device == "gpu:card0");
     CHECK(missing[0].limit_watts == 303.0);
-    CHECK(!probe_accelerators(machine.host()).source);
+    CHECK(!probe_unread_accelerators(machine.host()).source);
 }
 
-TEST(every_accelerator_has_its_line) {
+TEST(every_accelerator_has_its_own_entry) {
     struct Expected {
         Pci pci;
         const char* node;
@@ -137,7 +137,7 @@ TEST(many_cards_are_named_in_their_order) {
 }
 
 // Their energy is in the counter of the package, so that nothing is missing.
-TEST(what_is_a_part_of_the_processor_is_said_to_be) {
+TEST(devices_in_the_processor_are_reported_as_part_of_it) {
     const auto check = [](const Pci& pci, const char* node, auto&& more) {
         const Devices machine;
         const auto folder = machine.add(pci);
@@ -183,7 +183,7 @@ TEST(a_card_with_a_sound_device_is_a_card) {
 }
 
 // First of all the kernel must show its power; nothing that this version reads it with.
-TEST(what_to_do_about_a_card_depends_on_what_is_lacking) {
+TEST(the_remedy_for_a_card_depends_on_what_is_missing) {
     const auto remedy = [](const Pci& pci, const char* node, auto&& more) {
         const Devices machine;
         const auto folder = machine.add(pci);
@@ -261,11 +261,11 @@ TEST(displays_that_compute_nothing_are_not_named) {
     board.node("sys/devices/platform/v3d", "drm/card0");
     CHECK(board.missing().empty());
     const Machine empty;
-    CHECK(probe_accelerators(empty.host()).missing.empty());
+    CHECK(probe_unread_accelerators(empty.host()).missing.empty());
 }
 
 // Reading would wake it, and it is named all the same.
-TEST(a_sleeping_card_is_not_asked) {
+TEST(a_sleeping_card_is_not_read) {
     const Devices machine;
     const auto folder = machine.add({});
     machine.node(folder, "drm/card0");
@@ -278,7 +278,7 @@ TEST(a_sleeping_card_is_not_asked) {
     CHECK(missing[0].limit_watts == 0.0);
 }
 
-TEST(a_part_of_a_card_for_virtual_machines_is_no_card) {
+TEST(a_virtual_function_of_a_card_is_not_listed) {
     const Devices machine;
     machine.node(machine.add({}), "drm/card0");
     const auto part = machine.add({.address = "0000:03:02.0"});
@@ -437,7 +437,7 @@ TEST(the_kernel_names_the_files_of_a_device) {
 }
 
 // Its driver is in the virtual machine that has it: nothing on this side can read it.
-TEST(a_card_that_is_handed_on_is_said_to_be) {
+TEST(a_card_that_is_passed_through_is_reported_as_such) {
     for (const char* driver : {"vfio-pci", "pci-stub", "pciback", "nvgrace_gpu_vfio_pci"}) {
         for (const Pci& pci : {Pci{"0000:41:00.0", "0x1002", "0x740f", driver, "0x038000"},
                                Pci{"0000:03:00.0", "0x8086", "0x56a0", driver, "0x030000"},
