@@ -9,6 +9,8 @@ calls of other packages and of the standard library are left out.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import os
 import sys
@@ -69,15 +71,26 @@ def measured_window() -> None:
         pass
 
 
-def main() -> None:
-    """Print the counts; with ``--files`` also which files were touched."""
-    os.environ["CARBONTRACKER_DIR"] = tempfile.mkdtemp()
-    tracker = CarbonTracker(5, sim_gpu="GPU", sim_gpu_watts=200.0, components="gpu", verbose=0)
+def epoch_ends(verbose: int, console: str) -> list[tuple[str, Counts]]:
+    """Return the counts of the first two ``epoch_end()`` of a tracker with a record."""
+    tracker = CarbonTracker(
+        5, sim_gpu="GPU", sim_gpu_watts=200.0, components="gpu", verbose=verbose
+    )
     rows = []
     for index in (1, 2):
         tracker.epoch_start()
-        rows.append((f"epoch_end() of epoch {index}", counted(tracker.epoch_end)))
+        rows.append((f"epoch_end() {index}, {console}", counted(tracker.epoch_end)))
     tracker.stop()
+    return rows
+
+
+def main() -> None:
+    """Print the counts; with ``--files`` also which files were touched."""
+    os.environ["CARBONTRACKER_DIR"] = tempfile.mkdtemp()
+    rows = []
+    for verbose, console in ((0, "silent"), (1, "console")):
+        with contextlib.redirect_stdout(io.StringIO()):
+            rows += epoch_ends(verbose, console)
     measured_window()
     rows.append(("measure() enter and exit", counted(measured_window)))
     for what, counts in rows:

@@ -155,7 +155,7 @@ def test_advice_and_a_live_price_for_a_place_that_is_found_late(
     tracker.epoch_start()
     assert tracker._training._lookup is not None
     tracker._training._lookup.wait(30)
-    found = tracker._training._lookup._found
+    found = tracker._training._lookup.found
     assert found is not None
     while found.zero_footprint().intensity.kind == "annual":  # asked since the place is known
         time.sleep(0.01)

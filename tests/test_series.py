@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from carbontracker.carbon.equivalents import equivalent
 from carbontracker.carbon.factors import CarbonFactors
-from carbontracker.carbon.footprint import Slot, footprint_of_slots
+from carbontracker.carbon.footprint import Slot, footprint_of_slots, shares_by_kind
 from carbontracker.exceptions import IntensityUnavailable, UnknownLocation
 from carbontracker.intensity.base import Intensity
 from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.live_provider import LiveProvider
 from carbontracker.intensity.providers import provider
-from carbontracker.intensity.series import Series, merged, shares
+from carbontracker.intensity.series import Series, merged
 from carbontracker.json_values import jsonable
 from carbontracker.location.location import Location
 from carbontracker.records.recalculation import recalculate
@@ -298,9 +298,9 @@ def test_a_prediction_meets_the_forecast_hour_by_hour() -> None:
 
 def test_shares_add_up_and_the_world_is_a_kind_of_its_own() -> None:
     world = provider("table").now("WORLD")
-    found = shares([(1.0, slot(1, 1)), (2.0, slot(2, 1, "forecast")), (1.0, world)])
+    found = shares_by_kind([(1.0, slot(1, 1)), (2.0, slot(2, 1, "forecast")), (1.0, world)])
     assert found == {"measured": 0.25, "forecast": 0.5, "world": 0.25}
-    assert sum(shares([(0.0, slot(1, 1)), (0.0, world)]).values()) == 1
+    assert sum(shares_by_kind([(0.0, slot(1, 1)), (0.0, world)]).values()) == 1
 
 
 # ---- priced anew -----------------------------------------------------------------------------

@@ -70,7 +70,7 @@ OPEN_EPOCH = Part(
     "the open epoch is not recorded before it ends", "a killed run would lose that epoch"
 )
 SENSOR_EVENTS = Part(
-    "changes of sensors are not reported at once", "the next mark and the end report them"
+    "changes of sensors are not reported at once", "the next epoch and the end report them"
 )
 LOGS = Part("no log files are written", "name another directory with log_dir=")
 SAMPLES = Part("no samples are kept", "name another file with trace=")

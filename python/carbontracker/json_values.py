@@ -37,7 +37,10 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {text(str(key)): jsonable(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, str) and key.isascii() else text(str(key)): jsonable(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     if value is None or isinstance(value, int):

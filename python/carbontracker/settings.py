@@ -178,9 +178,10 @@ class Settings:
         """Return what the training may cost."""
         return Limits(self.max_kwh, self.max_gco2eq, self.max_seconds)
 
-    def budget(self) -> Budget:
-        """Return the limits, how they are checked, and what happens if one is exceeded."""
-        return Budget(self.limits, self.budget_on, self.on_budget)
+    def budget(self) -> Budget | None:
+        """Return the limits, how they are checked, and what happens at one; None without limits."""
+        limits = self.limits
+        return Budget(limits, self.budget_on, self.on_budget) if limits else None
 
     @property
     def unattended_answer(self) -> str:
@@ -247,7 +248,9 @@ class Settings:
     @property
     def forecasting(self) -> bool:
         """Return whether the whole training is predicted, for the user or for a budget."""
-        return self.predicting or (self.epochs > 0 and self.budget().needs_prediction)
+        budget = self.budget()
+        watched = budget is not None and budget.needs_prediction
+        return self.predicting or (self.epochs > 0 and watched)
 
     def path(self, given: str | os.PathLike[str]) -> Path:
         """Return a path, of which a relative one begins where the tracker was made."""

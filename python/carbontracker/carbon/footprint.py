@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.equivalents import Equivalent, equivalents
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.data import WORLD
 from carbontracker.intensity.base import KINDS, MISSING, Intensity
-from carbontracker.intensity.series import shares
 from carbontracker.json_values import mapping, mappings, number, time_of
 from carbontracker.location.location import Location
 
@@ -143,12 +143,25 @@ class Footprint:
     def shares(self) -> dict[str, float]:
         """Return the share of the energy, 0..1, by the kind of its figure, ``world`` included."""
         known = [(slot.joules, slot.intensity) for slot in self.slots] or [(1.0, self.intensity)]
-        return shares([part for part in known if not math.isnan(part[0])] or known)
+        return shares_by_kind([part for part in known if not math.isnan(part[0])] or known)
 
     @property
     def equivalents(self) -> list[Equivalent]:
         """Everyday comparisons; the first is km travelled by car."""
         return equivalents(self.gco2eq, self.kwh)
+
+
+def shares_by_kind(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:
+    """Return the share of the energy by the kind of its figure; the shares add up to 1.
+
+    The world average is a separate kind, ``world``. Without energy each slot counts the same.
+    """
+    total = sum(joules for joules, _ in parts)
+    weights = [joules / total if total > 0 else 1 / len(parts) for joules, _ in parts]
+    found = dict.fromkeys((*KINDS, "world"), 0.0)
+    for weight, (_, used) in zip(weights, parts, strict=True):
+        found["world" if used.zone == WORLD and used.kind == "annual" else used.kind] += weight
+    return {kind: share for kind, share in found.items() if share}
 
 
 def footprint(

@@ -20,7 +20,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.base import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -198,21 +197,6 @@ def merged(old: Iterable[Intensity], new: Iterable[Intensity]) -> tuple[Intensit
         replace(slot, end=_start(after)) if after and _end(slot) > _start(after) else slot
         for slot, after in zip_longest(ordered, ordered[1:])
     )
-
-
-def shares(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:
-    """Return the share of the energy by the kind of its figure; the shares add up to 1.
-
-    The world average is a separate kind, ``world``. Without energy each slot counts the same.
-    """
-    from carbontracker.data import WORLD
-
-    total = sum(joules for joules, _ in parts)
-    weights = [joules / total if total > 0 else 1 / len(parts) for joules, _ in parts]
-    found = dict.fromkeys((*KINDS, "world"), 0.0)
-    for weight, (_, used) in zip(weights, parts, strict=True):
-        found["world" if used.zone == WORLD and used.kind == "annual" else used.kind] += weight
-    return {kind: share for kind, share in found.items() if share}
 
 
 def _start(slot: Intensity) -> datetime:

@@ -108,10 +108,11 @@ class BackgroundLookup:
         self._looks_up = may_look_up(factors.location, locate, self._environ)
         self._advise = advise
         self._keys = dict(api_keys or {})
-        self._found: CarbonFactors | None = None
+        self.found: CarbonFactors | None = None
+        """The factors of the location that was found; None before, and without one."""
         if self._looks_up and not factors.location.known and not looks_like_cloud(self._environ):
-            self._found = optional(LOCATION, lambda: self._cached(factors), nothing)
-            self._looks_up = self._found is None
+            self.found = optional(LOCATION, lambda: self._cached(factors), nothing)
+            self._looks_up = self.found is None
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
 
@@ -135,7 +136,7 @@ class BackgroundLookup:
 
         None if there is no new location. ``factors``, which they replace, stop polling.
         """
-        found = self._found
+        found = self.found
         if found is None or not factors.location.guess:
             return None
         factors.close()
@@ -144,8 +145,8 @@ class BackgroundLookup:
     def use_keys(self, api_keys: Mapping[str, str]) -> None:
         """Use keys that were set later, for the location that is found."""
         self._keys = dict(api_keys)
-        if self._found is not None:
-            self._found = self._found.with_keys(api_keys).start_polling()
+        if self.found is not None:
+            self.found = self.found.with_keys(api_keys).start_polling()
 
     def advice(self, factors: CarbonFactors, hours: float) -> Advice:
         """Return the better times and regions known so far for a run of ``hours``."""
@@ -172,7 +173,7 @@ class BackgroundLookup:
         if location is not None and location != factors.location:
             # Polled from now on, so that the end of the run has more than the annual figure.
             factors = factors.at(location, self._keys).start_polling()
-            self._found = factors
+            self.found = factors
         if not self._advise or offline(self._environ):
             return
         now = datetime.now(timezone.utc)

@@ -62,6 +62,8 @@ class Console:
     def __init__(self, settings: Settings, notify: Callable[..., None]) -> None:
         self._settings = settings
         self._logs = LogFiles(settings.log_dir, settings.log_file_prefix)
+        self._silent = not settings.verbose and settings.log_dir is None
+        """Whether neither the console nor a log file takes results."""
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
         self._notify = notify
@@ -110,10 +112,14 @@ class Console:
 
     def advice(self, advice: Advice, forecast: Forecast, factors: CarbonFactors) -> None:
         """Show in one line what the greenest hour or region would save."""
+        if self._silent:
+            return
         self._show(advice_line(advice, forecast.footprint, factors.location), logged=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch, and show one that was cut short."""
+        if self._silent:
+            return
         if not epoch.finished:
             line = unfinished_line(epoch.index, epoch.seconds)
             self._show(line, logged=True)
@@ -127,6 +133,8 @@ class Console:
 
     def prediction(self, forecast: Forecast) -> None:
         """Show a prediction."""
+        if self._silent:
+            return
         prediction = forecast.prediction
         heading = console_text.predicted_heading(prediction.epochs)
         self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
@@ -139,6 +147,8 @@ class Console:
 
     def finished(self, result: Result) -> None:
         """Show what the training has cost."""
+        if self._silent:
+            return
         footprint = result.footprint
         self._logs.info(console_text.intensities_line(footprint))
         self._show(console_text.intensity_line(footprint), logged=True)

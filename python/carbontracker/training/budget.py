@@ -51,7 +51,7 @@ class Limits:
 
     def __bool__(self) -> bool:
         """Return whether there is a limit."""
-        return any(most is not None for most in asdict(self).values())
+        return (self.max_kwh, self.max_gco2eq, self.max_seconds) != (None, None, None)
 
     def unwatched(self, footprint: Footprint) -> list[str]:
         """Return the limits that cannot be checked, because nothing is measured."""
@@ -88,11 +88,11 @@ class Budget:
 
     def __init__(
         self,
-        limits: Limits | None = None,
+        limits: Limits,
         basis: str = BASES[0],
         action: OnBudget = ACTIONS[0],
     ) -> None:
-        self.limits = limits or Limits()
+        self._limits = limits
         self._basis = basis
         self._action = action
         self._reported: set[str] = set()
@@ -101,7 +101,7 @@ class Budget:
     @property
     def needs_prediction(self) -> bool:
         """Return whether predictions are compared with the limits, so that a new one is needed."""
-        return bool(self.limits) and self._basis == "predicted"
+        return self._basis == "predicted"
 
     def check(
         self, seconds: float, footprint: Footprint, predicted: Forecast | None = None
@@ -115,9 +115,9 @@ class Budget:
             footprint: electricity and emissions so far.
             predicted: the newest prediction of the whole training, if there is one.
         """
-        found = list(self.limits.exceeded(seconds, footprint, "measured"))
+        found = list(self._limits.exceeded(seconds, footprint, "measured"))
         if predicted is not None and self._basis == "predicted":
-            found += self.limits.exceeded(
+            found += self._limits.exceeded(
                 predicted.prediction.seconds, predicted.footprint, "predicted"
             )
         for over in found:
@@ -142,7 +142,7 @@ class Budget:
 
     def blind(self, footprint: Footprint) -> list[str]:
         """Return the limits that cannot be checked for lack of a measurement, each once."""
-        names = [name for name in self.limits.unwatched(footprint) if name not in self._blind]
+        names = [name for name in self._limits.unwatched(footprint) if name not in self._blind]
         self._blind |= set(names)
         return names
 

@@ -300,7 +300,6 @@ class TrainingRun:
             early = optional(PREDICTION, lambda: forecaster.predict_early(epochs, steps), nothing)
             if early is not None:
                 self._predicted(early)
-        self._look_at_sensors()
         self._check_budget()
 
     @mark
@@ -369,7 +368,6 @@ class TrainingRun:
         if not run.in_epoch or forecaster is None:
             raise NoEpochError
         self._relocate(run)
-        self._look_at_sensors()
         self.steps.end()
         epoch = run.end_epoch()
         optional(PREDICTION, lambda: forecaster.epoch_ended(epoch, self.steps), nothing)
@@ -403,7 +401,7 @@ class TrainingRun:
     def _relocate(self, run: Run) -> None:
         """Count the whole run with the factors of its location, if that was found meanwhile."""
         lookup = self._lookup
-        if lookup is None:
+        if lookup is None or lookup.found is None:
             return
         factors = optional(LOCATION, lambda: lookup.updated_factors(run.factors), nothing)
         if factors is not None:
@@ -434,6 +432,8 @@ class TrainingRun:
 
     def overruns(self, seconds: float, footprint: Footprint) -> Iterator[BudgetExceeded]:
         """Yield the limits that are exceeded now and were not before; listeners are notified."""
+        if self._budget is None:
+            return
         newest = self._forecaster.newest if self._forecaster is not None else None
         for over in self._budget.check(seconds, footprint, newest):
             self._listeners.notify("budget", over)
@@ -444,7 +444,7 @@ class TrainingRun:
         return self._monitored().spent()
 
     def _check_budget(self, *, training_over: bool = False) -> None:
-        if not self._budget.limits:
+        if self._budget is None:
             return
         try:
             for over in self.overruns(*self.spent()):
@@ -455,6 +455,8 @@ class TrainingRun:
 
     def _check_budget_after(self, epoch: Epoch, forecaster: Forecaster) -> None:
         """Check the budget after an epoch; a limit that the last one exceeds is only reported."""
+        if self._budget is None:
+            return
         epochs = self._settings.epochs
         if self._budget.needs_prediction and forecaster.ready:
             optional(PREDICTION, lambda: forecaster.renew(epochs), nothing)
