@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -24,6 +25,7 @@ from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.conversion import parse_bind_address
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import acquire, release
+from carbontracker.intensity.base import Intensity
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
 from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
 from carbontracker.telemetry.prometheus import metric_name, prometheus_text
@@ -50,6 +52,7 @@ from tests.support.programs import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = re.compile(r"([a-z0-9_]+)(?:\{(.*)\})? (\S+)")
@@ -376,6 +379,48 @@ def test_the_parts_by_source_add_up_to_the_device(tmp_path: Path) -> None:
         whole = status.energy.joules if metric.name == "energy" else status.footprint.gco2eq
         assert sum(value for _, value in metric.points(status)) == pytest.approx(whole)
     assert status.watts == pytest.approx(150.0)
+
+
+class Halves:
+    """A provider with one figure for the first half of any time, and another for the second."""
+
+    name = "halves"
+
+    def now(self, zone: str) -> Intensity:
+        return Intensity(100.0, zone, "", None, "lifecycle", "measured")
+
+    def between(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        first, middle = self.now(zone), start + (end - start) / 2
+        second = replace(first, gco2eq_per_kwh=300.0, start=middle, end=end)
+        return [replace(first, start=start, end=middle), second]
+
+    def forecast(self, zone: str, start: datetime, end: datetime) -> list[Intensity]:
+        return self.between(zone, start, end)
+
+
+def test_each_device_has_the_intensity_of_each_part_of_the_time(tmp_path: Path) -> None:
+    waves = (("gpu", "ramp:0,100,10"), ("cpu", "constant:50"))
+    config = Config(
+        root=str(tmp_path),
+        nvml_library="none.so",
+        simulated=tuple(SimulatedDevice(kind, kind, wave) for kind, wave in waves),
+    )
+    session = acquire(config)
+    factors = replace(make_carbon_factors("DK", 1.5), provider=Halves())
+    status_reader = StatusReader(session, session.mark(), lambda: factors)
+    time.sleep(0.1)
+    try:
+        status = status_reader.take(settle_s=1.0)
+    finally:
+        release(session)
+    first, second = status.footprint.slots
+    figures = first.intensity.gco2eq_per_kwh, second.intensity.gco2eq_per_kwh
+    assert figures == (100.0, 300.0)
+    assert sum(one.gco2eq for one in status.devices) == pytest.approx(status.footprint.gco2eq)
+    cpu = next(one for one in status.devices if one.kind == "cpu")
+    assert cpu.gco2eq == pytest.approx(50 * status.seconds * 200 * 1.5 / 3.6e6, rel=1e-3)
+    error_kwh = status.energy.error_joules * 1.5 / 3.6e6
+    assert status.footprint.error_kwh == pytest.approx(error_kwh)
 
 
 # ---- a real Prometheus server --------------------------------------------------------------

@@ -72,9 +72,9 @@ class BudgetSupervisor:
         return False
 
     def _check(self) -> bool:
-        seconds, footprint = self._training.spent()
-        self._report_blind(footprint)
-        self.over = next(self._training.overruns(seconds, footprint), None)
+        spent = self._training.spent()
+        self._report_blind(spent.footprint)
+        self.over = next(self._training.overruns(spent), None)
         return self.over is not None
 
     def _report_blind(self, footprint: Footprint) -> None:

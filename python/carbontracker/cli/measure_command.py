@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import TextIO
 
-    from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.model.result import Result
     from carbontracker.model.run_metadata import RunMetadata
@@ -154,7 +152,7 @@ class CommandConsole:
             say(f"ended the program: {self._supervisor.over}")
         if not self._quiet:
             simulated = bool(run.session.config.simulated)
-            _show_summary(result.seconds, result.energy, result.footprint, simulated=simulated)
+            _show_summary(result, simulated=simulated)
             for line in sentences.unanswered_lines(unanswered_data(run.session)):
                 say(line)
         if self._out is not None:
@@ -163,7 +161,7 @@ class CommandConsole:
             ending = self._recorder.ending(run, result)
             for part in ("energy", "footprint"):
                 del ending[part]
-            _write_json(_result(result.energy, result.footprint) | ending | rest, self._out)
+            _write_json(_figures(result) | ending | rest, self._out)
 
 
 def _settings(given: argparse.Namespace) -> Settings:
@@ -196,10 +194,10 @@ def _check_samples(path: str | None) -> None:
         check_new(Path(path))
 
 
-def _show_summary(seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool) -> None:
+def _show_summary(result: Result, *, simulated: bool) -> None:
     if sys.stderr is None:
         return  # closed; print would take standard output, which is the program's
-    summary = sentences.command_summary(seconds, energy, footprint, simulated=simulated)
+    summary = sentences.command_summary(result, simulated=simulated)
     try:
         print(summary, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # the exit code stays the program's
@@ -218,12 +216,12 @@ def _write_json(result: dict[str, Any], out: TextIO) -> None:
         discard(out)
 
 
-def _result(energy: Energy, footprint: Footprint) -> dict[str, Any]:
+def _figures(result: Result) -> dict[str, Any]:
     """Return the object of ``--json``; ``joules`` are the machine's, ``kwh`` include the PUE."""
     return {
         "by_device": {},  # also where nothing could be read
         "by_kind": {},
-        **energy.to_dict(),
-        **footprint.to_dict(),
+        **result.energy.to_dict(),
+        **result.footprint.to_dict(),
         "version": carbontracker.__version__,
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from carbontracker.model.measurement import Measurement
+
 if TYPE_CHECKING:
-    from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
 
 
@@ -33,17 +35,15 @@ class DeviceStatus:
 
 
 @dataclass(frozen=True)
-class LiveStatus:
-    """A run at one moment."""
+class LiveStatus(Measurement):
+    """A run at one moment: what it has cost since its beginning, and the power now."""
 
-    seconds: float
-    """Since the beginning, s."""
-    watts: float
-    """Power of all devices, W; NaN if no device's power is known."""
-    energy: Energy
-    """Of all devices since the beginning, without PUE."""
-    footprint: Footprint
-    """The same with PUE, and its emissions."""
     devices: tuple[DeviceStatus, ...]
     tracker_cpu_seconds: float
     """CPU time of the sampling threads, s."""
+
+    @property
+    def watts(self) -> float:
+        """Return the power of all devices, W; NaN if no device's power is known."""
+        known = [device.watts for device in self.devices if not math.isnan(device.watts)]
+        return math.fsum(known) if known else math.nan

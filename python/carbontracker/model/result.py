@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.carbon.footprint import Footprint
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.json_values import seconds_of
+from carbontracker.model.measurement import Measurement
 from carbontracker.model.prediction_error import PredictionError
 
 if TYPE_CHECKING:
@@ -20,20 +20,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Measurement):
     """What a training has cost, with any epoch that was cut short; or what a command has cost.
 
-    Of a record without an end: as far as it goes.
+    ``seconds`` is the time in epochs, or of the whole command. Of a record without an end: as far
+    as it goes.
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[Epoch, ...] = ()
     """Empty of a command."""
-    seconds: float
-    """Time in epochs, or of the whole command, s."""
-    energy: Energy
-    """Energy in that time, without PUE."""
-    footprint: Footprint
-    """The same with PUE, and its emissions."""
     between_epochs: Energy = MISSING
     """Energy spent between epochs, from the first to the last; not in ``energy``."""
     forecasts: tuple[Forecast, ...] = ()
@@ -70,12 +65,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record; epochs and forecasts have events of their own."""
-        parts = {
-            "seconds": self.seconds,
-            "energy": self.energy.to_dict(),
-            "footprint": self.footprint.to_dict(),
-            "tracker_cpu_seconds": self.tracker_cpu_seconds,
-        }
+        parts = super().to_dict() | {"tracker_cpu_seconds": self.tracker_cpu_seconds}
         if self.exit_code is not None:
             return parts | {"exit_code": self.exit_code}
         return parts | {
@@ -92,13 +82,10 @@ class Result:
         forecasts: tuple[Forecast, ...] = (),
     ) -> Result:
         """Return the result of such an object; what is missing or damaged becomes NaN."""
-        seconds = seconds_of(data.get("seconds"))
         code = data.get("exit_code")
         return cls(
+            **cls.values_of(data),
             epochs=epochs,
-            seconds=seconds,
-            energy=Energy.from_dict(data.get("energy"), seconds),
-            footprint=Footprint.from_dict(data.get("footprint")),
             between_epochs=Energy.from_dict(data.get("between_epochs")),
             forecasts=forecasts,
             tracker_cpu_seconds=seconds_of(data.get("tracker_cpu_seconds")),

@@ -11,6 +11,11 @@ from carbontracker.json_values import number, seconds_of, string, whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from carbontracker.energy.energy import Energy
+
+MAX_KEPT = 120
+"""Single windows of a name that an event keeps."""
+
 
 @dataclass(frozen=True)
 class WindowTotals:
@@ -34,6 +39,31 @@ class WindowTotals:
     def spans(self) -> list[tuple[float, float]]:
         """Return start and end of the single windows, s from the start of monitoring."""
         return [(start_s, start_s + seconds) for start_s, seconds, _ in self.kept]
+
+    def with_window(self, start_s: float, seconds: float, energy: Energy) -> WindowTotals:
+        """Return the totals with one more window.
+
+        Args:
+            start_s: its start, s from the start of monitoring.
+            seconds: its length, s.
+            energy: its energy.
+        """
+        every, kept = self.every, self.kept
+        if self.count % every == 0:
+            kept = (*kept, (start_s, seconds, energy.joules))
+        if len(kept) > MAX_KEPT:
+            every, kept = 2 * every, kept[::2]
+        return WindowTotals(
+            self.name,
+            self.count + 1,
+            self.unknown + math.isnan(energy.joules),
+            self.seconds + seconds,
+            add_known(self.joules, energy.joules),
+            add_known(self.error_joules, energy.error_joules),
+            self.unknown_joules_max + energy.unknown_joules_max,
+            every,
+            kept,
+        )
 
     def plus(self, other: WindowTotals) -> WindowTotals:
         """Return the totals of both; what is not known of one adds nothing."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carbontracker.energy.energy import Energy
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.run_metadata import Sensor
     from carbontracker.records.run_record import RunRecord
 
@@ -65,19 +66,18 @@ class Counted(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """An epoch, or a whole command: a stretch of time with its energy."""
+    """An epoch, or a whole command, and when it was."""
 
     start_ns: int
     end_ns: int
-    energy: Energy
-    gco2eq: float
+    measured: Measurement
 
     def joules(self, device: str) -> float:
         """Return the energy of a device, or of all where devices are not told apart; J."""
-        parts = self.energy.by_device
-        if device in parts:
-            return parts[device].joules
-        return math.nan if parts or device else self.energy.joules
+        energy = self.measured.energy
+        if device in energy.by_device:
+            return energy.by_device[device].joules
+        return math.nan if energy.by_device or device else energy.joules
 
 
 class _Share(NamedTuple):
@@ -304,13 +304,13 @@ def _parts(run: RunRecord) -> list[_Part]:
     if run.epochs and all(math.isfinite(one.start_s + one.seconds) for one in run.epochs):
         ends = [(round(one.start_s * 1e9), round(one.end_s * 1e9)) for one in run.epochs]
         return [
-            _Part(start_ns + a, start_ns + max(a, b), one.energy, one.footprint.gco2eq)
+            _Part(start_ns + a, start_ns + max(a, b), one)
             for (a, b), one in zip(ends, run.epochs, strict=True)
         ]
     seconds = run.result.seconds
     known = run.metadata.command and math.isfinite(seconds)
     end_ns = start_ns + round(seconds * 1e9) if known else _unix_ns(run.end)
-    return [_Part(start_ns, max(start_ns, end_ns), run.energy, run.footprint.gco2eq)]
+    return [_Part(start_ns, max(start_ns, end_ns), run.result)]
 
 
 def _times(run: RunRecord) -> dict[str, Spans]:
@@ -345,7 +345,7 @@ def _share(run: RunRecord, free: Mapping[str, Free]) -> _Share:
             seen[index] += joules
         by_device[name] = counts / whole if whole > 0 else 1.0
     grams = [
-        (part.gco2eq, new / all_)
+        (part.measured.footprint.gco2eq, new / all_)
         for part, new, all_ in zip(parts, counted, seen, strict=True)
         if all_
     ]

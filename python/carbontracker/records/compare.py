@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from carbontracker.model.measurement import Measurement
     from carbontracker.records.run_record import RunRecord
 
 CONFIDENCE = 0.95
@@ -29,27 +30,22 @@ class Side:
         """Return what there are several of: ``run`` or ``epoch``."""
         return "run" if len(self.runs) > 1 else "epoch"
 
-    def total(self, of: Callable[[RunRecord], float]) -> float:
+    def total(self, of: Callable[[Measurement], float]) -> float:
         """Return the sum over the runs; a figure that one of them lacks is missing."""
-        return math.fsum(map(of, self.runs))
+        return math.fsum(of(run.result) for run in self.runs)
 
-    def sample(self, unit: str) -> list[tuple[float, float, float]]:
-        """Return seconds, joules and grams of each run or finished epoch that was measured."""
-        parts = [(run.result.seconds, run.energy.joules, run.footprint.gco2eq) for run in self.runs]
+    def sample(self, unit: str) -> list[Measurement]:
+        """Return each run, or each finished epoch, that was measured."""
+        parts: list[Measurement] = [run.result for run in self.runs]
         if unit == "epoch":
-            parts = [
-                (epoch.seconds, epoch.energy.joules, epoch.footprint.gco2eq)
-                for run in self.runs
-                for epoch in run.epochs
-                if epoch.finished
-            ]
-        return [part for part in parts if not math.isnan(part[1])]
+            parts = [epoch for run in self.runs for epoch in run.epochs if epoch.finished]
+        return [part for part in parts if not math.isnan(part.energy.joules)]
 
     @property
     def measuring_error(self) -> float:
         """Return the 95 % half-width of the energy from measuring, as a share of it."""
-        joules = self.total(lambda run: run.energy.joules)
-        error = self.total(lambda run: run.energy.error_joules)
+        joules = self.total(lambda one: one.energy.joules)
+        error = self.total(lambda one: one.energy.error_joules)
         return error / joules if joules > 0 else math.nan
 
 
@@ -92,26 +88,29 @@ def compare(a: Side, b: Side) -> list[Difference]:
     return [*_totals(a, b), *_means(a, b)]
 
 
+_FIGURES: dict[tuple[str, str], Callable[[Measurement], float]] = {
+    ("time", "s"): lambda one: one.seconds,
+    ("energy", "J"): lambda one: one.energy.joules,
+    ("electricity with PUE", "kWh"): lambda one: one.footprint.kwh,
+    ("emissions", "gCO2eq"): lambda one: one.footprint.gco2eq,
+}
+_ERRORS: dict[str, Callable[[Measurement], float]] = {
+    "J": lambda one: one.energy.error_joules,
+    "kWh": lambda one: one.footprint.error_kwh,
+    "gCO2eq": lambda one: one.footprint.error_gco2eq,
+}
+
+
 def _totals(a: Side, b: Side) -> list[Difference]:
-    of: dict[tuple[str, str], Callable[[RunRecord], float]] = {
-        ("time", "s"): lambda run: run.result.seconds,
-        ("energy", "J"): lambda run: run.energy.joules,
-        ("electricity with PUE", "kWh"): lambda run: run.footprint.kwh,
-        ("emissions", "gCO2eq"): lambda run: run.footprint.gco2eq,
-    }
-    errors: dict[str, Callable[[RunRecord], float]] = {
-        "J": lambda run: run.energy.error_joules,
-        "kWh": lambda run: run.footprint.error_kwh,
-        "gCO2eq": lambda run: run.footprint.error_gco2eq,
-    }
     found = []
-    for (name, unit), figure in of.items():
+    for (name, unit), figure in _FIGURES.items():
         half = math.nan
-        if unit in errors:
-            half = math.hypot(a.total(errors[unit]), b.total(errors[unit]))
+        if unit in _ERRORS:
+            half = math.hypot(a.total(_ERRORS[unit]), b.total(_ERRORS[unit]))
         basis = "measuring" if not math.isnan(half) else ""
         found.append(Difference(name, unit, a.total(figure), b.total(figure), half, basis))
-    watts = [side.total(of["energy", "J"]) / side.total(of["time", "s"]) for side in (a, b)]
+    time, energy = _FIGURES["time", "s"], _FIGURES["energy", "J"]
+    watts = [side.total(energy) / side.total(time) for side in (a, b)]
     return [*found, Difference("mean power", "W", watts[0], watts[1])]
 
 
@@ -122,10 +121,10 @@ def _means(a: Side, b: Side) -> list[Difference]:
         return []
     relative = a.measuring_error, b.measuring_error
     found = []
-    for column, (name, unit) in enumerate(
-        (("time", "s"), ("energy", "J"), ("emissions", "gCO2eq"))
-    ):
-        one, other = ([row[column] for row in sample] for sample in samples)
+    for (name, unit), figure in _FIGURES.items():
+        if unit == "kWh":
+            continue  # joules times a PUE
+        one, other = (list(map(figure, sample)) for sample in samples)
         means = statistics.fmean(one), statistics.fmean(other)
         half = welch_half_width(one, other)
         if unit != "s":  # grams are joules times an intensity that is taken as exact

@@ -318,17 +318,18 @@ def _result_so_far(
     """Return what a run without an end has cost: its epochs, or a command's series."""
     if epochs:
         return Result(
-            epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=add_windows([epoch.energy for epoch in epochs]),
             footprint=add_footprints([epoch.footprint for epoch in epochs]),
+            final=False,
+            epochs=epochs,
             forecasts=forecasts,
         )
     qualities = {sensor.id: sensor.quality for sensor in metadata.sensors}
     energy = series.energy(qualities) if metadata.command else MISSING
     free = metadata.zero_footprint or Footprint.from_dict(None)
     footprint = free.of_joules(energy.joules, energy.error_joules)
-    return Result((), series.seconds, energy, footprint, forecasts=forecasts)
+    return Result(series.seconds, energy, footprint, final=False, forecasts=forecasts)
 
 
 def _epoch(event: Event, began: datetime) -> Epoch:

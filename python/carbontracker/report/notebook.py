@@ -13,9 +13,8 @@ from carbontracker.report.formatting import compact
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
     from carbontracker.model.live_status import LiveStatus
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.result import Result
 
 # Text and lines take the colour of the surrounding text: right in light and in dark.
@@ -38,15 +37,13 @@ def status_html(status: LiveStatus | None) -> str:
     if status is None:
         return _page("Not monitored", [], ["Monitoring could not begin; the console says why."])
     caption = f"Monitoring for {timestring(status.seconds)}"
-    rows = list(_rows(status.energy, status.footprint))
-    notes = [sentences.price_line(status.footprint), *sentences.gap_lines(status.energy)]
-    return _page(caption, rows, notes)
+    return _page(caption, list(_rows(status)), _notes(status))
 
 
 def result_html(result: Result) -> str:
     """Return the result of a training as HTML."""
     caption = f"{result.finished_epochs} epoch(s) in {timestring(result.seconds)}"
-    notes = [sentences.price_line(result.footprint), *sentences.gap_lines(result.energy)]
+    notes = _notes(result)
     if result.forecast is not None:
         predicted = result.forecast
         energy = compact(predicted.footprint.kwh * 1e3, "Wh")
@@ -56,11 +53,16 @@ def result_html(result: Result) -> str:
             f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
             f"{timestring(predicted.prediction.seconds)}"
         )
-    return _page(caption, list(_rows(result.energy, result.footprint)), notes)
+    return _page(caption, list(_rows(result)), notes)
 
 
-def _rows(energy: Energy, footprint: Footprint) -> Iterator[tuple[str, ...]]:
-    grams_per_joule = footprint.gco2eq / energy.joules if energy.joules > 0 else math.nan
+def _notes(measured: Measurement) -> list[str]:
+    return [sentences.price_line(measured.footprint), *sentences.gap_lines(measured.energy)]
+
+
+def _rows(measured: Measurement) -> Iterator[tuple[str, ...]]:
+    energy, grams = measured.energy, measured.footprint.gco2eq
+    grams_per_joule = grams / energy.joules if energy.joules > 0 else math.nan
     for name, part in {**energy.by_device, "total": energy}.items():
         yield (
             name,

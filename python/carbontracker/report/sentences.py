@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.sensors import AvailableSensor, Sensors, UnavailableSensor
     from carbontracker.energy.session import Entry
     from carbontracker.location.location import Location
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.prediction_error import PredictionError
     from carbontracker.planning.background import Advice
@@ -38,19 +39,18 @@ MIN_SAVING = 0.01
 """Smaller shares are not shown as advice."""
 
 
-def command_summary(
-    seconds: float, energy: Energy, footprint: Footprint, *, simulated: bool, digits: int = 12
-) -> str:
+def command_summary(measured: Measurement, *, simulated: bool, digits: int = 12) -> str:
     """Return what a wrapped command cost, with the block of carbontracker 2.4.x."""
+    footprint, heading = measured.footprint, console_text.actual_heading(None)
     block = console_text.consumption_block(
-        console_text.actual_heading(None), seconds, footprint, digits=digits, interpretable=True
+        heading, measured.seconds, footprint, digits=digits, interpretable=True
     )
     lines = [
         block,
-        *device_lines(energy),
+        *device_lines(measured.energy),
         price_line(footprint),
         *live_lines(footprint),
-        *quality_lines(energy, simulated=simulated),
+        *quality_lines(measured.energy, simulated=simulated),
     ]
     return "\n".join(console_text.PREFIX + line for line in lines)
 

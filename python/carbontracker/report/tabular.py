@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.records.run_record import RunRecord
 
@@ -73,23 +73,20 @@ def _column(device: str) -> str:
 def epoch_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
     """Yield one row per epoch, or one for a whole command; an unknown value is None."""
     for epoch in run.epochs:
-        known = {"epoch": epoch.index, "finished": epoch.finished, "final": epoch.final}
-        yield _epoch_row(run, (epoch.start_s, epoch.seconds), epoch.energy, epoch.footprint) | known
+        yield _row(run, epoch) | {"epoch": epoch.index, "finished": epoch.finished}
     if not run.epochs and run.metadata.command:
-        known = {"finished": run.complete, "final": run.complete}
-        yield _epoch_row(run, (0.0, run.result.seconds), run.energy, run.footprint) | known
+        yield _row(run, replace(run.result, start_s=0.0)) | {"finished": run.complete}
 
 
-def _epoch_row(
-    run: RunRecord, span: tuple[float, float], energy: Energy, footprint: Footprint
-) -> dict[str, Value]:
-    start_s, seconds = span
+def _row(run: RunRecord, measured: Measurement) -> dict[str, Value]:
+    start_s, energy, footprint = measured.start_s, measured.energy, measured.footprint
     row: dict[str, Any] = {
         "run_id": run.id,
         "epoch": None,
         "start": moment_at(run, start_s).isoformat() if math.isfinite(start_s) else None,
         "start_s": start_s,
-        "seconds": seconds,
+        "seconds": measured.seconds,
+        "final": measured.final,
         "joules": energy.joules,
         "error_joules": energy.error_joules,
         "modelled_joules": energy.modelled_joules,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from carbontracker.carbon.footprint import Footprint
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
 
     OnBudget = str | Callable[[BudgetExceeded], object]
@@ -104,18 +105,17 @@ class Budget:
         return self._basis == "predicted"
 
     def check(
-        self, seconds: float, footprint: Footprint, predicted: Forecast | None = None
+        self, spent: Measurement, predicted: Forecast | None = None
     ) -> Iterator[BudgetExceeded]:
         """Yield the limits that are exceeded now and were not before.
 
         What was measured counts whatever the basis is.
 
         Args:
-            seconds: time spent so far, s.
-            footprint: electricity and emissions so far.
+            spent: the cost so far.
             predicted: the newest prediction of the whole training, if there is one.
         """
-        found = list(self._limits.exceeded(seconds, footprint, "measured"))
+        found = list(self._limits.exceeded(spent.seconds, spent.footprint, "measured"))
         if predicted is not None and self._basis == "predicted":
             found += self._limits.exceeded(
                 predicted.prediction.seconds, predicted.footprint, "predicted"

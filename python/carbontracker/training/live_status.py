@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.carbon.footprint import footprint
 from carbontracker.energy.session import Mark
 from carbontracker.model.live_status import DeviceStatus, LiveStatus
-from carbontracker.times import wall_time
+from carbontracker.training.marked_energy import MarkedEnergy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from carbontracker.carbon.factors import CarbonFactors
-    from carbontracker.carbon.footprint import Footprint
-    from carbontracker.energy.energy import Energy
     from carbontracker.energy.session import Session
-    from carbontracker.intensity.base import Intensity
 
 POWER_OVER_S = 1.0
 """Power is the mean over so long before now, s: longer than any sensor takes to renew itself."""
@@ -55,9 +49,9 @@ class StatusReader:
         deadline = time.monotonic() + settle_s
         while time.monotonic() < deadline and not session.is_final(now):
             time.sleep(_LOOK_AGAIN_S)
-        energy = session.energy(began, now)
+        marked = MarkedEnergy(session, began, now)
+        energy, footprint = marked.energy, marked.footprint(self._factors())
         watts = watts_of(session, began, now)
-        parts = _Parts(session, (began, now), energy, self._factors())
         # In a forked child a lock of the core may never be free.
         rates = session.rates_hz() if session.owned_by_this_process else {}
         devices = tuple(
@@ -68,18 +62,16 @@ class StatusReader:
                 quality=entry.quality if entry.read else "missing",
                 watts=watts.get(entry.id, math.nan),
                 energy=energy.by_device[entry.id],
-                gco2eq=parts.footprint(entry.id).gco2eq,
+                gco2eq=marked.gco2eq(entry.id, footprint),
                 readings_per_second=rates.get(entry.id, math.nan),
             )
             for entry in session.entries
             if entry.counted and entry.id in energy.by_device
         )
-        known = [device.watts for device in devices if not math.isnan(device.watts)]
         return LiveStatus(
-            seconds=(now.t_ns - began.t_ns) / 1e9,
-            watts=math.fsum(known) if known else math.nan,
+            seconds=marked.seconds,
             energy=energy,
-            footprint=parts.footprint(),
+            footprint=footprint,
             devices=devices,
             tracker_cpu_seconds=session.cpu_seconds if session.owned_by_this_process else math.nan,
         )
@@ -98,39 +90,3 @@ def watts_of(
     energy = session.energy(Mark(None, False, start_ns), now)
     seconds = (now.t_ns - start_ns) / 1e9
     return {name: part.joules / seconds for name, part in energy.by_device.items()}
-
-
-class _Parts:
-    """The energy of each slot of intensity, asked for once and shared out to the devices."""
-
-    def __init__(
-        self, session: Session, ends: tuple[Mark, Mark], energy: Energy, factors: CarbonFactors
-    ) -> None:
-        began, now = ends
-        self._factors = factors
-        start = wall_time(began.t_ns)
-        end = start + timedelta(microseconds=(now.t_ns - began.t_ns) / 1e3)
-
-        def mark(moment: datetime) -> Mark:
-            return Mark(None, False, began.t_ns + round((moment - start).total_seconds() * 1e9))
-
-        self._slots: list[tuple[Energy, Intensity]] = []
-        for slot in factors.intensities(start, end):
-            first = began if slot.start is None or slot.start <= start else mark(slot.start)
-            last = now if slot.end is None or slot.end >= end else mark(slot.end)
-            # One query for both, so that they use the same readings.
-            whole = first is began and last is now
-            self._slots.append((energy if whole else session.energy(first, last), slot))
-
-    def footprint(self, device: str | None = None) -> Footprint:
-        """Return the footprint of a device, or of all of them."""
-        energies = [energy for energy, _ in self._slots]
-        if device is not None:
-            energies = [energy.by_device[device] for energy in energies]
-        parts = [(e.joules, slot) for e, (_, slot) in zip(energies, self._slots, strict=True)]
-        return footprint(
-            parts,
-            self._factors.pue,
-            location=self._factors.location,
-            error_joules=math.fsum(energy.error_joules for energy in energies),
-        )

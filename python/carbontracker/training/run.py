@@ -11,10 +11,11 @@ from carbontracker.energy.energy import add_windows
 from carbontracker.energy.session import Mark
 from carbontracker.exceptions import NoEpochError
 from carbontracker.model.epoch import Epoch
+from carbontracker.model.measurement import Measurement
 from carbontracker.model.result import Result
 from carbontracker.times import wall_time
 from carbontracker.training.live_status import StatusReader
-from carbontracker.training.window import footprint_between
+from carbontracker.training.marked_energy import MarkedEnergy
 from carbontracker.training.window_log import WindowLog
 
 if TYPE_CHECKING:
@@ -134,21 +135,15 @@ class Run:
         if start is None or self._open is not start:
             return None
         now = self.session.mark()
-        energy = self.session.energy(start, now)
-        price = footprint_between(self.session, self.factors, (start, now), energy)
-        seconds = (now.t_ns - start.t_ns) / 1e9
-        start_s = (start.t_ns - self._began.t_ns) / 1e9
-        epoch = Epoch(index, seconds, energy, price, finished=False, final=False, start_s=start_s)
-        return epoch, start, now
+        marked = MarkedEnergy(self.session, start, now)
+        return self._epoch(index, marked, self.factors, finished=False, final=False), start, now
 
-    def spent(self) -> tuple[float, Footprint]:
-        """Return seconds and footprint since the first epoch began, as far as known now; asks no
-        sensor."""
+    def spent(self) -> Measurement:
+        """Return the cost since the first epoch began, as far as known now; asks no sensor."""
         now = Mark(None, False)
-        start = self._first or now
-        energy = self.session.energy(start, now)
-        price = footprint_between(self.session, self.factors, (start, now), energy)
-        return (now.t_ns - start.t_ns) / 1e9, price
+        marked = MarkedEnergy(self.session, self._first or now, now)
+        footprint = marked.footprint(self.factors)
+        return Measurement(marked.seconds, marked.energy, footprint, final=False)
 
     def result(self) -> Result:
         """Return the result so far; waits a moment for the sensors' last tick."""
@@ -161,10 +156,11 @@ class Run:
         energies = [epoch.energy for epoch in epochs]
         energy = energies[0] if len(energies) == 1 else add_windows(energies)
         return Result(
-            epochs=epochs,
             seconds=math.fsum(epoch.seconds for epoch in epochs),
             energy=energy,
             footprint=self._footprint(factors, epochs, energy.error_joules),
+            final=all(epoch.final for epoch in epochs),
+            epochs=epochs,
             between_epochs=add_windows(between),
             forecasts=tuple(self.forecasts),
             tracker_cpu_seconds=self.session.cpu_seconds,
@@ -187,20 +183,29 @@ class Run:
         # Asked for first, or a reading that comes in between makes an older figure final.
         finals = [self.finished or self.session.is_final(start, end) for start, end, _ in bounds]
         energies = self.session.energies([(start, end) for start, end, _ in bounds])
+        marked = (
+            MarkedEnergy(self.session, start, end, energy)
+            for (start, end, _), energy in zip(bounds, energies, strict=True)
+        )
         return tuple(
-            Epoch(
-                index=index,
-                seconds=(end.t_ns - start.t_ns) / 1e9,
-                energy=energy,
-                footprint=footprint_between(self.session, factors, (start, end), energy),
-                finished=finished,
-                final=final,
-                start_s=(start.t_ns - self._began.t_ns) / 1e9,
-            )
-            for index, ((start, end, finished), energy, final) in enumerate(
-                zip(bounds, energies, finals, strict=True), first + 1
+            self._epoch(index, one, factors, finished=finished, final=final)
+            for index, (one, (_, _, finished), final) in enumerate(
+                zip(marked, bounds, finals, strict=True), first + 1
             )
         )
+
+    def _epoch(
+        self,
+        index: int,
+        marked: MarkedEnergy,
+        factors: CarbonFactors,
+        *,
+        finished: bool,
+        final: bool,
+    ) -> Epoch:
+        start_s = (marked.start.t_ns - self._began.t_ns) / 1e9
+        figures = marked.seconds, marked.energy, marked.footprint(factors)
+        return Epoch(*figures, index, finished, start_s=start_s, final=final)
 
     @staticmethod
     def _footprint(

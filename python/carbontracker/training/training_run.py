@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from carbontracker.carbon.factors import CarbonFactors
-    from carbontracker.carbon.footprint import Footprint
     from carbontracker.model.epoch import Epoch
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
     from carbontracker.settings import Settings
@@ -430,24 +430,24 @@ class TrainingRun:
 
     # ---- the budget ----
 
-    def overruns(self, seconds: float, footprint: Footprint) -> Iterator[BudgetExceeded]:
+    def overruns(self, spent: Measurement) -> Iterator[BudgetExceeded]:
         """Yield the limits that are exceeded now and were not before; listeners are notified."""
         if self._budget is None:
             return
         newest = self._forecaster.newest if self._forecaster is not None else None
-        for over in self._budget.check(seconds, footprint, newest):
+        for over in self._budget.check(spent, newest):
             self._listeners.notify("budget", over)
             yield over
 
-    def spent(self) -> tuple[float, Footprint]:
-        """Return seconds and footprint so far, as far as known now."""
+    def spent(self) -> Measurement:
+        """Return the cost so far, as far as known now."""
         return self._monitored().spent()
 
     def _check_budget(self, *, training_over: bool = False) -> None:
         if self._budget is None:
             return
         try:
-            for over in self.overruns(*self.spent()):
+            for over in self.overruns(self.spent()):
                 self._budget.act(over, training_over=training_over)
         except BudgetExceeded as over:
             self._interrupt(over)

@@ -8,14 +8,13 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.config import Config, sampling_fields
 from carbontracker.energy.session import Mark, Session, Span, acquire
 from carbontracker.guard import logger
-from carbontracker.times import wall_time
+from carbontracker.training.marked_energy import MarkedEnergy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,9 +87,7 @@ class Window(Span):
     @property
     def footprint(self) -> Footprint:
         """Return kWh with PUE, gCO2eq, and how they came about."""
-        start, end = self._marks()
-        energy = self._session.energy(start, end)
-        return footprint_between(self._session, self.context[1], (start, end), energy)
+        return MarkedEnergy(self._session, *self._marks()).footprint(self.context[1])
 
     def __repr__(self) -> str:
         """Return name, length and energy in short."""
@@ -107,30 +104,6 @@ class Window(Span):
             message = f"window {self.name!r} has not begun: use it as `with measure(...):`"
             raise RuntimeError(message)
         return self.start, self.end or self._session.mark()
-
-
-def footprint_between(
-    session: Session, factors: CarbonFactors, marks: tuple[Mark, Mark], energy: Energy
-) -> Footprint:
-    """Return the footprint of ``energy``, which a session measured between two of its marks."""
-    start_ns = marks[0].t_ns
-    start = wall_time(start_ns)
-    end = start + timedelta(microseconds=(marks[1].t_ns - start_ns) / 1e3)
-
-    def mark(moment: datetime) -> Mark:
-        # The window's own ends are settled; only what lies between them is looked up.
-        if moment == start:
-            return marks[0]
-        if moment == end:
-            return marks[1]
-        return Mark(None, False, start_ns + round((moment - start).total_seconds() * 1e9))
-
-    def joules_between(a: datetime, b: datetime) -> float:
-        if (a, b) == (start, end):
-            return energy.joules
-        return session.energy(mark(a), mark(b)).joules
-
-    return factors.footprint(joules_between, start, end, energy.error_joules)
 
 
 @functools.cache
