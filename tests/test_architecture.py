@@ -33,6 +33,7 @@ BROAD_HANDLERS = {
     "carbontracker.training.budget:_call": "the edge to on_budget, a function of the user's own",
     "carbontracker.report.console:_print": "a program may put anything in the place of its streams",
     "carbontracker.intensity.cached_provider:CachedProvider._guarded.guarded": "provider of a user",
+    "carbontracker.intensity.http:within.run": "raised again on the thread that waits",
     "carbontracker.training.training_run:_guarded.guarded": "the outermost edge to a training",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}

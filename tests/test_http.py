@@ -5,16 +5,26 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from carbontracker.intensity.http import Client, Limits, RequestFailed, redacted, retry_after_s
+from carbontracker.intensity.http import (
+    MAX_ABANDONED,
+    Client,
+    Limits,
+    RequestFailed,
+    redacted,
+    retry_after_s,
+    within,
+)
 from tests.support.intensity_server import Asked, Reply, refused, serving
 from tests.support.intensity_services import KEY, quick
 
@@ -278,3 +288,89 @@ def test_a_reply_that_drips_is_cut_when_the_time_is_up(head: bytes) -> None:
             assert not thread.is_alive()
         finally:
             gone.set()
+
+
+def test_what_does_not_end_is_given_up_and_too_many_of_them_are_not_begun() -> None:
+    """A look-up of a name cannot be interrupted: its thread goes on."""
+    end = threading.Event()
+    given_up: list[int] = []
+    for number in range(MAX_ABANDONED):
+        with pytest.raises(RequestFailed, match="took too long"):
+            within(0.01, end.wait, partial(given_up.append, number))
+    assert given_up == list(range(MAX_ABANDONED))
+    with pytest.raises(RequestFailed, match="earlier requests have not ended"):
+        within(60.0, lambda: True, lambda: None)
+    end.set()
+    while True:  # the threads end now
+        with suppress(RequestFailed):
+            assert within(60.0, lambda: "answer", lambda: None) == "answer"
+            return
+        time.sleep(0.01)
+
+
+def test_an_error_on_the_thread_of_a_request_is_raised_where_it_was_made() -> None:
+    with pytest.raises(ZeroDivisionError):
+        within(60.0, lambda: 1 / 0, lambda: None)
+
+
+def test_a_tls_handshake_without_an_end_is_ended_by_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: accepted.append(listener.accept()[0]))
+        thread.start()
+        client = Client(Limits(connect_s=60.0, read_s=60.0, total_s=0.5))
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        assert "took too long" in refusal(url, client)
+        thread.join()
+        accepted[0].close()
+
+
+SILENT_NAME_SERVER = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))  # receives and never answers
+"""
+MANY_SILENT_ADDRESSES = """
+import socket
+server = socket.socket()
+server.bind(("0.0.0.0", 80))
+server.listen(0)
+full = []
+for _ in range(4):  # a full queue: further connections get no answer
+    full.append(socket.socket())
+    full[-1].setblocking(False)
+    full[-1].connect_ex(("127.0.0.1", 80))
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "name"),
+    [(SILENT_NAME_SERVER, "unknown.example"), (MANY_SILENT_ADDRESSES, "many.example")],
+)
+def test_the_deadline_covers_the_look_up_of_the_name_and_all_addresses(
+    world: str, name: str, tmp_path: Path
+) -> None:
+    """In a network of its own, where a request without a deadline would take minutes."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:4\n")
+    (tmp_path / "hosts").write_text("".join(f"127.0.1.{i} many.example\n" for i in range(1, 200)))
+    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
+    script = f"""{world}
+from carbontracker.intensity.http import Client, Limits, RequestFailed
+try:
+    Client(Limits(connect_s=60.0, read_s=60.0, total_s=1.0)).fetch("http://{name}/")
+except RequestFailed as failed:
+    print(failed.reason, flush=True)
+"""
+    files = ("resolv.conf", "hosts", "nsswitch.conf")
+    mounts = "; ".join(f"mount --bind {tmp_path}/{file} /etc/{file}" for file in files)
+    shell = f'set -e; ip link set lo up; {mounts}; exec "$0" -c "$1"'
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-c"]
+    try:
+        subprocess.run([*alone, shell, sys.executable, "pass"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no namespaces for an unprivileged user here")
+    done = subprocess.run(
+        [*alone, shell, sys.executable, script],
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "took too long\n"

@@ -1,28 +1,30 @@
 """The one HTTP client of the package: a single bounded exchange, or the reason why it failed.
 
-Nothing is repeated here: ``cached_provider`` decides when to ask again.
-No reason, log or exception holds a
-secret, a query or a header.
+Each request has a thread of its own, for which the caller waits until the deadline: a look-up of a
+name cannot be interrupted, and a host may have many addresses and send its reply byte by byte.
+Nothing is repeated here: ``cached_provider`` decides when to ask again. No reason, log or exception
+holds a secret, a query or a header.
 """
 
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import re
+import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
+    AbstractHTTPHandler,
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
     OpenerDirector,
     ProxyHandler,
     Request,
@@ -32,14 +34,15 @@ from urllib.request import (
 from carbontracker.exceptions import ServiceError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping, Sequence
-
-    from _typeshed import WriteableBuffer
 
 REDIRECTS = (301, 302, 303, 307, 308)
 PUBLIC_HEADERS = ("Accept", "User-Agent")
 """The only headers that another host receives after a redirect."""
+MAX_ABANDONED = 8
+"""Threads of requests that were given up and have not ended: a name look-up may hang for ever."""
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class Limits:
     """What one exchange may take."""
 
     connect_s: float = 3.0
+    """For each address of the host, s."""
     read_s: float = 10.0
     """Between two pieces of the reply, s."""
     total_s: float = 15.0
-    """For everything, redirects included, s."""
+    """For everything, look-up of the name and redirects included, s."""
     max_bytes: int = 5_000_000
     max_redirects: int = 3
 
@@ -73,21 +77,11 @@ class Client:
     Args:
         limits: of every request.
         proxies: whether ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` apply.
-        clock: seconds, monotonic.
-        wall: seconds since 1970, for a ``Retry-After`` that is a date.
     """
 
-    def __init__(
-        self,
-        limits: Limits = Limits(),
-        *,
-        proxies: bool = True,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, limits: Limits = Limits(), *, proxies: bool = True) -> None:
         self.limits = limits
         self._proxies = proxies
-        self._clock, self._wall = clock, wall
 
     def fetch(
         self,
@@ -104,176 +98,185 @@ class Client:
                 that must not be followed, or a body that is too long. The reason holds none of
                 ``secrets``.
         """
+        exchange = _Exchange(self.limits, proxies=self._proxies)
+        sent = {"Accept": "application/json", "User-Agent": user_agent(), **(headers or {})}
         try:
-            return self._follow(url, headers or {}, method)
+            return within(
+                self.limits.total_s, lambda: exchange.follow(url, sent, method), exchange.abandon
+            )
         except RequestFailed as failed:
             reason = redacted(failed.reason, secrets)
             raise RequestFailed(reason, failed.status, failed.retry_after_s) from None
 
-    def _follow(self, url: str, given: Mapping[str, str], method: str) -> Reply:
-        deadline = self._clock() + self.limits.total_s
-        headers = {"Accept": "application/json", **given}
-        if "User-Agent" not in headers:
-            headers["User-Agent"] = user_agent()
-        for _ in range(self.limits.max_redirects + 1):
-            reply = self._exchange(url, headers, method, deadline)
-            if isinstance(reply, Reply):
-                return reply
-            try:
-                target = urljoin(url, reply)
-                here, there = urlsplit(url), urlsplit(target)
-            except ValueError:
-                raise RequestFailed("redirects to an invalid URL") from None
-            if here.scheme == "https" and there.scheme != "https":
-                raise RequestFailed("redirects to a URL without HTTPS")
-            if there.netloc != here.netloc:
-                headers = {k: v for k, v in headers.items() if k in PUBLIC_HEADERS}
-            url = target
-        raise RequestFailed(f"redirects more than {self.limits.max_redirects} times")
 
-    def _exchange(
-        self, url: str, headers: Mapping[str, str], method: str, deadline: float
-    ) -> Reply | str:
+_abandoned: list[threading.Thread] = []
+
+
+def within(seconds: float, ask: Callable[[], _Value], abandon: Callable[[], None]) -> _Value:
+    """Return what ``ask`` returns on a thread of its own; after ``seconds``, give it up.
+
+    Args:
+        seconds: to wait at most, s.
+        ask: what may take longer.
+        abandon: called if it does, to make ``ask`` end.
+
+    Raises:
+        RequestFailed: it takes longer, there is no thread for it, or too many earlier ones hang.
+    """
+    _abandoned[:] = [thread for thread in _abandoned if thread.is_alive()]
+    if len(_abandoned) >= MAX_ABANDONED:
+        raise RequestFailed(f"is not asked: {MAX_ABANDONED} earlier requests have not ended")
+    results: list[_Value] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(ask())
+        except Exception as error:  # noqa: BLE001  # raised again by the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="carbontracker-request", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        raise RequestFailed("cannot be asked: no thread can be started") from None
+    try:
+        thread.join(max(0.0, seconds))
+    finally:  # also if a signal handler raises
+        if thread.is_alive():
+            _abandoned.append(thread)
+            abandon()
+    for error in errors:
+        raise error
+    for value in results:
+        return value
+    raise RequestFailed("took too long")
+
+
+class _Exchange:
+    """One request with its redirects."""
+
+    def __init__(self, limits: Limits, *, proxies: bool) -> None:
+        self._limits = limits
+        self._opener = OpenerDirector()  # without a handler of redirects: they are errors here
+        for handler in (
+            ProxyHandler(None if proxies else {}),
+            UnknownHandler(),  # of the scheme of a proxy
+            HTTPDefaultErrorHandler(),
+            HTTPErrorProcessor(),
+            _Handler(self),
+        ):
+            self._opener.add_handler(handler)
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        """Duplicates: they can be shut down while the originals are being closed."""
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """Shut all connections down, from another thread: what waits for them ends."""
+        with self._lock:
+            self._abandoned = True
+            for one in self._sockets:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def connected(self, sock: socket.socket) -> None:
+        """Take note of a connection."""
+        sock.settimeout(self._limits.read_s)
+        with self._lock:
+            if self._abandoned:
+                raise TimeoutError("abandoned")
+            self._sockets.append(socket.fromfd(sock.fileno(), sock.family, sock.type))
+
+    def follow(self, url: str, headers: Mapping[str, str], method: str) -> Reply:
+        """Return the reply, where redirects lead."""
+        try:
+            for _ in range(self._limits.max_redirects + 1):
+                reply = self._ask(url, headers, method)
+                if isinstance(reply, Reply):
+                    return reply
+                try:
+                    target = urljoin(url, reply)
+                    here, there = urlsplit(url), urlsplit(target)
+                except ValueError:
+                    raise RequestFailed("redirects to an invalid URL") from None
+                if here.scheme == "https" and there.scheme != "https":
+                    raise RequestFailed("redirects to a URL without HTTPS")
+                if there.netloc != here.netloc:
+                    headers = {k: v for k, v in headers.items() if k in PUBLIC_HEADERS}
+                url = target
+            raise RequestFailed(f"redirects more than {self._limits.max_redirects} times")
+        finally:
+            with self._lock:
+                for one in self._sockets:
+                    one.close()
+                self._sockets.clear()
+
+    def _ask(self, url: str, headers: Mapping[str, str], method: str) -> Reply | str:
         """Return the reply, or the target of a redirect."""
         try:
             if urlsplit(url).scheme not in ("http", "https"):
                 raise RequestFailed("is not an http or https URL")
-            request = _Request(url, headers=dict(headers), method=method)
-            request.timeouts = _Timeouts(self._clock, deadline, self.limits)
-            with self._opener(request.type).open(request) as reply:
-                body = self._read(reply)
+            request = Request(url, headers=dict(headers), method=method)
+            with self._opener.open(request, timeout=self._limits.connect_s) as reply:
+                body = reply.read(self._limits.max_bytes + 1)
+                if len(body) > self._limits.max_bytes:
+                    raise RequestFailed(f"sent more than {self._limits.max_bytes} bytes")
+                if reply.length:  # bytes that Content-Length promised and that did not come
+                    raise RequestFailed("cut its answer short")
                 return Reply(body, {name.lower(): value for name, value in reply.headers.items()})
         except HTTPError as error:
             with error:
                 if error.code in REDIRECTS and error.headers.get("Location"):
                     return str(error.headers["Location"])
-                raise self._status(error) from None
-        except (TimeoutError, URLError) as error:
-            reason = error.reason if isinstance(error, URLError) else error
-            if isinstance(reason, TimeoutError) and self._clock() >= deadline:
-                raise RequestFailed("took too long") from None
-            failed = "cannot be reached" if isinstance(error, URLError) else "does not answer"
-            raise RequestFailed(f"{failed}: {reason}") from None
+                raise _failed_status(error) from None
+        except URLError as error:
+            raise RequestFailed(f"cannot be reached: {error.reason}") from None
         except OSError as error:
             raise RequestFailed(f"does not answer: {error}") from None
         except (http.client.HTTPException, ValueError) as error:
             # A malformed reply, URL or key. The message may quote the key: only its type is shown.
             raise RequestFailed(f"cannot be asked: {type(error).__name__}") from None
 
-    def _opener(self, scheme: str) -> OpenerDirector:
-        opener = OpenerDirector()  # without a handler of redirects: they are errors here
-        opener.add_handler(ProxyHandler(None if self._proxies else {}))
-        opener.add_handler(UnknownHandler())  # of the scheme of a proxy
-        opener.add_handler(HTTPDefaultErrorHandler())
-        opener.add_handler(HTTPErrorProcessor())
-        # HTTPSHandler loads the certificates, which takes a while.
-        opener.add_handler(_HTTPSHandler() if scheme == "https" else _HTTPHandler())
-        return opener
 
-    def _read(self, reply: http.client.HTTPResponse) -> bytes:
-        pieces, size = [], 0
-        while piece := reply.read1(65_536):
-            pieces.append(piece)
-            size += len(piece)
-            if size > self.limits.max_bytes:
-                raise RequestFailed(f"sent more than {self.limits.max_bytes} bytes")
-        if reply.length:  # bytes that Content-Length promised and that did not come
-            raise RequestFailed("cut its answer short")
-        return b"".join(pieces)
+class _Handler(AbstractHTTPHandler):
+    """Opens connections that their exchange knows."""
 
-    def _status(self, error: HTTPError) -> RequestFailed:
-        try:
-            said = error_message(error.read(2_000))
-        except (OSError, http.client.HTTPException):
-            said = ""
-        return RequestFailed(
-            f"answered {error.code}" + (f": {said}" if said else ""),
-            error.code,
-            retry_after_s(error.headers.get("Retry-After"), self._wall()),
-        )
+    http_request = https_request = AbstractHTTPHandler.do_request_
 
+    def __init__(self, exchange: _Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
 
-class _Timeouts(NamedTuple):
-    """The time limits of one request."""
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(partial(_Connection, self._exchange), req)
 
-    clock: Callable[[], float]
-    deadline: float
-    limits: Limits
-
-    def within(self, seconds: float) -> float:
-        """Return ``seconds``, or what is left until the deadline if that is less.
-
-        Raises:
-            TimeoutError: nothing is left.
-        """
-        left_s = self.deadline - self.clock()
-        if left_s <= 0:
-            raise TimeoutError("the deadline has passed")
-        return min(seconds, left_s)
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads a socket piece by piece and checks the deadline before each: headers and body.
-
-    The timeout of a socket is that of one piece, and a host may send its reply byte by byte.
-    """
-
-    def __init__(self, sock: socket.socket, timeouts: _Timeouts) -> None:
-        self._sock, self._timeouts = sock, timeouts
-        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._sock.settimeout(self._timeouts.within(self._timeouts.limits.read_s))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, timeouts: _Timeouts, sock: socket.socket, *args: Any, **named: Any) -> None:
-        super().__init__(sock, *args, **named)
-        self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock, timeouts))
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(partial(_SecureConnection, self._exchange), req)
 
 
 class _Connection(http.client.HTTPConnection):
-    timeouts: _Timeouts
+    def __init__(self, exchange: _Exchange, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._exchange = exchange
 
     def connect(self) -> None:
-        limits = self.timeouts.limits
-        self.timeout = self.timeouts.within(limits.connect_s)
         super().connect()
-        self.sock.settimeout(self.timeouts.within(limits.read_s))
+        self._exchange.connected(self.sock)
 
 
 class _SecureConnection(_Connection, http.client.HTTPSConnection):
     pass
 
 
-class _Request(Request):
-    timeouts: _Timeouts
-
-
-class _HTTPHandler(HTTPHandler):
-    def http_open(self, req: Request) -> Any:
-        return self.do_open(partial(_connection, _Connection, req), req)
-
-
-class _HTTPSHandler(HTTPSHandler):
-    def https_open(self, req: Request) -> Any:
-        return self.do_open(partial(_connection, _SecureConnection, req), req)
-
-
-def _connection(kind: type[_Connection], request: Any, *args: Any, **named: Any) -> Any:
-    connection: Any = kind(*args, **named)
-    connection.timeouts = request.timeouts
-    connection.response_class = partial(_Response, request.timeouts)
-    return connection
+def _failed_status(error: HTTPError) -> RequestFailed:
+    try:
+        said = error_message(error.read(2_000))
+    except (OSError, http.client.HTTPException):
+        said = ""
+    reason = f"answered {error.code}" + (f": {said}" if said else "")
+    wait_s = retry_after_s(error.headers.get("Retry-After"), time.time())
+    return RequestFailed(reason, error.code, wait_s)
 
 
 def user_agent() -> str:
