@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from carbontracker import parser
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
-from carbontracker.legacy.console_text import timestring
 from carbontracker.legacy.log_text import figures
+from carbontracker.report.console_text import timestring
 from carbontracker.tracker import CarbonTracker
 from tests.data.oldlogs.make import CASES, corpus
 from tests.support.programs import DEVICES, TIMEOUT_S, hide_sensors

@@ -68,7 +68,7 @@ MOVED = {
     "records.windowlog": "training.window_log",
     "report.facts": "report.derived",
     "report.figures": "report.formatting",
-    "report.oldformat": "legacy.console_text",
+    "report.oldformat": "report.console_text",
     "report.watching": "report.live",
     "run": "training.run",
     "sensorevents": "energy.sensor_events",

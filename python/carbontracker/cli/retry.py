@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from carbontracker.cli.exits import say
 from carbontracker.exceptions import IntensityUnavailable
-from carbontracker.intensity.cached_provider import FIRST_PAUSE_S
+from carbontracker.intensity.backoff import FIRST_PAUSE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 BUSY = (429, 500, 502, 503, 504)
 """HTTP statuses of a service that may answer a moment later."""
 PAUSES_S = (FIRST_PAUSE_S, 2 * FIRST_PAUSE_S)
-"""Before the second and the third request, s: the longest pauses of ``CachedProvider`` after a
-first and a second failure."""
+"""Before the second and the third request, s: the longest pauses of ``Backoff`` after a first and
+a second failure."""
 
 _Answer = TypeVar("_Answer")
 

@@ -1,15 +1,14 @@
-"""A provider whose answers are cached, and that is left alone for a while after a failure."""
+"""A provider whose answers are cached. ``backoff`` decides when it is asked after a failure."""
 
 from __future__ import annotations
 
-import math
-import random
 import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from carbontracker.exceptions import IntensityUnavailable
+from carbontracker.intensity.backoff import Backoff
 from carbontracker.intensity.cache import Answer, Cache, cache_directory
 
 if TYPE_CHECKING:
@@ -23,34 +22,9 @@ if TYPE_CHECKING:
 EVERY_S = 900.0
 """Interval between requests to a provider that states none, s; as in version 2.4."""
 FORECAST_EVERY_S = 1800.0
-FIRST_PAUSE_S = 5.0
-"""Pause after a first failure, s. It doubles with each further one, up to the interval."""
-MAX_RETRY_AFTER_S = 86_400.0
-"""Limit of a pause that a service asks for, s."""
 PAST_SPAN = timedelta(hours=24)
 """How far back the past is asked for again: services revise figures for a day."""
 FORECAST_SPAN = timedelta(hours=72)
-REFUSED_FOR_GOOD = (401, 403, 410)
-"""Statuses after which this process does not ask again."""
-
-_jitter = random.SystemRandom()
-"""Not the generator that a training may have seeded."""
-
-
-class _Pause(NamedTuple):
-    """Why and how long a provider is not asked."""
-
-    answer: Answer
-    failures: int
-    """Failures in a row."""
-    since_s: float
-    """Seconds since 1970."""
-    lasts_s: float
-
-    def left_s(self, now_s: float) -> float:
-        """Return the rest of the pause, s; 0 if it is over, or if the clock was set back."""
-        elapsed_s = now_s - self.since_s
-        return max(0.0, self.lasts_s - elapsed_s) if elapsed_s >= 0 else 0.0
 
 
 class CachedProvider:
@@ -77,7 +51,7 @@ class CachedProvider:
         self._cache = cache
         zone_name = re.sub(r"[^A-Za-z0-9-]+", "_", zone)[:60]
         self._file = f"{provider.name}_{zone_name}_{getattr(provider, 'fingerprint', 'own')}"
-        self._pauses: dict[str, _Pause] = {}
+        self._backoff = Backoff(self.every_s)
 
     def recent(self, now: datetime, fresh_s: float) -> Answer:
         """Return the last day's slots, else the newest figure alone."""
@@ -115,36 +89,21 @@ class CachedProvider:
 
     def paused_s(self, now: datetime) -> float:
         """Return the seconds until the past may be asked for again, at most the interval."""
-        pauses = [self._pauses[name] for name in ("past", "all") if name in self._pauses]
-        return min(
-            max((pause.left_s(now.timestamp()) for pause in pauses), default=self.every_s),
-            self.every_s,
-        )
+        left_s = self._backoff.left_s("past", now.timestamp())
+        return self.every_s if left_s is None else min(left_s, self.every_s)
 
     def _get(self, what: str, fresh_s: float, now: datetime, fetch: Fetch) -> Answer:
         now_s = now.timestamp()
-        for name in (what, "all"):
-            if name in self._pauses and self._pauses[name].left_s(now_s) > 0:
-                return self._pauses[name].answer
+        failure = self._backoff.failure(what, now_s)
+        if failure is not None:
+            return failure
         ask = self._guarded(fetch) if self._is_users_own else fetch
         answer = self._cache.get(f"{self._file}_{what}", fresh_s, ask)
         if answer.slots:
-            self._pauses.pop(what, None)
+            self._backoff.succeeded(what)
         else:
-            self._pause(what, answer, now_s)
+            self._backoff.failed(what, answer, now_s)
         return answer
-
-    def _pause(self, what: str, answer: Answer, now_s: float) -> None:
-        failures = self._pauses[what].failures if what in self._pauses else 0
-        lasts_s = math.inf
-        if answer.status not in REFUSED_FOR_GOOD:
-            lasts_s = min(FIRST_PAUSE_S * 2.0 ** min(failures, 20), self.every_s)
-            lasts_s *= _jitter.uniform(0.5, 1.0)
-        self._pauses[what] = _Pause(answer, failures + 1, now_s, lasts_s)
-        if answer.retry_after_s:
-            self._pauses["all"] = _Pause(
-                answer, 1, now_s, min(answer.retry_after_s, MAX_RETRY_AFTER_S)
-            )
 
     def _guarded(self, fetch: Fetch) -> Fetch:
         def guarded() -> list[Intensity]:

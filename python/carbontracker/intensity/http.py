@@ -2,7 +2,7 @@
 
 Each request has a thread of its own, for which the caller waits until the deadline: a look-up of a
 name cannot be interrupted, and a host may have many addresses and send its reply byte by byte.
-Nothing is repeated here: ``cached_provider`` decides when to ask again. No reason, log or exception
+Nothing is repeated here: ``backoff`` decides when to ask again. No reason, log or exception
 holds a secret, a query or a header.
 """
 

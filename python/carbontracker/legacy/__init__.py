@@ -1,1 +1,1 @@
-"""Texts and log files of carbontracker 2.x: written, and read again."""
+"""Log files of carbontracker 2.x: written, and read again."""

@@ -12,9 +12,9 @@ import carbontracker
 from carbontracker.data import WORLD
 from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.energy.session import INTERPRETER_ENDING, reasons
-from carbontracker.legacy import console_text
 from carbontracker.legacy.log_writer import LogFiles
 from carbontracker.records.writer import unanswered_data
+from carbontracker.report import console_text
 from carbontracker.report.sentences import (
     SensorEventLines,
     advice_line,

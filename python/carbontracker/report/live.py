@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.json_values import jsonable, mapping, number
-from carbontracker.legacy.console_text import timestring
+from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from carbontracker.legacy.console_text import timestring
 from carbontracker.report import sentences
+from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import compact
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.json_values import number
-from carbontracker.legacy import console_text
-from carbontracker.legacy.console_text import timestring
+from carbontracker.report import console_text
+from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import UNKNOWN, percent
 
 if TYPE_CHECKING:

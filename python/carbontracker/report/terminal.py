@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 from carbontracker.carbon.equivalents import equivalents
-from carbontracker.legacy.console_text import timestring
 from carbontracker.report import derived, document
+from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import (
     DASH,
     MAX_CELL,

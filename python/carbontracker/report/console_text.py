@@ -1,4 +1,4 @@
-"""The sentences, blocks and log lines of carbontracker 2.4.x, which scripts parse."""
+"""The sentences, blocks and log lines of 2.4.x, which the console prints and scripts parse."""
 
 from __future__ import annotations
 
