@@ -40,8 +40,9 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Parts of the package from the ground up. A part may import those before it, also for types only.
 LAYERS = (
-    "_lazy _moved constants exceptions address_space",
-    "guard hostfiles environment times json_values data",
+    "_lazy _moved constants times json_values",
+    "exceptions address_space",
+    "guard hostfiles environment data",
     "conversion",
     *("intensity", "location", "energy", "carbon", "model", "records", "prediction", "traces"),
     *("planning", "training settings", "telemetry", "legacy", "report", "parser loggers"),
@@ -54,7 +55,7 @@ KNOWS = {
     "carbontracker.energy.energy": ("carbontracker.constants", "carbontracker.json_values"),
     "carbontracker.model": (
         *("carbontracker.model", "carbontracker.energy.energy", "carbontracker.carbon.footprint"),
-        *("carbontracker.constants", "carbontracker.json_values"),
+        *("carbontracker.constants", "carbontracker.exceptions", "carbontracker.json_values"),
     ),
     "carbontracker.traces.attribution": ("carbontracker.constants",),
     **dict.fromkeys(
@@ -467,10 +468,12 @@ def events_written(module: Module) -> set[str]:
 
 
 def events_read(module: Module) -> set[str]:
-    """Return the events that a view may mean: its texts, and those of the constants it imports."""
+    """Return what a view may mean: its texts, the constants it imports, and the fields it uses."""
     names = {name.rpartition(".")[2] for name, _, _ in imports(module)}
     constants = {"JOINED": "sensor_joined", "LOST": "sensor_lost", "RETURNED": "sensor_returned"}
-    return texts(module.tree) | {constants[name] for name in names & set(constants)}
+    fields = {node.attr for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    read = texts(module.tree) | (fields & set(WRITTEN_FIELDS))
+    return read | {constants[name] for name in names & set(constants)}
 
 
 def all_events_written(modules: Sequence[Module]) -> set[str]:
@@ -647,7 +650,7 @@ def test_every_event_written_has_a_reader_and_a_view() -> None:
 def test_an_event_that_is_read_by_no_view_is_seen() -> None:
     modules = [
         Module("carbontracker.records.writer", "record.write('a')\nself.write('b', x=1)"),
-        Module("carbontracker.report.sentences", "run.of('b')\nrun.data['stopped_by']"),
+        Module("carbontracker.report.sentences", "run.of('b')\nrun.ending.stopped_by"),
         Module("carbontracker.cli.measure_command", "listeners.notify('a')"),  # writes, reads none
     ]
     assert list(event_complaints(modules)) == ["a is written, and no reader or view mentions it"]

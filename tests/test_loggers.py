@@ -299,7 +299,7 @@ def test_what_belongs_to_the_training_s_thread_is_captured_there(
     assert (where.threads == {here}) is not own_thread
     assert len(where.threads) == 1
     (run,) = read_runs(tmp_path)
-    taken = run.finish.get("logger_seconds", {})
+    taken = run.ending.logger_seconds
     assert list(taken) == ["Where"]  # what it takes to capture and to queue, or all of it
     assert taken["Where"] > 0
     assert dict(cost(run))["Loggers on the training's thread"].startswith("Where ")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from carbontracker.carbon.footprint import Footprint, Slot, add_footprints
 from carbontracker.energy.energy import Energy
+from carbontracker.exceptions import BudgetExceeded
 from carbontracker.intensity.base import (
     KINDS,
     MAX_GCO2EQ_PER_KWH,
@@ -28,6 +29,7 @@ from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast, Prediction
 from carbontracker.model.prediction_error import PredictionError
 from carbontracker.model.result import Result
+from carbontracker.model.run_ending import RunEnding, Succession, UnansweredSensor
 from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.model.window_totals import WindowTotals
 
@@ -171,6 +173,17 @@ metadata = st.builds(
     zero_footprint=st.none() | footprints,
     pue_source=texts,
 )
+rates = st.dictionaries(names, amounts, max_size=2)
+endings = st.builds(
+    RunEnding,
+    readings_per_second=rates,
+    successions=st.lists(
+        st.builds(Succession, texts, texts, st.integers(0, 10**15), texts), max_size=2
+    ).map(tuple),
+    unanswered=st.lists(st.builds(UnansweredSensor, texts, texts), max_size=2).map(tuple),
+    stopped_by=st.none() | st.builds(BudgetExceeded, texts, amounts, amounts, texts),
+    logger_seconds=rates,
+)
 windows = st.builds(
     WindowTotals,
     name=texts,
@@ -196,6 +209,7 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any]]] = {
     "result": (results, Result.from_dict),
     "sensor": (sensors, Sensor.from_dict),
     "run metadata": (metadata, RunMetadata.from_dict),
+    "run ending": (endings, RunEnding.from_dict),
     "window totals": (windows, WindowTotals.from_dict),
 }
 ANYTHING = st.recursive(

@@ -13,6 +13,7 @@ import pytest
 from carbontracker.cli import main
 from carbontracker.energy.config import Config, SimulatedDevice
 from carbontracker.energy.session import Mark, acquire, release
+from carbontracker.model.run_ending import RunEnding
 from carbontracker.records.reader import read_run
 from carbontracker.records.validate import check_file
 from carbontracker.report.trace import write
@@ -158,7 +159,7 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
     assert len(trace.devices["gpu:0"].watts) == len(fine.devices["gpu:0"].watts)
     # Not of a sensor that was found wrong: its samples are what it said all the same.
     succeeded = {"successions": [{"owner": "gpu:0", "successor": "x", "t_ns": 1, "why": "stuck"}]}
-    doubted = power_of_run(replace(run, finish=succeeded))
+    doubted = power_of_run(replace(run, ending=RunEnding.from_dict(succeeded)))
     assert len(doubted.devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)
     assert len(doubted.devices["cpu:0"].watts) == len(fine.devices["cpu:0"].watts)
     path.unlink()

@@ -29,8 +29,10 @@ from __future__ import annotations
 import copyreg
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.json_values import number, string
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "BudgetExceeded",
@@ -140,6 +142,16 @@ class BudgetExceeded(CarbonTrackerError):
         """The amount, in the same unit."""
         self.basis = basis
         """``measured`` so far, or ``predicted`` for the whole training."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        return {name: getattr(self, name) for name in ("limit", "most", "value", "basis")}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BudgetExceeded:
+        """Return the limit of such an object; what is missing or damaged is empty or NaN."""
+        most, value = number(data.get("most")), number(data.get("value"))
+        return cls(string(data.get("limit")), most, value, string(data.get("basis")))
 
 
 class ServiceError(CarbonTrackerError):

@@ -16,7 +16,7 @@ from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
 from carbontracker.json_values import jsonable
 from carbontracker.records.series import PeriodicWriter
-from carbontracker.records.writer import unanswered_data
+from carbontracker.records.writer import unanswered_sensors
 from carbontracker.report import sentences
 from carbontracker.settings import Settings
 from carbontracker.telemetry.exporters import Publisher
@@ -153,7 +153,7 @@ class CommandConsole:
         if not self._quiet:
             simulated = bool(run.session.config.simulated)
             _show_summary(result, simulated=simulated)
-            for line in sentences.unanswered_lines(unanswered_data(run.session)):
+            for line in sentences.unanswered_lines(unanswered_sensors(run.session)):
                 say(line)
         if self._out is not None:
             events = [{"event": one.event, **one.data} for one in self._sensor_events]

@@ -37,6 +37,8 @@ class Result(Measurement):
     """CPU time of the sampling threads, s."""
     exit_code: int | None = None
     """Of a command that has ended."""
+    recorded_epochs: int | None = None
+    """Finished epochs of a record that was read without its epochs."""
 
     @property
     def forecast(self) -> Forecast | None:
@@ -46,6 +48,8 @@ class Result(Measurement):
     @property
     def finished_epochs(self) -> int:
         """Return how many epochs ran to their end."""
+        if self.recorded_epochs is not None:
+            return self.recorded_epochs
         return sum(epoch.finished for epoch in self.epochs)
 
     def prediction_errors(self) -> list[PredictionError]:
@@ -82,7 +86,7 @@ class Result(Measurement):
         forecasts: tuple[Forecast, ...] = (),
     ) -> Result:
         """Return the result of such an object; what is missing or damaged becomes NaN."""
-        code = data.get("exit_code")
+        code, done = data.get("exit_code"), data.get("epochs")
         return cls(
             **cls.values_of(data),
             epochs=epochs,
@@ -90,6 +94,7 @@ class Result(Measurement):
             forecasts=forecasts,
             tracker_cpu_seconds=seconds_of(data.get("tracker_cpu_seconds")),
             exit_code=code if isinstance(code, int) else None,
+            recorded_epochs=done if isinstance(done, int) and not epochs else None,
         )
 
     # Views are loaded by name: they know this module, and it does not know them.

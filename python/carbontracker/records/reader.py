@@ -24,6 +24,7 @@ from carbontracker.json_values import time_of
 from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast
 from carbontracker.model.result import Result
+from carbontracker.model.run_ending import RunEnding
 from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.records.run_record import RunRecord, Series
 from carbontracker.records.writer import SCHEMA, record_directory
@@ -272,7 +273,7 @@ class _Gathered:
             result=Result.from_dict(finished, epochs, forecasts)
             if finished is not None
             else _result_so_far(epochs, forecasts, self.series, metadata),
-            finish=finished or {},
+            ending=RunEnding.from_dict(finished or {}),
             warnings=tuple(self._warnings()),
             events=tuple(self.others),
             notes=tuple(self._notes(damaged)),

@@ -10,8 +10,9 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.energy.energy import MISSING, Energy, add_devices
+from carbontracker.energy.energy import MISSING, Energy, add_devices, kind_of
 from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, number, seconds_of
+from carbontracker.model.device import Device
 from carbontracker.records.clocks import Anchor
 from carbontracker.records.environment import is_running
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
+    from carbontracker.model.run_ending import RunEnding
     from carbontracker.model.run_metadata import RunMetadata
 
     Data = Mapping[str, Any]
@@ -180,8 +182,8 @@ class RunRecord:
     series: Series
     result: Result
     """What the run has cost; without an end, as far as the record goes."""
-    finish: Mapping[str, Any]
-    """The whole event ``run_finished``; empty if there is none."""
+    ending: RunEnding
+    """How it ended; empty without an end."""
     warnings: tuple[str, ...]
     """Warnings that the console showed."""
     events: tuple[Mapping[str, Any], ...]
@@ -254,6 +256,30 @@ class RunRecord:
     def forecasts(self) -> tuple[Forecast, ...]:
         """Return the predictions in the order they were made."""
         return self.result.forecasts
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Return the devices: first those with a sensor, then those with energy only."""
+        counted = [sensor.id for sensor in self.metadata.sensors if sensor.counted]
+        return tuple(map(self.device, dict.fromkeys([*counted, *self.energy.by_device])))
+
+    def device(self, name: str) -> Device:
+        """Return a device by its id, with its mean power over the run."""
+        sensor = next((one for one in self.metadata.sensors if one.id == name), None)
+        energy, total = self.energy.by_device.get(name, MISSING), self.energy.joules
+        grams_per_joule = self.footprint.gco2eq / total if total > 0 else math.nan
+        seconds = self.result.seconds
+        return Device(
+            id=name,
+            kind=sensor.kind if sensor else kind_of(name),
+            name=sensor.name if sensor else "",
+            source=sensor.source if sensor else "",
+            quality=sensor.quality if sensor else "",
+            energy=energy,
+            gco2eq=energy.joules * grams_per_joule,
+            watts=energy.joules / seconds if seconds > 0 else math.nan,
+            readings_per_second=self.ending.readings_per_second.get(name, math.nan),
+        )
 
     def of(self, event: str) -> Iterable[Mapping[str, Any]]:
         """Return the events of one name in order, such as ``windows`` or ``budget_exceeded``."""

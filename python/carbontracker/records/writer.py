@@ -20,6 +20,7 @@ from carbontracker.energy.sensor_events import sensor_data
 from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
 from carbontracker.json_values import jsonable
+from carbontracker.model.run_ending import RunEnding, Succession, UnansweredSensor
 from carbontracker.model.run_metadata import RunMetadata, Sensor
 from carbontracker.records.clocks import read_anchor
 from carbontracker.records.environment import (
@@ -300,18 +301,18 @@ def _missing(session: Session) -> list[dict[str, str | None]]:
     return [dict(zip(names, one, strict=True)) for one in whole + parts]
 
 
-def sampling_data(session: Session) -> dict[str, Any]:
-    """Return how often each channel was read, and which were found wrong or dead or are silent."""
-    return {
-        "readings_per_second": session.rates_hz(),
-        "successions": [
-            {"owner": one.owner, "successor": one.successor, "t_ns": one.from_ns, "why": one.why}
+def run_ending(session: Session) -> RunEnding:
+    """Return what is known of the sensors at the end of a run; the caller adds the rest."""
+    return RunEnding(
+        readings_per_second=session.rates_hz(),
+        successions=tuple(
+            Succession(one.owner, one.successor, one.from_ns, one.why)
             for one in session.successions()
-        ],
-        "unanswered": unanswered_data(session),
-    }
+        ),
+        unanswered=unanswered_sensors(session),
+    )
 
 
-def unanswered_data(session: Session) -> list[dict[str, str]]:
+def unanswered_sensors(session: Session) -> tuple[UnansweredSensor, ...]:
     """Return which sensors have never answered."""
-    return [{"source": one.source, "what": one.what} for one in session.missing if one.awaited]
+    return tuple(UnansweredSensor(one.source, one.what) for one in session.missing if one.awaited)

@@ -28,11 +28,11 @@ from carbontracker.report.formatting import clean, duration, is_known, quantity,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from carbontracker.model.device import Device
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast, Interval
     from carbontracker.model.window_totals import WindowTotals
     from carbontracker.records.run_record import RunRecord
-    from carbontracker.report.derived import Device
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 
@@ -60,7 +60,7 @@ def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
 
 def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
     """Yield power over time, one strip per device; the last chart also has the windows."""
-    seconds, devices = derived.length_of(run), derived.devices_of(run)
+    seconds, devices = derived.length_of(run), run.devices
     if not (is_known(seconds) and devices):
         return
     windows = [one for one in derived.windows_of(run) if one.spans][:_MAX_WINDOWS]

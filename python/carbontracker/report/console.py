@@ -13,7 +13,7 @@ from carbontracker.data import WORLD
 from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy.log_writer import LogFiles
-from carbontracker.records.writer import unanswered_data
+from carbontracker.records.writer import unanswered_sensors
 from carbontracker.report import console_text
 from carbontracker.report.sentences import (
     SensorEventLines,
@@ -164,7 +164,7 @@ class Console:
             self._show(line, logged=False)
         for line in quality_lines(result.energy, simulated=simulated):
             self._show(line, logged=False)
-        unanswered = unanswered_data(self._session) if self._session is not None else []
+        unanswered = unanswered_sensors(self._session) if self._session is not None else ()
         for line in unanswered_lines(unanswered):
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)

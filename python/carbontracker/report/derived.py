@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from carbontracker.energy.energy import MISSING, Energy
-from carbontracker.json_values import mapping, mappings, number
+from carbontracker.energy.energy import MISSING
+from carbontracker.json_values import mappings
 from carbontracker.model.window_totals import WindowTotals, add_known
 from carbontracker.records.run_record import Step, mean_during, steps_of
 from carbontracker.report.formatting import percent, plain
@@ -19,48 +19,9 @@ if TYPE_CHECKING:
     from carbontracker.records.run_record import RunRecord
 
 
-@dataclass(frozen=True)
-class Device:
-    """A device and its energy; a sensor without a reading is included."""
-
-    id: str
-    kind: str
-    name: str
-    source: str
-    energy: Energy
-    watts: float
-    """Mean power over the run, W."""
-    readings_per_second: float
-
-
 def title_of(run: RunRecord) -> str:
     """Return the command, or "a training"."""
     return " ".join(run.metadata.command) or "a training"
-
-
-def devices_of(run: RunRecord) -> list[Device]:
-    """Return the devices: first those with a sensor, then those with energy only."""
-    energies = dict(run.energy.by_device)
-    rates = mapping(run.finish.get("readings_per_second"))
-    sensors = {sensor.id: sensor for sensor in run.metadata.sensors}
-    found: list[Device] = []
-    for name in [*(s.id for s in sensors.values() if s.counted), *energies]:
-        if any(one.id == name for one in found):
-            continue
-        energy, sensor = energies.get(name, MISSING), sensors.get(name)
-        seconds = run.result.seconds
-        found.append(
-            Device(
-                id=name,
-                kind=sensor.kind if sensor else name.partition(":")[0],
-                name=sensor.name if sensor else "",
-                source=sensor.source if sensor else "",
-                energy=energy,
-                watts=energy.joules / seconds if seconds > 0 else math.nan,
-                readings_per_second=number(rates.get(name)),
-            )
-        )
-    return found
 
 
 def windows_of(run: RunRecord) -> list[WindowTotals]:

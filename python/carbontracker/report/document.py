@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from carbontracker.carbon.equivalents import equivalents
 from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
-from carbontracker.json_values import mapping, mappings, number
+from carbontracker.exceptions import BudgetExceeded
+from carbontracker.json_values import mapping, number
 from carbontracker.report import derived
 from carbontracker.report.charts import range_text
 from carbontracker.report.formatting import (
@@ -116,7 +117,7 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield f"{line}."
     yield from _budget_notes(run)
     yield from _sensor_events(run)
-    for line in unanswered_lines(mappings(run.finish.get("unanswered"))):
+    for line in unanswered_lines(run.ending.unanswered):
         yield f"{line}."
     lost = [epoch for epoch in run.epochs if not is_known(epoch.energy.joules)]
     if lost and is_known(run.energy.joules):
@@ -125,14 +126,13 @@ def notes(run: RunRecord) -> Iterator[str]:
 
 def _budget_notes(run: RunRecord) -> Iterator[str]:
     """Yield which limits were exceeded, and which of them ended the run."""
-    stopped_by = mapping(run.finish.get("stopped_by"))
-    limits = {str(one.get("limit")): one for one in run.of("budget_exceeded")}
-    if stopped_by:
-        limits[str(stopped_by.get("limit"))] = stopped_by
-    for limit, one in limits.items():
-        ended = " and ended the run" if limit == stopped_by.get("limit") else ""
-        most, value = number(one.get("most")), number(one.get("value"))
-        yield f"The budget {limit}={most:g} was exceeded{ended}: {value:.6g} {one.get('basis')}."
+    stopped_by = run.ending.stopped_by
+    found = [*map(BudgetExceeded.from_dict, run.of("budget_exceeded"))]
+    found += [stopped_by] if stopped_by else []
+    for one in {one.limit: one for one in found}.values():
+        ended = " and ended the run" if one is stopped_by else ""
+        most, value = f"{one.most:g}", f"{one.value:.6g}"
+        yield f"The budget {one.limit}={most} was exceeded{ended}: {value} {one.basis}."
 
 
 def _sample_files(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -293,28 +293,19 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
     yield "CPU time of sampling", f"{plain(cpu_s, 3)} s" if is_known(cpu_s) else UNKNOWN
     if is_known(cpu_s) and seconds > 0:
         yield "Share of one core", percent(cpu_s / seconds)
-    rates = mapping(run.finish.get("readings_per_second"))
-    known = {name: number(rate) for name, rate in rates.items() if is_known(number(rate))}
-    if known:
-        yield (
-            "Readings per second",
-            ", ".join(f"{name} {plain(rate, 3)}" for name, rate in known.items()),
-        )
-    taken = mapping(run.finish.get("logger_seconds"))
-    loggers = {
-        name: number(taken_s) for name, taken_s in taken.items() if is_known(number(taken_s))
-    }
-    if loggers:
-        yield (
-            "Loggers on the training's thread",
-            ", ".join(f"{name} {plain(taken_s, 3)} s" for name, taken_s in loggers.items()),
-        )
+    for title, figures, unit in (
+        ("Readings per second", run.ending.readings_per_second, ""),
+        ("Loggers on the training's thread", run.ending.logger_seconds, " s"),
+    ):
+        known = [(name, value) for name, value in figures.items() if is_known(value)]
+        if known:
+            yield title, ", ".join(f"{name} {plain(value, 3)}{unit}" for name, value in known)
 
 
 def device_table(run: RunRecord) -> Table:
     """Return the energy of each device with its source; coverage only if it is incomplete."""
     total = run.energy.joules
-    found = derived.devices_of(run)
+    found = run.devices
     gaps = any(is_known(one.energy.joules) and one.energy.coverage < 0.9995 for one in found)
     columns = (
         Column("Device"),
@@ -454,7 +445,8 @@ def missing_table(run: RunRecord) -> Table:
 def warning_table(run: RunRecord) -> Table:
     """Return the warnings of the run, and sensors that were replaced while it ran."""
     rows = [tuple(warning.partition(": ")[::2]) for warning in run.warnings]
-    for one in mappings(run.finish.get("successions")):
-        line = f"{one.get('owner')}: {one.get('why')}; replaced by {one.get('successor')}"
-        rows.append(("SENSOR", line))
+    rows += [
+        ("SENSOR", f"{one.owner}: {one.why}; replaced by {one.successor}")
+        for one in run.ending.successions
+    ]
     return Table("Warnings", (Column("Level"), Column("Message", "t")), rows)

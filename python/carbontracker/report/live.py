@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
-from carbontracker.json_values import jsonable, mapping, number
+from carbontracker.json_values import jsonable
+from carbontracker.model.device import Device
+from carbontracker.model.live_status import LiveStatus
 from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from carbontracker.energy.energy import Energy
-    from carbontracker.model.live_status import LiveStatus
     from carbontracker.records.run_record import RunRecord
 
 HOUR_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One device of the table; an unknown value is NaN."""
-
-    id: str
-    quality: str
-    watts: float
-    joules: float
-    error_joules: float
-    gco2eq: float
-    readings_per_second: float
-    name: str
 
 
 @dataclass(frozen=True)
@@ -40,11 +26,7 @@ class View:
     """Everything that ``top`` shows at one moment."""
 
     heading: str
-    seconds: float
-    rows: tuple[Row, ...]
-    total: Row
-    pue: float
-    gco2eq_per_kwh: float
+    status: LiveStatus
     forecast: dict[str, Any]
     """Of a training the prediction; else the cost of an hour at the present power."""
     notes: tuple[str, ...] = ()
@@ -54,28 +36,15 @@ class View:
 
 def view_of_machine(status: LiveStatus) -> View:
     """Return the view of the machine that this process samples."""
-    rows = tuple(
-        Row(
-            device.id,
-            device.quality,
-            device.watts,
-            device.energy.joules,
-            device.energy.error_joules,
-            device.gco2eq,
-            device.readings_per_second,
-            device.name,
-        )
-        for device in status.devices
-    )
-    energy, footprint = status.energy, status.footprint
-    total = _total(rows, energy, footprint.gco2eq)
-    per_kwh = footprint.intensity.gco2eq_per_kwh
+    footprint = status.footprint
     hour = {
         "kwh_per_hour": (kwh := status.watts * HOUR_S / JOULES_PER_KWH * footprint.pue),
-        "gco2eq_per_hour": kwh * per_kwh,
+        "gco2eq_per_hour": kwh * footprint.intensity.gco2eq_per_kwh,
     }
-    notes = () if rows else ("nothing can be read here: `carbontracker sensors` says why",)
-    return View("this machine", status.seconds, rows, total, footprint.pue, per_kwh, hour, notes)
+    notes = (
+        () if status.devices else ("nothing can be read here: `carbontracker sensors` says why",)
+    )
+    return View("this machine", status, hour, notes)
 
 
 def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None = None) -> View:
@@ -87,49 +56,23 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         watts_now: power by device, W, as this process measures it beside the run; without it, the
             mean power of the record's last interval is shown.
     """
-    sensors = {sensor.id: sensor for sensor in run.metadata.sensors}
     simulated = {sensor.id for sensor in run.metadata.sensors if sensor.source == "simulated"}
     beside = {name: w for name, w in (watts_now or {}).items() if name not in simulated}
     watts = {**_last_watts(run), **beside}
-    joules = run.energy.joules
-    grams_per_joule = run.footprint.gco2eq / joules if joules > 0 else math.nan
-    ids = list(run.energy.by_device or run.series.joules)
-    rates = mapping(run.finish.get("readings_per_second"))
-    rows = []
-    for name in ids:
-        part, sensor = run.energy.by_device.get(name), sensors.get(name)
-        known = part.joules if part is not None else math.nan
-        rows.append(
-            Row(
-                name,
-                sensor.quality if sensor else DASH,
-                watts.get(name, math.nan),
-                known,
-                part.error_joules if part is not None else math.nan,
-                known * grams_per_joule,
-                number(rates.get(name)),
-                sensor.name if sensor else "",
-            )
-        )
-    what = " ".join(run.metadata.command) or "training"
-    return View(
-        f"{run.id} {what}, {run.state}",
+    status = LiveStatus(
         run.result.seconds if run.complete else now_s,
-        tuple(rows),
-        _total(rows, run.energy, run.footprint.gco2eq),
-        run.footprint.pue,
-        run.footprint.intensity.gco2eq_per_kwh,
-        _forecast(run),
-        tuple(_notes(run, now_s, beside)),
-        goes_on=not run.complete,
+        run.energy,
+        run.footprint,
+        tuple(
+            replace(run.device(name), watts=watts.get(name, math.nan))
+            for name in run.energy.by_device or run.series.joules
+        ),
+        run.result.tracker_cpu_seconds,
+        final=run.complete,
     )
-
-
-def _total(rows: Sequence[Row], energy: Energy, gco2eq: float) -> Row:
-    known = [row.watts for row in rows if not math.isnan(row.watts)]
-    watts = math.fsum(known) if known else math.nan
-    figures = watts, energy.joules, energy.error_joules, gco2eq
-    return Row("total", energy.quality, *figures, math.nan, "")
+    what = " ".join(run.metadata.command) or "training"
+    heading, notes = f"{run.id} {what}, {run.state}", tuple(_notes(run, now_s, beside))
+    return View(heading, status, _forecast(run), notes, goes_on=not run.complete)
 
 
 def _last_watts(run: RunRecord) -> dict[str, float]:
@@ -171,24 +114,32 @@ def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[s
 def table(view: View) -> str:
     """Return the view as a table, without control characters."""
     head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality", "")
-    rows = [head, *map(_cells, (*view.rows, view.total))]
-    lines = [f"carbontracker: {view.heading}, {timestring(view.seconds)}"]
+    status, footprint = view.status, view.status.footprint
+    rows = [head, *map(_cells, (*status.devices, _total(status)))]
+    lines = [f"carbontracker: {view.heading}, {timestring(status.seconds)}"]
     lines += aligned(rows, right=range(1, 6))
-    lines.append(f"{compact(view.gco2eq_per_kwh)} gCO2eq/kWh, PUE {compact(view.pue)} in CO2eq")
+    per_kwh = compact(footprint.intensity.gco2eq_per_kwh)
+    lines.append(f"{per_kwh} gCO2eq/kWh, PUE {compact(footprint.pue)} in CO2eq")
     lines += [*_forecast_lines(view.forecast), *view.notes]
     return "\n".join(clean(line, MAX_LINE) for line in lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _total(status: LiveStatus) -> Device:
+    """Return all devices as one, for the last row."""
+    energy, grams = status.energy, status.footprint.gco2eq
+    return Device("total", "", "", "", energy.quality, energy, grams, status.watts, math.nan)
+
+
+def _cells(device: Device) -> tuple[str, ...]:
     return (
-        row.id,
-        compact(row.watts, "W"),
-        compact(row.joules, "J"),
-        compact(row.error_joules, "J"),
-        compact(row.gco2eq, "g"),
-        compact(row.readings_per_second),
-        row.quality,
-        row.name,
+        device.id,
+        compact(device.watts, "W"),
+        compact(device.energy.joules, "J"),
+        compact(device.energy.error_joules, "J"),
+        compact(device.gco2eq, "g"),
+        compact(device.readings_per_second),
+        device.quality or DASH,
+        device.name,
     )
 
 
@@ -211,16 +162,24 @@ def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
 def as_json(view: View) -> dict[str, Any]:
     """Return the view as JSON-ready values; an unknown value is None."""
 
-    def values(row: Row) -> dict[str, Any]:
-        return {name: value for name, value in vars(row).items() if name not in ("id",)}
+    def values(device: Device) -> dict[str, Any]:
+        return {
+            "quality": device.quality or DASH,
+            "watts": device.watts,
+            "joules": device.energy.joules,
+            "error_joules": device.energy.error_joules,
+            "gco2eq": device.gco2eq,
+            "readings_per_second": device.readings_per_second,
+        }
 
+    status = view.status
     data = {
         "what": view.heading,
-        "seconds": view.seconds,
-        "devices": {row.id: values(row) for row in view.rows},
-        "total": {name: value for name, value in values(view.total).items() if name != "name"},
-        "pue": view.pue,
-        "gco2eq_per_kwh": view.gco2eq_per_kwh,
+        "seconds": status.seconds,
+        "devices": {one.id: values(one) | {"name": one.name} for one in status.devices},
+        "total": values(_total(status)),
+        "pue": status.footprint.pue,
+        "gco2eq_per_kwh": status.footprint.intensity.gco2eq_per_kwh,
         "forecast": view.forecast,
         "notes": list(view.notes),
     }

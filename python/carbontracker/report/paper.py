@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from carbontracker.report import derived, document
+from carbontracker.report import document
 from carbontracker.report.formatting import clean, is_known
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _markdown_lines(run: RunRecord) -> Iterator[str]:
 def _metadata(run: RunRecord) -> Iterator[str]:
     """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well."""
     footprint = run.footprint
-    hardware = Counter(one.name for one in derived.devices_of(run) if one.name)
+    hardware = Counter(one.name for one in run.devices if one.name)
     place = (footprint.location and footprint.location.name) or footprint.intensity.name
     yield "co2_eq_emissions:"
     yield f"  emissions: {footprint.gco2eq:.6g}"

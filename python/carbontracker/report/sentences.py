@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.prediction_error import PredictionError
+    from carbontracker.model.run_ending import UnansweredSensor
     from carbontracker.planning.background import Advice
 
 
@@ -71,10 +72,10 @@ def unfinished_line(epoch: int, seconds: float) -> str:
     )
 
 
-def unanswered_lines(unanswered: Iterable[Mapping[str, Any]]) -> list[str]:
+def unanswered_lines(unanswered: Iterable[UnansweredSensor]) -> list[str]:
     """Return one line per sensor that did not answer until the end of the run."""
     return [
-        f"{one.get('what')} is not measured: {one.get('source')} did not answer until the end; "
+        f"{one.what} is not measured: {one.source} did not answer until the end; "
         "the total may lack it"
         for one in unanswered
     ]

@@ -62,7 +62,7 @@ def epoch_columns(run: RunRecord) -> dict[str, type]:
     footprint: dict[str, type] = dict.fromkeys(
         ("kwh", "error_kwh", "gco2eq", "gco2eq_per_kwh", "pue"), figure
     )
-    devices: dict[str, type] = {_column(one.id): figure for one in derived.devices_of(run)}
+    devices: dict[str, type] = {_column(one.id): figure for one in run.devices}
     return first | times | energy | footprint | devices
 
 
@@ -103,7 +103,7 @@ def _row(run: RunRecord, measured: Measurement) -> dict[str, Value]:
     if energy.quality == "missing":
         row["modelled_joules"] = None
     parts = energy.by_device
-    row |= {_column(one.id): None for one in derived.devices_of(run)}
+    row |= {_column(one.id): None for one in run.devices}
     row |= {_column(name): part.joules for name, part in parts.items() if _column(name) in row}
     unknown = (key for key, value in row.items() if isinstance(value, float))
     return row | {key: None for key in unknown if not math.isfinite(row[key])}
@@ -201,7 +201,7 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "started": run.started.isoformat(timespec="seconds"),
         "host": about.host.get("name"),
         "what": " ".join(about.command) or "training",
-        "epochs": None if run.planned_epochs is None else _epochs_done(run),
+        "epochs": None if run.planned_epochs is None else result.finished_epochs,
         "planned_epochs": run.planned_epochs,
         "seconds": _known(result.seconds),
         "joules": _known(run.energy.joules),
@@ -217,11 +217,6 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "why": run.why_incomplete or None,
         "file": str(run.path),
     }
-
-
-def _epochs_done(run: RunRecord) -> int:
-    done = run.finish.get("epochs")
-    return done if isinstance(done, int) else sum(epoch.finished for epoch in run.epochs)
 
 
 def _known(value: float) -> float | None:
@@ -276,7 +271,7 @@ def _codecarbon_file(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> by
 
 def _codecarbon_row(run: RunRecord) -> dict[str, Any]:
     footprint, host, seconds = run.footprint, run.metadata.host, run.result.seconds
-    gpus = Counter(one.name for one in derived.devices_of(run) if one.kind == "gpu")
+    gpus = Counter(one.name for one in run.devices if one.kind == "gpu")
     row: dict[str, Any] = {
         "timestamp": f"{run.end:%Y-%m-%dT%H:%M:%S}",
         "project_name": " ".join(run.metadata.command) or "training",
@@ -312,6 +307,6 @@ def _codecarbon_cell(value: object) -> object:
 
 def _kwh(run: RunRecord, kind: str) -> float:
     """Return the electricity of all devices of a kind with PUE, kWh; NaN if unknown."""
-    found = (one.energy.joules for one in derived.devices_of(run) if one.kind == kind)
+    found = (one.energy.joules for one in run.devices if one.kind == kind)
     known = [joules for joules in found if not math.isnan(joules)]
     return math.fsum(known) * run.footprint.pue / JOULES_PER_KWH if known else math.nan

@@ -12,7 +12,8 @@ import carbontracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from carbontracker.model.live_status import DeviceStatus, LiveStatus
+    from carbontracker.model.device import Device
+    from carbontracker.model.live_status import LiveStatus
     from carbontracker.model.prediction import Forecast
     from carbontracker.training.live_status import StatusReader
     from carbontracker.training.run import Run
@@ -36,11 +37,11 @@ class Metric:
     points: Callable[[LiveStatus], Iterator[Point]]
 
 
-def _labels(device: DeviceStatus) -> Labels:
+def _labels(device: Device) -> Labels:
     return (("device", device.id), ("kind", device.kind))
 
 
-def _by_source(device: DeviceStatus, total: float) -> Iterator[Point]:
+def _by_source(device: Device, total: float) -> Iterator[Point]:
     """Split the total of a device by the quality of its energy. The parts add up to ``total``."""
     energy = device.energy
     modelled = energy.modelled_joules

@@ -21,7 +21,6 @@ import numpy as np
 
 import carbontracker
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
-from carbontracker.json_values import mappings
 from carbontracker.records.clocks import Anchor, read_anchor
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.power import PowerTrace, power_of_record
@@ -334,7 +333,7 @@ def power_of_run(run: RunRecord, near_ns: int | None = None) -> PowerTrace:
             ours, theirs = (Anchor(one.clock["monotonic_ns"], one.clock["unix_ns"])
                             for one in (trace, sampled))  # fmt: skip
             shift_ns = ours.offset_ns - theirs.offset_ns
-        wrong = {one.get("owner") for one in mappings(run.finish.get("successions"))}
+        wrong = {one.owner for one in run.ending.successions}
         finer = {
             name: Power(power.edges_ns + shift_ns, power.watts)
             for name, power in sampled.devices.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.guard import logger
@@ -173,8 +173,3 @@ def check_action(basis: object, action: object) -> None:
     if action not in ACTIONS and not callable(action):
         message = f"on_budget must be {', '.join(ACTIONS)} or a function, not {action!r}"
         raise ValueError(message)
-
-
-def overrun_dict(over: BudgetExceeded) -> dict[str, Any]:
-    """Return an exceeded limit as JSON-ready values."""
-    return {"limit": over.limit, "most": over.most, "value": over.value, "basis": over.basis}

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from carbontracker.energy.session import Mark
-from carbontracker.model.live_status import DeviceStatus, LiveStatus
+from carbontracker.model.device import Device
+from carbontracker.model.live_status import LiveStatus
 from carbontracker.training.marked_energy import MarkedEnergy
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ class StatusReader:
         # In a forked child a lock of the core may never be free.
         rates = session.rates_hz() if session.owned_by_this_process else {}
         devices = tuple(
-            DeviceStatus(
+            Device(
                 id=entry.id,
                 kind=entry.kind,
                 name=entry.name,
+                source=entry.source,
                 quality=entry.quality if entry.read else "missing",
                 watts=watts.get(entry.id, math.nan),
                 energy=energy.by_device[entry.id],

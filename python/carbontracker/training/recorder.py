@@ -11,10 +11,9 @@ from carbontracker.records.writer import (
     Record,
     begin_record,
     record_wanted,
+    run_ending,
     run_metadata,
-    sampling_data,
 )
-from carbontracker.training.budget import overrun_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
+    from carbontracker.model.run_ending import RunEnding
     from carbontracker.model.run_metadata import RunMetadata
     from carbontracker.planning.background import Advice
     from carbontracker.settings import Settings
@@ -69,7 +69,7 @@ class Recorder:
 
     def budget(self, over: BudgetExceeded) -> None:
         """Write which limit is exceeded."""
-        self.write("budget_exceeded", **overrun_dict(over))
+        self.write("budget_exceeded", **over.to_dict())
 
     def interrupted(self, over: BudgetExceeded | None) -> None:
         """Keep why the run ends before its time."""
@@ -86,11 +86,11 @@ class Recorder:
 
     def ending(self, run: Run, result: Result) -> dict[str, Any]:
         """Return the data of ``run_finished``."""
-        return {
-            **self.finished_data(run, result),
-            **sampling_data(run.session),
-            "stopped_by": overrun_dict(self._stopped_by) if self._stopped_by else None,
-        }
+        return self.finished_data(run, result) | self.run_ending(run).to_dict()
+
+    def run_ending(self, run: Run) -> RunEnding:
+        """Return how the run ended."""
+        return replace(run_ending(run.session), stopped_by=self._stopped_by)
 
     def close(self) -> None:
         """End the record."""
@@ -173,8 +173,11 @@ class TrainingRecorder(Recorder):
         if self.record is not None:
             self._write_windows(run, None)
             self._write_final_epochs(run, self.record)
-        taken = self._logger_seconds()
-        return {**result.to_dict(), **({"logger_seconds": taken} if taken else {})}
+        return result.to_dict()
+
+    def run_ending(self, run: Run) -> RunEnding:
+        """Return how the training ended."""
+        return replace(super().run_ending(run), logger_seconds=self._logger_seconds())
 
     def _write_final_epochs(self, run: Run, record: Record) -> None:
         """Write again those epochs whose energy has become final."""

@@ -1,0 +1,81 @@
+"""How a run ended, and what the tracker did until then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from carbontracker.exceptions import BudgetExceeded
+from carbontracker.json_values import mapping, mappings, number, string, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Succession(NamedTuple):
+    """A sensor that was found wrong or dead, and the one that replaced it."""
+
+    owner: str
+    """Id of its channel."""
+    successor: str
+    t_ns: int
+    """The last moment at which the first was right, ns of CLOCK_MONOTONIC."""
+    why: str
+
+
+class UnansweredSensor(NamedTuple):
+    """A sensor that has not answered until the end."""
+
+    source: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RunEnding:
+    """What the end of a record has beside the cost of the run."""
+
+    readings_per_second: Mapping[str, float] = field(default_factory=dict)
+    """Of each channel, by id."""
+    successions: tuple[Succession, ...] = ()
+    unanswered: tuple[UnansweredSensor, ...] = ()
+    stopped_by: BudgetExceeded | None = None
+    """The limit that ended the run."""
+    logger_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time that the user's loggers took of the training's thread, by name, s."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part of the JSON object ``run_finished``."""
+        taken = {"logger_seconds": self.logger_seconds} if self.logger_seconds else {}
+        return taken | {
+            "readings_per_second": self.readings_per_second,
+            "successions": [one._asdict() for one in self.successions],
+            "unanswered": [one._asdict() for one in self.unanswered],
+            "stopped_by": self.stopped_by.to_dict() if self.stopped_by else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunEnding:
+        """Return the ending in such an object; what is missing or damaged is empty or NaN."""
+        rates, taken = (
+            {str(name): number(value) for name, value in mapping(data.get(key)).items()}
+            for key in ("readings_per_second", "logger_seconds")
+        )
+        stopped_by = mapping(data.get("stopped_by"))
+        return cls(
+            rates,
+            tuple(
+                Succession(
+                    string(one.get("owner")),
+                    string(one.get("successor")),
+                    whole(one.get("t_ns")),
+                    string(one.get("why")),
+                )
+                for one in mappings(data.get("successions"))
+            ),
+            tuple(
+                UnansweredSensor(string(one.get("source")), string(one.get("what")))
+                for one in mappings(data.get("unanswered"))
+            ),
+            BudgetExceeded.from_dict(stopped_by) if stopped_by else None,
+            taken,
+        )
