@@ -40,7 +40,7 @@ WARM_UP = 0.25
 """Part of the first epoch that is left out, at most half of what was seen of it."""
 ENOUGH = 0.25
 """Part of an epoch that is enough to know what its steps cost."""
-COLD = 0.12
+COLD = 0.14
 """A first epoch that cost so much more than the others (relative) does not count."""
 PAUSE = 1.5
 """A piece whose steps cost so many times the median holds a pause."""
