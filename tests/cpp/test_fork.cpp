@@ -42,8 +42,8 @@ std::uint64_t reads(const Session& session) {
 
 /// Starts sampling and waits until its threads have begun, which allocates memory.
 ///
-/// The allocator of AddressSanitizer in GCC 12 is no good for a fork at that moment: the child keeps
-/// its lock for ever. The one of the C library is.
+/// The allocator of AddressSanitizer in GCC 12 is no good for a fork at that moment: the child
+/// keeps its lock for ever. The one of the C library is.
 bool has_begun(Session& session) {
     session.start();
     return eventually([&] { return reads(session) >= 3; });
