@@ -226,6 +226,9 @@ def test_what_is_old_is_still_there_for_those_in_need(tmp_path: Path) -> None:
                 SLOT.to_dict() | {"start": None},
                 SLOT.to_dict() | {"end": None},
                 SLOT.to_dict() | {"end": 5},
+                SLOT.to_dict() | {"kind": "sometimes"},
+                SLOT.to_dict() | {"gco2eq_per_kwh": 9e9},
+                SLOT.to_dict() | {"gco2eq_per_kwh": None},
                 SLOT.to_dict() | {"end": "9999-12-31T23:59:59+00:00"},
             )
         ),

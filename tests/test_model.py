@@ -242,6 +242,35 @@ def test_an_intensity_is_read_as_it_was(intensity: Intensity) -> None:
     assert jsonable(Intensity.from_dict(once).to_dict()) == once
 
 
+@given(intensities())
+def test_a_strict_reader_takes_what_was_written(intensity: Intensity) -> None:
+    once = json.loads(json.dumps(jsonable(intensity.to_dict())))
+    assert jsonable(Intensity.from_dict(once, strict=True).to_dict()) == once
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"gco2eq_per_kwh": None},
+        {"gco2eq_per_kwh": "100"},
+        {"gco2eq_per_kwh": -1.0},
+        {"kind": "sometimes"},
+        {"scope": "all"},
+        {"signal": 1},
+        {"year": "2025"},
+        {"start": "noon"},
+        {"start": "2026-03-02T00:00:00Z", "end": "2026-03-01T00:00:00Z"},
+        {"fetched_at": 5},
+    ],
+)
+def test_a_strict_reader_refuses_damage(damage: dict[str, object]) -> None:
+    whole = {"gco2eq_per_kwh": 100.0, "zone": "DK", "scope": "lifecycle", "kind": "measured"}
+    assert Intensity.from_dict(whole, strict=True).gco2eq_per_kwh == 100.0
+    with pytest.raises(ValueError, match="carbon intensity"):
+        Intensity.from_dict(whole | damage, strict=True)
+    Intensity.from_dict(whole | damage)  # what a view shows
+
+
 @pytest.mark.parametrize("name", VALUES)
 @settings(max_examples=20)
 @given(data=st.data())

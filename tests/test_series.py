@@ -375,6 +375,18 @@ def test_what_cannot_be_priced() -> None:
         recalculate(events(), scope="consumption")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"kind": "sometimes"}, {"gco2eq_per_kwh": None}, {"start": "noon"}, {"joules": "many"}],
+)
+def test_a_damaged_slot_is_not_recalculated(damage: dict[str, object]) -> None:
+    damaged = events()
+    for event in damaged[1:]:
+        event["footprint"]["slots"][0] |= damage
+    with pytest.raises(ValueError, match="damaged and cannot be recalculated"):
+        recalculate(damaged)
+
+
 def test_gpt3_as_published() -> None:
     start, end = at(0), at(24)
     given_figure = provider("constant", gco2eq_per_kwh=449.06).now("US")

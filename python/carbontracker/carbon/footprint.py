@@ -42,12 +42,17 @@ class Slot:
         return figure | times | {"joules": self.joules}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Slot | None:
-        """Return the slot of such an object; None if it does not say from when to when."""
+    def from_dict(cls, data: Mapping[str, Any], *, strict: bool = False) -> Slot | None:
+        """Return the slot of such an object; None if it does not say from when to when.
+
+        Raises:
+            ValueError: with ``strict``, its intensity is damaged or missing.
+        """
         start, end = time_of(data.get("start")), time_of(data.get("end"))
         if start is None or end is None:
             return None
-        intensity = replace(Intensity.from_dict(data), start=None, end=None)
+        figure = {**data, "start": None, "end": None}
+        intensity = Intensity.from_dict(figure, strict=strict)
         return cls(start, end, number(data.get("joules")), intensity)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.json_values import mapping, number, string, time_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 SCOPES = ("lifecycle", "direct", "consumption", "unknown")
@@ -107,10 +108,13 @@ class Intensity:
         return asdict(self) | times
 
     @classmethod
-    def from_dict(cls, data: object) -> Intensity:
+    def from_dict(cls, data: object, *, strict: bool = False) -> Intensity:
         """Return the figure that ``to_dict`` gave; missing if ``data`` has no possible figure.
 
         Other fields that are missing or damaged become empty or unknown.
+
+        Raises:
+            ValueError: with ``strict``, a field is damaged, or there is no figure.
         """
         given = mapping(data)
         figure = number(given.get("gco2eq_per_kwh"))
@@ -119,7 +123,7 @@ class Intensity:
         if start is not None and end is not None and end <= start:
             start = end = None
         year = given.get("year")
-        return cls(
+        found = cls(
             figure if known else math.nan,
             string(given.get("zone")),
             string(given.get("name")),
@@ -135,6 +139,23 @@ class Intensity:
             string(given.get("provider")),
             time_of(given.get("fetched_at")),
         )
+        if strict:
+            found._check_against(given)
+        return found
+
+    def _check_against(self, given: Mapping[str, Any]) -> None:
+        """Refuse what was read if ``given`` says something else.
+
+        Raises:
+            ValueError: it does.
+        """
+        if self.kind == MISSING != given.get("kind"):
+            raise ValueError("a carbon intensity without a figure")
+        for name, value in self.to_dict().items():
+            said = given.get(name)
+            is_time = name in ("start", "end", "fetched_at")
+            if said is not None and (value is None if is_time else value != said):
+                raise ValueError(f"{name} of a carbon intensity is {said!r}")
 
 
 def _one_of(words: tuple[str, ...], given: object, default: str) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import stat
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from carbontracker import environment
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
-from carbontracker.intensity.base import MISSING, Intensity
-from carbontracker.times import parse_utc
+from carbontracker.intensity.base import Intensity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -268,23 +266,7 @@ def _loaded(document: Any) -> Answer | None:
     """
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         return None
-    slots = tuple(intensity_from(slot) for slot in document["slots"])
+    slots = tuple(Intensity.from_dict(slot, strict=True) for slot in document["slots"])
     if any(slot.start is None or slot.end is None for slot in slots):
         raise ValueError("a slot without its time")
     return Answer(float(document["at"]), slots, str(document["reason"]), document["status"])
-
-
-def intensity_from(record: dict[str, Any]) -> Intensity:
-    """Return the figure of an ``to_dict`` result; missing fields get their defaults.
-
-    Raises:
-        ValueError, TypeError: the record is damaged.
-    """
-    known = {f.name for f in fields(Intensity)}
-    values = {key: value for key, value in record.items() if key in known}
-    for key in ("start", "end", "fetched_at"):
-        if isinstance(values.get(key), str):
-            values[key] = parse_utc(values[key])
-    if values.get("kind") == MISSING and values.get("gco2eq_per_kwh") is None:
-        values["gco2eq_per_kwh"] = math.nan  # null in JSON
-    return Intensity(**values)

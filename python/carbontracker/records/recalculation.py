@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.data import WORLD
-from carbontracker.intensity.cache import intensity_from
 from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import table_fallback
 from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
@@ -22,7 +20,6 @@ from carbontracker.location.location import Location, locate
 from carbontracker.model.prediction import Forecast
 from carbontracker.records.reader import EPOCHS, add_epoch
 from carbontracker.records.run_record import mean_during, steps_of
-from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
     from carbontracker.records.run_record import RunRecord
 
     Event = Mapping[str, Any]
-
-_PLAIN = {"zone": "", "name": "", "year": None, "scope": "unknown", "kind": "estimated"}
-"""Defaults of the fields that a slot leaves out."""
 
 
 def recalculate(
@@ -174,14 +168,10 @@ def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
     for given in footprint["slots"]:
         if given["joules"] is None:
             continue  # was not measured: as in the run, it widens the error and undoes nothing
-        start, end = (parse_utc(given[key], naive=timezone.utc) for key in ("start", "end"))
-        plain = {
-            key: value
-            for key, value in given.items()
-            if isinstance(value, str) or key in ("gco2eq_per_kwh", "year")
-        }
-        figure = {**_PLAIN, **plain, "start": None, "end": None}
-        slots.append(Slot(start, end, float(given["joules"]), intensity_from(figure)))
+        slot = Slot.from_dict(given, strict=True)
+        if slot is None or math.isnan(slot.joules):
+            raise ValueError(f"a slot from {given['start']} to {given['end']}")
+        slots.append(slot)
     return slots
 
 
