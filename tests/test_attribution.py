@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontracker.report.trace import attributed_dict, attributed_table
+from carbontracker.report.trace import attributed_table
 from carbontracker.traces.attribution import (
     Intervals,
     Power,
@@ -265,7 +265,7 @@ def test_a_gpu_that_the_profile_has_no_work_of_is_outside_of_it() -> None:
         {"cpu:0": 0, "gpu:0": 0, "gpu:1": 1000, "gpu:2": 1000}
     )
     assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(found.joules) == 4000
-    data = attributed_dict(found)
+    data = found.to_dict()
     assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
     assert "(devices not in this profile)" in attributed_table(found, "operator", 5)
 
@@ -299,7 +299,7 @@ def test_kernels_of_a_gpu_that_was_not_measured_have_unknown_joules() -> None:
     assert outside.gpu_seconds == pytest.approx(8)
     text = attributed_table(found, "operator", 5)
     assert "unknown" in text
-    data = attributed_dict(found)
+    data = found.to_dict()
     known = [row["joules"] for row in data["rows"] if not math.isnan(row["joules"])]
     assert sum(known) == pytest.approx(found.joules) == 2000
 
@@ -332,7 +332,7 @@ def test_the_table_adds_up_and_says_how_fine_it_is() -> None:
     assert [line for line in text.splitlines() if line.startswith("all of the window")]
     assert "power is known every: cpu:0 1e+04 ms" in text
     assert "The power of cpu:0 is not known for 2.000 s of it." in text
-    data = attributed_dict(found)
+    data = found.to_dict()
     assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
     assert sum(row["share"] for row in data["rows"]) == pytest.approx(1)
 

@@ -51,7 +51,6 @@ def main(arguments: list[str]) -> int:
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.json_values import jsonable
     from carbontracker.report.trace import (
-        attributed_dict,
         attributed_table,
         check_overlap,
         power_for,
@@ -74,7 +73,7 @@ def main(arguments: list[str]) -> int:
         say(error)
         return USAGE_ERROR
     if given.json:
-        print(json.dumps(jsonable(attributed_dict(found)), indent=2))
+        print(json.dumps(jsonable(found.to_dict()), indent=2))
     else:
         print(attributed_table(found, given.by, max(0, given.top)))
     return 0

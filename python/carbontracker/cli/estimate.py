@@ -89,5 +89,5 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         say(error)
         return USAGE_ERROR
-    print(json.dumps(jsonable(found.as_dict()), indent=2) if as_json else estimate_text(found))
+    print(json.dumps(jsonable(found.to_dict()), indent=2) if as_json else estimate_text(found))
     return 0

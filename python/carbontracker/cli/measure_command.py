@@ -99,8 +99,7 @@ class CommandRecorder(Recorder):
     def finished_data(self, run: Run, result: Result) -> dict[str, Any]:
         """Return what the command has cost."""
         del run
-        of_command = replace(result, exit_code=self.exit_code or 0).to_dict()
-        return of_command | {"exit_code": self.exit_code}
+        return replace(result, exit_code=self.exit_code).to_dict()
 
 
 class CommandConsole:

@@ -133,7 +133,7 @@ class Estimate:
             return Range(value, value, value)
         return Range(value, value * (self.joules.low / middle), value * (self.joules.high / middle))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values; ranges as ``value``, ``low``, ``high``."""
         location = self.footprint.location
         return {
@@ -153,6 +153,9 @@ class Estimate:
             ],
             "equivalents": [asdict(one) for one in self.equivalents],
         }
+
+    as_dict = to_dict
+    """The name in earlier versions."""
 
 
 def estimate(  # noqa: PLR0913  # one call for work, hardware and location

@@ -111,29 +111,6 @@ def clock_note(trace: PowerTrace) -> str:
 # ---- joules by operator --------------------------------------------------------------------
 
 
-def attributed_dict(found: Attribution) -> dict[str, Any]:
-    """Return all rows as a dictionary; NaN stays, and ``jsonable`` replaces it."""
-    return {
-        "joules": found.joules,
-        "window_seconds": found.window_seconds,
-        "rows": [_row(row, found.joules) for row in (*found.rows, found.idle, *found.outside)],
-        "unknown_seconds": found.unknown_seconds,
-        "resolution_seconds": found.resolution_seconds,
-    }
-
-
-def _row(row: Row, total: float) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "joules": row.joules,
-        "share": row.joules / total if total else None,
-        "by_device": row.by_device,
-        "cpu_seconds": row.cpu_seconds,
-        "gpu_seconds": row.gpu_seconds,
-        "calls": row.calls,
-    }
-
-
 def attributed_table(found: Attribution, by: str, top: int) -> str:
     """Return the rows with most joules, the rest as one, unattributed energy, and the sum."""
     with_gpu = any(row.gpu_seconds for row in (*found.rows, *found.outside))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +70,11 @@ class Row:
     """Self time of the streams of GPUs, s."""
     calls: int
 
+    def to_dict(self, total_joules: float) -> dict[str, Any]:
+        """Return the row as a JSON object, with its share of the total."""
+        share = self.joules / total_joules if total_joules else None
+        return {"name": self.name, "joules": self.joules, "share": share} | asdict(self)
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -90,6 +95,17 @@ class Attribution:
     resolution_seconds: dict[str, float]
     """By device: median interval of its power, s. Shorter work gets the mean power of that
     interval."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all rows as one JSON object; NaN stays, and ``jsonable`` replaces it."""
+        rows = (*self.rows, self.idle, *self.outside)
+        return {
+            "joules": self.joules,
+            "window_seconds": self.window_seconds,
+            "rows": [one.to_dict(self.joules) for one in rows],
+            "unknown_seconds": self.unknown_seconds,
+            "resolution_seconds": self.resolution_seconds,
+        }
 
 
 def activities_of(data: dict[str, Any], by: str) -> Activities:
