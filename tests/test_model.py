@@ -345,3 +345,5 @@ def test_the_place_of_a_footprint_is_its_location() -> None:
     footprint = Footprint.from_dict(given)
     with pytest.warns(DeprecationWarning, match=r"Footprint\.location"):
         assert footprint.place == footprint.location == location
+    with pytest.deprecated_call(match="Intensity.to_dict"):
+        assert footprint.intensity.as_dict() == footprint.intensity.to_dict()

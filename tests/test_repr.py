@@ -205,10 +205,23 @@ tracker = CarbonTracker(3, progress=True, verbose=0, record=False, **DEVICES)
 PLAIN = (
     SHOWN
     + """\
+class Screen:
+    def __init__(self, stream):
+        self.stream, self.lines = stream, 0
+
+    def write(self, text):
+        self.lines += text.count("carbontracker: epoch")
+        return self.stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+sys.stderr = screen = Screen(sys.stderr)
 for epoch in range(3):
     tracker.epoch_start()
-    time.sleep(0.3)
-    print("training's own", file=sys.stderr)
+    while screen.isatty() and screen.lines <= epoch:
+        time.sleep(0.01)  # until the line is drawn
+    sys.stderr.write("training's own\\n")
     tracker.epoch_end()
 """
 )

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.records import read_run
+from carbontracker.report.live import view_of_run
 from tests.support.observing import wait_for, waving_machine
 from tests.support.programs import (
     CPU_WATTS,
@@ -257,6 +259,18 @@ def test_it_attaches_to_a_run_that_goes_on(training: subprocess.Popen[str]) -> N
     assert ended["devices"]["gpu:0"]["readings_per_second"] > 0
     assert ended["total"]["joules"] > view["total"]["joules"]
     assert ended["notes"] == []
+
+
+def test_power_of_this_machine_is_not_that_of_simulated_devices(
+    training: subprocess.Popen[str],
+) -> None:
+    reach(training)
+    run = read_run(os.environ["CARBONTRACKER_DIR"])
+    view = view_of_run(run, 1.0, {"gpu:0": 9.0, "dram:0": 4.8})
+    watts = {device.id: device.watts for device in view.status.devices}
+    assert watts["gpu:0"] == pytest.approx(GPU_WATTS, rel=0.05)
+    assert "dram:0" not in watts
+    assert not any("beside the run" in note for note in view.notes)
 
 
 def test_it_leaves_when_the_run_it_is_attached_to_is_killed(

@@ -44,6 +44,14 @@ MAX_SPACING_S = 86_400.0
 """Of the stored time series, s."""
 MAX_DECIMALS = 30
 
+CHANGEABLE = frozenset(
+    (
+        *("epochs_before_pred", "monitor_epochs", "interpretable", "stop_and_confirm"),
+        *("ignore_errors", "verbose", "decimal_precision"),
+    )
+)
+"""Arguments that scripts for 2.4.x set as attributes of the tracker after the constructor,
+beside ``epochs``."""
 _NONE_IS_DEFAULT = frozenset(
     (
         *("epochs_before_pred", "monitor_epochs", "update_interval", "components", "loggers"),
@@ -129,6 +137,15 @@ class Settings:
         object.__setattr__(self, "notes", tuple(notes))
         with suppress(OSError):  # the directory that the program is in has gone
             object.__setattr__(self, "_made_in", Path.cwd())
+
+    def change(self, name: str, value: object) -> None:
+        """Change an argument while the training goes on; ``name`` is ``epochs`` or one of
+        ``CHANGEABLE``.
+
+        Raises:
+            ValueError: the value cannot be converted; nothing is changed.
+        """
+        object.__setattr__(self, name, _CONVERSIONS[name](name, value))
 
     def check(self) -> None:
         """Refuse contradictory arguments, in upstream's words.

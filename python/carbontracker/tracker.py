@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbontracker.guard import PROGRESS, TELEMETRY, nothing, optional
 from carbontracker.report.console import Console
-from carbontracker.settings import Settings
+from carbontracker.settings import CHANGEABLE, Settings
 from carbontracker.training.lifetime import Hold
 from carbontracker.training.listeners import Listeners
 from carbontracker.training.recorder import SampleKeeper, TrainingRecorder
@@ -193,6 +193,21 @@ class CarbonTracker:
         made._tracker = self._training.reference(self)
         return made
 
+    @epochs.setter
+    def epochs(self, count: float) -> None:
+        self._settings.change("epochs", count)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; when to predict and to end, and what to show, may change at any time.
+
+        Raises:
+            ValueError: the constructor would refuse the value.
+        """
+        if name in CHANGEABLE:
+            self._settings.change(name, value)
+        else:
+            super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         """Return an argument of the constructor by its name."""
         if not name.startswith("_") and name in Settings.__dataclass_fields__:
@@ -294,7 +309,7 @@ def _publisher(settings: Settings) -> object:
 def _progress(settings: Settings) -> object:
     from carbontracker.report.progress import Progress
 
-    return Progress(settings.epochs)
+    return Progress(lambda: settings.epochs)
 
 
 class _Countable:

@@ -107,6 +107,14 @@ class Intensity:
         }
         return asdict(self) | times
 
+    def as_dict(self) -> dict[str, str | float | int | None]:
+        """Return ``to_dict()`` by its name of the release before."""
+        from warnings import warn
+
+        message = "Intensity.as_dict is now Intensity.to_dict; the next release drops the old name"
+        warn(message, DeprecationWarning, stacklevel=2)
+        return self.to_dict()
+
     @classmethod
     def from_dict(cls, data: object, *, strict: bool = False) -> Intensity:
         """Return the figure that ``to_dict`` gave; missing if ``data`` has no possible figure.

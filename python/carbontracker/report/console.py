@@ -62,12 +62,15 @@ class Console:
     def __init__(self, settings: Settings, notify: Callable[..., None]) -> None:
         self._settings = settings
         self._logs = LogFiles(settings.log_dir, settings.log_file_prefix)
-        self._silent = not settings.verbose and settings.log_dir is None
-        """Whether neither the console nor a log file takes results."""
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
         self._notify = notify
         self._session: Session | None = None
+
+    @property
+    def _silent(self) -> bool:
+        """Return whether neither the console nor a log file takes results."""
+        return not self._settings.verbose and self._settings.log_dir is None
 
     def started(self, run: MonitoredRun) -> None:
         """Show what is measured."""

@@ -57,16 +57,15 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
             mean power of the record's last interval is shown.
     """
     simulated = {sensor.id for sensor in run.metadata.sensors if sensor.source == "simulated"}
-    beside = {name: w for name, w in (watts_now or {}).items() if name not in simulated}
+    ids = list(run.energy.by_device or run.series.joules)
+    measured = watts_now or {}
+    beside = {name: measured[name] for name in ids if name in measured and name not in simulated}
     watts = {**_last_watts(run), **beside}
     status = LiveStatus(
         run.result.seconds if run.complete else now_s,
         run.energy,
         run.footprint,
-        tuple(
-            replace(run.device(name), watts=watts.get(name, math.nan))
-            for name in run.energy.by_device or run.series.joules
-        ),
+        tuple(replace(run.device(name), watts=watts.get(name, math.nan)) for name in ids),
         run.result.tracker_cpu_seconds,
         final=run.complete,
     )

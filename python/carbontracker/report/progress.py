@@ -18,6 +18,8 @@ from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.live_status import LiveStatus
     from carbontracker.model.result import Result
@@ -44,10 +46,10 @@ class Progress:
     """A listener that shows the progress of a training.
 
     Args:
-        epochs: the planned number.
+        epochs: returns the planned number, which may change.
     """
 
-    def __init__(self, epochs: float) -> None:
+    def __init__(self, epochs: Callable[[], float]) -> None:
         self._epochs = epochs
         self._done = 0
         self._epoch_seconds = 0.0
@@ -99,10 +101,10 @@ class Progress:
     def _line(self) -> str:
         if self._reader is None:
             return ""
-        left_s = None
+        epochs, left_s = self._epochs(), None
         if self._done:
-            left_s = max(0, self._epochs - self._done) * self._epoch_seconds / self._done
-        return training_line(self._reader.take(), self._done, self._epochs, left_s)
+            left_s = max(0, epochs - self._done) * self._epoch_seconds / self._done
+        return training_line(self._reader.take(), self._done, epochs, left_s)
 
 
 def _is_terminal() -> bool:
