@@ -19,7 +19,7 @@ from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
 from carbontracker.location.location import Location, locate
 from carbontracker.model.prediction import Forecast
 from carbontracker.records.reader import EPOCHS, add_epoch
-from carbontracker.records.run_record import mean_during, steps_of
+from carbontracker.records.run_record import intensity_periods, mean_during
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,10 +77,10 @@ def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
     PUE and intensity, and lose the interval of their emissions, which belonged to the intensity of
     the record. So did the advice, which is left out.
     """
-    steps = steps_of(run, footprint)
+    periods = intensity_periods(run, footprint)
 
     def during(epoch: Epoch) -> Footprint:
-        mean = mean_during(steps, epoch.start_s, epoch.end_s)
+        mean = mean_during(periods, epoch.start_s, epoch.end_s)
         known = footprint if math.isnan(mean) else footprint.at_figure(mean)
         return known.of_joules(epoch.energy.joules, epoch.energy.error_joules)
 

@@ -11,13 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy, add_devices, kind_of
-from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, number, seconds_of
+from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, mappings, number, seconds_of
 from carbontracker.model.device import Device
+from carbontracker.model.window_totals import WindowTotals
 from carbontracker.records.clocks import Anchor
 from carbontracker.records.environment import is_running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -281,6 +282,12 @@ class RunRecord:
             readings_per_second=self.ending.readings_per_second.get(name, math.nan),
         )
 
+    @property
+    def windows(self) -> Iterator[WindowTotals]:
+        """Yield the named windows of each event in order; a name may come again."""
+        for event in self.of("windows"):
+            yield from map(WindowTotals.from_dict, mappings(event.get("windows")))
+
     def of(self, event: str) -> Iterable[Mapping[str, Any]]:
         """Return the events of one name in order, such as ``windows`` or ``budget_exceeded``."""
         return (one for one in self.events if one["event"] == event)
@@ -290,7 +297,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Step:
+class IntensityPeriod:
     """A period with one carbon intensity."""
 
     start_s: float
@@ -298,10 +305,10 @@ class Step:
     gco2eq_per_kwh: float
 
 
-def steps_of(run: RunRecord, footprint: Footprint) -> list[Step]:
+def intensity_periods(run: RunRecord, footprint: Footprint) -> list[IntensityPeriod]:
     """Return the slots of a footprint on the run's time axis, without those that are unknown."""
     return [
-        Step(
+        IntensityPeriod(
             (slot.start - run.started).total_seconds(),
             (slot.end - run.started).total_seconds(),
             slot.intensity.gco2eq_per_kwh,
@@ -311,9 +318,9 @@ def steps_of(run: RunRecord, footprint: Footprint) -> list[Step]:
     ]
 
 
-def mean_during(steps: Sequence[Step], start_s: float, end_s: float) -> float:
+def mean_during(periods: Sequence[IntensityPeriod], start_s: float, end_s: float) -> float:
     """Return the mean intensity of a period, gCO2eq/kWh; NaN if unknown."""
-    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in steps]
+    parts = [(min(end_s, one.end_s) - max(start_s, one.start_s), one) for one in periods]
     inside = [(seconds, one.gco2eq_per_kwh) for seconds, one in parts if seconds > 0]
     total = math.fsum(seconds for seconds, _ in inside)
     return math.fsum(seconds * figure for seconds, figure in inside) / total if inside else math.nan

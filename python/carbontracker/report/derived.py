@@ -8,9 +8,8 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from carbontracker.energy.energy import MISSING
-from carbontracker.json_values import mappings
 from carbontracker.model.window_totals import WindowTotals, add_known
-from carbontracker.records.run_record import Step, mean_during, steps_of
+from carbontracker.records.run_record import IntensityPeriod, intensity_periods, mean_during
 from carbontracker.report.formatting import percent, plain
 
 if TYPE_CHECKING:
@@ -27,9 +26,8 @@ def title_of(run: RunRecord) -> str:
 def windows_of(run: RunRecord) -> list[WindowTotals]:
     """Return the named windows of all events, those with most energy first."""
     found: dict[str, WindowTotals] = {}
-    for event in run.of("windows"):
-        for one in map(WindowTotals.from_dict, mappings(event.get("windows"))):
-            found[one.name] = found[one.name].plus(one) if one.name in found else one
+    for one in run.windows:
+        found[one.name] = found[one.name].plus(one) if one.name in found else one
     return sorted(found.values(), key=lambda one: (math.isnan(one.joules), -one.joules))
 
 
@@ -81,14 +79,14 @@ def _power_by_epoch(run: RunRecord, device: str) -> tuple[list[float], list[floa
     return edges, watts
 
 
-def intensities_of(run: RunRecord) -> list[Step]:
+def intensities_of(run: RunRecord) -> list[IntensityPeriod]:
     """Return the carbon intensity over time: the record's slots, else one step per epoch."""
-    slots = steps_of(run, run.footprint)
+    slots = intensity_periods(run, run.footprint)
     if not slots:
-        slots = [slot for epoch in run.epochs for slot in steps_of(run, epoch.footprint)]
+        slots = [slot for epoch in run.epochs for slot in intensity_periods(run, epoch.footprint)]
     if not slots:
         slots = [
-            Step(epoch.start_s, epoch.end_s, epoch.footprint.intensity.gco2eq_per_kwh)
+            IntensityPeriod(epoch.start_s, epoch.end_s, epoch.footprint.intensity.gco2eq_per_kwh)
             for epoch in run.epochs
             if math.isfinite(epoch.start_s)
             and math.isfinite(epoch.footprint.intensity.gco2eq_per_kwh)
@@ -98,13 +96,13 @@ def intensities_of(run: RunRecord) -> list[Step]:
         and math.isfinite(length_of(run))
         and math.isfinite(run.footprint.intensity.gco2eq_per_kwh)
     ):
-        slots = [Step(0.0, length_of(run), run.footprint.intensity.gco2eq_per_kwh)]
+        slots = [IntensityPeriod(0.0, length_of(run), run.footprint.intensity.gco2eq_per_kwh)]
     return _joined(sorted(slots, key=lambda slot: slot.start_s))
 
 
-def _joined(steps: Sequence[Step]) -> list[Step]:
+def _joined(steps: Sequence[IntensityPeriod]) -> list[IntensityPeriod]:
     """Join neighbouring steps of one intensity."""
-    joined: list[Step] = []
+    joined: list[IntensityPeriod] = []
     for step in steps:
         if joined and joined[-1].gco2eq_per_kwh == step.gco2eq_per_kwh:
             joined[-1] = replace(joined[-1], end_s=step.end_s)

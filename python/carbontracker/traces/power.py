@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carbontracker.json_values import mappings, number, seconds_of
 from carbontracker.records.clocks import Anchor, disagreement_ns, nearest
 from carbontracker.traces.attribution import Power
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from carbontracker.records.run_record import RunRecord
 
@@ -117,19 +116,9 @@ def _slices(run: RunRecord, zero_ns: int) -> Iterator[Slice]:
             start_ns, end_ns = unix_ns(epoch.start_s), unix_ns(epoch.end_s)
             name = f"epoch {epoch.index}"
             yield Slice("epoch", name, start_ns, end_ns, epoch.energy.joules, about)
-    for event in run.of("windows"):
-        for named in mappings(event.get("windows")):
-            yield from _windows(named, unix_ns)
-
-
-def _windows(named: dict[str, Any], unix_ns: Callable[[float], int]) -> Iterator[Slice]:
-    columns = [named.get(name) for name in ("start_s", "length_s", "joules_each")]
-    lists = [column for column in columns if isinstance(column, list)]
-    if len(lists) < len(columns):
-        return
-    about = {"one_of": named["every"]} if number(named.get("every"), 1) > 1 else {}
-    for start_s, length_s, joules in zip(*lists, strict=False):
-        start, length = seconds_of(start_s), seconds_of(length_s)
-        if math.isfinite(start + length):
-            ends = unix_ns(start), unix_ns(start) + round(length * 1e9)
-            yield Slice("window", str(named.get("name") or "window"), *ends, number(joules), about)
+    for windows in run.windows:
+        one_of = {"one_of": windows.every} if windows.every > 1 else {}
+        for start_s, seconds, joules in windows.kept:
+            start_ns = unix_ns(start_s)
+            end_ns = start_ns + round(seconds * 1e9)
+            yield Slice("window", windows.name or "window", start_ns, end_ns, joules, one_of)
