@@ -81,7 +81,7 @@ class Service:
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         # A key from a file ends in a newline.
-        self._key = (api_key or os.environ.get(provider_variable(self.name, "KEY"), "")).strip()
+        self._key = (api_key or self._key_of_environment()).strip()
         if self.needs_key and not self._key:
             raise ValueError(
                 f"{self.title} needs a key: give api_keys={{{self.name!r}: ...}} or "
@@ -92,6 +92,10 @@ class Service:
         self._client = client
         self._clock = clock or times.utc_now
         self._told: set[str] = set()
+
+    def _key_of_environment(self) -> str:
+        """Return the key in the user's environment; empty if there is no such variable."""
+        return os.environ.get(provider_variable(self.name, "KEY"), "")
 
     def __repr__(self) -> str:
         """Return the name, without the key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.exceptions import IntensityUnavailable
@@ -13,10 +13,7 @@ from carbontracker.intensity.service import Service, number, overlapping, table,
 from carbontracker.times import iso_utc, parse_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from carbontracker.intensity.base import Intensity
-    from carbontracker.intensity.http import Client
 
 GCO2EQ_PER_KWH_PER_LB_PER_MWH = 0.45359237
 """The international pound in kg; lb/MWh is then g/kWh."""
@@ -52,19 +49,15 @@ class WattTime(Service):
     fresh_s = 1800.0
     last_resort_s = 6 * 3600.0
 
-    def __init__(
-        self,
-        api_key: str = "",
-        url: str | None = None,
-        client: Client | None = None,
-        clock: Callable[[], datetime] | None = None,
-    ) -> None:
+    _token = ""
+    _token_until = datetime.min.replace(tzinfo=timezone.utc)
+    _found_region = ("", "")
+    """Coordinates, and the region that contains them."""
+
+    def _key_of_environment(self) -> str:
         user, password = (os.environ.get(f"WATTTIME_{it}", "") for it in ("USER", "PASSWORD"))
-        if not api_key and not os.environ.get("CARBONTRACKER_WATTTIME_KEY") and user and password:
-            api_key = f"{user}:{password}"
-        super().__init__(api_key, url, client, clock)
-        self._token = ("", self._clock())
-        self._regions: dict[str, str] = {}
+        account = f"{user}:{password}" if user and password else ""
+        return super()._key_of_environment() or account
 
     def now(self, zone: str) -> Intensity:
         """Return the first slot of the forecast: the service has no other current figure."""
@@ -111,12 +104,12 @@ class WattTime(Service):
         found = COORDINATES.fullmatch(zone)
         if not found:
             return zone
-        if zone not in self._regions:
+        if zone != self._found_region[0]:
             query = {"latitude": found[1], "longitude": found[2], "signal_type": "co2_moer"}
             answer = self._asked("/v3/region-from-loc", query)
             with self.understanding():
-                self._regions[zone] = str(answer["region"])
-        return self._regions[zone]
+                self._found_region = (zone, str(answer["region"]))
+        return self._found_region[1]
 
     def _asked(self, path: str, query: dict[str, str]) -> Any:
         for again in (True, False):
@@ -126,30 +119,29 @@ class WattTime(Service):
             except IntensityUnavailable as error:
                 if error.status != 401 or not again:
                     raise
-                self._token = ("", self._clock())
+                self._token = ""
         raise AssertionError("unreachable")  # a second refusal raises
 
     def _logged_in(self) -> str:
-        token, until = self._token
-        if token and self._clock() < until:
-            return token
+        if self._token and self._clock() < self._token_until:
+            return self._token
         basic = base64.b64encode(self._key.encode()).decode()
         answer = self.ask("/login", headers={"Authorization": f"Basic {basic}"})
         with self.understanding():
-            token = str(answer["token"])
-        self._token = (token, self._clock() + TOKEN_LASTS)
-        return token
+            self._token = str(answer["token"])
+        self._token_until = self._clock() + TOKEN_LASTS
+        return self._token
 
     def _secrets(self) -> tuple[str, ...]:
         user, _, password = self._key.partition(":")
         basic = base64.b64encode(self._key.encode()).decode()
-        token = getattr(self, "_token", ("",))[0]
-        return tuple(secret for secret in (self._key, basic, password, user, token) if secret)
+        secrets = (self._key, basic, password, user, self._token)
+        return tuple(secret for secret in secrets if secret)
 
     @property
     def fingerprint(self) -> str:
         """Return a hash of URL and account, without the token, which changes."""
-        kept, self._token = self._token, ("", self._token[1])
+        kept, self._token = self._token, ""
         try:
             return super().fingerprint
         finally:
