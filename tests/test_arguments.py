@@ -80,11 +80,11 @@ def test_numbers_are_understood(given: object, taken: float) -> None:
 
 
 @pytest.mark.parametrize("given", [None, "many", [1], np.array([1, 2]), object(), {}, 1j])
-def test_what_is_no_number_is_left_to_the_check(given: object) -> None:
+def test_values_that_are_not_numbers_are_left_to_the_check(given: object) -> None:
     assert as_number(given) is given
 
 
-def test_words_for_yes_and_no() -> None:
+def test_words_of_flags() -> None:
     for no in ("False", "no", "OFF", "0", "", 0, None, np.bool_(False)):
         assert as_flag("x", no) is False
     for yes in ("True", "yes", "on", "1", 1, np.bool_(True)):
@@ -147,7 +147,7 @@ RUNS: list[tuple[dict[str, Any], str, object]] = [
 
 
 @pytest.mark.parametrize(("arguments", "name", "taken"), RUNS)
-def test_what_can_be_meant_is_converted_and_said_once(
+def test_values_with_a_meaning_are_converted_with_one_warning(
     arguments: dict[str, Any],
     name: str,
     taken: object,
@@ -178,7 +178,7 @@ def test_several_conversions_are_one_warning(capsys: pytest.CaptureFixture[str])
         assert part in warning
 
 
-def test_numbers_as_they_should_be_are_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_valid_numbers_cause_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
     tracker = make(2.0, update_interval=1.0, decimal_precision=12, sim_cpu_tdp=150)
     assert tracker.epochs == 2
     train(tracker, 2)
@@ -217,7 +217,9 @@ WRONG: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_what_means_nothing_is_refused_by_name_at_once(name: str, value: object) -> None:
+def test_values_without_a_meaning_are_refused_by_name_in_the_constructor(
+    name: str, value: object
+) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # the message is looked at below
         make(**{name: value}) if name != "epochs" else make(value)
     said = str(refusal.value)

@@ -43,7 +43,7 @@ def seconds(*windows: tuple[float, float]) -> list[tuple[int, int]]:
 # ---- one thread ----------------------------------------------------------------------------
 
 
-def test_what_is_inside_is_not_paid_twice() -> None:
+def test_the_energy_of_an_inner_slice_is_not_counted_twice() -> None:
     found = energy_by_name(
         power([0, 10], [10]), [thread((0, 10, A), (2, 5, B))], seconds((0, 10)), 3
     )
@@ -138,7 +138,7 @@ def active(slices: Sequence[tuple[int, int, int]], moment: int) -> int | None:
 
 
 @given(st.data())
-def test_every_nanosecond_is_given_to_whom_it_belongs(data: st.DataObject) -> None:
+def test_every_nanosecond_is_assigned_to_its_slice(data: st.DataObject) -> None:
     edges = data.draw(STEPS)
     watts = data.draw(st.lists(WATTS, min_size=len(edges) - 1, max_size=len(edges) - 1))
     threads = data.draw(st.lists(SLICES, max_size=4))
@@ -320,7 +320,7 @@ def test_power_of_another_time_is_refused() -> None:
         attribute(profile.data, cpu_power())
 
 
-def test_the_table_adds_up_and_says_how_fine_it_is() -> None:
+def test_the_table_adds_up_and_states_its_resolution() -> None:
     profile = Profiled()
     for i in range(5):
         profile.add(f"aten::op{i}", i, i + 1)

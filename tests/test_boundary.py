@@ -115,7 +115,7 @@ def test_a_processor_may_call_itself_anything(name: bytes, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", BYTES)
-def test_so_may_a_zone(name: bytes, tmp_path: Path) -> None:
+def test_a_zone_may_have_any_name(name: bytes, tmp_path: Path) -> None:
     tree: Tree = {
         **powercap_zone("intel-rapl:0", "package-0", energy_uj=1000),
         **powercap_zone("intel-rapl:0:0", as_text(name), energy_uj=2000),
@@ -133,7 +133,9 @@ def test_so_may_a_zone(name: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [one for one in BYTES if b" " not in one])
-def test_so_may_a_gpu(name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_may_have_any_name(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board = {"name": "NVIDIA " + as_text(name), "power": "constant:300"}
     with fake_nvml(tmp_path, [board]) as driver:  # type: ignore[list-item]
         for variable, value in driver.environment.items():
@@ -176,7 +178,7 @@ def test_a_path_may_be_any_bytes(
 
 
 @pytest.mark.parametrize("visible", [b"\xff", b"0,\xff", b"caf\xe9,0"])
-def test_so_may_what_is_said_of_visible_gpus(
+def test_visible_gpus_may_be_any_text(
     visible: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fake_nvml(tmp_path, [{"power": "constant:300"}] * 2) as driver:

@@ -119,7 +119,7 @@ def test_a_training_with_torch_stops(tmp_path: Path) -> None:
     assert_complete(tmp_path, tracker, "max_kwh")
 
 
-def test_a_warning_is_said_once_and_stops_nobody(
+def test_a_warning_comes_once_and_stops_no_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = make(4, log_dir=tmp_path, max_kwh=TINY_KWH, max_seconds=1e6)
@@ -152,7 +152,7 @@ def test_a_function_may_stop_the_training(tmp_path: Path) -> None:
     assert_complete(tmp_path, tracker, "max_kwh")
 
 
-def test_a_function_that_fails_costs_nothing(
+def test_a_function_that_fails_does_not_end_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(over: BudgetExceeded) -> None:
@@ -166,7 +166,7 @@ def test_a_function_that_fails_costs_nothing(
     assert "on_budget failed, monitoring goes on: OSError: no such mail server" in caplog.text
 
 
-def test_what_the_last_epoch_passes_is_only_said(
+def test_a_limit_exceeded_by_the_last_epoch_is_only_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = make(1, log_dir=tmp_path, on_budget="raise", max_kwh=TINY_KWH)
@@ -191,7 +191,7 @@ def test_a_prediction_over_the_budget(tmp_path: Path, predict_after: int) -> Non
     assert_complete(tmp_path, tracker, "max_seconds")
 
 
-def test_what_is_spent_counts_where_predictions_are_looked_at() -> None:
+def test_measured_figures_count_with_budget_on_predicted() -> None:
     tracker = make(
         2, epochs_before_pred=0, budget_on="predicted", max_seconds=1e-6, on_budget="raise"
     )
@@ -211,7 +211,9 @@ def test_within_the_budget_nothing_happens(tmp_path: Path) -> None:
     assert "budget_exceeded" not in {event["event"] for event in read_record(tmp_path)}
 
 
-def test_what_cannot_be_watched_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_limits_that_cannot_be_checked_are_reported_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tracker = CarbonTracker(3, verbose=0, max_kwh=1.0, max_seconds=3600, on_budget="raise")
     train(tracker, 3)
     err = capsys.readouterr().err
@@ -230,12 +232,12 @@ def test_what_cannot_be_watched_is_said_once(capsys: pytest.CaptureFixture[str])
         ({"on_budget": "explode"}, "on_budget must be warn, raise or a function, not 'explode'"),
     ],
 )
-def test_a_budget_that_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_an_impossible_budget_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(1, **arguments)
 
 
-def test_it_crosses_processes() -> None:
+def test_the_exception_crosses_processes() -> None:
     over = pickle.loads(pickle.dumps(BudgetExceeded("max_kwh", 1.0, 2.0, "measured")))
     assert (over.limit, over.most, over.value, over.basis) == ("max_kwh", 1.0, 2.0, "measured")
     assert str(over) == "max_kwh=1 is exceeded: 2 measured"
@@ -282,7 +284,7 @@ while True:
 """
 
 
-def test_a_command_says_that_a_limit_cannot_be_watched() -> None:
+def test_a_command_reports_a_limit_that_cannot_be_checked() -> None:
     done = carbontrack("--max-kwh", "1", "--no-record", "--components", "gpu", "--", "sleep", "3")
     assert done.returncode == 0
     said = "max_kwh cannot be watched, because no energy is measured"
@@ -347,7 +349,7 @@ def test_a_program_that_ends_when_asked_has_its_time(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_a_shell_has_started_ends_with_it() -> None:
+def test_children_of_a_shell_end_with_it() -> None:
     done = carbontrack(
         *("--max-seconds", "0.2", "--grace", "0.3", "-q", "--"),
         *("sh", "-c", "trap '' TERM; sleep 600 >/dev/null 2>&1 & echo $!; wait; sleep 600"),

@@ -111,7 +111,7 @@ def poisoned(directory: Path) -> bytes:
 
 @pytest.mark.parametrize("name", ["a.json", "a.lock"])
 @pytest.mark.parametrize("kind", ["pipe", "directory", "link", "device"])
-def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
+def test_only_regular_files_are_read_and_others_are_not_waited_for(
     tmp_path: Path, name: str, kind: str
 ) -> None:
     shared, target = tmp_path / "shared", tmp_path / "target"
@@ -141,7 +141,7 @@ def test_a_link_to_nowhere_makes_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_what_others_can_have_written_is_not_believed(tmp_path: Path) -> None:
+def test_a_file_that_others_can_write_is_ignored(tmp_path: Path) -> None:
     content = poisoned(tmp_path)
     for mode in (0o620, 0o602, 0o666):
         (tmp_path / "a.json").write_bytes(content)
@@ -153,7 +153,7 @@ def test_what_others_can_have_written_is_not_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_file_of_another_user_is_not_believed(tmp_path: Path) -> None:
+def test_a_file_of_another_user_is_ignored(tmp_path: Path) -> None:
     poisoned(tmp_path)
     os.chown(tmp_path / "a.json", 65_534, 65_534)
     fetch = Fetch([SLOT])
@@ -169,7 +169,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_believed_for_an_hour(tmp_path: Path, status: int) -> None:
+def test_a_refusal_is_cached_for_an_hour(tmp_path: Path, status: int) -> None:
     clock, fetch = Clock(), Fetch(IntensityUnavailable("no such zone", status))
     first, second = (Cache(tmp_path, wall=clock) for _ in range(2))
     assert first.get("a", 60, fetch).reason == "no such zone"
@@ -190,7 +190,7 @@ def test_a_failure_is_not_kept(tmp_path: Path) -> None:
     assert fetch.count == 2
 
 
-def test_what_is_old_is_still_there_for_those_in_need(tmp_path: Path) -> None:
+def test_an_old_answer_stays_as_a_last_resort(tmp_path: Path) -> None:
     clock = Clock()
     Cache(tmp_path, wall=clock).get("a", 900, Fetch([SLOT]))
     clock.s += 80_000
@@ -234,7 +234,7 @@ def test_what_is_old_is_still_there_for_those_in_need(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_of_something_else_is_asked_over(tmp_path: Path, content: bytes) -> None:
+def test_a_file_with_other_content_is_requested_again(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     fetch = Fetch([SLOT])
     cache = Cache(tmp_path)
@@ -244,7 +244,7 @@ def test_a_file_of_something_else_is_asked_over(tmp_path: Path, content: bytes) 
     assert fetch.count == 1
 
 
-def test_without_a_directory_memory_serves_and_it_is_said_once(
+def test_without_a_directory_memory_is_used_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")

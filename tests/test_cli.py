@@ -217,13 +217,13 @@ def test_the_summary() -> None:
         assert re.fullmatch(pattern, line), line
 
 
-def test_a_result_that_cannot_be_written_costs_no_exit_code() -> None:
+def test_a_result_that_cannot_be_written_does_not_change_the_exit_code() -> None:
     done = carbontrack("--quiet", "--json", "/dev/full", "sh", "-c", "exit 7")
     assert done.returncode == 7
     assert done.stderr.startswith(b"carbontracker: the result is not written: ")
 
 
-def test_a_reader_that_goes_away_costs_no_exit_code(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_does_not_change_the_exit_code(tmp_path: Path) -> None:
     command = [*WRAPPER, "--json", str(tmp_path / "result.json"), "sh", "-c", "cat; exit 7"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -338,7 +338,7 @@ def test_a_signal_to_the_whole_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_impatience_costs_no_result(tmp_path: Path, number: signal.Signals) -> None:
+def test_repeated_signals_do_not_lose_the_result(tmp_path: Path, number: signal.Signals) -> None:
     target = tmp_path / "result.json"
     with wrapped("--json", target, "sh", "-c", "echo ready; exec sleep 600") as process:
         while process.poll() is None:
@@ -361,9 +361,7 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), 9)", 137), ("sys.exit()", 0)]
 )
-def test_who_started_us_may_ignore_the_end_of_children(
-    options: list[str], end: str, code: int
-) -> None:
+def test_the_parent_may_ignore_the_end_of_children(options: list[str], end: str, code: int) -> None:
     """The kernel keeps no exit code then; and what is ignored is so for the program, too."""
     ignoring = (
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
@@ -525,7 +523,7 @@ def test_sensors_as_a_process() -> None:
 
 
 @pytest.mark.parametrize("command", [["estimate", "--gpu", "A100", "--gpu-hours", "1"], ["where"]])
-def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
+def test_a_reader_that_closes_the_pipe_is_not_an_error(command: list[str]) -> None:
     """As with ``| head -1``: the reader has closed the pipe before the result is written."""
     reads, writes = os.pipe()
     os.close(reads)
@@ -540,7 +538,7 @@ def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_disk_that_is_full_is_said_in_one_line() -> None:
+def test_a_full_disk_is_reported_in_one_line() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123  # a device
         done = subprocess.run(
             [*WRAPPER, "where"],

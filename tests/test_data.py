@@ -104,7 +104,7 @@ def test_every_alias_leads_to_a_zone_and_hides_none() -> None:
         assert row["kind"] in {"name", "proxy", "subzone"}, row
 
 
-def test_every_time_zone_leads_to_a_zone_or_says_that_there_is_none() -> None:
+def test_every_time_zone_leads_to_a_zone_or_states_that_it_has_no_zone() -> None:
     none = [row for row in rows("timezone_zones") if not row["zone"]]
     assert len(none) == 27
     assert {row["basis"] for row in none} == {"none"}

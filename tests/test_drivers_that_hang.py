@@ -279,7 +279,7 @@ def test_samples_of_a_device_that_joined_late_are_read_as_its_own(
     assert power["gpu:0"].joules == pytest.approx(250 * seconds, rel=0.03)
 
 
-def test_the_record_the_console_and_the_report_say_who_joined_late(tmp_path: Path) -> None:
+def test_the_record_the_console_and_the_report_name_late_sensors(tmp_path: Path) -> None:
     root = fake_host(tmp_path, machine_tree())
     with fake_nvml(tmp_path, [{"power": "constant:250", "arch": 7}]) as nvml:
         done = finished(
@@ -389,7 +389,7 @@ def put(path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["pipe", "zeros", "folder", "large"])
-def test_whatever_lies_where_a_file_should_be_hangs_nothing(tmp_path: Path, what: str) -> None:
+def test_any_object_in_the_place_of_a_file_hangs_nothing(tmp_path: Path, what: str) -> None:
     original = fake_host(tmp_path, whole_machine())
     for name in files_below(original):
         root = tmp_path / "bent"
@@ -405,9 +405,7 @@ def test_whatever_lies_where_a_file_should_be_hangs_nothing(tmp_path: Path, what
 
 
 @pytest.mark.parametrize("what", ["pipe", "zeros", "folder", "large"])
-def test_whatever_lies_where_a_file_should_be_holds_up_no_tracker(
-    tmp_path: Path, what: str
-) -> None:
+def test_any_object_in_the_place_of_a_file_delays_no_tracker(tmp_path: Path, what: str) -> None:
     """Python's files of the machine, too: all of them at once, and those of the core."""
     names = ("etc/carbontracker.ini", "etc/timezone", "etc/os-release", "proc/1/cgroup")
     dmi = [f"sys/class/dmi/id/{name}" for name in ("sys_vendor", "product_name", "board_vendor")]

@@ -39,13 +39,13 @@ from carbontracker.records.environment import (
         ({"OMPI_COMM_WORLD_RANK": "2"}, {"mpi": {"rank": "2"}}),
     ],
 )
-def test_jobs_are_told_from_their_variables(
+def test_jobs_are_recognised_by_their_variables(
     environ: dict[str, str], job: dict[str, dict[str, str]]
 ) -> None:
     assert job_data(environ) == job
 
 
-def test_a_process_is_known_again_and_not_mistaken() -> None:
+def test_a_process_is_identified_by_pid_and_start() -> None:
     host = host_data()
     assert host["boot_id"]
     assert host["memory_bytes"] > 2**28
@@ -63,7 +63,7 @@ def test_a_process_is_known_again_and_not_mistaken() -> None:
     assert process_start_ticks(os.getpid()) is not None
 
 
-def test_only_what_is_loaded_is_asked_for_its_version() -> None:
+def test_versions_are_those_of_loaded_packages_only() -> None:
     program = (
         "import sys, types\n"
         "from carbontracker.records.environment import software_data\n"

@@ -84,7 +84,7 @@ def test_precision_decides_the_peak() -> None:
     assert single.gpu_hours.value / half.gpu_hours.value == pytest.approx(312 / 19.5)
 
 
-def test_how_many_decides_how_long_and_not_how_much() -> None:
+def test_the_count_changes_the_duration_and_not_the_energy() -> None:
     one, eight = (estimate(gpu_hours=1000, gpu="H100", count=n, location="SE") for n in (1, 8))
     assert one.kwh == eight.kwh
     assert one.seconds.value == 8 * eight.seconds.value == 3.6e6
@@ -124,7 +124,7 @@ def test_usual_values_are_those_of_published_estimates_and_lie_within_their_rang
         assert usual.range.low < usual.range.value < usual.range.high
 
 
-def test_what_is_given_has_no_range() -> None:
+def test_given_values_have_no_range() -> None:
     found = estimate(
         flops=1e21, gpu="H100", utilization=0.5, power_share=0.9, node_overhead=0.0, pue=1.0
     )
@@ -189,7 +189,7 @@ def test_names_of_accelerators(name: str, model: str) -> None:
     assert find_accelerator(name).model == model
 
 
-def test_a_short_name_says_what_else_it_could_mean() -> None:
+def test_a_short_name_lists_the_other_matches() -> None:
     assert find_accelerator("H100").siblings == ("H100 NVL", "H100 PCIe")
     assert find_accelerator("H100 NVL").siblings == ()
 
@@ -210,7 +210,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, message: str) ->
     assert message in str(refused.value)
 
 
-def test_a_peak_that_is_not_known_is_not_made_up() -> None:
+def test_an_unknown_peak_stays_unknown() -> None:
     pascal = find_accelerator("Tesla P40")
     assert math.isnan(pascal.fp16_tflops)
     with pytest.raises(
@@ -246,7 +246,7 @@ def test_a_peak_that_is_not_known_is_not_made_up() -> None:
         ({"flops": 1e20, "pue": 0.5}, "pue must be a finite ratio of at least 1"),
     ],
 )
-def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+def test_impossible_values_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         estimate(gpu="H100", **given)
 

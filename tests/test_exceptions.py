@@ -52,7 +52,7 @@ def test_every_public_exception_is_in_one_module_and_in_the_package() -> None:
 
 
 @pytest.mark.parametrize(("name", "base"), OTHER_BASES.items())
-def test_what_was_caught_as_another_kind_still_is(name: str, base: type[Exception]) -> None:
+def test_exceptions_keep_their_builtin_base_classes(name: str, base: type[Exception]) -> None:
     assert issubclass(getattr(exceptions, name), base)
 
 

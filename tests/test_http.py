@@ -47,7 +47,7 @@ def refusal(
     return caught.value.reason
 
 
-def test_who_asks_and_for_what() -> None:
+def test_the_headers_of_a_request() -> None:
     with serving(OK) as server:
         assert get(server.url) == b'{"fine": true}'
     (asked,) = server.asked
@@ -56,7 +56,7 @@ def test_who_asks_and_for_what() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418, 429, 500, 503])
-def test_a_status_of_failure_is_told_and_asked_once(status: int) -> None:
+def test_a_failure_status_is_reported_and_not_repeated(status: int) -> None:
     with serving(Reply(b"", status)) as server:
         with pytest.raises(RequestFailed) as caught:
             get(server.url)
@@ -77,7 +77,7 @@ def test_retry_after_in_seconds_and_as_a_date() -> None:
         assert caught.value.retry_after_s == 60.0
 
 
-def test_nobody_there_and_no_such_address() -> None:
+def test_an_unreachable_host_and_invalid_urls() -> None:
     assert "cannot be reached" in refusal(refused())
     for address in ("ftp://127.0.0.1/x", "file:///etc/passwd", "no address", ""):
         assert "is not an http or https URL" in refusal(address)
@@ -87,7 +87,7 @@ def test_nobody_there_and_no_such_address() -> None:
 
 
 @pytest.mark.parametrize("where", ["until", "body_until"])
-def test_silence_ends_with_the_read_time_out_and_is_not_tried_again(where: str) -> None:
+def test_a_silent_host_ends_with_the_read_timeout_and_is_not_asked_again(where: str) -> None:
     never = threading.Event()
     with serving(Reply(b"late", **{where: never})) as server:  # type: ignore[arg-type]
         assert "does not answer" in refusal(server.url)
@@ -119,18 +119,18 @@ def test_a_body_that_trickles_ends_with_the_total() -> None:
     listener.close()
 
 
-def test_five_megabytes_and_no_more() -> None:
+def test_a_body_has_at_most_five_megabytes() -> None:
     with serving([Reply(b" " * 5_000_000), Reply(b" " * 5_000_001)]) as server:
         assert len(get(server.url)) == 5_000_000
         assert "sent more than 5000000 bytes" in refusal(server.url)
 
 
-def test_an_answer_cut_short_is_none() -> None:
+def test_a_truncated_reply_is_a_failure() -> None:
     with serving(Reply(b"[1]", cut=True)) as server:
         assert "cut its answer short" in refusal(server.url)
 
 
-def test_an_answer_that_is_no_http_at_all() -> None:
+def test_a_reply_that_is_not_http() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def babble() -> None:
@@ -147,7 +147,7 @@ def test_an_answer_that_is_no_http_at_all() -> None:
     assert "cannot be asked: BadStatusLine" in told
 
 
-def test_redirects_three_and_no_more() -> None:
+def test_at_most_three_redirects_are_followed() -> None:
     hops = iter(range(100))
 
     def script(asked: Asked) -> Reply:
@@ -162,7 +162,7 @@ def test_redirects_three_and_no_more() -> None:
         assert len(server.asked) == 4
 
 
-def test_another_host_gets_no_key_and_no_way_leads_out_of_https() -> None:
+def test_another_host_gets_no_key_and_other_schemes_are_refused() -> None:
     with (
         serving(OK) as elsewhere,
         serving(Reply({}, 302, {"Location": f"{elsewhere.url}/x"})) as server,
@@ -218,7 +218,7 @@ def test_an_ipv6_only_host() -> None:
         pytest.skip("no IPv6 on loopback")
 
 
-def test_proxies_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_variables_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(OK) as proxy, serving(OK) as server:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
@@ -238,7 +238,7 @@ def test_a_proxy_that_cannot_be_used_is_a_failure_with_a_reason(
     assert "cannot be" in refusal("http://carbon.example/x")
 
 
-def test_secrets_are_taken_out_in_every_form() -> None:
+def test_secrets_are_redacted_in_every_form() -> None:
     from urllib.parse import quote
 
     text = f"one {KEY}, two {quote(KEY)}, three {quote(KEY, safe='')}\r\nfour"
@@ -247,7 +247,7 @@ def test_secrets_are_taken_out_in_every_form() -> None:
     assert redacted("\x1b[2J \x9b31m \ud800 \u202e end", ()) == "[2J 31m end"
 
 
-def test_an_error_says_what_the_service_says_without_the_key() -> None:
+def test_the_reason_has_the_services_message_without_the_key() -> None:
     long = "x" * 1000
     for body, told in (
         ({"error": f"Token {KEY} unauthorized"}, "answered 401: Token *** unauthorized"),
@@ -290,7 +290,7 @@ def test_a_reply_that_drips_is_cut_when_the_time_is_up(head: bytes) -> None:
             gone.set()
 
 
-def test_what_does_not_end_is_given_up_and_too_many_of_them_are_not_begun() -> None:
+def test_an_endless_request_is_abandoned_and_too_many_are_not_begun() -> None:
     """A look-up of a name cannot be interrupted: its thread goes on."""
     end = threading.Event()
     given_up: list[int] = []

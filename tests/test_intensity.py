@@ -64,7 +64,7 @@ def test_scope_is_chosen_once_and_kept() -> None:
         ("AD", "ES", "no lifecycle figure for AD; ES stands in (proxy)"),
     ],
 )
-def test_a_wider_zone_stands_in_and_says_so(zone: str, used: str, note: str) -> None:
+def test_a_wider_zone_is_a_substitute_with_a_note(zone: str, used: str, note: str) -> None:
     found = figure(zone)
     assert (found.zone, found.note) == (used, note)
 

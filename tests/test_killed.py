@@ -217,7 +217,7 @@ def test_an_epoch_that_ends_while_it_is_written_is_whole(tmp_path: Path) -> None
         assert {one.start_s, one.end_s} <= set(found.series.t_s)
 
 
-def test_a_series_up_to_an_earlier_moment_is_said_again(tmp_path: Path) -> None:
+def test_a_series_up_to_an_earlier_moment_is_written_again(tmp_path: Path) -> None:
     session = acquire(
         Config.from_environment(
             simulated=(SimulatedDevice("gpu", "A", "constant:100"),), spacing_s=1e-3

@@ -118,7 +118,7 @@ print(json.dumps([len(tracker.result.forecasts), "numpy" in sys.modules]))
     assert answer(program) == [predict_after, False]
 
 
-def test_the_names_are_there_when_asked_for() -> None:
+def test_the_names_are_loaded_on_request() -> None:
     program = """
 import json, carbontracker
 names = carbontracker.__all__
@@ -298,7 +298,7 @@ child = json.loads(os.read(reader, 100_000))
 
 
 @pytest.mark.usefixtures("estimated_processor")
-def test_so_does_a_worker_of_multiprocessing(tmp_path: Path) -> None:
+def test_a_worker_of_multiprocessing_does_not_hang_either(tmp_path: Path) -> None:
     program = (
         PRELUDE
         + "import multiprocessing\n"
@@ -324,7 +324,7 @@ child = found[0]
     assert_fork(json.loads(done.stdout.splitlines()[-1]), logs)
 
 
-def test_a_child_of_a_process_that_does_not_measure_may(tmp_path: Path) -> None:
+def test_a_child_of_a_process_that_does_not_measure_can_measure(tmp_path: Path) -> None:
     program = (
         PRELUDE
         + """

@@ -179,7 +179,7 @@ def trial():
 
 
 @pytest.mark.parametrize("way", LEFT)
-def test_a_tracker_that_is_gone_has_ended_there(tmp_path: Path, way: str) -> None:
+def test_a_deleted_tracker_ended_at_its_deletion(tmp_path: Path, way: str) -> None:
     done = python(TRIALS + LEFT[way] + "sweep(trial)\n", str(tmp_path / "r"))
     spans = last_line(done)
     runs = events_of(tmp_path / "r")
@@ -193,7 +193,7 @@ def test_a_tracker_that_is_gone_has_ended_there(tmp_path: Path, way: str) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_its_sensors_are_let_go_as_well(tmp_path: Path) -> None:
+def test_its_sensors_are_released_too(tmp_path: Path) -> None:
     """Those of a tracker that has marked nothing, too."""
     program = (
         PRELUDE
@@ -303,7 +303,9 @@ def train(tracker):
 
 
 @pytest.mark.parametrize("held", ["a traceback", "a name", "several"])
-def test_one_that_is_held_goes_on_and_the_next_one_says_so(tmp_path: Path, held: str) -> None:
+def test_a_referenced_tracker_continues_and_the_next_one_reports_it(
+    tmp_path: Path, held: str
+) -> None:
     program = (
         HELD
         + {
@@ -344,7 +346,7 @@ print(json.dumps(0))
     assert [len(found) for found in warnings] == [1, 0]
 
 
-def test_one_that_counts_nothing_is_not_spoken_of(tmp_path: Path) -> None:
+def test_a_tracker_without_an_open_epoch_is_not_reported(tmp_path: Path) -> None:
     """Neither has marked nothing, nor is between epochs, nor belongs to another thread."""
     program = (
         HELD
@@ -426,7 +428,7 @@ USES = {
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("use", USES)
-def test_a_child_is_told_that_its_parents_tracker_measures_nothing_there(
+def test_a_child_gets_a_warning_that_its_parents_tracker_measures_nothing(
     tmp_path: Path, use: str, begun: bool
 ) -> None:
     program = (

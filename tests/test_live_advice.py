@@ -61,7 +61,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]
         yield server
 
 
-def test_when_asks_the_finer_zone(service: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_when_requests_the_finer_zone(service: Server, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--hours", "6", "--intensity", "energidataservice", "--json"]
     assert main(["when", *arguments, "--location", "DK-DK1"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -85,7 +85,7 @@ def test_when_asks_the_finer_zone(service: Server, capsys: pytest.CaptureFixture
         (None, None, []),
     ],
 )
-def test_a_command_asks_a_busy_service_twice_more(
+def test_a_command_requests_a_busy_service_up_to_three_times(
     status: int | None, asked_s: float | None, pauses: list[float]
 ) -> None:
     waited: list[float] = []
@@ -141,7 +141,7 @@ def test_when_the_service_is_not_there(
     assert "CARBONTRACKER_OFFLINE" in capsys.readouterr().err
 
 
-def test_advice_and_a_live_price_for_a_place_that_is_found_late(
+def test_advice_and_live_intensity_for_a_location_that_is_found_late(
     service: Server,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -100,7 +100,7 @@ def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live
 # ---- the thread that asks -------------------------------------------------------------------
 
 
-def test_hours_are_revised_as_they_are_asked_for_again() -> None:
+def test_hours_are_revised_when_they_are_requested_again() -> None:
     times = [NOW]
     own = Own([slot(8, 100), slot(9, 200, kind="estimated")], [slot(8, 110), slot(9, 190)])
     live = live_of(own, times)
@@ -116,7 +116,7 @@ def test_hours_are_revised_as_they_are_asked_for_again() -> None:
     assert revised[0].fetched_at == times[0]
 
 
-def test_the_end_of_a_run_asks_for_revised_hours_but_not_within_a_minute() -> None:
+def test_the_end_of_a_run_requests_revised_hours_but_not_within_a_minute() -> None:
     times = [NOW]
     own = Own([slot(9, 200)])
     live = live_of(own, times)
@@ -129,7 +129,7 @@ def test_the_end_of_a_run_asks_for_revised_hours_but_not_within_a_minute() -> No
     assert own.asked == 2
 
 
-def test_what_is_settled_does_not_change() -> None:
+def test_final_hours_do_not_change() -> None:
     times = [NOW]
     live = live_of(Own([slot(9, 200)], [slot(9, 190)]), times)
     live.refresh()
@@ -141,7 +141,7 @@ def test_what_is_settled_does_not_change() -> None:
     assert snapshot.now("DK").gco2eq_per_kwh == 200
 
 
-def test_a_failure_leaves_what_there_was_and_is_said_once(
+def test_a_failure_keeps_the_figures_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     times = [NOW]
@@ -161,7 +161,7 @@ def test_a_failure_leaves_what_there_was_and_is_said_once(
     assert table.note == "it is down: annual figure of the table"
 
 
-def test_before_anything_is_said_the_table_answers() -> None:
+def test_before_the_first_answer_the_table_is_used() -> None:
     live = live_of(Own([slot(9, 200)]), [NOW])
     figure = live.now("DK")
     assert (figure.gco2eq_per_kwh, figure.start) == (114.41, None)
@@ -169,7 +169,7 @@ def test_before_anything_is_said_the_table_answers() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 410])
-def test_a_refusal_ends_the_asking_for_this_run_only_of_what_was_refused(status: int) -> None:
+def test_a_refusal_ends_only_the_refused_kind_of_request(status: int) -> None:
     times = [NOW]
     own = Own(IntensityUnavailable("no", status))
     live = live_of(own, times)
@@ -200,7 +200,7 @@ def test_a_forecast_that_the_key_does_not_cover_leaves_the_rest(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("error", [IntensityUnavailable("down"), IntensityUnavailable("x", 503)])
-def test_pauses_double_up_to_the_interval_and_begin_anew_after_an_answer(error: Exception) -> None:
+def test_pauses_double_up_to_the_interval_and_start_again_after_an_answer(error: Exception) -> None:
     times = [NOW]
     own = Own(*[error] * 12, [slot(9, 200)], error)
     own.every_s = 300.0
@@ -287,7 +287,7 @@ def test_an_old_answer_on_disk_stands_in_for_a_service_that_is_down(tmp_path: Pa
     assert figure.note == "held from 2026-11-23 09:00 UTC"
 
 
-def test_the_next_provider_steps_in_only_with_the_same_scope_and_signal() -> None:
+def test_the_next_provider_is_asked_only_with_the_same_scope_and_signal() -> None:
     down = Own(IntensityUnavailable("down"))
     direct, alike = Own([slot(9, 1, scope="direct")]), Own([slot(9, 222)])
     direct.scope = "direct"
@@ -306,7 +306,7 @@ def test_the_next_provider_steps_in_only_with_the_same_scope_and_signal() -> Non
         ([slot(9, 1, signal="marginal")], "give it scope = 'lifecycle' and signal = 'marginal'"),
     ],
 )
-def test_whatever_a_provider_of_the_users_own_does_is_a_reason(answer: Any, told: str) -> None:
+def test_any_exception_of_a_users_provider_becomes_a_reason(answer: Any, told: str) -> None:
     live = live_of(Own(answer), [NOW])
     live.refresh()
     assert told in live.now("DK").note
@@ -357,7 +357,7 @@ def test_auto_takes_the_nearest_service_that_needs_no_key(location: str, name: s
     assert factors.live[1] == name
 
 
-def test_auto_takes_a_key_before_that_and_nothing_where_nobody_knows(
+def test_auto_prefers_a_key_and_chooses_nothing_where_no_service_covers_the_zone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert make_carbon_factors("US", intensity="auto").live is None
@@ -392,7 +392,7 @@ def test_auto_keeps_to_where_a_key_is_good_for(monkeypatch: pytest.MonkeyPatch) 
     ("location", "why"),
     [("JP", "every provider for JP needs an API key"), ("WORLD", "the location is unknown")],
 )
-def test_when_nobody_is_asked_it_is_said(
+def test_a_message_states_that_no_provider_is_asked(
     location: str, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -400,7 +400,9 @@ def test_when_nobody_is_asked_it_is_said(
     assert why in caplog.text
 
 
-def test_nothing_is_asked_unless_wanted_and_never_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_made_only_on_request_and_never_offline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert make_carbon_factors("DK").live is None
     assert make_carbon_factors("DK", intensity="table").live is None
     assert make_carbon_factors("DK", intensity=100.0).live is None
@@ -432,12 +434,12 @@ def test_a_wrong_word_in_the_environment_is_a_warning_and_as_argument_an_error(
     assert "CARBONTRACKER_INTENSITY" in caplog.text
 
 
-def test_what_is_no_provider_is_refused() -> None:
+def test_objects_that_are_not_providers_are_refused() -> None:
     with pytest.raises(ValueError, match="not dict"):
         make_carbon_factors("DK", intensity={})  # type: ignore[arg-type]
 
 
-def test_a_marginal_provider_advises_and_prices_nothing() -> None:
+def test_a_marginal_provider_is_used_for_advice_and_not_for_footprints() -> None:
     own = Own([slot(9, 500, signal="marginal")])
     own.signal = "marginal"  # type: ignore[attr-defined]
     factors = make_carbon_factors("DK", intensity=own)  # type: ignore[arg-type]
@@ -469,7 +471,7 @@ def test_why_there_is_no_forecast(arguments: dict[str, Any], told: str) -> None:
         make_carbon_factors(**{"location": "US"} | arguments).forecast(NOW, NOW + HOUR)
 
 
-def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
+def test_advice_uses_the_forecast_of_any_provider_that_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def maps(asked: Asked) -> Reply:
@@ -495,7 +497,7 @@ def test_who_wants_advice_is_given_the_forecast_of_whoever_has_one(
             assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
-def test_a_place_found_out_later_is_asked_for_from_then_on() -> None:
+def test_a_location_found_later_is_requested_from_then_on() -> None:
     factors = make_carbon_factors("WORLD", intensity="auto")
     assert factors.live is None
     denmark = make_carbon_factors("DK").location
@@ -619,7 +621,7 @@ def test_a_service_that_hangs_holds_nothing_up(where: str, monkeypatch: pytest.M
     assert "has not answered yet" in tracker.result.footprint.intensity.note
 
 
-def test_nobody_there_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_service_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", refused())
     tracker = CarbonTracker(1, **SIMULATED, intensity="auto", verbose=0)
     tracker.epoch_start()
@@ -630,7 +632,7 @@ def test_nobody_there_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (figure.gco2eq_per_kwh, figure.scope) == (64, "direct")
 
 
-def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(electricity_maps) as server:
         monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
         monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
@@ -749,7 +751,7 @@ def test_a_wrong_intensity_is_an_error_before_anything_starts(word: str, told: s
     assert told in done.stderr
 
 
-def test_a_command_says_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_states_why_there_are_no_live_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARBONTRACKER_ENERGIDATASERVICE_URL", refused())
     done = command("--intensity", "auto", "--", "true")
     assert done.returncode == 0

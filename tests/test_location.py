@@ -118,7 +118,7 @@ def test_then_the_environment(tmp_path: Path) -> None:
     assert locate(None, environ, tmp_path) == Location("SE", "Sweden", VARIABLE)
 
 
-def test_a_wrong_environment_value_is_the_world_and_says_so(tmp_path: Path) -> None:
+def test_a_wrong_environment_value_means_the_world_average_with_a_note(tmp_path: Path) -> None:
     location = locate(None, {VARIABLE: "Danmark", "TZ": "Europe/Tallinn"}, tmp_path)
     assert (location.zone, location.name, location.how) == ("WORLD", "World", "unknown")
     assert location.note == (
@@ -192,7 +192,7 @@ def test_a_machine_without_etc_or_with_a_copied_localtime(tmp_path: Path) -> Non
     assert locate(None, {}, root).how == "unknown"
 
 
-def test_a_country_without_a_figure_is_the_world_and_says_so(tmp_path: Path) -> None:
+def test_a_country_without_a_figure_means_the_world_average_with_a_note(tmp_path: Path) -> None:
     location = locate(None, {"TZ": "Africa/Bangui"}, tmp_path)
     assert (location.zone, location.how) == ("WORLD", "time zone Africa/Bangui")
     assert location.note == "world average used: no figure for CF"
@@ -226,7 +226,7 @@ def test_the_finer_zone_is_kept_for_live_services(text: str, zone: str, grid_zon
     assert (location.zone, location.grid_zone) == (zone, grid_zone)
 
 
-def test_a_region_says_which_one_and_whose(tmp_path: Path) -> None:
+def test_a_region_names_itself_and_its_cloud(tmp_path: Path) -> None:
     location = locate("eu-west-1", {})
     assert location == Location(
         "IE",
@@ -261,7 +261,7 @@ def test_then_the_users_file_then_the_sites(tmp_path: Path) -> None:
     assert locate("IS", environ, tmp_path).zone == "IS"
 
 
-def test_a_wrong_place_in_a_file_is_the_world_and_says_so(tmp_path: Path) -> None:
+def test_a_wrong_location_in_a_file_means_the_world_average_with_a_note(tmp_path: Path) -> None:
     site = tmp_path / "etc" / CONFIG
     write(site, "[carbontracker]\nlocation = Danmark\n")
     location = locate(None, {"TZ": "Europe/Tallinn"}, tmp_path)
@@ -272,7 +272,7 @@ def test_a_wrong_place_in_a_file_is_the_world_and_says_so(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "text", ["", "location = DK", "[carbontracker]\n", "[other]\nlocation=DK\n", "\0[", "[a\n]]="]
 )
-def test_a_file_without_a_place_is_like_none(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_location_is_ignored(tmp_path: Path, text: str) -> None:
     write(tmp_path / "etc" / CONFIG, text)
     assert locate(None, {"TZ": "Europe/Tallinn"}, tmp_path).zone == "EE"
 

@@ -323,7 +323,7 @@ class Lazy:
 @pytest.mark.parametrize(
     "lacks", ["own_thread", "hands_over", "capture", "begin", "epoch", "end", "close"]
 )
-def test_a_logger_that_cannot_even_be_asked_is_left_out_and_named(
+def test_a_logger_whose_attributes_raise_is_dropped_and_named(
     lacks: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     lazy, notes = Lazy(lacks), Notes()
@@ -338,7 +338,7 @@ def test_a_logger_that_cannot_even_be_asked_is_left_out_and_named(
     assert lazy.told == before.get(lacks, [])[: len(lazy.told)]
 
 
-def test_a_tracker_that_is_stopped_tells_of_the_open_epoch() -> None:
+def test_a_stopped_tracker_notifies_of_the_open_epoch() -> None:
     notes = Notes()
     tracker = CarbonTracker(5, loggers=[notes], verbose=0, record=False, **DEVICES)
     tracker.epoch_start()
@@ -420,7 +420,7 @@ def test_tensorboard_takes_any_writer() -> None:
 
 
 @lacks("tensorboard")
-def test_tensorboard_says_what_to_install(tmp_path: Path) -> None:
+def test_tensorboard_names_the_extra_to_install(tmp_path: Path) -> None:
     with pytest.raises(ImportError, match=r"pip install 'carbontracker\[tensorboard\]'"):
         log_to_tensorboard(tmp_path)
 
@@ -491,7 +491,7 @@ def test_mlflow_s_own_run_is_that_of_the_training(tmp_path: Path) -> None:
 
 
 @lacks("mlflow")
-def test_mlflow_says_what_to_install() -> None:
+def test_mlflow_names_the_extra_to_install() -> None:
     with pytest.raises(ImportError, match=r"pip install 'carbontracker\[mlflow\]'"):
         log_to_mlflow()
 
@@ -569,6 +569,6 @@ def print_rows(path: str) -> None:
 
 
 @lacks("wandb")
-def test_wandb_says_what_to_install() -> None:
+def test_wandb_names_the_extra_to_install() -> None:
     with pytest.raises(ImportError, match=r"pip install 'carbontracker\[wandb\]'"):
         log_to_wandb()

@@ -149,7 +149,7 @@ def test_the_environment_of_a_service_is_hint_enough(tmp_path: Path) -> None:
     ],
     ids=["401", "404", "500", "html", "empty", "bytes", "unknown", "long", "redirect"],
 )
-def test_an_answer_that_names_no_region_is_none(tmp_path: Path, like: str, reply: Reply) -> None:
+def test_an_answer_without_a_region_is_ignored(tmp_path: Path, like: str, reply: Reply) -> None:
     root = machine(tmp_path, DMI[like])
     with serving(always(reply)) as (_, url):
         assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, url) is None
@@ -168,7 +168,7 @@ def test_a_service_that_does_not_answer_is_left(
     assert from_metadata({"CARBONTRACKER_ROOT": str(root)}, NOWHERE) is None
 
 
-def test_a_proxy_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_requests_use_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     root = machine(tmp_path, DMI["azure"])
@@ -248,7 +248,9 @@ def test_zones_of_answers(answer: dict[str, str | None], zone: str) -> None:
         Reply('{"country": "\u017f\u017f"}'),  # in capitals that is South Sudan
     ],
 )
-def test_a_useless_answer_is_none_and_not_kept(tmp_path: Path, reply: Reply) -> None:
+def test_an_answer_without_a_country_is_ignored_and_not_cached(
+    tmp_path: Path, reply: Reply
+) -> None:
     with serving(always(reply)) as (_, url):
         assert from_ip_address(url, tmp_path / "kept.json") is None
     assert not (tmp_path / "kept.json").exists()
@@ -308,7 +310,7 @@ def test_a_clouds_word_goes_before_the_address(tmp_path: Path) -> None:
     assert "/json" not in [request.path for request in server.asked]
 
 
-def test_the_address_is_asked_only_where_the_time_zone_says_nothing(tmp_path: Path) -> None:
+def test_the_address_is_requested_only_without_a_known_time_zone(tmp_path: Path) -> None:
     with serving(everything) as (server, url):
         environ = surroundings(machine(tmp_path, {}, "Europe/Tallinn"), url)
         assert look_up(locate(None, environ), environ) is None
@@ -334,7 +336,7 @@ def test_the_address_is_asked_only_where_the_time_zone_says_nothing(tmp_path: Pa
         ({"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "eu-west-1"}, False),
     ],
 )
-def test_who_may_be_asked(tmp_path: Path, environ: dict[str, str], may: bool) -> None:
+def test_which_requests_are_allowed(tmp_path: Path, environ: dict[str, str], may: bool) -> None:
     guess = locate(None, environ, tmp_path)
     assert may_look_up(guess, "auto", environ) is may
     assert not may_look_up(guess, "never", environ)
@@ -348,7 +350,7 @@ def make_lookup(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Bac
     return BackgroundLookup(make_carbon_factors())
 
 
-def test_what_is_found_reprices_with_the_regions_pue(
+def test_a_found_region_recalculates_with_its_pue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = machine(tmp_path / "root", DMI["aws"], "Europe/Tallinn")

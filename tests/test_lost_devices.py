@@ -118,7 +118,9 @@ def train(records: Path) -> Result:
     return result
 
 
-def test_each_is_told_when_it_is_lost_and_when_it_is_read_again(trained: Trained) -> None:
+def test_each_device_is_reported_when_it_is_lost_and_when_it_is_read_again(
+    trained: Trained,
+) -> None:
     assert not trained.of("sensor_lost", GOOD)
     (gone,) = trained.of("sensor_lost", GONE)
     (stuck,) = trained.of("sensor_lost", STUCK)
@@ -137,7 +139,7 @@ def test_each_is_told_when_it_is_lost_and_when_it_is_read_again(trained: Trained
     assert f"{NEVER} (GPU is lost (15)): not read, and not in the total" in trained.told
 
 
-def test_what_is_known_is_right_and_the_rest_is_a_figure_of_its_own(trained: Trained) -> None:
+def test_known_energy_is_exact_and_the_unknown_part_is_a_separate_figure(trained: Trained) -> None:
     seconds = trained.result.seconds
     for device in (GOOD, BACK):  # a counter goes on counting while it cannot be read
         part = trained.part(device)
@@ -182,7 +184,7 @@ def test_the_end_names_each_in_the_console_and_in_every_report(
         assert f"{GOOD}: known for" not in plain
 
 
-def test_the_record_says_so_and_is_as_documented(trained: Trained) -> None:
+def test_the_record_has_the_events_as_documented(trained: Trained) -> None:
     assert main(["check", str(trained.path)]) == 0
     assert trained.run.energy.quality == "incomplete"
     assert trained.run.energy.unknown_joules_max == pytest.approx(
@@ -192,7 +194,7 @@ def test_the_record_says_so_and_is_as_documented(trained: Trained) -> None:
     assert gone.unknown_joules_max > 0
 
 
-def test_of_a_device_that_flaps_a_few_lines_are_said() -> None:
+def test_a_device_that_fails_and_returns_causes_a_few_lines() -> None:
     """And of the one beside it as many as there are."""
     lines = SensorEventLines()
     said = []

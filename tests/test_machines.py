@@ -160,7 +160,7 @@ SINGLE_THREADS: list[tuple[str, str, str, float]] = [
 
 
 @pytest.mark.parametrize(("maker", "product", "kernel", "threads"), SINGLE_THREADS)
-def test_a_core_with_one_thread_is_believed_of_who_switches_smt_off(
+def test_one_thread_per_core_is_accepted_from_clouds_that_switch_smt_off(
     tmp_path: Path, maker: str, product: str, kernel: str, threads: float
 ) -> None:
     files = {
@@ -430,7 +430,7 @@ def test_a_board_is_named_and_draws_what_such_boards_do(
         ("Amazon EC2", "p6e-gb200.36xlarge", 0xD4F, "NVIDIA Grace"),
     ],
 )
-def test_an_arm_server_is_told_by_its_cores_and_its_seller(
+def test_an_arm_server_is_identified_by_its_cores_and_its_seller(
     tmp_path: Path, maker: str, product: str, part: int, name: str
 ) -> None:
     said = look(
@@ -469,7 +469,7 @@ GUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_what_is_said_of_counters_knows_a_virtual_machine(tmp_path: Path, name: str) -> None:
+def test_the_reason_for_missing_counters_names_a_virtual_machine(tmp_path: Path, name: str) -> None:
     tree = {"proc/stat": proc_stat(4, 1_000, 9_000), "proc/meminfo": meminfo(16), **GUESTS[name]}
     session = acquire(Config(root=str(fake_host(tmp_path, tree)), nvml_library="/nonexistent"))
     try:
@@ -557,7 +557,7 @@ def test_other_architectures_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("info", ["", "processor\t: 0\n", cpuinfo("", codes=NO_CODES)])
-def test_what_is_not_known_is_said_and_wide(tmp_path: Path, info: str) -> None:
+def test_unknown_parts_are_named_and_widen_the_error(tmp_path: Path, info: str) -> None:
     said = look(tmp_path, {"proc/cpuinfo": info})
     assert "no TDP known for '" in said.detail
     assert "''" not in said.detail

@@ -108,7 +108,7 @@ def test_a_training_outlives_the_command_that_was_killed(tmp_path: Path) -> None
     assert noted(total) == {INCOMPLETE: 1, PARTLY: 1}
 
 
-def test_copies_of_a_record_count_once_and_the_whole_one(tmp_path: Path) -> None:
+def test_copies_of_a_record_count_once_and_the_complete_one_is_used(tmp_path: Path) -> None:
     whole = Made("aaaa", (1000.0, 1000.0))
     total = total_of(tmp_path, whole)
     Made("aaaa", (1000.0,), finished=False).write(tmp_path / "backup", "a-part")
@@ -118,7 +118,7 @@ def test_copies_of_a_record_count_once_and_the_whole_one(tmp_path: Path) -> None
     assert noted(total) == {COPY: 2}
 
 
-def test_what_is_not_known_is_counted_as_such(tmp_path: Path) -> None:
+def test_unknown_energy_is_counted_as_unknown(tmp_path: Path) -> None:
     killed_early = Made("early", (), finished=False, planned=5)
     part = Made("part", (1000.0,), began_s=50, finished=False, planned=5)
     total = total_of(tmp_path, killed_early, part)
@@ -207,7 +207,7 @@ def test_staggered_ranks_count_what_was_drawn_then(tmp_path: Path) -> None:
     assert noted(total) == {PARTLY: 1}
 
 
-def test_what_lies_between_epochs_is_another_runs(tmp_path: Path) -> None:
+def test_energy_between_epochs_belongs_to_another_run(tmp_path: Path) -> None:
     ranks = [
         Rank("first", spans=((0.0, 5.0), (15.0, 20.0))),
         Rank("second", began_s=3.0, spans=((0.0, 4.0), (9.0, 13.0))),
@@ -293,7 +293,7 @@ def test_welch_on_a_worked_case() -> None:
     assert welch_half_width([1.0, 1.0], [2.0, 2.0]) == 0.0
 
 
-def test_ninety_five_of_a_hundred_equal_pairs_are_not_told_apart() -> None:
+def test_about_ninety_five_of_a_hundred_equal_pairs_do_not_differ() -> None:
     draw = random.Random(3)
     wrong = 0
     for _ in range(100):
@@ -430,7 +430,7 @@ def test_a_field_of_another_kind_is_sorted_behind(
         (["--sort", "mood"], "unknown field 'mood'"),
     ],
 )
-def test_what_cannot_be_asked_is_said(
+def test_impossible_requests_are_reported(
     three: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     code, _, err = said(capsys, "runs", three, *words)
@@ -448,7 +448,7 @@ def test_no_runs_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no record is called 'nowhere'" in err
 
 
-def test_aggregate_says_the_sentence(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_aggregate_prints_the_sentence(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = said(capsys, "aggregate", three)
     kwh = 10_000 * KWH
     assert code == 0
@@ -479,7 +479,9 @@ def test_compare_prints_both_sides(three: Path, capsys: pytest.CaptureFixture[st
     assert said(capsys, "compare", a, "nowhere")[0] == 2
 
 
-def test_check_tells_sound_from_broken(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_separates_valid_from_damaged_records(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = said(capsys, "check", three)
     assert code == 0
     assert "warning: run bbbb000011112222 has no run_finished" in out

@@ -73,7 +73,7 @@ def test_totals_epochs_and_predictions_are_as_before(
 
 
 @pytest.mark.parametrize("record", [name for name, one in EXPECTED.items() if one[OTHER_PRICES]])
-def test_other_prices_are_as_before(
+def test_recalculated_figures_are_as_before(
     record: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(RECORDS)

@@ -131,7 +131,7 @@ def bursts(outages: tuple[tuple[float, float], ...]) -> Callable[[float, float],
 
 
 @pytest.mark.parametrize("length", [0.6, 1.7, 2.2, 5.0])
-def test_power_that_nobody_could_read_is_unknown_and_not_a_bridge(length: float) -> None:
+def test_unreadable_power_is_unknown_and_not_interpolated(length: float) -> None:
     outages = tuple((begin, begin + length) for begin in (12.0, 18.0, 24.0))
     board = Board(bursts(outages), counts=False)
     board.run(BEGIN_S, END_S, outages)
@@ -237,9 +237,7 @@ def test_a_window_that_ends_in_an_outage_of_a_counter_is_as_unsure_as_it_is(
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(16.0, 24.0), st.booleans())
-def test_what_was_told_as_final_of_a_lost_counter_stays(
-    seed: int, asked_s: float, has_power: bool
-) -> None:
+def test_final_energy_of_a_lost_counter_stays(seed: int, asked_s: float, has_power: bool) -> None:
     """It has told all that it will; what it turns out to have counted is not put into that time."""
     board = Board(restless(seed), counts=True, has_power=has_power)
     board.run(BEGIN_S, 25.0, ((16.0, 25.0),))
@@ -275,7 +273,7 @@ SENSORS: dict[str, Any] = {
     outages=st.integers(1, 3),
     stalls=st.booleans(),
 )
-def test_what_was_told_of_a_lost_sensor_stays(
+def test_reported_energy_of_a_lost_sensor_stays(
     seed: int, sensor: str, known_s: float, outages: int, stalls: bool
 ) -> None:
     """Lost within its first readings or later, again and again, and thinned in the end."""
@@ -309,7 +307,7 @@ def test_what_was_told_of_a_lost_sensor_stays(
     assert levels == sorted(levels)
 
 
-def test_a_sensor_lost_within_its_first_readings_has_told_of_them() -> None:
+def test_a_sensor_lost_within_its_first_readings_has_reported_them() -> None:
     board = Board(steady(300.0), counts=False)
     board.run(BEGIN_S, 20.0, ((BEGIN_S + 0.15, 99.0),))
     assert board.device.is_final(round(10.14 * NS))
@@ -354,7 +352,7 @@ def test_thinning_turns_no_known_energy_into_a_step(
 
 
 @pytest.mark.parametrize("back_s", [18.0, 18.5, 19.89])
-def test_readings_that_a_driver_had_kept_move_nothing_that_was_told(back_s: float) -> None:
+def test_buffered_readings_change_no_reported_energy(back_s: float) -> None:
     board = Board(steady(300.0), counts=False)
     board.run(BEGIN_S, 20.0, ((12.0, 99.0),))
     assert board.device.is_final(round(19.9 * NS))
@@ -376,7 +374,7 @@ def test_readings_that_a_driver_had_kept_move_nothing_that_was_told(back_s: floa
     assert board.energy(20.0, 20.4)[0] == pytest.approx(130.0, abs=10.0)
 
 
-def test_a_counter_lost_after_its_first_reading_has_told_of_nothing() -> None:
+def test_a_counter_lost_after_its_first_reading_has_reported_nothing() -> None:
     board = Board(steady(300.0), counts=True, has_power=False)
     board.run(BEGIN_S, 15.0, ((BEGIN_S + 0.015, 99.0),))
     assert board.device.is_final(14 * NS)
@@ -401,7 +399,7 @@ def test_many_outages_leave_known_stretches_known() -> None:
         assert board.energy(6.0 * n + 0.1, 6.0 * n + 1.9)[2] >= 0.3
 
 
-def test_a_lost_counter_of_which_nobody_asked_lacks_nothing() -> None:
+def test_a_lost_counter_without_earlier_queries_lacks_nothing() -> None:
     board = Board(steady(150.0), counts=True)
     board.run(BEGIN_S, END_S, ((14.0, 22.0),))
     joules, _, coverage, *_ = board.energy(12.0, 28.0)
@@ -410,7 +408,7 @@ def test_a_lost_counter_of_which_nobody_asked_lacks_nothing() -> None:
 
 
 @pytest.mark.parametrize("counts", [False, True])
-def test_what_does_not_answer_is_final(counts: bool) -> None:
+def test_energy_of_a_silent_sensor_is_final(counts: bool) -> None:
     """From the start, or later for good: nobody waits for it, and it is not covered."""
     never = Board(steady(100.0), counts=counts, has_power=not counts)
     never.run(BEGIN_S, 16.0, ((0.0, 99.0),), stalls=True)
@@ -426,7 +424,7 @@ def test_what_does_not_answer_is_final(counts: bool) -> None:
     assert 0.3 <= coverage < 0.34
 
 
-def test_what_comes_late_after_it_was_told_as_missing_stays_missing_there() -> None:
+def test_energy_reported_as_missing_stays_missing_when_the_sensor_joins_late() -> None:
     board = Board(steady(100.0), counts=True, has_power=False)
     board.run(BEGIN_S, 20.0, ((0.0, 20.0),), stalls=True)
     assert board.device.is_final(round(19.85 * NS))

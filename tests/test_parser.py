@@ -141,7 +141,7 @@ def test_a_prediction_counts_where_monitoring_ended_before_the_training(tmp_path
     assert parser.aggregate_consumption(only(tmp_path, "v2.4.7-monitored-in-part"))[0] == 0.0395
 
 
-def test_what_was_interrupted_counts_as_measured(tmp_path: Path) -> None:
+def test_an_interrupted_run_counts_as_measured(tmp_path: Path) -> None:
     assert parser.aggregate_consumption(only(tmp_path, "v2.4.7-ended-by-user"))[0] == 0.000395
 
 
@@ -159,7 +159,9 @@ def test_logs_without_equivalents_count(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_log_does_not_tell_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_figures_of_a_log_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert parser.aggregate_consumption(only(tmp_path, "v3.0.0-not-measured")) == (0, 0, {})
     assert "does not give its energy (kWh) and co2eq (g)" in caplog.text
 
@@ -172,7 +174,9 @@ SENTENCE = (
 )
 
 
-def test_the_sentence_is_the_old_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sentence_is_that_of_upstream(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parser.print_aggregate(only(tmp_path, "v2.4.7-plain"))
     assert capsys.readouterr().out == SENTENCE
 
@@ -180,7 +184,7 @@ def test_the_sentence_is_the_old_one(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "words", [["--parse", "{}"], ["--parse={}"], ["--log_dir", "x", "--parse", "{}"]]
 )
-def test_the_command_line_says_it_too(tmp_path: Path, words: list[str]) -> None:
+def test_the_command_line_prints_it_too(tmp_path: Path, words: list[str]) -> None:
     only(tmp_path, "v2.4.7-plain")
     command = [sys.executable, "-m", "carbontracker", *(word.format(tmp_path) for word in words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
@@ -314,7 +318,7 @@ def test_each_component_is_corrected_by_its_own_devices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["v1.2.5-four-gpus", "v2.4.7-plain", "v2.3.1-numpy2-vector"])
-def test_what_was_added_or_has_one_device_stays(tmp_path: Path, name: str) -> None:
+def test_sums_and_single_devices_stay(tmp_path: Path, name: str) -> None:
     only(tmp_path, name)
     assert parser.corrected_consumption(tmp_path) == parser.aggregate_consumption(tmp_path)
 
@@ -353,9 +357,7 @@ def test_logs_in_other_encodings_are_read(tmp_path: Path, encoding: str, newline
 
 @pytest.mark.parametrize("name", ["job.126.out", "slurm-4.out", "nohup", "run.o4711", "out.txt"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_what_a_console_showed_counts_where_there_is_no_log(
-    tmp_path: Path, name: str, encoding: str
-) -> None:
+def test_console_output_counts_without_a_log(tmp_path: Path, name: str, encoding: str) -> None:
     (tmp_path / name).write_text(CONSOLE, encoding=encoding)
     (tmp_path / "notes.md").write_text(CONSOLE)
     done = parsed(tmp_path)
@@ -365,7 +367,7 @@ def test_what_a_console_showed_counts_where_there_is_no_log(
     assert "1 training(s)" in done.stderr
 
 
-def test_what_a_console_showed_of_a_logged_training_counts_once(tmp_path: Path) -> None:
+def test_console_output_of_a_logged_training_counts_once(tmp_path: Path) -> None:
     only(tmp_path, "v2.4.7-plain")
     logged = (tmp_path / "v2.4.7-plain_carbontracker_output.log").read_text()
     (tmp_path / "job.1.out").write_text(re.sub(r"(?m)^\S+ \S+ - ", "", logged))
@@ -375,7 +377,7 @@ def test_what_a_console_showed_of_a_logged_training_counts_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["", "a_carbontracker", "job.out", "other.txt"])
-def test_nothing_understood_is_said_and_no_success(tmp_path: Path, name: str) -> None:
+def test_logs_without_a_figure_are_reported_with_exit_code_1(tmp_path: Path, name: str) -> None:
     if name == "a_carbontracker":
         (tmp_path / f"{name}.log").write_text("what another program said\n")
         (tmp_path / f"{name}_output.log").write_text("and this\n")
@@ -386,7 +388,7 @@ def test_nothing_understood_is_said_and_no_success(tmp_path: Path, name: str) ->
     assert "so the total is unknown" in done.stderr
 
 
-def test_logs_that_tell_no_energy_give_no_sentence(tmp_path: Path) -> None:
+def test_logs_without_energy_give_no_sentence(tmp_path: Path) -> None:
     only(tmp_path, "v3.0.0-not-measured")
     done = parsed(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -427,7 +429,7 @@ def test_files_belong_together_by_their_names(
     assert "without a companion: a_carbontracker.log, z_carbontracker_output.log" in caplog.text
 
 
-def test_files_of_which_none_belong_together_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a_carbontracker.log").write_text("x")
     with pytest.raises(MismatchedLogFilesError, match="1 standard and 0 output logs"):
         parser.parse_all_logs(tmp_path)
@@ -462,7 +464,7 @@ def test_files_without_a_time_stamp_hold_nothing(tmp_path: Path) -> None:
     ]
 
 
-def test_a_count_without_end_is_none(tmp_path: Path) -> None:
+def test_an_endless_count_is_ignored(tmp_path: Path) -> None:
     only(tmp_path, "v2.4.7-plain")
     path = tmp_path / "v2.4.7-plain_carbontracker_output.log"
     path.write_text(re.sub(r"for \d+ epoch", f"for {'9' * 400} epoch", path.read_text()))
@@ -519,7 +521,7 @@ def test_every_way_numpy_writes_a_vector_is_read(values: list[float], way: str) 
     assert len(row) == len(values)
 
 
-def test_none_is_the_zero_that_it_always_was() -> None:
+def test_none_is_read_as_zero_as_in_upstream() -> None:
     line = "2023-01-01 00:00:00 - Average power usage (W) for cpu: None\n"
     assert parser.get_avg_power_usages(line) == {"cpu": [[0.0]]}
 
@@ -557,7 +559,7 @@ def test_names_with_dots_and_commas_come_back(
     assert (line.count("."), line.count(",")) == (2, 0)
 
 
-def test_what_is_not_measured_has_no_line_in_the_log(
+def test_missing_energy_has_no_line_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_sensors(monkeypatch, tmp_path)

@@ -222,7 +222,7 @@ def test_a_first_epoch_counts_less_the_dearer_it_was(dearer: float, steps: int) 
 
 
 @pytest.mark.parametrize("more", [1.1, 1.3, 2.0, 5.0])
-def test_a_dearer_second_epoch_is_no_cold_first_one(more: float) -> None:
+def test_a_costlier_second_epoch_is_not_a_cold_first_one(more: float) -> None:
     """A validation every second epoch, a pause: nothing makes the first cheaper than the rest."""
     predictor = Predictor(20)
     training(predictor, 1, [], [10.0])
@@ -398,7 +398,7 @@ def test_epochs_without_steps_between_others(steps: int) -> None:
 # ---- a previous run --------------------------------------------------------------------------
 
 
-def test_a_previous_run_speaks_before_anything_is_seen() -> None:
+def test_a_previous_run_gives_the_first_prediction() -> None:
     prior = Prior.of_epochs("a1b2", [14.0, 10.0, 10.0], [140.0, 100.0, math.nan])
     prediction = Predictor(10, prior=prior).predict()
     assert prediction.seconds == 104
@@ -407,7 +407,7 @@ def test_a_previous_run_speaks_before_anything_is_seen() -> None:
     assert held(prediction)
 
 
-def test_a_previous_run_tells_a_cold_first_epoch() -> None:
+def test_a_previous_run_shows_a_cold_first_epoch() -> None:
     prior = Prior.of_epochs("a1b2", [14.0, 10.0, 10.0], [140.0, 100.0, 100.0])
     predictor, alone = Predictor(10, prior=prior), Predictor(10)
     for one in (predictor, alone):
@@ -419,7 +419,7 @@ def test_a_previous_run_tells_a_cold_first_epoch() -> None:
     assert "previous run a1b2" in prediction.method
 
 
-def test_a_previous_run_tells_until_a_quarter_of_another_epoch_is_known() -> None:
+def test_a_previous_run_counts_until_a_quarter_of_another_epoch_is_known() -> None:
     prior = Prior.of_epochs("a1b2", [14.0, 10.0, 10.0], [140.0, 100.0, 100.0])
     predictor = Predictor(10, prior=prior)
     training(predictor, 1, [1.4] * 40)
@@ -439,7 +439,7 @@ def test_a_previous_run_is_left_when_this_one_is_unlike_it() -> None:
 
 
 @pytest.mark.parametrize("first", [1e-6, 1e6, math.nan, -1.0])
-def test_an_accident_of_a_previous_run_tells_nothing(first: float) -> None:
+def test_an_outlier_of_a_previous_run_is_ignored(first: float) -> None:
     prior = Prior.of_epochs("a1b2", [first, 1.0, 1.0], [math.nan, 1.0, 1.0])
     predictor = Predictor(10, prior=prior)
     assert predictor.prior is prior
@@ -447,7 +447,7 @@ def test_an_accident_of_a_previous_run_tells_nothing(first: float) -> None:
     assert predictor.predict().seconds == pytest.approx(10)
 
 
-def test_a_previous_run_of_one_epoch_tells_nothing_of_the_first() -> None:
+def test_a_previous_run_of_one_epoch_says_nothing_about_the_first() -> None:
     one, alone = Predictor(10, prior=Prior.of_epochs("a1b2", [14.0], [140.0])), Predictor(10)
     assert one.predict().seconds == 140
     for predictor in (one, alone):
@@ -455,7 +455,7 @@ def test_a_previous_run_of_one_epoch_tells_nothing_of_the_first() -> None:
     assert one.predict().seconds == alone.predict().seconds
 
 
-def test_a_previous_run_may_tell_that_the_first_epoch_is_cheaper() -> None:
+def test_a_previous_run_may_show_that_the_first_epoch_costs_less() -> None:
     prior = Prior.of_epochs("a1b2", [8.0, 10.0, 10.0], [80.0, 100.0, 100.0])
     predictor = Predictor(10, prior=prior)
     predictor.epoch_ended(16.0, 160.0)

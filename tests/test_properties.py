@@ -93,7 +93,7 @@ def test_a_full_ring_costs_resolution_only(run: list[tuple[int, int]], capacity:
     st.integers(0, 2**40),
     st.sampled_from([0, MS, 100 * MS]),
 )
-def test_energy_and_time_never_fall_whatever_the_sensor_says(
+def test_energy_and_time_never_fall_for_any_readings(
     raw: list[int], modulus: int, tick_ns: int
 ) -> None:
     lane = counter(modulus, tick_ns)
@@ -208,7 +208,7 @@ def test_a_steady_counter_is_exact_between_its_ticks(
     assert b[0] - a[0] == pytest.approx(watts * (b_ms - a_ms) * 1e-3, abs=slack)
 
 
-def test_a_counter_without_rhythm_says_what_it_does_not_know() -> None:
+def test_a_counter_without_a_period_states_its_error() -> None:
     """What always draws does not stand still: its counter is late, and by how much is open."""
     lane = counter()
     for t_ms in range(10, 2_510, 10):
@@ -248,7 +248,7 @@ def test_provisional_becomes_final_with_the_next_tick() -> None:
     st.sampled_from([0, 1]),
     st.integers(0, 240),
 )
-def test_a_steady_counter_goes_on_as_before_until_somebody_looks(
+def test_a_steady_counter_is_extrapolated_until_it_is_read(
     watts: int, gaps_ms: list[int], tick_ms: int, ahead_ms: int
 ) -> None:
     """However close its newest readings were together, and as far as there was a past."""

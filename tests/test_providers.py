@@ -128,7 +128,7 @@ BAD_VALUES: list[Any] = [None, "dirty", KEY, True, math.nan, 1e9, -3, [1], {"a":
 
 @every_case
 @pytest.mark.parametrize("value", BAD_VALUES, ids=repr)
-def test_what_is_no_figure_is_no_figure(
+def test_values_that_are_not_figures_are_ignored(
     case: Case, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     if value in (1e9, -3) and case.name in ("eia930", "entsoe"):
@@ -205,7 +205,7 @@ def test_an_answer_without_figures(case: Case) -> None:
 
 
 @every_case
-def test_nobody_there(case: Case) -> None:
+def test_an_unreachable_service(case: Case) -> None:
     asked = case.build(refused(), quick(), lambda: NOW)
     with pytest.raises(IntensityUnavailable, match=r"127\.0\.0\.1:\d+ cannot be reached"):
         asked.between(case.zone, NOW - HOUR, NOW)
@@ -330,7 +330,7 @@ def test_a_place_is_named_in_one_way_and_never_guessed(zone: str, sent: dict[str
     assert server.asked[-1].query["horizonHours"] == "48"
 
 
-def test_the_scope_is_asked_for_and_said() -> None:
+def test_the_scope_is_requested_and_stated() -> None:
     with serving(answering(EM)) as server:
         given_: dict[str, Any] = {"url": server.url, "client": quick(), "clock": lambda: NOW}
         asked = provider("electricitymaps", api_key=KEY, scope="direct", **given_)
@@ -424,7 +424,7 @@ def test_slots_are_snapped_so_that_addresses_repeat() -> None:
     assert [one.path for one in server.asked] == ["/intensity/2026-11-23T09:31Z/fw48h"] * 2
 
 
-def test_what_is_not_measured_yet_is_foreseen() -> None:
+def test_hours_not_measured_yet_come_from_the_forecast() -> None:
     with serving(answering(GB)) as server:
         past = asking(GB, server).between("GB", NOW - HOUR, NOW)
     assert [slot.kind for slot in past] == ["measured", "measured", "forecast"]
@@ -544,14 +544,14 @@ def test_columns_of_unequal_length_are_refused(reply: Reply) -> None:
         asking(EC, server).between("DE", NOW - 2 * HOUR, NOW)
 
 
-def test_a_zone_in_a_country_gets_the_country_and_is_told_so() -> None:
+def test_a_zone_in_a_country_gets_the_country_with_a_note() -> None:
     with serving(answering(EC)) as server:
         (first, *_) = asking(EC, server).between("DK-DK1", NOW - 3 * HOUR, NOW)
     assert server.asked[0].query["country"] == "dk"
     assert (first.zone, first.note) == ("DK", "of the whole of DK")
 
 
-def test_a_deprecated_way_of_asking_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deprecated_request_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     body = columns([100.0] * 8, [None] * 8).body | {"deprecated": True}
     with serving(Reply(body)) as server, caplog.at_level(logging.WARNING):
         asked = asking(EC, server)
@@ -602,7 +602,7 @@ def test_storage_is_as_dirty_as_the_day_before() -> None:
     assert found[2][1] == pytest.approx((50 * 820 + 50 * (820 + 11) / 2) / 100, rel=1e-15)
 
 
-def test_a_mix_that_cannot_be_told_is_left_out() -> None:
+def test_an_unknown_mix_is_left_out() -> None:
     kept = mix(0, gas=80, unknown=20)
     assert [m for m, _ in intensities([kept], "lifecycle")] == [kept]
     assert intensities([mix(0, gas=79, unknown=21)], "lifecycle") == []
@@ -639,7 +639,7 @@ def test_balancing_authorities(zone: str, respondent: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["US-CA", "US-EGRID-CAMX", "DK", "WORLD", "GB-13"])
-def test_what_is_no_balancing_authority(zone: str) -> None:
+def test_an_unknown_balancing_authority(zone: str) -> None:
     unknown = pytest.raises(IntensityUnavailable, match="balancing authorities")
     with serving(answering(BY_NAME["eia930"])) as server, unknown:
         asking(BY_NAME["eia930"], server).between(zone, NOW - 5 * HOUR, NOW)
@@ -725,7 +725,7 @@ def test_a_configuration_in_the_environment_as_text_and_as_file(
 
 
 @pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_key_written_into_the_configuration_is_told_to_nobody(status: int) -> None:
+def test_a_key_in_the_configuration_appears_in_no_message(status: int) -> None:
     more = {"headers": {"Authorization": f"Bearer {KEY}"}}
     said = {"error": f"{KEY} in ?q={quote(KEY, safe='')} is not known"}
     with serving(Reply(said, status)) as server:

@@ -78,6 +78,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(carbontracker, "nothing_of_the_kind")
 
 
-def test_track_says_what_it_cannot_follow() -> None:
+def test_track_names_what_it_cannot_measure() -> None:
     with pytest.raises(TypeError, match="put @track below it"):
         carbontracker.track(classmethod(lambda cls: cls))  # type: ignore[call-overload]  # the test

@@ -41,7 +41,7 @@ def shown(capsys: pytest.CaptureFixture[str], record: Path, *prices: str) -> dic
     return found
 
 
-def test_the_same_energy_costs_what_is_asked_for(
+def test_the_same_energy_with_the_requested_factors(
     record: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = shown(capsys, record)
@@ -73,7 +73,7 @@ def test_the_same_energy_costs_what_is_asked_for(
         (["--scope", "wide"], "wide"),
     ],
 )
-def test_an_impossible_price_is_refused(
+def test_an_impossible_factor_is_refused(
     record: Path, capsys: pytest.CaptureFixture[str], prices: list[str], words: str
 ) -> None:
     capsys.readouterr()

@@ -196,7 +196,7 @@ def test_a_window_that_is_open_at_the_end_of_an_epoch_is_kept_with_the_next(
     assert (event["epoch"], event["windows"][0]["count"]) == (2, 1)
 
 
-def test_windows_of_a_tracker_that_has_ended_hurt_nobody(tmp_path: Path) -> None:
+def test_windows_of_a_tracker_that_has_ended_raise_nothing(tmp_path: Path) -> None:
     tracker = train(1, log_dir=tmp_path)
     with tracker.window("late") as window:
         pass
@@ -252,7 +252,7 @@ def test_files_and_directories_are_private(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("text", "kept"), [("0", False), ("false", False), ("No ", False)])
-def test_no_record_is_kept_where_none_is_wanted(
+def test_no_record_is_kept_if_it_is_switched_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kept: bool
 ) -> None:
     monkeypatch.setenv("CARBONTRACKER_RECORD", text)
@@ -350,7 +350,7 @@ def test_a_disk_that_is_full_from_the_start(
     assert warning.startswith("carbontracker: the record /dev/full ends here: ")
 
 
-def test_a_place_that_cannot_be_written_is_said_once(
+def test_a_directory_that_cannot_be_written_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")

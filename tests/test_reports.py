@@ -388,7 +388,7 @@ def test_a_prediction_for_other_epochs_is_not_held_against_the_run(tmp_path: Pat
     assert "Actual (line)" not in text
 
 
-def test_another_price_changes_all_that_has_one(tmp_path: Path) -> None:
+def test_another_intensity_changes_all_emissions(tmp_path: Path) -> None:
     run = read_run(THREE.write(tmp_path))
     kwh = 6000 * 1.1 / 3.6e6
     other = Footprint.from_dict(
@@ -428,7 +428,7 @@ def test_another_intensity_over_time_goes_to_each_epoch(tmp_path: Path) -> None:
     assert grams == pytest.approx([j * PUE / 3.6e6 * figure for j, figure in wanted])
 
 
-def test_blocks_stand_for_values_and_blanks_for_none() -> None:
+def test_blocks_are_values_and_blanks_are_missing_ones() -> None:
     assert sparkline([0, 1, 3.5, 7, math.nan]) == "▁▂▅█ "
     assert sparkline([0.0, math.nan]) == "▁ "
     assert sparkline([]) == ""
@@ -477,7 +477,7 @@ def odd_runs() -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", list(odd_runs()))
-def test_what_is_missing_is_never_a_number(name: str, tmp_path: Path) -> None:
+def test_missing_values_are_never_numbers(name: str, tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()[name])
     texts = {form: text_of(form, run) for form in FORMATS if form not in EXTRAS}
     texts["terminal"] = terminal(run)
@@ -493,7 +493,7 @@ def test_what_is_missing_is_never_a_number(name: str, tmp_path: Path) -> None:
             assert chart.description
 
 
-def test_an_unknown_epoch_is_blank_dashed_and_said(tmp_path: Path) -> None:
+def test_an_unknown_epoch_is_blank_dashed_and_named(tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()["one epoch lost"])
     page = text_of("html", run)
     assert "1 of 3 epochs were not measured." in page
@@ -507,7 +507,7 @@ def test_an_unknown_epoch_is_blank_dashed_and_said(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_of_which_nothing_is_known_says_so(tmp_path: Path) -> None:
+def test_a_run_without_energy_is_reported_as_such(tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()["all lost"])
     for text in (text_of("html", run), terminal(run), text_of("markdown", run)):
         assert "No energy was measured: what is missing is not zero." in text
@@ -516,7 +516,7 @@ def test_a_run_of_which_nothing_is_known_says_so(tmp_path: Path) -> None:
     assert "▁" not in terminal(run)
 
 
-def test_a_run_without_an_end_says_how_far_it_came(tmp_path: Path) -> None:
+def test_a_run_without_an_end_states_how_far_it_came(tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()["unfinished"])
     for text in (text_of("html", run), terminal(run), text_of("latex", run)):
         assert "Incomplete: " in text
@@ -699,7 +699,7 @@ def test_a_real_training_in_every_format(
     assert kwh in capsys.readouterr().out
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = str(THREE.write(tmp_path))
     assert main(["report", str(tmp_path / "none.jsonl")]) == 2
     assert "no record is called" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def test_names_are_escaped() -> None:
     assert "script" not in page.tags
 
 
-def test_what_is_missing_is_no_zero() -> None:
+def test_missing_energy_is_not_zero() -> None:
     html = result_html(replace(trained(), energy=MISSING))
     cells = re.findall(r"<td>([^<]*)</td>", html)
     assert cells == ["-", "± -", "-", "missing"]
@@ -189,7 +189,7 @@ def test_a_plot_of_nothing_is_empty_and_no_error() -> None:
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is not None, reason="matplotlib is installed")
-def test_a_plot_says_what_to_install() -> None:
+def test_a_plot_names_the_extra_to_install() -> None:
     with pytest.raises(ImportError, match=r"pip install 'carbontracker\[plot\]'"):
         trained().plot()
 

@@ -366,7 +366,7 @@ print(main(["run", "--quiet", "--trace", sys.argv[1] + "/x.arrow", "touch", sys.
     assert not list(tmp_path.glob("*.arrow"))
 
 
-def test_no_thread_nor_file_without_being_asked(tmp_path: Path) -> None:
+def test_no_thread_and_no_file_without_a_request(tmp_path: Path) -> None:
     program = """
 tracker = CarbonTracker(1, verbose=0, log_dir=sys.argv[1], **DEVICES)
 for _ in tracker.epochs():

@@ -293,7 +293,7 @@ def test_row_7_nothing_is_called_measured_where_there_is_no_sensor(
     assert '"measured"' not in text
 
 
-def test_row_7_the_command_line_says_modelled(bare: Path, tmp_path: Path) -> None:
+def test_row_7_the_command_line_states_modelled(bare: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(0.4)"]
     options = ["run", "--json", "result.json", "--no-record"]
     done = run([sys.executable, "-m", "carbontracker", *options, "--", *command], tmp_path)

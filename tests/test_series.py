@@ -204,7 +204,7 @@ def test_revised_values_replace_and_forecasts_never_what_was_measured() -> None:
     st.floats(0, 60),
     st.floats(0, 60),
 )
-def test_whatever_is_known_every_moment_has_exactly_one_figure(
+def test_every_moment_has_exactly_one_figure_for_any_input(
     past: list[tuple[int, int]], ahead: list[int], start: float, length: float, now: float
 ) -> None:
     series = Series(
@@ -323,7 +323,7 @@ def events(*, finished: bool = True, slots: bool = True) -> list[dict[str, Any]]
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_record_priced_as_it_was(finished: bool) -> None:
+def test_a_record_recalculated_with_its_own_factors(finished: bool) -> None:
     same = recalculate(events(finished=finished))
     assert same.kwh == pytest.approx(4.5, abs=1e-12)
     assert same.gco2eq == pytest.approx(975, abs=1e-9)
@@ -357,7 +357,7 @@ def test_a_record_from_before_there_were_slots() -> None:
     assert (told.slots[0].start, told.slots[0].end) == (at(8.5), at(11.5))
 
 
-def test_what_cannot_be_priced() -> None:
+def test_records_that_cannot_be_recalculated() -> None:
     with pytest.raises(ValueError, match="has no energy"):
         recalculate([])
     missing = events()

@@ -100,7 +100,7 @@ def test_without_tables_carbon_is_unknown_and_energy_measured(tmp_path: Path) ->
     assert finished["footprint"]["intensity"]["kind"] == "missing"
 
 
-def test_a_record_without_carbon_is_read_and_priced_later(tmp_path: Path) -> None:
+def test_a_record_without_carbon_is_read_and_recalculated_later(tmp_path: Path) -> None:
     folder = copy_without_tables(tmp_path)
     result_of(python(PRELUDE + EPOCHS, PYTHONPATH=str(folder)))
     (record,) = (tmp_path / "records").glob("*.jsonl")
@@ -137,7 +137,7 @@ print(work(), window.energy.quality, window.footprint.gco2eq)
         assert ran.stderr == "" or lines_of_ours(ran.stderr)
 
 
-def test_what_the_user_states_needs_no_tables(tmp_path: Path) -> None:
+def test_values_given_by_the_user_need_no_tables(tmp_path: Path) -> None:
     folder = str(copy_without_tables(tmp_path))
     program = python(
         PRELUDE + EPOCHS.replace("**DEVICES", "**DEVICES, intensity=100.0, pue=1.5"),
@@ -159,7 +159,9 @@ def test_what_the_user_states_needs_no_tables(tmp_path: Path) -> None:
         lambda whole: whole.replace(b",", b";"),
     ],
 )
-def test_a_damaged_table_is_as_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_table_is_treated_as_missing(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(PACKAGE, folder / "carbontracker", ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "carbontracker" / "data" / "grid_intensity.csv"
@@ -231,7 +233,7 @@ def test_tables_are_read_from_an_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/nothing"])
-def test_without_a_home_everything_but_the_record_is_there(tmp_path: Path, home: str) -> None:
+def test_without_a_home_only_the_record_is_missing(tmp_path: Path, home: str) -> None:
     variables = {"HOME": home, "CARBONTRACKER_DIR": "", "CARBONTRACKER_CACHE_DIR": ""}
     variables |= {"XDG_DATA_HOME": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
     ran = run_command("run", "--", "sh", "-c", "echo TRAINED; exit 3", **variables)
@@ -341,7 +343,7 @@ def test_text_that_is_no_utf8_reaches_records_and_logs(tmp_path: Path) -> None:
     assert shown.returncode == 0
 
 
-def test_what_a_terminal_obeys_in_a_name_does_not_reach_it(tmp_path: Path) -> None:
+def test_control_characters_in_a_name_do_not_reach_the_terminal(tmp_path: Path) -> None:
     evil = "Xeon\x1b]0;owned\x07\x9b31m\x7f\r"
     host = fake_host(
         tmp_path, {"proc/cpuinfo": cpuinfo(evil), "proc/stat": "cpu  1 0 1 9 0 0 0 0 0 0"}
@@ -424,7 +426,7 @@ os._exit(5)
 @pytest.mark.parametrize(
     "redirection", ["2>/dev/full", "2>&-", ">&- 2>&- <&-", "2>&1 | true", ">/dev/full"]
 )
-def test_the_exit_code_is_the_programs_whatever_the_streams_are(redirection: str) -> None:
+def test_the_exit_code_is_the_programs_for_any_streams(redirection: str) -> None:
     command = f"{sys.executable} -m carbontracker run --json - -- sh -c 'exit 3' {redirection}"
     shell = f"set -o pipefail; {command}"
     ran = subprocess.run(["bash", "-c", shell], check=False, timeout=TIMEOUT_S)
@@ -510,7 +512,7 @@ sys.exit(main(["run", *sys.argv[1:]]))
 
 
 @pytest.mark.parametrize("before", [[], ["--"], ["run", "--location", "DK", "--"]])
-def test_what_cannot_load_the_command_line_becomes_the_program(before: list[str]) -> None:
+def test_a_process_that_cannot_load_the_command_line_becomes_the_program(before: list[str]) -> None:
     program = "import sys\nsys.modules['carbontracker.cli.run'] = None\n"
     program += "from carbontracker.cli import main\nsys.exit(main(sys.argv[1:]))\n"
     ran = python(program, *before, "sh", "-c", "echo TRAINED; exit 3")

@@ -30,7 +30,7 @@ def test_means_by_hand(start: float, duration: float, mean: float) -> None:
 
 
 @pytest.mark.parametrize(("start", "duration"), [(-0.5, 1), (3.5, 1), (5, 1), (0, 5)])
-def test_what_is_not_forecast_has_no_mean(start: float, duration: float) -> None:
+def test_time_outside_the_forecast_has_no_mean(start: float, duration: float) -> None:
     assert math.isnan(HOURLY.mean(start, duration))
 
 
@@ -52,7 +52,7 @@ def test_best_starts_by_hand(duration: float, latest: float, best: Start) -> Non
     assert found.gco2eq_per_kwh == pytest.approx(best.gco2eq_per_kwh, abs=1e-9)
 
 
-def test_a_run_that_ends_with_a_cheap_hour_begins_inside_a_dear_one() -> None:
+def test_a_run_that_ends_with_a_low_hour_begins_inside_a_high_one() -> None:
     steep = IntensityCurve([(0, 10, 500), (10, 11, 400), (11, 12, 10), (12, 22, 450)])
     found = best_start(steep, 0, 20, 1.5)
     assert found is not None

@@ -158,7 +158,7 @@ class Refusing:
     ("items", "length"),
     [([1, 2], 2), (range(7), 7), ([], None), (iter([1]), None), (None, None), (Refusing(), None)],
 )
-def test_how_many_there_are_if_that_can_be_told(items: object, length: int | None) -> None:
+def test_the_number_of_steps_if_it_is_known(items: object, length: int | None) -> None:
     assert length_of(items) == length
 
 
@@ -228,7 +228,7 @@ def test_an_impossible_number_of_steps_is_refused(wrong: Any) -> None:
         make(1, steps_per_epoch=wrong)
 
 
-def test_a_previous_run_tells_of_a_first_epoch_unlike_the_others(tmp_path: Path) -> None:
+def test_a_previous_run_shows_a_first_epoch_unlike_the_others(tmp_path: Path) -> None:
     """First 0.6 s, then 0.15 s each: after the first, the others are known to be shorter."""
     runs = []
     for previous in (None, tmp_path):
@@ -266,7 +266,7 @@ def test_a_previous_run_that_cannot_be_used_is_ignored(
 
 
 @pytest.mark.parametrize("wrong", [7, b"logs", ""])
-def test_what_is_no_previous_run_is_refused(wrong: object) -> None:
+def test_values_that_are_not_a_previous_run_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="previous_run must be a record"):
         make(1, previous_run=wrong)
 
@@ -324,7 +324,7 @@ def test_a_prediction_within_the_first_epoch(tmp_path: Path) -> None:
         assert one["seconds"]["predicted"] == forecast.prediction.seconds
 
 
-def test_no_early_prediction_where_none_was_wanted(tmp_path: Path) -> None:
+def test_no_early_prediction_if_it_is_switched_off(tmp_path: Path) -> None:
     tracker = make(2, steps_per_epoch=3, epochs_before_pred=0, log_dir=tmp_path)
     for _ in tracker.epochs():
         for _ in tracker.steps(lasting(3, 0.4)):
@@ -356,7 +356,7 @@ def test_marks_after_the_end_and_of_a_refused_tracker_do_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, -(10**6), math.nan, math.inf, "four", None, 0.5])
-def test_what_is_no_number_of_steps_counts_for_none(count: Any) -> None:
+def test_an_invalid_number_of_steps_is_ignored(count: Any) -> None:
     steps = Steps(lambda: None)
     steps.begin()
     steps.mark(2)

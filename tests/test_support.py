@@ -311,7 +311,7 @@ out([[x.nvmlReturn for x in n.nvmlDeviceGetFieldValues(h, [83, 186])] for h in h
         assert ask(driver, script) == [[999, 999], [15, 0]]
 
 
-def test_errors_come_and_go_at_the_times_said(tmp_path: Path, cache: Path) -> None:
+def test_errors_come_and_go_at_the_given_times(tmp_path: Path, cache: Path) -> None:
     boards = [Gpu(fail=["15@100-200", "16@200-300"]), Gpu()]
     script = """
 n.nvmlInit()

@@ -170,7 +170,7 @@ def test_labels_and_help_are_escaped() -> None:
     assert sample == r'carbontracker_odd_watts{device="a \"b\" \\ c\nd"} 1.5'
 
 
-def test_what_is_missing_is_left_out_and_not_zero(
+def test_missing_values_are_left_out_and_not_zero(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hide_sensors(monkeypatch, tmp_path)

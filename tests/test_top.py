@@ -92,7 +92,7 @@ def test_a_table_without_a_terminal_is_plain_text(tmp_path: Path) -> None:
     assert re.fullmatch(r"at this power [\d.]+ Wh and [\d.]+ g an hour", rows[4])
 
 
-def test_where_nothing_can_be_read_it_says_so(
+def test_a_message_states_that_nothing_can_be_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hide_sensors(monkeypatch, tmp_path)
@@ -158,7 +158,9 @@ def test_an_interrupt_is_how_one_leaves(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_reader_that_goes_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with watching(monkeypatch, tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -289,7 +291,7 @@ def test_it_leaves_when_the_run_it_is_attached_to_is_killed(
 
 @pytest.mark.parametrize("option", ["--seconds", "--interval"])
 @pytest.mark.parametrize("value", ["nan", "-1", "inf", "soon"])
-def test_a_time_that_is_none_is_refused(
+def test_an_impossible_interval_is_refused(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -297,7 +299,7 @@ def test_a_time_that_is_none_is_refused(
     assert "is not a number of seconds" in capsys.readouterr().err
 
 
-def test_of_a_run_that_was_killed_it_says_so(training: subprocess.Popen[str]) -> None:
+def test_a_killed_run_is_reported_as_killed(training: subprocess.Popen[str]) -> None:
     run_id = reach(training)
     training.kill()
     training.wait(timeout=TIMEOUT_S)
@@ -308,13 +310,13 @@ def test_of_a_run_that_was_killed_it_says_so(training: subprocess.Popen[str]) ->
     assert "predicted in all " in done.stdout
 
 
-def test_a_run_that_there_is_not(tmp_path: Path) -> None:
+def test_an_unknown_run(tmp_path: Path) -> None:
     done = top("no-such-run")
     assert done.returncode == 2
     assert done.stderr.startswith("carbontracker: no record is called 'no-such-run'")
 
 
-def test_a_place_that_there_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unknown_location(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hide_sensors(monkeypatch, tmp_path)
     done = top("--once", "--location", "Atlantis")
     assert done.returncode == 2

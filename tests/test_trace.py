@@ -161,7 +161,7 @@ def test_windows_that_overlap_go_to_threads_of_their_own(tmp_path: Path) -> None
     assert {e["args"]["joules"] for e in ours(data, "X")} == {None}
 
 
-def test_power_that_is_not_known_is_said_to_be_so() -> None:
+def test_unknown_power_is_named() -> None:
     made = power([0, 1, 2, 3, 4], [0, math.nan, math.nan, 5])
     trace = PowerTrace({"cpu:0": made}, {}, (), {"exact": True}, {})
     data = with_power({"traceEvents": [], "baseTimeNanoseconds": -SECOND}, trace)
@@ -234,7 +234,7 @@ def test_a_profile_of_another_time_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[1", "{}", '{"traceEvents": 3}', "\x1f\x8b"])
-def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_traces_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trace.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match="is not a trace"):
@@ -280,7 +280,7 @@ def read_or_why(directory: Path, text: str) -> list[Any] | str:
         f"\ufeff[{A},{B},",
     ],
 )
-def test_what_viewers_open_is_read(tmp_path: Path, text: str) -> None:
+def test_traces_that_viewers_open_are_read(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == [json.loads(A), json.loads(B)]
 
 
@@ -312,14 +312,14 @@ def test_a_trace_torn_anywhere_is_a_part_of_itself(tmp_path: Path) -> None:
         (',"args":{"file": "config.py(0): \x01\x02"}', {"file": "config.py(0): \x01\x02"}),
     ],
 )
-def test_what_profilers_write_against_the_rules_is_read(
+def test_invalid_json_of_profilers_is_read(
     tmp_path: Path, more: str, read_as: dict[str, Any]
 ) -> None:
     (event,) = read(tmp_path, f"[{EVENT % ('mm', 10, more)}]")
     assert event["args"] == read_as
 
 
-def test_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_replaced(tmp_path: Path) -> None:
     (event,) = read(tmp_path, f"[{A}]".encode().replace(b"aten", b"ke\xff\xfern"))
     assert event["name"] == "ke\ufffd\ufffdrn::mm"
 
@@ -361,7 +361,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         b"9" * 100_000,
     ],
 )
-def test_what_is_broken_ends_in_one_line(
+def test_a_damaged_trace_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], raw: bytes
 ) -> None:
     path = tmp_path / "broken.json"
@@ -381,7 +381,7 @@ FIELDS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args", "args.External
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_events_of_any_other_kind_are_passed_over(
+def test_events_of_other_kinds_are_skipped(
     tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beside them, the events that are sound keep every joule."""
@@ -417,7 +417,7 @@ def test_events_of_any_other_kind_are_passed_over(
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_power_in_a_trace_that_makes_no_sense_is_passed_over(
+def test_impossible_power_in_a_trace_is_skipped(
     tmp_path: Path, evil: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = Made("aaaa000011112222", (1000.0, 3000.0), devices=TWO).write(tmp_path)
@@ -516,7 +516,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "(1 more)" in capsys.readouterr().out
 
 
-def test_the_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_name_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = str(Made("0" * 16, [100.0]).write(tmp_path))
     profile = str(profile_of(BEGAN_NS, BEGAN_NS).write(tmp_path / "profile.json"))
     for arguments, said in [

@@ -269,7 +269,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("arguments", "reason"), IMPOSSIBLE)
-def test_what_cannot_be_ends_with_code_70(
+def test_impossible_requests_end_with_code_70(
     arguments: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -282,7 +282,7 @@ def test_what_cannot_be_ends_with_code_70(
 
 
 @pytest.mark.parametrize(("arguments", "reason"), IMPOSSIBLE)
-def test_or_leaves_the_training_unmonitored_if_errors_are_ignored(
+def test_with_ignore_errors_the_training_is_not_monitored(
     arguments: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = make(2, verbose=1, ignore_errors=True, **arguments)
@@ -317,7 +317,7 @@ def test_keys_set_later_are_checked_too(capsys: pytest.CaptureFixture[str]) -> N
     assert_joules(result_of(tracker), WATTS)
 
 
-def test_no_repr_tells_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_repr_contains_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """As tracebacks with local variables print them."""
     monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
     tracker = make(1, api_keys={"electricitymaps": "s3cret"})
@@ -448,7 +448,7 @@ def test_the_console_is_that_of_the_original(capsys: pytest.CaptureFixture[str])
     assert err.splitlines() == [UNKNOWN_PLACE]
 
 
-def test_a_known_place_is_named_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_location_is_named_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     train(make(1, verbose=1, location="DK", components="cpu,gpu", decimal_precision=4), 1)
     out, err = capsys.readouterr()
     lines = out.splitlines()
@@ -467,7 +467,7 @@ def test_a_known_place_is_named_on_stdout(capsys: pytest.CaptureFixture[str]) ->
     assert err == ""
 
 
-def test_a_figure_of_ones_own_is_named_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_own_figure_is_named_too(capsys: pytest.CaptureFixture[str]) -> None:
     train(make(1, verbose=1, intensity=50, pue=1.0), 1)
     out, err = capsys.readouterr()
     assert "CarbonTracker: Using the given carbon intensity: 50.00 gCO2eq/kWh." in out.splitlines()
@@ -496,7 +496,7 @@ def test_quiet_is_quiet_but_for_simulated_devices(capsys: pytest.CaptureFixture[
     assert err.splitlines() == [UNKNOWN_PLACE]  # diagnostics are not what verbose is about
 
 
-def test_an_estimate_is_called_one(
+def test_an_estimate_is_labelled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = {
@@ -519,7 +519,7 @@ def test_an_estimate_is_called_one(
     )
 
 
-def test_what_cannot_be_measured_is_said_and_never_zero(
+def test_missing_energy_is_reported_and_never_zero(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tracker = CarbonTracker(1)
@@ -702,7 +702,7 @@ def test_random_numbers_of_the_training_stay_the_same(tmp_path: Path) -> None:
     assert random.getstate() == state
 
 
-def test_a_log_directory_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_impossible_log_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     blocked = tmp_path / "a-file"
     blocked.write_text("in the way")
     tracker = make(1, log_dir=blocked / "logs", location="DK")
@@ -714,7 +714,7 @@ def test_a_log_directory_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptur
     assert blocked.read_text() == "in the way"
 
 
-def test_log_files_that_go_away_are_missed_once(
+def test_deleted_log_files_cause_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logs = tmp_path / "logs"
@@ -769,7 +769,7 @@ def test_a_prediction_lies_where_the_epochs_do() -> None:
     assert result.forecast.footprint.kwh == pytest.approx(prediction.joules / 3.6e6 * 1.58)
 
 
-def test_a_prediction_is_priced_from_the_first_epoch_on() -> None:
+def test_a_prediction_has_the_intensity_from_the_first_epoch_on() -> None:
     tracker = make(3)
     time.sleep(0.05)  # data being prepared
     before = datetime.now(timezone.utc)
@@ -916,7 +916,7 @@ def test_an_exception_in_the_loop_passes_through() -> None:
 
 
 @pytest.mark.parametrize("stdin", ["empty", "closed", "none"])
-def test_nobody_to_ask(
+def test_no_terminal_to_ask_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: str
 ) -> None:
     stream = None if stdin == "none" else io.StringIO()
@@ -1003,7 +1003,7 @@ def test_without_a_terminal_the_configured_answer_is_taken(
     assert f"stop_and_confirm: no terminal to ask in, {ending}\n" in err
 
 
-def test_an_answer_that_is_none_is_refused() -> None:
+def test_an_unknown_answer_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^default_answer must be y or n, not 'maybe'$"):
         make(default_answer="maybe")
 

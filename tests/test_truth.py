@@ -235,7 +235,7 @@ def test_packages_dram_psys_and_mmio_are_counted_once(node: Node) -> None:
     )
 
 
-def test_what_contains_or_is_contained_is_shown_and_not_added(node: Node) -> None:
+def test_containers_and_parts_are_shown_and_not_added(node: Node) -> None:
     session = node.machine.session
     shown = {
         entry.id: entry.why for entry in session.entries if not (entry.counted or entry.standby_for)
@@ -411,7 +411,7 @@ def test_marks_add_up_to_the_microjoule(awkward: Awkward) -> None:
         assert halves == pytest.approx(session.energy(a, c).joules, abs=1e-6)
 
 
-def test_long_windows_are_right_whatever_the_wave(awkward: Awkward) -> None:
+def test_long_windows_are_right_for_any_waveform(awkward: Awkward) -> None:
     start, end = awkward.marks[0], awkward.marks[-1]
     energy = awkward.machine.session.energy(start, end)
     for channel in awkward.sensors:
@@ -759,7 +759,7 @@ def line(idle: float, full: float, utilisation: float) -> float:
     return idle + (full - idle) * utilisation
 
 
-def test_the_estimate_is_its_formula_and_says_that_it_is_one(tmp_path: Path) -> None:
+def test_the_estimate_follows_its_formula_and_is_labelled(tmp_path: Path) -> None:
     """P = idle + (full - idle) * utilisation, as cpp/src/sources/cpu_load.cpp documents it."""
     server = processor_tree(SERVER, sockets=2, cores=28, threads=2)
     unknown = processor_tree("Mystery 9000", cores=4, threads=2, codes=NO_CODES)

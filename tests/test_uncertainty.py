@@ -73,11 +73,11 @@ def test_no_grams_have_no_error() -> None:
 
 
 @given(st.sampled_from([kind for kind in KINDS if kind != "constant"]), st.floats(0, 500))
-def test_later_is_never_surer(kind: str, hours: float) -> None:
+def test_uncertainty_never_falls_with_time(kind: str, hours: float) -> None:
     assert relative_sigma(kind, hours) <= relative_sigma(kind, hours + 1) + 1e-12
 
 
-def test_grams_are_as_uncertain_as_their_energy_and_their_price() -> None:
+def test_grams_are_as_uncertain_as_their_energy_and_intensity() -> None:
     energy = (100 / 1.2, 120.0)
     assert gram_interval(50.0, 100.0, energy, 0.0, 0.95) == pytest.approx((50 / 1.2, 60))
     exact = gram_interval(50.0, 100.0, (100.0, 100.0), 0.1, 0.95)

@@ -65,7 +65,7 @@ def train(**settings: object) -> None:
     tracker.stop()
 
 
-def test_a_tracker_names_what_its_total_lacks(
+def test_a_tracker_names_devices_missing_from_its_total(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train()
@@ -85,7 +85,7 @@ def test_a_tracker_names_what_its_total_lacks(
 @pytest.mark.parametrize(
     "settings", [{"components": "cpu"}, {"sim_gpu": "A", "sim_gpu_watts": 100}]
 )
-def test_a_tracker_of_other_things_does_not(
+def test_a_tracker_of_other_components_does_not_name_them(
     settings: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(**settings)
@@ -222,7 +222,9 @@ print(json.dumps([left, [settled(at_first), [one for one in files() if one not i
 
 
 @pytest.mark.parametrize("has_stat", [False, True])
-def test_probing_a_machine_with_none_of_it_leaves_nothing(tmp_path: Path, has_stat: bool) -> None:
+def test_probing_a_machine_without_accelerators_reports_nothing(
+    tmp_path: Path, has_stat: bool
+) -> None:
     tree: dict[str, Value] = {"proc/cpuinfo": cpuinfo("Testium One"), "sys/": ""}
     if has_stat:
         tree["proc/stat"] = "cpu  1 0 1 9 0 0 0 0 0 0"

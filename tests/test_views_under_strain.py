@@ -83,7 +83,7 @@ def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)
-def test_a_reader_that_has_enough_is_no_failure(command: str, logs: Path) -> None:
+def test_a_reader_that_closes_early_is_not_a_failure(command: str, logs: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = started(words_of(command, logs), stdout=writer)
@@ -93,7 +93,7 @@ def test_a_reader_that_has_enough_is_no_failure(command: str, logs: Path) -> Non
 
 @pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_said_in_a_line(command: str, logs: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(command: str, logs: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         code, err = said(started(words_of(command, logs), stdout=full))
     assert code == 2
@@ -101,7 +101,7 @@ def test_a_full_disk_is_said_in_a_line(command: str, logs: Path) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_a_closed_standard_output_is_said(logs: Path) -> None:
+def test_a_closed_standard_output_is_reported(logs: Path) -> None:
     program = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "carbontracker"]
     done = subprocess.run(
         [*program, "report", str(logs), "--json", "-"],
@@ -114,7 +114,9 @@ def test_a_closed_standard_output_is_said(logs: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
-def test_names_come_through_any_terminal_and_steer_none(command: str, logs: Path) -> None:
+def test_names_are_shown_on_any_terminal_without_control_characters(
+    command: str, logs: Path
+) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     process = started(words_of(command, logs), stdout=subprocess.PIPE, env=environment)
     out, err = process.communicate(timeout=TIMEOUT_S)
@@ -154,7 +156,7 @@ def test_one_file_that_cannot_be_read_does_not_hide_the_others(
     assert out.endswith("2 record(s): 0 error(s), 0 warning(s)\n")
 
 
-def test_a_file_without_a_run_is_not_said_to_be_missing(
+def test_a_file_without_a_run_is_not_reported_as_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     garbage = tmp_path / "garbage.jsonl"
@@ -243,7 +245,7 @@ def test_emissions_of_a_command_follow_the_intensity_of_their_time(tmp_path: Pat
     assert grams == pytest.approx([share * footprint["gco2eq"] for share in shares])
 
 
-def test_a_report_at_other_prices_says_so(
+def test_a_report_with_other_factors_states_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Made("abcd1234").write(tmp_path)
@@ -349,7 +351,7 @@ def test_json_has_every_interval(tmp_path: Path) -> None:
     assert one["kwh_80"] == pytest.approx([2900.0 * PUE / 3.6e6, 3100.0 * PUE / 3.6e6])
 
 
-def test_other_prices_take_the_interval_of_emissions_away(tmp_path: Path) -> None:
+def test_other_factors_remove_the_interval_of_emissions(tmp_path: Path) -> None:
     run = read_run(predicted(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path)))
     (one,) = recalculated_as(run, run.footprint).forecasts
     assert all(map(math.isnan, one.gco2eq_95))
@@ -443,7 +445,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_view_fails_whatever_a_field_holds(
+def test_no_view_fails_for_any_value_of_a_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     draw = random.Random(seed)
@@ -487,7 +489,7 @@ def test_moments_beyond_time_and_texts_without_end(
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
-def test_a_text_is_no_formula_and_a_number_stays(tmp_path: Path, sign: str) -> None:
+def test_text_is_never_a_formula_and_numbers_stay(tmp_path: Path, sign: str) -> None:
     made = Made(f"{sign}aaaa", (1000.0, 2000.0), host=f"{sign}h", devices=((f"{sign}gpu", "g/1"),))
     events = made.events()
     events[0]["host"] |= {"cpu": f"{sign}cmd|' /C calc'!A0", "system": f"{sign}1"}

@@ -92,7 +92,7 @@ def test_the_run_has_ended_within(
     assert json.loads(capsys.readouterr().out)["best"]["t_s"] == start_hours * 3600
 
 
-def test_the_text_says_when_how_much_and_draws(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_states_when_and_how_much_with_a_chart(capsys: pytest.CaptureFixture[str]) -> None:
     assert when("--hours", "6", "--kwh", "12", "--forecast", str(EXAMPLE)) == 0
     text = capsys.readouterr().out
     assert "in 40.0 h" in text
@@ -141,7 +141,7 @@ def test_a_place_without_a_provider_has_no_forecast(capsys: pytest.CaptureFixtur
         "[" * 100_000,
     ],
 )
-def test_a_file_that_is_no_forecast(
+def test_a_file_that_is_not_a_forecast(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "f.json"
@@ -258,7 +258,7 @@ def test_the_table_shows_the_figures_age_and_averages(capsys: pytest.CaptureFixt
     assert "Here is California, by argument" in text
 
 
-def test_an_unknown_place_is_said(
+def test_an_unknown_location_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CARBONTRACKER_ROOT", str(tmp_path))
