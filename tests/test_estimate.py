@@ -151,6 +151,12 @@ def test_everything_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["location"]["zone"] == "SE"
 
 
+def test_the_dict_has_its_old_name_for_one_release() -> None:
+    found = estimate(gpu="V100", gpu_hours=5.0, location="SE")
+    with pytest.deprecated_call(match="Estimate.to_dict"):
+        assert found.as_dict()["kwh"] == found.to_dict()["kwh"]
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--flops 3.14e23 --gpu V100 --utilization 1.0 --pue 1.125 --intensity 449.06"
     assert main(["estimate", *arguments.split()]) == 0

@@ -29,8 +29,8 @@ from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast, Prediction
 from carbontracker.model.prediction_error import PredictionError
 from carbontracker.model.result import Result
-from carbontracker.model.run_ending import RunEnding, Succession, UnansweredSensor
-from carbontracker.model.run_metadata import RunMetadata, Sensor
+from carbontracker.model.run_ending import RunEnding, Succession
+from carbontracker.model.run_metadata import MissingSensor, RunMetadata, Sensor
 from carbontracker.model.window_totals import WindowTotals
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ results = st.builds(
     exit_code=st.integers(0, 255),
 )
 sensors = st.builds(Sensor, *[texts] * 5, st.booleans(), *[texts] * 4)
+missing_sensors = st.builds(MissingSensor, *[texts] * 5)
 objects = st.dictionaries(names, texts, max_size=2)
 metadata = st.builds(
     RunMetadata,
@@ -165,7 +166,7 @@ metadata = st.builds(
     software=objects,
     job=st.dictionaries(names, objects, max_size=2),
     sensors=st.lists(sensors, max_size=2).map(tuple),
-    missing=st.lists(objects, max_size=2).map(tuple),
+    missing=st.lists(missing_sensors, max_size=2).map(tuple),
     clock=st.dictionaries(names, st.integers(0, 10**18), max_size=2),
     began=st.none() | times,
     planned_epochs=st.none() | st.integers(1, 1000),
@@ -180,7 +181,7 @@ endings = st.builds(
     successions=st.lists(
         st.builds(Succession, texts, texts, st.integers(0, 10**15), texts), max_size=2
     ).map(tuple),
-    unanswered=st.lists(st.builds(UnansweredSensor, texts, texts), max_size=2).map(tuple),
+    unanswered=st.lists(st.builds(MissingSensor, texts, texts), max_size=2).map(tuple),
     stopped_by=st.none() | st.builds(BudgetExceeded, texts, amounts, amounts, texts),
     logger_seconds=rates,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.json_values import mapping, mappings, number, string, whole
+from carbontracker.model.run_metadata import MissingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +24,6 @@ class Succession(NamedTuple):
     why: str
 
 
-class UnansweredSensor(NamedTuple):
-    """A sensor that has not answered until the end."""
-
-    source: str
-    what: str
-
-
 @dataclass(frozen=True)
 class RunEnding:
     """What the end of a record has beside the cost of the run."""
@@ -37,7 +31,8 @@ class RunEnding:
     readings_per_second: Mapping[str, float] = field(default_factory=dict)
     """Of each channel, by id."""
     successions: tuple[Succession, ...] = ()
-    unanswered: tuple[UnansweredSensor, ...] = ()
+    unanswered: tuple[MissingSensor, ...] = ()
+    """Sensors that have not answered until the end."""
     stopped_by: BudgetExceeded | None = None
     """The limit that ended the run."""
     logger_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -49,7 +44,7 @@ class RunEnding:
         return taken | {
             "readings_per_second": self.readings_per_second,
             "successions": [one._asdict() for one in self.successions],
-            "unanswered": [one._asdict() for one in self.unanswered],
+            "unanswered": [{"source": one.source, "what": one.what} for one in self.unanswered],
             "stopped_by": self.stopped_by.to_dict() if self.stopped_by else None,
         }
 
@@ -72,10 +67,7 @@ class RunEnding:
                 )
                 for one in mappings(data.get("successions"))
             ),
-            tuple(
-                UnansweredSensor(string(one.get("source")), string(one.get("what")))
-                for one in mappings(data.get("unanswered"))
-            ),
+            tuple(map(MissingSensor.from_dict, mappings(data.get("unanswered")))),
             BudgetExceeded.from_dict(stopped_by) if stopped_by else None,
             taken,
         )

@@ -45,6 +45,28 @@ class Sensor:
 
 
 @dataclass(frozen=True)
+class MissingSensor:
+    """A sensor that is not read."""
+
+    source: str
+    what: str
+    """What it would measure."""
+    reason: str = ""
+    remedy: str = ""
+    device: str = ""
+    """Id of the device that the total lacks; empty if it lacks none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the record."""
+        return asdict(self) | {"device": self.device or None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MissingSensor:
+        """Return the sensor of such an object; what is missing is empty."""
+        return cls(*(string(data.get(one.name)) for one in fields(cls)))
+
+
+@dataclass(frozen=True)
 class RunMetadata:
     """Which run it was, on what machine, and with which choices."""
 
@@ -63,8 +85,7 @@ class RunMetadata:
     job: Mapping[str, Mapping[str, str]]
     """Identifiers by scheduler: ``slurm``, ``torchrun``, ``kubernetes``, ``mpi``."""
     sensors: tuple[Sensor, ...]
-    missing: tuple[Mapping[str, Any], ...]
-    """What is not measured: ``source``, ``what``, ``reason``, ``remedy``, ``device``."""
+    missing: tuple[MissingSensor, ...]
     clock: Mapping[str, Any] = field(default_factory=dict)
     """One moment as ``monotonic_ns`` and ``unix_ns``."""
     began: datetime | None = None
@@ -94,7 +115,7 @@ class RunMetadata:
             "job": self.job,
             "clock": self.clock,
             "sensors": [one.to_dict() for one in self.sensors],
-            "missing": self.missing,
+            "missing": [one.to_dict() for one in self.missing],
         }
         if self.began is not None:
             result["began"] = self.began.isoformat(timespec="milliseconds")
@@ -123,7 +144,7 @@ class RunMetadata:
             software=mapping(data.get("software")),
             job={name: mapping(one) for name, one in mapping(data.get("job")).items()},
             sensors=tuple(map(Sensor.from_dict, mappings(data.get("sensors")))),
-            missing=tuple(mappings(data.get("missing"))),
+            missing=tuple(map(MissingSensor.from_dict, mappings(data.get("missing")))),
             clock=mapping(data.get("clock")),
             began=time_of(data.get("began")),
             planned_epochs=count(data.get("epochs")),

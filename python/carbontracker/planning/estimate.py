@@ -154,8 +154,13 @@ class Estimate:
             "equivalents": [asdict(one) for one in self.equivalents],
         }
 
-    as_dict = to_dict
-    """The name in earlier versions."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``to_dict()`` by its name of the release before."""
+        from warnings import warn
+
+        message = "Estimate.as_dict is now Estimate.to_dict; the next release drops the old name"
+        warn(message, DeprecationWarning, stacklevel=2)
+        return self.to_dict()
 
 
 def estimate(  # noqa: PLR0913  # one call for work, hardware and location

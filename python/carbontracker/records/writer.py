@@ -20,8 +20,8 @@ from carbontracker.energy.sensor_events import sensor_data
 from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
 from carbontracker.json_values import jsonable
-from carbontracker.model.run_ending import RunEnding, Succession, UnansweredSensor
-from carbontracker.model.run_metadata import RunMetadata, Sensor
+from carbontracker.model.run_ending import RunEnding, Succession
+from carbontracker.model.run_metadata import MissingSensor, RunMetadata, Sensor
 from carbontracker.records.clocks import read_anchor
 from carbontracker.records.environment import (
     host_data,
@@ -31,7 +31,7 @@ from carbontracker.records.environment import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from carbontracker.energy.session import Mark, Session
     from carbontracker.model.epoch import Epoch
@@ -294,11 +294,11 @@ def run_metadata(session: Session) -> RunMetadata:
     )
 
 
-def _missing(session: Session) -> list[dict[str, str | None]]:
-    whole = [("session", "everything", session.reason, "", None)] if session.reason else []
-    parts = [(m.source, m.what, m.reason, m.remedy, m.device or None) for m in session.missing]
-    names = ("source", "what", "reason", "remedy", "device")
-    return [dict(zip(names, one, strict=True)) for one in whole + parts]
+def _missing(session: Session) -> Iterator[MissingSensor]:
+    if session.reason:
+        yield MissingSensor("session", "everything", session.reason)
+    for one in session.missing:
+        yield MissingSensor(one.source, one.what, one.reason, one.remedy, one.device)
 
 
 def run_ending(session: Session) -> RunEnding:
@@ -313,6 +313,6 @@ def run_ending(session: Session) -> RunEnding:
     )
 
 
-def unanswered_sensors(session: Session) -> tuple[UnansweredSensor, ...]:
+def unanswered_sensors(session: Session) -> tuple[MissingSensor, ...]:
     """Return which sensors have never answered."""
-    return tuple(UnansweredSensor(one.source, one.what) for one in session.missing if one.awaited)
+    return tuple(MissingSensor(one.source, one.what) for one in session.missing if one.awaited)

@@ -429,10 +429,7 @@ def prediction_tables(run: RunRecord) -> tuple[Table, Table]:
 
 def missing_table(run: RunRecord) -> Table:
     """Return what could not be read, why, and how to fix it."""
-    rows = [
-        tuple(str(one.get(key) or "") for key in ("what", "source", "reason", "remedy"))
-        for one in run.metadata.missing
-    ]
+    rows = [(one.what, one.source, one.reason, one.remedy) for one in run.metadata.missing]
     columns = (
         Column("Not read", "t"),
         Column("Sensor"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.prediction_error import PredictionError
-    from carbontracker.model.run_ending import UnansweredSensor
+    from carbontracker.model.run_metadata import MissingSensor
     from carbontracker.planning.background import Advice
 
 
@@ -72,7 +72,7 @@ def unfinished_line(epoch: int, seconds: float) -> str:
     )
 
 
-def unanswered_lines(unanswered: Iterable[UnansweredSensor]) -> list[str]:
+def unanswered_lines(unanswered: Iterable[MissingSensor]) -> list[str]:
     """Return one line per sensor that did not answer until the end of the run."""
     return [
         f"{one.what} is not measured: {one.source} did not answer until the end; "

@@ -159,7 +159,7 @@ def totals(run: RunRecord) -> dict[str, Any]:
         "tracker_cpu_seconds": result.tracker_cpu_seconds,
         "host_data": dict(about.host),
         "sensors": [asdict(one) for one in about.sensors],
-        "missing": list(map(dict, about.missing)),
+        "missing": [one.to_dict() for one in about.missing],
         "warnings": list(run.warnings),
     }
 

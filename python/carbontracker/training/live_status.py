@@ -48,7 +48,7 @@ class StatusReader:
         session, began = self._session, self._began
         now = session.mark()
         deadline = time.monotonic() + settle_s
-        while time.monotonic() < deadline and not session.is_final(now):
+        while not (final := session.is_final(now)) and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_S)
         marked = MarkedEnergy(session, began, now)
         energy, footprint = marked.energy, marked.footprint(self._factors())
@@ -76,6 +76,7 @@ class StatusReader:
             footprint=footprint,
             devices=devices,
             tracker_cpu_seconds=session.cpu_seconds if session.owned_by_this_process else math.nan,
+            final=final,
         )
 
 
