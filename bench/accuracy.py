@@ -3,7 +3,7 @@
 All tools measure the same pretended hardware at the same time, each in a process and an
 environment of its own: a machine of eight GPUs with energy counters and two processors, and one of
 four old boards without counters. Windows are begun at the same moments; the truth of each is taken
-between the middles of the tool's own begin and end calls, so that nobody is charged for the length
+between the middles of the tool's own begin and end calls, so that no tool is charged for the length
 of a call. One load follows the other; the GPUs of a machine play variants of it.
 
     python -m bench.accuracy            at most a quarter of an hour

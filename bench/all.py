@@ -1,4 +1,4 @@
-"""Runs every bench, quick unless told otherwise, and shows all ratios in one table at the end."""
+"""Runs every bench, quick by default, and shows all ratios in one table at the end."""
 
 from __future__ import annotations
 

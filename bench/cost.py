@@ -1,7 +1,7 @@
 """CPU time of sampling beside a bare C loop and a Python thread that do the same reads.
 
 Machine: four RAPL counters and eight GPUs whose calls take 20 us, all pretended. Every contender
-is a process of its own; their slices alternate, and at a fixed rate nobody runs in another's.
+is a process of its own; their slices alternate, and at a fixed rate no process runs in another's.
 CPU time is that of the thread (loops) or of the whole process (ours: sampling threads and
 collector), by its own clock; all are bound to one core, and what moves the counters to another.
 It is compared with the loops at the same rate, and at the default setting with the loop at 1 kHz,
@@ -59,7 +59,7 @@ class Slice:
     """CPU seconds per second."""
     ticks_per_s: float
     sampling_share: float = float("nan")
-    """The part of the sampling threads, where that is told."""
+    """The part of the sampling threads, where the tool reports it."""
 
 
 def boards(count: int) -> list[Gpu]:

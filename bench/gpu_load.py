@@ -39,7 +39,7 @@ class Load:
         self._batch = torch.randn(256 if self.cuda else 16, 1024, device=self.device)
 
     def uuid(self) -> str:
-        """Return the UUID of the CUDA device, or nothing where PyTorch does not tell."""
+        """Return the UUID of the CUDA device, or nothing where PyTorch does not report it."""
         if self.torch is None or not self.cuda:
             return ""
         return str(getattr(self.torch.cuda.get_device_properties(0), "uuid", ""))

@@ -33,7 +33,7 @@ LOADS = {"idle": 0.0, "busy": 1.0}
 OLD_WIDTHS = {"cpu": (0.6, 1.4), "dram": (0.4, 1.6)}
 """Intervals of versions that did not say theirs."""
 NO_CODES = "cpu family\t: 0\nmodel\t\t: 0\nstepping\t: 0\n"
-"""A processor whose codes tell nothing: only its name is left."""
+"""A processor whose codes are not known: only its name is left."""
 CODES = "cpu family\t: 6\nmodel\t\t: 85\nstepping\t: 7\n"
 """Those of Cascade Lake, for names that hide the number: such machines have codes."""
 HIDDEN = re.compile(r"Intel\(R\) Xeon\(R\)( CPU| Processor| Platinum| Gold)?( @ .*)?")
@@ -41,7 +41,7 @@ HIDDEN = re.compile(r"Intel\(R\) Xeon\(R\)( CPU| Processor| Platinum| Gold)?( @ 
 
 @dataclass
 class Figure:
-    """What is said of a part of a machine under a load, and what it should be."""
+    """The description of a part of a machine under a load, and what it should be."""
 
     watts: float
     lower: float
@@ -84,7 +84,7 @@ class Figure:
 
 @dataclass
 class Machine:
-    """What is said of a machine."""
+    """The description of a machine."""
 
     name: str
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -178,7 +178,7 @@ def read_machine(folder: Path, scratch: Path, seconds: float) -> Machine:
                 tuple(bounds) if bounds else None,
                 one.relative_error,
             )
-        # Earlier versions did not tell devices from other reasons.
+        # Earlier versions did not separate devices from other reasons.
         machine.absent = [one.what for one in found.absent if getattr(one, "device", "")]
     return machine
 

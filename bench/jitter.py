@@ -3,8 +3,8 @@
 The main thread computes in pure Python and every core carries another busy process. Slices with
 the native sampler and with a sampling thread in Python alternate; both read the same eight
 pretended GPUs, whose counters move all the time. A tick is accounted for if it was taken, or
-counted as missed. Lateness is against the deadline where the core tells it (`lateness_p50_ns`);
-the spacing of samples, which needs nobody's word, is compared either way.
+counted as missed. Lateness is against the deadline where the core reports it (`lateness_p50_ns`);
+the spacing of samples, which needs no report, is compared either way.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def open_gpus() -> tuple[list[Gpu], str]:
     """Return all boards and the driver's version.
 
     Raises:
-        NvmlError: there are none.
+        NvmlError: there is no GPU.
     """
     library, version = open_library()
     count = ctypes.c_uint()

@@ -138,7 +138,7 @@ STEADY_HEAP = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the most there can be
 }
 """glibc gives the top of the heap back to the kernel, or not, by what happens to lie there: loops
-with large arrays were three times as slow, or not, by luck. Nobody's heap is given back."""
+with large arrays were three times as slow, or not, by luck. No tool's heap is given back."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Each scenario is a process of its own with a pretended driver: one or eight GPUs
 ring of power samples, whose calls take nothing, 20 us or 300 us, under four loads; and three
 sessions of one second in a row. Shown is the CPU time of all threads of the session by their own
 clocks, and how often the driver was called. Scenarios run several at a time: a busy machine makes
-a wake-up dearer, so that a goal that is met is met on a quiet one, too.
+a wake-up more expensive, so a goal that is met here is also met on a quiet one.
 
     python -m bench.per_second            a quarter of an hour
     python -m bench.per_second --quick    about three minutes
@@ -92,7 +92,7 @@ class Cost:
 
     @property
     def worst(self) -> float:
-        """Return the dearest second."""
+        """Return the most expensive second."""
         return max(self.shares)
 
     @property
@@ -102,7 +102,7 @@ class Cost:
 
     @property
     def rest(self) -> float:
-        """Return the mean of those after; NaN where there are none."""
+        """Return the mean of those after; NaN without such seconds."""
         return mean(self.shares[FIRST:])
 
 

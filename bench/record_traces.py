@@ -3,7 +3,7 @@
 Needs torch and scikit-learn. In five kinds the epochs ask for the same work: a convolutional
 network on digits, the same with images that the first epoch reads from files, a loop with
 validation and checkpoints, a small transformer on sequences of mixed length, and gradient boosting.
-In two they do not, which nobody can foresee: ``growing`` has longer sequences in its second half,
+In two they do not, which cannot be foreseen: ``growing`` has longer sequences in its second half,
 and ``warmstart`` grows an ensemble all of which is looked at for every new tree. Seconds are real.
 Joules are those of the package for a simulated processor of 60 W, so that other programs on the
 machine do not count; that it draws as much when it waits is not so.

@@ -3,7 +3,7 @@
 Machine: four RAPL counters and eight GPUs whose calls take 20 us, all pretended. One process
 samples all the time, by the sensors' own rhythms or a thousand times a second, and sleeps in
 slices: without a file, and with one that is begun, written once a second and ended within the
-slice. CPU time is that of the whole process by its own clock. What it takes to load pyarrow is said
+slice. CPU time is that of the whole process by its own clock. The time to load pyarrow is stated
 apart.
 """
 

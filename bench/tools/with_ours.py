@@ -131,7 +131,7 @@ class Tool(with_none.Tool):
         return {"before": before, "after": after, "start_ns": start_ns, "end_ns": end_ns}
 
     def marks(self, count: int) -> list[int]:
-        """Return how long each of `count` marks took, ns; empty where there are none."""
+        """Return how long each of `count` marks took, ns; empty without marks."""
         mark = getattr(self._session, "mark", None)
         if mark is None:
             return []

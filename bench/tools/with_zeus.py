@@ -18,7 +18,7 @@ POLL_S = 0.05
 
 
 class Tool(with_none.Tool):
-    """`begin_window` and `end_window`, without waiting for CUDA: there is none."""
+    """`begin_window` and `end_window`, without waiting for CUDA, which is absent."""
 
     def __init__(self) -> None:
         self._found: list[Any] = []

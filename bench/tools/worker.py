@@ -47,7 +47,7 @@ class Server:
         return moments
 
     def energies(self) -> list[dict[str, list[float]]]:
-        """Return joules and their error (NaN: not said) by device, for each window so far."""
+        """Return joules and their error (NaN: not reported) by device, for each window so far."""
         return list(self.tool.energies())
 
     def pairs(self, count: int) -> list[list[int]]:

@@ -14,7 +14,7 @@
 namespace carbontracker {
 
 /// Address space that a thread needs beside its stack: its first allocations, its thread-local
-/// data. The C library ends the process if there is none.
+/// data. The C library ends the process without that memory.
 inline constexpr std::size_t kThreadBytes = 4u << 20u;
 
 /// Threads started during its lifetime have all signals blocked: they belong to the program.

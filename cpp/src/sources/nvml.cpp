@@ -282,7 +282,7 @@ ProbeResult probe_nvml(const Host& host) {
     choice.gpus = std::move(found.gpus);
     choice.missing = std::move(found.missing);
     // A board that cannot be opened is named by its number. It is one of those without a listed
-    // address; the library does not tell which.
+    // address; the library does not report which.
     std::size_t named = found.unopened.size();
     for (SkippedSensor& one :
          nvml::unlisted(host.root, pci, choice.gpus, "the driver's library does not list it")) {

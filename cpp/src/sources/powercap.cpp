@@ -35,7 +35,7 @@ struct Zone {
     std::string directory; // "intel-rapl:0:1"
     fs::path path;
     std::string name;   // "package-0", "dram", "psys"
-    std::string parent; // the directory's name; empty at the top, and where there is none
+    std::string parent; // the directory's name; empty at the top, and without a parent
     std::string parent_name;
     bool mmio = false;
 };
@@ -127,7 +127,7 @@ Channel describe(const Zone& zone, const std::string& name, const std::string& p
     return channel;
 }
 
-// Missing, or smaller than the counter itself: a wrap cannot be told from a reset.
+// Missing, or smaller than the counter itself: a wrap and a reset look the same.
 void forget_range(Channel& channel) {
     channel.modulus = 0;
     channel.detail += "; range unknown: a wrap is reported as a gap";
@@ -318,7 +318,7 @@ private:
             found_.missing.push_back(unreadable(channel, zone, failure));
             return;
         }
-        // The name tells which zone a memory-mapped one mirrors.
+        // The name identifies the zone that a memory-mapped one mirrors.
         shown_.push_back({zone.name, channel.kind + (zone.mmio ? " mmio" : "")});
         readable_.push_back(&zone);
         files_.push_back(std::move(file));

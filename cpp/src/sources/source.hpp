@@ -39,10 +39,10 @@ struct Channel {
     std::vector<std::string> covers;
     Quantity quantity = Quantity::energy_counter;
     Quality quality = Quality::measured;
-    double units_per_raw = 1.0;  ///< joules (counter) or watts (power) per raw count
-    std::uint64_t modulus = 0;   ///< counts until the counter wraps; 0: never
-    double max_watts = 2000.0;   ///< more than the device can draw: tells a wrap from a reset
-    double limit_watts = 0.0;    ///< the device's own power limit; 0: unknown
+    double units_per_raw = 1.0; ///< joules (counter) or watts (power) per raw count
+    std::uint64_t modulus = 0;  ///< counts until the counter wraps; 0: never
+    double max_watts = 2000.0; ///< more than the device can draw: distinguishes a wrap from a reset
+    double limit_watts = 0.0;  ///< the device's own power limit; 0: unknown
     double relative_error = 0.0; ///< of the gain, half-width of the 95 % interval
     /// The sensor's usual refresh period, until learned; 0 if it changes at every reading.
     std::int64_t tick_ns = 1000000;

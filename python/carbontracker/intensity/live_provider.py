@@ -26,7 +26,7 @@ FINAL_AGE_S = 60.0
 
 
 class LiveProvider:
-    """The figures of a provider as they arrive; where there are none, the figure of the table.
+    """The figures of a provider as they arrive; for other times, the figure of the table.
 
     Requests begin with ``start``. A later answer revises earlier slots.
 
@@ -107,7 +107,7 @@ class LiveProvider:
         return overlapping(answer.slots, start, end, f"{self.title} has no forecast for that time")
 
     def forecast_answer(self) -> Answer:
-        """Return the forecast, or why there is none; asks and waits, unless it is cached."""
+        """Return the forecast, or why it is missing; asks and waits, unless it is cached."""
         return self._providers[0].forecast(self._clock())
 
     def refresh_soon(self) -> None:

@@ -106,8 +106,8 @@ class Service:
         """Return a hash of URL, key and scope."""
         import hashlib  # imported here: it loads OpenSSL, which only live figures need
 
-        told = "\0".join((self._url, self.scope, *self._secrets()))
-        return hashlib.sha256(told.encode()).hexdigest()[:10]
+        identity = "\0".join((self._url, self.scope, *self._secrets()))
+        return hashlib.sha256(identity.encode()).hexdigest()[:10]
 
     def now(self, zone: str) -> Intensity:
         """Return the newest figure that is not in the future.
@@ -126,7 +126,7 @@ class Service:
         """Return the slots known for ``start`` to ``end``.
 
         Raises:
-            IntensityUnavailable: there are none, or the service has no history.
+            IntensityUnavailable: it has no slots for that time, or no history.
         """
         raise IntensityUnavailable(f"{self.title} has no history")
 
@@ -134,7 +134,7 @@ class Service:
         """Return the slots of the forecast for ``start`` to ``end``.
 
         Raises:
-            IntensityUnavailable: there are none, or the service has no forecast.
+            IntensityUnavailable: it has no slots for that time, or no forecast.
         """
         raise IntensityUnavailable(f"{self.title} has no forecast")
 

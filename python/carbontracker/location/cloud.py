@@ -86,7 +86,7 @@ def provider_named(text: str) -> str | None:
 
 
 def find(text: str) -> list[Region]:
-    """Return the regions that ``text`` may name, the likeliest first; empty if there is none.
+    """Return the regions that ``text`` may name, the likeliest first; empty if it names no region.
 
     Such a text is ``aws:eu-north-1``, ``eu-north-1``, or an availability zone of it.
     """

@@ -175,7 +175,7 @@ def _fetch(
     """Return an answer that arrives before ``deadline_s`` of the monotonic clock; no redirects.
 
     Raises:
-        RequestFailed: there is none.
+        RequestFailed: no answer arrives.
     """
     # Imported here: a process that does not ask does not load the network modules.
     from carbontracker.intensity.http import Client, Limits

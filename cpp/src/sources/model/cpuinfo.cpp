@@ -62,9 +62,9 @@ void keep_first(const Line& line, const std::array<std::string_view, N>& keys,
 }
 
 template <std::size_t N> std::string first_told(const std::array<std::string, N>& values) {
-    const auto told = std::find_if(values.begin(), values.end(),
-                                   [](const std::string& value) { return !value.empty(); });
-    return told == values.end() ? std::string() : *told;
+    const auto named = std::find_if(values.begin(), values.end(),
+                                    [](const std::string& value) { return !value.empty(); });
+    return named == values.end() ? std::string() : *named;
 }
 
 class Reader {
@@ -183,8 +183,8 @@ int threads_shown(const fs::path& root, const Processors& found) {
     // A core of a hybrid processor may have fewer than the others.
     if (found.siblings > 0 && found.cores > 0) return (found.siblings - 1) / found.cores + 1;
     const fs::path cpus = root / "sys/devices/system/cpu";
-    if (const int told = count_of(cpus / "cpu0/topology/thread_siblings_list"); told > 0) {
-        return told;
+    if (const int siblings = count_of(cpus / "cpu0/topology/thread_siblings_list"); siblings > 0) {
+        return siblings;
     }
     // CPUs that are present but not listed are the other threads: SMT is off.
     const int listed = std::max(found.logical, count_of(cpus / "online"));

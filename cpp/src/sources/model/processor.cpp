@@ -124,7 +124,7 @@ Limit usual_limit(const Processors& machine, const Model& model) {
 }
 
 // The long-term limit of a package in powercap, which may be readable where the counters are not; 0
-// if there is none. A package may have two zones: the lower limit holds.
+// if it has no limit. A package may have two zones: the lower limit holds.
 double power_limit_watts(const std::filesystem::path& root) {
     const std::filesystem::path folder = root / "sys/class/powercap";
     std::map<std::string, double> limits;

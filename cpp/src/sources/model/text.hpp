@@ -18,7 +18,7 @@ inline bool contains(std::string_view text, std::string_view part) {
     return text.find(part) != std::string_view::npos;
 }
 
-/// The whole number at the start of a text, hexadecimal after "0x"; -1 if there is none.
+/// The whole number at the start of a text, hexadecimal after "0x"; -1 without a number.
 inline int to_number(std::string_view text) {
     const bool is_hex = text.starts_with("0x");
     if (is_hex) text.remove_prefix(2);

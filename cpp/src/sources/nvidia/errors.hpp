@@ -19,7 +19,7 @@ enum class Action {
 /// The usual cause of a status, to append to NVML's own text; empty if that suffices.
 [[nodiscard]] std::string hint(int status);
 
-/// The command that fixes it; empty if there is none.
+/// The command that fixes it; empty if no command does.
 [[nodiscard]] std::string remedy(int status);
 
 } // namespace carbontracker::nvml

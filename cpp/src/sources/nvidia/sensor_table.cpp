@@ -57,7 +57,7 @@ bool is_word_end(std::string_view text, std::size_t i) {
     return i >= text.size() || std::isalnum(static_cast<unsigned char>(text[i])) == 0;
 }
 
-// "A100" is a word of "NVIDIA A100-SXM4-40GB", but "A30" is none of "RTX A3000".
+// "A100" is a word of "NVIDIA A100-SXM4-40GB", but "A30" is not one of "RTX A3000".
 bool has_word(std::string_view text, std::string_view word) {
     for (std::size_t i = text.find(word); i != std::string_view::npos; i = text.find(word, i + 1)) {
         if ((i == 0 || is_word_end(text, i - 1)) && is_word_end(text, i + word.size())) return true;

@@ -6,7 +6,7 @@
 namespace carbontracker::rapl {
 namespace {
 
-// More than any socket, memory or node draws; only used to tell a wrap from a reset.
+// More than any socket, memory or node draws; only used to distinguish a wrap from a reset.
 constexpr double kMaxSocketWatts = 2000.0;
 constexpr double kMaxPlatformWatts = 20000.0;
 
