@@ -387,6 +387,15 @@ def test_a_damaged_slot_is_not_recalculated(damage: dict[str, object]) -> None:
         recalculate(damaged)
 
 
+@pytest.mark.parametrize("damage", [{"slots": 7}, {"slots": ["a"]}, {"pue": None}])
+def test_a_damaged_footprint_is_not_recalculated(damage: dict[str, object]) -> None:
+    damaged = events()
+    for event in damaged[1:]:
+        event["footprint"] |= damage
+    with pytest.raises(ValueError, match="damaged and cannot be recalculated"):
+        recalculate(damaged)
+
+
 def test_gpt3_as_published() -> None:
     start, end = at(0), at(24)
     given_figure = provider("constant", gco2eq_per_kwh=449.06).now("US")

@@ -46,14 +46,17 @@ class Slot:
         """Return the slot of such an object; None if it does not say from when to when.
 
         Raises:
-            ValueError: with ``strict``, its intensity is damaged or missing.
+            ValueError: with ``strict``, something is damaged, or times or intensity are missing.
         """
         start, end = time_of(data.get("start")), time_of(data.get("end"))
+        joules = number(data.get("joules"))
+        unread = math.isnan(joules) and data.get("joules") is not None
+        if strict and (start is None or end is None or unread):
+            raise ValueError(f"a slot of {data.get('joules')!r} J from {start} to {end}")
         if start is None or end is None:
             return None
         figure = {**data, "start": None, "end": None}
-        intensity = Intensity.from_dict(figure, strict=strict)
-        return cls(start, end, number(data.get("joules")), intensity)
+        return cls(start, end, joules, Intensity.from_dict(figure, strict=strict))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +110,22 @@ class Footprint:
         }
 
     @classmethod
-    def from_dict(cls, data: object) -> Footprint:
-        """Return the footprint of such an object; what is missing or damaged becomes NaN."""
+    def from_dict(cls, data: object, *, strict: bool = False) -> Footprint:
+        """Return the footprint of such an object; what is missing or damaged becomes NaN.
+
+        Raises:
+            ValueError: with ``strict``, PUE, intensity or a slot is damaged or missing.
+        """
         given = mapping(data)
-        slots = map(Slot.from_dict, mappings(given.get("slots")))
+        pue, listed = number(given.get("pue")), mappings(given.get("slots"))
+        if strict and (math.isnan(pue) or listed != (given.get("slots") or [])):
+            raise ValueError("a footprint whose PUE or slots are damaged")
+        slots = [Slot.from_dict(one, strict=strict) for one in listed]
         return cls(
             kwh=number(given.get("kwh")),
             gco2eq=number(given.get("gco2eq")),
-            intensity=Intensity.from_dict(given.get("intensity")),
-            pue=number(given.get("pue")),
+            intensity=Intensity.from_dict(given.get("intensity"), strict=strict),
+            pue=pue,
             location=Location.from_dict(given.get("location")),
             error_kwh=number(given.get("error_kwh")),
             slots=tuple(slot for slot in slots if slot is not None),

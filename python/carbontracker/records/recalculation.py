@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
 
-from carbontracker.carbon.footprint import Footprint, Slot, footprint_of_slots
+from carbontracker.carbon.footprint import Footprint, Slot, add_footprints, footprint_of_slots
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.data import WORLD
 from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import table_fallback
 from carbontracker.intensity.series import FORECAST_KINDS, Series, merged
-from carbontracker.location.location import Location, locate
+from carbontracker.location.location import locate
 from carbontracker.model.prediction import Forecast
 from carbontracker.records.reader import EPOCHS, add_epoch
 from carbontracker.records.run_record import intensity_periods, mean_during
+from carbontracker.times import parse_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +59,7 @@ def recalculate(
     if scope is not None and intensity is not None:
         raise ValueError("a scope chooses among the table's figures: leave it or the intensity out")
     recorded = _recorded(list(events))
-    slots = recorded.slots
+    slots: Sequence[Slot] = recorded.slots
     found = recorded.location if location is None else locate(location, {})
     chosen = _provider(intensity, scope, moved=location is not None)
     if chosen is not None:
@@ -66,7 +68,7 @@ def recalculate(
         slots,
         recorded.pue if pue is None else pue,
         location=found,
-        error_joules=recorded.error_joules,
+        error_joules=recorded.error_kwh * JOULES_PER_KWH / recorded.pue,
     )
 
 
@@ -100,33 +102,18 @@ def recalculated_as(run: RunRecord, footprint: Footprint) -> RunRecord:
     return replace(run, metadata=metadata, result=result, events=events)
 
 
-class _Recorded(NamedTuple):
-    """What a recalculation takes from a record."""
-
-    slots: list[Slot]
-    location: Location | None
-    pue: float
-    error_joules: float
-    """95 % half-width of the energy, J."""
-
-
-def _recorded(events: Sequence[Event]) -> _Recorded:
-    """Return what a recalculation takes from the events.
+def _recorded(events: Sequence[Event]) -> Footprint:
+    """Return the footprint of the run, with the slots that were measured.
 
     Raises:
-        ValueError: they hold no energy, or are damaged.
+        ValueError: the events hold no energy, or are damaged.
     """
     try:
-        footprints = _footprints(events)
-        slots = [slot for footprint in footprints for slot in _slots(footprint)]
+        parts = _footprints(events)
+        # As in the run, what was not measured widens the error and undoes nothing.
+        slots = tuple(one for part in parts for one in part.slots if not math.isnan(one.joules))
         if slots:
-            pue = float(footprints[-1]["pue"])
-            return _Recorded(
-                slots,
-                Location.from_dict(footprints[-1].get("location")),
-                pue,
-                _error_joules(footprints, pue),
-            )
+            return replace(add_footprints(parts), slots=slots)
     except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         message = (
             "the record is damaged and cannot be recalculated: `carbontracker check` shows where "
@@ -136,43 +123,29 @@ def _recorded(events: Sequence[Event]) -> _Recorded:
     raise ValueError("the record has no energy to recalculate: was the run cut short?")
 
 
-def _footprints(events: Sequence[Event]) -> list[dict[str, Any]]:
+def _footprints(events: Sequence[Event]) -> list[Footprint]:
     """Return the footprint of the whole run, or of its epochs if it did not come to its end."""
-    ends = [event["footprint"] for event in events if event.get("event") == "run_finished"]
-    if ends and ends[-1]["kwh"] is not None:
-        return [_timed(ends[-1], events)]
+    ends = [event for event in events if event.get("event") == "run_finished"]
+    whole = [_footprint(end, events[0]) for end in ends[-1:]]
+    if whole and not math.isnan(whole[0].kwh):
+        return whole
     epochs: list[Event] = []
     for event in events:
         if event.get("event") in EPOCHS:
             add_epoch(epochs, event)
-    return [
-        _timed(event["footprint"], [event])
-        for event in epochs
-        if event["footprint"]["kwh"] is not None
-    ]
+    found = (_footprint(event, event) for event in epochs)
+    return [one for one in found if not math.isnan(one.kwh)]
 
 
-def _timed(footprint: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
-    """Return the footprint with slots; a record that has none gives one, as long as its events."""
-    if footprint.get("slots"):
-        return dict(footprint)
-    end = str(events[-1]["time"])
-    start = str(events[0]["time"])
-    joules = footprint["kwh"] * JOULES_PER_KWH / footprint["pue"]
-    slot = dict(footprint["intensity"]) | {"start": start, "end": end, "joules": joules}
-    return dict(footprint) | {"slots": [slot]}
-
-
-def _slots(footprint: Mapping[str, Any]) -> list[Slot]:
-    slots = []
-    for given in footprint["slots"]:
-        if given["joules"] is None:
-            continue  # was not measured: as in the run, it widens the error and undoes nothing
-        slot = Slot.from_dict(given, strict=True)
-        if slot is None or math.isnan(slot.joules):
-            raise ValueError(f"a slot from {given['start']} to {given['end']}")
-        slots.append(slot)
-    return slots
+def _footprint(event: Event, first: Event) -> Footprint:
+    """Return the footprint of an event; one without slots gets one, from the first event on."""
+    found = Footprint.from_dict(event["footprint"], strict=True)
+    if found.slots or math.isnan(found.kwh):
+        return found
+    start, end = (parse_utc(one["time"], naive=timezone.utc) for one in (first, event))
+    intensity = replace(found.intensity, start=None, end=None)
+    slot = Slot(start, end, found.kwh * JOULES_PER_KWH / found.pue, intensity)
+    return replace(found, slots=(slot,))
 
 
 def _provider(
@@ -213,11 +186,3 @@ def _cut(slot: Slot, figures: Sequence[Intensity]) -> list[Slot]:
         share = (end - start).total_seconds() / seconds if seconds > 0 else 1 / len(figures)
         parts.append(Slot(start, end, slot.joules * share, figure))
     return parts
-
-
-def _error_joules(footprints: Sequence[Mapping[str, Any]], pue: float) -> float:
-    """Return the 95 % half-width of the energy, J; of epochs the sum, as if all erred alike."""
-    errors = [footprint.get("error_kwh") for footprint in footprints]
-    if any(error is None for error in errors):
-        return math.nan
-    return math.fsum(float(error) for error in errors if error) * JOULES_PER_KWH / pue
