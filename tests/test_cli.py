@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
+from carbontracker import parser
 from carbontracker.cli import main
+from carbontracker.cli.commands import COMMANDS
 from tests.support.programs import TIMEOUT_S, assert_power, hide_sensors, read_record
 
 if TYPE_CHECKING:
@@ -74,8 +76,23 @@ def test_the_exit_code_is_the_program_s(command: list[str], code: int) -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     done = carbontrack("--json", tmp_path / "result.json", "no-such-program-here", "-x")
     assert done.returncode == 127
-    assert done.stderr.startswith(b"carbontracker: command not found: no-such-program-here\n")
-    assert json.loads((tmp_path / "result.json").read_text())["exit_code"] == 127
+    assert done.stderr == b"carbontracker: command not found: no-such-program-here\n"
+    assert list(tmp_path.iterdir()) == []  # nothing has run: no result, no record
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("reprot", "carbontracker report"), ("train.py", "carbontracker python train.py")],
+)
+def test_a_word_that_is_no_program(
+    word: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("print('TRAINED')")
+    done = carbontrack(word, "--epochs", "3")
+    assert done.returncode == 127
+    expected = f"carbontracker: command not found: {word}; did you mean `{meant}`?\n"
+    assert done.stderr.decode() == expected
 
 
 def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
@@ -478,6 +495,50 @@ def test_no_program_at_all(capfd: pytest.CaptureFixture[str]) -> None:
         assert err.startswith("usage: carbontracker")
 
 
+# ---- the command line of 2.4.x -------------------------------------------------------------
+
+
+def test_the_command_line_of_2_4_x(tmp_path: Path) -> None:
+    """The example of its own help; its log files and the record have the same total."""
+    logs = tmp_path / "logs"
+    keys = "--api_keys={'electricitymaps': 'SECRET'}"
+    done = carbontrack(f"--log_dir={logs}", keys, *GPU, "sh", "-c", "sleep 0.3; exit 3", "--its")
+    assert done.returncode == 3
+    names = sorted(path.name.rpartition("_")[2] for path in logs.iterdir() if path.suffix == ".log")
+    assert {"carbontracker.log", "output.log"} <= set(names)
+    (record,) = logs.glob("*.jsonl")
+    kwh = read_record(record)[-1]["footprint"]["kwh"]
+    (block,) = parser.parse_all_logs(str(logs))
+    assert block["actual"]["energy (kWh)"] == pytest.approx(kwh, abs=1e-12)
+    (watts,) = block["components"]["gpu"]["avg_power_usages (W)"][0]
+    assert watts == pytest.approx(240.0, rel=0.1)
+    for command in ([f"--parse={logs}"], ["aggregate", logs]):
+        total = carbontrack(*command)
+        assert total.returncode == 0
+        written = re.search(r"use ([\d.]+) kWh", total.stdout.decode())
+        assert written is not None
+        assert float(written[1]) == pytest.approx(kwh, abs=1e-12)
+    texts = [done.stdout, done.stderr, *(path.read_bytes() for path in logs.iterdir())]
+    assert not any(b"SECRET" in text for text in texts)
+
+
+def test_keys_that_are_no_dict_are_not_repeated() -> None:
+    done = carbontrack("--api_keys=SECRET", "true")
+    assert done.returncode == 2
+    assert b"it must be a dict such as" in done.stderr
+    assert b"SECRET" not in done.stderr
+
+
+def test_old_options_after_the_program_are_its_own() -> None:
+    show = [sys.executable, "-c", ECHO_ARGUMENTS, "--log_dir=x"]
+    done = carbontrack("--no-record", *show)
+    assert json.loads(done.stdout) == ["--log_dir=x"]
+    line = b"carbontracker: --log_dir: an option after the command belongs to the program\n"
+    assert line in done.stderr
+    for before in (["--quiet"], ["--"]):
+        assert line not in carbontrack(*before, *show).stderr
+
+
 # ---- help and sensors ----------------------------------------------------------------------
 
 
@@ -487,6 +548,39 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str], command: list[str]
     out, err = capfd.readouterr()
     assert err == ""
     assert "\nexamples:\n  carbontracker " in out
+
+
+def test_the_overview_has_every_command(capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["-h"], ["help"]):
+        assert exit_code(arguments) == 0
+        out = capfd.readouterr().out
+        listed = re.findall(r"^  (\w+) {2,}\w", out, re.MULTILINE)
+        assert sorted(listed) == sorted(COMMANDS)
+        assert max(map(len, out.splitlines())) <= 80
+    for name in COMMANDS:
+        assert exit_code(["help", name]) == 0
+        assert f"carbontracker {name}" in capfd.readouterr().out
+
+
+def test_completion(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    for shell in ("bash", "zsh", "tcsh"):
+        assert exit_code(["completion", shell]) == 0
+        out = capfd.readouterr().out
+        assert all(name in out for name in COMMANDS)
+        assert "max-kwh" in out
+    script = subprocess.run(
+        ["bash", "-c", 'eval "$0"; complete -p carbontracker', out_of(capfd, "bash")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "carbontracker" in script.stdout
+
+
+def out_of(capfd: pytest.CaptureFixture[str], shell: str) -> str:
+    assert exit_code(["completion", shell]) == 0
+    return capfd.readouterr().out
 
 
 def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,27 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from carbontracker.address_space import COMMAND_LINE_BYTES, check_room
-from carbontracker.cli.exits import restore_signals, run_with_output
+from carbontracker.cli.commands import COMMANDS
+from carbontracker.cli.exits import USAGE_ERROR, restore_signals, run_with_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-COMMANDS = {
-    "aggregate": "carbontracker.cli.aggregate",
-    "attribute": "carbontracker.cli.attribute",
-    "check": "carbontracker.cli.check",
-    "compare": "carbontracker.cli.compare",
-    "estimate": "carbontracker.cli.estimate",
-    "report": "carbontracker.cli.report",
-    "run": "carbontracker.cli.run",
-    "runs": "carbontracker.cli.runs",
-    "sensors": "carbontracker.cli.sensors",
-    "top": "carbontracker.cli.top",
-    "trace": "carbontracker.cli.trace",
-    "when": "carbontracker.cli.when",
-    "where": "carbontracker.cli.where",
-}
-"""All commands by name. A new one is a module with ``main(arguments) -> int`` and a line here."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     If the first argument is not the name of a command, it is a program to run and measure.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        return _help(given)
     name = given.pop(0) if given and given[0] in COMMANDS else "run"
     try:
         if name == "run":
             check_room(COMMAND_LINE_BYTES)
-        command: Callable[[list[str]], int] = import_module(COMMANDS[name]).main
+        command: Callable[[list[str]], int] = import_module(COMMANDS[name].module).main
     except (MemoryError, OSError, ImportError) as error:
         if name == "run":
             _exec_program(given, error)
@@ -50,6 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == "run":
         return command(given)  # the exit code is the program's, even if our output fails
     return run_with_output(lambda: command(given))
+
+
+def _help(arguments: list[str]) -> int:
+    """Print all commands, or the help of the one that is named."""
+    if len(arguments) > 1 and arguments[0] == "help" and arguments[1] in COMMANDS:
+        return main([arguments[1], "--help"])
+    from carbontracker.cli.overview import overview
+
+    if arguments:
+        return run_with_output(lambda: _print(overview()))
+    with suppress(OSError, ValueError):
+        print(overview(), end="", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _print(text: str) -> int:
+    print(text, end="")
+    return 0
 
 
 def _exec_program(arguments: list[str], error: Exception) -> None:

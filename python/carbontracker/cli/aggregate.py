@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -20,14 +24,19 @@ of versions before 3, use carbontracker --parse DIR.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Print the total."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker aggregate", "Add up all runs below the given directories.", EXAMPLES
     )
     parser.add_argument("paths", nargs="*", metavar="DIR", help="directories, files or ids")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print the total."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.json_values import jsonable

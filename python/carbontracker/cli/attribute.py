@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -19,8 +23,8 @@ The energy while no thread works has its own row, so the rows add up to the tota
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Print the rows."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker attribute",
         "Show the energy of the operators or annotations of a profile, in joules.",
@@ -45,7 +49,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--top", type=int, default=20, metavar="N", help="number of rows (default 20)"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print the rows."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.cli.trace import run_named
     from carbontracker.exceptions import NoSuchRun

@@ -11,6 +11,7 @@ from carbontracker.cli.exits import FAILED, USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from carbontracker.records.validate import Finding
@@ -28,15 +29,20 @@ errors.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Print the findings; return the exit code."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of("carbontracker check", "Check records against their schema.", EXAMPLES)
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="record files, or directories with records"
     )
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print the findings; return the exit code."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.records.reader import files_in
     from carbontracker.records.validate import ERROR, WARNING

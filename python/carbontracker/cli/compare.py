@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -19,8 +23,8 @@ without a difference.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Print the comparison."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker compare",
         "Show the differences between two runs, and whether they are statistically significant.",
@@ -29,7 +33,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("a", metavar="A", help="file, directory or id")
     parser.add_argument("b", metavar="B", help="file, directory or id")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.json_values import jsonable

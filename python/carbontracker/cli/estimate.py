@@ -19,7 +19,8 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker estimate",
         "Estimate the energy and emissions of a training before it starts.",
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Print the estimate; return 2 if the arguments are not sufficient or not valid."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(command_parser().parse_args(arguments))
     as_json = given.pop("json")
 
     from carbontracker.json_values import jsonable

@@ -18,6 +18,7 @@ from carbontracker.json_values import jsonable
 from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import unanswered_sensors
 from carbontracker.report import sentences
+from carbontracker.report.console import Console
 from carbontracker.settings import Settings
 from carbontracker.telemetry.exporters import Publisher
 from carbontracker.training.listeners import Listeners
@@ -55,6 +56,8 @@ def run(command: list[str], given: argparse.Namespace) -> int:
     listeners.add(recorder)
     if settings.trace:
         listeners.add(SampleKeeper(settings, recorder))
+    if settings.log_dir is not None and record_wanted(settings.record):
+        listeners.add(Console(settings, listeners.notify, shown=False))
     listeners.add(CommandConsole(command, recorder, supervisor, out, quiet=given.quiet))
     listeners.add(Publisher(settings.prometheus, settings.otlp))
     if not optional(MEASURING, lambda: _begun(training), lambda _: False):
@@ -170,7 +173,16 @@ def _settings(given: argparse.Namespace) -> Settings:
             message = f"--sim-{device} needs --sim-{device}-{figure}, its power in watts"
             raise ValueError(message)
     names = (
-        *("components", "log_dir", "location", "pue", "intensity", "rate_hz", "overhead_budget"),
+        *(
+            "components",
+            "log_dir",
+            "api_keys",
+            "location",
+            "pue",
+            "intensity",
+            "rate_hz",
+            "overhead_budget",
+        ),
         *("sim_cpu", "sim_cpu_tdp", "sim_cpu_util", "sim_gpu", "sim_gpu_watts", "sim_gpu_util"),
         *("locate", "max_kwh", "max_gco2eq", "max_seconds", "prometheus", "otlp", "trace"),
     )

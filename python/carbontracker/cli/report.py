@@ -29,8 +29,8 @@ replaced. Exit code: 0, or 2 if the run does not exist or a file cannot be writt
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Print or write the report."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     from carbontracker.report import FORMATS
 
     parser = parser_of(
@@ -54,7 +54,12 @@ def main(arguments: list[str]) -> int:
     recalculation.add_argument(
         "--location", metavar="PLACE", help="country, ISO code, zone or region"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print or write the report."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.exceptions import IntensityUnavailable, NoSuchRun
     from carbontracker.records.reader import read_run
@@ -64,6 +69,8 @@ def main(arguments: list[str]) -> int:
     except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
         say(error)
         return USAGE_ERROR
+    from carbontracker.report import FORMATS
+
     wanted = {name: out for name in FORMATS if (out := getattr(given, name)) is not None}
     if not wanted:
         _show(run)

@@ -6,6 +6,8 @@ If measuring fails, the program still runs, and its exit code is returned.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from importlib import import_module
 from typing import Any
@@ -14,12 +16,15 @@ import carbontracker
 from carbontracker.address_space import MEASURING_BYTES, check_room
 from carbontracker.cli import parse
 from carbontracker.cli.budget_supervisor import add_limits
-from carbontracker.cli.child import executed
-from carbontracker.cli.exits import USAGE_ERROR
+from carbontracker.cli.child import NOT_FOUND, executed
+from carbontracker.cli.commands import COMMANDS
+from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
 from carbontracker.guard import MEASURING, nothing, optional
 from carbontracker.location.location import LOCATE
 
+_OLD_OPTIONS = ("--log_dir", "--api_keys")
+"""Options that 2.4.x also took after the command."""
 EXAMPLES = """\
 examples:
   carbontracker python train.py --its --own --flags
@@ -29,10 +34,26 @@ examples:
   carbontracker sensors
 
 The program's arguments are its own, its exit code is returned, and its standard output is left
-alone: the result goes to standard error. Other commands, each with --help: sensors, top; estimate,
-when and where before a training; report, runs, compare, aggregate and check for what was recorded;
-trace and attribute for power beside a profile.
+alone: the result goes to standard error. `carbontracker --help` lists the other commands.
 """
+
+
+def _api_keys(text: str) -> dict[str, str]:
+    """Return the keys, written as a dict of Python as in 2.4.x.
+
+    Raises:
+        argparse.ArgumentTypeError: they are not. The message has no key in it.
+    """
+    import ast
+
+    try:
+        keys = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        keys = None
+    if not isinstance(keys, dict):
+        message = "it must be a dict such as {'electricitymaps': 'KEY'}"
+        raise argparse.ArgumentTypeError(message)
+    return keys
 
 
 class _Version(argparse.Action):
@@ -43,7 +64,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker",
         "Run a program, measure its energy, and say what that means in CO2eq.",
@@ -87,7 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--otlp", metavar="URL", help="push metrics to an OpenTelemetry receiver")
     parser.add_argument("--trace", metavar="FILE", help="keep every sample in a new Arrow file")
-    parser.add_argument("--log-dir", "--log_dir", metavar="DIR", help="where the record goes")
+    parser.add_argument(
+        "--log-dir",
+        "--log_dir",
+        metavar="DIR",
+        help="where the record goes, and log files as 2.4.x wrote them",
+    )
+    parser.add_argument(
+        "--api-keys",
+        "--api_keys",
+        type=_api_keys,
+        metavar="DICT",
+        help="keys of live providers: \"{'electricitymaps': 'KEY'}\"",
+    )
     add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
@@ -99,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run ``CMD`` and report; return its exit code."""
-    parser = _parser()
+    parser = command_parser()
     options, command = _split(parser, arguments)
     given = parser.parse_args(options)
     if given.parse is not None:
@@ -107,6 +141,12 @@ def main(arguments: list[str]) -> int:
     if not command:
         parser.print_help(sys.stderr)
         return USAGE_ERROR
+    if not _exists(command[0]):
+        return _not_found(command[0])
+    names = [word.partition("=")[0] for word in command[1:]]
+    ours = [name for name in names if name in _OLD_OPTIONS]
+    if ours and "--" not in arguments and not given.quiet:
+        say(f"{', '.join(ours)}: an option after the command belongs to the program")
     # Imported here: without the native core, or with too little memory for it, the program runs.
     measuring = optional(MEASURING, _measuring, nothing)
     if measuring is None:
@@ -114,6 +154,25 @@ def main(arguments: list[str]) -> int:
             return ended
     code: int = measuring.run(command, given)
     return code
+
+
+def _exists(program: str) -> bool:
+    if os.sep in program:
+        return os.path.lexists(program)
+    return shutil.which(program, os.F_OK) is not None
+
+
+def _not_found(program: str) -> int:
+    """Say that there is no such program, and what may be meant."""
+    import difflib
+
+    near = difflib.get_close_matches(program, COMMANDS, n=1)
+    meant = [f"carbontracker {name}" for name in near]
+    if program.endswith(".py") and os.path.exists(program):  # noqa: PTH110  # pathlib is not loaded
+        meant = [f"carbontracker python {program}"]
+    hint = f"; did you mean `{meant[0]}`?" if meant else ""
+    say(f"command not found: {program}{hint}")
+    return NOT_FOUND
 
 
 def _measuring() -> Any:

@@ -10,6 +10,7 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Row = Mapping[str, Any]
@@ -29,8 +30,8 @@ _CONDITION = re.compile(r"([a-z_0-9]+)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
 _FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
 
 
-def main(arguments: list[str]) -> int:
-    """Print the table."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of("carbontracker runs", "List the recorded runs.", EXAMPLES)
     parser.add_argument("path", nargs="?", metavar="DIR", help="directory, file or id")
     parser.add_argument(
@@ -42,7 +43,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--sort", metavar="FIELD", help="sort by a field; -FIELD: largest first")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
-    given = parser.parse_intermixed_args(_with_value_joined(arguments))
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table."""
+    given = command_parser().parse_intermixed_args(_with_value_joined(arguments))
 
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.records.reader import read_runs

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import say
 from carbontracker.cli.parser import parser_of
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -17,8 +21,8 @@ examples:
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Observe the sensors for a moment and print them."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker sensors",
         "Show which sensors of this machine can be read, which cannot, why, and how to fix it.",
@@ -28,6 +32,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="length of the observation (default 0.5)"
     )
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Observe the sensors for a moment and print them."""
+    parser = command_parser()
     given = parser.parse_args(arguments)
     if not 0.0 <= given.seconds <= 3600.0:
         parser.error("--seconds must be between 0 and 3600")

@@ -36,8 +36,8 @@ its record, which grows with every epoch; the power is measured, if the run is o
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Show the table until Ctrl-C, or for the given time."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker top",
         "Show the power, energy and emissions of this machine or of a run, live.",
@@ -57,7 +57,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--location", metavar="PLACE", help="without RUN: the location of this machine"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Show the table until Ctrl-C, or for the given time."""
+    given = command_parser().parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun, UnknownLocation
 

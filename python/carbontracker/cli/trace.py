@@ -10,6 +10,8 @@ from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
+    import argparse
+
     from carbontracker.records.run_record import RunRecord
     from carbontracker.traces.power import PowerTrace
 
@@ -24,8 +26,8 @@ first characters of a run's id, or a file of samples (`carbontracker run --trace
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Write the trace."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker trace",
         "Write the power, windows and epochs of a run as a trace.",
@@ -39,6 +41,12 @@ def main(arguments: list[str]) -> int:
         "--merge", metavar="TRACE", help="add the power to this trace of torch.profiler"
     )
     parser.add_argument("--parquet", metavar="FILE", help="write the samples as Parquet")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Write the trace."""
+    parser = command_parser()
     given = parser.parse_args(arguments)
     if given.out is None and given.parquet is None:
         parser.error("one of --out FILE and --parquet FILE is required")

@@ -55,7 +55,7 @@ class Plan(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Find the best start and print it; return the exit code."""
-    parser = _parser()
+    parser = command_parser()
     given = parser.parse_args(arguments)
     if not 0 < given.hours <= _MAX_HOURS:
         parser.error(f"--hours must be more than 0 and at most {_MAX_HOURS}")
@@ -84,7 +84,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker when",
         "Find the start time with the lowest emissions, from a forecast of the carbon intensity.",

@@ -35,8 +35,8 @@ be compared.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Rank the regions and print them; return the exit code."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     parser = parser_of(
         "carbontracker where",
         "Rank cloud regions by carbon intensity x PUE, and compare them with this machine.",
@@ -59,6 +59,12 @@ def main(arguments: list[str]) -> int:
         help="scope of the emissions (default lifecycle)",
     )
     add_location_options(parser)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Rank the regions and print them; return the exit code."""
+    parser = command_parser()
     given = parser.parse_args(arguments)
     if given.top < 1:
         parser.error("--top must be at least 1")

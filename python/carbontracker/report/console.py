@@ -57,10 +57,14 @@ class Console:
         settings: the checked arguments.
         notify: called with the event ``warning``, a level and a text for each diagnostic of the
             console itself, so that all listeners receive it.
+        shown: False for the logs alone, where the command line shows the result itself.
     """
 
-    def __init__(self, settings: Settings, notify: Callable[..., None]) -> None:
+    def __init__(
+        self, settings: Settings, notify: Callable[..., None], *, shown: bool = True
+    ) -> None:
         self._settings = settings
+        self._shown = shown
         self._logs = LogFiles(settings.log_dir, settings.log_file_prefix)
         self._components: tuple[str, ...] = ()
         self._event_lines = SensorEventLines()
@@ -153,6 +157,11 @@ class Console:
         if self._silent:
             return
         footprint = result.footprint
+        if not self._settings.epochs:  # a command, which was one epoch for 2.4.x
+            watts = {
+                name: _mean_watts(result.energy, name, result.seconds) for name in self._components
+            }
+            self._logs.info(*console_text.epoch_lines(1, result.seconds, watts))
         self._logs.info(console_text.intensities_line(footprint))
         self._show(console_text.intensity_line(footprint), logged=True)
         # Upstream leaves the count out where no prediction was wanted.
@@ -206,7 +215,7 @@ class Console:
     def warning(self, level: str, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
         self._logs.error(level, message)
-        if sys.stderr is not None:
+        if self._shown and sys.stderr is not None:
             _print(f"{console_text.PREFIX}{level} - {message}", sys.stderr)
 
     def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
@@ -279,6 +288,8 @@ class Console:
             self.warn(f"{'; '.join(unread)}: not read, and not in the total")
 
     def _announce_simulated(self) -> None:
+        if not self._shown:
+            return
         # Upstream prints these whatever the verbosity.
         for device in self._settings.simulated:
             given = getattr(self._settings, f"sim_{device.kind}_util")
@@ -290,7 +301,7 @@ class Console:
         if logged:
             self._logs.info(message)
         self._logs.output(console_text.PREFIX + message)
-        if self._settings.verbose:
+        if self._shown and self._settings.verbose:
             _print(console_text.PREFIX + message)
 
     def _ask(self, question: str) -> None:

@@ -1,0 +1,31 @@
+"""``carbontracker`` and ``carbontracker --help``: the commands by group."""
+
+from __future__ import annotations
+
+from carbontracker.cli.commands import COMMANDS
+
+_HEAD = """\
+usage: carbontracker [options] [--] CMD [ARGS...]      run a program and measure it
+       carbontracker COMMAND [options]
+
+Measures the energy of a training while it runs, and turns it into a carbon footprint.
+"""
+_FOOT = """\
+examples:
+  carbontracker python train.py --its --own --flags
+  carbontracker sensors
+  carbontracker runs
+  carbontracker COMMAND --help      (carbontracker run --help: the options of the first line)
+"""
+
+
+def overview() -> str:
+    """Return the text."""
+    lines = [_HEAD]
+    group = ""
+    for command in COMMANDS.values():
+        if command.group != group:
+            group = command.group
+            lines.append(f"{group}:")
+        lines.append(f"  {command.name:<11} {command.what}")
+    return "\n".join([*lines, "", _FOOT])
