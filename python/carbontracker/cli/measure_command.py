@@ -16,7 +16,7 @@ from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
 from carbontracker.json_values import jsonable
 from carbontracker.records.series import PeriodicWriter
-from carbontracker.records.writer import unanswered_sensors
+from carbontracker.records.writer import record_wanted, unanswered_sensors
 from carbontracker.report import sentences
 from carbontracker.report.console import Console
 from carbontracker.settings import Settings

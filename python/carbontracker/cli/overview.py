@@ -5,17 +5,17 @@ from __future__ import annotations
 from carbontracker.cli.commands import COMMANDS
 
 _HEAD = """\
-usage: carbontracker [options] [--] CMD [ARGS...]      run a program and measure it
+usage: carbontracker [options] [--] PROGRAM [ARGS...]
        carbontracker COMMAND [options]
 
-Measures the energy of a training while it runs, and turns it into a carbon footprint.
+Runs a program, measures its energy, and turns that into a carbon footprint.
 """
 _FOOT = """\
 examples:
   carbontracker python train.py --its --own --flags
   carbontracker sensors
   carbontracker runs
-  carbontracker COMMAND --help      (carbontracker run --help: the options of the first line)
+  carbontracker run --help
 """
 
 
