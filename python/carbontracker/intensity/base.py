@@ -7,7 +7,7 @@ A new provider is one file with one class and one line in ``PROVIDERS``; see
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.json_values import mapping, number, string, time_of
@@ -105,7 +105,7 @@ class Intensity:
                 ("fetched_at", self.fetched_at),
             )
         }
-        return asdict(self) | times
+        return {name: getattr(self, name) for name in self.__slots__} | times
 
     def as_dict(self) -> dict[str, str | float | int | None]:
         """Return ``to_dict()`` by its name of the release before."""
