@@ -321,3 +321,19 @@ def test_a_killed_training_has_its_open_epoch(
     assert "unfinished" in capsys.readouterr().out
     assert main(["check", str(tmp_path)]) == 0
     assert f"it has {finished} epoch(s) and an unfinished one" in capsys.readouterr().out
+
+
+def test_an_epoch_and_its_prediction_are_on_disk_when_epoch_end_returns(tmp_path: Path) -> None:
+    program = (
+        PRELUDE
+        + """
+tracker = CarbonTracker(5, verbose=0, log_dir=sys.argv[1], **DEVICES)
+tracker.epoch_start()
+tracker.epoch_end()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    assert python(program, str(tmp_path)).returncode == -9
+    run = read_run(tmp_path)
+    assert [epoch.finished for epoch in run.epochs] == [True]
+    assert len(run.forecasts) == 1
