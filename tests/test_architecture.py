@@ -699,6 +699,14 @@ def test_the_documents_know_the_tree() -> None:
     assert list(variable_complaints([module.source for module in modules], readme)) == []
 
 
+def test_the_lists_of_parts_are_in_the_files_that_contributing_names() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"in `([A-Z]+)`, `(\S+)`", text)
+    assert [name for name, _ in rows] == ["PROVIDERS", "FORMATS", "COMMANDS"]
+    for name, path in rows:
+        assert re.search(rf"^{name} = ", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_a_document_that_does_not_know_the_tree_is_seen() -> None:
     design = "`late.py`\n## The house\n| `one.py`, `many/` | x |\n## Decisions\n`late.py`"
     names = ["carbontracker.one", "carbontracker.many.two", "carbontracker.late"]

@@ -1,6 +1,6 @@
 """Carbon intensity: zone and time in, gCO2eq per kWh with its provenance out.
 
-A new provider is one file with one class and one line in ``PROVIDERS``; see
+A new provider is one file with one class and one line in ``providers.PROVIDERS``; see
 ``docs/adding-a-provider.md``.
 """
 
