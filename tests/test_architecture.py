@@ -42,6 +42,7 @@ BROAD_HANDLERS_CPP: dict[str, str] = {}
 LAYERS = (
     "_lazy _moved constants times json_values",
     "exceptions address_space",
+    "extras",
     "guard hostfiles environment data",
     "conversion",
     *("intensity", "location", "energy", "carbon", "model", "records", "prediction", "traces"),

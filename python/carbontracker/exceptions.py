@@ -172,8 +172,8 @@ class IntensityUnavailable(ServiceError, RuntimeError):
     """A provider has no figure; ``reason`` says why."""
 
 
-class MissingExtra(CarbonTrackerError, RuntimeError):
-    """A report needs a package that is not installed."""
+class MissingExtra(CarbonTrackerError, ModuleNotFoundError, RuntimeError):
+    """A feature needs a package that is not installed; the message has the command."""
 
 
 class NoEpochError(CarbonTrackerError, RuntimeError):

@@ -13,6 +13,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from carbontracker.extras import missing_extra
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -103,14 +105,14 @@ def log_to_wandb(run: Any = None) -> EpochLogger:
         run: of W&B; else the one that ``wandb.init()`` has begun.
 
     Raises:
-        ImportError: the extra ``wandb`` is missing.
+        MissingExtra: wandb is not installed.
         ValueError: no run has begun.
     """
     if run is None:
         try:
             import wandb
         except ImportError as error:
-            raise _missing("wandb", error) from error
+            raise missing_extra("wandb", error) from error
         run = wandb.run
     if run is None:
         message = "no W&B run has begun: call wandb.init() before, or give the run"
@@ -154,12 +156,12 @@ def log_to_mlflow(run_id: str | None = None) -> EpochLogger:
             epoch ends. If no run is active then, MLflow begins one, as for your own metrics.
 
     Raises:
-        ImportError: the extra ``mlflow`` is missing.
+        MissingExtra: mlflow is not installed.
     """
     try:
         import mlflow
     except ImportError as error:
-        raise _missing("mlflow", error) from error
+        raise missing_extra("mlflow", error) from error
     return EpochLogger(_Mlflow(mlflow, run_id))
 
 
@@ -229,7 +231,7 @@ class _EventFile(_Writer):
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError as error:
-            raise _missing("tensorboard", error) from error
+            raise missing_extra("tensorboard", error) from error
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._file = EventFileWriter(str(directory))
         super().__init__(self)
@@ -244,7 +246,3 @@ class _EventFile(_Writer):
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _missing(extra: str, error: ImportError) -> ImportError:
-    return ImportError(f"{extra} is not installed: pip install 'carbontracker[{extra}]' ({error})")

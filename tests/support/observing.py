@@ -189,7 +189,7 @@ def otlp_receiver() -> Iterator[Receiver]:
     """Receive OTLP over HTTP on loopback; skip where the protobufs are not installed."""
     service = pytest.importorskip(
         "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2",
-        reason="needs carbontracker[otlp]",
+        reason="needs opentelemetry-sdk",
     )
 
     class Handler(BaseHTTPRequestHandler):

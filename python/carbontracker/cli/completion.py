@@ -8,6 +8,8 @@ from importlib import import_module
 from carbontracker.cli.commands import COMMANDS
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
+from carbontracker.exceptions import MissingExtra
+from carbontracker.extras import optional_module
 
 EXAMPLES = """\
 examples:
@@ -35,9 +37,9 @@ def main(arguments: list[str]) -> int:
     """Print the script."""
     given = command_parser().parse_args(arguments)
     try:
-        import shtab
-    except ImportError:
-        say("completion needs shtab, which is not installed: pip install shtab")
+        shtab = optional_module("shtab", "completion")
+    except MissingExtra as error:
+        say(error)
         return USAGE_ERROR
     print(shtab.complete(_all_commands(), given.shell))
     return 0

@@ -103,7 +103,7 @@ class Result(Measurement):
         """Return a matplotlib figure: energy of each epoch, and emissions beside the prediction.
 
         Raises:
-            ImportError: matplotlib is missing: ``pip install 'carbontracker[plot]'``.
+            MissingExtra: matplotlib is not installed.
         """
         return import_module("carbontracker.report.plotting").plot_result(self)
 

@@ -5,29 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carbontracker.exceptions import MissingExtra
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from carbontracker.records.run_record import RunRecord
-
-
-def optional_package(module: str, extra: str) -> Any:
-    """Import a module of a package that an extra installs.
-
-    Raises:
-        MissingExtra: the package is not installed; the message has the command that installs it.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        message = (
-            f"this needs {package}, which is not installed: pip install 'carbontracker[{extra}]'"
-        )
-        raise MissingExtra(message) from error
 
 
 class Format(NamedTuple):
@@ -43,7 +25,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "html": Format("html:render", "one page that opens offline"),
-    "pdf": Format("pdf:render", "the same for print; needs carbontracker[pdf]"),
+    "pdf": Format("pdf:render", "the same for print; needs reportlab"),
     "csv": Format("tabular:epochs_csv", "one row per epoch"),
     "json": Format("tabular:totals_json", "all totals in one object"),
     "codecarbon": Format(
@@ -51,7 +33,7 @@ FORMATS = {
         "one row in the columns of CodeCarbon's emissions.csv",
         "tabular:codecarbon_joined",
     ),
-    "parquet": Format("tabular:epochs_parquet", "one row per epoch; needs carbontracker[parquet]"),
+    "parquet": Format("tabular:epochs_parquet", "one row per epoch; needs pyarrow"),
     "trace": Format("trace:render", "power over time for Perfetto"),
     "latex": Format("paper:latex", "a paragraph and a table for a paper"),
     "markdown": Format("paper:markdown", "a paragraph and a table for a model card"),

@@ -9,7 +9,8 @@ import io
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.report import document, optional_package
+from carbontracker.extras import optional_module
+from carbontracker.report import document
 from carbontracker.report.charts import charts_of
 from carbontracker.report.drawing import FONT_SIZE, LIGHT, STYLES, Label, Path
 from carbontracker.report.formatting import MAX_CELL, MAX_LINE, clean
@@ -36,12 +37,12 @@ def render(run: RunRecord) -> bytes:
     Raises:
         MissingExtra: ReportLab is not installed.
     """
-    platypus = optional_package("reportlab.platypus", "pdf")
+    platypus = optional_module("reportlab.platypus", "pdf")
     out = io.BytesIO()
     title = _text(document.heading(run))
     page = platypus.SimpleDocTemplate(
         out,
-        pagesize=optional_package("reportlab.lib.pagesizes", "pdf").A4,
+        pagesize=optional_module("reportlab.lib.pagesizes", "pdf").A4,
         leftMargin=_MARGIN - _PADDING,
         rightMargin=_MARGIN - _PADDING,
         topMargin=_MARGIN,
@@ -62,7 +63,7 @@ def _numbered(canvas: Any, _document: Any) -> None:
 
 
 def _story(run: RunRecord) -> Iterator[Any]:
-    spacer = optional_package("reportlab.platypus", "pdf").Spacer
+    spacer = optional_module("reportlab.platypus", "pdf").Spacer
     yield _paragraph(document.heading(run), 17, bold=True)
     yield _paragraph(document.subtitle(run), 9, "quiet")
     for note in document.notes(run):
@@ -78,13 +79,13 @@ def _story(run: RunRecord) -> Iterator[Any]:
         mine = [one for one in pictures if one.name.partition("-")[0] == section.name]
         yield from _section(section, mine)
     for table in (table for section in parts for table in section.tables if table.folded):
-        yield optional_package("reportlab.platypus", "pdf").PageBreak()
+        yield optional_module("reportlab.platypus", "pdf").PageBreak()
         yield _paragraph(table.caption, 13, bold=True)
         yield _table(table)
 
 
 def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
-    platypus = optional_package("reportlab.platypus", "pdf")
+    platypus = optional_module("reportlab.platypus", "pdf")
     head = [platypus.Spacer(1, 14), _paragraph(section.title, 13, bold=True)]
     head += [_paragraph(line, 9) for line in section.lines]
     for chart in pictures:
@@ -105,14 +106,14 @@ def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
 
 
 def _paragraph(text: str, size: float, colour: str = "text", *, bold: bool = False) -> Any:
-    return optional_package("reportlab.platypus", "pdf").Paragraph(
+    return optional_module("reportlab.platypus", "pdf").Paragraph(
         escape(_text(text)),
         _style(size, colour, bold=bold),
     )
 
 
 def _style(size: float, colour: str, *, bold: bool = False, right: bool = False) -> Any:
-    return optional_package("reportlab.lib.styles", "pdf").ParagraphStyle(
+    return optional_module("reportlab.lib.styles", "pdf").ParagraphStyle(
         "",
         fontName="Helvetica-Bold" if bold else "Helvetica",
         fontSize=size,
@@ -130,7 +131,7 @@ def _code(code: str) -> Any:
     lines = "<br/>".join(
         escape(_text(line)).replace("  ", "\N{NO-BREAK SPACE} ") for line in code.splitlines()
     )
-    return optional_package("reportlab.platypus", "pdf").Paragraph(lines, style)
+    return optional_module("reportlab.platypus", "pdf").Paragraph(lines, style)
 
 
 def _facts(facts: Any) -> Any:
@@ -138,7 +139,7 @@ def _facts(facts: Any) -> Any:
         (_paragraph(name, 9, "quiet"), _paragraph(clean(value, MAX_LINE), 9))
         for name, value in facts
     ]
-    return optional_package("reportlab.platypus", "pdf").Table(
+    return optional_module("reportlab.platypus", "pdf").Table(
         rows,
         colWidths=(125, _WIDTH - 125),
         style=[("VALIGN", (0, 0), (-1, -1), "TOP"), *_close(0)],
@@ -146,7 +147,7 @@ def _facts(facts: Any) -> Any:
 
 
 def _table(table: Table) -> Any:
-    platypus = optional_package("reportlab.platypus", "pdf")
+    platypus = optional_module("reportlab.platypus", "pdf")
     styles = [
         (_style(7.5, "quiet", bold=True, right=column.kind == "n"),
          _style(7.5, "text", right=column.kind == "n"))
@@ -198,7 +199,7 @@ def _text(text: object) -> str:
 
 def drawn(chart: Chart) -> Any:
     """Return a chart as a drawing as wide as the text."""
-    shapes = optional_package("reportlab.graphics.shapes", "pdf")
+    shapes = optional_module("reportlab.graphics.shapes", "pdf")
     scale = _WIDTH / chart.width
     drawing = shapes.Drawing(_WIDTH, chart.height * scale)
     group = shapes.Group(transform=(scale, 0, 0, scale, 0, 0))
@@ -246,5 +247,5 @@ def _shapes(shapes: Any, shape: Shape, height: float) -> Iterator[Any]:
 def _colour(name: str, opacity: float = 1.0) -> Any:
     if not name:
         return None
-    colours = optional_package("reportlab.lib.colors", "pdf")
+    colours = optional_module("reportlab.lib.colors", "pdf")
     return colours.HexColor(f"{LIGHT[name]}{round(255 * opacity):02x}", hasAlpha=True)

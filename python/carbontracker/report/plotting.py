@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.extras import optional_module
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +20,9 @@ def plot_result(result: Result) -> Any:
     """Return a ``matplotlib.figure.Figure`` with two axes.
 
     Raises:
-        ImportError: matplotlib is missing.
+        MissingExtra: matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        message = f"plot() needs matplotlib: pip install 'carbontracker[plot]' ({error})"
-        raise ImportError(message) from error
+    plt = optional_module("matplotlib.pyplot", "plot")
     figure, (above, below) = plt.subplots(
         2, 1, sharex=True, figsize=(7.0, 6.0), layout="constrained"
     )

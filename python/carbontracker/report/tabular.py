@@ -16,9 +16,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
+from carbontracker.extras import optional_module
 from carbontracker.json_values import jsonable, number
 from carbontracker.records.reader import moment_at
-from carbontracker.report import derived, optional_package
+from carbontracker.report import derived
 from carbontracker.report.formatting import clean, csv_text
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def epochs_parquet(run: RunRecord) -> bytes:
     Raises:
         MissingExtra: pyarrow is not installed.
     """
-    arrow = optional_package("pyarrow", "parquet")
+    arrow = optional_module("pyarrow", "parquet")
     kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
     columns = epoch_columns(run)
     metadata = {"carbontracker": totals_json(run)}
@@ -125,7 +126,7 @@ def epochs_parquet(run: RunRecord) -> bytes:
     found = list(epoch_rows(run))
     data = {name: [row[name] for row in found] for name in columns}
     out = io.BytesIO()
-    parquet = optional_package("pyarrow.parquet", "parquet")
+    parquet = optional_module("pyarrow.parquet", "parquet")
     parquet.write_table(arrow.table(data, schema=schema), out)
     return out.getvalue()
 

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.extras import missing_extra
 from carbontracker.telemetry.metrics import METRICS, build_info
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class OtlpExporter:
             (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the variables beside it).
 
     Raises:
-        ImportError: the extra is not installed.
+        MissingExtra: the OpenTelemetry SDK is not installed.
     """
 
     def __init__(self, reader: MetricsReader, url: str | None) -> None:
@@ -48,10 +49,7 @@ class OtlpExporter:
             from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
             from opentelemetry.sdk.resources import Resource
         except ImportError as error:
-            message = (
-                f"otlp needs the OpenTelemetry SDK: pip install 'carbontracker[otlp]' ({error})"
-            )
-            raise ImportError(message) from error
+            raise missing_extra("otlp", error) from error
         shared = _SharedReading(reader)
         exporter = OTLPMetricExporter(endpoint=_metrics_url(url), timeout=_MAX_PUSH_S)
         periodic = PeriodicExportingMetricReader(exporter)

@@ -1,8 +1,7 @@
 """Every reading in a file, on request: an Arrow IPC stream, readable up to its last batch.
 
 Once a second a thread appends the new samples of the session in one write. So memory is bounded by
-the readings of a second, and a killed process loses one second at most. Needs pyarrow
-(``pip install 'carbontracker[trace]'``).
+the readings of a second, and a killed process loses one second at most. Needs pyarrow.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 import carbontracker
+from carbontracker.extras import optional_module
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
 from carbontracker.records.clocks import Anchor, read_anchor
 from carbontracker.traces.attribution import Power
@@ -42,21 +42,15 @@ _METADATA_KEY = b"carbontracker"
 _COUNTED_COLUMN = 4
 """Files of older versions do not have it."""
 _PARQUET_GROUP_ROWS = 65_536
-INSTALL_COMMAND = "pip install 'carbontracker[trace]'"
 
 
 def arrow() -> Any:
     """Return pyarrow.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message has the command to install it.
+        MissingExtra: it is not installed.
     """
-    try:
-        import pyarrow as pa
-    except ModuleNotFoundError as error:
-        message = f"a file of samples needs pyarrow, which is not installed: {INSTALL_COMMAND}"
-        raise ModuleNotFoundError(message, name="pyarrow") from error
-    return pa
+    return optional_module("pyarrow", "trace")
 
 
 def check_new(path: Path) -> None:
@@ -64,7 +58,7 @@ def check_new(path: Path) -> None:
 
     Raises:
         OSError: the file exists, or its directory does not.
-        ModuleNotFoundError: pyarrow is not installed.
+        MissingExtra: pyarrow is not installed.
     """
     arrow()
     if path.exists():
@@ -91,7 +85,7 @@ class SampleWriter:
 
         Raises:
             OSError: the file cannot be created; an existing file is not changed.
-            ModuleNotFoundError: pyarrow is not installed.
+            MissingExtra: pyarrow is not installed.
         """
         pa = arrow()
         self.path = path.absolute()
@@ -264,7 +258,7 @@ class SampleFile:
         Raises:
             OSError: the file cannot be read.
             ValueError: the file does not contain samples.
-            ModuleNotFoundError: pyarrow is not installed.
+            MissingExtra: pyarrow is not installed.
         """
         self.path = path
         self._file: BinaryIO = path.open("rb")

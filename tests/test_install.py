@@ -1,0 +1,67 @@
+"""What the documents and messages say of installing is what a reader can do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carbontracker import _core
+from carbontracker.exceptions import MissingExtra
+from carbontracker.extras import PACKAGES, optional_module
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [
+    path
+    for folder in ("python", "docs", "examples", "bench", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".md", ".ipynb", ".sh") and path != Path(__file__)
+] + [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml")]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_installs_from_an_index_that_has_another_carbontracker(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for found in re.finditer(r"pip3? install[^\n`]*", text):
+        words = found[0].split()[2:]
+        ours = [word for word in words if re.match(r"['\"]?carbontracker\b(?!.*\.whl)", word)]
+        assert not ours, f"{found[0]}: installs carbontracker 2.4.x"
+
+
+def test_every_extra_names_its_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {
+        extra: tuple(re.split(r"[<>=!~ ;\[]", one)[0] for one in wanted)
+        for extra, wanted in project["optional-dependencies"].items()
+    }
+    assert declared == PACKAGES
+
+
+@pytest.mark.parametrize("extra", PACKAGES)
+def test_a_missing_package_is_named_with_its_command(extra: str) -> None:
+    with pytest.raises(MissingExtra) as caught:
+        optional_module("no_such_module_here", extra)
+    assert str(caught.value).endswith(": pip install " + " ".join(PACKAGES[extra]))
+    assert isinstance(caught.value, ImportError)
+
+
+def test_the_core_exports_only_its_entry() -> None:
+    """Other symbols might meet those of another extension in the same process."""
+    assert _core.__file__ is not None
+    listed = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", _core.__file__],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    symbols = [line.split()[-2:] for line in listed.splitlines()]
+    exported = [name.partition("@")[0] for kind, name in symbols if kind.isupper()]
+    assert exported == ["PyInit__core"]
