@@ -159,8 +159,8 @@ class Intensity:
         """
         if self.kind == MISSING != given.get("kind"):
             raise ValueError("a carbon intensity without a figure")
-        for name, value in self.to_dict().items():
-            said = given.get(name)
+        for name in self.__slots__:
+            said, value = given.get(name), getattr(self, name)
             is_time = name in ("start", "end", "fetched_at")
             if said is not None and (value is None if is_time else value != said):
                 raise ValueError(f"{name} of a carbon intensity is {said!r}")
