@@ -92,8 +92,8 @@ NETWORK = (
 OFFLINE = ("urllib.parse", "urllib.error")
 """Parts of the above that open nothing."""
 IMPORTERS = {
-    # The endpoint only answers: it listens for Prometheus, on loopback unless told otherwise, where
-    # somebody asked for it.
+    # The endpoint only answers: it listens for Prometheus, on loopback by default, if
+    # the user asks for it.
     NETWORK: (
         "carbontracker.intensity.http",
         "carbontracker.telemetry",

@@ -73,7 +73,7 @@ def test_the_end_of_an_epoch_is_a_mark(tmp_path: Path, limit: str, most: float) 
     assert str(over).startswith(f"{limit}={most:g} is exceeded: ")
     assert_complete(tmp_path, tracker, limit)
     assert tracker.epoch_counter == 1
-    train(tracker, 2, seconds=0.0)  # whoever goes on after it is measured no more
+    train(tracker, 2, seconds=0.0)  # a training that continues is not measured
     assert tracker.epoch_counter == 1
 
 

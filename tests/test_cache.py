@@ -39,7 +39,7 @@ SLOT = Intensity(
 
 
 class Clock:
-    """Seconds since 1970 that stand still until told otherwise."""
+    """Seconds since 1970 that stand still until a test sets them."""
 
     def __init__(self) -> None:
         self.s = 1_800_000_000.0

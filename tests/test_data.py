@@ -97,7 +97,7 @@ def test_estonia_is_much_dirtier_than_sweden() -> None:
     assert lifecycle["SE"] < lifecycle["DK"] < lifecycle["EU"] < lifecycle[WORLD] < lifecycle["PL"]
 
 
-def test_every_alias_leads_to_a_zone_and_hides_none() -> None:
+def test_every_alias_leads_to_a_zone_and_hides_no_zone() -> None:
     for row in rows("zone_aliases"):
         assert row["zone"] in ZONES, row
         assert row["alias"] not in ZONES, row

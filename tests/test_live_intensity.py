@@ -67,7 +67,7 @@ def electricity_maps(asked: Asked) -> Reply:
 
 
 class Own:
-    """A provider of the user's own, that says what it is told to."""
+    """A provider of the user's own, that returns what the test gives it."""
 
     name = "own"
     scope = "lifecycle"
@@ -367,7 +367,7 @@ def test_auto_prefers_a_key_and_chooses_nothing_where_no_service_covers_the_zone
         live = make_carbon_factors(location, intensity="auto").live
         assert live is not None
         assert live[1] == "electricitymaps"
-    # A key alone asks nobody.
+    # A key alone causes no request.
     assert make_carbon_factors("DK").live is None
 
 
@@ -660,7 +660,7 @@ def test_a_provider_of_ones_own_in_tracker_and_window() -> None:
     with window:
         until(lambda: own.asked > 1)
     until(lambda: window.footprint.intensity.gco2eq_per_kwh == 33)
-    # The same provider again is not asked anew for each window.
+    # The same provider again is not asked again for each window.
     for _ in range(5):
         with carbontracker.measure(intensity=own, location="DK"):  # type: ignore[arg-type]
             pass

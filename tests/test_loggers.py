@@ -334,7 +334,7 @@ def test_a_logger_whose_attributes_raise_is_dropped_and_named(
     assert len(notes.heard) == EPOCHS + 3  # the other one hears all of it
     before = {"epoch": ["begin"], "end": ["begin"] + ["epoch"] * EPOCHS}
     before["close"] = [*before["end"], "end"]
-    # What was queued when it failed may not be told any more.
+    # What was queued when it failed may not be delivered any more.
     assert lazy.told == before.get(lacks, [])[: len(lazy.told)]
 
 

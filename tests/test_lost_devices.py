@@ -1,4 +1,4 @@
-"""Devices that are lost, stand still, come back or were never there: told in every place."""
+"""Devices that are lost, stand still, come back or were never there: every view reports them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_each_device_is_reported_when_it_is_lost_and_when_it_is_read_again(
         lines = [line for line in trained.told.splitlines() if f"{device} is not read from" in line]
         assert len(lines) == times
     assert trained.told.count(f"{BACK} is read again from") == 2
-    assert f"{NEVER} is not read from" not in trained.told  # that was said at the start
+    assert f"{NEVER} is not read from" not in trained.told  # the start reported it
     assert f"{NEVER} (GPU is lost (15)): not read, and not in the total" in trained.told
 
 

@@ -32,7 +32,7 @@ GUEST = "fpu vme tsc msr hypervisor"
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of the processors of a machine."""
+    """The description of the processors of a machine."""
 
     name: str
     detail: str
@@ -44,7 +44,7 @@ class Said:
 
 
 def look(tmp_path: Path, files: dict[str, Any]) -> Said:
-    """Return what is said of a machine that stands still, so that both ends are in the detail."""
+    """Return the description of an idle machine, so that both ends are in the detail."""
     tree = {"proc/stat": proc_stat(4, 1_000, 9_000), "proc/meminfo": meminfo(16), **files}
     root = fake_host(tmp_path, tree)
     session = acquire(Config(root=str(root), nvml_library="/nonexistent"))

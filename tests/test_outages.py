@@ -1,4 +1,4 @@
-"""Sensors that fail for a while, on a virtual clock: what is not known is not booked, and told."""
+"""Sensors that fail for a while, on a virtual clock: unknown energy is not booked, and reported."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Board:
         return self.device.energy(round(a * NS), round(b * NS))
 
     def is_right(self, a: float, b: float, *, bars: float = 3.0) -> bool:
-        """Return whether the truth of a window lies within what is told of it.
+        """Return whether the truth of a window lies within what is reported of it.
 
         A 95 % bar may be passed in one window of twenty. Three bars may not.
         """
@@ -158,7 +158,7 @@ def test_a_reading_or_two_that_failed_are_bridged() -> None:
 @pytest.mark.parametrize("stalls", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_gap_of_power_lies_where_it_was(seed: int, stalls: bool) -> None:
-    """What was told of windows before it stays; those within are unknown; those after are right."""
+    """Energy reported before it stays; within it is unknown; afterwards it is right."""
     board = Board(restless(seed), counts=False)
     board.run(BEGIN_S, 15.0)
     before = [board.energy(t, t + 1.0) for t in (11.0, 12.0, 13.0)]
@@ -238,7 +238,7 @@ def test_a_window_that_ends_in_an_outage_of_a_counter_is_as_unsure_as_it_is(
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(16.0, 24.0), st.booleans())
 def test_final_energy_of_a_lost_counter_stays(seed: int, asked_s: float, has_power: bool) -> None:
-    """It has told all that it will; what it turns out to have counted is not put into that time."""
+    """Its energy is final; what it counted later is not put into that time."""
     board = Board(restless(seed), counts=True, has_power=has_power)
     board.run(BEGIN_S, 25.0, ((16.0, 25.0),))
     asked_ns = round(asked_s * NS)
@@ -318,7 +318,7 @@ def test_a_sensor_lost_within_its_first_readings_has_reported_them() -> None:
 
 @pytest.mark.parametrize("counts", [False, True])
 def test_thinning_spreads_nothing_over_an_outage(counts: bool) -> None:
-    """What was told of the outage and of the time after it stays, however little is kept."""
+    """What was reported of the outage and of the time after it stays, however little is kept."""
     board = Board(steady(100.0), counts=counts, has_power=not counts)
     board.run(BEGIN_S, 40.0, ((20.0, 40.0),))
     assert board.device.is_final(35 * NS)
@@ -409,7 +409,7 @@ def test_a_lost_counter_without_earlier_queries_lacks_nothing() -> None:
 
 @pytest.mark.parametrize("counts", [False, True])
 def test_energy_of_a_silent_sensor_is_final(counts: bool) -> None:
-    """From the start, or later for good: nobody waits for it, and it is not covered."""
+    """From the start, or later for good: no call waits for it, and it is not covered."""
     never = Board(steady(100.0), counts=counts, has_power=not counts)
     never.run(BEGIN_S, 16.0, ((0.0, 99.0),), stalls=True)
     assert never.device.is_final(15 * NS)

@@ -321,7 +321,7 @@ def test_an_alternate_goes_on_where_the_owner_is_gone() -> None:
 
 def test_core_and_python_mean_the_same() -> None:
     flags = (_core.FIRST, _core.GAP, _core.STOOD_STILL, _core.RESTART)
-    assert flags == (1, 2, 4, 8)  # told apart, whichever come together
+    assert flags == (1, 2, 4, 8)  # distinct in any combination
     lane = counter()
     lane.take(MS, 7)
     assert lane.drain()[0][FLAGS] == _core.FIRST

@@ -139,7 +139,7 @@ def test_values_that_are_not_figures_are_ignored(
             asked.between(case.zone, NOW - 3 * HOUR, NOW)
         with pytest.raises(IntensityUnavailable):
             asked.now(case.zone)
-    assert len(caplog.records) <= 1  # said once
+    assert len(caplog.records) <= 1  # logged once
     if case.key:
         assert KEY not in caplog.text
 

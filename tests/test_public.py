@@ -63,7 +63,7 @@ def test_documents_import_public_names_only(page: str) -> None:
         assert all(hasattr(found, name.strip()) for name in names.split(","))
 
 
-def test_names_are_functions_whatever_was_imported_first() -> None:
+def test_names_are_functions_in_any_order_of_imports() -> None:
     program = (
         "import pkgutil, importlib, carbontracker as ct\n"
         "for module in pkgutil.walk_packages(ct.__path__, 'carbontracker.'):\n"

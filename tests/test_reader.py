@@ -543,7 +543,7 @@ def test_a_device_that_comes_later_is_unknown_before() -> None:
 
 @SAME_FOLDER
 @given(st.lists(st.tuples(st.text(max_size=8), JSON), max_size=8))
-def test_whatever_is_written_comes_back(tmp_path: Path, events: list[tuple[str, Any]]) -> None:
+def test_everything_written_is_read_back(tmp_path: Path, events: list[tuple[str, Any]]) -> None:
     record = Record(tmp_path / os.urandom(4).hex())
     record.write("run_started", schema=1, epochs=1)
     for name, value in events:
@@ -556,7 +556,7 @@ def test_whatever_is_written_comes_back(tmp_path: Path, events: list[tuple[str, 
     ]
 
 
-def test_times_are_utc_whatever_way_they_are_written(tmp_path: Path) -> None:
+def test_times_are_utc_in_any_notation(tmp_path: Path) -> None:
     events = MADE.events()
     path = tmp_path / "times.jsonl"
     for text in ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00", "2026-03-01T13:00:00+01:00"):

@@ -715,6 +715,6 @@ def test_a_dash_is_the_standard_output(
     assert capfdbinary.readouterr().out == rendered("csv", read_run(record))
 
 
-def test_a_missing_extra_names_the_command_that_mends_it() -> None:
+def test_a_missing_extra_names_the_command_that_installs_it() -> None:
     with pytest.raises(MissingExtra, match=r"pip install reportlab"):
         optional_module("no_such_module_anywhere", "pdf")

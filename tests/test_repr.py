@@ -1,4 +1,4 @@
-"""A run in notebooks, plots and terminals: self-contained, escaped, and in nobody's way."""
+"""A run in notebooks, plots and terminals: self-contained, escaped, beside other output."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def in_terminal(program: str) -> str:
         while True:
             try:
                 part = os.read(outer, 65_536)
-            except OSError:  # how Linux says that nobody is there any more
+            except OSError:  # how Linux reports that the other end is closed
                 break
             if not part:
                 break

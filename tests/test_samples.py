@@ -157,7 +157,7 @@ def test_a_tracker_keeps_samples_and_its_record_names_them(pyarrow: Any, tmp_pat
         assert inside[0] <= fine.devices[device].edges_ns[0] < inside[1]
     trace = write(run, tmp_path / "trace.json")
     assert len(trace.devices["gpu:0"].watts) == len(fine.devices["gpu:0"].watts)
-    # Not of a sensor that was found wrong: its samples are what it said all the same.
+    # Not of a sensor that was found wrong: its samples are still what it reported.
     succeeded = {"successions": [{"owner": "gpu:0", "successor": "x", "t_ns": 1, "why": "stuck"}]}
     doubted = power_of_run(replace(run, ending=RunEnding.from_dict(succeeded)))
     assert len(doubted.devices["gpu:0"].watts) == len(coarse.devices["gpu:0"].watts)

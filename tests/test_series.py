@@ -1,4 +1,4 @@
-"""Which figure holds when, footprints by slots, and records priced anew: all worked out by hand."""
+"""Which figure holds when, footprints by slots, recalculated records: all worked out by hand."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_without_a_figure_in_the_table_the_nearest_slot_stands_in() -> None:
 def test_beyond_the_horizon_the_same_hours_come_again_and_are_marked() -> None:
     ahead = tuple(slot(hour, 100 + hour, "forecast") for hour in range(10, 40))
     series = Series((slot(9, 99),), ahead, ANNUAL)
-    # The last day foreseen is from hour 16 to hour 40.
+    # The last day of the forecast is from hour 16 to hour 40.
     assert covered(series, 38.5, 41.5, 9.5) == [
         (38.5, 39, 138, "forecast"),
         (39, 40, 139, "forecast"),
@@ -303,7 +303,7 @@ def test_shares_add_up_and_the_world_is_a_kind_of_its_own() -> None:
     assert sum(shares_by_kind([(0.0, slot(1, 1)), (0.0, world)]).values()) == 1
 
 
-# ---- priced anew -----------------------------------------------------------------------------
+# ---- recalculated ----------------------------------------------------------------------------
 
 
 def events(*, finished: bool = True, slots: bool = True) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Starting where something of the machine is missing: the program runs, and what can be told is."""
+"""Starting without parts of the machine: the program runs, and the rest is reported."""
 
 from __future__ import annotations
 

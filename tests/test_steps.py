@@ -117,7 +117,7 @@ def test_memory_does_not_grow() -> None:
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 100 * MAX_BLOCKS  # bytes: the blocks themselves, made anew
+    assert after - before < 100 * MAX_BLOCKS  # bytes: the blocks themselves, new ones
 
 
 def test_outside_an_epoch_nothing_is_kept() -> None:
@@ -162,7 +162,7 @@ def test_the_number_of_steps_if_it_is_known(items: object, length: int | None) -
     assert length_of(items) == length
 
 
-# ---- what the estimator is told ------------------------------------------------------------
+# ---- what the forecaster gets --------------------------------------------------------------
 
 
 def block(steps: int, start_s: int, end_s: int, kind: str = STEP) -> Block:
@@ -218,7 +218,7 @@ def test_items_pass_through_and_their_number_is_learnt() -> None:
 
     tracker = make(1, steps_per_epoch=5)
     list(tracker.steps(batches))
-    assert tracker._steps.per_epoch == 5  # what was said counts
+    assert tracker._steps.per_epoch == 5  # the argument counts
     tracker.stop()
 
 

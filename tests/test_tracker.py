@@ -541,7 +541,7 @@ def test_a_broken_pipe_ends_neither_training_nor_monitoring(tmp_path: Path) -> N
     program = (
         PRELUDE
         + """
-sys.stdin.readline()  # until nobody reads our output any more
+sys.stdin.readline()  # until no process reads our output
 tracker = CarbonTracker(2, log_dir=sys.argv[1], **DEVICES)
 for _ in tracker.epochs():
     pass

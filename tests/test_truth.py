@@ -507,17 +507,17 @@ def test_a_lost_gpu_is_missing_and_the_others_are_not(tmp_path: Path) -> None:
     for number, watts in ((0, 100), (4, 350)):
         assert energy.by_device[f"gpu:{number}"].joules == near(truth(number), watts)
         assert energy.by_device[f"gpu:{number}"].coverage == 1.0
-    # A counter goes on counting while nobody can read it: once it is back, nothing is lost.
+    # A counter goes on counting while it cannot be read: once it is back, nothing is lost.
     assert energy.by_device["gpu:1"].joules == near(truth(1), 200)
     assert energy.by_device["gpu:1"].coverage == 1.0
-    # Asked in the middle, it is said that it cannot be known.
+    # A query in the middle states that it is not known.
     assert 0.0 < then.by_device["gpu:1"].coverage < 1.0
     for number, watts in ((2, 300), (3, 250)):
         part = energy.by_device[f"gpu:{number}"]
         assert 0.0 < part.coverage < 0.8
         assert 0.0 < part.joules < truth(number)
         assert abs(part.joules - truth(number)) <= part.error_joules + LATE_S * watts
-    # Power that nobody read is bridged, and what may be wrong with that is in the error.
+    # Power that was not read is bridged, and what may be wrong with that is in the error.
     part = energy.by_device["gpu:5"]
     assert 1.0 < abs(part.joules - truth(5)) <= part.error_joules - 0.05 * part.joules
     for number in (1, 2, 3, 5):

@@ -74,7 +74,7 @@ def started(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 
 
 def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Return the exit code and what was said on standard error."""
+    """Return the exit code and the text on standard error."""
     _, err = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, err.decode()
 

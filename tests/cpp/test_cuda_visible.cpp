@@ -35,7 +35,7 @@ bool sees(const std::optional<std::string>& value, const Indices& expected) {
 
 } // namespace
 
-TEST(unset_means_all_and_empty_means_none) {
+TEST(unset_means_all_gpus_and_empty_means_no_gpu) {
     CHECK(sees(std::nullopt, {0, 1, 2, 3}));
     CHECK(sees("", {}));
     CHECK(sees(" ", {}));

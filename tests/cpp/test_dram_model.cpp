@@ -128,7 +128,7 @@ TEST(a_word_that_drivers_use_for_all_modules_is_ignored) {
         {"AMD EPYC 9965 192-Core Processor", "Unknown", 1, 12, 3.0, 10.0},
         {"AMD Ryzen 9 5950X 16-Core Processor", "Unbuffered-DDR4", 1, 4, 1.0, 3.0},
         {"AMD Ryzen 9 5950X 16-Core Processor", "Unknown", 1, 2, 1.0, 3.0},
-        // One that is told apart is believed, on a desktop too.
+        // One that is distinguished is accepted, on a desktop too.
         {"AMD Ryzen 9 5950X 16-Core Processor", "Registered-DDR4", 1, 4, 3.0, 10.0},
     };
     for (const Case& one : cases) {

@@ -62,7 +62,7 @@ TEST(n3_names_without_a_suffix_are_never_bound) {
     CHECK(FakeDriver::probe(host).source != nullptr);
 }
 
-TEST(n4_no_field_of_an_unstable_number_is_asked_for) {
+TEST(n4_no_field_of_an_unstable_number_is_requested) {
     Reader reader({std::string(kH100) + "power=constant:300"});
     reader.read();
     CHECK(reader.driver().calls(Calls::fields) > 0);
@@ -311,7 +311,7 @@ TEST(n11_a_laptop_that_reports_no_limit_gets_an_assumed_one) {
 }
 
 TEST(n14_a_module_counts_as_one_and_its_detail_states_it) {
-    // As GH200: the counter is the module's, power is told for the GPU.
+    // As GH200: the counter is the module's, power is reported for the GPU.
     Reader mixed({"name=NVIDIA_GH200_480GB arch=9 power=constant:300 module=constant:500 "
                   "module_counter=yes reset_at_s=100"});
     CHECK((mixed.ids() == Ids{"gpu:0", "gpu:0/instant", "gpu:0/average"}));

@@ -1,4 +1,4 @@
-// Which GPUs are read, and what is said of the others. The names begin with the trap that they
+// Which GPUs are read, and what is reported of the others. The names begin with the trap that they
 // hold, numbered as in docs/traps-nvml.md. CUDA_VISIBLE_DEVICES: test_cuda_visible.cpp.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -266,7 +266,7 @@ TEST(a_board_that_reports_no_power_is_unreadable) {
 
 TEST(n24_only_the_gpus_that_a_process_works_on) {
     const std::string me = std::to_string(getpid());
-    // Memory that cannot be told, strangers, a list that grows while it is read.
+    // Unknown memory, other users' processes, a list that grows while it is read.
     FakeDriver driver({board("pids=1,2:4096"), board("pids=3," + me + " pid_race=3"),
                        board("gpids=77001"), board("gpids=" + me + ":17 pid_race=2"), board("")});
     Host host = driver.host();

@@ -165,7 +165,7 @@ TEST(n19_a_child_does_not_call_the_driver_of_its_parent) {
         if (reader.source().history(3, kept) != 0) wrong |= 4;
         if (reader.driver().calls(Calls::all) != calls) wrong |= 8;
         if (reader.driver().calls(Calls::refused) != 0) wrong |= 16;
-        // It may start anew, and then reads what is its own.
+        // It may start again, and then reads what is its own.
         ProbeResult own = reader.driver().probe();
         std::vector<Reading> readings(4);
         if (own.source) own.source->read(0, readings);

@@ -142,7 +142,7 @@ TEST(a_slice_has_its_cores_of_the_chip) {
         other.with("sys/class/dmi/id/sys_vendor", seller);
         CHECK(other.draws(0.25 * sockets_watts, 0.9 * sockets_watts, 0.4, 1.6));
     }
-    X86 whole = chip; // two chips, told as one socket
+    X86 whole = chip; // two chips, shown as one socket
     whole.logical = whole.siblings = 256;
     whole.cores = 128;
     CHECK(Pretended(cpuinfo(whole)).draws(0.25 * 400.0, 0.9 * 400.0, 0.6, 1.4));

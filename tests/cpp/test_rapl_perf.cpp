@@ -316,7 +316,7 @@ TEST(a_count_that_falls_when_the_register_wraps_loses_nothing) {
 }
 
 // P2
-TEST(a_unit_that_was_registered_anew_is_opened_anew) {
+TEST(a_unit_that_was_registered_again_is_opened_again) {
     OnePackage one("");
     if (!CHECK(one.found.source)) return;
     Run run(*one.found.source);

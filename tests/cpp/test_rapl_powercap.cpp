@@ -1,5 +1,5 @@
-// RAPL through powercap: zones that vanish and return, values that are none, unknown ranges. What
-// contains what is tested in test_session.cpp.
+// RAPL through powercap: zones that vanish and return, values that are not numbers, unknown ranges.
+// What contains what is tested in test_session.cpp.
 #include <filesystem>
 #include <random>
 

@@ -148,7 +148,7 @@ TEST(a_waveform_that_cannot_be_read_fails_loudly) {
     }
 }
 
-TEST(only_the_kinds_asked_for_are_sampled) {
+TEST(only_the_requested_kinds_are_sampled) {
     const Machine machine;
     const Session session(machine.host(kTwoSimulated), {0, 0.0, {"cpu"}});
     CHECK(session.entries().size() == 1);

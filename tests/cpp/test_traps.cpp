@@ -242,7 +242,7 @@ TEST(t16_a_thread_stays_within_the_processors_of_its_maker) {
     pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
 }
 
-TEST(t17_no_priority_is_asked_for) {
+TEST(t17_no_priority_is_requested) {
     const int own = sched_getscheduler(0);
     CHECK(in_the_thread([] { return sched_getscheduler(0); }) == own);
     CHECK(own != SCHED_FIFO); // or nothing is shown by this

@@ -337,7 +337,7 @@ TEST(a_container_is_given_what_its_dev_has) {
         // Another's files are not its own.
         {"0x1e52", "tenstorrent", {"nvidiactl", "davinci0", "dri/card0"}, ""},
         {"0x10ee", "xdma", {"nvidiactl"}, "12"},
-        // Of an unknown maker it cannot be told; without a driver no program can use it.
+        // Of an unknown maker it is not known; without a driver no program can use it.
         {"0xbeef", "beef-drv", {}, "12"},
         {"0xbeef", "", {}, ""},
     };

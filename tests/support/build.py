@@ -26,7 +26,7 @@ class NoCompilerError(RuntimeError):
 
 
 class BuildError(RuntimeError):
-    """The compiler refused a double; the message holds what it said."""
+    """The compiler refused a double; the message holds its output."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Reply:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with ``script``, anew for each request."""
+    """Answers with ``script``, once for each request."""
 
     daemon_threads = True
     block_on_close = False

@@ -32,7 +32,7 @@ _MICRO = 1e6
 
 
 class RandomSteps:
-    """Powers that change at random moments, each drawn anew; exact like any wave."""
+    """Powers that change at random moments, each random; exact like any wave."""
 
     def __init__(self, random: Random, seconds: float, watts: tuple[float, float], hold: float):
         self._at, self._watts, self._sum = [0.0], [random.uniform(*watts)], [0.0]
