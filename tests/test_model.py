@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontracker.carbon.footprint import Footprint, Slot, add_footprints
+from carbontracker.energy.energy import MISSING as MISSING_ENERGY
 from carbontracker.energy.energy import Energy
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.intensity.base import (
@@ -31,7 +32,7 @@ from carbontracker.model.prediction_error import PredictionError
 from carbontracker.model.result import Result
 from carbontracker.model.run_ending import RunEnding, Succession
 from carbontracker.model.run_metadata import MissingSensor, RunMetadata, Sensor
-from carbontracker.model.window_totals import WindowTotals
+from carbontracker.model.window_totals import MAX_KEPT, WindowTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,6 +334,19 @@ def test_windows_of_several_events_add_up() -> None:
     total = one.plus(lost)
     assert replace(total, kept=()) == WindowTotals("a", 3, 1, 1.5, 10.0, 1.0, 7.0, 2)
     assert total.spans == [(0.0, 0.5), (1.0, 1.5)]
+
+
+def test_many_windows_are_totals_and_every_nth_window() -> None:
+    totals = WindowTotals("a")
+    for i in range(1000):
+        lost = i % 10 == 9
+        energy = MISSING_ENERGY if lost else Energy(2.0, 0.1, 0.0, "measured", 1.0)
+        totals = totals.with_window(float(i), 0.5, energy)
+    assert (totals.count, totals.unknown, totals.seconds) == (1000, 100, 500.0)
+    assert (totals.joules, totals.error_joules) == pytest.approx((1800.0, 90.0))
+    starts = [start_s for start_s, _, _ in totals.kept]
+    assert starts == [float(i) for i in range(0, 1000, totals.every)]
+    assert MAX_KEPT // 2 <= len(starts) <= MAX_KEPT
 
 
 @pytest.mark.parametrize("damaged", [{}, [], ["x"], True, None])
