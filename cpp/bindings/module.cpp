@@ -183,7 +183,8 @@ void bind_stats(py::module_& m) {
 std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t period_ns,
                                           double overhead_budget, std::vector<std::string> kinds,
                                           std::int64_t spacing_ns, std::int64_t patience_ns,
-                                          const py::object& while_waiting) {
+                                          const py::object& while_waiting,
+                                          std::filesystem::path share_directory) {
     Unlocked unlocked;
     const auto look = [&] {
         const Unlocked::Interrupted locked(unlocked);
@@ -191,7 +192,7 @@ std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t per
         if (!while_waiting.is_none()) while_waiting();
     };
     const ct::Options options{period_ns, overhead_budget, std::move(kinds), spacing_ns,
-                              patience_ns};
+                              patience_ns,     std::move(share_directory)};
     return {new ct::Session(host, options, look), discard};
 }
 
@@ -213,7 +214,8 @@ void bind_session(py::module_& m) {
         .def(py::init(&make_session), py::arg("host"), py::kw_only(), py::arg("period_ns") = 0,
              py::arg("overhead_budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
              py::arg("spacing_ns") = 1'000'000'000, py::arg("patience_ns") = 2'000'000'000,
-             py::arg("while_waiting") = py::none())
+             py::arg("while_waiting") = py::none(),
+             py::arg("share_directory") = std::filesystem::path())
         .def_property_readonly("entries", py::cpp_function(&ct::Session::entries, WithoutLock()))
         .def_property_readonly("entry_count", &ct::Session::entry_count)
         .def_property_readonly("missing", py::cpp_function(&ct::Session::missing, WithoutLock()))
@@ -254,6 +256,13 @@ void bind_session(py::module_& m) {
                 });
             },
             py::arg("since"))
+        .def_property_readonly("share_failure", &ct::Session::share_failure)
+        .def("reader_pids",
+             [](const ct::Session& session) {
+                 return look(session, [&](ct::Session::Lock lock) {
+                     return session.reader_pids(std::move(lock));
+                 });
+             })
         .def_property_readonly("skipped_rounds", &ct::Session::skipped_rounds)
         .def("stats", &ct::Session::stats);
 }

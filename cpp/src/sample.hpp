@@ -38,9 +38,10 @@ struct Sample {
     std::uint32_t tick_ns = 0;           ///< learned refresh period of the sensor; 0: unknown
     std::uint32_t flags = 0;             ///< SampleFlag
     float watts = 0.0F;                  ///< of a power sensor: the reading
+    std::uint64_t raw = 0; ///< the sensor's number at this energy: another reader continues from it
 };
 
-static_assert(sizeof(Sample) == 40);
+static_assert(sizeof(Sample) == 48);
 static_assert(std::is_trivially_copyable_v<Sample>);
 
 /// A channel that stands still still makes a sample this often, so that E(t) goes on.

@@ -1,5 +1,6 @@
 #include "sampling/counter_unwrapper.hpp"
 
+#include <cmath>
 #include <limits>
 
 #include "platform/clock.hpp"
@@ -28,6 +29,16 @@ CounterUnwrapper::CounterUnwrapper(const Channel& channel) noexcept
     : units_per_raw_(channel.units_per_raw), modulus_(channel.modulus),
       max_watts_(channel.max_watts), tick_ns_(channel.tick_ns) {}
 
+void CounterUnwrapper::continue_from(const Sample& from, std::int64_t read_ns,
+                                     bool counts_on) noexcept {
+    counts_ = static_cast<std::uint64_t>(
+        std::ceil(static_cast<double>(from.energy_uj) / (units_per_raw_ * kMicro)));
+    changed_ns_ = from.t_ns;
+    last_ = {read_ns, from.raw, Status::ok};
+    started_ = true;
+    resumed_ = !counts_on;
+}
+
 Outcome CounterUnwrapper::take(const Reading& reading, Sample& sample) noexcept {
     if (started_ && reading.t_ns <= last_.t_ns) return Outcome::unusable;
     if (modulus_ != 0 && reading.raw >= modulus_) return beyond(reading, sample);
@@ -55,7 +66,7 @@ Outcome CounterUnwrapper::start(const Reading& reading, Sample& sample) noexcept
     started_ = true;
     last_ = reading;
     changed_ns_ = reading.t_ns;
-    sample = {reading.t_ns, 0, 0, 0, 0, kFirst};
+    sample = {reading.t_ns, 0, 0, 0, 0, kFirst, 0.0F, reading.raw};
     return Outcome::sample;
 }
 
@@ -147,6 +158,7 @@ void CounterUnwrapper::accept(const Reading& reading, std::uint64_t counts, std:
         static_cast<std::int64_t>(static_cast<double>(counts_) * (units_per_raw_ * kMicro));
     sample.since_last_read_ns = reading.t_ns - last_.t_ns;
     sample.flags = flags;
+    sample.raw = reading.raw;
     last_ = reading;
     changed_ns_ = reading.t_ns;
     suspicion_.agreeing = 0;

@@ -28,6 +28,10 @@ class CounterUnwrapper {
 public:
     explicit CounterUnwrapper(const Channel& channel) noexcept;
 
+    /// Continues E(t) of another reader, whose newest reading at `read_ns` showed `from`. With
+    /// `counts_on`, the counter has gone on from there; otherwise it begins anew, after a gap.
+    void continue_from(const Sample& from, std::int64_t read_ns, bool counts_on) noexcept;
+
     /// Takes a good reading; fills `sample` if the outcome is Outcome::sample.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
 

@@ -14,6 +14,13 @@ Lane::Lane(const Channel& channel) noexcept
     }
 }
 
+void Lane::continue_from(const Sample& from, std::int64_t read_ns, bool counts_on) noexcept {
+    if (unwrapper_) unwrapper_->continue_from(from, read_ns, counts_on);
+    if (integrator_) integrator_->continue_from(from, read_ns);
+    newest_ns_ = from.t_ns;
+    was_unread_ = true; // when the energy since was drawn is not known
+}
+
 Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
     const Outcome outcome =
         reading.status == Status::ok ? digest(reading, sample) : Outcome::unusable;

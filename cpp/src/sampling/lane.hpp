@@ -18,6 +18,10 @@ class Lane {
 public:
     explicit Lane(const Channel& channel) noexcept;
 
+    /// Continues E(t) of another reader, whose newest reading at `read_ns` showed `from`. Before
+    /// the first take(). `counts_on`: as for CounterUnwrapper.
+    void continue_from(const Sample& from, std::int64_t read_ns, bool counts_on) noexcept;
+
     /// Takes a reading; fills `sample` if the outcome is Outcome::sample. A failed reading is
     /// unusable; one with the time of the reading before it is repeated.
     Outcome take(const Reading& reading, Sample& sample) noexcept;

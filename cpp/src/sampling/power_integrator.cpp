@@ -16,6 +16,14 @@ PowerIntegrator::PowerIntegrator(const Channel& channel) noexcept
     : units_per_raw_(channel.units_per_raw), max_watts_(channel.max_watts),
       window_ns_(channel.window_ns), usual_ns_(channel.tick_ns), low_pass_(channel.low_pass) {}
 
+void PowerIntegrator::continue_from(const Sample& from, std::int64_t read_ns) noexcept {
+    started_ = resumed_ = true;
+    last_ = {read_ns, from.raw, Status::ok};
+    joules_ = booked_joules_ = static_cast<double>(from.energy_uj) / kMicro;
+    known_to_ns_ = from.t_ns;
+    watts_ = static_cast<double>(from.watts);
+}
+
 // A sensor with another period than in the table is not the sensor of the table, and its averaging
 // window is unknown: treat its readings as instantaneous. A low-pass filter does not depend on the
 // period.
@@ -135,6 +143,7 @@ void PowerIntegrator::publish(std::int64_t refresh_ns, Sample& sample) noexcept 
     sample.t_ns = known_to_ns_ - behind_ns(refresh_ns);
     sample.energy_uj = static_cast<std::int64_t>(booked_joules_ * kMicro);
     sample.watts = static_cast<float>(watts_);
+    sample.raw = last_.raw;
 }
 
 } // namespace carbontracker

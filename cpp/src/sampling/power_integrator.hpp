@@ -23,6 +23,10 @@ class PowerIntegrator {
 public:
     explicit PowerIntegrator(const Channel& channel) noexcept;
 
+    /// Continues E(t) of another reader, whose newest reading at `read_ns` showed `from`, after a
+    /// gap.
+    void continue_from(const Sample& from, std::int64_t read_ns) noexcept;
+
     /// Takes a good reading. `edge`: when a changed value appeared; `refresh_ns`: the sensor's
     /// period. Fills `sample` if the outcome is Outcome::sample.
     Outcome take(const Reading& reading, const Edge& edge, std::int64_t refresh_ns,

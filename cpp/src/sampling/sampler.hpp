@@ -64,6 +64,11 @@ public:
     Sampler& operator=(const Sampler&) = delete;
     ~Sampler();
 
+    /// Continues E(t) of channel `index` from another reader: see Lane. Before start().
+    void continue_from(std::size_t index, const Sample& from, std::int64_t read_ns) noexcept {
+        tracks_[index]->lane.continue_from(from, read_ns, source_->counts_for_all());
+    }
+
     /// Starts the thread and waits at most `wait_ns` for its first reading, so that it comes before
     /// any mark. Throws std::system_error if the thread cannot be created.
     void start(std::int64_t wait_ns = 2 * kNanosPerSecond);

@@ -33,11 +33,24 @@ constexpr std::int64_t kFirstReadingNs = 250'000'000;
 // Without it, the thread that just released the lock would usually take it again.
 constexpr std::int64_t kPauseNs = 1'000'000;
 
+// A requested reading takes about this long. Requests closer together share one.
+constexpr std::int64_t kServeNs = 2'000'000;
+constexpr std::int64_t kServeApartNs = 8'000'000;
+
+// How long stop() waits for a last reading of another process.
+constexpr std::int64_t kLastReadNs = 100'000'000;
+constexpr std::int64_t kAskAgainNs = 2'000'000;
+
 constexpr const char* kUpkeep = "maintenance once a second";
 constexpr const char* kNoThread =
     "no thread could be created: too many processes or threads, or too little memory";
 constexpr const char* kMoreThreads =
     "allow more of them (ulimit -u, or the pids limit of the container)";
+
+SharedState shared_state(const ChannelStats& stats, std::int64_t seen_ns) noexcept {
+    return {seen_ns,        stats.errors,  stats.dropped,        stats.resets,
+            stats.readings, stats.tick_ns, stats.gone ? 1U : 0U, stats.lost ? 1U : 0U};
+}
 
 // In a forked child, memory that another thread may have been changing is never freed.
 template <typename T> void leave(T& value) noexcept {
@@ -49,7 +62,9 @@ template <typename T> void leave(T& value) noexcept {
 Session::Session(const Host& host, const Options& options,
                  const std::function<void()>& while_waiting)
     : options_(options), probing_(host), accounts_(std::make_unique<EnergyAccounts>()),
-      samplers_(registry().size()), generation_(watched_fork_generation()) {
+      samplers_(registry().size()),
+      sharing_(std::make_unique<Sharing>(options.share_directory, host, options.period_ns)),
+      generation_(watched_fork_generation()) {
     refused_.reserve(registry().size());
     probing_.wait(options.patience_ns, while_waiting);
     try {
@@ -73,6 +88,7 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
     all_missing.insert(all_missing.end(), missing.begin(), missing.end());
     std::vector<std::string> claimed = claimed_;
     std::unique_ptr<Sampler> sampler;
+    std::unique_ptr<Sharing::Shared> shared;
     if (std::unique_ptr<Source>& source = answer.found.source) {
         ClassifiedChannels classified = classify_channels(name, source->channels(), entries,
                                                           {options_.kinds, claimed}, joined_ns);
@@ -80,6 +96,7 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
                   std::back_inserter(all_missing));
         if (!classified.entries.empty()) { // otherwise nothing is used, and no thread is needed
             for (std::string& kind : source->claimed_kinds()) claimed.push_back(std::move(kind));
+            shared = sharing_->prepare(name, *source);
             Pace pace;
             if (options_.period_ns > 0) {
                 pace.period_ns = std::max(options_.period_ns, source->min_period_ns());
@@ -106,6 +123,7 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
     claimed_ = std::move(claimed);
     if (sampler) {
         governors_.emplace_back();
+        sharing_->add(std::move(shared));
         samplers_.push_back(sampler.release());
     }
     // release: a thread that sees the new count also sees the entries.
@@ -127,12 +145,14 @@ void Session::admit_latecomers() {
     launch();
 }
 
-// Gives a thread to every sampler that has none. A sampler that gets none is `missing`, and is
-// tried again a second later.
+// Gives a thread to every sampler that has none, unless its source is read elsewhere. A sampler
+// that gets none is `missing`, and is tried again a second later.
 void Session::launch() noexcept {
-    for (Sampler* sampler : samplers_.view()) {
+    const std::span<Sampler* const> samplers = samplers_.view();
+    for (std::size_t i = 0; i < samplers.size(); ++i) {
         try {
-            sampler->start(0);
+            if (const Lock lock(mutex_); !may_read(i)) continue;
+            samplers[i]->start(0);
         } catch (const std::exception&) {
             continue;
         }
@@ -178,7 +198,7 @@ std::vector<SkippedSensor> Session::missing() const {
 void Session::add_shortages(std::vector<SkippedSensor>& result) const {
     const std::span<Sampler* const> samplers = samplers_.view();
     for (std::size_t i = 0; i < samplers.size(); ++i) {
-        if (samplers[i]->has_started()) continue;
+        if (samplers[i]->has_started() || is_followed(i)) continue;
         std::string ids;
         for (std::size_t k = 0; k < places_.size(); ++k) {
             if (places_[k].sampler != i) continue;
@@ -213,6 +233,8 @@ Session::~Session() {
     static_cast<void>(supervisor_.release());
     // The same holds for what the supervisor may have been changing.
     static_cast<void>(accounts_.release());
+    static_cast<void>(sharing_.release());
+    static_cast<void>(service_.release());
     leave(places_);
     leave(missing_);
     leave(claimed_);
@@ -229,7 +251,12 @@ void Session::start() {
     {
         const std::lock_guard lock(lifecycle_);
         if (has_stopped_ || running_.exchange(true)) return;
+        began_ns_.store(now_ns(), std::memory_order_relaxed);
         divide_overhead_budget();
+        {
+            const Lock lock(mutex_);
+            elect();
+        }
         launch();
         try {
             supervisor_ = std::make_unique<std::thread>(start_thread(&Session::supervise, this));
@@ -244,6 +271,7 @@ void Session::start() {
     for (const Sampler* sampler : samplers_.view()) {
         if (sampler->has_started()) sampler->await_first_reading(deadline_ns);
     }
+    share_first_readings(deadline_ns);
 }
 
 void Session::stop() {
@@ -254,7 +282,17 @@ void Session::stop() {
     probing_.event().signal();
     if (supervisor_) supervisor_->join();
     supervisor_.reset();
+    std::unique_ptr<std::thread> service;
+    {
+        const Lock lock(mutex_);
+        service = std::move(service_);
+    }
+    if (service) {
+        sharing_->file()->request(); // wakes it
+        service->join();
+    }
     probing_.leave();
+    await_last_readings();
     for (Sampler* sampler : samplers_.view()) sampler->ask_to_stop();
     for (Sampler* sampler : samplers_.view()) sampler->stop();
     try {
@@ -264,6 +302,8 @@ void Session::stop() {
     } catch (const std::exception&) {
         skipped_rounds_.fetch_add(1, std::memory_order_relaxed); // the next query repeats it
     }
+    const Lock lock(mutex_);
+    sharing_->leave();
 }
 
 // ---- marks ----------------------------------------------------------------------------------
@@ -277,6 +317,7 @@ void Session::mark(Mark& mark, bool edge_reads) noexcept {
     for (Sampler* sampler : samplers_.view()) {
         if (sampler->benefits_from_edge_read()) sampler->mark(now);
     }
+    sharing_->request(now);
 }
 
 void Session::forget(Mark& mark) noexcept {
@@ -317,7 +358,11 @@ bool Session::is_final(const Mark& mark, Lock lock) {
     const std::vector<EnergyEstimate> now = accounts_->estimates(mark.t_ns);
     const bool is_final = std::all_of(
         now.begin(), now.end(), [](const EnergyEstimate& estimate) { return estimate.final; });
-    if (is_final) accounts_->hold(mark.t_ns);
+    if (is_final) {
+        accounts_->hold(mark.t_ns);
+    } else if (running_.load(std::memory_order_relaxed)) {
+        sharing_->request(now_ns());
+    }
     return is_final;
 }
 
@@ -374,6 +419,12 @@ void Session::supervise() noexcept {
             admit_latecomers();
             if (is_due) {
                 maintain(now);
+                {
+                    const Lock lock(mutex_);
+                    elect();
+                }
+                launch();
+                start_service();
                 supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
                 enforce_overhead_budget(now - began_ns);
             }
@@ -382,6 +433,125 @@ void Session::supervise() noexcept {
             skipped_rounds_.fetch_add(1, std::memory_order_relaxed);
         }
         event.wait(seen, next_ns);
+    }
+}
+
+// ---- sharing --------------------------------------------------------------------------------
+
+// Decides which sources are read here. Called with the lock.
+void Session::elect() {
+    for (std::size_t i = 0; i < samplers_.view().size(); ++i) {
+        if (sharing_->elect(i)) begin_reading(i);
+    }
+}
+
+// A source that is not decided about yet has no thread either.
+bool Session::may_read(std::size_t sampler) const noexcept {
+    const ReadMode mode = sharing_->mode(sampler);
+    return mode == ReadMode::alone || mode == ReadMode::reader;
+}
+
+// Continues E(t) of the reader before, up to its last sample.
+void Session::begin_reading(std::size_t sampler) {
+    Sampler& its = *samplers_.view()[sampler];
+    if (its.has_started()) return;
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        if (places_[i].sampler == sampler) take_shared(i);
+    }
+    for (std::size_t k = 0; k < its.source().channels().size(); ++k) {
+        if (const auto start = sharing_->start_of(sampler, k)) {
+            its.continue_from(k, start->sample, start->last_read_ns);
+        }
+    }
+}
+
+// Followers of this session get its first readings at once; if it is a follower, it waits for
+// those of others. A reader that gives none in time is not relied on.
+void Session::share_first_readings(std::int64_t deadline_ns) {
+    {
+        const Lock lock(mutex_);
+        collect();
+    }
+    start_service();
+    for (std::size_t i = 0; i < samplers_.view().size(); ++i) {
+        while (true) {
+            {
+                const Lock lock(mutex_);
+                if (!running_.load(std::memory_order_relaxed) || !sharing_->awaits(i)) break;
+                if (now_ns() >= deadline_ns) {
+                    sharing_->give_up(i);
+                    begin_reading(i);
+                    break;
+                }
+            }
+            sharing_->request(now_ns());
+            probing_.event().wait(probing_.event().count(), now_ns() + kAskAgainNs);
+        }
+    }
+    launch();
+}
+
+// stop() counts as a mark.
+void Session::await_last_readings() {
+    const std::int64_t asked_ns = now_ns();
+    while (sharing_->follows() && now_ns() < asked_ns + kLastReadNs) {
+        sharing_->request(now_ns());
+        {
+            const Lock lock(mutex_);
+            bool is_complete = true;
+            for (std::size_t i = 0; i < places_.size(); ++i) {
+                const Place& place = places_[i];
+                if (place.sampler == kNoSampler || !is_followed(place.sampler)) continue;
+                take_shared(i);
+                const SharedState state = sharing_->state(place.sampler, place.channel);
+                is_complete = is_complete && state.last_read_ns >= asked_ns;
+            }
+            if (is_complete) return;
+        }
+        probing_.event().wait(probing_.event().count(), now_ns() + kAskAgainNs);
+    }
+}
+
+void Session::start_service() noexcept {
+    const Lock lock(mutex_); // start() and the supervisor may come at the same time
+    if (service_ || !running_.load(std::memory_order_relaxed)) return;
+    bool gives = false;
+    for (std::size_t i = 0; i < samplers_.view().size(); ++i) {
+        gives = gives || sharing_->mode(i) == ReadMode::reader;
+    }
+    if (!gives) return;
+    const SignalsBlocked blocked;
+    try {
+        service_ = std::make_unique<std::thread>(&Session::serve_requests, this);
+    } catch (const std::exception&) {
+        service_.reset(); // followers get samples once a second
+    }
+}
+
+// Reads for marks of followers, and gives them what there is.
+void Session::serve_requests() noexcept {
+    pthread_setname_np(pthread_self(), "ct-share");
+    const SharedFile& file = *sharing_->file();
+    const Event never;
+    std::uint32_t seen = file.requests();
+    while (running_.load(std::memory_order_relaxed)) {
+        file.await_request(seen, now_ns() + kSuperviseNs);
+        const std::uint32_t count = file.requests();
+        if (count == seen || !running_.load(std::memory_order_relaxed)) continue;
+        seen = count;
+        const std::int64_t now = now_ns();
+        for (Sampler* sampler : samplers_.view()) {
+            if (sampler->has_started() && sampler->benefits_from_edge_read()) sampler->mark(now);
+        }
+        never.wait(0, now + kServeNs);
+        try {
+            const Lock lock(mutex_);
+            collect();
+        } catch (const std::exception&) {
+            skipped_rounds_.fetch_add(1, std::memory_order_relaxed);
+        }
+        service_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
+        never.wait(0, now + kServeApartNs);
     }
 }
 
@@ -465,6 +635,7 @@ void Session::enforce_overhead_budget(std::int64_t wall_ns) {
 void Session::collect(std::size_t index) {
     const Place& place = places_[index];
     if (place.sampler == kNoSampler) return;
+    if (is_followed(place.sampler)) return take_shared(index);
     Sampler& sampler = *samplers_.view()[place.sampler];
     // Take the time first: all samples up to it are in the ring then.
     const std::int64_t seen_ns = sampler.last_read_ns(place.channel);
@@ -472,7 +643,24 @@ void Session::collect(std::size_t index) {
     do {
         accounts_->make_room(index, scratch_.size());
         count = sampler.drain(place.channel, scratch_);
-        accounts_->extend(index, std::span(scratch_.data(), count), seen_ns);
+        const std::span<Sample> samples(scratch_.data(), count);
+        if (sampler.has_started()) {
+            sharing_->give(place.sampler, place.channel, samples,
+                           shared_state(sampler.channel_stats(place.channel), seen_ns));
+        }
+        accounts_->extend(index, samples, seen_ns);
+    } while (count == scratch_.size());
+}
+
+// The same from a session that reads for this one.
+void Session::take_shared(std::size_t index) {
+    const Place& place = places_[index];
+    std::size_t count = 0;
+    do {
+        accounts_->make_room(index, scratch_.size());
+        count = sharing_->take(place.sampler, place.channel, scratch_);
+        accounts_->extend(index, std::span(scratch_.data(), count),
+                          sharing_->state(place.sampler, place.channel).last_read_ns);
     } while (count == scratch_.size());
 }
 
@@ -487,7 +675,13 @@ void Session::review() {
     for (const Place& place : places_) {
         ChannelStats stats{};
         if (place.sampler != kNoSampler) {
-            stats = samplers[place.sampler]->channel_stats(place.channel);
+            stats = stats_of(place);
+            // A stopped reader says nothing about the sensor.
+            const bool is_followed = this->is_followed(place.sampler);
+            if (is_followed && !sharing_->is_current(place.sampler, place.channel, now_ns())) {
+                stats = {};
+                stats.last_read_ns = now_ns();
+            }
         }
         health.push_back({stats.last_read_ns, stats.gone, stats.lost});
     }
@@ -506,19 +700,46 @@ ChannelStats Session::channel_stats(std::size_t index, Lock lock) const {
     ensure_locked(lock);
     const Place& place = places_.at(index);
     if (place.sampler == kNoSampler) return {};
-    return samplers_.view()[place.sampler]->channel_stats(place.channel);
+    return stats_of(place);
+}
+
+ChannelStats Session::stats_of(const Place& place) const {
+    if (!is_followed(place.sampler)) {
+        return samplers_.view()[place.sampler]->channel_stats(place.channel);
+    }
+    const SharedState state = sharing_->state(place.sampler, place.channel);
+    return {state.errors,       state.dropped, state.resets,     state.readings,
+            state.last_read_ns, state.tick_ns, state.gone != 0, state.lost != 0};
+}
+
+std::vector<std::uint32_t> Session::reader_pids(Lock lock) const {
+    std::vector<std::uint32_t> pids;
+    if (!owned_by_this_process()) return pids;
+    ensure_locked(lock);
+    for (const Place& place : places_) {
+        pids.push_back(place.sampler == kNoSampler ? 0 : sharing_->reader_pid(place.sampler));
+    }
+    return pids;
+}
+
+std::string Session::share_failure() const {
+    return owned_by_this_process() ? sharing_->failure() : "";
 }
 
 std::vector<std::pair<std::string, SamplerStats>> Session::stats() const {
     std::vector<std::pair<std::string, SamplerStats>> result;
     for (const Sampler* sampler : samplers_.view()) {
         result.emplace_back(sampler->name(), sampler->stats());
+        if (sampler->has_started()) continue; // else its channels are read elsewhere
+        const std::int64_t began_ns = began_ns_.load(std::memory_order_relaxed);
+        result.back().second.wall_ns = began_ns == 0 ? 0 : now_ns() - began_ns;
     }
     return result;
 }
 
 std::int64_t Session::cpu_ns() const {
-    std::int64_t total_ns = supervisor_cpu_ns_.load(std::memory_order_relaxed);
+    std::int64_t total_ns = supervisor_cpu_ns_.load(std::memory_order_relaxed) +
+                            service_cpu_ns_.load(std::memory_order_relaxed);
     for (const Sampler* sampler : samplers_.view()) total_ns += sampler->stats().cpu_ns;
     return total_ns;
 }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -20,6 +21,7 @@
 #include "sampling/sampler.hpp"
 #include "session/growing_list.hpp"
 #include "session/probing.hpp"
+#include "share/sharing.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
@@ -31,9 +33,13 @@ struct Options {
     std::int64_t spacing_ns = 1'000'000'000; ///< between samples older than a minute
     /// How long the constructor waits for sensors to answer.
     std::int64_t patience_ns = 2 * kNanosPerSecond;
+    /// Where readings are shared with other sessions of this user on this machine, usually
+    /// /dev/shm; empty: each session reads by itself.
+    std::filesystem::path share_directory = {};
 };
 
-/// Samples everything that can be read on this machine, with one thread for each source.
+/// Samples everything that can be read on this machine, with one thread for each source. A source
+/// that another session reads and shares has no thread here: its samples are taken from there.
 ///
 /// A sensor that answers after the constructor's patience joins late: entries are added, existing
 /// entries do not change.
@@ -119,6 +125,12 @@ public:
     [[nodiscard]] ChannelStats channel_stats(std::size_t index, Lock lock = {}) const;
     [[nodiscard]] std::vector<std::pair<std::string, SamplerStats>> stats() const;
 
+    /// Of each entry, the process that reads it; 0: this one.
+    [[nodiscard]] std::vector<std::uint32_t> reader_pids(Lock lock = {}) const;
+
+    /// Why readings are not shared although that was asked for; empty otherwise.
+    [[nodiscard]] std::string share_failure() const;
+
     /// How often the once-a-second work was skipped for lack of memory.
     [[nodiscard]] std::uint64_t skipped_rounds() const noexcept {
         return skipped_rounds_.load(std::memory_order_relaxed);
@@ -142,6 +154,18 @@ private:
     void launch() noexcept;
     void add_shortages(std::vector<SkippedSensor>& result) const;
     void ensure_locked(Lock& lock) const;
+    [[nodiscard]] bool is_followed(std::size_t sampler) const noexcept {
+        return sharing_->mode(sampler) == ReadMode::follower;
+    }
+    [[nodiscard]] bool may_read(std::size_t sampler) const noexcept;
+    [[nodiscard]] ChannelStats stats_of(const Place& place) const;
+    void elect();
+    void begin_reading(std::size_t sampler);
+    void take_shared(std::size_t index);
+    void share_first_readings(std::int64_t deadline_ns);
+    void await_last_readings();
+    void serve_requests() noexcept;
+    void start_service() noexcept;
     void supervise() noexcept;
     void maintain(std::int64_t now);
     void freeze_until(std::int64_t t_ns);
@@ -162,6 +186,7 @@ private:
     std::vector<std::size_t> refused_; // sensors that answered while memory was short
     GrowingList<Sampler*> samplers_;   // owned; left behind where their threads are stuck
     std::vector<Governor> governors_;  // of each sampler
+    std::unique_ptr<Sharing> sharing_; // knows the samplers as sources, in the same order
     std::atomic<std::size_t> entry_count_{0};
     Moments moments_;
     mutable std::mutex mutex_; // guards the accounts, what feeds them, places_ and missing_
@@ -170,6 +195,9 @@ private:
     std::mutex lifecycle_; // of start and stop
     bool has_stopped_ = false;
     std::unique_ptr<std::thread> supervisor_;
+    std::unique_ptr<std::thread> service_; // for followers of this session
+    std::atomic<std::int64_t> service_cpu_ns_{0};
+    std::atomic<std::int64_t> began_ns_{0}; // of start(); 0: not started
     std::atomic<bool> has_begun_{false};
     std::atomic<bool> has_supervisor_{false};
     std::atomic<std::uint64_t> skipped_rounds_{0};

@@ -110,6 +110,8 @@ public:
         }
     }
 
+    [[nodiscard]] bool counts_for_all() const noexcept override { return false; }
+
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 100'000'000; }
 
     // Processor time is counted in ticks of 10 ms; a few of them make a utilisation.

@@ -121,6 +121,8 @@ public:
         }
     }
 
+    [[nodiscard]] bool counts_for_all() const noexcept override { return false; }
+
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 10'000'000; }
 
     [[nodiscard]] std::vector<std::string> claimed_kinds() const override {

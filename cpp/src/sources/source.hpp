@@ -139,6 +139,9 @@ public:
         return 0;
     }
 
+    /// Whether the raw count of a counter is the machine's: another process reads the same number.
+    [[nodiscard]] virtual bool counts_for_all() const noexcept { return true; }
+
     /// Kinds for which this source replaces all others (a simulated device replaces real ones).
     [[nodiscard]] virtual std::vector<std::string> claimed_kinds() const { return {}; }
 };

@@ -14,6 +14,11 @@ MAX_RATE_HZ = 1e4
 MIN_RATE_HZ = 0.5
 """A limit of the core: a power sensor that is read less often would leave gaps."""
 
+SHARES = False
+"""Whether readings are shared unless ``CARBONTRACKER_SHARE`` says otherwise."""
+SHARE_DIRECTORY = "/dev/shm"
+"""Memory that all processes of a machine see, on Linux."""
+
 OVERHEAD_BUDGET = "CARBONTRACKER_OVERHEAD_BUDGET"
 OLD_OVERHEAD_BUDGET = "CARBONTRACKER_BUDGET"
 """The name until version 3; it goes on working, with a warning."""
@@ -73,6 +78,9 @@ class Config:
     """Largest share of one core that all sampling threads together may use; 0 for no limit."""
     edge_reads: bool = True
     """A mark asks the sensors for a reading where that sharpens the ends of a window."""
+    share: str = ""
+    """The folder in which the sessions of this user on this machine share their readings; empty
+    if this session reads by itself."""
     spacing_s: float = field(default=1.0, compare=False)
     """Spacing of the stored time series once it is a minute old, s. Totals do not depend on it."""
     visible_gpus: str | None = None
@@ -88,7 +96,8 @@ class Config:
         host). ``CARBONTRACKER_NVML``: path of the NVML library. ``CARBONTRACKER_PERF``: path of a
         library to use in place of perf events. ``CARBONTRACKER_RATE_HZ``: a fixed rate of reading.
         ``CARBONTRACKER_OVERHEAD_BUDGET``: share of a core. ``CARBONTRACKER_EDGE_READS=0``: marks
-        ask for no readings. An impossible number is one warning and is ignored: the environment
+        ask for no readings. ``CARBONTRACKER_SHARE``: whether sessions share their readings, or in
+        which folder. An impossible number is one warning and is ignored: the environment
         must not stop a training.
         """
         environ = os.environ
@@ -98,11 +107,20 @@ class Config:
             "perf_library": environ.get("CARBONTRACKER_PERF") or "",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
+            "share": _share_directory(),
             "edge_reads": enabled("CARBONTRACKER_EDGE_READS", default=True),
             **_number("rate_hz", "CARBONTRACKER_RATE_HZ", MIN_RATE_HZ, MAX_RATE_HZ),
             **_number("overhead_budget", _overhead_variable(), 0.0, 1.0),
         }
         return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
+
+
+def _share_directory() -> str:
+    """Return the folder for shared readings; empty if they are not shared."""
+    text = os.environ.get("CARBONTRACKER_SHARE", "").strip()
+    if os.path.isabs(text):
+        return text
+    return SHARE_DIRECTORY if enabled("CARBONTRACKER_SHARE", default=SHARES) else ""
 
 
 def _overhead_variable() -> str:

@@ -127,6 +127,7 @@ class Session:
             spacing_ns=max(1, int(config.spacing_s * 1e9)),
             patience_ns=round(probe_timeout_s * 1e9),
             while_waiting=while_waiting,
+            share_directory=config.share,
         )
         return cls(config, core)
 
@@ -173,6 +174,10 @@ class Session:
             for index, entry in enumerate(self.entries)
             if entry.read
         }
+
+    def reader_pids(self) -> Sequence[int]:
+        """Return for each entry the process that reads it; 0 for this one."""
+        return self.core.reader_pids() if self.core else []
 
     def successions(self) -> Sequence[_core.FailoverEvent]:
         """Return the failovers: the channel that failed, its successor, the time and the reason."""
@@ -289,6 +294,12 @@ def _started(
     failed = [one for one in session.missing if one.shortage]
     if failed:
         logger.warning("carbontracker: not all energy is measured: %s", reasons(failed))
+    if session.core is not None and session.core.share_failure:
+        logger.warning(
+            "carbontracker: this process reads all sensors by itself, because readings cannot be "
+            "shared: %s (CARBONTRACKER_SHARE=0 does not try it)",
+            session.core.share_failure,
+        )
     return session
 
 

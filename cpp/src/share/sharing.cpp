@@ -1,0 +1,377 @@
+#include "share/sharing.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "platform/clock.hpp"
+#include "platform/forks.hpp"
+#include "share/checksum.hpp"
+
+namespace carbontracker {
+namespace {
+
+// Places for channels in a file: four nodes of 8 GPUs and 2 processors would fit.
+constexpr std::uint64_t kSlots = 128;
+
+// At the start of the file is the count of requests, in a page of its own.
+constexpr std::uint64_t kRegions = kBlockBytes;
+
+// A ring of blocks holds at least this long.
+constexpr std::int64_t kHoldNs = 5 * kNanosPerSecond;
+
+// E(t) of an earlier reader is continued if it was published this recently: followers of it may
+// still be there.
+constexpr std::int64_t kRecentNs = 10 * kNanosPerSecond;
+
+// A follower begins with samples of this long before.
+constexpr std::int64_t kBackNs = 2 * kNanosPerSecond;
+
+// A reader publishes once a second. A stopped one is waited for this many rounds; then the
+// follower reads by itself.
+constexpr std::int64_t kStaleNs = 2 * kNanosPerSecond;
+constexpr int kPatientRounds = 10;
+
+// Shortest time between two requests of one session.
+constexpr std::int64_t kRequestNs = 5'000'000;
+
+// Lock of an election: two processes that start together must not share out one source.
+constexpr std::uint64_t kElection = 0;
+constexpr int kFirstTries = 200;
+constexpr int kLaterTries = 3;
+
+std::uint64_t word_of(double value) noexcept {
+    return std::bit_cast<std::uint64_t>(value);
+}
+
+std::string identity_of(const std::filesystem::path& link) {
+    std::error_code failed;
+    const std::filesystem::path target = std::filesystem::read_symlink(link, failed);
+    return failed ? "" : target.string();
+}
+
+// Processes share a file if one reading is right for all of them: the same machine since the same
+// start, the same clock, the same tree and drivers, the same rate.
+std::uint64_t hash_of(const std::filesystem::path& directory, const Host& host,
+                      std::int64_t period_ns) {
+    struct stat state{};
+    static_cast<void>(::stat(directory.c_str(), &state));
+    const std::string separator(1, '\0');
+    std::string text = std::to_string(kShareVersion) + separator + std::to_string(state.st_dev) +
+                       separator + read_text("/proc/sys/kernel/random/boot_id").value_or("") +
+                       separator + identity_of("/proc/self/ns/time") + separator +
+                       host.root.string() + separator + host.nvml_library + separator +
+                       host.perf_library + separator + std::to_string(period_ns);
+    for (const SimulatedDevice& device : host.simulated) {
+        text += separator + device.kind + separator + device.name + separator + device.waveform;
+    }
+    return checksum(text, kShareVersion);
+}
+
+// What makes the samples of two processes samples of one function.
+std::uint64_t key_of(const std::string& source, const Channel& channel) {
+    std::uint64_t key = checksum(source, kShareVersion);
+    for (const std::string* text : {&channel.domain, &channel.kind, &channel.name}) {
+        key = checksum(*text, key);
+    }
+    const std::uint64_t numbers[] = {static_cast<std::uint64_t>(channel.quantity),
+                                     static_cast<std::uint64_t>(channel.quality),
+                                     word_of(channel.units_per_raw),
+                                     channel.modulus,
+                                     static_cast<std::uint64_t>(channel.window_ns),
+                                     channel.low_pass ? 1U : 0U};
+    return checksum(numbers, sizeof numbers, key);
+}
+
+std::uint64_t fresh_writer() noexcept {
+    static std::atomic<std::uint64_t> count{0};
+    const std::uint64_t numbers[] = {static_cast<std::uint64_t>(now_ns()),
+                                     static_cast<std::uint64_t>(::getpid()), count.fetch_add(1)};
+    return checksum(numbers, sizeof numbers, 1) | 1U; // never 0
+}
+
+void wait_a_moment() noexcept {
+    const timespec short_time{0, 1'000'000};
+    ::nanosleep(&short_time, nullptr);
+}
+
+} // namespace
+
+Sharing::Sharing(const std::filesystem::path& directory, const Host& host, std::int64_t period_ns)
+    : generation_(fork_generation()) {
+    if (directory.empty()) return;
+    char name[64];
+    std::snprintf(name, sizeof name, "carbontracker-%u-%016llx", ::geteuid(),
+                  static_cast<unsigned long long>(hash_of(directory, host, period_ns)));
+    file_ = SharedFile::join(directory / name, failure_);
+    if (period_ns > 0) {
+        const auto samples = static_cast<std::uint64_t>(kHoldNs / period_ns);
+        blocks_ = std::max(kMinBlocks, samples / kBlockSamples + 2);
+    }
+}
+
+Sharing::~Sharing() {
+    if (generation_ == fork_generation()) leave(); // otherwise its lock may be held for ever
+}
+
+void Sharing::leave() noexcept {
+    follows_.store(false, std::memory_order_relaxed);
+    if (std::exchange(has_left_, true)) return;
+    SharedFile::leave(file_, this);
+}
+
+std::unique_ptr<Sharing::Shared> Sharing::prepare(const std::string& name, const Source& source) {
+    auto shared = std::make_unique<Shared>();
+    if (!file_) shared->mode = ReadMode::alone;
+    for (const Channel& channel : source.channels()) {
+        Link link;
+        link.key = key_of(name, channel);
+        const auto is_same = [&](const Link& one) { return one.key == link.key; };
+        while (std::any_of(shared->links.begin(), shared->links.end(), is_same)) {
+            link.key = checksum(&link.key, sizeof link.key, 0); // the next one of that name
+        }
+        link.lock = checksum(channel.domain, checksum(name, 0)) | 1U;
+        shared->links.push_back(std::move(link));
+    }
+    sources_.reserve(sources_.size() + 1);
+    return shared;
+}
+
+void Sharing::add(std::unique_ptr<Shared> source) noexcept {
+    sources_.push_back(std::move(source)); // its capacity was reserved
+}
+
+ReadMode Sharing::mode(std::size_t source) const noexcept {
+    return sources_[source]->mode;
+}
+
+// ---- places of channels ---------------------------------------------------------------------
+
+std::uint64_t Sharing::offset_of(std::uint64_t slot) const noexcept {
+    return kRegions + slot * (blocks_ + 1) * kBlockBytes;
+}
+
+std::optional<std::uint64_t> Sharing::find(std::uint64_t key) const noexcept {
+    for (std::uint64_t slot = 0; slot < kSlots; ++slot) {
+        ChannelHeader header;
+        const ChannelRegion region{file_, offset_of(slot), blocks_};
+        if (region.load(header) && header.key == key) return offset_of(slot);
+    }
+    return std::nullopt;
+}
+
+// Its own place, or one that is free. Only under the lock of elections.
+std::optional<std::uint64_t> Sharing::claim(std::uint64_t key) noexcept {
+    if (const auto found = find(key)) return found;
+    for (std::uint64_t slot = 0; slot < kSlots; ++slot) {
+        ChannelHeader header;
+        const ChannelRegion region{file_, offset_of(slot), blocks_};
+        if (region.load(header)) continue;
+        if (!file_->reserve(region.offset, region.bytes())) return std::nullopt;
+        return region.offset;
+    }
+    return std::nullopt;
+}
+
+// ---- elections ------------------------------------------------------------------------------
+
+bool Sharing::elect(std::size_t index) noexcept {
+    Shared& source = *sources_[index];
+    if (has_left_ || source.mode == ReadMode::alone) return false;
+    if (source.mode == ReadMode::reader) {
+        confirm(source);
+        return false;
+    }
+    // Its file was removed, or something in this process closed it: nothing can be exchanged.
+    if (!file_->is_usable()) {
+        give_up(index);
+        return true;
+    }
+    const int tries = source.mode == ReadMode::undecided ? kFirstTries : kLaterTries;
+    bool may_elect = file_->lock(kElection, this);
+    for (int i = 1; i < tries && !may_elect; ++i) {
+        wait_a_moment();
+        may_elect = file_->lock(kElection, this);
+    }
+    if (may_elect) {
+        const bool must_read = take_over(source);
+        file_->unlock(kElection, this);
+        if (must_read) {
+            note_follows();
+            return true;
+        }
+    }
+    source.mode = ReadMode::follower;
+    attach(source);
+    note_follows();
+    const std::int64_t now = now_ns();
+    const bool is_stale =
+        std::any_of(source.links.begin(), source.links.end(), [&](const Link& link) {
+            return !link.reader || now - link.reader->header().published_ns > kStaleNs;
+        });
+    source.stale_rounds = is_stale ? source.stale_rounds + 1 : 0;
+    if (source.stale_rounds <= kPatientRounds) return false;
+    give_up(index);
+    return true;
+}
+
+void Sharing::give_up(std::size_t index) noexcept {
+    sources_[index]->mode = ReadMode::alone;
+    note_follows();
+}
+
+// Returns whether a device of the source has no reader: then the source is read here, and given to
+// the others as far as they have no reader either.
+bool Sharing::take_over(Shared& source) noexcept {
+    bool must_read = false;
+    bool gives = false;
+    for (Link& link : source.links) {
+        if (!file_->lock(link.lock, this)) continue;
+        must_read = true;
+        begin_writing(link);
+        gives = gives || link.writer;
+    }
+    if (must_read) source.mode = gives ? ReadMode::reader : ReadMode::alone;
+    if (gives) return true;
+    for (const Link& link : source.links) file_->unlock(link.lock, this); // no room to give
+    return must_read;
+}
+
+void Sharing::begin_writing(Link& link) noexcept {
+    const auto offset = claim(link.key);
+    if (!offset) return;
+    try {
+        const ChannelRegion region{file_, *offset, blocks_};
+        if (!link.reader) link.reader = std::make_unique<ChannelReader>(region, link.key);
+        link.reader->move_to(*offset);
+        const bool is_known = link.reader->look();
+        const ChannelHeader& found = link.reader->header();
+        const bool has_taken = link.reader->has_taken();
+        const bool is_recent = now_ns() - found.published_ns < kRecentNs;
+        const bool continues = is_known && (has_taken || is_recent);
+        const ChannelHeader header = continues ? found : ChannelHeader{};
+        link.writer = std::make_unique<ChannelWriter>(region, header, link.key, fresh_writer());
+        if (!continues && !has_taken) link.reader.reset(); // E(t) begins here
+        link.writer->publish({}, header.state, now_ns());
+    } catch (const std::bad_alloc&) {
+        link.writer.reset(); // it is read, and not given
+    }
+}
+
+// A lock may be lost, because something in this process closed the file: whoever has it now writes.
+void Sharing::confirm(Shared& source) noexcept {
+    bool gives = false;
+    for (Link& link : source.links) {
+        if (!link.writer) continue;
+        if (link.writer->is_displaced() || !file_->is_usable() || !file_->lock(link.lock, this)) {
+            link.writer.reset();
+        } else {
+            gives = true;
+        }
+    }
+    if (!gives) source.mode = ReadMode::alone;
+}
+
+void Sharing::attach(Shared& source) noexcept {
+    for (Link& link : source.links) {
+        if (link.reader && link.reader->look()) continue;
+        const auto offset = find(link.key);
+        if (!offset) continue;
+        try {
+            const ChannelRegion region{file_, *offset, blocks_};
+            if (!link.reader) link.reader = std::make_unique<ChannelReader>(region, link.key);
+            link.reader->move_to(*offset);
+        } catch (const std::bad_alloc&) {
+            continue; // the next round repeats it
+        }
+        if (link.reader->look() && !link.reader->has_taken()) {
+            link.readings_before = link.reader->header().state.readings;
+        }
+    }
+}
+
+void Sharing::note_follows() noexcept {
+    const auto is_follower = [](const std::unique_ptr<Shared>& one) {
+        return one->mode == ReadMode::follower;
+    };
+    follows_.store(std::any_of(sources_.begin(), sources_.end(), is_follower),
+                   std::memory_order_relaxed);
+}
+
+// ---- samples --------------------------------------------------------------------------------
+
+bool Sharing::awaits(std::size_t index) noexcept {
+    Shared& source = *sources_[index];
+    if (source.mode != ReadMode::follower) return false;
+    attach(source);
+    const std::int64_t now = now_ns();
+    return !std::all_of(source.links.begin(), source.links.end(), [&](const Link& link) {
+        if (!link.reader || !link.reader->look()) return false;
+        const ChannelHeader& header = link.reader->header();
+        return header.state.last_read_ns != 0 && now - header.published_ns <= kStaleNs;
+    });
+}
+
+std::size_t Sharing::take(std::size_t index, std::size_t channel,
+                          std::span<Sample> out) noexcept {
+    Link& link = sources_[index]->links[channel];
+    if (!link.reader || has_left_) return 0;
+    static_cast<void>(link.reader->look());
+    return link.reader->take(out, now_ns() - kBackNs);
+}
+
+SharedState Sharing::state(std::size_t index, std::size_t channel) const noexcept {
+    const Link& link = sources_[index]->links[channel];
+    if (!link.reader) return {};
+    SharedState state = link.reader->header().state;
+    state.last_read_ns = link.reader->seen_ns();
+    state.readings -= std::min(state.readings, link.readings_before);
+    return state;
+}
+
+bool Sharing::is_current(std::size_t index, std::size_t channel,
+                         std::int64_t now_ns) const noexcept {
+    const Link& link = sources_[index]->links[channel];
+    return link.reader && now_ns - link.reader->header().published_ns <= kStaleNs;
+}
+
+void Sharing::give(std::size_t index, std::size_t channel, std::span<Sample> samples,
+                   const SharedState& state) noexcept {
+    Link& link = sources_[index]->links[channel];
+    if (link.writer && !has_left_) link.writer->publish(samples, state, now_ns());
+    if (!link.reader) return;
+    const std::int64_t offset_uj = link.reader->offset_uj();
+    for (Sample& sample : samples) sample.energy_uj -= offset_uj;
+}
+
+std::optional<Sharing::Start> Sharing::start_of(std::size_t index,
+                                                std::size_t channel) const noexcept {
+    const Link& link = sources_[index]->links[channel];
+    if (!link.reader || !link.reader->has_taken()) return std::nullopt;
+    const Sample& newest = link.reader->newest();
+    return Start{newest, std::max(newest.t_ns, link.reader->header().state.last_read_ns)};
+}
+
+std::uint32_t Sharing::reader_pid(std::size_t index) const noexcept {
+    const Shared& source = *sources_[index];
+    if (source.mode != ReadMode::follower) return 0;
+    for (const Link& link : source.links) {
+        if (link.reader) return link.reader->header().pid;
+    }
+    return 0;
+}
+
+void Sharing::request(std::int64_t now_ns) noexcept {
+    if (!follows()) return;
+    std::int64_t last_ns = requested_ns_.load(std::memory_order_relaxed);
+    if (now_ns - last_ns < kRequestNs) return;
+    if (requested_ns_.compare_exchange_strong(last_ns, now_ns)) file_->request();
+}
+
+} // namespace carbontracker
