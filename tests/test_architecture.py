@@ -110,7 +110,8 @@ CORE_KNOWS = {
     "platform": (),
     "sampling": ("platform", "sample.hpp", "sources/source.hpp"),
     "history": ("sample.hpp", "sources/source.hpp"),
-    "session": ("platform", "sample.hpp", "sources/source.hpp", "sampling", "history"),
+    "share": ("platform", "sample.hpp", "sources/source.hpp"),
+    "session": ("platform", "sample.hpp", "sources/source.hpp", "sampling", "history", "share"),
 }
 # A source does not know other sources.
 SOURCE_KNOWS = ("platform", "sources/source.hpp")

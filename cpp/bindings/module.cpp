@@ -191,8 +191,8 @@ std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t per
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         if (!while_waiting.is_none()) while_waiting();
     };
-    const ct::Options options{period_ns, overhead_budget, std::move(kinds), spacing_ns,
-                              patience_ns,     std::move(share_directory)};
+    const ct::Options options{period_ns,  overhead_budget, std::move(kinds),
+                              spacing_ns, patience_ns,     std::move(share_directory)};
     return {new ct::Session(host, options, look), discard};
 }
 

@@ -18,6 +18,7 @@ void Lane::continue_from(const Sample& from, std::int64_t read_ns, bool counts_o
     if (unwrapper_) unwrapper_->continue_from(from, read_ns, counts_on);
     if (integrator_) integrator_->continue_from(from, read_ns);
     newest_ns_ = from.t_ns;
+    continued_tick_ns_ = from.tick_ns > 0 ? from.tick_ns : rhythm_.refresh_ns();
     was_unread_ = true; // when the energy since was drawn is not known
 }
 
@@ -75,7 +76,13 @@ Edge Lane::edge_of(const Reading& reading, bool changed) noexcept {
 
 Outcome Lane::count(const Reading& reading, Sample& sample) noexcept {
     const Outcome outcome = unwrapper_->take(reading, sample);
-    if (outcome == Outcome::unusable || !started_) return outcome;
+    if (outcome == Outcome::unusable) return outcome;
+    if (!started_) {
+        // After another reader: the counter showed this since some time within its last tick.
+        sample.t_ns -= continued_tick_ns_ / 2;
+        sample.time_ci95_ns = short_ns(continued_tick_ns_ / 2);
+        return outcome;
+    }
     Edge edge = edge_of(reading, outcome == Outcome::sample);
     // Updates were not read for long: assume that the newest one came within the last period.
     if (was_unread_ && edge.time_ci95_ns > rhythm_.refresh_ns()) {

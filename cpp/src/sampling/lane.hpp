@@ -63,8 +63,9 @@ private:
     bool started_ = false;
     bool kept_ = false;
     std::uint64_t failures_ = 0;
-    std::int64_t failing_since_ns_ = 0; // the first of these failures
-    bool was_unread_ = false;           // for long, since the newest sample
+    std::int64_t failing_since_ns_ = 0;  // the first of these failures
+    bool was_unread_ = false;            // for long, since the newest sample
+    std::int64_t continued_tick_ns_ = 0; // of the counter, if another reader came before
     std::int64_t last_read_ns_ = 0;
     std::int64_t newest_ns_ = 0; // time of the newest sample; never decreases
 };

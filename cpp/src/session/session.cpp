@@ -41,6 +41,10 @@ constexpr std::int64_t kServeApartNs = 8'000'000;
 constexpr std::int64_t kLastReadNs = 100'000'000;
 constexpr std::int64_t kAskAgainNs = 2'000'000;
 
+// Shortest time between two requests of a follower: for marks, and for what is not final yet.
+constexpr std::int64_t kMarkApartNs = 5'000'000;
+constexpr std::int64_t kAskApartNs = 40'000'000;
+
 constexpr const char* kUpkeep = "maintenance once a second";
 constexpr const char* kNoThread =
     "no thread could be created: too many processes or threads, or too little memory";
@@ -249,7 +253,7 @@ bool Session::owned_by_this_process() const noexcept {
 void Session::start() {
     if (!owned_by_this_process()) return;
     {
-        const std::lock_guard lock(lifecycle_);
+        const std::lock_guard lifecycle(lifecycle_);
         if (has_stopped_ || running_.exchange(true)) return;
         began_ns_.store(now_ns(), std::memory_order_relaxed);
         divide_overhead_budget();
@@ -276,7 +280,7 @@ void Session::start() {
 
 void Session::stop() {
     if (!owned_by_this_process()) return;
-    const std::lock_guard lock(lifecycle_);
+    const std::lock_guard lifecycle(lifecycle_);
     if (!running_.exchange(false)) return;
     has_stopped_ = true;
     probing_.event().signal();
@@ -317,7 +321,7 @@ void Session::mark(Mark& mark, bool edge_reads) noexcept {
     for (Sampler* sampler : samplers_.view()) {
         if (sampler->benefits_from_edge_read()) sampler->mark(now);
     }
-    sharing_->request(now);
+    sharing_->request(now, kMarkApartNs);
 }
 
 void Session::forget(Mark& mark) noexcept {
@@ -361,7 +365,7 @@ bool Session::is_final(const Mark& mark, Lock lock) {
     if (is_final) {
         accounts_->hold(mark.t_ns);
     } else if (running_.load(std::memory_order_relaxed)) {
-        sharing_->request(now_ns());
+        sharing_->request(now_ns(), kAskApartNs);
     }
     return is_final;
 }
@@ -484,7 +488,7 @@ void Session::share_first_readings(std::int64_t deadline_ns) {
                     break;
                 }
             }
-            sharing_->request(now_ns());
+            sharing_->request(now_ns(), kMarkApartNs);
             probing_.event().wait(probing_.event().count(), now_ns() + kAskAgainNs);
         }
     }
@@ -495,7 +499,7 @@ void Session::share_first_readings(std::int64_t deadline_ns) {
 void Session::await_last_readings() {
     const std::int64_t asked_ns = now_ns();
     while (sharing_->follows() && now_ns() < asked_ns + kLastReadNs) {
-        sharing_->request(now_ns());
+        sharing_->request(now_ns(), kMarkApartNs);
         {
             const Lock lock(mutex_);
             bool is_complete = true;
@@ -708,7 +712,7 @@ ChannelStats Session::stats_of(const Place& place) const {
         return samplers_.view()[place.sampler]->channel_stats(place.channel);
     }
     const SharedState state = sharing_->state(place.sampler, place.channel);
-    return {state.errors,       state.dropped, state.resets,     state.readings,
+    return {state.errors,       state.dropped, state.resets,    state.readings,
             state.last_read_ns, state.tick_ns, state.gone != 0, state.lost != 0};
 }
 

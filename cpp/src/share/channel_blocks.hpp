@@ -36,8 +36,8 @@ struct SharedState {
 
 /// The first page of a channel's region. It is written after the blocks that it counts.
 struct ChannelHeader {
-    std::uint64_t check = 0; ///< of all that follows
-    std::uint64_t key = 0;   ///< of the channel
+    std::uint64_t check = 0;  ///< of all that follows
+    std::uint64_t key = 0;    ///< of the channel
     std::uint64_t series = 0; ///< E(t) continues through all readers of one series
     std::uint64_t writer = 0; ///< another one for each reader
     std::uint64_t newest_block = 0;
@@ -142,7 +142,7 @@ private:
     const std::uint64_t key_;
     ChannelHeader header_;
     SampleBlock block_;
-    std::uint64_t series_ = 0;    // of the cursor
+    std::uint64_t series_ = 0; // of the cursor
     std::uint64_t next_block_ = 0;
     std::uint64_t next_sample_ = 0;
     std::uint32_t gaps_ = 0;

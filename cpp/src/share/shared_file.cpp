@@ -94,9 +94,8 @@ std::shared_ptr<SharedFile> SharedFile::join(const std::filesystem::path& path, 
         files.open.erase(found);
     }
     for (int i = 0; i < kTries; ++i) {
-        const int descriptor =
-            ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                   0600);
+        const int descriptor = ::open(
+            path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
         if (descriptor < 0) {
             why = path.string() + ": " + describe_errno(errno);
             return nullptr;

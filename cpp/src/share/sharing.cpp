@@ -38,9 +38,6 @@ constexpr std::int64_t kBackNs = 2 * kNanosPerSecond;
 constexpr std::int64_t kStaleNs = 2 * kNanosPerSecond;
 constexpr int kPatientRounds = 10;
 
-// Shortest time between two requests of one session.
-constexpr std::int64_t kRequestNs = 5'000'000;
-
 // Lock of an election: two processes that start together must not share out one source.
 constexpr std::uint64_t kElection = 0;
 constexpr int kFirstTries = 200;
@@ -318,8 +315,7 @@ bool Sharing::awaits(std::size_t index) noexcept {
     });
 }
 
-std::size_t Sharing::take(std::size_t index, std::size_t channel,
-                          std::span<Sample> out) noexcept {
+std::size_t Sharing::take(std::size_t index, std::size_t channel, std::span<Sample> out) noexcept {
     Link& link = sources_[index]->links[channel];
     if (!link.reader || has_left_) return 0;
     static_cast<void>(link.reader->look());
@@ -367,10 +363,10 @@ std::uint32_t Sharing::reader_pid(std::size_t index) const noexcept {
     return 0;
 }
 
-void Sharing::request(std::int64_t now_ns) noexcept {
+void Sharing::request(std::int64_t now_ns, std::int64_t apart_ns) noexcept {
     if (!follows()) return;
     std::int64_t last_ns = requested_ns_.load(std::memory_order_relaxed);
-    if (now_ns - last_ns < kRequestNs) return;
+    if (now_ns - last_ns < apart_ns) return;
     if (requested_ns_.compare_exchange_strong(last_ns, now_ns)) file_->request();
 }
 

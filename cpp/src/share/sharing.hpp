@@ -101,11 +101,10 @@ public:
     /// The process that reads a source: 0 for this one or if it is not known.
     [[nodiscard]] std::uint32_t reader_pid(std::size_t source) const noexcept;
 
-    /// Asks the readers to read now, unless that was done a moment ago. From any thread.
-    void request(std::int64_t now_ns) noexcept;
-    [[nodiscard]] bool follows() const noexcept {
-        return follows_.load(std::memory_order_relaxed);
-    }
+    /// Asks the readers to read now, unless that was done less than `apart_ns` ago. From any
+    /// thread.
+    void request(std::int64_t now_ns, std::int64_t apart_ns) noexcept;
+    [[nodiscard]] bool follows() const noexcept { return follows_.load(std::memory_order_relaxed); }
 
     /// The file's requests, for the thread that serves them; null if nothing is shared.
     [[nodiscard]] SharedFile* file() const noexcept { return file_.get(); }
@@ -114,7 +113,6 @@ public:
     void leave() noexcept;
 
 private:
-
     [[nodiscard]] std::optional<std::uint64_t> find(std::uint64_t key) const noexcept;
     [[nodiscard]] std::optional<std::uint64_t> claim(std::uint64_t key) noexcept;
     [[nodiscard]] std::uint64_t offset_of(std::uint64_t slot) const noexcept;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from carbontracker.conversion import as_number, shown
 from carbontracker.environment import enabled
@@ -118,7 +119,7 @@ class Config:
 def _share_directory() -> str:
     """Return the folder for shared readings; empty if they are not shared."""
     text = os.environ.get("CARBONTRACKER_SHARE", "").strip()
-    if os.path.isabs(text):
+    if Path(text).is_absolute():
         return text
     return SHARE_DIRECTORY if enabled("CARBONTRACKER_SHARE", default=SHARES) else ""
 
