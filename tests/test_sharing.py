@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DEADLINE_S = 60.0
 GPU_WATTS = (250.0, 130.0)
 CPU_WATTS = 90.0
+MARGIN_J = 4.0
+"""Half of what the GPUs draw in one refresh period: a mark of a short window lies within one."""
 
 
 @dataclass
@@ -68,10 +70,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
     folder.mkdir()
     root = fake_host(tmp_path / "host", powercap_tree(1, children=(), psys=False, mmio=False))
     counter = Counter(root / energy_key("intel-rapl:0"), f"constant:{CPU_WATTS}")
-    boards = [CARDS["a100"] | {"power": f"constant:{watts}"} for watts in GPU_WATTS]
+    boards = [CARDS["v100"] | {"power": f"constant:{watts}"} for watts in GPU_WATTS]
     with (
         running_powercap(tmp_path, [counter]) as powercap,
-        fake_nvml(tmp_path, boards) as nvml,  # type: ignore[arg-type]
+        fake_nvml(tmp_path, boards) as nvml,
         ExitStack() as stack,
     ):
         environment = nvml.environment | {
@@ -108,7 +110,7 @@ def assert_right(node: Node, member: Member, i: int, j: int, times: tuple[int, i
     assert member.ask("final", j)
     energy: dict[str, Any] = member.ask("energy", i, j)
     truth = node.truth(*times)
-    assert energy["joules"] == pytest.approx(truth, rel=0.002, abs=0.5)
+    assert energy["joules"] == pytest.approx(truth, rel=0.002, abs=MARGIN_J)
     assert energy["coverage"] == pytest.approx(1.0)
 
 
@@ -336,7 +338,7 @@ def test_sessions_of_one_process_share_too_and_the_file_may_be_closed_elsewhere(
         end = second.mark()
         assert second.await_final(end, timeout_s=10.0)
         gpus = sum(node.nvml.truth(i, start.t_ns, end.t_ns) for i in range(len(GPU_WATTS)))
-        assert second.energy(start, end).joules == pytest.approx(gpus, rel=0.002, abs=0.5)
+        assert second.energy(start, end).joules == pytest.approx(gpus, rel=0.002, abs=MARGIN_J)
     finally:
         release(second)
         release(first)

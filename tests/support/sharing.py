@@ -58,8 +58,9 @@ def _serve() -> None:
             pid = os.fork()
             if pid == 0:
                 os.close(0)
-                while os.getppid() != 1 and not time.sleep(0.2):
-                    pass
+                parent = os.getppid()
+                while os.getppid() == parent:
+                    time.sleep(0.2)
                 time.sleep(3.0)
                 os._exit(0)
             return pid
