@@ -123,10 +123,12 @@ public:
     /// `from_ns`. Energy between two series is unknown: the second one continues the first.
     std::size_t take(std::span<Sample> out, std::int64_t from_ns) noexcept;
 
+    /// Whether every sample of the newest look() was taken or is known to be missed.
+    [[nodiscard]] bool is_complete() const noexcept { return next_sample_ >= header_.samples; }
+
     /// The channel was read without a change up to here, after the newest sample that was taken.
     [[nodiscard]] std::int64_t seen_ns() const noexcept {
-        const bool is_complete = next_sample_ >= header_.samples && series_ == header_.series;
-        return is_complete ? header_.state.last_read_ns : newest_.t_ns;
+        return is_complete() ? header_.state.last_read_ns : newest_.t_ns;
     }
 
     /// The newest sample that was taken, with the energy that its writer gave it.

@@ -210,7 +210,8 @@ bool Sharing::elect(std::size_t index) noexcept {
     const std::int64_t now = now_ns();
     const bool is_stale =
         std::any_of(source.links.begin(), source.links.end(), [&](const Link& link) {
-            return !link.reader || now - link.reader->header().published_ns > kStaleNs;
+            return !link.reader || !link.reader->is_complete() ||
+                   now - link.reader->header().published_ns > kStaleNs;
         });
     source.stale_rounds = is_stale ? source.stale_rounds + 1 : 0;
     if (source.stale_rounds <= kPatientRounds) return false;
@@ -334,7 +335,8 @@ SharedState Sharing::state(std::size_t index, std::size_t channel) const noexcep
 bool Sharing::is_current(std::size_t index, std::size_t channel,
                          std::int64_t now_ns) const noexcept {
     const Link& link = sources_[index]->links[channel];
-    return link.reader && now_ns - link.reader->header().published_ns <= kStaleNs;
+    return link.reader && link.reader->is_complete() &&
+           now_ns - link.reader->header().published_ns <= kStaleNs;
 }
 
 void Sharing::give(std::size_t index, std::size_t channel, std::span<Sample> samples,

@@ -79,8 +79,8 @@ public:
     std::size_t take(std::size_t source, std::size_t channel, std::span<Sample> out) noexcept;
     [[nodiscard]] SharedState state(std::size_t source, std::size_t channel) const noexcept;
 
-    /// A follower: whether the reader has published a moment ago. If not, it may be stopped, and
-    /// says nothing about the sensor.
+    /// A follower: whether it has all that the reader published, a moment ago. If not, the reader
+    /// may be stopped or the file damaged, which says nothing about the sensor.
     [[nodiscard]] bool is_current(std::size_t source, std::size_t channel,
                                   std::int64_t now_ns) const noexcept;
 
