@@ -327,3 +327,40 @@ TEST(every_sample_of_a_wrapping_counter_is_the_truth_despite_bad_readings) {
         CHECK(fed.unwrapper.resets() == 0);
     }
 }
+
+TEST(another_reader_continues_from_the_raw_count) {
+    Fed first(counter(kNarrowRange + 1));
+    first.take(0, kNarrowRange - 2 * kJoule);
+    CHECK(first.take(kSecond, kNarrowRange - kJoule) == Outcome::sample);
+    CHECK(first.sample.raw == kNarrowRange - kJoule);
+    Fed next(counter(kNarrowRange + 1));
+    next.unwrapper.continue_from(first.sample, kSecond + 5 * kMilli, true);
+    CHECK(next.take(3 * kSecond, 99 * kJoule - 1) == Outcome::sample); // it wrapped meanwhile
+    CHECK(next.energy_uj() == first.energy_uj() + static_cast<std::int64_t>(100 * kJoule));
+    CHECK(!next.has(kFirst) && !next.has(kGap));
+    CHECK(next.sample.since_last_read_ns == 2 * kSecond - 5 * kMilli);
+}
+
+TEST(a_count_that_begins_with_the_process_continues_after_a_gap) {
+    Fed next(counter(0));
+    const Sample before{kSecond, 7'000'000, 0, 0, 0, 0, 0.0F, 7'000'000};
+    next.unwrapper.continue_from(before, kSecond, false);
+    CHECK(next.take(2 * kSecond, 30) == Outcome::sample);
+    CHECK(next.energy_uj() == 7'000'000 && next.has(kGap) && next.has(kRestart));
+    CHECK(next.take(3 * kSecond, 30 + kJoule) == Outcome::sample);
+    CHECK(next.energy_uj() == 8'000'000 && !next.has(kGap));
+}
+
+TEST(no_unit_of_a_counter_makes_the_energy_fall_with_another_reader) {
+    for (const double unit : {1e-6, 61.03515625e-6, 15.2587890625e-6, 2.3283064365386963e-10}) {
+        Fed first(counter(0, unit));
+        first.take(0, 0);
+        first.take(kSecond, 1'234'567);
+        Fed next(counter(0, unit));
+        next.unwrapper.continue_from(first.sample, kSecond, true);
+        next.take(2 * kSecond, 1'234'568);
+        CHECK(next.energy_uj() >= first.energy_uj());
+        CHECK_NEAR(static_cast<double>(next.energy_uj()), 1'234'568 * unit * 1e6,
+                   1.0 + 2 * unit * 1e6);
+    }
+}

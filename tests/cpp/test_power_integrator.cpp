@@ -322,3 +322,17 @@ TEST(energy_never_falls_and_never_exceeds_the_largest_power_whatever_the_reading
         }
     }
 }
+
+TEST(another_reader_continues_after_a_gap) {
+    Fed first(power(), 100 * kMilli);
+    first.take(0, 200'000);
+    first.take(100 * kMilli, 300'000);
+    Fed next(power(), 100 * kMilli);
+    next.integrator.continue_from(first.sample, 100 * kMilli);
+    CHECK(next.take(kSecond, 300'000) == Outcome::sample);
+    CHECK((next.sample.flags & kGap) != 0 && (next.sample.flags & kFirst) == 0);
+    CHECK(next.sample.energy_uj == first.sample.energy_uj);
+    CHECK(next.sample.since_last_read_ns == 900 * kMilli);
+    next.take(kSecond + 100 * kMilli, 100'000);
+    CHECK(next.sample.energy_uj > first.sample.energy_uj);
+}
