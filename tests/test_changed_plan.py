@@ -31,7 +31,9 @@ def train(tracker: CarbonTracker, epochs: int) -> None:
 
 
 def finished(tracker: CarbonTracker) -> int | None:
-    return None if tracker.result is None else tracker.result.finished_epochs
+    """Return how many epochs there were when monitoring ended; None before."""
+    result = tracker.result
+    return result.finished_epochs if result is not None and result.final else None
 
 
 def test_a_new_number_of_epochs_is_predicted_and_ends_monitoring(

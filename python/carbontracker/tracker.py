@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from carbontracker.intensity.selection import IntensitySetting
+    from carbontracker.legacy.threads import CarbonIntensityThread as CarbonIntensityThread  # noqa: PLC0414  # public here
+    from carbontracker.legacy.threads import CarbonTrackerThread as CarbonTrackerThread  # noqa: PLC0414
+    from carbontracker.model.epoch import Epoch
     from carbontracker.model.result import Result
     from carbontracker.training.budget import OnBudget
     from carbontracker.training.lifetime import TrackerReference
@@ -182,8 +185,26 @@ class CarbonTracker:
 
     @property
     def result(self) -> Result | None:
-        """Return the result of the training; None until it has ended."""
-        return self._training.result
+        """Return what the epochs so far have cost; None until the first one has ended.
+
+        ``final`` is False until monitoring has ended. Until then each access computes the result
+        from all epochs.
+        """
+        return self._training.result_so_far()
+
+    @property
+    def tracker(self) -> CarbonTrackerThread:
+        """Return the energy and the time of each epoch, as scripts for 2.4.x read them."""
+        from carbontracker.legacy.threads import CarbonTrackerThread
+
+        return CarbonTrackerThread.of(self._training)
+
+    @property
+    def intensity_updater(self) -> CarbonIntensityThread:
+        """Return the carbon intensity, as scripts for 2.4.x read it."""
+        from carbontracker.legacy.threads import CarbonIntensityThread
+
+        return CarbonIntensityThread.of(self._training)
 
     @property
     def epochs(self) -> EpochCount | PartialEpochCount:
@@ -219,9 +240,14 @@ class CarbonTracker:
         """Mark the beginning of an epoch."""
         self._training.epoch_start()
 
-    def epoch_end(self) -> None:
-        """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
-        self._training.epoch_end()
+    def epoch_end(self) -> Epoch | None:
+        """Mark the end of an epoch; predict, or end monitoring, when it is time to.
+
+        Returns:
+            The epoch, with its energy as far as it is known now (``final``). None if no epoch was
+            open, or if nothing is monitored any more.
+        """
+        return self._training.epoch_end()
 
     def step(self, n: int = 1) -> None:
         """Mark the end of ``n`` steps; costs a fraction of a microsecond.
@@ -273,8 +299,9 @@ class CarbonTracker:
     def _repr_html_(self) -> str:
         from carbontracker.report.notebook import result_html, status_html
 
-        if self.result is not None:
-            return result_html(self.result)
+        ended = self._training.result
+        if ended is not None:
+            return result_html(ended)
         run = self._training.run
         return status_html(None if run is None else run.status_reader().take())
 
@@ -282,6 +309,16 @@ class CarbonTracker:
         for item in items:
             yield item
             self.step()
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class of 2.4.x that scripts import; loaded only for them."""
+    if name in {"CarbonIntensityThread", "CarbonTrackerThread"}:
+        from carbontracker.legacy import threads
+
+        return getattr(threads, name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
 
 
 def _add_listeners(settings: Settings, listeners: Listeners, console: Console) -> None:

@@ -1,1 +1,1 @@
-"""Log files of carbontracker 2.x: written, and read again."""
+"""Carbontracker 2.x: its log files, written and read again; what scripts read in the process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -146,10 +147,20 @@ class Run:
         return Measurement(marked.seconds, marked.energy, footprint, final=False)
 
     def result(self) -> Result:
-        """Return the result so far; waits a moment for the sensors' last tick."""
+        """Return the result; waits a moment for the sensors' last tick."""
         self.factors.refresh_soon()
         if self._bounds:
             self.session.await_final(self._bounds[-1][1])
+        return self._result()
+
+    def result_so_far(self) -> Result | None:
+        """Return what is known now of the epochs that have ended, without waiting.
+
+        None before the first one has ended.
+        """
+        return replace(self._result(), final=False) if self._bounds else None
+
+    def _result(self) -> Result:
         factors = self.factors.snapshot()  # all epochs by what is known at one moment
         epochs = self.epochs(factors=factors)
         between = self.session.energies(self._pauses())

@@ -22,7 +22,7 @@ from carbontracker.exceptions import (
     FetcherNameError,
     NoEpochError,
 )
-from carbontracker.guard import ADVICE, LOCATION, PREDICTION, nothing, optional
+from carbontracker.guard import ADVICE, LOCATION, PREDICTION, RESULT, nothing, optional
 from carbontracker.planning.background import BackgroundLookup
 from carbontracker.settings import check_api_names
 from carbontracker.training.forecaster import Forecaster
@@ -284,12 +284,16 @@ class TrainingRun:
         self.steps.begin(early=self.epoch_counter == 1 and self._predicting)
 
     @mark
-    def epoch_end(self) -> None:
-        """Mark the end of an epoch; predict, or end monitoring, when it is time to."""
+    def epoch_end(self) -> Epoch | None:
+        """Mark the end of an epoch and return it; predict, or end monitoring, when it is time to.
+
+        None if no epoch was open, or if nothing is monitored any more.
+        """
         try:
-            self._finish_epoch()
+            return self._finish_epoch()
         except NoEpochError:  # or another thread has just ended it
             self.warn("epoch_end() without epoch_start(): nothing to report")
+            return None
 
     @mark
     def look(self) -> None:
@@ -340,6 +344,21 @@ class TrainingRun:
 
     # ---- what is known of it ----
 
+    def result_so_far(self) -> Result | None:
+        """Return the result, or what is known of the epochs that have ended, without waiting.
+
+        None before the first one has ended, and in a forked child.
+        """
+        run = self.run
+        if run is None or os.getpid() != self.owner_pid:
+            return self.result
+        return optional(RESULT, run.result_so_far, nothing)
+
+    @property
+    def factors(self) -> CarbonFactors:
+        """Return the factors in use."""
+        return self._factors if self.run is None else self.run.factors
+
     @property
     def in_epoch(self) -> bool:
         """Return whether an epoch is open, whose energy is being counted."""
@@ -363,7 +382,7 @@ class TrainingRun:
 
     # ---- epochs ----
 
-    def _finish_epoch(self) -> None:
+    def _finish_epoch(self) -> Epoch:
         run, settings, forecaster = self._monitored(), self._settings, self._forecaster
         if not run.in_epoch or forecaster is None:
             raise NoEpochError
@@ -382,6 +401,8 @@ class TrainingRun:
         self._check_budget_after(epoch, forecaster)
         if settings.ends_after(epoch.index):
             self._end()
+        # After the end the sensors have answered: the result has the epoch's final energy.
+        return epoch if self.result is None else self.result.epochs[epoch.index - 1]
 
     def _predict(self, run: Run, forecaster: Forecaster) -> None:
         forecast = optional(PREDICTION, lambda: forecaster.predict(self._settings.epochs), nothing)
