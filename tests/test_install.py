@@ -65,3 +65,9 @@ def test_the_core_exports_only_its_entry() -> None:
     symbols = [line.split()[-2:] for line in listed.splitlines()]
     exported = [name.partition("@")[0] for kind, name in symbols if kind.isupper()]
     assert exported == ["PyInit__core"]
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project['version']}\n" in citation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,7 @@ EXAMPLES = """\
 examples:
   carbontracker check run.jsonl
   carbontracker check logs --strict
+  carbontracker check --schema > record.schema.json
 
 Exit code: 0 without errors, 1 if a record violates its schema (docs/record.md), 2 if a record
 cannot be read. A run without an end and a truncated last line are warnings; with --strict they are
@@ -33,7 +35,10 @@ def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments."""
     parser = parser_of("carbontracker check", "Check records against their schema.", EXAMPLES)
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="record files, or directories with records"
+        "paths", nargs="*", metavar="PATH", help="record files, or directories with records"
+    )
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of a line, and exit"
     )
     parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
@@ -42,7 +47,15 @@ def command_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Print the findings; return the exit code."""
-    given = command_parser().parse_args(arguments)
+    parser = command_parser()
+    given = parser.parse_args(arguments)
+    if given.schema:
+        from carbontracker.records.json_schema import json_schema
+
+        print(json.dumps(json_schema(), indent=1))
+        return 0
+    if not given.paths:
+        parser.error("give a PATH, or --schema")
 
     from carbontracker.records.reader import files_in
     from carbontracker.records.validate import ERROR, WARNING

@@ -40,30 +40,35 @@ class Finding:
         return f"{where}: {self.level}: {self.message}"
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    # NaN and Infinity are no JSON, though Python reads them.
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a finite number: Python reads NaN, which is no JSON."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) <= sys.float_info.max
 
 
-def _is_amount(value: object) -> bool:
-    return value is None or (_is_number(value) and value >= 0)
+def is_amount(value: object) -> bool:
+    """Return whether a value is a number of at least 0, or null."""
+    return value is None or (is_number(value) and value >= 0)
 
 
-def _is_share(value: object) -> bool:
-    return value is None or (_is_number(value) and -1e-9 <= value <= 1 + 1e-9)
+def is_share(value: object) -> bool:
+    """Return whether a value is a number from 0 to 1, or null."""
+    return value is None or (is_number(value) and -1e-9 <= value <= 1 + 1e-9)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Return whether a value is a whole number of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Return whether a value is a text."""
     return isinstance(value, str)
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Return whether a value is a time in ISO 8601 with its zone."""
     try:
         parse_time(value)
     except ValueError:
@@ -71,97 +76,100 @@ def _is_time(value: object) -> bool:
     return True
 
 
-def _is_dict(value: object) -> bool:
+def is_dict(value: object) -> bool:
+    """Return whether a value is an object."""
     return isinstance(value, dict)
 
 
-def _is_list(value: object) -> bool:
+def is_list(value: object) -> bool:
+    """Return whether a value is a list."""
     return isinstance(value, list)
 
 
-def _is_flag(value: object) -> bool:
+def is_flag(value: object) -> bool:
+    """Return whether a value is true or false."""
     return isinstance(value, bool)
 
 
 _WORDS: dict[Test, str] = {
-    _is_number: "a number",
-    _is_amount: "a number of at least 0, or null",
-    _is_share: "a share from 0 to 1, or null",
-    _is_count: "a whole number of at least 0",
-    _is_text: "a text",
-    _is_time: "a time in ISO 8601 with its zone",
-    _is_dict: "an object",
-    _is_list: "a list",
-    _is_flag: "true or false",
+    is_number: "a number",
+    is_amount: "a number of at least 0, or null",
+    is_share: "a share from 0 to 1, or null",
+    is_count: "a whole number of at least 0",
+    is_text: "a text",
+    is_time: "a time in ISO 8601 with its zone",
+    is_dict: "an object",
+    is_list: "a list",
+    is_flag: "true or false",
 }
 
 _EPOCH: dict[str, Test] = {
-    "index": _is_count,
-    "finished": _is_flag,
-    "final": _is_flag,
-    "seconds": _is_amount,
-    "energy": _is_dict,
-    "footprint": _is_dict,
+    "index": is_count,
+    "finished": is_flag,
+    "final": is_flag,
+    "seconds": is_amount,
+    "energy": is_dict,
+    "footprint": is_dict,
 }
 REQUIRED: dict[str, dict[str, Test]] = {
     "run_started": {
-        "schema": _is_count,
-        "version": _is_text,
-        "pid": _is_count,
-        "host": _is_dict,
-        "sensors": _is_list,
-        "missing": _is_list,
+        "schema": is_count,
+        "version": is_text,
+        "pid": is_count,
+        "host": is_dict,
+        "sensors": is_list,
+        "missing": is_list,
     },
     "epoch": _EPOCH,
-    "epoch_so_far": {**_EPOCH, "start_s": _is_amount},
+    "epoch_so_far": {**_EPOCH, "start_s": is_amount},
     "epoch_final": _EPOCH,
     "prediction": {
-        "epochs": _is_number,
-        "after_epochs": _is_amount,
-        "seconds": _is_amount,
-        "joules": _is_amount,
-        "footprint": _is_dict,
+        "epochs": is_number,
+        "after_epochs": is_amount,
+        "seconds": is_amount,
+        "joules": is_amount,
+        "footprint": is_dict,
     },
-    "series": {"t0": _is_time, "start_s": _is_amount, "t_s": _is_list, "joules": _is_dict},
+    "series": {"t0": is_time, "start_s": is_amount, "t_s": is_list, "joules": is_dict},
     "sensor_joined": {
-        "id": _is_text,
-        "source": _is_text,
-        "counted": _is_flag,
-        "seconds_after_start": _is_amount,
+        "id": is_text,
+        "source": is_text,
+        "counted": is_flag,
+        "seconds_after_start": is_amount,
     },
-    "sensor_lost": {"id": _is_text, "seconds_after_start": _is_amount, "why": _is_text},
-    "sensor_returned": {"id": _is_text, "seconds_after_start": _is_amount},
-    "windows": {"windows": _is_list},
-    "samples": {"path": _is_text},
-    "warning": {"level": _is_text, "message": _is_text},
+    "sensor_lost": {"id": is_text, "seconds_after_start": is_amount, "why": is_text},
+    "sensor_returned": {"id": is_text, "seconds_after_start": is_amount},
+    "windows": {"windows": is_list},
+    "samples": {"path": is_text},
+    "warning": {"level": is_text, "message": is_text},
     "run_finished": {
-        "seconds": _is_amount,
-        "energy": _is_dict,
-        "footprint": _is_dict,
-        "tracker_cpu_seconds": _is_amount,
+        "seconds": is_amount,
+        "energy": is_dict,
+        "footprint": is_dict,
+        "tracker_cpu_seconds": is_amount,
     },
 }
 """What each event must have. Events and fields that are not named here are let pass: a newer
 version may add some without the schema growing."""
 
-_ENERGY: dict[str, Test] = {
-    "joules": _is_amount,
-    "error_joules": _is_amount,
-    "modelled_joules": _is_amount,
-    "quality": _is_text,
-    "coverage": _is_share,
+ENERGY: dict[str, Test] = {
+    "joules": is_amount,
+    "error_joules": is_amount,
+    "modelled_joules": is_amount,
+    "quality": is_text,
+    "coverage": is_share,
 }
 _NONE: dict[str, Test] = {}
-_NEWER_ENERGY: dict[str, Test] = {"coverage_devices": _is_share, "unknown_joules_max": _is_amount}
+NEWER_ENERGY: dict[str, Test] = {"coverage_devices": is_share, "unknown_joules_max": is_amount}
 """What an energy of an older version lacks."""
-_FOOTPRINT: dict[str, Test] = {
-    "kwh": _is_amount,
-    "gco2eq": _is_amount,
-    "pue": _is_amount,
-    "intensity": _is_dict,
+FOOTPRINT: dict[str, Test] = {
+    "kwh": is_amount,
+    "gco2eq": is_amount,
+    "pue": is_amount,
+    "intensity": is_dict,
 }
-_INSIDE = {"energy": _ENERGY, "between_epochs": _ENERGY, "footprint": _FOOTPRINT}
-_OPTIONAL = {"energy": _NEWER_ENERGY, "between_epochs": _NEWER_ENERGY}
+_INSIDE = {"energy": ENERGY, "between_epochs": ENERGY, "footprint": FOOTPRINT}
+_OPTIONAL = {"energy": NEWER_ENERGY, "between_epochs": NEWER_ENERGY}
 
 
 def check_file(path: Path) -> Iterator[Finding]:
@@ -199,8 +207,8 @@ def check_file(path: Path) -> Iterator[Finding]:
 
 
 def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
-    if not _is_time(event.get("time")):
-        yield ERROR, f"time is {event.get('time')!r}, not {_WORDS[_is_time]}"
+    if not is_time(event.get("time")):
+        yield ERROR, f"time is {event.get('time')!r}, not {_WORDS[is_time]}"
     yield from _wrong(event, REQUIRED.get(event["event"], {}), "")
     for name, tests in _INSIDE.items():
         part = event.get(name)
@@ -210,7 +218,7 @@ def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
             for group in ("by_device", "by_kind"):
                 inside = part.get(group)
                 if inside is not None and not isinstance(inside, dict):
-                    yield ERROR, f"{name}.{group} is {inside!r}, not {_WORDS[_is_dict]}"
+                    yield ERROR, f"{name}.{group} is {inside!r}, not {_WORDS[is_dict]}"
                     continue
                 for key, inner in (inside or {}).items():
                     yield from _wrong(inner, tests, f"{name}.{group}.{key}.", newer)
@@ -239,12 +247,12 @@ def _series_findings(event: Event) -> Iterator[tuple[str, str]]:
     times, columns = event.get("t_s"), event.get("joules")
     if not isinstance(times, list) or not isinstance(columns, dict):
         return  # reported already
-    if not all(map(_is_number, times)) or any(b <= a for a, b in zip(times, times[1:])):  # noqa: B905, RUF007
+    if not all(map(is_number, times)) or any(b <= a for a, b in zip(times, times[1:])):  # noqa: B905, RUF007
         yield ERROR, "t_s does not increase"
     for device, joules in columns.items():
         if not isinstance(joules, list) or len(joules) != len(times):
             yield ERROR, f"joules.{device} has not as many values as t_s"
-        elif not all(map(_is_amount, joules)):
+        elif not all(map(is_amount, joules)):
             yield ERROR, f"joules.{device} has values that are neither joules nor null"
         else:
             known = [value for value in joules if value is not None]
