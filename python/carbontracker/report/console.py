@@ -210,7 +210,10 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Notify all listeners of a diagnostic, this one included."""
-        self._notify("warning", "WARNING", message)
+        if self._shown:
+            self._notify("warning", "WARNING", message)
+        else:  # the command line shows and records its own
+            self.warning("WARNING", message)
 
     def warning(self, level: str, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
