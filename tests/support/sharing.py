@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,11 @@ TIMEOUT_S = 60.0
 
 
 def _threads() -> list[str]:
-    tasks = Path("/proc/self/task").iterdir()
-    return [(task / "comm").read_text(encoding="utf-8").strip() for task in tasks]
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            names.append((task / "comm").read_text(encoding="utf-8").strip())
+    return names
 
 
 def _serve() -> None:

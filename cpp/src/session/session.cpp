@@ -423,7 +423,7 @@ void Session::supervise() noexcept {
         try {
             admit_latecomers();
             if (is_due) {
-                maintain(now);
+                if (is_maintenance_due()) maintain(now);
                 {
                     const Lock lock(mutex_);
                     elect();
@@ -443,8 +443,16 @@ void Session::supervise() noexcept {
 
 // ---- sharing --------------------------------------------------------------------------------
 
+// A session that only follows takes samples every third second: they are kept for five.
+bool Session::is_maintenance_due() {
+    const Lock lock(mutex_);
+    rounds_ = samplers_.view().empty() || !sharing_->follows_all() ? 0 : (rounds_ + 1) % 3;
+    return rounds_ == 0;
+}
+
 // Decides which sources are read here. Called with the lock.
 void Session::elect() {
+    sharing_->begin_round();
     for (std::size_t i = 0; i < samplers_.view().size(); ++i) {
         if (sharing_->elect(i)) begin_reading(i);
     }
@@ -494,6 +502,8 @@ void Session::share_first_readings(std::int64_t deadline_ns) {
         }
     }
     launch();
+    const Lock lock(mutex_);
+    collect();
 }
 
 // stop() counts as a mark.

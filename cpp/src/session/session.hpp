@@ -158,6 +158,7 @@ private:
     }
     [[nodiscard]] bool may_read(std::size_t sampler) const noexcept;
     [[nodiscard]] ChannelStats stats_of(const Place& place) const;
+    [[nodiscard]] bool is_maintenance_due();
     void elect();
     void begin_reading(std::size_t sampler);
     void take_shared(std::size_t index);
@@ -199,6 +200,7 @@ private:
     std::unique_ptr<std::thread> supervisor_;
     std::unique_ptr<std::thread> service_; // for followers of this session
     std::atomic<std::int64_t> service_cpu_ns_{0};
+    int rounds_ = 0;                        // of the supervisor, since the last maintenance
     std::atomic<std::int64_t> began_ns_{0}; // of start(); 0: not started
     std::atomic<bool> has_begun_{false};
     std::atomic<bool> has_supervisor_{false};

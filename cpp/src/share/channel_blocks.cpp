@@ -151,7 +151,7 @@ bool ChannelReader::look() noexcept {
 }
 
 std::size_t ChannelReader::take(std::span<Sample> out, std::int64_t from_ns) noexcept {
-    if (series_ == 0 || header_.samples == 0) return 0;
+    if (series_ == 0 || header_.samples == 0 || is_complete()) return 0;
     std::size_t taken = 0;
     // The slot after the newest block is the next to be overwritten: do not count on it.
     const std::uint64_t usable = region_.blocks - 1;

@@ -186,7 +186,7 @@ bool SharedFile::lock(std::uint64_t key, const void* owner) noexcept {
     const auto found = owners_.find(key);
     if (found != owners_.end() && found->second != owner) return false;
     // A lock that this process has is confirmed: it may have been lost with another descriptor.
-    if (!is_ours() || !set_lock(key, F_WRLCK)) {
+    if (!set_lock(key, F_WRLCK)) {
         if (found != owners_.end()) owners_.erase(found);
         return false;
     }
@@ -205,6 +205,19 @@ void SharedFile::unlock(std::uint64_t key, const void* owner) noexcept {
     if (found == owners_.end() || found->second != owner) return;
     owners_.erase(found);
     if (is_ours()) static_cast<void>(set_lock(key, F_UNLCK));
+}
+
+bool SharedFile::is_free(std::uint64_t key) noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        if (owners_.contains(key)) return false;
+    }
+    struct flock found{};
+    found.l_type = F_WRLCK;
+    found.l_whence = SEEK_SET;
+    found.l_start = static_cast<off_t>(kLocks + (key & kLockMask));
+    found.l_len = 1;
+    return ::fcntl(descriptor_, F_GETLK, &found) == 0 && found.l_type == F_UNLCK;
 }
 
 // ---- requests -------------------------------------------------------------------------------

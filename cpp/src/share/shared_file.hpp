@@ -48,6 +48,9 @@ public:
     [[nodiscard]] bool lock(std::uint64_t key, const void* owner) noexcept;
     void unlock(std::uint64_t key, const void* owner) noexcept;
 
+    /// Whether no owner and no process has the lock. It does not take it.
+    [[nodiscard]] bool is_free(std::uint64_t key) noexcept;
+
     /// Asks the readers of all processes for a reading.
     void request() noexcept;
     /// The count to pass to await_request().

@@ -134,6 +134,8 @@ std::unique_ptr<Sharing::Shared> Sharing::prepare(const std::string& name, const
             link.key = checksum(&link.key, sizeof link.key, 0); // the next one of that name
         }
         link.lock = checksum(channel.domain, checksum(name, 0)) | 1U;
+        link.is_first = std::none_of(shared->links.begin(), shared->links.end(),
+                                     [&](const Link& one) { return one.lock == link.lock; });
         shared->links.push_back(std::move(link));
     }
     sources_.reserve(sources_.size() + 1);
@@ -186,17 +188,11 @@ bool Sharing::elect(std::size_t index) noexcept {
         return false;
     }
     // Its file was removed, or something in this process closed it: nothing can be exchanged.
-    if (!file_->is_usable()) {
+    if (!is_usable_) {
         give_up(index);
         return true;
     }
-    const int tries = source.mode == ReadMode::undecided ? kFirstTries : kLaterTries;
-    bool may_elect = file_->lock(kElection, this);
-    for (int i = 1; i < tries && !may_elect; ++i) {
-        wait_a_moment();
-        may_elect = file_->lock(kElection, this);
-    }
-    if (may_elect) {
+    if (may_take_over(source)) {
         const bool must_read = take_over(source);
         file_->unlock(kElection, this);
         if (must_read) {
@@ -205,15 +201,16 @@ bool Sharing::elect(std::size_t index) noexcept {
         }
     }
     source.mode = ReadMode::follower;
-    attach(source);
     note_follows();
     const std::int64_t now = now_ns();
-    const bool is_stale =
-        std::any_of(source.links.begin(), source.links.end(), [&](const Link& link) {
+    const auto is_stale = [&] {
+        return std::any_of(source.links.begin(), source.links.end(), [&](const Link& link) {
             return !link.reader || !link.reader->is_complete() ||
                    now - link.reader->header().published_ns > kStaleNs;
         });
-    source.stale_rounds = is_stale ? source.stale_rounds + 1 : 0;
+    };
+    if (is_stale()) attach(source); // looks again
+    source.stale_rounds = is_stale() ? source.stale_rounds + 1 : 0;
     if (source.stale_rounds <= kPatientRounds) return false;
     give_up(index);
     return true;
@@ -222,6 +219,31 @@ bool Sharing::elect(std::size_t index) noexcept {
 void Sharing::give_up(std::size_t index) noexcept {
     sources_[index]->mode = ReadMode::alone;
     note_follows();
+}
+
+void Sharing::begin_round() noexcept {
+    if (file_ && !has_left_) is_usable_ = file_->is_usable();
+}
+
+bool Sharing::follows_all() const noexcept {
+    return std::all_of(sources_.begin(), sources_.end(), [](const std::unique_ptr<Shared>& one) {
+        return one->mode == ReadMode::follower;
+    });
+}
+
+// Whether a device of it seems to have no reader, and the election lock is taken: then two
+// processes that find this at once do not share the devices of a source out between them.
+bool Sharing::may_take_over(const Shared& source) noexcept {
+    const bool seems_free =
+        std::any_of(source.links.begin(), source.links.end(),
+                    [&](const Link& link) { return link.is_first && file_->is_free(link.lock); });
+    if (!seems_free) return false;
+    const int tries = source.mode == ReadMode::undecided ? kFirstTries : kLaterTries;
+    for (int i = 0; i < tries; ++i) {
+        if (i > 0) wait_a_moment();
+        if (file_->lock(kElection, this)) return true;
+    }
+    return false;
 }
 
 // Returns whether a device of the source has no reader: then the source is read here, and given to
@@ -241,12 +263,18 @@ bool Sharing::take_over(Shared& source) noexcept {
     return must_read;
 }
 
+void Sharing::make_reader(Link& link, const ChannelRegion& region) {
+    if (link.reader) return;
+    link.reader = std::make_unique<ChannelReader>(region, link.key);
+    link.attached_ns = now_ns();
+}
+
 void Sharing::begin_writing(Link& link) noexcept {
     const auto offset = claim(link.key);
     if (!offset) return;
     try {
         const ChannelRegion region{file_, *offset, blocks_};
-        if (!link.reader) link.reader = std::make_unique<ChannelReader>(region, link.key);
+        make_reader(link, region);
         link.reader->move_to(*offset);
         const bool is_known = link.reader->look();
         const ChannelHeader& found = link.reader->header();
@@ -267,7 +295,8 @@ void Sharing::confirm(Shared& source) noexcept {
     bool gives = false;
     for (Link& link : source.links) {
         if (!link.writer) continue;
-        if (link.writer->is_displaced() || !file_->is_usable() || !file_->lock(link.lock, this)) {
+        const bool is_held = is_usable_ && (!link.is_first || file_->lock(link.lock, this));
+        if (link.writer->is_displaced() || !is_held) {
             link.writer.reset();
         } else {
             gives = true;
@@ -283,7 +312,7 @@ void Sharing::attach(Shared& source) noexcept {
         if (!offset) continue;
         try {
             const ChannelRegion region{file_, *offset, blocks_};
-            if (!link.reader) link.reader = std::make_unique<ChannelReader>(region, link.key);
+            make_reader(link, region);
             link.reader->move_to(*offset);
         } catch (const std::bad_alloc&) {
             continue; // the next round repeats it
@@ -320,7 +349,7 @@ std::size_t Sharing::take(std::size_t index, std::size_t channel, std::span<Samp
     Link& link = sources_[index]->links[channel];
     if (!link.reader || has_left_) return 0;
     static_cast<void>(link.reader->look());
-    return link.reader->take(out, now_ns() - kBackNs);
+    return link.reader->take(out, link.attached_ns - kBackNs);
 }
 
 SharedState Sharing::state(std::size_t index, std::size_t channel) const noexcept {

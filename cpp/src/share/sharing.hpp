@@ -48,8 +48,10 @@ public:
     struct Link {
         std::uint64_t key = 0;
         std::uint64_t lock = 0; ///< of its device
+        bool is_first = false;  ///< of that device
         std::unique_ptr<ChannelReader> reader;
         std::unique_ptr<ChannelWriter> writer;
+        std::int64_t attached_ns = 0;      ///< when this session began to look at it
         std::uint64_t readings_before = 0; ///< of the reader, when this session began to follow
     };
     /// A source of the session.
@@ -63,11 +65,17 @@ public:
     [[nodiscard]] std::unique_ptr<Shared> prepare(const std::string& name, const Source& source);
     void add(std::unique_ptr<Shared> source) noexcept;
 
+    /// Before a round of elect(): whether the file can be used is the same for all sources.
+    void begin_round() noexcept;
+
     /// Decides about a source, once a second. Returns whether the session must begin to read it
     /// now, from newest() on.
     [[nodiscard]] bool elect(std::size_t source) noexcept;
 
     [[nodiscard]] ReadMode mode(std::size_t source) const noexcept;
+
+    /// Whether all sources are followed.
+    [[nodiscard]] bool follows_all() const noexcept;
 
     /// Whether a source is followed whose samples are not there yet.
     [[nodiscard]] bool awaits(std::size_t source) noexcept;
@@ -117,7 +125,9 @@ private:
     [[nodiscard]] std::optional<std::uint64_t> claim(std::uint64_t key) noexcept;
     [[nodiscard]] std::uint64_t offset_of(std::uint64_t slot) const noexcept;
     void attach(Shared& source) noexcept;
+    [[nodiscard]] bool may_take_over(const Shared& source) noexcept;
     [[nodiscard]] bool take_over(Shared& source) noexcept;
+    static void make_reader(Link& link, const ChannelRegion& region);
     void begin_writing(Link& link) noexcept;
     void confirm(Shared& source) noexcept;
     void note_follows() noexcept;
@@ -127,6 +137,7 @@ private:
     std::uint64_t blocks_ = kMinBlocks;
     std::vector<std::unique_ptr<Shared>> sources_;
     bool has_left_ = false;
+    bool is_usable_ = false; // the file, as of begin_round()
     std::atomic<bool> follows_{false};
     std::atomic<std::int64_t> requested_ns_{0};
     const std::uint64_t generation_; // of the process that made it
