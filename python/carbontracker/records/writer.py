@@ -310,6 +310,7 @@ def run_ending(session: Session) -> RunEnding:
             for one in session.successions()
         ),
         unanswered=unanswered_sensors(session),
+        held_seconds=session.held_seconds(),
     )
 
 
