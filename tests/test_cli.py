@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -220,8 +221,8 @@ def test_the_summary() -> None:
         r"\tCO2eq:\t\d\.\d{12} g",
         r"\tThis is equivalent to:",
         r"\t\d\.\d{12} km travelled by car",
-        r"CarbonTracker: gpu:0: \d+\.\d\d J \+/- \d+\.\d\d J, modelled",
-        r"CarbonTracker: cpu:0: \d+\.\d\d J \+/- \d+\.\d\d J, modelled",
+        r"CarbonTracker: gpu:0: [\d.]+ ± [\d.]+ m?J, modelled",
+        r"CarbonTracker: cpu:0: [\d.]+ ± [\d.]+ m?J, modelled",
         (
             r"CarbonTracker: \d+\.\d\d gCO2eq/kWh \(Denmark \d{4}, location by argument\), "
             r"PUE 1\.58 included"
@@ -232,6 +233,56 @@ def test_the_summary() -> None:
     assert len(lines) == len(patterns)
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
+
+
+AMOUNT = r"[\d.]+ ± [\d.]+ [mµ]?Wh, [\d.]+ [mµ]?g CO2eq in [\d.]+ m?s\."
+
+
+def test_on_a_terminal_a_line_for_people_follows_the_block() -> None:
+    outer, inner = pty.openpty()
+    done = subprocess.run(
+        [*WRAPPER, "--location", "DK", *GPU, "sleep", "0.1"],
+        stderr=inner,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    os.close(inner)
+    text = os.read(outer, 65_536).decode()
+    os.close(outer)
+    assert done.returncode == 0
+    lines = text.splitlines()
+    assert lines[1] == "Actual consumption:"
+    assert re.fullmatch(f"CarbonTracker: {AMOUNT}", lines[7]), text
+    assert text.count("Wh, ") == 1
+
+
+TRAINING = """
+from carbontracker.tracker import CarbonTracker
+tracker = CarbonTracker(1, sim_gpu="A", sim_gpu_watts=100, components="gpu", epochs_before_pred=0)
+tracker.epoch_start()
+if "finished" in sys.argv:
+    tracker.epoch_end()
+else:
+    os._exit(0)
+"""
+
+
+def test_a_tracker_within_the_program_leaves_the_wrapper_one_line() -> None:
+    program = [sys.executable, "-c", f"import os, sys\n{TRAINING}"]
+    done = carbontrack("--location", "DK", *GPU, *program, "finished")
+    assert done.stdout.count(b"Actual consumption:") == 1
+    (line,) = [one for one in done.stderr.decode().splitlines() if "WARNING" not in one]
+    assert re.fullmatch(f"CarbonTracker: The whole program: {AMOUNT}", line)
+    # The next program has no tracker; and one that was killed has shown nothing.
+    for other in (["true"], [*program, "killed"]):
+        done = carbontrack("--location", "DK", *GPU, *other)
+        assert b"\nActual consumption:\n" in done.stderr
+        assert b"whole program" not in done.stderr
+
+
+def test_a_stream_without_the_characters_gets_them_in_ascii() -> None:
+    done = carbontrack(*GPU, "true", variables={"PYTHONIOENCODING": "ascii"})
+    assert re.search(rb"gpu:0: [\d.]+ \+/- [\d.]+ m?J, modelled", done.stderr)
 
 
 def test_a_result_that_cannot_be_written_does_not_change_the_exit_code() -> None:

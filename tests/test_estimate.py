@@ -165,8 +165,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     for shown in (
         "Estimate before training: 1 x Tesla V100S PCIe, 250 W each\n",
         "Tesla V100 SXM2",  # which the name could have meant
-        "188,701.92 [",
-        "84,738.486 [",
+        "  Energy        189 [125 to 302] MWh, PUE 1.125 included\n",
+        "  CO2eq         85 [56 to 136] t, 449.06 gCO2eq/kWh",
         "703,808 km, average new EU passenger car registered in 2018\n",
         "126 home-year, Danish home",
         "flight, one-way flight New York-San Francisco",

@@ -179,8 +179,8 @@ def test_the_end_names_each_in_the_console_and_in_every_report(
         assert f"1 GPU not counted: {NEVER}" in plain
         for device in (GONE, STUCK):
             assert re.search(rf"{device}: known for \d+ %; the total lacks the rest", plain)
-        assert re.search(rf"plus at most [\d.]+ J of {GONE}", plain)
-        assert re.search(rf"[\d.]+ J of {NEVER}", plain)
+        assert re.search(rf"plus at most [\d.]+ [mk]?J of {GONE}", plain)
+        assert re.search(rf"[\d.]+ [mk]?J of {NEVER}", plain)
         assert f"{GOOD}: known for" not in plain
 
 

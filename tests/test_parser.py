@@ -170,7 +170,7 @@ SENTENCE = (
     "The training of models in this work is estimated to use 0.0011850727790000 kWh of "
     "electricity contributing to 0.0005273573866550 kg of CO2eq. This is equivalent to "
     "0.0049378032460000 km travelled by car. Measured by carbontracker "
-    "(https://github.com/lfwa/carbontracker).\n"
+    "(Anthony, Kanding and Selvan 2020, arXiv:2007.03051).\n"
 )
 
 

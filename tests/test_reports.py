@@ -172,7 +172,7 @@ def test_a_quantity_has_a_unit_of_fitting_size(value: float, unit: str, text: st
 
 def test_times_and_tiny_numbers_are_readable() -> None:
     assert [duration(s) for s in (0.5, 59.99, 61, 86400, math.nan)] == [
-        "0.500 s", "1:00 min", "1:01 min", "24:00:00 h", "not measured",
+        "500 ms", "1:00 min", "1:01 min", "24:00:00 h", "not measured",
     ]  # fmt: skip
     assert plain(1.5e-12) == "1.5e-12"
     assert clean("a\tb\x1b[0m\u202e") == "a b\ufffd[0m\ufffd"

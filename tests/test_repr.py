@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.energy.energy import MISSING, Energy
+from carbontracker.planning.estimate import estimate
+from carbontracker.report.formatting import ranged
 from carbontracker.report.notebook import result_html, status_html
 from carbontracker.tracker import CarbonTracker
 from tests.support.programs import DEVICES, PRELUDE, TIMEOUT_S, hide_sensors, python
@@ -236,8 +238,8 @@ for epoch in tqdm(range(3), desc="epochs"):
 """
 )
 LINE = re.compile(
-    r"carbontracker: epoch (\d)/3, \d:\d\d:\d\d(?:, \d:\d\d:\d\d to go)?, [\d.]+ W, [\d.]+ [mk]?J, "
-    r"[\d.]+ [mµ]?g CO2eq"
+    r"carbontracker: epoch (\d)/3, \d:\d\d:\d\d(?:, \d:\d\d:\d\d to go)?, [\d.]+ W, "
+    r"[\d.]+ ± [\d.]+ [mµ]?Wh, [\d.]+ [mµ]?g CO2eq"
 )
 
 
@@ -337,3 +339,106 @@ def test_a_real_notebook_shows_progress_and_result() -> None:
     assert line[1] == "3"
     (result,) = book.cells[2].outputs
     assert "Carbontracker: 3 epoch(s)" in result["data"]["text/html"]
+
+
+# ---- reprs ---------------------------------------------------------------------------------
+
+NUMBER = r"\d+(?:\.\d+)?"
+AMOUNT = rf"{NUMBER} ± {NUMBER} [mµ]?Wh, {NUMBER} [mµ]?g CO2eq"
+
+
+def test_a_result_and_its_parts_are_one_line_each() -> None:
+    result = trained(50)
+    assert re.fullmatch(rf"<Result 50 epochs: {NUMBER} [mµ]?s, {AMOUNT}, modelled>", repr(result))
+    assert re.fullmatch(
+        rf"<Epoch 50: {NUMBER} [mµ]?s, {AMOUNT}, modelled>",
+        repr(replace(result.epochs[-1], final=True)),
+    )
+    assert re.fullmatch(rf"<Energy {NUMBER} ± {NUMBER} [mk]?J, modelled>", repr(result.energy))
+    assert re.fullmatch(
+        rf"<Footprint {AMOUNT}, PUE 1\.58, {NUMBER} gCO2eq/kWh \(Denmark \d{{4}}\)>",
+        repr(result.footprint),
+    )
+    assert result.forecast is not None
+    for one in (result.forecast, result.forecast.prediction):
+        assert re.match(rf"<{type(one).__name__} after 1 of 50 epochs: {NUMBER} ", repr(one))
+        assert len(repr(one)) < 160
+    assert len(repr(result.epochs)) < 60 + 100 * 50
+
+
+def of_figures(joules: float, error: float, **other: Any) -> Energy:
+    given: dict[str, Any] = {"modelled_joules": 0.0, "quality": "measured", "coverage": 1.0} | other
+    return Energy(joules, error, **given)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (of_figures(7.2345, 3.14), "<Energy 7.2 ± 3.1 J, measured>"),
+        (of_figures(123456.0, 78.0), "<Energy 123.456 ± 0.078 kJ, measured>"),
+        (of_figures(9.0, 0.5, coverage=0.98), "<Energy 9.00 ± 0.50 J, measured, known for 98 %>"),
+        (
+            of_figures(9.0, 0.5, coverage=0.9994),
+            "<Energy 9.00 ± 0.50 J, measured, known for 99.9 %>",
+        ),
+        (MISSING, "<Energy not measured>"),
+    ],
+)
+def test_an_energy_in_human_units(value: Energy, text: str) -> None:
+    assert repr(value) == text
+
+
+def test_what_was_not_measured_says_so_in_a_repr() -> None:
+    tracker = CarbonTracker(2, verbose=0, record=False, components="gpu")
+    tracker.epoch_start()
+    epoch = tracker.epoch_end()
+    so_far = tracker.result
+    tracker.stop()
+    assert re.fullmatch(rf"<Epoch 1: {NUMBER} [mµ]?s, not measured(, provisional)?>", repr(epoch))
+    assert re.fullmatch(
+        rf"<Result 1 epoch: {NUMBER} [mµ]?s, not measured, provisional>", repr(so_far)
+    )
+
+
+def test_a_window_is_one_line() -> None:
+    tracker = made()
+    with tracker.window("forward") as window:
+        pass
+    window.wait()
+    assert re.fullmatch(rf"<Window 'forward': {NUMBER} [mµ]?s, .*>", repr(window))
+    page = Page(window._repr_html_())
+    assert "Carbontracker: window 'forward', " in " ".join(page.texts)
+    assert {"gpu:0", "cpu:0", "total"} <= set(page.texts)
+    assert "It has not begun." in Page(tracker.window("<b>")._repr_html_()).texts
+    tracker.stop()
+
+
+def test_a_footprint_and_an_estimate_show_themselves_in_a_notebook() -> None:
+    footprint = trained(1).footprint
+    texts = Page(footprint._repr_html_()).texts
+    assert {"electricity", "CO2eq"} <= set(texts)
+    assert any("Denmark" in text for text in texts)
+    found = estimate(flops=3.14e23, gpu="V100", location="DK")
+    assert re.fullmatch(
+        rf"<Estimate 1 x [^:]*V100[^:]*: {NUMBER} \[{NUMBER} to {NUMBER}\] [MG]Wh, .* CO2eq>",
+        repr(found),
+    )
+    texts = Page(found._repr_html_()).texts
+    assert {"Energy", "CO2eq", "GPU-hours", "Time"} <= set(texts)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((118162.39, 56717.95, 378119.66), "118 [57 to 378] kWh"),
+        ((1.0, 1.0, 1.0), "1.000 Wh"),
+        ((math.nan, math.nan, math.nan), "not measured"),
+        ((5.0, math.nan, math.nan), "5.000 Wh"),
+        ((2.0, 2.0, 3.0), "2.0 [2.0 to 3.0] Wh"),
+        ((1e9, 1e9 - 1, 1e9 + 1), "1.00000 [1.00000 to 1.00000] GWh"),
+    ],
+)
+def test_a_range_has_the_digits_of_its_nearer_limit(
+    value: tuple[float, float, float], text: str
+) -> None:
+    assert ranged(*value, "Wh") == text

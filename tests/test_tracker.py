@@ -113,7 +113,7 @@ OUTCOME = (
 )
 HOW_SURE = (
     r"CarbonTracker: Predicted after \d epoch\(s\), 95 % sure: time 0:\d\d:\d\d to 0:\d\d:\d\d, "
-    r"energy [\d.e-]+ to [\d.e-]+ kWh, CO2eq [\d.e-]+ to [\d.e-]+ g\."
+    r"energy [\d.]+ to [\d.]+ [mµ]?Wh, CO2eq [\d.]+ to [\d.]+ [mµ]?g\."
 )
 FINISHED = say("This energy is simulated, not measured.", "Finished monitoring.")
 
@@ -513,7 +513,7 @@ def test_an_estimate_is_labelled(
         lines[0],
     )
     assert re.fullmatch(
-        r"CarbonTracker: This energy is modelled, not measured \(\d+ J \+/- \d+ J\): "
+        r"CarbonTracker: This energy is modelled, not measured \([\d.]+ ± [\d.]+ m?J\): "
         r"`carbontracker sensors` says why\.",
         lines[-2],
     )
@@ -1173,3 +1173,27 @@ time.sleep(60)
     assert done.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in done.stderr
     assert "Actual consumption for 0 epoch(s):" in done.stdout
+
+
+def test_on_a_terminal_a_line_for_people_follows_the_block_and_no_log_has_it(
+    tmp_path: Path,
+) -> None:
+    program = PRELUDE + (
+        "tracker = CarbonTracker(1, intensity=100.0, log_dir=sys.argv[1], epochs_before_pred=0,\n"
+        "    **DEVICES)\n"
+        "tracker.epoch_start(); time.sleep(0.1); tracker.epoch_end()\n"
+    )
+    outer, inner = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], stdout=inner, timeout=TIMEOUT_S, check=False
+    )
+    os.close(inner)
+    text = os.read(outer, 65_536).decode().replace("\r\n", "\n")
+    os.close(outer)
+    assert done.returncode == 0
+    line = r"CarbonTracker: [\d.]+ ± [\d.]+ mWh, [\d.]+ mg CO2eq in \d+ ms\."
+    shown = text.splitlines()
+    assert re.fullmatch(line, shown[shown.index("Actual consumption:") + 6]), text
+    logs = [file.read_text() for file in tmp_path.glob("*.log")]
+    assert any("Actual consumption:" in log for log in logs)
+    assert not any(re.search(line, log) for log in logs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.equivalents import Equivalent, equivalents
@@ -59,7 +60,7 @@ class Slot:
         return cls(start, end, joules, Intensity.from_dict(figure, strict=strict))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Footprint:
     """Electricity drawn from the grid, and the emissions of its generation."""
 
@@ -164,6 +165,17 @@ class Footprint:
     def equivalents(self) -> list[Equivalent]:
         """Everyday comparisons; the first is km travelled by car."""
         return equivalents(self.gco2eq, self.kwh)
+
+    # Views are loaded by name: they know this module, and it does not know them.
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").footprint(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("carbontracker.report.notebook").footprint_html(self)
+        return html
 
 
 def shares_by_kind(parts: Sequence[tuple[float, Intensity]]) -> dict[str, float]:

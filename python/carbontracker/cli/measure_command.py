@@ -19,6 +19,8 @@ from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import record_wanted, unanswered_sensors
 from carbontracker.report import sentences
 from carbontracker.report.console import Console
+from carbontracker.report.formatting import encodable
+from carbontracker.report.progress import is_terminal
 from carbontracker.settings import Settings
 from carbontracker.telemetry.exporters import Publisher
 from carbontracker.training.listeners import Listeners
@@ -153,8 +155,7 @@ class CommandConsole:
         if self._supervisor.over:
             say(f"ended the program: {self._supervisor.over}")
         if not self._quiet:
-            simulated = bool(run.session.config.simulated)
-            _show_summary(result, simulated=simulated)
+            _show(self._summary(run, result))
             for line in sentences.unanswered_lines(unanswered_sensors(run.session)):
                 say(line)
         if self._out is not None:
@@ -164,6 +165,16 @@ class CommandConsole:
             for part in ("energy", "footprint"):
                 del ending[part]
             _write_json(_figures(result) | ending | rest, self._out)
+
+    def _summary(self, run: Run, result: Result) -> str:
+        from carbontracker.records.reader import ended_within  # after the program: it takes time
+
+        record = self._recorder.record
+        if record is not None and ended_within(record.run_id, run.began, record.path):
+            return sentences.whole_program_line(result)
+        simulated = bool(run.session.config.simulated)
+        human = is_terminal(sys.stderr)
+        return sentences.command_summary(result, simulated=simulated, human=human)
 
 
 def _settings(given: argparse.Namespace) -> Settings:
@@ -205,12 +216,11 @@ def _check_samples(path: str | None) -> None:
         check_new(Path(path))
 
 
-def _show_summary(result: Result, *, simulated: bool) -> None:
+def _show(summary: str) -> None:
     if sys.stderr is None:
         return  # closed; print would take standard output, which is the program's
-    summary = sentences.command_summary(result, simulated=simulated)
     try:
-        print(summary, file=sys.stderr, flush=True)
+        print(encodable(summary, sys.stderr.encoding), file=sys.stderr, flush=True)
     except (OSError, ValueError):  # the exit code stays the program's
         discard(sys.stderr)
 

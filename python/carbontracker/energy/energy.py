@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.constants import JOULES_PER_KWH
@@ -199,11 +200,10 @@ class Energy:
         return hash(self.values)
 
     def __repr__(self) -> str:
-        """Return the main values."""
-        return (
-            f"<Energy {self.joules:.3f} J +/- {self.error_joules:.3f} J, {self.quality}, "
-            f"coverage {self.coverage:.3f}>"
-        )
+        """Return the main values in one line."""
+        # By name: views know this module, and it does not know them.
+        text: str = import_module("carbontracker.report.brief").energy(self)
+        return text
 
 
 def missing(seconds: float = math.nan, unknown_joules_max: float = 0.0) -> Energy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.json_values import seconds_of, whole
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Epoch(Measurement):
     """One epoch, finished or cut short."""
 
@@ -21,6 +22,12 @@ class Epoch(Measurement):
     """From 1."""
     finished: bool
     """False of one that was stopped, and of one that is still open."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        # By name: views know this module, and it does not know them.
+        text: str = import_module("carbontracker.report.brief").epoch(self)
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""

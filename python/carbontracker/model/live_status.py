@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from carbontracker.model.device import Device
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LiveStatus(Measurement):
     """A run at one moment: what it has cost since its beginning, and the power now."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.footprint import Footprint
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measurement:
     """The energy and the footprint of a stretch of time."""
 
@@ -34,6 +35,12 @@ class Measurement:
     def end_s(self) -> float:
         """Return the end, s from the start of monitoring."""
         return round(self.start_s + self.seconds, 9)  # marks are whole nanoseconds
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        # By name: views know this module, and it does not know them.
+        text: str = import_module("carbontracker.report.brief").measurement(self)
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the JSON objects of all measurements share."""

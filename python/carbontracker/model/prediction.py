@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.footprint import Footprint
@@ -17,7 +18,7 @@ Interval = tuple[float, float]
 UNKNOWN: Interval = (math.nan, math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The cost of all epochs, before PUE and intensity."""
 
@@ -39,6 +40,12 @@ class Prediction:
     """Part of ``seconds`` that is spent already."""
     done_joules: float = 0.0
     """Part of ``joules`` that is spent already."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        # By name: views know this module, and it does not know them.
+        text: str = import_module("carbontracker.report.brief").prediction(self)
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -62,7 +69,7 @@ class Prediction:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """A prediction with its footprint."""
 
@@ -87,6 +94,12 @@ class Forecast:
         kwh_per_joule = self.footprint.kwh / predicted if predicted > 0 else math.nan
         low, high = joules
         return low * kwh_per_joule, high * kwh_per_joule
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        # By name: views know this module, and it does not know them.
+        text: str = import_module("carbontracker.report.brief").forecast(self)
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record; the slots to come are too many to keep."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carbontracker.model.prediction import Forecast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result(Measurement):
     """What a training has cost, with any epoch that was cut short; or what a command has cost.
 
@@ -106,6 +106,11 @@ class Result(Measurement):
             MissingExtra: matplotlib is not installed.
         """
         return import_module("carbontracker.report.plotting").plot_result(self)
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").result(self)
+        return text
 
     def _repr_html_(self) -> str:
         html: str = import_module("carbontracker.report.notebook").result_html(self)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,7 +85,7 @@ NODE_OVERHEAD = Assumption(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """The estimated cost of a training."""
 
@@ -126,6 +127,17 @@ class Estimate:
         """Return the comparisons that a measurement does not show."""
         grams, kwh = self.footprint.gco2eq, self.footprint.kwh
         return [equivalent(key, grams, kwh) for key in COMPARED]
+
+    # Views are loaded by name: they know this module, and it does not know them.
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").estimate(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("carbontracker.report.notebook").estimate_html(self)
+        return html
 
     def _scaled(self, value: float) -> Range:
         middle = self.joules.value

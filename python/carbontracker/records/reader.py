@@ -73,7 +73,7 @@ def read_runs(
     found = False
     for file in files_in(where):
         try:
-            if wanted is not None and not _mentions(file, wanted):
+            if wanted is not None and not _mentions(file, "run_id", wanted):
                 continue
             for run in _runs_of(file, _passed_over(series, epochs)):
                 if wanted is None or run.id.startswith(wanted):
@@ -99,6 +99,28 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     if not newest:
         raise NoSuchRun(_no_such_run(path))
     return newest[0]
+
+
+def ended_within(run_id: str, since: datetime, beside: Path | None) -> bool:
+    """Return whether a run that ``run_id`` has started has ended, by the records written since.
+
+    Looks into the directory of the record ``beside`` and the default directory; a record elsewhere
+    is not found.
+    """
+    own = () if beside is None else (beside.parent,)
+    for where in {record_directory(None), *own}:
+        for file in files_in(where) if where.is_dir() else ():
+            try:
+                if file.stat().st_mtime < since.timestamp() or not _mentions(
+                    file, "parent_run_id", run_id
+                ):
+                    continue
+                runs = _runs_of(file, _passed_over(series=False, epochs=False))
+                if any(run.metadata.parent_run_id == run_id and run.complete for run in runs):
+                    return True
+            except OSError:
+                continue
+    return False
 
 
 def files_in(path: Path) -> Iterator[Path]:
@@ -164,8 +186,8 @@ def _no_such_run(path: str | os.PathLike[str] | None) -> str:
     )
 
 
-def _mentions(file: Path, run_id: str) -> bool:
-    needle = f'"run_id":"{run_id}'.encode()
+def _mentions(file: Path, name: str, value: str) -> bool:
+    needle = f'"{name}":"{value}'.encode()
     with file.open("rb") as lines:
         return any(needle in line for line in lines)
 

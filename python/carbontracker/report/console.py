@@ -15,6 +15,9 @@ from carbontracker.energy.session import INTERPRETER_ENDING, reasons
 from carbontracker.legacy.log_writer import LogFiles
 from carbontracker.records.writer import unanswered_sensors
 from carbontracker.report import console_text
+from carbontracker.report.brief import cost_line
+from carbontracker.report.formatting import encodable
+from carbontracker.report.progress import is_terminal
 from carbontracker.report.sentences import (
     SensorEventLines,
     advice_line,
@@ -168,6 +171,8 @@ class Console:
         predicting = self._settings.epochs_before_pred != 0
         heading = console_text.actual_heading(result.finished_epochs if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
+        if is_terminal(sys.stdout):  # elsewhere scripts parse the block, and expect no more
+            self._show(f"{cost_line(result)}.", logged=None)
         for error in result.prediction_errors():
             if error.after_epochs < result.finished_epochs:
                 self._show(comparison_line(error), logged=False)
@@ -300,10 +305,12 @@ class Console:
             watts = float(device.waveform.removeprefix("constant:"))
             _print(console_text.simulated_line(device.kind, device.name, watts, share))
 
-    def _show(self, message: str, *, logged: bool) -> None:
+    def _show(self, message: str, *, logged: bool | None) -> None:
+        """Show a message, and log it: also in the standard log, or (None) in no log at all."""
         if logged:
             self._logs.info(message)
-        self._logs.output(console_text.PREFIX + message)
+        if logged is not None:
+            self._logs.output(console_text.PREFIX + message)
         if self._shown and self._settings.verbose:
             _print(console_text.PREFIX + message)
 
@@ -320,16 +327,7 @@ def _print(text: str, file: TextIO | None = None) -> None:
     if stream is None:
         return
     with suppress(Exception):
-        print(_encodable(text, getattr(stream, "encoding", None)), file=stream, flush=True)
-
-
-def _encodable(text: str, encoding: str | None) -> str:
-    """Return text with ``?`` for characters that a stream cannot encode."""
-    try:
-        text.encode(encoding or "utf-8")
-    except UnicodeEncodeError:
-        return text.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
-    return text
+        print(encodable(text, getattr(stream, "encoding", None)), file=stream, flush=True)
 
 
 def _can_ask() -> bool:

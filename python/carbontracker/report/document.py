@@ -11,6 +11,7 @@ from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.json_values import mapping, number
 from carbontracker.report import derived
+from carbontracker.report.brief import MIN_COMPARED_G
 from carbontracker.report.charts import range_text
 from carbontracker.report.formatting import (
     UNKNOWN,
@@ -201,9 +202,9 @@ def cards(run: RunRecord) -> Iterator[Card]:
 
 
 def compared(run: RunRecord) -> str:
-    """Return everyday comparisons in a sentence; ``""`` if the emissions are unknown."""
+    """Return everyday comparisons in a sentence; ``""`` if the emissions are unknown or tiny."""
     footprint = run.footprint
-    if not is_known(footprint.gco2eq):
+    if not footprint.gco2eq >= MIN_COMPARED_G:  # nor if NaN
         return ""
     found = equivalents(footprint.gco2eq, footprint.kwh)[:2]
     words = " or ".join(f"{plain(one.value, 3)} {one.name}" for one in found)

@@ -17,10 +17,12 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, 
 _NAMED = {
     "J": _PREFIXES,
     "W": _PREFIXES,
+    "s": _PREFIXES[3:],
     "Wh": _PREFIXES,
     # Grams end at tonnes, which have no prefix.
     "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
 }
+_ASCII = str.maketrans({PLUS_MINUS: "+/-", "µ": "u"})
 MAX_TEXT = 4000
 """Characters of a text in any view: commands and names may have hundreds of thousands."""
 MAX_LINE = 1000
@@ -43,13 +45,47 @@ def quantity(value: float, unit: str, error: float = math.nan) -> str:
 
     Args:
         value: in ``unit``; NaN is "not measured".
-        unit: ``J``, ``W``, ``Wh`` or ``g``.
+        unit: ``J``, ``W``, ``Wh``, ``g`` or ``s``.
         error: 95 % half-width in ``unit``; omitted if NaN.
     """
     if not is_known(value):
         return UNKNOWN
     size, name = unit_of(value if value else error, unit)
     return f"{with_error(value / size, error / size)} {name}"
+
+
+def rounded(value: float, unit: str, error: float = math.nan) -> str:
+    """Return a value without its error, to the digit that the error allows: ``0.92 mg``.
+
+    Args:
+        value: as for ``quantity``, and so are ``unit`` and ``error``.
+    """
+    number, sign, rest = quantity(value, unit, error).partition(f" {PLUS_MINUS}")
+    return f"{number} {rest.rpartition(' ')[2]}" if sign else number
+
+
+def ranged(value: float, low: float, high: float, unit: str) -> str:
+    """Return a value and its limits in one unit, such as ``118 [57 to 378] MWh``.
+
+    Args:
+        value: in ``unit``; NaN is "not measured".
+        low: lower limit in ``unit``; NaN if unknown.
+        high: upper limit in ``unit``.
+        unit: as for ``quantity``, or ``""``.
+    """
+    near = [abs(limit - value) for limit in (low, high) if limit != value]
+    if not (is_known(value) and near and all(map(is_known, near))):
+        return quantity(value, unit) if unit else plain(value)
+    size, name = unit_of(value or high, unit) if unit else (1.0, "")
+    decimals = _decimals(value / size, min(near) / size)
+    middle, least, most = (_fixed(one / size, decimals) for one in (value, low, high))
+    return f"{middle} [{least} to {most}] {name}".rstrip()
+
+
+def span(low: float, high: float, unit: str) -> str:
+    """Return limits in one unit, to three digits: ``2.85 to 4.19 Wh``."""
+    size, name = unit_of(high, unit)
+    return f"{plain(low / size, 3)} to {plain(high / size, 3)} {name}"
 
 
 def unit_of(value: float, unit: str) -> tuple[float, str]:
@@ -72,12 +108,18 @@ def with_error(value: float, error: float) -> str:
         return plain(value)
     if error <= 0:
         return f"{plain(value)} {PLUS_MINUS} 0"
-    decimals = 1 - math.floor(math.log10(abs(error)))
-    if value != 0:
-        decimals = min(decimals, _MAX_DIGITS - 1 - math.floor(math.log10(abs(value))))
+    decimals = _decimals(value, error)
     least = "" if round(error, decimals) > 0 else "<"  # smaller than the last digit shown
     half = max(error, 10.0**-decimals)
     return f"{_fixed(value, decimals)} {PLUS_MINUS} {least}{_fixed(half, decimals)}"
+
+
+def _decimals(value: float, error: float) -> int:
+    """Return the decimals that show two digits of the error, and at most six of the value."""
+    decimals = 1 - math.floor(math.log10(abs(error)))
+    if value == 0:
+        return decimals
+    return min(decimals, _MAX_DIGITS - 1 - math.floor(math.log10(abs(value))))
 
 
 def plain(value: float, digits: int = _DIGITS) -> str:
@@ -114,11 +156,12 @@ def percent(share: float, spec: str = ".3g", unknown: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time such as ``1:02:03 h``, ``4:05 min`` or ``6.7 s``."""
+    """Return a time such as ``1:02:03 h``, ``4:05 min``, ``6.70 s`` or ``82.5 µs``."""
     if not is_known(seconds):
         return UNKNOWN
     if round(seconds, 1) < 60:
-        return f"{plain(seconds, 3)} s"
+        size, name = unit_of(seconds, "s")
+        return f"{plain(seconds / size, 3)} {name}"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
@@ -137,6 +180,16 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
         " " if one in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(one) else one
         for one in shown
     )
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """Return text for a stream; what it cannot encode is written in ASCII, or as ``?``."""
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def csv_text(text: str) -> str:

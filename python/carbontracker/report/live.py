@@ -10,6 +10,7 @@ from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.json_values import jsonable
 from carbontracker.model.device import Device
 from carbontracker.model.live_status import LiveStatus
+from carbontracker.report.brief import cost
 from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
 
@@ -190,9 +191,7 @@ def as_json(view: View) -> dict[str, Any]:
 def training_line(status: LiveStatus, done: int, planned: float, seconds_left: float | None) -> str:
     """Return the progress of a training in one line."""
     left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
-    energy = compact(status.energy.joules, "J")
-    grams = compact(status.footprint.gco2eq, "g")
     return (
         f"carbontracker: epoch {done}/{planned}, {timestring(status.seconds)}{left}, "
-        f"{compact(status.watts, 'W')}, {energy}, {grams} CO2eq"
+        f"{compact(status.watts, 'W')}, {cost(status.footprint)}"
     )

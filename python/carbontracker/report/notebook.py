@@ -6,16 +6,18 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from carbontracker.report import sentences
+from carbontracker.report import planning, sentences
 from carbontracker.report.console_text import timestring
-from carbontracker.report.formatting import compact
+from carbontracker.report.formatting import compact, duration, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from carbontracker.carbon.footprint import Footprint
     from carbontracker.model.live_status import LiveStatus
     from carbontracker.model.measurement import Measurement
     from carbontracker.model.result import Result
+    from carbontracker.planning.estimate import Estimate
 
 # Text and lines take the colour of the surrounding text: right in light and in dark.
 _STYLE = (
@@ -56,6 +58,41 @@ def result_html(result: Result) -> str:
     return _page(caption, list(_rows(result)), notes)
 
 
+def window_html(name: str, measured: Measurement | None) -> str:
+    """Return a window as HTML; None if it has not begun."""
+    if measured is None:
+        return _page(f"window {name!r}", [], ["It has not begun."])
+    return _page(
+        f"window {name!r}, {duration(measured.seconds)}", list(_rows(measured)), _notes(measured)
+    )
+
+
+def footprint_html(footprint: Footprint) -> str:
+    """Return a footprint as HTML."""
+    return _facts(
+        "footprint",
+        (
+            ("electricity", quantity(1e3 * footprint.kwh, "Wh", 1e3 * footprint.error_kwh)),
+            ("CO2eq", quantity(footprint.gco2eq, "g", footprint.error_gco2eq)),
+        ),
+        [sentences.price_line(footprint), *sentences.live_lines(footprint)],
+    )
+
+
+def estimate_html(found: Estimate) -> str:
+    """Return an estimate as HTML."""
+    heading, rows, notes = planning.estimate_parts(found)
+    return _facts(heading, rows, notes)
+
+
+def _facts(caption: str, facts: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in facts
+    )
+    return _whole(caption, f"<tbody>{body}</tbody>", notes)
+
+
 def _notes(measured: Measurement) -> list[str]:
     return [sentences.price_line(measured.footprint), *sentences.gap_lines(measured.energy)]
 
@@ -77,11 +114,14 @@ def _page(caption: str, rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -
     heads = ("device", "energy", "95 %", "CO2eq", "known as")
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
     body = "".join(map(_row, rows))
+    return _whole(caption, f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", notes)
+
+
+def _whole(caption: str, table: str, notes: Sequence[str]) -> str:
     below = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return (
         f'<div class="carbontracker"><style>{_STYLE}</style>'
-        f"<table><caption>Carbontracker: {escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}</div>"
+        f"<table><caption>Carbontracker: {escape(caption)}</caption>{table}</table>{below}</div>"
     )
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from carbontracker.records.run_record import RunRecord
 
-_HOME = "https://github.com/lfwa/carbontracker"
-"""The address that the sentence has always named."""
+_PAPER = "Anthony, Kanding and Selvan 2020, arXiv:2007.03051"
 
 
 def sentence(kwh: float, gco2eq: float, equivalents: Mapping[str, float]) -> str:
@@ -32,7 +31,7 @@ def sentence(kwh: float, gco2eq: float, equivalents: Mapping[str, float]) -> str
         f"The training of models in this work is estimated to use {kwh:.16f} kWh of electricity "
         f"contributing to {gco2eq / 1000:.16f} kg of CO2eq. "
         + (f"This is equivalent to {compared}. " if compared else "")
-        + f"Measured by carbontracker ({_HOME})."
+        + f"Measured by carbontracker ({_PAPER})."
     )
 
 

@@ -6,7 +6,8 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.report.formatting import aligned, is_known, percent
+from carbontracker.report.brief import estimated
+from carbontracker.report.formatting import aligned, is_known, percent, ranged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from carbontracker.planning.regions import Option
 
 _LABEL_WIDTH = 14
+_TIMES = ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _CHART_ROWS = 8
 _MAX_COLUMNS = 72
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -23,16 +25,11 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 def estimate_text(found: Estimate) -> str:
     """Return an estimate as text."""
-    device = found.accelerator
-    name = f"{found.count} x {device.model}, {device.tdp_watts:g} W each"
+    heading, figures, notes = estimate_parts(found)
     lines = [
-        f"Estimate before training: {name}",
+        f"Estimate before training: {heading}",
         *_siblings(found),
-        *([] if math.isnan(found.flops) else [_line("Work", f"{found.flops:.4g} operations")]),
-        _line("GPU-hours", _ranged(found.gpu_hours, 1)),
-        _line("Time", f"{_ranged(found.seconds.times(1 / 86_400.0), 2)} days"),
-        _line("Energy", f"{_ranged(found.kwh, 2)} kWh, PUE {found.footprint.pue:g} included"),
-        _line("CO2eq", f"{_ranged(found.gco2eq.times(1e-3), 3)} kg, {_price(found)}"),
+        *(f"  {label:<{_LABEL_WIDTH}}{text}" for label, text in figures),
         "Equivalent to:",
         *(f"  {_number(one.value)} {one.name}" for one in found.footprint.equivalents),
         *(
@@ -41,14 +38,28 @@ def estimate_text(found: Estimate) -> str:
         ),
         "Assumed:",
         *(f"  {_assumption(each)}" for each in found.assumptions),
-        "Brackets: every assumption at its own end.",
-        f"Board power and peak: {device.source}; {device.evidence}.",
+        *notes,
     ]
     return "\n".join(lines)
 
 
-def _line(label: str, text: str) -> str:
-    return f"  {label:<{_LABEL_WIDTH}}{text}"
+def estimate_parts(found: Estimate) -> tuple[str, list[tuple[str, str]], list[str]]:
+    """Return heading, figures by name, and notes of an estimate."""
+    device = found.accelerator
+    electricity, grams = estimated(found)
+    work = [] if math.isnan(found.flops) else [("Work", f"{found.flops:.4g} operations")]
+    figures = [
+        *work,
+        ("GPU-hours", ranged(*found.gpu_hours, "")),
+        ("Time", _time(found.seconds)),
+        ("Energy", f"{electricity}, PUE {found.footprint.pue:g} included"),
+        ("CO2eq", f"{grams}, {_price(found)}"),
+    ]
+    notes = [
+        "Brackets: every assumption at its own end.",
+        f"Board power and peak: {device.source}; {device.evidence}.",
+    ]
+    return f"{found.count} x {device.model}, {device.tdp_watts:g} W each", figures, notes
 
 
 def _siblings(found: Estimate) -> list[str]:
@@ -56,11 +67,11 @@ def _siblings(found: Estimate) -> list[str]:
     return [f"  (the name also fits {', '.join(others)})"] if others else []
 
 
-def _ranged(range_: Range, digits: int) -> str:
-    text = f"{range_.value:,.{digits}f}"
-    if range_.low == range_.high:
-        return text
-    return f"{text} [{range_.low:,.{digits}f} to {range_.high:,.{digits}f}]"
+def _time(seconds: Range) -> str:
+    """Return a time in the unit that fits it."""
+    fitting = (one for one in _TIMES if seconds.value >= one[0])
+    size, unit = next(fitting, _TIMES[-1])
+    return f"{ranged(*seconds.times(1 / size), '')} {unit}"
 
 
 def _price(found: Estimate) -> str:

@@ -6,8 +6,8 @@ import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.extras import optional_module
+from carbontracker.report.brief import cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +69,7 @@ def _emissions(axes: Any, result: Result) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("emissions (gCO2eq)")
-    kwh = result.energy.joules / JOULES_PER_KWH * result.footprint.pue
-    axes.set_title(f"{result.footprint.gco2eq:.4g} gCO2eq from {kwh:.4g} kWh, PUE included")
+    axes.set_title(f"{cost(result.footprint)}, PUE included")
 
 
 def _known(value: float) -> float:

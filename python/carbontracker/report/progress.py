@@ -19,6 +19,7 @@ from carbontracker.report.live import training_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.live_status import LiveStatus
@@ -62,7 +63,7 @@ class Progress:
         """Choose the output: a notebook display, a terminal, or nothing."""
         self._reader = run.status_reader()
         self._display = _notebook_display()
-        if self._display is None and _is_terminal():
+        if self._display is None and is_terminal(sys.stderr):
             self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")
 
     def epoch(self, epoch: Epoch) -> None:
@@ -107,9 +108,10 @@ class Progress:
         return training_line(self._reader.take(), self._done, epochs, left_s)
 
 
-def _is_terminal() -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a standard stream is a terminal."""
     try:
-        return sys.stderr is not None and sys.stderr.isatty()
+        return stream is not None and stream.isatty()
     except (AttributeError, ValueError):  # closed, or replaced by another object
         return False
 

@@ -11,8 +11,9 @@ from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.json_values import number
 from carbontracker.report import console_text
+from carbontracker.report.brief import cost_line, joules
 from carbontracker.report.console_text import timestring
-from carbontracker.report.formatting import UNKNOWN, percent
+from carbontracker.report.formatting import compact, percent, quantity, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,19 +41,35 @@ MIN_SAVING = 0.01
 """Smaller shares are not shown as advice."""
 
 
-def command_summary(measured: Measurement, *, simulated: bool, digits: int = 12) -> str:
-    """Return what a wrapped command cost, with the block of carbontracker 2.4.x."""
+def command_summary(
+    measured: Measurement, *, simulated: bool, human: bool = False, digits: int = 12
+) -> str:
+    """Return what a wrapped command cost, with the block of carbontracker 2.4.x.
+
+    Args:
+        measured: what it cost.
+        simulated: whether devices are simulated.
+        human: add the line for people below the block, which scripts parse.
+        digits: decimals in the block.
+    """
     footprint, heading = measured.footprint, console_text.actual_heading(None)
     block = console_text.consumption_block(
         heading, measured.seconds, footprint, digits=digits, interpretable=True
     )
     lines = [
         block,
+        *([f"{cost_line(measured)}."] if human else []),
         *device_lines(measured.energy),
         price_line(footprint),
         *live_lines(footprint),
         *quality_lines(measured.energy, simulated=simulated),
     ]
+    return "\n".join(console_text.PREFIX + line for line in lines)
+
+
+def whole_program_line(measured: Measurement) -> str:
+    """Return what a command cost, where a tracker within it has shown its own block."""
+    lines = [f"The whole program: {cost_line(measured)}.", *gap_lines(measured.energy)]
     return "\n".join(console_text.PREFIX + line for line in lines)
 
 
@@ -128,13 +145,6 @@ class SensorEventLines:
         return lines
 
 
-def joules(energy: Energy) -> str:
-    """Return an energy with its 95 % half-width."""
-    if math.isnan(energy.joules):
-        return UNKNOWN
-    return f"{energy.joules:.2f} J +/- {energy.error_joules:.2f} J"
-
-
 def price_line(footprint: Footprint) -> str:
     """Return the intensity with its place, and the PUE."""
     intensity, location = footprint.intensity, footprint.location
@@ -197,8 +207,7 @@ def quality_lines(energy: Energy, *, simulated: bool = False) -> list[str]:
         how = (
             "simulated, not measured."
             if simulated
-            else f"modelled, not measured ({energy.joules:.0f} J +/- {energy.error_joules:.0f} J): "
-            "`carbontracker sensors` says why."
+            else f"modelled, not measured ({joules(energy)}): `carbontracker sensors` says why."
         )
         lines.append(f"{amount} {how}")
     return [*lines, *gap_lines(energy)]
@@ -219,7 +228,7 @@ def gap_lines(energy: Energy) -> list[str]:
         if part.coverage > 0
     ]
     most = [
-        f"{part.unknown_joules_max:.2f} J of {name}"
+        f"{quantity(part.unknown_joules_max, 'J')} of {name}"
         for name, part in gaps.items()
         if part.unknown_joules_max > 0
     ]
@@ -250,12 +259,12 @@ def interval_line(forecast: Forecast) -> str:
         return ""
     low, high = map(timestring, prediction.seconds_95)
     parts = [f"time {low} to {high}"]
-    for name, (least, most), unit in (
-        ("energy", forecast.kwh_95, "kWh"),
-        ("CO2eq", forecast.gco2eq_95, "g"),
+    for name, (least, most), factor, unit in (
+        ("energy", forecast.kwh_95, 1000.0, "Wh"),
+        ("CO2eq", forecast.gco2eq_95, 1.0, "g"),
     ):
         if not math.isnan(least):
-            parts.append(f"{name} {least:.3g} to {most:.3g} {unit}")
+            parts.append(f"{name} {span(factor * least, factor * most, unit)}")
     return f"Predicted after {prediction.after_epochs:.3g} epoch(s), 95 % sure: {', '.join(parts)}."
 
 
@@ -295,7 +304,7 @@ def advice_line(advice: Advice, footprint: Footprint, location: Location) -> str
 
 
 def _saving(share: float, grams: float) -> str:
-    amount = "" if math.isnan(grams) else f" ({share * grams:.3g} g)"
+    amount = "" if math.isnan(grams) else f" ({compact(share * grams, 'g', 3)})"
     return f"{percent(share, '.0f')}{amount}"
 
 

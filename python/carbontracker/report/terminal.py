@@ -14,13 +14,16 @@ from carbontracker.report.formatting import (
     DASH,
     MAX_CELL,
     MAX_LINE,
+    PLUS_MINUS,
     aligned,
     clean,
-    compact,
     duration,
     is_known,
     percent,
     quantity,
+    rounded,
+    unit_of,
+    with_error,
 )
 from carbontracker.report.paper import sentence
 
@@ -212,8 +215,8 @@ _COLUMNS = (
     "what",
     "epochs",
     "time",
-    "kwh",
-    "gco2eq",
+    "electricity",
+    "CO2eq",
     "quality",
     "state",
 )
@@ -224,7 +227,7 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "no runs"
     cells = [list(_COLUMNS), *([_run_cell(row, name) for name in _COLUMNS] for row in rows)]
-    right = {_COLUMNS.index(name) for name in ("epochs", "time", "kwh", "gco2eq")}
+    right = {_COLUMNS.index(name) for name in ("epochs", "time", "electricity", "CO2eq")}
     return "\n".join(aligned(cells, right))
 
 
@@ -234,15 +237,25 @@ def _run_cell(row: Mapping[str, Any], name: str) -> str:
     if name == "epochs" and row["planned_epochs"] is not None:
         done, planned = row["epochs"], row["planned_epochs"]
         return str(done) if done == math.ceil(planned) else f"{done}/{planned}"
+    if name in {"electricity", "CO2eq"}:
+        return _run_cost(row, name)
     value = row[name]
     if value is None:
         return DASH
-    if isinstance(value, float):
-        return compact(value)
     text = str(value)
     if name == "started":
         return text[:19].replace("T", " ")
     return text if len(text) <= 32 else text[:31] + "…"
+
+
+def _run_cost(row: Mapping[str, Any], name: str) -> str:
+    """Return electricity or emissions of a run, to the digit that the error allows."""
+    figures = [row[key] for key in ("joules", "error_joules", "kwh", "gco2eq")]
+    joules, error, kwh, grams = (math.nan if one is None else one for one in figures)
+    share = error / joules if joules > 0 else math.nan
+    if name == "CO2eq":
+        return rounded(grams, "g", share * grams) if is_known(grams) else DASH
+    return quantity(1000 * kwh, "Wh", share * 1000 * kwh) if is_known(kwh) else DASH
 
 
 def total_lines(total: Total) -> list[str]:
@@ -252,10 +265,15 @@ def total_lines(total: Total) -> list[str]:
         return ["No run with energy: there is nothing to add up.", *left_out]
     compared = equivalents(total.gco2eq, total.kwh)[:1]
     lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
-    error = f"+/- {total.error_kwh:.3g} kWh from measuring"
+    error_wh, error_gco2eq = 1000 * total.error_kwh, math.nan
+    if total.kwh > 0:
+        error_gco2eq = total.gco2eq * total.error_kwh / total.kwh
+    electricity = quantity(1000 * total.kwh, "Wh", error_wh)
+    counted = f"{electricity}, {rounded(total.gco2eq, 'g', error_gco2eq)} CO2eq"
     if total.modelled_joules > 0:
-        error += f"; {percent(total.modelled_share, '.0f')} of the energy is modelled, not measured"
-    return [*lines, f"{total.runs} run(s), {error}.", *left_out]
+        share = percent(total.modelled_share, ".0f")
+        counted += f"; {share} of the energy is modelled, not measured"
+    return [*lines, f"{total.runs} run(s): {counted}.", *left_out]
 
 
 def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:
@@ -278,17 +296,37 @@ def _described(side: Side) -> str:
     return clean(line, MAX_LINE)
 
 
+_UNITS = {
+    "s": (1.0, "s"),
+    "J": (1.0, "J"),
+    "kWh": (1e3, "Wh"),
+    "gCO2eq": (1.0, "g"),
+    "W": (1.0, "W"),
+}
+"""Factor and unit in which a difference is shown."""
+
+
 def _difference_row(one: Difference) -> tuple[str, ...]:
+    factor, unit = _UNITS[one.unit]
+    size, name = unit_of(max(abs(one.a), abs(one.b)) * factor, unit)
+
+    def shown(value: float, sign: str = "") -> str:
+        if not is_known(value):
+            return DASH
+        scaled, error = value * factor / size, one.half_width * factor / size
+        text = with_error(scaled, error).partition(f" {PLUS_MINUS}")[0]
+        return f"+{text}" if sign and scaled > 0 else text
+
     interval = verdict = ""
     if one.significant is not None:
         low, high = one.change - one.half_width, one.change + one.half_width
-        interval = f"{low:+.4g} to {high:+.4g}"
+        interval = f"{shown(low, '+')} to {shown(high, '+')} {name}"
         verdict = "differs" if one.significant else "no difference shown"
     relative = percent(one.percent / 100, "+.1f")
-    name = f"{one.name}, {one.unit}"
     return (
-        name,
-        *(compact(x, digits=6) for x in (one.a, one.b, one.change)),
+        one.name,
+        *(f"{shown(value)} {name}" if is_known(value) else DASH for value in (one.a, one.b)),
+        f"{shown(one.change, '+')} {name}" if is_known(one.change) else DASH,
         relative,
         interval,
         verdict,

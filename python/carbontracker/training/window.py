@@ -8,12 +8,14 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from carbontracker.carbon.factors import CarbonFactors, make_carbon_factors
 from carbontracker.energy.config import Config, sampling_fields
 from carbontracker.energy.session import Mark, Session, Span, acquire
 from carbontracker.guard import logger
+from carbontracker.model.measurement import Measurement
 from carbontracker.training.marked_energy import MarkedEnergy
 
 if TYPE_CHECKING:
@@ -90,14 +92,21 @@ class Window(Span):
         return MarkedEnergy(self._session, *self._marks()).footprint(self.context[1])
 
     def __repr__(self) -> str:
-        """Return name, length and energy in short."""
+        """Return name, length and energy in one line."""
         if self.start is None:
             return f"<Window {self.name!r}, not begun>"
-        energy = self.energy
-        return (
-            f"<Window {self.name!r}: {self.seconds:.3f} s, {energy.joules:.3f} J "
-            f"+/- {energy.error_joules:.3f} J {energy.quality}>"
-        )
+        brief = import_module("carbontracker.report.brief")
+        text: str = brief.window(self.name, self.seconds, self.energy)
+        return text
+
+    def _repr_html_(self) -> str:
+        notebook = import_module("carbontracker.report.notebook")
+        measured = None
+        if self.start is not None:
+            figures = self.seconds, self.energy, self.footprint
+            measured = Measurement(*figures, final=self.final)
+        html: str = notebook.window_html(self.name, measured)
+        return html
 
     def _marks(self) -> tuple[Mark, Mark]:
         if self.start is None:
