@@ -8,6 +8,8 @@ CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
 TEST_PARTS := lint types python-tests $(PRESETS)
 TEST_GROUPS := test lint
+# pip builds in a folder of its own each time, so that two builds do not meet. This one is kept.
+INCREMENTAL := -C build-dir='build/{wheel_tag}'
 SOAK_SECONDS ?= 60
 SOAKS := soak-address soak-thread
 library = $(shell $(CXX) -print-file-name=$1)
@@ -23,13 +25,17 @@ soak-thread: sanitizers := thread
 soak-thread: preload := $(call library,libtsan.so)
 soak-thread: options := TSAN_OPTIONS=exitcode=66:atexit_sleep_ms=0
 
-.PHONY: help demo test lint types python-tests native-tests $(PRESETS) soak $(SOAKS) bench format clean
+.PHONY: help demo wheel test lint types python-tests native-tests $(PRESETS) soak $(SOAKS) bench format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/demo.stamp  ## train a small network with carbontracker around it
 	$(BIN)/carbontracker $(BIN)/python examples/train_digits.py
+
+wheel: $(VENV)/bin/python  ## leave one wheel, for this Python and this machine, in dist/
+	rm -f dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps $(INCREMENTAL) --wheel-dir dist .
 
 # Goes on after a failure, so that one run tells of all that is wrong.
 test:            ## everything that CI runs; goes on after a failure and says at the end what failed
@@ -82,7 +88,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/package.stamp: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet .
+	$(BIN)/python -m pip install --quiet $(INCREMENTAL) .
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/package.stamp

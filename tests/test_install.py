@@ -36,6 +36,12 @@ def test_no_line_installs_from_an_index_that_has_another_carbontracker(path: Pat
         assert not ours, f"{found[0]}: installs carbontracker 2.4.x"
 
 
+def test_pip_builds_outside_of_the_sources() -> None:
+    """Two builds of the same tree at once, for example of two environments, must not meet."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "build-dir" not in project["tool"]["scikit-build"]
+
+
 def test_every_extra_names_its_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {

@@ -77,10 +77,10 @@ template <> struct type_caster<carbontracker::bindings::OsString> {
         return true;
     }
 
-    static handle cast(const carbontracker::bindings::OsString& name,
+    static handle cast(const carbontracker::bindings::OsString& text,
                        return_value_policy /*policy*/, handle /*parent*/) {
-        return PyUnicode_DecodeFSDefaultAndSize(name.bytes.data(),
-                                                static_cast<Py_ssize_t>(name.bytes.size()));
+        return PyUnicode_DecodeFSDefaultAndSize(text.bytes.data(),
+                                                static_cast<Py_ssize_t>(text.bytes.size()));
     }
 };
 
