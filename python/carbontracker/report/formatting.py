@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 UNKNOWN = "not measured"
 DASH = "-"
 """An unknown value in a table or a short line."""
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+PLUS_MINUS = "±"
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 _NAMED = {
     "J": _PREFIXES,
@@ -177,8 +176,7 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
     whole = str(text)
     shown = whole if len(whole) <= limit else f"{whole[: limit - 1]}…"
     return "".join(
-        " " if one in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" if _is_unseen(one) else one
-        for one in shown
+        " " if one in "\t\n\r" else "\ufffd" if _is_unseen(one) else one for one in shown
     )
 
 
@@ -221,5 +219,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
 
 
 def _is_unseen(character: str) -> bool:
+    import unicodedata  # a library: a repr must not need one where memory is short
+
     category = unicodedata.category(character)
     return category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
