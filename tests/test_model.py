@@ -185,7 +185,6 @@ endings = st.builds(
     unanswered=st.lists(st.builds(MissingSensor, texts, texts), max_size=2).map(tuple),
     stopped_by=st.none() | st.builds(BudgetExceeded, texts, amounts, amounts, texts),
     logger_seconds=rates,
-    held_seconds=rates,
 )
 windows = st.builds(
     WindowTotals,

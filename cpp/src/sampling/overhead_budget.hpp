@@ -167,7 +167,7 @@ private:
     static constexpr Multiples kFirstCpu = {1.7, 2.1};  // 3.8 in a second, 19.1 in ten
     static constexpr Multiples kCpu = {0.81, 1.6};      // 9.7 in ten
     static constexpr Multiples kFirstHeld = {1.5, 8.0}; // 9.5 in a second
-    static constexpr Multiples kHeld = {2.2, 1.5};      // 3.7 in a second
+    static constexpr Multiples kHeld = {2.5, 1.0};      // 3.5 in a second
 
     // A thread that lost its core inside a call seems to have held the driver: forget that soon.
     static constexpr double kCpuDebtNs = 10.0 * kSecondNs;

@@ -12,7 +12,7 @@ from carbontracker.energy.config import Config
 from carbontracker.energy.session import acquire, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from carbontracker.energy.session import Session
 
@@ -79,8 +79,6 @@ class Sensors:
     """Channels with wrong values or without values."""
     tracker_cpu_seconds: float
     """CPU time of the observation, s."""
-    held_seconds: Mapping[str, float]
-    """Time that its readings spent inside drivers and the kernel, by source, s."""
 
 
 PROBE_TIMEOUT_S = 30.0
@@ -150,6 +148,4 @@ def _observe(session: Session, seconds: float) -> Sensors:
         UnavailableSensor(m.source, m.what, m.reason, m.remedy, m.device) for m in session.missing
     )
     failed = tuple(FailedSensor(one.owner, one.why, one.successor) for one in session.successions())
-    return Sensors(
-        tuple(available), unavailable, failed, session.cpu_seconds, session.held_seconds()
-    )
+    return Sensors(tuple(available), unavailable, failed, session.cpu_seconds)

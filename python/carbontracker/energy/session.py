@@ -160,13 +160,6 @@ class Session:
         """Return the statistics of each sampling thread, by source."""
         return dict(self.core.stats()) if self.core else {}
 
-    def held_seconds(self) -> dict[str, float]:
-        """Return how long each source was inside its driver or the kernel so far, awake or not, s.
-
-        Meanwhile others may have waited for the driver.
-        """
-        return {name: stats.held_ns / 1e9 for name, stats in self.stats().items()}
-
     def channel_stats(self, index: int) -> _core.ChannelStats | None:
         """Return errors, drops and resets of channel ``index``; None without a core."""
         return self.core.channel_stats(index) if self.core else None

@@ -37,15 +37,10 @@ class RunEnding:
     """The limit that ended the run."""
     logger_seconds: Mapping[str, float] = field(default_factory=dict)
     """Time that the user's loggers took of the training's thread, by name, s."""
-    held_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time that readings spent inside drivers and the kernel, by source, s. Empty in older
-    records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the part of the JSON object ``run_finished``."""
         taken = {"logger_seconds": self.logger_seconds} if self.logger_seconds else {}
-        if self.held_seconds:
-            taken |= {"held_seconds": self.held_seconds}
         return taken | {
             "readings_per_second": self.readings_per_second,
             "successions": [one._asdict() for one in self.successions],
@@ -56,9 +51,9 @@ class RunEnding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunEnding:
         """Return the ending in such an object; what is missing or damaged is empty or NaN."""
-        rates, taken, held = (
+        rates, taken = (
             {str(name): number(value) for name, value in mapping(data.get(key)).items()}
-            for key in ("readings_per_second", "logger_seconds", "held_seconds")
+            for key in ("readings_per_second", "logger_seconds")
         )
         stopped_by = mapping(data.get("stopped_by"))
         return cls(
@@ -75,5 +70,4 @@ class RunEnding:
             tuple(map(MissingSensor.from_dict, mappings(data.get("unanswered")))),
             BudgetExceeded.from_dict(stopped_by) if stopped_by else None,
             taken,
-            held,
         )

@@ -310,7 +310,6 @@ def run_ending(session: Session) -> RunEnding:
             for one in session.successions()
         ),
         unanswered=unanswered_sensors(session),
-        held_seconds=session.held_seconds(),
     )
 
 

@@ -296,7 +296,6 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "Share of one core", percent(cpu_s / seconds)
     for title, figures, unit in (
         ("Readings per second", run.ending.readings_per_second, ""),
-        ("Time inside drivers and the kernel", run.ending.held_seconds, " s"),
         ("Loggers on the training's thread", run.ending.logger_seconds, " s"),
     ):
         known = [(name, value) for name, value in figures.items() if is_known(value)]

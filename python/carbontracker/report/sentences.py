@@ -319,10 +319,6 @@ def sensors_table(found: Sensors) -> str:
     """Return what can be read here and what cannot, for the terminal."""
     lines = ["Read here:"]
     lines += _readable_lines(found.readable) or ["  nothing"]
-    if found.readable:
-        held = ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in found.held_seconds.items())
-        cpu = f"{1e3 * found.tracker_cpu_seconds:.3g} ms"
-        lines += [f"  cost: CPU time {cpu}; inside drivers and the kernel {held}"]
     if found.failed:
         lines += ["", "Found wrong:"]
         lines += [f"  {one.id}: {one.why}; replaced by {one.successor}" for one in found.failed]
