@@ -5,7 +5,7 @@ ring of power samples, whose calls take nothing, 20 us, 300 us or 2 ms, under fo
 sessions of one second in a row. Calls from 200 us on sleep in the kernel. Shown are the CPU time of
 all threads of the session by their own clocks, how long they were inside the driver, by the wall
 clock and without probing, and how often the driver was called. Scenarios run several at a time: a
-busy machine makes a wake-up more expensive, so a goal that is met here is met on a quiet one.
+busy machine makes a wake-up more expensive, so a goal that is met here is also met on a quiet one.
 
     python -m bench.per_second            a quarter of an hour
     python -m bench.per_second --quick    about three minutes
