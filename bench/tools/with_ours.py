@@ -92,8 +92,7 @@ class Tool(with_none.Tool):
     def seconds(self, count: int, sessions: int = 1) -> list[list[list[float]]]:
         """Return, for each of so many sessions in a row, its cost second by second.
 
-        A second has the CPU time of all threads of the session, s, the calls of the driver, and
-        the time inside it, s.
+        A second has the CPU time of all threads of the session, s, and the calls of the driver.
         """
         from carbontracker.energy.config import Config
         from carbontracker.energy.session import acquire, release
@@ -101,14 +100,13 @@ class Tool(with_none.Tool):
         found = []
         for _ in range(sessions):
             session = acquire(Config.from_environment())
-            start_ns, calls, cpu_s, held_s = time.monotonic_ns(), _driver_calls(), 0.0, 0.0
+            start_ns, calls, cpu_s = time.monotonic_ns(), _driver_calls(), 0.0
             rows = []
             for second in range(1, count + 1):
                 time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9 + second))
                 now_calls, now_cpu_s = _driver_calls(), session.cpu_seconds
-                now_held_s = session.stats()["nvml"].held_ns / 1e9
-                rows.append([now_cpu_s - cpu_s, now_calls - calls, now_held_s - held_s])
-                calls, cpu_s, held_s = now_calls, now_cpu_s, now_held_s
+                rows.append([now_cpu_s - cpu_s, now_calls - calls])
+                calls, cpu_s = now_calls, now_cpu_s
             release(session)
             found.append(rows)
         return found

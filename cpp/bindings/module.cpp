@@ -163,7 +163,6 @@ void bind_stats(py::module_& m) {
         .def_readonly("edge_reads", &ct::SamplerStats::edge_reads)
         .def_readonly("late", &ct::SamplerStats::late)
         .def_readonly("cpu_ns", &ct::SamplerStats::cpu_ns)
-        .def_readonly("held_ns", &ct::SamplerStats::held_ns)
         .def_readonly("wall_ns", &ct::SamplerStats::wall_ns)
         .def_readonly("lateness_p50_ns", &ct::SamplerStats::lateness_p50_ns)
         .def_readonly("lateness_p99_ns", &ct::SamplerStats::lateness_p99_ns);

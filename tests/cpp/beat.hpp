@@ -87,7 +87,7 @@ public:
         seen_ = count;
         last_ns_ = now_ns;
         const std::int64_t next_ns =
-            rhythm.next_read_ns(now_ns, spacing_ns, now_ns + wait_ns, 0, searches);
+            rhythm.next_read_ns(now_ns, spacing_ns, spacing_factor, 0, searches);
         const std::int64_t late_ns =
             std::uniform_int_distribution<std::int64_t>(least_late_ns, most_late_ns)(random_);
         now_ns = std::max(next_ns, now_ns + 1'000) + late_ns;
@@ -97,7 +97,7 @@ public:
     Updates sensor;
     std::int64_t now_ns = 1'000'000'000;
     std::int64_t spacing_ns = 20'000'000;
-    std::int64_t wait_ns = 0; ///< for the overhead budget
+    double spacing_factor = 1.0;
     bool searches = true;
     std::int64_t least_late_ns = 20'000;
     std::int64_t most_late_ns = 200'000;

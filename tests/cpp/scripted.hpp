@@ -71,11 +71,14 @@ inline void count_up(std::uint64_t round, std::span<Reading> readings) {
     for (Reading& reading : readings) reading.raw = 1000 * round;
 }
 
+// However close together, each gets a reading.
+inline const SamplingLimits kEveryMark{1.0, 1.0, 0};
+
 // Pokes until the thread has taken `edge_reads` readings for marks, one at a time.
 inline bool mark(Sampler& sampler, std::uint64_t edge_reads) {
+    sampler.set_limits(kEveryMark);
     while (sampler.stats().edge_reads < edge_reads) {
         const std::uint64_t before = sampler.stats().edge_reads;
-        sleep_ns(2 * kMilli); // marks that are closer share one reading
         sampler.mark(now_ns());
         if (!eventually([&] { return sampler.stats().edge_reads > before; })) return false;
     }

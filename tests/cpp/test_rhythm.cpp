@@ -311,7 +311,7 @@ TEST(sensors_that_stand_still_or_miss_their_edges_stay_throttled) {
         CHECK(one.rhythm.locked());
         one.sensor.become(later, one.now_ns); // as power does that does not change, or jumps about
         one.spacing_ns = 16 * period_ns;
-        one.wait_ns = one.spacing_ns;
+        one.spacing_factor = 16.0;
         one.run_until(5 * kSecond, ignore);
         const std::uint64_t readings = one.readings;
         one.run_until(15 * kSecond, ignore);
@@ -385,7 +385,7 @@ TEST(a_mark_is_followed_by_a_read_at_the_next_edge_also_where_stamps_are_trusted
     one.stamp = [](std::int64_t, std::int64_t update_ns) { return update_ns; };
     one.run_until(10 * kSecond, ignore);
     one.spacing_ns = 1'600'000'000;
-    one.wait_ns = one.spacing_ns;
+    one.spacing_factor = 16.0;
     one.run_until(20 * kSecond, ignore);
     const std::uint64_t before = one.readings;
     one.run_until(30 * kSecond, ignore);
@@ -445,7 +445,7 @@ TEST(a_mark_on_power_that_stands_still_costs_little) {
         CHECK(one.rhythm.locked());
         one.sensor.become({.period_ns = 1e15}, one.now_ns);
         one.spacing_ns = 1'600'000'000;
-        one.wait_ns = one.spacing_ns;
+        one.spacing_factor = 16.0;
         one.run_until(20 * kSecond, ignore);
         static_cast<void>(one.rhythm.mark(one.now_ns));
         const std::uint64_t readings = one.readings;

@@ -63,7 +63,6 @@ public:
         if (round == 3) reading.status = Status::lost;
     }
     bool reopen(std::size_t /*group*/) noexcept override { return ++attempts_ >= 3; }
-    [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 200 * kMilli; }
 
 private:
     int attempts_ = 0;
@@ -201,6 +200,7 @@ TEST(a_counter_that_begins_again_after_an_outage_is_a_gap_of_that_outage_and_no_
     auto owned = std::make_unique<Restarted>();
     Restarted& source = *owned;
     Sampler sampler("restarted", std::move(owned), {}, all_total(2));
+    sampler.set_limits({200.0, 1.0}); // throttled: 200 ms from reading to reading
     sampler.start();
     CHECK(eventually([&] { return sampler.channel_stats(0).resets == 1; }));
     CHECK(eventually([&] { return source.rounds[0].load() >= 9; }));
@@ -237,15 +237,12 @@ TEST(many_marks_do_not_cause_reads_of_a_failing_group) {
     auto owned = std::make_unique<Failing>();
     Failing& source = *owned;
     Sampler sampler("failing", std::move(owned), {kHour}, all_total(2));
+    sampler.set_limits(kEveryMark);
     sampler.start();
     while (source.rounds[0].load() < 4 && source.rounds[1].load() < 20000) {
         const std::uint64_t before = source.rounds[1].load();
-        if (!CHECK(eventually([&] {
-                sampler.mark(now_ns());
-                return source.rounds[1].load() > before;
-            }))) {
-            break;
-        }
+        sampler.mark(now_ns());
+        if (!CHECK(eventually([&] { return source.rounds[1].load() > before; }))) break;
     }
     sampler.stop();
     const auto asked = static_cast<std::size_t>(source.rounds[0].load());
@@ -256,11 +253,12 @@ TEST(many_marks_do_not_cause_reads_of_a_failing_group) {
 
 TEST(marks_that_are_close_together_share_one_reading) {
     Sampler sampler("marked", one_channel(count_up), {kHour}, all_total());
+    sampler.set_limits(
+        {1.0, 1.0, 30 * kNanosPerSecond}); // less than since this machine was started
     sampler.start();
-    const std::int64_t first_ns = now_ns();
-    sampler.mark(first_ns);
+    sampler.mark(now_ns());
     CHECK(eventually([&] { return sampler.stats().edge_reads == 1; }));
-    for (int i = 0; i < 1000; ++i) sampler.mark(first_ns + i * kMilli / 1000);
+    for (int i = 0; i < 1000; ++i) sampler.mark(now_ns());
     sampler.stop();
     CHECK(sampler.stats().edge_reads == 1);
 }
@@ -337,5 +335,29 @@ TEST(a_standby_is_read_rarely_until_it_is_active) {
     CHECK(rare <= static_cast<std::uint64_t>((now_ns() - begin_ns) / kNanosPerSecond) + 2);
     sampler.set_priority(0, Priority::total);
     CHECK(eventually([&] { return source.rounds[0].load() >= rare + 50; }));
+    sampler.stop();
+}
+
+TEST(a_stretched_sampler_reads_less) {
+    class Both final : public TwoGroups {
+    public:
+        void first(std::uint64_t /*round*/, Reading& /*reading*/) noexcept override {}
+    };
+    auto owned = std::make_unique<Both>();
+    Both& source = *owned;
+    Sampler sampler("stretched", std::move(owned), {}, {Priority::secondary, Priority::total});
+    sampler.set_limits({1.0, 100.0});
+    const std::int64_t begin_ns = now_ns();
+    sampler.start();
+    CHECK(eventually([&] { return source.rounds[1].load() >= 300; }));
+    const std::uint64_t sides = source.rounds[0].load();
+    CHECK(sides <= static_cast<std::uint64_t>((now_ns() - begin_ns) / (100 * kMilli)) + 2);
+    sampler.set_limits({200.0, 1.0});
+    CHECK(eventually([&] { return source.rounds[0].load() >= sides + 50; }));
+    const std::int64_t stretched_ns = now_ns();
+    const std::uint64_t totals = source.rounds[1].load();
+    CHECK(eventually([&] { return source.rounds[0].load() >= sides + 400; }));
+    CHECK(source.rounds[1].load() - totals <=
+          static_cast<std::uint64_t>((now_ns() - stretched_ns) / (200 * kMilli)) + 2);
     sampler.stop();
 }

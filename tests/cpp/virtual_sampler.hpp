@@ -4,16 +4,15 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <random>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "device.hpp"
+#include "sampling/governor.hpp"
 #include "sampling/lane.hpp"
-#include "sampling/scheduler.hpp"
+#include "sampling/schedule.hpp"
 
 /// What a board is like.
 struct BoardKind {
@@ -102,106 +101,116 @@ private:
     carbontracker::Reading newest_;
 };
 
-/// The thread of one source, with the scheduler of the core.
+/// The thread, and once a second the supervisor.
 class VirtualSampler {
 public:
-    /// `call_ns` of CPU time and `asleep_ns` in the kernel for each call of the driver. `boards`
-    /// have been found at a cost of `probing_ns`, also asleep.
-    VirtualSampler(BoardKind kind, int boards, std::int64_t call_ns, std::int64_t asleep_ns = 0,
-                   std::int64_t probing_ns = 0)
-        : call_ns_(call_ns), asleep_ns_(asleep_ns) {
-        std::vector<carbontracker::Lane*> lanes;
-        std::vector<std::size_t> groups;
-        std::vector<carbontracker::Priority> priorities;
-        boards_.reserve(static_cast<std::size_t>(boards));
+    VirtualSampler(BoardKind kind, int boards, std::int64_t call_ns, double budget = 0.005)
+        : call_ns_(call_ns), budget_(budget) {
         for (int i = 0; i < boards; ++i) {
             boards_.emplace_back(kind, static_cast<std::uint64_t>(i));
-            for (carbontracker::Lane& lane : boards_.back().lanes) {
-                priorities.push_back(&lane == &boards_.back().lanes.front()
-                                         ? carbontracker::Priority::total
-                                         : carbontracker::Priority::secondary);
-                lanes.push_back(&lane);
-                groups.push_back(static_cast<std::size_t>(i));
-            }
         }
-        const std::int64_t usual_ns = kind.ring ? VirtualBoard::kRingNs : 20'000'000;
-        scheduler_ = std::make_unique<carbontracker::Scheduler>(
-            lanes, groups, carbontracker::Scheduler::Pace{.usual_ns = usual_ns}, priorities);
-        scheduler_->set_share(kStartNs, kBudget, 1.0);
-        scheduler_->begin(kStartNs, kStartNs, {0, probing_ns});
-        now_ns_ = kStartNs;
-        for (std::size_t i = 0; i < boards_.size(); ++i) read(i);
-        end_round();
+        due_ns_.resize(boards_.size(), 0);
+        searches_ = carbontracker::Searches(boards_.size());
+        usual_ns_ = kind.ring ? VirtualBoard::kRingNs
+                              : std::max<std::int64_t>(20'000'000, 50 * boards * call_ns);
+        limits_ = governor_.limits(budget);
     }
 
     /// What happened in one second.
     struct Second {
         std::int64_t cpu_ns = 0;
-        std::int64_t held_ns = 0;
         int calls = 0;
         int wakes = 0;
-        int marks = 0; ///< that woke the thread
     };
 
-    /// The next second, with a mark every `mark_every_ns`; 0: none.
-    Second second(std::int64_t mark_every_ns = 0) {
-        const std::int64_t end_ns = kStartNs + ++seconds_ * 1'000'000'000;
-        constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+    Second second() {
+        Second result;
+        const std::int64_t end_ns = now_ns_ + 1'000'000'000;
         while (true) {
-            const std::int64_t mark_ns = mark_every_ns > 0 ? marked_ns_ + mark_every_ns : kNever;
-            const std::int64_t due_ns = std::max(scheduler_->due_ns(), now_ns_);
-            if (std::min(due_ns, mark_ns) >= end_ns) break;
-            if (mark_ns <= due_ns) {
-                marked_ns_ = mark_ns;
-                if (mark_ns < scheduler_->mark_ready_ns(mark_ns)) continue;
-                ++so_far_.marks;
-                now_ns_ = std::max(now_ns_, mark_ns + kLateNs);
-                scheduler_->mark(now_ns_, mark_ns);
-            } else {
-                now_ns_ = due_ns + kLateNs;
-            }
-            while (const auto group = scheduler_->next(now_ns_)) read(*group);
-            end_round();
+            const std::int64_t due_ns = *std::min_element(due_ns_.begin(), due_ns_.end());
+            if (due_ns >= end_ns) break;
+            now_ns_ = std::max(now_ns_, due_ns + 60'000);
+            wake(result);
         }
-        return std::exchange(so_far_, Second{});
+        now_ns_ = std::max(now_ns_, end_ns);
+        cpu_ns_ += result.cpu_ns;
+        const double share = governor_.share(cpu_ns_, now_ns_ - kStartNs);
+        governor_.keep(share, budget_, allowance_.free_ns() > now_ns_);
+        limits_ = governor_.limits(budget_);
+        return result;
     }
 
     [[nodiscard]] const std::vector<VirtualBoard>& boards() const { return boards_; }
-    [[nodiscard]] carbontracker::Scheduler& scheduler() { return *scheduler_; }
-
-    static constexpr double kBudget = 0.005;
 
 private:
     static constexpr std::int64_t kStartNs = 10'000'000'000;
-    static constexpr std::int64_t kLateNs = 60'000;
     static constexpr std::int64_t kWakeNs = 30'000; ///< CPU time
     static constexpr std::int64_t kReadNs = 3'000;  ///< besides the call
 
-    void read(std::size_t group) {
+    void wake(Second& second) {
         const std::int64_t began_ns = now_ns_;
-        const int calls = boards_[group].read(now_ns_ + (call_ns_ + asleep_ns_) / 2);
-        const std::int64_t held_ns = calls * (call_ns_ + asleep_ns_);
-        now_ns_ += kReadNs + held_ns;
-        cpu_ns_ += kReadNs + calls * call_ns_;
-        so_far_.calls += calls;
-        so_far_.held_ns += held_ns;
-        scheduler_->took(group, {began_ns, now_ns_, held_ns, true, false});
+        std::int64_t cpu_ns = kWakeNs;
+        if (searches_.is_saving()) choose();
+        std::vector<std::size_t> read;
+        for (std::size_t i = 0; i < boards_.size(); ++i) {
+            if (due_ns_[i] > began_ns + 60'000) continue;
+            const int calls = boards_[i].read(now_ns_ + call_ns_ / 2);
+            second.calls += calls;
+            const std::int64_t took_ns = kReadNs + calls * call_ns_;
+            now_ns_ += took_ns;
+            cpu_ns += took_ns;
+            read.push_back(i);
+        }
+        ++second.wakes;
+        second.cpu_ns += cpu_ns;
+        allowance_.spend(now_ns_, cpu_ns, limits_.cpu_share);
+        choose();
+        carbontracker::DueConstraints limits{usual_ns_,
+                                             0,
+                                             limits_.spacing_total,
+                                             limits_.spacing_others,
+                                             allowance_.free_ns(),
+                                             allowance_.urgent_ns(),
+                                             true,
+                                             searches_.is_saving()};
+        for (const std::size_t i : read) {
+            limits.searches = searches_.may(i);
+            plan(i, limits);
+        }
     }
 
-    void end_round() {
-        ++so_far_.wakes;
-        cpu_ns_ += kWakeNs;
-        so_far_.cpu_ns += cpu_ns_;
-        scheduler_->end_round(now_ns_, std::exchange(cpu_ns_, 0));
+    void choose() {
+        for (std::size_t i = 0; i < boards_.size(); ++i) {
+            for (std::size_t lane = 0; lane < boards_[i].lanes.size(); ++lane) {
+                searches_.consider(i, boards_[i].lanes[lane], priority_of(lane));
+            }
+        }
+        searches_.choose(now_ns_, allowance_);
+    }
+
+    static carbontracker::Priority priority_of(std::size_t lane) {
+        return lane == 0 ? carbontracker::Priority::total : carbontracker::Priority::secondary;
+    }
+
+    void plan(std::size_t board, const carbontracker::DueConstraints& limits) {
+        due_ns_[board] = std::numeric_limits<std::int64_t>::max();
+        for (std::size_t lane = 0; lane < boards_[board].lanes.size(); ++lane) {
+            const auto priority = priority_of(lane);
+            const std::int64_t due_ns =
+                carbontracker::next_due_ns(now_ns_, boards_[board].lanes[lane], priority, limits);
+            due_ns_[board] = std::min(due_ns_[board], due_ns);
+        }
     }
 
     const std::int64_t call_ns_;
-    const std::int64_t asleep_ns_;
+    const double budget_;
+    std::int64_t usual_ns_ = 0;
     std::vector<VirtualBoard> boards_;
-    std::unique_ptr<carbontracker::Scheduler> scheduler_;
+    std::vector<std::int64_t> due_ns_;
+    carbontracker::Allowance allowance_;
+    carbontracker::Searches searches_;
+    carbontracker::Governor governor_;
+    carbontracker::SamplingLimits limits_;
     std::int64_t now_ns_ = kStartNs;
-    std::int64_t marked_ns_ = kStartNs;
-    std::int64_t seconds_ = 0;
-    std::int64_t cpu_ns_ = 0; // of this round
-    Second so_far_;
+    std::int64_t cpu_ns_ = 0;
 };

@@ -1,6 +1,5 @@
 // The uncertainty between readings: fluctuations of the power, and missed updates.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "history/timeline.hpp"
@@ -11,9 +10,7 @@ namespace {
 // How the power around an interval bounds the power within it, and how large the error of partial
 // readings is: calibrated by bench/accuracy.py, see docs/accuracy.md.
 constexpr std::int64_t kNeighbours = 2;
-constexpr double kBeyond = 1.0; // mean powers hide fluctuations as large as those they show
-constexpr double kFewTicks = 2.5;
-constexpr std::int64_t kMinTickNs = 1'000'000;
+constexpr double kBeyond = 1.0;      // mean powers hide fluctuations as large as those they show
 constexpr double kMinSwing = 0.03;   // of the power
 constexpr double kPartBeyond = 0.25; // partial readings miss some of the extremes
 constexpr double kWorst = 1.15; // the worst case is common: it may occur at both ends of a window
@@ -134,18 +131,8 @@ double Timeline::shape_joules(std::size_t k, double share, const Timeline* range
     const Timeline& line = fine ? *range : *this;
     Swing swing = line.swing(a.t_ns, b.t_ns);
     if ((b.flags & kUnread) != 0) swing = {0.0, ceiling_watts_};
-    double beyond =
+    const double beyond =
         (line.counter_ || line.is_whole() ? kBeyond : kPartBeyond) * (swing.most - swing.least);
-    // A counter that was left alone shows means over several of its refresh periods. They vary less
-    // than each of them, by the root of their number if those are independent.
-    const std::int64_t span_ns = b.t_ns - a.t_ns;
-    const auto tick_ns = static_cast<double>(std::max<std::int64_t>(b.tick_ns, kMinTickNs));
-    const double ticks = static_cast<double>(span_ns) / tick_ns;
-    if (counter_ && ticks > kFewTicks) {
-        const Swing means =
-            this->swing(a.t_ns - kNeighbours * span_ns, b.t_ns + kNeighbours * span_ns);
-        beyond = std::max(beyond, kBeyond * std::sqrt(ticks) * (means.most - means.least));
-    }
     swing.least = std::max(0.0, std::min(swing.least, mean) - beyond - kMinSwing * mean);
     swing.most = std::max(swing.most, mean) + beyond + kMinSwing * mean;
     swing.most = std::min(swing.most, std::max(mean, ceiling_watts_)); // at most what it can draw

@@ -23,7 +23,6 @@ void Lane::continue_from(const Sample& from, std::int64_t read_ns, bool counts_o
 }
 
 Outcome Lane::take(const Reading& reading, Sample& sample) noexcept {
-    gone_ = gone_ || reading.status == Status::gone;
     const Outcome outcome =
         reading.status == Status::ok ? digest(reading, sample) : Outcome::unusable;
     if (outcome != Outcome::unusable) {

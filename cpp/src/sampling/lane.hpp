@@ -47,9 +47,6 @@ public:
         return !kept_ && rhythm_.benefits_from_edge_read();
     }
 
-    /// Whether the channel has said that it will not answer again.
-    [[nodiscard]] bool is_gone() const noexcept { return gone_; }
-
     /// The latest time of the next read, before the counter could wrap unseen.
     [[nodiscard]] std::int64_t latest_ns() const noexcept;
 
@@ -65,7 +62,6 @@ private:
     Rhythm rhythm_;
     bool started_ = false;
     bool kept_ = false;
-    bool gone_ = false;
     std::uint64_t failures_ = 0;
     std::int64_t failing_since_ns_ = 0;  // the first of these failures
     bool was_unread_ = false;            // for long, since the newest sample

@@ -229,7 +229,7 @@ void Rhythm::finish_visit() noexcept {
 }
 
 std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                   std::int64_t free_ns, std::int64_t needed_ns) noexcept {
+                                   double spacing_factor, std::int64_t free_ns) noexcept {
     const double period = lock_.period_ns;
     const double margin = lock_.margin_ns;
     const auto now = static_cast<double>(now_ns);
@@ -243,11 +243,9 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
         const double later = now + margin * static_cast<double>(1 << visit_.tries);
         return to_ns(after > now ? after : std::min(later, now + 0.3 * period));
     }
-    const std::int64_t wait_ns = visit_.wanted ? needed_ns : free_ns;
-    const double from = wait_ns > now_ns ? static_cast<double>(wait_ns) + margin : now;
-    // The overhead budget was used for something else since this edge was chosen.
-    if (visit_.edge_ns < from) visit_.stage = Stage::idle;
-    choose_edge(from, spacing_ns);
+    // A read that a mark needs does not wait for the overhead budget.
+    choose_edge(visit_.wanted ? now : std::max(now, static_cast<double>(free_ns)), spacing_ns,
+                spacing_factor);
     // A read that waits for the overhead budget skips edges too.
     visit_.sparse = visit_.sparse || visit_.edge_ns - now > 1.5 * period;
     // A trusted time stamp gives the time of the change: one reading after it is enough.
@@ -260,10 +258,11 @@ std::int64_t Rhythm::next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
 
 // Chooses the next edge to visit, not before `from_ns`. Replaces a chosen edge only if that one
 // has passed, or the new one is sooner.
-void Rhythm::choose_edge(double from_ns, std::int64_t spacing_ns) noexcept {
+void Rhythm::choose_edge(double from_ns, std::int64_t spacing_ns, double spacing_factor) noexcept {
     const double period = lock_.period_ns;
+    // Under throttling, drop the lock rather than exceed the overhead budget.
     const double apart = static_cast<double>(spacing_ns) / period + kRoundUp;
-    const double skipped = std::min(lock_.reach, std::floor(apart));
+    const double skipped = std::min(lock_.reach * spacing_factor, std::floor(apart));
     visit_.sparse = skipped >= 2.0;
     const double stride = visit_.wanted ? 1.0 : std::max(1.0, skipped);
     const double coming = std::ceil((from_ns + kMinMarginNs * 0.5 - lock_.edge_ns) / period);
@@ -278,11 +277,11 @@ void Rhythm::choose_edge(double from_ns, std::int64_t spacing_ns) noexcept {
 }
 
 std::int64_t Rhythm::next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                  std::int64_t free_ns, std::int64_t needed_ns,
+                                  double spacing_factor, std::int64_t free_ns,
                                   bool searches) noexcept {
-    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, free_ns, needed_ns);
+    if (mode_ == Mode::locked) return next_visit_ns(now_ns, spacing_ns, spacing_factor, free_ns);
     if (mode_ == Mode::searching && searches) {
-        const std::int64_t next_ns = std::max(next_search_ns(now_ns), needed_ns);
+        const std::int64_t next_ns = std::max(next_search_ns(now_ns), free_ns);
         if (mode_ == Mode::searching) return next_ns;
     } else {
         search_.began_ns = 0;

@@ -34,21 +34,13 @@ public:
     void unchanged(std::int64_t read_ns, std::int64_t sensor_ns) noexcept;
 
     /// The time of the next read; at once if that is past. `spacing_ns`: distance between edges
-    /// that are worth a visit; without a rhythm, the period of a steady rate. `free_ns`: no new
-    /// work starts before this time. `needed_ns`: nor does what continues: a search, and visits for
-    /// marks. `searches`: whether a search may run now.
+    /// that are worth a visit; without a rhythm, the period of a steady rate. `spacing_factor`: how
+    /// many times the usual distance that is, to save cost. `free_ns`: no new work starts before
+    /// this time; visits in progress and reads for marks continue. `searches`: whether a search may
+    /// run now.
     [[nodiscard]] std::int64_t next_read_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                            std::int64_t free_ns = 0, std::int64_t needed_ns = 0,
+                                            double spacing_factor = 1.0, std::int64_t free_ns = 0,
                                             bool searches = true) noexcept;
-
-    /// How many readings a search takes, and how long, where every update changes the value.
-    [[nodiscard]] std::int64_t search_readings() const noexcept;
-    [[nodiscard]] std::int64_t search_length_ns() const noexcept;
-
-    /// How many readings a visit to an edge takes.
-    [[nodiscard]] std::int64_t visit_readings() const noexcept {
-        return mode_ == Mode::locked && !stamped() ? 2 : 1;
-    }
 
     /// With a steady rate: when a mark needs a read between its deadlines, else 0.
     [[nodiscard]] std::int64_t scan_ns() const noexcept;
@@ -100,8 +92,8 @@ private:
     void visited(std::int64_t read_ns, bool changed) noexcept;
     void finish_visit() noexcept;
     [[nodiscard]] std::int64_t next_visit_ns(std::int64_t now_ns, std::int64_t spacing_ns,
-                                             std::int64_t free_ns, std::int64_t needed_ns) noexcept;
-    void choose_edge(double from_ns, std::int64_t spacing_ns) noexcept;
+                                             double spacing_factor, std::int64_t free_ns) noexcept;
+    void choose_edge(double from_ns, std::int64_t spacing_ns, double spacing_factor) noexcept;
     [[nodiscard]] std::int64_t next_search_ns(std::int64_t now_ns) noexcept;
     [[nodiscard]] bool stamped() const noexcept;
 

@@ -200,16 +200,6 @@ void Rhythm::try_to_lock(std::int64_t now_ns) noexcept {
     visit_ = {};
 }
 
-// Measured: four or five periods, each with a reading after the leap and four or five steps;
-// without leaps ten to fourteen steps a period.
-std::int64_t Rhythm::search_readings() const noexcept {
-    return usual_ns_ >= kMinLeapNs ? 25 : 60;
-}
-
-std::int64_t Rhythm::search_length_ns() const noexcept {
-    return 5 * std::max(usual_ns_, kStepsPerUsual * kMinStepNs);
-}
-
 std::int64_t Rhythm::next_search_ns(std::int64_t now_ns) noexcept {
     if (search_.began_ns == 0) begin_search(now_ns);
     if (now_ns - search_.began_ns > std::max(kSearchNs, kSearchPeriods * usual_ns_)) {

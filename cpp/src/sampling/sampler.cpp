@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "platform/threads.hpp"
+#include "sampling/power_integrator.hpp"
 
 namespace carbontracker {
 namespace {
@@ -28,8 +29,16 @@ constexpr std::size_t kHistory = 256;
 constexpr std::int64_t kLookNs = 50'000'000;
 constexpr std::int64_t kSuspendNs = 20'000'000;
 
-// Marks closer than this share one reading.
-constexpr std::int64_t kMarkSpacingNs = 2'000'000;
+// Readings that are due this close together are taken at once: less than a wake-up takes.
+constexpr std::int64_t kTogetherNs = 60'000;
+
+// After a reading that took this long, pause ten times as long. After a failure, pause a tenth of
+// the time since the first failure.
+constexpr std::int64_t kPatience = 10;
+constexpr std::int64_t kSlowNs = 50'000'000;
+constexpr std::int64_t kSlowFactor = 10;
+constexpr std::int64_t kFirstPauseNs = 20'000'000;
+constexpr std::int64_t kMaxPauseNs = 10 * kNanosPerSecond;
 
 std::size_t ring_capacity(std::int64_t period_ns) {
     return std::clamp(static_cast<std::size_t>(kRingNs / std::max<std::int64_t>(period_ns, 1)),
@@ -43,45 +52,35 @@ std::int64_t usual_period_ns(const Source& source) noexcept {
     return source.default_period_ns() > 0 ? source.default_period_ns() : kNoPeriodNs;
 }
 
-std::vector<std::size_t> groups_of(const Source& source) {
-    std::vector<std::size_t> groups;
-    for (const Channel& channel : source.channels()) groups.push_back(channel.group);
-    return groups;
-}
-
-std::vector<std::unique_ptr<SampledChannel>> sampled(const Source& source, const Pace& pace) {
-    const std::int64_t period_ns = pace.period_ns > 0 ? pace.period_ns : usual_period_ns(source);
-    std::vector<std::unique_ptr<SampledChannel>> channels;
-    for (const Channel& channel : source.channels()) {
-        channels.push_back(std::make_unique<SampledChannel>(channel, ring_capacity(period_ns)));
-    }
-    return channels;
-}
-
-std::vector<Lane*> lanes_of(const std::vector<std::unique_ptr<SampledChannel>>& tracks) {
-    std::vector<Lane*> lanes;
-    for (const auto& track : tracks) lanes.push_back(&track->lane);
-    return lanes;
-}
+// Due time of a group that was just read and is not planned yet.
+constexpr std::int64_t kJustRead = std::numeric_limits<std::int64_t>::min();
 
 } // namespace
 
 Sampler::Sampler(std::string name, std::unique_ptr<Source> source, Pace pace,
                  const std::vector<Priority>& priorities)
     : name_(std::move(name)), source_(std::move(source)), pace_(pace),
-      tracks_(sampled(*source_, pace)),
-      scheduler_(lanes_of(tracks_), groups_of(*source_),
-                 {usual_period_ns(*source_), pace.period_ns, source_->min_period_ns()}, priorities),
-      readings_(tracks_.size()), history_(kHistory) {}
+      usual_ns_(usual_period_ns(*source_)), history_(kHistory) {
+    const std::vector<Channel>& channels = source_->channels();
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+        const std::int64_t period_ns = pace_.period_ns > 0 ? pace_.period_ns : usual_ns_;
+        tracks_.push_back(
+            std::make_unique<Track>(channels[i], ring_capacity(period_ns), priorities[i]));
+        groups_.resize(std::max(groups_.size(), channels[i].group + 1));
+        groups_[channels[i].group].members.push_back(i);
+    }
+    readings_.resize(tracks_.size());
+    searches_ = Searches(groups_.size());
+}
 
 Sampler::~Sampler() {
     stop();
 }
 
-void Sampler::start(std::int64_t wait_ns, std::int64_t began_ns) {
+void Sampler::start(std::int64_t wait_ns) {
     if (stopping_.load(std::memory_order_relaxed) || has_started())
         return; // a sampler runs only once
-    thread_ = start_thread(&Sampler::run, this, began_ns != 0 ? began_ns : now_ns());
+    thread_ = start_thread(&Sampler::run, this);
     counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
     has_started_.store(true, std::memory_order_relaxed);
     await_first_reading(now_ns() + wait_ns);
@@ -114,26 +113,31 @@ bool Sampler::stop() {
 
 void Sampler::mark(std::int64_t t_ns) noexcept {
     // relaxed: two simultaneous marks may both ask for a reading, which is harmless.
-    if (t_ns < mark_ready_ns_.load(std::memory_order_relaxed)) return;
     const std::int64_t apart_ns = t_ns - marked_ns_.load(std::memory_order_relaxed);
-    if (apart_ns < kMarkSpacingNs) return;
+    if (apart_ns < mark_spacing_ns_.load(std::memory_order_relaxed)) return;
     marked_ns_.store(t_ns, std::memory_order_relaxed);
     mark_ns_.store(t_ns, std::memory_order_relaxed); // the newest mark replaces those before it
     wake_event_.signal();                            // publishes it
 }
 
-void Sampler::set_share(double budget, double cpu_share) noexcept {
-    budget_.store(budget, std::memory_order_relaxed);
-    cpu_share_.store(cpu_share, std::memory_order_relaxed);
+void Sampler::lend(std::int64_t cpu_ns) noexcept {
+    if (!has_started()) allowance_.lend(cpu_ns);
+}
+
+void Sampler::set_limits(const SamplingLimits& limits) noexcept {
+    spacing_total_.store(limits.spacing_total, std::memory_order_relaxed);
+    spacing_others_.store(limits.spacing_others, std::memory_order_relaxed);
+    mark_spacing_ns_.store(limits.mark_spacing_ns, std::memory_order_relaxed);
+    cpu_share_.store(limits.cpu_share, std::memory_order_relaxed);
 }
 
 void Sampler::set_priority(std::size_t index, Priority priority) noexcept {
-    scheduler_.set_priority(index, priority); // from the next plan on
+    tracks_[index]->priority.store(priority, std::memory_order_relaxed); // from the next reading on
 }
 
 // ---- the thread -----------------------------------------------------------------------------
 
-void Sampler::run(std::int64_t began_ns) noexcept {
+void Sampler::run() noexcept {
     char name[16]; // limit of the kernel
     std::snprintf(name, sizeof name, "ct-%s", name_.c_str());
     pthread_setname_np(pthread_self(), name);
@@ -144,18 +148,18 @@ void Sampler::run(std::int64_t began_ns) noexcept {
         cpu_clock_.store(clock, std::memory_order_relaxed); // an independent value
     }
     look_for_suspend(now_ns());
-    apply_share();
-    scheduler_.begin(now_ns(), began_ns, {0, source_->call_cost().probing_ns});
     read_all(); // in this thread, because a sensor may not answer
     begun_.signal();
     std::uint32_t seen = 0; // 0: sees signals from before this thread started
     while (true) {
-        wake_event_.wait(seen, scheduler_.due_ns());
+        wake_event_.wait(seen, earliest_due_ns());
         // Take the count before the flag: a stop between the two has signalled since.
         seen = wake_event_.count();
         if (stopping_.load(std::memory_order_acquire)) break;
         const bool marked = serve_mark();
-        if (read_due() && marked) add(counters_.edge_reads, std::uint64_t{1});
+        if (read_due(now_ns()) && marked) {
+            add(counters_.edge_reads, std::uint64_t{1});
+        }
     }
     read_all(); // stop() counts as a mark
     counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
@@ -165,16 +169,43 @@ void Sampler::run(std::int64_t began_ns) noexcept {
     finished_.signal();
 }
 
-void Sampler::apply_share() noexcept {
-    scheduler_.set_share(now_ns(), budget_.load(std::memory_order_relaxed),
-                         cpu_share_.load(std::memory_order_relaxed));
+std::int64_t Sampler::earliest_due_ns() const noexcept {
+    std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
+    for (const Group& group : groups_) due_ns = std::min(due_ns, group.due_ns);
+    return due_ns;
 }
 
 bool Sampler::serve_mark() noexcept {
     const std::int64_t mark_ns = mark_ns_.exchange(0, std::memory_order_relaxed);
     if (mark_ns == 0) return false;
-    scheduler_.mark(now_ns(), mark_ns);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].backoff_until_ns <= mark_ns) mark_group(i, mark_ns);
+    }
     return true;
+}
+
+// Under throttling, only channels in the total get reads for marks.
+bool Sampler::benefits_from_edge_read(const Track& track) const noexcept {
+    const bool total = track.priority.load(std::memory_order_relaxed) == Priority::total;
+    const bool throttled = spacing_others_.load(std::memory_order_relaxed) > 1.0;
+    return (total || !throttled) && track.lane.benefits_from_edge_read();
+}
+
+void Sampler::mark_group(std::size_t index, std::int64_t mark_ns) noexcept {
+    Group& group = groups_[index];
+    bool at_once = false;
+    bool wanted = false;
+    for (const std::size_t i : group.members) {
+        Track& track = *tracks_[i];
+        if (!benefits_from_edge_read(track)) continue;
+        wanted = true;
+        at_once = track.lane.rhythm().mark(mark_ns) || at_once;
+    }
+    if (at_once) {
+        group.due_ns = 0;
+    } else if (wanted) {
+        plan_group(index, now_ns());
+    }
 }
 
 // A suspend shows as a late deadline, or lies between two checks.
@@ -186,7 +217,7 @@ void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
         const std::int64_t least_ns = wake_.suspended_ns + kSuspendNs;
         if (suspended_ns > least_ns) suspended_ns = std::min(suspended_ns, pace_.suspended_ns());
         if (suspended_ns > least_ns) {
-            scheduler_.resume();
+            for (const auto& track : tracks_) track->lane.resume();
         }
         suspended_ns = std::max(suspended_ns, wake_.suspended_ns);
     }
@@ -194,79 +225,164 @@ void Sampler::look_for_suspend(std::int64_t now_ns) noexcept {
     wake_.looked_ns = now_ns;
 }
 
-bool Sampler::read_due() noexcept {
-    std::int64_t time_ns = now_ns();
-    look_for_suspend(time_ns);
-    apply_share();
+bool Sampler::read_due(std::int64_t now_ns) noexcept {
+    look_for_suspend(now_ns);
+    if (searches_.is_saving()) choose_searches(now_ns); // before the credit is spent
     bool any = false;
-    while (const auto group = scheduler_.next(time_ns)) {
-        if (const auto late_ns = scheduler_.late_ns(); late_ns && !any) {
-            counters_.lateness.note(*late_ns);
-        }
+    std::int64_t time_ns = now_ns;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const std::int64_t due_ns = groups_[i].due_ns;
+        if (due_ns > now_ns + std::max(kTogetherNs, groups_[i].early_ns)) continue;
+        if (!any && due_ns > 0 && due_ns <= now_ns) counters_.lateness.note(now_ns - due_ns);
         any = true;
-        time_ns = read_group(*group, time_ns);
+        time_ns = read_group(i, time_ns);
     }
-    end_round(time_ns);
-    if (any) add(counters_.reads, std::uint64_t{1});
-    return any;
+    if (!any) return false;
+    charge(time_ns);
+    choose_searches(time_ns);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].due_ns == kJustRead) plan_group(i, time_ns);
+    }
+    add(counters_.reads, std::uint64_t{1});
+    bool wanted = false;
+    for (const auto& track : tracks_) wanted = wanted || benefits_from_edge_read(*track);
+    benefits_from_edge_read_.store(wanted, std::memory_order_relaxed);
+    return true;
 }
 
 void Sampler::read_all() noexcept {
     // Includes groups in back-off: their counters have counted on.
-    std::int64_t time_ns = now_ns();
-    for (std::size_t group = 0; group < scheduler_.groups(); ++group) {
-        if (scheduler_.is_lost(group) || scheduler_.is_gone(group)) continue;
-        time_ns = read_group(group, time_ns);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const bool gone = groups_[i].backoff_until_ns == std::numeric_limits<std::int64_t>::max();
+        if (groups_[i].lost || gone) continue;
+        read_group(i, now_ns());
     }
-    end_round(time_ns);
+    choose_searches(now_ns());
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].due_ns == kJustRead) plan_group(i, now_ns());
+    }
     add(counters_.reads, std::uint64_t{1});
 }
 
 // Returns the time when it was done.
-std::int64_t Sampler::read_group(std::size_t group, std::int64_t began_ns) noexcept {
-    const std::span<const std::size_t> members = scheduler_.members(group);
-    const bool is_lost = scheduler_.is_lost(group) && !source_->reopen(group);
-    if (!is_lost) {
-        source_->read(group, readings_);
-        for (const std::size_t i : members) take_history(i);
+std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexcept {
+    Group& group = groups_[index];
+    if (group.lost) group.lost = !source_->reopen(index);
+    if (!group.lost) {
+        source_->read(index, readings_);
+        for (const std::size_t i : group.members) {
+            take_history(i);
+            store(*tracks_[i], readings_[i]);
+        }
     }
-    Scheduler::Outcome outcome{.began_ns = began_ns, .ended_ns = now_ns(), .any_lost = is_lost};
-    add(counters_.held_ns, outcome.ended_ns - began_ns);
-    if (!is_quick_) outcome.held_ns = outcome.ended_ns - began_ns;
-    for (const std::size_t i : members) {
-        if (!is_lost) store(*tracks_[i], readings_[i]);
-        outcome.any_lost = outcome.any_lost || readings_[i].status == Status::lost;
-        outcome.any_ok = outcome.any_ok || (!is_lost && readings_[i].status == Status::ok);
-    }
-    scheduler_.took(group, outcome);
-    for (const std::size_t i : members) {
-        tracks_[i]->lost.store(scheduler_.is_lost(group), std::memory_order_relaxed);
-        tracks_[i]->tick_ns.store(tracks_[i]->lane.rhythm().tick_ns(), std::memory_order_relaxed);
-    }
-    return outcome.ended_ns;
-}
-
-// Charges the cost of the readings and of the wake-up before them.
-void Sampler::end_round(std::int64_t time_ns) noexcept {
-    const std::int64_t cpu_ns = thread_cpu_ns();
-    scheduler_.end_round(time_ns, cpu_ns - charged_ns_);
-    charged_ns_ = cpu_ns;
-    counters_.late.store(scheduler_.missed(), std::memory_order_relaxed);
-    mark_ready_ns_.store(scheduler_.mark_ready_ns(time_ns), std::memory_order_relaxed);
-    if (scheduler_.take_held_back()) is_held_back_.store(true, std::memory_order_relaxed);
+    const std::int64_t ended_ns = now_ns();
+    update_backoff(group, began_ns, ended_ns);
+    group.due_ns = kJustRead;
+    return ended_ns;
 }
 
 void Sampler::take_history(std::size_t channel) noexcept {
-    SampledChannel& track = *tracks_[channel];
+    Track& track = *tracks_[channel];
     for (std::size_t count = history_.size(); count == history_.size();) {
         count = std::min(source_->history(channel, history_), history_.size());
         for (std::size_t i = 0; i < count; ++i) store(track, history_[i]);
     }
 }
 
+// Decides from the newest readings when the group may be read again.
+void Sampler::update_backoff(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept {
+    bool any_ok = false;
+    bool any_lost = false;
+    bool all_gone = true;
+    for (const std::size_t i : group.members) {
+        any_lost = any_lost || readings_[i].status == Status::lost;
+        any_ok = any_ok || (!group.lost && readings_[i].status == Status::ok);
+        all_gone = all_gone && tracks_[i]->gone.load(std::memory_order_relaxed);
+    }
+    group.lost = group.lost || (any_lost && !any_ok); // if no channel of it answers
+    if (any_ok) {
+        group.failing_since_ns = group.backoff_until_ns = 0;
+    } else {
+        if (group.failing_since_ns == 0) group.failing_since_ns = began_ns;
+        group.backoff_until_ns =
+            ended_ns +
+            std::clamp((ended_ns - group.failing_since_ns) / kPatience, kFirstPauseNs, kMaxPauseNs);
+    }
+    if (const std::int64_t took_ns = ended_ns - began_ns; took_ns > kSlowNs) {
+        group.backoff_until_ns = std::max(group.backoff_until_ns,
+                                          ended_ns + std::min(kSlowFactor * took_ns, kMaxPeriodNs));
+    }
+    if (all_gone) group.backoff_until_ns = std::numeric_limits<std::int64_t>::max();
+    for (const std::size_t i : group.members) {
+        tracks_[i]->lost.store(group.lost, std::memory_order_relaxed);
+    }
+}
+
+// Charges the cost of the readings and of the wake-up before them.
+void Sampler::charge(std::int64_t now_ns) noexcept {
+    const std::int64_t cpu_ns = thread_cpu_ns();
+    allowance_.spend(now_ns, cpu_ns - charged_ns_, cpu_share_.load(std::memory_order_relaxed));
+    charged_ns_ = cpu_ns;
+    free_ns_.store(allowance_.free_ns(), std::memory_order_relaxed);
+}
+
+void Sampler::choose_searches(std::int64_t now_ns) noexcept {
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        for (const std::size_t member : groups_[i].members) {
+            const Track& track = *tracks_[member];
+            if (groups_[i].lost || track.gone.load(std::memory_order_relaxed)) continue;
+            searches_.consider(i, track.lane, track.priority.load(std::memory_order_relaxed));
+        }
+    }
+    searches_.choose(now_ns, allowance_);
+}
+
+void Sampler::plan_group(std::size_t index, std::int64_t now_ns) noexcept {
+    Group& group = groups_[index];
+    const DueConstraints constraints = due_constraints(index, now_ns);
+    std::int64_t due_ns = std::numeric_limits<std::int64_t>::max();
+    group.early_ns = 0;
+    for (const std::size_t i : group.members) {
+        Track& track = *tracks_[i];
+        if (track.gone.load(std::memory_order_relaxed)) continue;
+        const Priority priority = track.priority.load(std::memory_order_relaxed);
+        const std::int64_t its_ns = next_due_ns(now_ns, track.lane, priority, constraints);
+        // Searches of one source run in step: a wake-up costs more than a read.
+        if (its_ns < due_ns) {
+            const bool searches = constraints.searches && track.lane.rhythm().searching();
+            group.early_ns = searches ? (its_ns - now_ns) / 2 : 0;
+        }
+        due_ns = std::min(due_ns, its_ns);
+        track.tick_ns.store(track.lane.rhythm().tick_ns(), std::memory_order_relaxed);
+    }
+    group.due_ns = std::max(due_ns, group.backoff_until_ns);
+}
+
+DueConstraints Sampler::due_constraints(std::size_t group, std::int64_t now_ns) noexcept {
+    return {usual_ns_,
+            pace_.period_ns > 0 ? next_steady_ns(now_ns) : 0,
+            spacing_total_.load(std::memory_order_relaxed),
+            spacing_others_.load(std::memory_order_relaxed),
+            allowance_.free_ns(),
+            allowance_.urgent_ns(),
+            searches_.may(group),
+            searches_.is_saving()};
+}
+
+// A rate that the user asked for: absolute deadlines; missed ones are counted and skipped.
+std::int64_t Sampler::next_steady_ns(std::int64_t now_ns) noexcept {
+    const std::int64_t soon_ns = now_ns + kTogetherNs;
+    if (soon_ns < steady_ns_) return steady_ns_;
+    if (steady_ns_ == 0) steady_ns_ = now_ns;
+    const std::int64_t steps = (soon_ns - steady_ns_) / pace_.period_ns + 1;
+    if (steps > 1) add(counters_.late, static_cast<std::uint64_t>(steps - 1));
+    steady_ns_ += steps * pace_.period_ns;
+    return steady_ns_;
+}
+
 // ---- readings become samples ------------------------------------------------------------------
 
-void Sampler::store(SampledChannel& track, const Reading& reading) noexcept {
+void Sampler::store(Track& track, const Reading& reading) noexcept {
     if (reading.status == Status::gone) track.gone.store(true, std::memory_order_relaxed);
     Sample sample;
     const Outcome outcome = track.lane.take(reading, sample);
@@ -288,7 +404,7 @@ void Sampler::store(SampledChannel& track, const Reading& reading) noexcept {
     track.last_read_ns.store(reading.t_ns, std::memory_order_release);
 }
 
-void Sampler::publish(SampledChannel& track, Sample sample) noexcept {
+void Sampler::publish(Track& track, Sample sample) noexcept {
     if (!track.published) {
         // The consumer never saw the previous change, so kStoodStill would be wrong here. A gap
         // among the refused samples remains a gap.

@@ -15,10 +15,11 @@
 #include "platform/clock.hpp"
 #include "platform/event.hpp"
 #include "sample.hpp"
+#include "sampling/governor.hpp"
 #include "sampling/lane.hpp"
 #include "sampling/lateness.hpp"
 #include "sampling/ring.hpp"
-#include "sampling/scheduler.hpp"
+#include "sampling/schedule.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
@@ -36,7 +37,6 @@ struct SamplerStats {
     std::uint64_t edge_reads;     ///< rounds of readings for marks
     std::uint64_t late;           ///< missed deadlines of a steady rate
     std::int64_t cpu_ns;          ///< CPU time of the thread
-    std::int64_t held_ns;         ///< time inside the driver, awake or asleep
     std::int64_t wall_ns;         ///< time since sampling began
     std::int64_t lateness_p50_ns; ///< median time between a deadline and its reading
     std::int64_t lateness_p99_ns;
@@ -51,23 +51,6 @@ struct ChannelStats {
     std::int64_t tick_ns;      ///< learned refresh period; 0: unknown
     bool gone;
     bool lost; ///< does not answer now, but may later
-};
-
-/// A channel on its way from the sampling thread to the others.
-struct SampledChannel {
-    SampledChannel(const Channel& channel, std::size_t capacity) : lane(channel), ring(capacity) {}
-    Lane lane;
-    Ring<Sample> ring;
-    Sample newest;
-    bool published = true; // false: a full ring has refused `newest`
-    std::atomic<std::uint64_t> errors{0};
-    std::atomic<std::uint64_t> dropped{0};
-    std::atomic<std::uint64_t> resets{0};
-    std::atomic<std::uint64_t> readings{0};
-    std::atomic<std::int64_t> last_read_ns{0};
-    std::atomic<std::int64_t> tick_ns{0};
-    std::atomic<bool> gone{false};
-    std::atomic<bool> lost{false};
 };
 
 /// Owns a source and the thread that reads it. The reading path does not allocate, open files,
@@ -87,9 +70,8 @@ public:
     }
 
     /// Starts the thread and waits at most `wait_ns` for its first reading, so that it comes before
-    /// any mark. `began_ns`: when the first sampler of the node began; 0: now. Throws
-    /// std::system_error if the thread cannot be created.
-    void start(std::int64_t wait_ns = 2 * kNanosPerSecond, std::int64_t began_ns = 0);
+    /// any mark. Throws std::system_error if the thread cannot be created.
+    void start(std::int64_t wait_ns = 2 * kNanosPerSecond);
 
     /// Whether its thread was ever started.
     [[nodiscard]] bool has_started() const noexcept {
@@ -108,13 +90,20 @@ public:
     /// Returns false if the thread is stuck in its sensor: then leak this object.
     bool stop();
 
-    /// Sharpens E(t) around a mark at this time. Where no channel gains from a read at once, or the
-    /// overhead budget does not cover one, or the previous mark was just before, the readings that
-    /// are due next serve instead. Returns at once.
+    /// Sharpens E(t) around a mark at this time, unless the previous mark is too close. Returns
+    /// at once.
     void mark(std::int64_t t_ns) noexcept;
 
-    /// See OverheadBudget::set_share(); from the next round on.
-    void set_share(double budget, double cpu_share) noexcept;
+    /// Whether marks gain from reads here; if not, the thread need not be woken.
+    [[nodiscard]] bool benefits_from_edge_read() const noexcept {
+        return benefits_from_edge_read_.load(std::memory_order_relaxed);
+    }
+
+    /// Sets how far the readings are throttled.
+    void set_limits(const SamplingLimits& limits) noexcept;
+
+    /// Credits this much CPU time. Only before the thread is started.
+    void lend(std::int64_t cpu_ns) noexcept;
 
     /// CPU time of the thread.
     [[nodiscard]] std::int64_t cpu_ns() const noexcept;
@@ -122,10 +111,13 @@ public:
     /// Sets why channel `index` is read, from its next reading on.
     void set_priority(std::size_t index, Priority priority) noexcept;
 
-    /// Whether reads have waited for CPU time since the last call.
-    [[nodiscard]] bool take_held_back() noexcept {
-        return is_held_back_.exchange(false, std::memory_order_relaxed);
+    /// Whether reads are waiting for CPU time.
+    [[nodiscard]] bool is_held_back() const noexcept {
+        return free_ns_.load(std::memory_order_relaxed) > now_ns();
     }
+
+    /// Number of calls that read all channels once.
+    [[nodiscard]] std::size_t groups() const noexcept { return groups_.size(); }
 
     /// For one consumer thread at a time.
     std::size_t drain(std::size_t channel, std::span<Sample> out) noexcept {
@@ -143,13 +135,40 @@ public:
     [[nodiscard]] ChannelStats channel_stats(std::size_t channel) const noexcept;
 
 private:
+    struct Track {
+        Track(const Channel& channel, std::size_t capacity, Priority initial_priority)
+            : lane(channel), ring(capacity), priority(initial_priority) {}
+        Lane lane;
+        Ring<Sample> ring;
+        Sample newest;
+        bool published = true; // false: a full ring has refused `newest`
+        std::atomic<Priority> priority;
+        std::atomic<std::uint64_t> errors{0};
+        std::atomic<std::uint64_t> dropped{0};
+        std::atomic<std::uint64_t> resets{0};
+        std::atomic<std::uint64_t> readings{0};
+        std::atomic<std::int64_t> last_read_ns{0};
+        std::atomic<std::int64_t> tick_ns{0};
+        std::atomic<bool> gone{false};
+        std::atomic<bool> lost{false};
+    };
+
+    // Channels that are read by one call, with their back-off after failures and slow calls.
+    struct Group {
+        std::vector<std::size_t> members; // indices into tracks_
+        std::int64_t due_ns = 0;
+        std::int64_t early_ns = 0;         // may be read this much earlier
+        std::int64_t failing_since_ns = 0; // 0: it does not fail
+        std::int64_t backoff_until_ns = 0;
+        bool lost = false;
+    };
+
     // Written by the thread, read by others: independent values, so relaxed order is enough.
     struct Counters {
         std::atomic<std::uint64_t> reads{0};
         std::atomic<std::uint64_t> edge_reads{0};
         std::atomic<std::uint64_t> late{0};
         std::atomic<std::int64_t> cpu_ns{0};
-        std::atomic<std::int64_t> held_ns{0};
         std::atomic<std::int64_t> began_ns{0};
         std::atomic<std::int64_t> ended_ns{0};
         Lateness lateness;
@@ -157,38 +176,50 @@ private:
 
     static constexpr clockid_t kNoClock = -1;
 
-    void run(std::int64_t began_ns) noexcept;
-    void apply_share() noexcept;
+    void run() noexcept;
+    [[nodiscard]] std::int64_t earliest_due_ns() const noexcept;
     [[nodiscard]] bool serve_mark() noexcept;
+    [[nodiscard]] bool benefits_from_edge_read(const Track& track) const noexcept;
+    void mark_group(std::size_t index, std::int64_t mark_ns) noexcept;
     void look_for_suspend(std::int64_t now_ns) noexcept;
-    [[nodiscard]] bool read_due() noexcept;
+    bool read_due(std::int64_t now_ns) noexcept;
     void read_all() noexcept;
     std::int64_t read_group(std::size_t group, std::int64_t began_ns) noexcept;
-    void end_round(std::int64_t time_ns) noexcept;
     void take_history(std::size_t channel) noexcept;
-    static void store(SampledChannel& track, const Reading& reading) noexcept;
-    static void publish(SampledChannel& track, Sample sample) noexcept;
+    void update_backoff(Group& group, std::int64_t began_ns, std::int64_t ended_ns) noexcept;
+    void charge(std::int64_t now_ns) noexcept;
+    void choose_searches(std::int64_t now_ns) noexcept;
+    void plan_group(std::size_t index, std::int64_t now_ns) noexcept;
+    [[nodiscard]] DueConstraints due_constraints(std::size_t group, std::int64_t now_ns) noexcept;
+    [[nodiscard]] std::int64_t next_steady_ns(std::int64_t now_ns) noexcept;
+    static void store(Track& track, const Reading& reading) noexcept;
+    static void publish(Track& track, Sample sample) noexcept;
 
     const std::string name_;
     const std::unique_ptr<Source> source_;
     const Pace pace_;
-    const bool is_quick_ = source_->call_cost().is_quick;
-    std::vector<std::unique_ptr<SampledChannel>> tracks_;
-    Scheduler scheduler_;
+    const std::int64_t usual_ns_; // default time between readings
+    std::vector<std::unique_ptr<Track>> tracks_;
+    std::vector<Group> groups_;
     std::vector<Reading> readings_;
     std::vector<Reading> history_;
     Counters counters_;
-    std::atomic<double> budget_{0.0}; // of all sources; 0: unlimited
-    std::atomic<double> cpu_share_{1.0};
-    std::atomic<bool> is_held_back_{false};
-    std::atomic<std::int64_t> mark_ready_ns_{0}; // marks before are not worth waking the thread
+    std::atomic<double> spacing_total_{1.0};
+    std::atomic<double> spacing_others_{1.0};
+    std::atomic<double> cpu_share_{SamplingLimits{}.cpu_share};
+    std::atomic<std::int64_t> mark_spacing_ns_{SamplingLimits{}.mark_spacing_ns};
     std::atomic<std::int64_t> marked_ns_{std::numeric_limits<std::int64_t>::min() / 2}; // never
+    std::atomic<bool> benefits_from_edge_read_{true};
     std::atomic<std::int64_t> mark_ns_{0};
     struct {
         std::int64_t suspended_ns = 0;
         std::int64_t looked_ns = 0;
-    } wake_;                      // last check for a suspend
-    std::int64_t charged_ns_ = 0; // CPU time that was charged to the budget
+    } wake_;                     // last check for a suspend
+    std::int64_t steady_ns_ = 0; // next deadline of a rate that the user asked for
+    Allowance allowance_;
+    std::atomic<std::int64_t> free_ns_{0}; // copy of allowance_.free_ns() for other threads
+    Searches searches_;
+    std::int64_t charged_ns_ = 0; // CPU time that was charged to the allowance
     Event wake_event_;
     std::atomic<bool> stopping_{false};
     std::int64_t asked_to_stop_ns_ = 0;          // for the stopping thread

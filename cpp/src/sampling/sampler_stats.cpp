@@ -20,14 +20,13 @@ SamplerStats Sampler::stats() const noexcept {
             counters_.edge_reads.load(std::memory_order_relaxed),
             counters_.late.load(std::memory_order_relaxed),
             cpu_ns(),
-            counters_.held_ns.load(std::memory_order_relaxed),
             wall_ns,
             counters_.lateness.quantile_ns(0.5),
             counters_.lateness.quantile_ns(0.99)};
 }
 
 ChannelStats Sampler::channel_stats(std::size_t channel) const noexcept {
-    const SampledChannel& track = *tracks_[channel];
+    const Track& track = *tracks_[channel];
     return {track.errors.load(std::memory_order_relaxed),
             track.dropped.load(std::memory_order_relaxed),
             track.resets.load(std::memory_order_relaxed),

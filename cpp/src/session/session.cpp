@@ -3,10 +3,10 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <iterator>
 #include <new>
-#include <utility>
 
 #include "platform/forks.hpp"
 #include "platform/threads.hpp"
@@ -16,6 +16,9 @@ namespace carbontracker {
 namespace {
 
 constexpr std::int64_t kSuperviseNs = kNanosPerSecond;
+
+// Reads for marks, and reads that cannot wait, come on top of the planned reads.
+constexpr double kPlanned = 0.94; // of the overhead budget
 
 // A query older than this reviews the channels again, so that it reports recent failures.
 constexpr std::int64_t kReviewNs = 100'000'000;
@@ -67,8 +70,6 @@ Session::Session(const Host& host, const Options& options,
       sharing_(std::make_unique<Sharing>(options.share_directory, host, options.period_ns)),
       generation_(watched_fork_generation()) {
     refused_.reserve(registry().size());
-    needs_.reserve(registry().size());
-    cpu_ns_.reserve(registry().size());
     probing_.wait(options.patience_ns, while_waiting);
     try {
         for (Answer& answer : probing_.take()) admit(std::move(answer), 0);
@@ -118,14 +119,14 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
     entries.erase(entries.begin(),
                   entries.begin() + static_cast<std::ptrdiff_t>(accounts_->entries().size()));
     places.resize(places_.size() + entries.size(), {kNoSampler, 0});
+    governors_.reserve(governors_.size() + 1);
     accounts_->add(std::move(entries));
     // From here on nothing allocates.
     places_ = std::move(places);
     missing_ = std::move(all_missing);
     claimed_ = std::move(claimed);
     if (sampler) {
-        needs_.emplace_back(); // their capacity was reserved
-        cpu_ns_.emplace_back();
+        governors_.emplace_back();
         sharing_->add(std::move(shared));
         samplers_.push_back(sampler.release());
     }
@@ -140,7 +141,6 @@ void Session::admit_latecomers() {
         const Lock lock(mutex_);
         try {
             admit(std::move(answer), now_ns());
-            for (Need& need : needs_) need.is_held_back = true; // equal parts until they are judged
             divide_overhead_budget();
         } catch (const std::bad_alloc&) {
             refused_.push_back(sensor); // its capacity was reserved
@@ -156,7 +156,7 @@ void Session::launch() noexcept {
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         try {
             if (const Lock lock(mutex_); !may_read(i)) continue;
-            samplers[i]->start(0, began_ns_.load(std::memory_order_relaxed));
+            samplers[i]->start(0);
         } catch (const std::exception&) {
             continue;
         }
@@ -243,8 +243,7 @@ Session::~Session() {
     leave(missing_);
     leave(claimed_);
     leave(refused_);
-    leave(needs_);
-    leave(cpu_ns_);
+    leave(governors_);
 }
 
 bool Session::owned_by_this_process() const noexcept {
@@ -256,8 +255,7 @@ void Session::start() {
     {
         const std::lock_guard lifecycle(lifecycle_);
         if (has_stopped_ || running_.exchange(true)) return;
-        judged_ns_ = now_ns();
-        began_ns_.store(judged_ns_, std::memory_order_relaxed);
+        began_ns_.store(now_ns(), std::memory_order_relaxed);
         divide_overhead_budget();
         {
             const Lock lock(mutex_);
@@ -321,7 +319,7 @@ void Session::mark(Mark& mark, bool edge_reads) noexcept {
     moments_.add(mark);
     if (!edge_reads || !running_.load(std::memory_order_relaxed)) return;
     for (Sampler* sampler : samplers_.view()) {
-        sampler->mark(now);
+        if (sampler->benefits_from_edge_read()) sampler->mark(now);
     }
     sharing_->request(now, kMarkApartNs);
 }
@@ -412,7 +410,8 @@ std::vector<Session::Change> Session::changes(std::size_t since, Lock lock) {
 void Session::supervise() noexcept {
     pthread_setname_np(pthread_self(), "ct-supervise");
     Event& event = probing_.event();
-    std::int64_t next_ns = now_ns() + kSuperviseNs;
+    const std::int64_t began_ns = now_ns();
+    std::int64_t next_ns = began_ns + kSuperviseNs;
     while (true) {
         // Take the count before the checks, so that a later signal is not missed.
         const std::uint32_t seen = event.count();
@@ -430,8 +429,8 @@ void Session::supervise() noexcept {
                 }
                 launch();
                 start_service();
-                judge_needs(now);
-                divide_overhead_budget();
+                supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
+                enforce_overhead_budget(now - began_ns);
             }
         } catch (const std::exception&) {
             // Try again in a second: samples are cumulative, so only resolution may be lost.
@@ -556,7 +555,7 @@ void Session::serve_requests() noexcept {
         seen = count;
         const std::int64_t now = now_ns();
         for (Sampler* sampler : samplers_.view()) {
-            if (sampler->has_started()) sampler->mark(now);
+            if (sampler->has_started() && sampler->benefits_from_edge_read()) sampler->mark(now);
         }
         never.wait(0, now + kServeNs);
         try {
@@ -608,31 +607,41 @@ void Session::freeze_until(std::int64_t t_ns) {
     }
 }
 
-// What each sampler and the threads of the session have used since the last time.
-void Session::judge_needs(std::int64_t now) noexcept {
-    supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
-    const std::int64_t own_ns = supervisor_cpu_ns_.load(std::memory_order_relaxed) +
-                                service_cpu_ns_.load(std::memory_order_relaxed);
-    const std::int64_t before_ns = std::exchange(judged_cpu_ns_, own_ns);
-    const double whole_ns =
-        options_.overhead_budget * static_cast<double>(now - std::exchange(judged_ns_, now));
-    if (!(whole_ns > 0.0)) return;
-    supervisor_share_ = std::min(static_cast<double>(own_ns - before_ns) / whole_ns, 0.5);
+// A rate that the user asked for is kept at any cost.
+bool Session::has_overhead_budget() const noexcept {
+    return options_.period_ns <= 0 && options_.overhead_budget > 0.0;
+}
+
+// Divides by the number of calls per sampler, until the cost of each is known.
+void Session::divide_overhead_budget() {
+    if (!has_overhead_budget()) return;
     const std::span<Sampler* const> samplers = samplers_.view();
+    double calls = 0.0;
+    for (const Sampler* sampler : samplers) calls += static_cast<double>(sampler->groups());
     for (std::size_t i = 0; i < samplers.size(); ++i) {
-        const std::int64_t cpu_ns = samplers[i]->cpu_ns();
-        const bool is_new = samplers[i]->has_started() && cpu_ns_[i] == 0;
-        needs_[i].used = static_cast<double>(cpu_ns - std::exchange(cpu_ns_[i], cpu_ns)) / whole_ns;
-        needs_[i].is_held_back = samplers[i]->take_held_back() || is_new;
+        const double part = static_cast<double>(samplers[i]->groups()) / calls;
+        samplers[i]->set_limits(governors_[i].limits(kPlanned * options_.overhead_budget * part));
+        // Each sampler starts with the credit of the whole budget.
+        samplers[i]->lend(
+            static_cast<std::int64_t>(kPlanned * options_.overhead_budget * (1.0 - part) *
+                                      static_cast<double>(Allowance::kSavedNs)));
     }
 }
 
-void Session::divide_overhead_budget() noexcept {
-    share_fairly(needs_);
+void Session::enforce_overhead_budget(std::int64_t wall_ns) {
+    if (!has_overhead_budget() || governors_.empty()) return;
     const std::span<Sampler* const> samplers = samplers_.view();
+    std::vector<double> shares;
     for (std::size_t i = 0; i < samplers.size(); ++i) {
-        samplers[i]->set_share(options_.overhead_budget,
-                               needs_[i].share * (1.0 - supervisor_share_));
+        shares.push_back(governors_[i].share(samplers[i]->cpu_ns(), wall_ns));
+    }
+    if (std::isnan(shares.front())) return; // too early to tell
+    const auto own = static_cast<double>(supervisor_cpu_ns_.load(std::memory_order_relaxed));
+    const double left = kPlanned * options_.overhead_budget - own / static_cast<double>(wall_ns);
+    const std::vector<double> budgets = fair_shares(std::max(left, 0.0), shares);
+    for (std::size_t i = 0; i < samplers.size(); ++i) {
+        governors_[i].keep(shares[i], budgets[i], samplers[i]->is_held_back());
+        samplers[i]->set_limits(governors_[i].limits(budgets[i]));
     }
 }
 

@@ -17,6 +17,7 @@
 #include "history/energy_accounts.hpp"
 #include "history/moments.hpp"
 #include "platform/host.hpp"
+#include "sampling/governor.hpp"
 #include "sampling/sampler.hpp"
 #include "session/growing_list.hpp"
 #include "session/probing.hpp"
@@ -169,8 +170,9 @@ private:
     void supervise() noexcept;
     void maintain(std::int64_t now);
     void freeze_until(std::int64_t t_ns);
-    void judge_needs(std::int64_t now) noexcept;
-    void divide_overhead_budget() noexcept;
+    [[nodiscard]] bool has_overhead_budget() const noexcept;
+    void divide_overhead_budget();
+    void enforce_overhead_budget(std::int64_t wall_ns);
     void collect(std::size_t index);
     void collect();
     void review();
@@ -184,18 +186,14 @@ private:
     std::vector<std::string> claimed_; // kinds that one source has claimed for itself
     std::vector<std::size_t> refused_; // sensors that answered while memory was short
     GrowingList<Sampler*> samplers_;   // owned; left behind where their threads are stuck
-    std::vector<Need> needs_;          // of each sampler
-    std::vector<std::int64_t> cpu_ns_; // of each sampler, when they were judged
+    std::vector<Governor> governors_;  // of each sampler
     std::unique_ptr<Sharing> sharing_; // knows the samplers as sources, in the same order
     std::atomic<std::size_t> entry_count_{0};
     Moments moments_;
     mutable std::mutex mutex_; // guards the accounts, what feeds them, places_ and missing_
     std::array<Sample, 256> scratch_;
     std::int64_t reviewed_ns_ = 0;
-    std::int64_t judged_ns_ = 0;
-    std::int64_t judged_cpu_ns_ = 0;
-    double supervisor_share_ = 0.05; // of the overhead budget
-    std::mutex lifecycle_;           // of start and stop
+    std::mutex lifecycle_; // of start and stop
     bool has_stopped_ = false;
     std::unique_ptr<std::thread> supervisor_;
     std::unique_ptr<std::thread> service_; // for followers of this session

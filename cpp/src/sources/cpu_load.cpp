@@ -114,8 +114,6 @@ public:
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 100'000'000; }
 
-    [[nodiscard]] CallCost call_cost() const noexcept override { return {.is_quick = true}; }
-
     // Processor time is counted in ticks of 10 ms; a few of them make a utilisation.
     [[nodiscard]] std::int64_t min_period_ns() const noexcept override { return 50'000'000; }
 

@@ -24,6 +24,10 @@ using nvml::Gpu;
 // Sensors update every 20 to 100 ms.
 constexpr std::int64_t kPeriodNs = 20'000'000;
 
+// Calls hold a driver lock that the measured program needs as well: never for more than this part
+// of the time.
+constexpr std::int64_t kDutyDivisor = 50;
+
 // Where all boards buffer their power readings, more calls than this are not needed.
 constexpr std::int64_t kCallsPerSecond = 10;
 constexpr std::int64_t kCallsPerRead = 2; // the fields and the ring
@@ -64,6 +68,7 @@ public:
             channels_.push_back(made.channel);
             channels_.back().group = boards_.size();
         }
+        cost_ns_ += board.cost_ns();
         if (accessors.power) attach_buffer(board, gpu, first + (accessors.counter ? 1 : 0), first);
         boards_.push_back(std::move(board));
         return std::nullopt;
@@ -82,8 +87,7 @@ public:
             buffer->space_ns(period_ns * 3 / 4);
             least_ns = std::min(least_ns, period_ns);
         }
-        period_ns_ = all_keep ? least_ns : kPeriodNs;
-        probing_ns_ = now_ns() - began_ns_;
+        period_ns_ = std::max(all_keep ? least_ns : kPeriodNs, kDutyDivisor * cost_ns_);
     }
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
@@ -96,10 +100,6 @@ public:
     }
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return period_ns_; }
-
-    [[nodiscard]] CallCost call_cost() const noexcept override {
-        return {.probing_ns = probing_ns_};
-    }
 
     bool reopen(std::size_t group) noexcept override { return boards_[group].reopen(); }
 
@@ -120,8 +120,7 @@ private:
     const nvml::Library& library_;
     std::vector<nvml::Board> boards_;
     std::vector<Channel> channels_;
-    const std::int64_t began_ns_ = now_ns();
-    std::int64_t probing_ns_ = 0;
+    std::int64_t cost_ns_ = 0;
     std::int64_t period_ns_ = kPeriodNs;
 };
 

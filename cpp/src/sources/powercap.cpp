@@ -219,8 +219,6 @@ public:
         return rapl::kPeriodNs;
     }
 
-    [[nodiscard]] CallCost call_cost() const noexcept override { return {.is_quick = true}; }
-
 private:
     // An open descriptor of a deleted or replaced file keeps returning its last value. On a mounted
     // or simulated tree only this check detects it. It costs half a reading.

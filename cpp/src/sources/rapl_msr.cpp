@@ -157,8 +157,6 @@ public:
         return rapl::kPeriodNs;
     }
 
-    [[nodiscard]] CallCost call_cost() const noexcept override { return {.is_quick = true}; }
-
 private:
     static Reading read_one(const File& file, std::uint64_t number) noexcept {
         int failure = 0;

@@ -204,8 +204,6 @@ public:
         return rapl::kPeriodNs;
     }
 
-    [[nodiscard]] CallCost call_cost() const noexcept override { return {.is_quick = true}; }
-
 private:
     const std::filesystem::path root_;
     const rapl::PerfCalls calls_;

@@ -125,8 +125,6 @@ public:
 
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return 10'000'000; }
 
-    [[nodiscard]] CallCost call_cost() const noexcept override { return {.is_quick = true}; }
-
     [[nodiscard]] std::vector<std::string> claimed_kinds() const override {
         std::vector<std::string> kinds;
         for (const Channel& channel : channels_) {

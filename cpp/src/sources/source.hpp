@@ -103,14 +103,6 @@ struct Reading {
     std::int64_t sensor_ns = 0; ///< the sensor's own time stamp of the value; 0: it has none
 };
 
-/// What the calls of a source cost.
-struct CallCost {
-    /// Microseconds of CPU time, and no other program waits meanwhile: files and system calls, not
-    /// a driver with a lock.
-    bool is_quick = false;
-    std::int64_t probing_ns = 0; ///< time inside the driver while the channels were found
-};
-
 /// A sensor with its open files or handles. Probing may throw; reading does not throw, allocate,
 /// open files, lock or log.
 class Source {
@@ -131,9 +123,6 @@ public:
 
     /// Readings closer than this give no new information, whatever rate is asked for.
     [[nodiscard]] virtual std::int64_t min_period_ns() const noexcept { return 0; }
-
-    /// The time of quick calls is not counted as time inside the driver.
-    [[nodiscard]] virtual CallCost call_cost() const noexcept { return {}; }
 
     /// Tries to recover a group whose reading was `lost`. Called by the sampling thread with
     /// growing pauses; unlike read() it may open files and allocate.

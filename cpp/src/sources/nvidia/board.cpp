@@ -22,6 +22,8 @@ constexpr unsigned kMaxFailures = 8;
 // growing intervals.
 constexpr std::int64_t kSlowNs = kNanosPerSecond;
 
+constexpr int kCostReads = 3;
+
 Status settle(Lane& lane, Action what, bool is_plausible) noexcept {
     if (what != Action::refuse) lane.refusals = 0;
     if (what != Action::retry) lane.failures = 0;
@@ -170,6 +172,16 @@ std::size_t Board::history(std::size_t channel, std::span<Reading> out) noexcept
     const bool kept =
         generation_ == fork_generation() && buffer_ && lanes_[buffered_lane_].channel == channel;
     return kept ? buffer_->take(out) : 0;
+}
+
+std::int64_t Board::cost_ns() noexcept {
+    std::int64_t least_ns = std::numeric_limits<std::int64_t>::max();
+    for (int i = 0; i < kCostReads; ++i) {
+        const std::int64_t before_ns = now_ns();
+        read(scratch_);
+        least_ns = std::min(least_ns, now_ns() - before_ns);
+    }
+    return least_ns;
 }
 
 } // namespace carbontracker::nvml

@@ -52,6 +52,9 @@ public:
     /// Readings that the driver has kept for this channel, older than the last one from read().
     std::size_t history(std::size_t channel, std::span<Reading> out) noexcept;
 
+    /// Minimum time for which one read() holds the driver.
+    [[nodiscard]] std::int64_t cost_ns() noexcept;
+
     [[nodiscard]] PowerBuffer* buffer() noexcept { return buffer_ ? &*buffer_ : nullptr; }
 
 private:
