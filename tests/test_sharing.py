@@ -163,7 +163,7 @@ def test_a_follower_has_every_sample_of_the_reader(node: Node) -> None:
         )
         begin, end = max(map(min, (mine, of_reader))), min(map(max, (mine, of_reader)))
         between = [{t for t in series if begin < t < end} for series in (mine, of_reader)]
-        assert between[0] == between[1], entry
+        assert between[0] >= between[1], entry  # the follower lacks none
         assert between[0]
 
 
