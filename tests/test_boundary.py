@@ -247,6 +247,21 @@ print(json.dumps([json.loads(line)["event"] for line in record.read_bytes().spli
 # ---- the ends of things ------------------------------------------------------------------------
 
 
+def test_a_session_without_options_shares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sensors(monkeypatch, tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    config = Config.from_environment(simulated=(SimulatedDevice("gpu", "g", "constant:250"),))
+    session = _core.Session(core_host(config))
+    session.start()
+    files = list(work.iterdir())
+    session.stop()
+    assert files == []
+
+
 def test_a_daemon_thread_that_measures_at_the_end_does_not_abort_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

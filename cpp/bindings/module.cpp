@@ -215,7 +215,8 @@ void bind_session(py::module_& m) {
              py::arg("overhead_budget") = 0.005, py::arg("kinds") = std::vector<std::string>{},
              py::arg("spacing_ns") = 1'000'000'000, py::arg("patience_ns") = 2'000'000'000,
              py::arg("while_waiting") = py::none(),
-             py::arg("share_directory") = std::filesystem::path())
+             // Not an empty path, which would become Path("."), the working directory.
+             py::arg("share_directory") = "")
         .def_property_readonly("entries", py::cpp_function(&ct::Session::entries, WithoutLock()))
         .def_property_readonly("entry_count", &ct::Session::entry_count)
         .def_property_readonly("missing", py::cpp_function(&ct::Session::missing, WithoutLock()))

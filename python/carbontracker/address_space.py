@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+
+with suppress(ImportError, MemoryError):  # here, because a program may give up its rights later
+    import mmap
 
 THREAD_BYTES = 12 << 20
 """A stack of the usual 8 MiB, and room for the first allocations of the thread."""
@@ -30,8 +34,6 @@ def check_room(n_bytes: int) -> None:
         OSError: they cannot.
     """
     try:
-        import mmap
-
         mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
-    except (ImportError, MemoryError):  # the module itself found no room
+    except (NameError, MemoryError):  # the module itself found no room
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
