@@ -26,7 +26,7 @@ from tests.support.running import (
 from tests.support.sharing import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 DEADLINE_S = 60.0
@@ -115,6 +115,15 @@ def assert_right(node: Node, member: Member, i: int, j: int, times: tuple[int, i
     assert energy["coverage"] == pytest.approx(1.0)
 
 
+def assert_all_right(node: Node, members: Sequence[Member], seconds: float) -> None:
+    """Each member measures the next seconds rightly."""
+    starts = [member.ask("mark") for member in members]
+    time.sleep(seconds)
+    ends = [member.ask("mark") for member in members]
+    for member, *times in zip(members, starts, ends, strict=True):
+        assert_right(node, member, 0, 1, tuple(times))
+
+
 @contextmanager
 def stopped(member: Member) -> Iterator[None]:
     os.kill(member.pid, signal.SIGSTOP)
@@ -126,11 +135,7 @@ def stopped(member: Member) -> Iterator[None]:
 
 def test_one_process_reads_for_all(node: Node) -> None:
     members = node.members(4)
-    starts = [member.ask("mark") for member in members]
-    time.sleep(2.0)
-    ends = [member.ask("mark") for member in members]
-    for member, *times in zip(members, starts, ends, strict=True):
-        assert_right(node, member, 0, 1, tuple(times))
+    assert_all_right(node, members, 2.0)
     reader = reader_of(members)
     for member in members:
         state = member.ask("state")
@@ -256,11 +261,7 @@ def test_a_damaged_file_is_used_again(node: Node, damage: str) -> None:
         {"noise": random.Random(4).randbytes(size), "empty": b"", "short": b"x" * 5000}[damage]
     )
     members = node.members(2)
-    starts = [member.ask("mark") for member in members]
-    time.sleep(1.0)
-    ends = [member.ask("mark") for member in members]
-    for member, *times in zip(members, starts, ends, strict=True):
-        assert_right(node, member, 0, 1, tuple(times))
+    assert_all_right(node, members, 1.0)
 
 
 def test_scribbles_over_the_file_cost_no_energy(node: Node) -> None:

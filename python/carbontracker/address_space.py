@@ -10,11 +10,15 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
 
 with suppress(ImportError, MemoryError):  # here, because a program may give up its rights later
     import mmap
 
-THREAD_BYTES = 12 << 20
+_THREAD_BYTES = 12 << 20
 """A stack of the usual 8 MiB, and room for the first allocations of the thread."""
 MEASURING_BYTES = 128 << 20
 """For the core, the modules that measure, and ten threads. Found by ``ulimit -v``: 80 MB were
@@ -37,3 +41,14 @@ def check_room(n_bytes: int) -> None:
         mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
     except (NameError, MemoryError):  # the module itself found no room
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        OSError: the address space has no room for it.
+        RuntimeError: the system makes no more threads.
+    """
+    check_room(_THREAD_BYTES)
+    thread.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from carbontracker.address_space import THREAD_BYTES, check_room
+from carbontracker import address_space
 
 if TYPE_CHECKING:
     import threading
@@ -125,9 +125,8 @@ def start_thread(
     import threading
 
     def make() -> threading.Thread:
-        check_room(THREAD_BYTES)
         thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
+        address_space.start_thread(thread)
         return thread
 
     return optional(part, make, nothing)

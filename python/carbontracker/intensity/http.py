@@ -31,7 +31,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from carbontracker.address_space import THREAD_BYTES, check_room
+from carbontracker.address_space import start_thread
 from carbontracker.exceptions import ServiceError
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ def within(seconds: float, ask: Callable[[], _Value], abandon: Callable[[], None
 
     thread = threading.Thread(target=run, name="carbontracker-request", daemon=True)
     try:
-        check_room(THREAD_BYTES)
-        thread.start()
+        start_thread(thread)
     except (OSError, RuntimeError):
         raise RequestFailed("cannot be asked: no thread can be started") from None
     try:

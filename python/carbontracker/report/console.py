@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from carbontracker.energy.session import Session
     from carbontracker.exceptions import BudgetExceeded
     from carbontracker.model.epoch import Epoch
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
     from carbontracker.planning.background import Advice
@@ -161,10 +162,7 @@ class Console:
             return
         footprint = result.footprint
         if not self._settings.epochs:  # a command, which was one epoch for 2.4.x
-            watts = {
-                name: _mean_watts(result.energy, name, result.seconds) for name in self._components
-            }
-            self._logs.info(*console_text.epoch_lines(1, result.seconds, watts))
+            self._logs.info(*console_text.epoch_lines(1, result.seconds, self._watts(result)))
         self._logs.info(console_text.intensities_line(footprint))
         self._show(console_text.intensity_line(footprint), logged=True)
         # Upstream leaves the count out where no prediction was wanted.
@@ -235,8 +233,8 @@ class Console:
             interpretable=self._settings.interpretable,
         )
 
-    def _watts(self, epoch: Epoch) -> dict[str, float]:
-        return {name: _mean_watts(epoch.energy, name, epoch.seconds) for name in self._components}
+    def _watts(self, spent: Measurement) -> dict[str, float]:
+        return {name: _mean_watts(spent.energy, name, spent.seconds) for name in self._components}
 
     def _devices(self, session: Session) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {name: [] for name in self._settings.chosen_components}

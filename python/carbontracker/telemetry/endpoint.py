@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
-from carbontracker.address_space import THREAD_BYTES, check_room
+from carbontracker.address_space import start_thread
 from carbontracker.guard import logger
 from carbontracker.telemetry.prometheus import CONTENT_TYPE
 
@@ -128,8 +128,7 @@ class Endpoint:
         )
         with ExitStack() as undo:
             undo.callback(self._server.server_close)
-            check_room(THREAD_BYTES)
-            self._thread.start()
+            start_thread(self._thread)
             undo.pop_all()
         _open.append(self)
 

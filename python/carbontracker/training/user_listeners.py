@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from carbontracker.address_space import THREAD_BYTES, check_room
+from carbontracker.address_space import start_thread
 from carbontracker.guard import logger
 
 if TYPE_CHECKING:
@@ -225,9 +225,8 @@ class _OnOwnThread(_OnThisThread):
     def _send(self, method: str, *about: Any, **captured: Any) -> None:
         if self._thread is None:
             name = f"carbontracker-{self.name}"
-            check_room(THREAD_BYTES)
             thread = threading.Thread(target=_take, args=(self._events,), name=name, daemon=True)
-            thread.start()
+            start_thread(thread)
             self._thread = thread
         self._events.put((self, method, about, captured))
         self._untaken += 1
