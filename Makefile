@@ -6,8 +6,9 @@ SOURCES := $(shell find cpp python -type f -not -name '*.so' -not -path '*/__pyc
            CMakeLists.txt pyproject.toml
 CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
-TEST_PARTS := lint types python-tests $(PRESETS)
+TEST_PARTS := lint types docs python-tests $(PRESETS)
 TEST_GROUPS := test lint
+JOB_TESTS := tests/test_jobs.py tests/test_ray.py tests/test_slurm.py tests/test_torchrun.py tests/test_two_nodes.py
 # pip builds in a folder of its own each time, so that two builds do not meet. This one is kept.
 INCREMENTAL := -C build-dir='build/{wheel_tag}'
 SOAK_SECONDS ?= 60
@@ -25,7 +26,7 @@ soak-thread: sanitizers := thread
 soak-thread: preload := $(call library,libtsan.so)
 soak-thread: options := TSAN_OPTIONS=exitcode=66:atexit_sleep_ms=0
 
-.PHONY: help demo wheel test lint types python-tests native-tests $(PRESETS) soak $(SOAKS) bench format clean
+.PHONY: help demo wheel pure-wheel wheels docs test lint types python-tests test-jobs native-tests native-builds $(PRESETS) $(PRESETS:%=build-%) soak $(SOAKS) bench format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,10 +38,23 @@ wheel: $(VENV)/bin/python  ## leave one wheel, for this Python and this machine,
 	rm -f dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps $(INCREMENTAL) --wheel-dir dist .
 
-# Goes on after a failure, so that one run tells of all that is wrong.
-test:            ## everything that CI runs; goes on after a failure and says at the end what failed
-	@failed=; \
+pure-wheel: $(VENV)/bin/python  ## leave one wheel for any system in dist/: estimates only, no sensor
+	rm -f dist/*.whl
+	CARBONTRACKER_PURE=1 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+wheels:          ## wheels for glibc 2.28 and each Python here, into wheelhouse/ (WHEELS=platforms: .ci/wheels)
+	.ci/wheels $(WHEELS)
+
+docs: $(VENV)/docs.stamp  ## the documentation site, in build/site (to search it: python3 -m http.server -d build/site)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Goes on after a failure, so that one run tells of all that is wrong. The native tests are built while
+# the Python tests wait for what they measure; a build that fails is repeated, and shown, in its part.
+test: $(VENV)/test.stamp  ## everything that CI runs; goes on after a failure and says at the end what failed
+	@mkdir -p build; nice -n 19 $(MAKE) --no-print-directory native-builds >build/native-builds.log 2>&1 & \
+	builds=$$!; trap 'kill $$builds 2>/dev/null' INT TERM; failed=; \
 	for part in $(TEST_PARTS); do \
+	  case " $(PRESETS) " in *" $$part "*) wait $$builds || true;; esac; \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi; \
@@ -58,11 +72,19 @@ types: $(VENV)/test.stamp  ## mypy, and the stubs against the built extension
 python-tests: $(VENV)/test.stamp  ## pytest on the installed package
 	$(BIN)/python -m pytest
 
+test-jobs: $(VENV)/test.stamp  ## each launcher, all cases (before: apt-get install slurm-wlm munge openmpi-bin)
+	$(BIN)/python -m pip install --quiet --group frameworks --group launchers
+	$(BIN)/python -m pytest -m "slow or not slow" $(JOB_TESTS)
+
 native-tests: $(PRESETS)  ## C++ tests: debug, ASan+UBSan, TSan
 
-$(PRESETS): $(VENV)/test.stamp
-	PATH="$(CURDIR)/$(BIN):$$PATH"; \
-	cmake --preset $@ && cmake --build --preset $@ && ctest --preset $@
+$(PRESETS): %: build-%
+	PATH="$(CURDIR)/$(BIN):$$PATH"; ctest --preset $@
+
+native-builds: $(PRESETS:%=build-%)
+
+$(PRESETS:%=build-%): build-%: $(VENV)/test.stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH"; cmake --preset $* && cmake --build --preset $*
 
 soak: $(SOAKS)  ## the soak, SOAK_SECONDS under each of ASan+UBSan and TSan
 
@@ -93,6 +115,10 @@ $(VENV)/package.stamp: $(VENV)/bin/python $(SOURCES)
 
 $(VENV)/demo.stamp: $(VENV)/package.stamp
 	$(BIN)/python -m pip install --quiet --group examples
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/package.stamp
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/package.stamp

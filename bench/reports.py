@@ -20,11 +20,11 @@ from tests.support.simulated import Training
 
 WIDTHS = (360, 768, 1280)
 PICTURES = (
-    (1280, False, "", 1120),
-    (768, True, "getElementById('h-epochs')", 1110),
-    (360, False, "", 1330),
+    (1280, False, "", 1130),
+    (768, True, "", 1130),
+    (360, False, "", 1340),
 )
-"""Width, dark or not, the element to begin at, and length: those in docs/images."""
+"""Width, dark or not, the element to begin at, and length: those in docs/pictures."""
 OPENED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 EMPTY = "<!DOCTYPE html><html lang=en><title>empty</title><p>empty</p></html>"
 

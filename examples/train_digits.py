@@ -22,7 +22,7 @@ def main() -> None:
     """Train for some epochs, with prediction after the first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--passes", type=int, default=12, help="passes over the data in an epoch")
+    parser.add_argument("--passes", type=int, default=6, help="passes over the data in an epoch")
     arguments = parser.parse_args()
 
     images, labels = load_digits(return_X_y=True)

@@ -57,6 +57,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path / "records"))
     monkeypatch.setenv("CARBONTRACKER_LOCATE", "never")
+    # Processes of one test share readings, and no others: not those of another run of the tests.
+    monkeypatch.setenv("CARBONTRACKER_SHARE", str(tmp_path))
     monkeypatch.setenv("CARBONTRACKER_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 

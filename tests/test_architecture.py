@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.support.snippets import blocks, complaints, pages
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -35,19 +37,21 @@ BROAD_HANDLERS = {
     "carbontracker.intensity.cached_provider:CachedProvider._guarded.guarded": "provider of a user",
     "carbontracker.intensity.http:within.run": "raised again on the thread that waits",
     "carbontracker.training.training_run:_guarded.guarded": "the outermost edge to a training",
+    "carbontracker.jobs.frameworks:framework_data": "a framework of the program may be half begun",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}
 
 # Parts of the package from the ground up. A part may import those before it, also for types only.
 LAYERS = (
     "_lazy _moved constants times json_values",
-    "exceptions address_space",
+    "exceptions address_space operating_system",
     "extras",
     "guard hostfiles environment data",
     "conversion",
-    *("intensity", "location", "energy", "carbon", "model", "records", "prediction", "traces"),
-    *("planning", "training settings", "telemetry", "legacy", "report", "parser loggers"),
-    *("tracker", "cli", "__main__"),
+    *("intensity", "location", "energy", "carbon", "model", "jobs", "records", "prediction"),
+    "traces",
+    *("planning", "training settings", "telemetry", "legacy", "report", "parser loggers forms"),
+    *("tracker notebook", "integrations cli", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts.split()}
 # Modules that may know only so much of what their layer allows: arrays in, numbers out.
@@ -110,7 +114,7 @@ CORE_KNOWS = {
     "platform": (),
     "sampling": ("platform", "sample.hpp", "sources/source.hpp"),
     "history": ("sample.hpp", "sources/source.hpp"),
-    "share": ("platform", "sample.hpp", "sources/source.hpp"),
+    "share": ("platform", "sample.hpp", "sources/source.hpp", "sampling/governor.hpp"),
     "session": ("platform", "sample.hpp", "sources/source.hpp", "sampling", "history", "share"),
 }
 # A source does not know other sources.
@@ -410,17 +414,17 @@ def house_complaints(names: Sequence[str], design: str) -> Iterator[str]:
             yield f"{name} has no place in the house of docs/design.md"
 
 
-def variable_complaints(texts: Sequence[str], readme: str) -> Iterator[str]:
-    """Every environment variable that the package reads is in the README, and no other."""
+def variable_complaints(texts: Sequence[str], page: str) -> Iterator[str]:
+    """Every environment variable that the package reads is in docs/environment.md, and no other."""
     read, told = (
         # A provider's key is put together from its name.
         {name for text in some for name in VARIABLE.findall(text) if not name.endswith("_KEY")}
-        for some in (texts, [readme])
+        for some in (texts, [page])
     )
     for name in sorted(read - told - set(INTERNAL_VARIABLES)):
-        yield f"the README does not tell of {name}"
+        yield f"docs/environment.md lacks {name}"
     for name in sorted(told - read):
-        yield f"the README tells of {name}, which nobody reads"
+        yield f"docs/environment.md has {name}, which the package never reads"
 
 
 # ---- events of a run -----------------------------------------------------------------------
@@ -697,14 +701,20 @@ def test_the_documents_know_the_tree() -> None:
     roots = (ROOT, ROOT / "python" / PACKAGE)
     walks = walk_complaints(design, lambda name: any((root / name).is_file() for root in roots))
     assert list(walks) == []
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert list(variable_complaints([module.source for module in modules], readme)) == []
+    variables = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert list(variable_complaints([module.source for module in modules], variables)) == []
+    marked = (one for page in pages() for block in blocks(page) for one in complaints(block))
+    assert list(marked) == []
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert [
+        page.name for page in (ROOT / "docs").glob("*.md") if f" {page.name}\n" not in menu
+    ] == []
 
 
 def test_the_lists_of_parts_are_in_the_files_that_contributing_names() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"in `([A-Z]+)`, `(\S+)`", text)
-    assert [name for name, _ in rows] == ["PROVIDERS", "FORMATS", "COMMANDS"]
+    assert [name for name, _ in rows] == ["PROVIDERS", "FORMS", "FORMATS", "COMMANDS"]
     for name, path in rows:
         assert re.search(rf"^{name} = ", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
 

@@ -1,346 +1,313 @@
-"""Joules by what was running: against sums by hand, and against a count of every nanosecond."""
+"""The share of a process or job in the energy of its machine, against a closed form."""
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING, Any
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from carbontracker.report.trace import attributed_table
-from carbontracker.traces.attribution import (
-    Intervals,
-    Power,
-    energy_by_name,
-    innermost,
-    merge_windows,
-)
-from carbontracker.traces.chrome import with_power
-from carbontracker.traces.power import PowerTrace, Slice
-from carbontracker.traces.profile import ANNOTATION, activities_of, attribute, windows_named
-from tests.support.traces import SECOND, Profiled, power
+from carbontracker import CarbonTracker
+from carbontracker.energy.cpu_usage import CpuUsage, Usage
+from carbontracker.energy.processor_model import power_line, processors
+from carbontracker.model.attribution import Attribution
+from carbontracker.records.reader import read_run
+from carbontracker.report.derived import provenance_of
+from carbontracker.report.sentences import attribution_line
+from carbontracker.training.attribution import Share
+from tests.support.fakehost import Link, Value, fake_host
+from tests.support.sensing import acpi_meter, machine, sensing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
-A, B, C = range(3)
-
-
-def thread(*slices: tuple[float, float, int]) -> Intervals:
-    """Return the pieces of slices (start s, end s, name)."""
-    starts, ends, names = (np.array(column) for column in zip(*slices, strict=True))
-    starts_ns, ends_ns = (np.round(one * SECOND).astype(np.int64) for one in (starts, ends))
-    return innermost(starts_ns, ends_ns, names.astype(np.int64))
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+CPUS = 8
+WATTS = 120.0
 
 
-def seconds(*windows: tuple[float, float]) -> list[tuple[int, int]]:
-    return [(round(a * SECOND), round(b * SECOND)) for a, b in windows]
+@dataclass
+class Process:
+    """What ``/proc`` shows of a process; times in ticks."""
+
+    pid: int
+    cpus: str = "0-7"
+    name: str = "python"
+    start: int = 500
+    children: list[int] = field(default_factory=list)
+    threads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By thread: ticks, and the CPU where it ran last."""
+    ended: int = 0
+    """Of threads that have ended."""
+    reaped: int = 0
+
+    def files(self) -> dict[str, Value]:
+        threads = self.threads or {self.pid: (0, 0)}
+        ticks = sum(ticks for ticks, _ in threads.values()) + self.ended
+        folder = f"proc/{self.pid}"
+        tree: dict[str, Value] = {
+            f"{folder}/stat": self._stat(self.pid, ticks, self.reaped, 0),
+            f"{folder}/status": f"Name:\t{self.name}\nCpus_allowed_list:\t{self.cpus}",
+        }
+        for thread, (own, cpu) in threads.items():
+            task = f"{folder}/task/{thread}"
+            tree[f"{task}/stat"] = self._stat(thread, own, 0, cpu)
+            tree[f"{task}/children"] = ""
+        first = next(iter(threads))
+        tree[f"{folder}/task/{first}/children"] = " ".join(map(str, self.children))
+        return tree
+
+    def _stat(self, pid: int, ticks: int, reaped: int, cpu: int) -> str:
+        before = f"{pid} ({self.name}) S 1 1 1 0 -1 0 0 0 0 0"
+        times = f"{ticks - ticks // 4} {ticks // 4} {reaped} 0"
+        return f"{before} {times} 20 0 1 0 {self.start} {'0 ' * 16}{cpu} 0 0"
 
 
-# ---- one thread ----------------------------------------------------------------------------
+class Machine:
+    """A machine with packages of equal size, and what moves on it."""
+
+    def __init__(self, tmp_path: Path, packages: int = 1) -> None:
+        meters = [acpi_meter(n, f"Grace Power Socket {n}", WATTS) for n in range(packages)]
+        tree = machine(*meters, cpus=CPUS)
+        for cpu in range(CPUS):
+            folder = f"sys/devices/system/cpu/cpu{cpu}/topology"
+            tree[f"{folder}/physical_package_id"] = cpu * packages // CPUS
+        self.root = fake_host(tmp_path, tree)
+        self.busy(dict.fromkeys(range(CPUS), 1_000))
+
+    def put(self, tree: dict[str, Value]) -> None:
+        fake_host(self.root.parent, tree)
+
+    def show(self, *processes: Process) -> None:
+        for process in processes:
+            self.put(process.files())
+
+    def end(self, process: Process) -> None:
+        for path in sorted((self.root / f"proc/{process.pid}").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+    def busy(self, ticks: dict[int, int]) -> None:
+        lines = [f"cpu{cpu} {count} 0 0 9000 7 0 0 55 0 0" for cpu, count in ticks.items()]
+        self.put({"proc/stat": "\n".join([f"cpu {sum(ticks.values())} 0 0 9 0", *lines])})
+
+    def idle_joules(self, seconds: float) -> float:
+        """Return that of one of all packages, if there is one."""
+        line = power_line(processors(self.root))
+        return line.idle_watts / processors(self.root).logical * CPUS * seconds
 
 
-def test_the_energy_of_an_inner_slice_is_not_counted_twice() -> None:
-    found = energy_by_name(
-        power([0, 10], [10]), [thread((0, 10, A), (2, 5, B))], seconds((0, 10)), 3
-    )
-    assert found.joules.tolist() == pytest.approx([70, 30, 0])
-    assert found.seconds.tolist() == pytest.approx([7, 3, 0])
-    assert (found.idle_joules, found.total_joules) == pytest.approx((0, 100))
+def test_two_processes_on_halves_of_a_package_add_up_to_it(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    one, two = Process(41, "0-3", name="a) (b"), Process(42, "4-7")
+    host.show(one, two)
+    with sensing(host.root) as session:
+        shares = [Share(session, "process", process.pid) for process in (one, two)]
+        start, before = session.mark(), [share.read() for share in shares]
+        session.await_final(start, timeout_s=2)
+        one.threads, two.threads = {41: (300, 0), 43: (90, 2)}, {42: (130, 5)}
+        host.show(one, two)
+        host.busy({cpu: 1_000 + (390 if cpu < 4 else 130) // 4 for cpu in range(CPUS)})
+        after = [share.read() for share in shares]
+        end = session.mark()
+        session.await_final(end, timeout_s=2)
+        energy = session.energy(start, end)
+        parts = [
+            share.of([(energy, *used)])
+            for share, used in zip(shares, zip(before, after, strict=True), strict=True)
+        ]
+    whole, idle = energy.joules, host.idle_joules(energy.seconds)
+    assert sum(part.joules for part in parts) == pytest.approx(whole, rel=0.02)
+    for part, ticks in zip(parts, (390, 130), strict=True):
+        assert part.joules == pytest.approx((whole - idle) * ticks / 520 + idle / 2, rel=0.05)
+        assert part.idle_joules == pytest.approx(idle / 2, rel=1e-6)
+        assert part.of_joules == pytest.approx(whole)
+        assert part.how.endswith("4 of 8 CPUs")
+        assert list(part.by_device) == ["cpu:0"]
 
 
-def test_time_without_work_is_idle() -> None:
-    found = energy_by_name(
-        power([0, 12], [10]), [thread((1, 3, A), (5, 9, B))], seconds((0, 12)), 2
-    )
-    assert found.joules.tolist() == pytest.approx([20, 40])
-    assert (found.idle_joules, found.idle_seconds) == pytest.approx((60, 6))
+def usage(before: Usage | None, after: Usage | None) -> list[float]:
+    """Return the ticks of mine between two readings, by package."""
+    assert before is not None
+    assert after is not None
+    return [round((after.mine[one] - before.mine[one]) / TICK_S, 6) for one in after.mine]
 
 
-def test_power_that_changes_within_a_piece() -> None:
-    # A runs from 1 to 4: two seconds at 10 W and one at 50 W.
-    found = energy_by_name(power([0, 3, 6], [10, 50]), [thread((1, 4, A))], seconds((0, 6)), 1)
-    assert found.joules.tolist() == pytest.approx([70])
-    assert found.idle_joules == pytest.approx(10 + 100)
+def test_a_child_that_was_waited_for_counts_once(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    parent, child = Process(41, children=[42]), Process(42, threads={42: (50, 1)})
+    host.show(parent, child)
+    reader = CpuUsage(host.root, "process", 41)
+    first = reader.read()
+    child.threads = {42: (80, 1)}
+    host.show(child)
+    second = reader.read()
+    assert usage(first, second) == [30]
+    # It ran 20 ticks more, ended, and its time became that of its parent; another came and went.
+    host.end(child)
+    parent.children, parent.reaped, parent.threads = [], 100 + 7, {41: (5, 0)}
+    host.show(parent)
+    third = reader.read()
+    assert usage(second, third) == [20 + 7 + 5]
 
 
-def test_slices_that_overlap_without_nesting_go_to_the_later_one() -> None:
-    pieces = thread((0, 5, A), (3, 8, B), (4, 4, C))
-    rows = zip(pieces.starts_ns, pieces.ends_ns, pieces.names, strict=True)
-    assert [(a / SECOND, b / SECOND, name) for a, b, name in rows] == [(0, 3, A), (3, 8, B)]
+def test_an_orphan_stays_and_a_number_given_again_is_not_followed(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    parent, child = Process(41, children=[42]), Process(42)
+    host.show(parent, child)
+    reader = CpuUsage(host.root, "process", 41)
+    first = reader.read()
+    parent.children, child.threads = [], {42: (25, 1)}
+    host.show(parent, child)
+    second = reader.read()
+    assert usage(first, second) == [25]
+    host.end(child)
+    host.show(Process(42, start=900, threads={42: (700, 1)}))  # a stranger
+    assert usage(second, reader.read()) == [0]
 
 
-def test_an_outer_slice_goes_on_after_each_inner_one() -> None:
-    pieces = thread((0, 9, A), (1, 2, B), (1, 4, C), (6, 7, B))
-    rows = zip(pieces.starts_ns, pieces.ends_ns, pieces.names, strict=True)
-    assert [(a / SECOND, b / SECOND, name) for a, b, name in rows] == [
-        *[(0, 1, A), (1, 2, B), (2, 4, C), (4, 6, A), (6, 7, B), (7, 9, A)]
-    ]
+def test_threads_that_have_ended_count_and_packages_are_split_by_threads(tmp_path: Path) -> None:
+    host = Machine(tmp_path, packages=2)
+    process = Process(41, threads={41: (10, 0), 45: (0, 6)})
+    host.show(process)
+    reader = CpuUsage(host.root, "process", 41)
+    first = reader.read()
+    process.threads, process.ended = {41: (20, 0), 45: (30, 6)}, 8
+    host.show(process)
+    second = reader.read()
+    assert usage(first, second) == [12, 36]  # 48 ticks, as 10 to 30
 
 
-# ---- several threads, windows, unknown power -------------------------------------------------
+def test_each_package_is_split_by_its_own_use(tmp_path: Path) -> None:
+    host = Machine(tmp_path, packages=2)
+    process = Process(41, "0-3", threads={41: (0, 0)})
+    host.show(process)
+    with sensing(host.root) as session:
+        share = Share(session, "process", 41)
+        start, before = session.mark(), share.read()
+        session.await_final(start, timeout_s=2)
+        process.threads = {41: (100, 0)}
+        host.show(process)
+        # Package 0: 100 of 200 ticks are mine. Package 1: others use 800.
+        host.busy({cpu: 1_000 + (50 if cpu < 4 else 200) for cpu in range(CPUS)})
+        after, end = share.read(), session.mark()
+        session.await_final(end, timeout_s=2)
+        energy = session.energy(start, end)
+        part = share.of([(energy, before, after)])
+    idle = host.idle_joules(energy.seconds) / 2
+    first = energy.by_device["cpu:0"].joules
+    assert part.by_device["cpu:0"] == pytest.approx((first - idle) / 2 + idle, rel=1e-6)
+    assert part.by_device["cpu:1"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_threads_share_a_moment_equally() -> None:
-    threads = [thread((0, 4, A)), thread((2, 6, B))]
-    found = energy_by_name(power([0, 6], [100]), threads, seconds((0, 6)), 2)
-    assert found.joules.tolist() == pytest.approx([300, 300])
-    assert found.seconds.tolist() == pytest.approx([4, 4])
-    assert found.idle_joules == 0
+def cgroup(name: str, cpus: str, usec: int, **files: Value) -> dict[str, Value]:
+    """Return a cgroup of version 2."""
+    folder = f"sys/fs/cgroup/{name}"
+    inside = {"cpuset.cpus.effective": cpus, "cpu.stat": f"usage_usec {usec}", "cgroup.type": "t"}
+    return {f"{folder}/{key}": value for key, value in (inside | files).items()}
 
 
-def test_two_threads_at_the_same_operator_are_one_row() -> None:
-    threads = [thread((0, 4, A)), thread((0, 4, A)), thread((0, 2, B))]
-    found = energy_by_name(power([0, 4], [30]), threads, seconds((0, 4)), 2)
-    assert found.joules.tolist() == pytest.approx([40 + 60, 20])
-
-
-def test_only_the_windows_count_and_what_two_share_counts_once() -> None:
-    threads = [thread((0, 10, A), (2, 4, B))]
-    windows = seconds((1, 3), (2, 5), (8, 9), (7, 7))
-    found = energy_by_name(power([0, 10], [10]), threads, windows, 2)
-    assert merge_windows(windows) == seconds((1, 5), (8, 9))
-    assert found.joules.tolist() == pytest.approx([30, 20])
-    assert (found.total_joules, found.window_seconds) == pytest.approx((50, 5))
-
-
-def test_power_that_is_not_known_is_not_zero_watts() -> None:
-    threads = [thread((0, 6, A))]
-    found = energy_by_name(power([1, 2, 4, 5], [10, math.nan, 30]), threads, seconds((0, 6)), 1)
-    assert found.joules.tolist() == pytest.approx([40])
-    assert found.unknown_seconds == pytest.approx(4)
-    assert found.seconds.tolist() == pytest.approx([6])
-
-
-def test_nothing_running_and_no_window() -> None:
-    idle = energy_by_name(power([0, 2], [10]), [], seconds((0, 2)), 0)
-    assert (idle.idle_joules, idle.total_joules) == pytest.approx((20, 20))
-    assert energy_by_name(power([0, 2], [10]), [], [], 2).joules.tolist() == [0, 0]
-
-
-# ---- anything ------------------------------------------------------------------------------
-
-LAST = 40
-SLICES = st.lists(
-    st.tuples(st.integers(0, LAST), st.integers(0, LAST), st.integers(0, 3)), max_size=8
+@pytest.mark.parametrize(
+    ("name", "inside", "cpus", "quota", "held"),
+    [
+        ("system.slice/slurmstepd.scope/job_42", "/step_0/user/task_0", "0-1", "max 100000", 2.0),
+        ("system.slice/slurmstepd.scope/job_42", "/step_0", "0-7", "max 100000", 8.0),
+        ("docker-1a.scope", "", "0-7", "200000 100000", 2.0),
+        ("docker-1a.scope", "", "0-7", "max 100000", None),
+    ],
+    ids=["Slurm", "a whole node", "a quota", "no limit"],
 )
-WATTS = st.floats(0, 1000) | st.just(math.nan)
-STEPS = st.lists(st.integers(0, LAST), min_size=2, max_size=8, unique=True).map(sorted)
+def test_a_job_is_its_cgroup(
+    tmp_path: Path, name: str, inside: str, cpus: str, quota: str, held: float | None
+) -> None:
+    host = Machine(tmp_path)
+    files: dict[str, Value] = {"cpu.max": quota}
+    host.put(cgroup(name, cpus, 1_000_000, **files))
+    if inside:
+        host.put(cgroup(name + inside, cpus, 300_000))
+    host.put({"proc/41/cgroup": f"0::/{name}{inside}"})
+    host.show(Process(41))
+    reader = CpuUsage(host.root, "job", 41)
+    first = reader.read()
+    host.put(cgroup(name, cpus, 1_750_000, **files))
+    second = reader.read()
+    assert [ticks * TICK_S for ticks in usage(first, second)] == [pytest.approx(0.75)]
+    assert name in reader.allocation.how
+    assert reader.allocation.cpus == (None if held is None else {0: held})
 
 
-def active(slices: Sequence[tuple[int, int, int]], moment: int) -> int | None:
-    """Return the name of what began last of all that is open, the shorter of two that began so."""
-    opened = [(start, -end, i) for i, (start, end, _) in enumerate(slices) if start <= moment < end]
-    return slices[max(opened)[2]][2] if opened else None
+def test_without_a_cgroup_the_job_is_the_process_tree(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    host.show(Process(41))
+    # The machine's own group has no type: it is not a job.
+    host.put({"sys/fs/cgroup/cpuset.cpus.effective": "0-7", "proc/41/cgroup": "0::/"})
+    reader = CpuUsage(host.root, "job", 41)
+    assert reader.allocation.how == "process 41 and its children"
+    assert reader.allocation.cpus is None
 
 
-@given(st.data())
-def test_every_nanosecond_is_assigned_to_its_slice(data: st.DataObject) -> None:
-    edges = data.draw(STEPS)
-    watts = data.draw(st.lists(WATTS, min_size=len(edges) - 1, max_size=len(edges) - 1))
-    threads = data.draw(st.lists(SLICES, max_size=4))
-    windows = data.draw(st.lists(st.tuples(st.integers(0, LAST), st.integers(0, LAST)), max_size=3))
-    names = 4
-    made = Power(np.array(edges, dtype=np.int64), np.array(watts))
-    pieces = [
-        innermost(*(np.array([one[i] for one in slices], dtype=np.int64) for i in range(3)))
-        for slices in threads
-    ]
-    found = energy_by_name(made, pieces, windows, names)
-
-    joules, idle, total, unknown = [0.0] * names, 0.0, 0.0, 0
-    for moment in range(LAST):
-        if not any(start <= moment < end for start, end in windows):
-            continue
-        place = max((i for i, edge in enumerate(edges) if edge <= moment), default=-1)
-        drawn = watts[place] if 0 <= place < len(watts) else math.nan
-        if math.isnan(drawn):
-            unknown += 1
-            continue
-        total += drawn
-        at_work = [name for slices in threads if (name := active(slices, moment)) is not None]
-        idle += 0.0 if at_work else drawn
-        for name in at_work:
-            joules[name] += drawn / len(at_work)
-    ns = 1e-9
-    assert found.joules.tolist() == pytest.approx([one * ns for one in joules], abs=1e-18)
-    assert found.idle_joules == pytest.approx(idle * ns, abs=1e-18)
-    assert found.total_joules == pytest.approx(total * ns, abs=1e-18)
-    assert found.unknown_seconds == pytest.approx(unknown * ns, abs=1e-18)
-    whole = float(found.joules.sum()) + found.idle_joules
-    assert whole == pytest.approx(found.total_joules, rel=1e-9, abs=1e-18)
+def test_the_view_of_a_container_is_not_a_denominator(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    host.show(Process(41))
+    host.put({"proc/self/mountinfo": "71 60 0:44 /proc/stat /proc/stat rw - fuse.lxcfs lxcfs rw"})
+    with sensing(host.root) as session:
+        share = Share(session, "process", 41)
+        mark = session.mark()
+        part = share.of([(session.energy(mark, mark), share.read(), share.read())])
+    assert math.isnan(part.joules)
+    assert "lxcfs" in part.reason
+    assert "is not known: /proc/stat shows the container (lxcfs)" in attribution_line(part)
 
 
-# ---- a profile -----------------------------------------------------------------------------
+def test_a_tree_without_this_process_is_an_unknown_share(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    with sensing(host.root) as session:
+        part = Share(session, "process").of([])
+    assert "does not show this process" in part.reason
 
 
-def cpu_power(*devices: str, watts: float = 100.0) -> PowerTrace:
-    drawn = {device: power([0, 10], [watts]) for device in devices or ("cpu:0",)}
-    return PowerTrace(drawn, {}, (), {"exact": True}, {})
-
-
-def joules_of(found: Any) -> dict[str, float]:
-    return {row.name: row.joules for row in (*found.rows, found.idle)}
-
-
-def test_operators_of_two_threads() -> None:
-    profile = Profiled()
-    profile.add("aten::linear", 1, 5)
-    profile.add("aten::addmm", 2, 4)
-    profile.add("MmBackward0", 4, 7, tid=2)
-    profile.add("step", 0, 10, cat="user_annotation")
-    profile.add("torch/nn/linear.py", 0, 10, cat="python_function")
-    found = attribute(profile.data, cpu_power())
-    assert joules_of(found) == pytest.approx(
-        {"aten::addmm": 200, "aten::linear": 150, "MmBackward0": 250, "(no operator)": 400}
+def test_record_report_and_result_show_it_beside_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = Machine(tmp_path)
+    process = Process(41, "0-1")
+    host.show(process)
+    host.put({"proc/self": Link("41")})
+    monkeypatch.setenv("CARBONTRACKER_ROOT", str(host.root))
+    monkeypatch.setenv("CARBONTRACKER_NVML", "/nonexistent")
+    tracker = CarbonTracker(
+        epochs=2, attribution="process", log_dir=tmp_path / "logs", location="DK", locate="never"
     )
-    assert [row.name for row in found.rows] == ["MmBackward0", "aten::addmm", "aten::linear"]
-    assert found.joules == pytest.approx(1000)
-    by_name = {row.name: row for row in found.rows}
-    assert by_name["aten::linear"].cpu_seconds == pytest.approx(2)
-    assert by_name["aten::linear"].calls == 1
-
-
-def test_annotations_and_a_window() -> None:
-    profile = Profiled()
-    for step in range(2):
-        profile.add(f"ProfilerStep#{step}", 4 * step, 4 * step + 4, cat="user_annotation")
-        profile.add("forward", 4 * step + 1, 4 * step + 2, cat="user_annotation")
-    profile.add("aten::mm", 1, 10)
-    found = attribute(profile.data, cpu_power(), ANNOTATION)
-    assert joules_of(found) == pytest.approx(
-        {"ProfilerStep#*": 600, "forward": 200, "(no annotation)": 200}
+    for epoch in (1, 2):
+        tracker.epoch_start()
+        process.threads = {41: (100 * epoch, 0)}
+        host.show(process)
+        host.busy(dict.fromkeys(range(CPUS), 1000 + 50 * epoch))
+        mark = tracker._training.run.session.mark()  # type: ignore[union-attr]
+        tracker._training.run.session.await_final(mark, timeout_s=2)  # type: ignore[union-attr]
+        tracker.epoch_end()
+    result = tracker.result
+    assert result is not None
+    part = result.attributed
+    assert part is not None
+    idle = host.idle_joules(result.seconds)
+    expected = (result.energy.joules - idle) * 200 / 800 + idle * 2 / 8
+    assert part.joules == pytest.approx(expected, rel=0.02)
+    assert part.of_joules == pytest.approx(result.energy.joules)
+    assert "The part of this process and its children, by processor time: " in (
+        capsys.readouterr().out
     )
-    windows = windows_named(profile.data, "forward")
-    within = attribute(profile.data, cpu_power(), windows=windows)
-    assert joules_of(within) == pytest.approx({"aten::mm": 200, "(no operator)": 0})
-    with pytest.raises(ValueError, match=r"times of 'back' are not known: the trace has no window"):
-        windows_named(profile.data, "back")
+    (record,) = (tmp_path / "logs").glob("*.jsonl")
+    end = json.loads(record.read_text().splitlines()[-1])
+    assert end["energy"]["joules"] == pytest.approx(result.energy.joules)  # stays the machine's
+    assert Attribution.from_dict(end["attributed"]) == part
+    read = read_run(record)
+    assert read.result.attributed == part
+    assert dict(provenance_of(read))["Attributed"] == attribution_line(part)
 
 
-def test_a_selection_of_windows_is_not_taken_for_all_of_them() -> None:
-    window = Slice("window", "step", 0, SECOND, 1.0, {"one_of": 2})
-    trace = PowerTrace({"cpu:0": power([0, 10], [10])}, {}, (window,), {"exact": True}, {})
-    profile = Profiled()
-    profile.add("aten::mm", 0, 8)
-    with pytest.raises(ValueError, match="kept only a selection"):
-        windows_named(with_power(profile.data, trace), "step")
-    profile.add("step", 0, 1, cat="user_annotation")
-    profile.add("step", 2, 3, cat="user_annotation")
-    data = with_power(profile.data, trace)
-    assert windows_named(data, "step") == seconds((0, 1), (2, 3))
-
-
-def test_a_gpus_power_goes_to_what_ran_on_it_by_the_operator_that_launched_it() -> None:
-    profile = Profiled()
-    profile.add("aten::mm", 0, 1, external=7)
-    profile.add("sgemm_128x64", 2, 6, cat="kernel", tid=7, device=0, external=7)
-    profile.add("relu_kernel", 4, 8, cat="kernel", tid=8, device=0)
-    profile.add("aten::copy_", 9, 10)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"))
-    rows = {row.name: row for row in (*found.rows, found.idle)}
-    assert rows["aten::mm"].by_device == pytest.approx({"cpu:0": 100, "gpu:0": 300})
-    assert rows["relu_kernel"].by_device == pytest.approx({"cpu:0": 0, "gpu:0": 300})
-    assert rows["(no operator)"].by_device == pytest.approx({"cpu:0": 800, "gpu:0": 400})
-    assert (rows["aten::mm"].cpu_seconds, rows["aten::mm"].gpu_seconds) == pytest.approx((1, 4))
-    assert sum(row.joules for row in rows.values()) == pytest.approx(found.joules) == 2000
-
-
-def test_a_gpu_that_the_profile_has_no_work_of_is_outside_of_it() -> None:
-    """Three GPUs at 100 W each beside a processor at 100 W; the profile is of the first GPU."""
-    profile = Profiled()
-    profile.add("aten::mm", 0, 4, external=1)
-    profile.add("aten::copy_", 9, 10)
-    profile.add("sgemm", 2, 8, cat="kernel", tid=7, device=0, external=1)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0", "gpu:1", "gpu:2"))
-    rows = {row.name: row.by_device for row in (*found.rows, found.idle, *found.outside)}
-    nothing = {"gpu:1": 0, "gpu:2": 0}
-    assert rows["aten::mm"] == pytest.approx({"cpu:0": 400, "gpu:0": 600} | nothing)
-    assert rows["aten::copy_"] == pytest.approx({"cpu:0": 100, "gpu:0": 0} | nothing)
-    assert rows["(no operator)"] == pytest.approx({"cpu:0": 500, "gpu:0": 400} | nothing)
-    assert rows["(devices not in this profile)"] == pytest.approx(
-        {"cpu:0": 0, "gpu:0": 0, "gpu:1": 1000, "gpu:2": 1000}
-    )
-    assert sum(sum(row.values()) for row in rows.values()) == pytest.approx(found.joules) == 4000
-    data = found.to_dict()
-    assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
-    assert "(devices not in this profile)" in attributed_table(found, "operator", 5)
-
-
-def test_without_work_of_gpus_all_of_them_are_outside() -> None:
-    profile = Profiled()
-    profile.add("aten::mm", 0, 4)
-    profile.add("aten::add", 5, 10)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0", "gpu:1"))
-    assert joules_of(found) == pytest.approx(
-        {"aten::mm": 400, "aten::add": 500, "(no operator)": 100}
-    )
-    (outside,) = found.outside
-    assert outside.joules == pytest.approx(2000)
-    assert outside.by_device == pytest.approx({"cpu:0": 0, "gpu:0": 1000, "gpu:1": 1000})
-    assert found.joules == pytest.approx(3000)
-
-
-def test_kernels_of_a_gpu_that_was_not_measured_have_unknown_joules() -> None:
-    profile = Profiled()
-    profile.add("aten::mm", 0, 10)
-    profile.add("sgemm", 2, 6, cat="kernel", tid=7, device=0)
-    profile.add("sgemm", 1, 9, cat="kernel", tid=7, device=1)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"))
-    rows = {row.name: row for row in found.rows}
-    assert rows["sgemm"].joules == pytest.approx(400)
-    assert rows["sgemm"].gpu_seconds == pytest.approx(4)
-    (outside,) = found.outside
-    assert outside.name == "(kernels of devices that were not measured)"
-    assert math.isnan(outside.joules)
-    assert outside.gpu_seconds == pytest.approx(8)
-    text = attributed_table(found, "operator", 5)
-    assert "unknown" in text
-    data = found.to_dict()
-    known = [row["joules"] for row in data["rows"] if not math.isnan(row["joules"])]
-    assert sum(known) == pytest.approx(found.joules) == 2000
-
-
-def test_work_without_an_annotation_goes_to_those_of_the_processor() -> None:
-    profile = Profiled()
-    profile.add("forward", 0, 10, cat="user_annotation")
-    profile.add("sgemm", 2, 6, cat="kernel", tid=7, device=0)
-    found = attribute(profile.data, cpu_power("cpu:0", "gpu:0"), ANNOTATION)
-    assert joules_of(found) == pytest.approx({"forward": 2000, "(no annotation)": 0})
-    assert not found.outside
-
-
-def test_power_of_another_time_is_refused() -> None:
-    profile = Profiled()
-    profile.add("aten::mm", 20, 24)
-    with pytest.raises(ValueError, match="is this the run of this profile"):
-        attribute(profile.data, cpu_power())
-
-
-def test_the_table_adds_up_and_states_its_resolution() -> None:
-    profile = Profiled()
-    for i in range(5):
-        profile.add(f"aten::op{i}", i, i + 1)
-    profile.add("aten::last", 9, 12)
-    found = attribute(profile.data, cpu_power())
-    text = attributed_table(found, "operator", 2)
-    assert "(4 more)" in text
-    assert "(no operator)" in text
-    assert [line for line in text.splitlines() if line.startswith("all of the window")]
-    assert "power is known every: cpu:0 1e+04 ms" in text
-    assert "The power of cpu:0 is not known for 2.000 s of it." in text
-    data = found.to_dict()
-    assert sum(row["joules"] for row in data["rows"]) == pytest.approx(data["joules"])
-    assert sum(row["share"] for row in data["rows"]) == pytest.approx(1)
-
-
-def test_names_are_counted_once() -> None:
-    profile = Profiled()
-    profile.add("aten::mm", 0, 1)
-    profile.add("aten::mm", 2, 3, tid=2)
-    activities = activities_of(profile.data, "operator")
-    assert activities.names == ["aten::mm"]
-    assert len(activities.cpu) == 2
+def test_other_scopes_are_refused() -> None:
+    with pytest.raises(ValueError, match="attribution must be job or process, got 'node'"):
+        CarbonTracker(epochs=1, attribution="node")

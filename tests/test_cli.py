@@ -645,7 +645,15 @@ def test_sensors_for_people_and_for_programs(capfd: pytest.CaptureFixture[str]) 
 
     assert exit_code(["sensors", "--json", "--seconds", "0"]) == 0
     found = json.loads(capfd.readouterr().out)
-    assert set(found) == {"readable", "absent", "failed", "tracker_cpu_seconds"}
+    assert set(found) == {
+        "readable",
+        "absent",
+        "failed",
+        "tracker_cpu_seconds",
+        "driver_seconds",
+        "seconds",
+        "not_shared",
+    }
     assert found["readable"] == []
     assert found["absent"]
     for absent in found["absent"]:

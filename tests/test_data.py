@@ -26,6 +26,7 @@ TABLES = {
         ("vendor", "family", "first_model", "last_model", "first_stepping", "seller", "name"),
     ),
     "cpu_tdp": (5206, ("match_key",)),
+    "embodied": (5, ("accelerator", "kg_co2eq")),
     "equivalents": (52, ("key",)),
     "fuel_factors": (27, ("fuel",)),
     "gpu_tdp": (226, ("match_key",)),
@@ -33,6 +34,7 @@ TABLES = {
     "pue": (85, ("scope", "year")),
     "sources": (31, ("id",)),
     "timezone_zones": (499, ("timezone",)),
+    "water": (5, ("place", "kind", "litres_per_kwh")),
     "zone_aliases": (190, ("alias",)),
 }
 

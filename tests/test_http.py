@@ -374,3 +374,38 @@ except RequestFailed as failed:
         check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "took too long\n"
+
+
+ENDING = """
+import socket, sys, threading, time
+from carbontracker.intensity.http import Client
+
+def ask():
+    while True:
+        try:
+            Client().fetch("https://127.0.0.1:" + sys.argv[1])
+        except Exception:
+            pass
+
+threading.Thread(target=ask, daemon=True).start()
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_program_that_ends_during_a_secure_request_ends_well(answers: bool) -> None:
+    """OpenSSL is taken apart as the process ends, whichever thread is within it."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    port = listener.getsockname()[1]
+    if not answers:
+        listener.close()  # the certificates are loaded again and again, and no connection is made
+    programs = [
+        subprocess.Popen([sys.executable, "-c", ENDING, str(port), str(0.2 + i / 97)])
+        for i in range(12)
+    ]
+    try:
+        assert [one.wait(timeout=60) for one in programs] == [0] * len(programs)
+    finally:
+        for one in programs:
+            one.kill()
+        listener.close()

@@ -29,11 +29,49 @@ TEXTS = [
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_line_installs_from_an_index_that_has_another_carbontracker(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for found in re.finditer(r"pip3? install[^\n`]*", text):
-        words = found[0].split()[2:]
-        ours = [word for word in words if re.match(r"['\"]?carbontracker\b(?!.*\.whl)", word)]
-        assert not ours, f"{found[0]}: installs carbontracker 2.4.x"
+    assert not installs_from_an_index(path.read_text(encoding="utf-8"))
+
+
+INSTALLERS = re.compile(
+    r"\b(?:pip[\d.]* (?:install|download|wheel)|pipx (?:install|run|inject)|uvx|uv (?:add|run|tool)"
+    r"|(?:conda|mamba|micromamba) (?:install|create)|(?:poetry|pdm|pixi|rye) add|easy_install)\b"
+    r"(?:\\\n|[^\n`])*"
+)
+
+
+def installs_from_an_index(text: str) -> list[str]:
+    """Return the commands in a text that take a package called carbontracker from an index."""
+    commands = [found[0] for found in INSTALLERS.finditer(text)]
+    name = re.compile(
+        r"(?<![\w./\\-])carbontracker(?:\[[\w,]*\])?(?![\w./-]|==2\.|[^\s'\"]*\.whl| @ )"
+    )
+    return [command for command in commands if name.search(command)]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pip install carbontracker", True),
+        ("pip install 'carbontracker[plot]'", True),
+        ("python -m pip install -U carbontracker==3.0", True),
+        ("!pip3 install --quiet carbontracker\\n", True),
+        ("uv pip install carbontracker", True),
+        ("uv add carbontracker", True),
+        ("uvx carbontracker sensors", True),
+        ("pipx install carbontracker", True),
+        ("conda install -c conda-forge carbontracker", True),
+        ("pip install numpy \\\n    carbontracker", True),
+        ("pip install .", False),
+        ("pip install carbontracker==2.4.7", False),
+        ("pip install dist/*.whl", False),
+        ("pip install carbontracker-3.0.0-py3-none-any.whl", False),
+        ("pip install 'carbontracker @ https://example.org/carbontracker-3.0.0.whl'", False),
+        ("pip install matplotlib", False),
+        ("carbontracker run -- python train.py", False),
+    ],
+)
+def test_a_command_that_takes_ours_from_an_index_is_found(line: str, found: bool) -> None:
+    assert bool(installs_from_an_index(line)) == found
 
 
 def test_pip_builds_outside_of_the_sources() -> None:
@@ -77,3 +115,16 @@ def test_the_citation_has_the_version_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project['version']}\n" in citation
+
+
+def test_the_readme_is_short_and_says_what_other_systems_get() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 700
+    assert re.search(r"On macOS and Windows, use `make pure-wheel`:\s+it only estimates", text)
+
+
+def test_every_picture_is_on_a_page() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = "".join(page.read_text(encoding="utf-8") for page in pages)
+    pictures = {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert {name for name in pictures if f"pictures/{name})" not in texts} == set()

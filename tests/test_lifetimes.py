@@ -213,7 +213,7 @@ trackers[0].epoch_start(); trackers[0].epoch_end()
 before = names()
 trackers.clear()
 deadline = time.monotonic() + 30
-while names() and time.monotonic() < deadline:
+while (names() or threading.active_count() > 1) and time.monotonic() < deadline:
     time.sleep(0.01)
 print(json.dumps([len(before) > 0, names(), [t.name for t in threading.enumerate()]]))
 """

@@ -171,7 +171,7 @@ def test_advice_and_live_intensity_for_a_location_that_is_found_late(
     assert events["located"]["pricing"]["location"]["zone"] == "DK"
     assert events["advice"]["start_saves"] == pytest.approx(0.75)
     run = read_run(tmp_path / "records")
-    (part,) = [part for part in sections(run) if part.name == "prediction"]
+    (part,) = [part for part in sections(run) if part.name == "emissions"]
     start = events["advice"]["start"]
     first = f"Advice: a start at {start} would have saved 75 % of the emissions."
     assert next(line for line in part.lines if line.startswith("Advice")) == first

@@ -20,6 +20,7 @@ import carbontracker
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.intensity.base import Intensity
+from carbontracker.intensity.cache import Cache
 from carbontracker.intensity.live_provider import LiveProvider
 from carbontracker.intensity.providers import provider
 from carbontracker.intensity.selection import parse_setting, table_fallback
@@ -30,7 +31,6 @@ from tests.support.intensity_services import KEY, quick
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbontracker.intensity.cache import Cache
 
 NOW = datetime(2026, 11, 23, 9, 40, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -95,6 +95,39 @@ def live_of(own: Any, times: list[datetime], cache: Cache | None = None) -> Live
     return LiveProvider(
         own, "DK", table_fallback("DK", "lifecycle"), cache=cache, clock=lambda: times[0]
     )
+
+
+def test_of_64_processes_one_asks_in_each_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own provider and cache, as in a process of its own; the clock is virtual."""
+    times = [datetime.now(timezone.utc)]
+    folder = tmp_path / "cache"
+
+    def seconds() -> float:
+        return times[0].timestamp()
+
+    with serving(electricity_maps) as server:
+        monkeypatch.setenv("CARBONTRACKER_ELECTRICITYMAPS_URL", server.url)
+        processes = [
+            LiveProvider(
+                provider("electricitymaps", api_key=KEY),
+                "DK",
+                None,
+                cache=Cache(folder, wall=seconds),
+                clock=lambda: times[0],
+            )
+            for _ in range(64)
+        ]
+        for slot_number in range(1, 4):
+            threads = [threading.Thread(target=one.refresh) for one in processes]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            asked = [one.path.rpartition("/")[2] for one in server.asked]
+            assert asked.count("history") == slot_number
+            times[0] += timedelta(seconds=3601)
 
 
 # ---- the thread that asks -------------------------------------------------------------------

@@ -172,6 +172,7 @@ metadata = st.builds(
     began=st.none() | times,
     planned_epochs=st.none() | st.integers(1, 1000),
     command=st.lists(texts, max_size=2).map(tuple),
+    script=texts,
     zero_footprint=st.none() | footprints,
     pue_source=texts,
 )
@@ -185,6 +186,8 @@ endings = st.builds(
     unanswered=st.lists(st.builds(MissingSensor, texts, texts), max_size=2).map(tuple),
     stopped_by=st.none() | st.builds(BudgetExceeded, texts, amounts, amounts, texts),
     logger_seconds=rates,
+    read_by=st.dictionaries(names, texts, max_size=2),
+    placement=texts,
 )
 windows = st.builds(
     WindowTotals,
@@ -332,7 +335,9 @@ def test_windows_of_several_events_add_up() -> None:
     one = WindowTotals("a", 2, 0, 1.0, 10.0, 1.0, 0.0, 1, ((0.0, 0.5, 5.0), (1.0, 0.5, 5.0)))
     lost = WindowTotals("a", 1, 1, 0.5, math.nan, math.nan, 7.0, 2)
     total = one.plus(lost)
-    assert replace(total, kept=()) == WindowTotals("a", 3, 1, 1.5, 10.0, 1.0, 7.0, 2)
+    # By their text: to Python 3.13 no value with a NaN equals another.
+    expected = WindowTotals("a", 3, 1, 1.5, 10.0, 1.0, 7.0, 2)
+    assert repr(replace(total, kept=())) == repr(expected)
     assert total.spans == [(0.0, 0.5), (1.0, 1.5)]
 
 

@@ -400,7 +400,7 @@ def test_a_directory_of_records_gives_their_total(tmp_path: Path) -> None:
     done = parsed(tmp_path)
     assert done.returncode == 0
     assert f"use {2000 * PUE / 3.6e6:.16f} kWh" in done.stdout
-    assert "this is the total of the records" in done.stderr
+    assert "1 run(s): 833 ± 17 mWh, 83.3 mg CO2eq." in done.stderr
 
 
 # ---- files ---------------------------------------------------------------------------------
@@ -557,6 +557,59 @@ def test_names_with_dots_and_commas_come_back(
     text = Path(log["standard_filename"]).read_text(encoding="utf-8")
     (line,) = re.findall(r"components were found: (.*)", text)
     assert (line.count("."), line.count(",")) == (2, 0)
+
+
+BLOCK = """\
+2026-01-02 03:04:05 - CarbonTracker: Actual consumption for 3 epoch(s):
+\tTime:\t0:00:07
+\tEnergy:\t0.25 kWh
+\tCO2eq:\t40.5 g
+"""
+
+
+@pytest.mark.parametrize(
+    ("below", "equivalents"),
+    [
+        ("\tThis is equivalent to:\n\t0.3 km travelled by car\n", {"km travelled by car": 0.3}),
+        ("\tThis is equivalent to:\n", {}),
+        ("", None),
+    ],
+)
+def test_equivalents_of_a_block(below: str, equivalents: dict[str, float] | None) -> None:
+    actual, _ = parser.get_consumption(BLOCK + below)
+    assert actual is not None
+    assert actual["equivalents"] == equivalents
+
+
+def test_functions_for_parts_of_a_log_take_what_those_of_upstream_do() -> None:
+    assert parser.get_stats(["", "", "0.25", "40.5"]) == (0.25, 40.5, None)
+    assert parser.get_stats(["", "", "0.25", "40.5", " 2 km\n"]) == (0.25, 40.5, {"km": 2.0})
+    assert parser.parse_equivalents("") == {}
+    stamp = "2026-01-02 03:04:05 - "
+    below = f"{stamp}Epoch 1:\nDuration: 0:00:07.50\n    {stamp}Epoch 2:\n    Duration: 0:01:00\n"
+    assert parser.get_epoch_durations(below) == [7.5, 60.0]
+    found = "CarbonTracker: The following components were found: GPU with device(s) A, B."
+    assert parser.get_devices(f"{stamp}{found}\n    {stamp}more") == {"gpu": ["A", "B"]}
+
+
+def test_empty_logs_have_no_components(tmp_path: Path) -> None:
+    with pytest.raises(IndexError):
+        parser.parse_logs(tmp_path)
+    for name in ("a_carbontracker.log", "a_carbontracker_output.log"):
+        (tmp_path / name).touch()
+    assert parser.parse_logs(tmp_path) == {}
+
+
+def test_durations_are_there_without_powers(tmp_path: Path) -> None:
+    stamp = "2026-01-02 03:04:05 - "
+    for name in ("a_carbontracker.log", "a_carbontracker_output.log"):
+        (tmp_path / name).write_text(
+            f"{stamp}The following components were found: CPU with device(s) c.\n"
+            f"{stamp}Epoch 1:\n{stamp}Duration: 0:00:07.50\n"
+        )
+    (cpu,) = parser.parse_logs(tmp_path).values()
+    assert cpu["avg_power_usages (W)"] is None
+    assert cpu["epoch_durations (s)"].tolist() == [7.5]
 
 
 def test_missing_energy_has_no_line_in_the_log(

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import carbontracker
 from carbontracker.energy.energy import MISSING, Energy
 from carbontracker.planning.estimate import estimate
+from carbontracker.records import add_runs, read_run
 from carbontracker.report.formatting import ranged
 from carbontracker.report.notebook import result_html, status_html
 from carbontracker.tracker import CarbonTracker
@@ -88,7 +90,7 @@ def test_a_tracker_shows_itself_while_it_monitors_and_after() -> None:
         tracker.epoch_end()
     ended = Page(tracker._repr_html_()).texts
     assert ended[0].startswith("Carbontracker: 3 epoch(s) in 0:0")
-    assert any(text.startswith("Predicted after 1 epoch(s) for 3: ") for text in ended)
+    assert any(text.startswith("Predicted after 1 of 3 epochs: ") for text in ended)
     assert any("gCO2eq/kWh (Denmark" in text for text in ended)
     assert tracker.result is not None
     assert tracker.result._repr_html_() == tracker._repr_html_()
@@ -141,7 +143,7 @@ def test_names_are_escaped() -> None:
 def test_missing_energy_is_not_zero() -> None:
     html = result_html(replace(trained(), energy=MISSING))
     cells = re.findall(r"<td>([^<]*)</td>", html)
-    assert cells == ["-", "± -", "-", "missing"]
+    assert cells == ["not measured", "-", "missing"]
 
 
 # ---- plots ---------------------------------------------------------------------------------
@@ -343,6 +345,7 @@ def test_a_real_notebook_shows_progress_and_result() -> None:
 
 # ---- reprs ---------------------------------------------------------------------------------
 
+POWER: dict[str, Any] = {"sim_gpu_watts": 400, "components": "gpu"}
 NUMBER = r"\d+(?:\.\d+)?"
 AMOUNT = rf"{NUMBER} ± {NUMBER} [mµ]?Wh, {NUMBER} [mµ]?g CO2eq"
 
@@ -364,6 +367,56 @@ def test_a_result_and_its_parts_are_one_line_each() -> None:
         assert re.match(rf"<{type(one).__name__} after 1 of 50 epochs: {NUMBER} ", repr(one))
         assert len(repr(one)) < 160
     assert len(repr(result.epochs)) < 60 + 100 * 50
+
+
+def test_a_tracker_says_how_far_it_is_and_what_it_has_cost() -> None:
+    tracker = made()
+    assert repr(tracker) == "<CarbonTracker 0 of 3 epochs, not begun>"
+    tracker.epoch_start()
+    assert repr(tracker) == "<CarbonTracker 1 of 3 epochs, monitoring>"
+    tracker.epoch_end()
+    figures = rf"{NUMBER} [mµ]?s, {AMOUNT}, modelled"
+    one = rf"<CarbonTracker 1 of 3 epochs: {figures}, monitoring>"
+    assert re.fullmatch(one, repr(tracker))
+    tracker.epoch_start()
+    assert re.fullmatch(one, repr(tracker))
+    tracker.stop()
+    assert re.fullmatch(rf"<CarbonTracker 1 of 3 epochs: {figures}, ended>", repr(tracker))
+    endless = made(0, max_steps=7)
+    assert repr(endless) == "<CarbonTracker 0 epochs, not begun>"
+    assert repr(CarbonTracker.__new__(CarbonTracker)) == "<CarbonTracker, not begun>"
+    endless.stop()
+
+
+def test_every_public_value_has_a_short_repr(tmp_path: Path) -> None:
+    """Names come from drivers, commands and scripts, and a long training has many parts."""
+    with carbontracker.measure("n" * 500) as window:
+        pass
+    tracker = CarbonTracker(50, verbose=0, log_dir=tmp_path, sim_gpu="g" * 500, **POWER)
+    for _ in tracker.epochs():
+        pass
+    result = tracker.result
+    assert result is not None
+    footprint = result.footprint
+    run = read_run(tmp_path)
+    machine = carbontracker.sensors(0.0)
+    values: list[object] = [
+        *(window, tracker, tracker.tracker, tracker.intensity_updater, result, result.forecast),
+        *(result.energy, footprint, footprint.slots[0], footprint.intensity, footprint.location),
+        *(run, run.metadata, run.devices[0], add_runs([run])),
+        estimate(flops=3.14e23, gpu="V100", location="DK"),
+        *(machine, *machine.readable, *machine.absent, *machine.failed),
+    ]
+    for value in values:
+        assert len(repr(value)) <= 250, repr(value)
+        assert "\n" not in repr(value)
+    assert re.fullmatch(
+        rf"<RunRecord {run.id} .*, finished: {NUMBER} [mµ]?s, {AMOUNT}, modelled>", repr(run)
+    )
+    assert (
+        repr(footprint.intensity) == "<Intensity Denmark 2025: 114.4 gCO2eq/kWh, annual, lifecycle>"
+    )
+    assert re.fullmatch(rf"<Total 1 run: {AMOUNT}>", repr(add_runs([run])))
 
 
 def of_figures(joules: float, error: float, **other: Any) -> Energy:

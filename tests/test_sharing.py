@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +33,6 @@ from tests.support.sharing import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 DEADLINE_S = 60.0
 GPU_WATTS = (250.0, 130.0)
@@ -96,6 +101,11 @@ def reader_of(members: list[Member]) -> Member:
     return readers[0]
 
 
+def follows(member: Member, reader: Member) -> bool:
+    """Return whether a process takes all samples from another one."""
+    return set(member.ask("state")["readers"].values()) == {reader.pid}
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -150,26 +160,49 @@ def test_one_process_reads_for_all(node: Node) -> None:
     assert node.files() == []
 
 
-def test_a_follower_has_every_sample_of_the_reader(node: Node) -> None:
+def test_a_follower_has_the_samples_of_the_reader_and_no_others(node: Node) -> None:
     members = [node.member(CARBONTRACKER_RATE_HZ="1000").ready() for _ in range(2)]
-    for member in members:
-        member.ask("mark")
+    start = max(member.ask("mark") for member in members)
     time.sleep(3.0)
-    follower = next(member for member in members if reads(member) == 0)
-    for member in (follower, *members):
-        member.ask("mark")
+    end = min(member.ask("mark") for member in members)
+    time.sleep(0.2)
     for member in members:
-        assert member.ask("final", 1)
-    entries = list(follower.ask("state")["readers"])
+        member.ask("mark")
+        assert member.ask("final", 2)
+    entries = list(members[0].ask("state")["readers"])
     for index, entry in enumerate(entries):
-        mine, of_reader = (
-            dict(zip(*member.ask("power", index, 0, 1), strict=True))
-            for member in (follower, next(m for m in members if m is not follower))
-        )
-        begin, end = max(map(min, (mine, of_reader))), min(map(max, (mine, of_reader)))
-        between = [{t for t in series if begin < t < end} for series in (mine, of_reader)]
-        assert between[0] >= between[1], entry  # the follower lacks none
-        assert between[0]
+        of_reader, of_follower = (member.ask("power", index, start, end) for member in members)
+        assert of_reader == of_follower, entry
+        assert len(of_reader[0]) > 10
+
+
+def test_a_stopped_reader_that_comes_back_is_the_only_reader_again(node: Node) -> None:
+    members = node.members(3)
+    reader = reader_of(members)
+    others = [member for member in members if member is not reader]
+    starts = [member.ask("mark") for member in members]
+    with stopped(reader):
+        assert eventually(lambda: all(reads(member) > 0 for member in others))
+        late = node.member().ready()
+        assert reads(late) > 0  # it does not wait for a reader that has stopped
+    others.append(late)
+    for member in others:
+        assert eventually(partial(follows, member, reader))
+        assert not {"ct-nvml", "ct-powercap"} & set(member.ask("state")["threads"])
+    before = [reads(member) for member in others]
+    for member, start in zip(members, starts, strict=True):
+        end = member.ask("mark")
+        if member is not reader:  # it has no power of its own time asleep, but counters
+            assert_right(node, member, 0, 1, (start, end))
+    assert_all_right(node, [late], 1.0)
+    assert [reads(member) for member in others] == before
+    assert set(reader.ask("state")["readers"].values()) == {0}
+    reader.close()
+    assert eventually(lambda: any(reads(m) > n for m, n in zip(others, before, strict=True)))
+    starts = [member.ask("mark") for member in others]
+    time.sleep(2.0)
+    for member, start in zip(others, starts, strict=True):
+        assert_right(node, member, 2, 3, (start, member.ask("mark")))
 
 
 @pytest.mark.parametrize("has_child", [False, True])
@@ -344,3 +377,232 @@ def test_sessions_of_one_process_share_too_and_the_file_may_be_closed_elsewhere(
     finally:
         release(second)
         release(first)
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """Mount a file system in memory, as a container's /dev/shm is."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def failure_here(node: Node, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Measure in this process; return why readings are not shared."""
+    for name, value in node.environment.items():
+        monkeypatch.setenv(name, value)
+    session = acquire(Config.from_environment())
+    try:
+        assert sum(one.reads for one in session.stats().values()) > 0
+        assert set(session.read_by().values()) == {"this process"}
+        return session.share_failure
+    finally:
+        release(session)
+
+
+@pytest.mark.parametrize(
+    ("options", "filled_mb", "why"),
+    [
+        ("size=16m", 0, "less than 32 MiB would stay free"),
+        ("size=64m", 40, "less than 32 MiB would stay free"),
+        ("size=33m", 0, "no room for the channels"),
+        ("size=64m,ro", 0, "read-only file system"),
+        ("size=64m,noexec,nosuid,nodev", 0, ""),
+    ],
+)
+def test_a_folder_with_little_room_or_rights(
+    node: Node, monkeypatch: pytest.MonkeyPatch, options: str, filled_mb: int, why: str
+) -> None:
+    with mounted(node.folder, options):
+        if filled_mb:
+            (node.folder / "filling").write_bytes(bytes(filled_mb << 20))
+        failure = failure_here(node, monkeypatch)
+        assert why in failure
+        assert bool(failure) == bool(why)
+        assert not [path for path in node.files() if why]
+
+
+def test_what_was_not_asked_for_is_no_warning(
+    node: Node, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CARBONTRACKER_SHARE")
+    for name, value in node.environment.items():
+        if name != "CARBONTRACKER_SHARE":
+            monkeypatch.setenv(name, value)
+    caplog.set_level("INFO", "carbontracker")
+    session = acquire(replace(Config.from_environment(), share=str(node.folder / "absent")))
+    release(session)
+    (line,) = [record for record in caplog.records if "cannot be shared" in record.getMessage()]
+    assert line.levelname == "INFO"
+
+
+def test_files_of_killed_processes_are_removed_and_no_others(node: Node) -> None:
+    living = node.member(CARBONTRACKER_RATE_HZ="40").ready()
+    (kept,) = node.files()
+    killed = [node.member(CARBONTRACKER_RATE_HZ=rate).ready() for rate in ("20", "30")]
+    assert len(node.files()) == 3
+    for member in killed:
+        member.close()
+    foreign = node.folder / f"carbontracker-{os.geteuid() + 1}-{kept.name[-16:]}"
+    foreign.write_bytes(b"of another user")
+    assert len(node.files()) == 4
+    late = node.member(CARBONTRACKER_RATE_HZ="50").ready()
+    left = node.files()
+    assert {kept, foreign} < set(left)
+    assert len(left) == 3
+    follower = node.member(CARBONTRACKER_RATE_HZ="40").ready()
+    assert reads(follower) == 0
+    assert set(follower.ask("state")["readers"].values()) == {living.pid}
+    assert reads(late) > 0
+
+
+def test_the_same_folder_name_with_another_folder_behind_it_is_another_machine(
+    node: Node, tmp_path: Path
+) -> None:
+    node.member().ready()
+    (tmp_path / "host").rename(tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "host", symlinks=True)
+    other = node.member().ready()
+    assert reads(other) > 0
+    assert len(node.files()) == 2
+
+
+WORKERS = """
+import multiprocessing, sys
+from carbontracker import measure
+from carbontracker.energy.config import Config
+from carbontracker.energy.session import acquire, release
+
+def work(_):
+    session = acquire(Config.from_environment())
+    try:
+        start = session.mark()
+        end = session.mark()
+        assert session.await_final(start, end, timeout_s=10.0)
+        return [sum(one.reads for one in session.stats().values()), *set(session.reader_pids())]
+    finally:
+        release(session)
+
+if __name__ == "__main__":
+    with measure():
+        pass
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        found = pool.map(work, range(2))
+    import os
+    assert found == [[0, os.getpid()]] * 2, found
+    print("as it should be")
+"""
+
+DAEMON = """
+import os, sys, time
+from carbontracker import measure
+with measure():
+    pass
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.closerange(3, 256)
+with measure() as window:
+    time.sleep(1.0)
+window.wait(10.0)
+print(window.energy.joules > 100, window.energy.coverage > 0.9, window.final, flush=True)
+"""
+
+INNER = """
+from carbontracker.tracker import CarbonTracker
+tracker = CarbonTracker(2, verbose=0)
+for _ in tracker.epochs():
+    pass
+"""
+
+
+def program(node: Node, *command: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=os.environ | node.environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_follow_the_process_that_started_them(
+    node: Node, tmp_path: Path, method: str
+) -> None:
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS, encoding="utf-8")
+    assert "as it should be" in program(node, str(script), method)
+    assert node.files() == []
+
+
+def test_a_daemon_measures_by_itself(node: Node) -> None:
+    assert program(node, "-c", DAEMON).split() == ["True", "True", "True"]
+
+
+def test_trackers_inside_a_wrapped_program_follow_it_and_the_record_says_so(
+    node: Node, tmp_path: Path
+) -> None:
+    records = tmp_path / "records"
+    program(
+        node,
+        *("-m", "carbontracker", "run", sys.executable, "-c", INNER),
+        CARBONTRACKER_DIR=str(records),
+    )
+    events = [
+        json.loads(line)
+        for path in records.glob("*.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    pids = {one["run_id"]: one["pid"] for one in events if one["event"] == "run_started"}
+    inner, outer = sorted(
+        (one for one in events if one["event"] == "run_finished"), key=lambda one: "epochs" in one
+    )[::-1]
+    assert set(outer["read_by"].values()) == {"this process"}
+    assert set(inner["read_by"].values()) == {f"process {pids[outer['run_id']]}"}
+    assert set(inner["read_by"]) >= {"gpu:0", "gpu:1", "cpu:0"}
+
+
+def test_the_list_of_sensors_names_the_reader(node: Node) -> None:
+    reader = node.member().ready()
+    found = json.loads(program(node, "-m", "carbontracker", "sensors", "--json"))
+    assert {one["read_by"] for one in found["readable"]} == {f"process {reader.pid}"}
+    assert found["not_shared"] == ""
+    text = program(node, "-m", "carbontracker", "sensors")
+    assert f"read by process {reader.pid}" in text
+
+
+def open_files_in(folder: Path) -> int:
+    """Return how many files of a folder this process has open."""
+    count = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the folder with the descriptors
+            count += folder in path.readlink().parents
+    return count
+
+
+def test_a_session_that_has_stopped_holds_no_file(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in node.environment.items():
+        monkeypatch.setenv(name, value)
+    stopped_sessions = []
+    counts = []
+    for _ in range(4):
+        session = acquire(Config.from_environment())
+        session.mark()
+        release(session)
+        stopped_sessions.append(session)
+        counts.append(open_files_in(node.folder))
+        assert set(session.read_by().values()) == {"this process"}
+    assert counts == [0] * 4
+    assert node.files() == []

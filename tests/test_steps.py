@@ -49,7 +49,7 @@ def test_every_step_is_in_one_block_and_blocks_are_few(count: int) -> None:
     for _ in range(count):
         steps.mark()
     assert steps.done == count
-    steps.end()
+    steps.end(time.monotonic_ns())
     blocks = steps.blocks()
     assert sum(block.steps for block in blocks) == count
     assert len(blocks) < MAX_BLOCKS or count == 0
@@ -72,7 +72,7 @@ def test_steps_may_come_in_numbers() -> None:
     steps.begin()
     for _ in range(1000):
         steps.mark(64)
-    steps.end()
+    steps.end(time.monotonic_ns())
     assert sum(block.steps for block in steps.blocks()) == 64_000
 
 
@@ -84,7 +84,7 @@ def test_phases_are_kept_apart() -> None:
     with steps.phase("validation"):
         steps.mark(5)  # of something else: it does not count
     steps.mark()
-    steps.end()
+    steps.end(time.monotonic_ns())
     kinds = [(block.kind, block.steps) for block in steps.blocks()]
     assert kinds == [(STEP, 1)] * 3 + [("validation", 0), (STEP, 1)]
     blocks = steps.blocks()
@@ -123,7 +123,7 @@ def test_memory_does_not_grow() -> None:
 def test_outside_an_epoch_nothing_is_kept() -> None:
     steps = Steps(never, NEVER_NS)
     steps.begin()
-    steps.end()
+    steps.end(time.monotonic_ns())
     steps.mark(7)
     with steps.phase("validation"):
         pass

@@ -24,10 +24,12 @@ import pytest
 from carbontracker.carbon.factors import make_carbon_factors
 from carbontracker.conversion import parse_bind_address
 from carbontracker.energy.config import Config, SimulatedDevice
+from carbontracker.energy.energy import MISSING
 from carbontracker.energy.session import acquire, release
 from carbontracker.intensity.base import Intensity
+from carbontracker.model.device import Device, gpu_uuid
 from carbontracker.telemetry.endpoint import MAX_CLIENTS, Endpoint
-from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader
+from carbontracker.telemetry.metrics import METRICS, Metric, MetricsReader, _labels
 from carbontracker.telemetry.prometheus import metric_name, prometheus_text
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.live_status import StatusReader
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = re.compile(r"([a-z0-9_]+)(?:\{(.*)\})? (\S+)")
-LABEL = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"')
+LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
 
 def parsed(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -72,8 +74,18 @@ def parsed(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return found
 
 
+OF_RUN = {"run", "scheduler_job", "model"}
+
+
 def of(found: dict[Any, float], name: str, **labels: str) -> float:
-    return found[f"carbontracker_{name}", frozenset(labels.items())]
+    """Return the one value with these labels and any of the run's."""
+    (value,) = (
+        value
+        for (metric, its), value in found.items()
+        if metric == f"carbontracker_{name}"
+        and {pair for pair in its if pair[0] not in OF_RUN - labels.keys()} == set(labels.items())
+    )
+    return value
 
 
 GPU = {"device": "gpu:0", "kind": "gpu", "source": "modelled"}
@@ -129,9 +141,55 @@ def test_each_scrape_is_current_and_counters_never_decrease(simulated: dict[str,
     scrapes = [parsed(fetched(f"http://127.0.0.1:{port}/metrics")) for _ in range(20)]
     for name in (f"carbontracker_{one}_total" for one in ("energy_joules", "co2eq_grams")):
         for labels in (GPU, CPU):
-            values = [scrape[name, frozenset(labels.items())] for scrape in scrapes]
+            values = [
+                of(scrape, name.removeprefix("carbontracker_"), **labels) for scrape in scrapes
+            ]
             assert values == sorted(values)
             assert values[-1] > values[0]
+    tracker.stop()
+
+
+def test_labels_name_the_run_its_job_and_the_gpu(
+    simulated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
+    found = parsed(fetched(f"http://127.0.0.1:{port}/metrics"))
+    of_run = {"run": tracker.run_id, "scheduler_job": "slurm 4711"}
+    for name, labels in found:
+        if name != "carbontracker_build_info":
+            assert of_run.items() <= set(labels), name
+    gpu = Device("gpu:0", "gpu", "A100", "", "", MISSING, 0.0, 0.0, 0.0, gpu_uuid("gpu/GPU-4f"))
+    assert dict(_labels(gpu)) == {
+        "device": "gpu:0", "kind": "gpu", "uuid": "GPU-4f", "model": "A100"
+    }  # fmt: skip
+    model = {dict(labels).get("model") for name, labels in found if "power" in name}
+    assert model == {None, DEVICES["sim_gpu"]}
+    tracker.stop()
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "serves"), [(0, 0, True), (1, 1, False), (8, 0, True)]
+)
+def test_of_the_ranks_of_a_training_the_first_of_each_node_serves(
+    simulated: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    rank: int,
+    local_rank: int,
+    serves: bool,
+) -> None:
+    place = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": 16, "CARBONTRACKER_JOB": 1}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    port = free_port()
+    tracker = CarbonTracker(1, prometheus=port, **simulated)
+    tracker.epoch_start()
+    with ExitStack() as refused:
+        if not serves:
+            refused.enter_context(pytest.raises(URLError))
+        assert "carbontracker_energy" in fetched(f"http://127.0.0.1:{port}/metrics")
     tracker.stop()
 
 
@@ -538,7 +596,8 @@ def test_otlp_receives_what_was_measured(simulated: dict[str, Any]) -> None:
     seconds = receiver.points("carbontracker.running")[0][1]
     for device, watts in (("gpu:0", GPU_WATTS), ("cpu:0", CPU_WATTS)):
         labels, joules = by_device[device]
-        assert labels == {"device": device, "kind": device[:3], "source": "modelled"}
+        own = {name: text for name, text in labels.items() if name not in OF_RUN}
+        assert own == {"device": device, "kind": device[:3], "source": "modelled"}
         assert joules == pytest.approx(watts * seconds, rel=0.01)
     assert sum(joules for _, joules in by_device.values()) >= tracker.result.energy.joules * 0.99
     metric = receiver.points("carbontracker.energy")[0][2]

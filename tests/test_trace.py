@@ -334,11 +334,13 @@ def bomb(mebibytes: int) -> bytes:
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb.json.gz").write_bytes(bomb(2048))
     program = f"""
-import resource, sys
+import pathlib, resource
 from carbontracker.cli import main
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 code = main(["attribute", {str(tmp_path / "bomb.json.gz")!r}])
-print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not ru_maxrss: that begins with the memory of the process that started this one.
+status = pathlib.Path("/proc/self/status").read_text()
+print(code, int(status.partition("VmHWM:")[2].split()[0]) // 1024)
 """
     done = python(program, OPENBLAS_NUM_THREADS="1")
     code, peak_mib = map(int, done.stdout.split())
@@ -590,8 +592,10 @@ def test_a_real_profile_and_a_run_beside_it(tmp_path: Path) -> None:
     ]:
         for by in ("operator", "annotation"):
             found = attribute(data, power_there, by, windows)
-            rows = sum(row.joules for row in (*found.rows, found.idle))
-            assert rows == pytest.approx(found.joules, rel=1e-9)
-            assert rows == pytest.approx(expected, rel=0.01)
+            # The simulated GPU did no work of the profile: its energy is apart.
+            shown = (*found.rows, found.idle, *found.outside)
+            joules = sum(one.joules for one in shown)
+            assert joules == pytest.approx(found.joules, rel=1e-9)
+            assert joules == pytest.approx(expected, rel=0.01)
     names = {row.name for row in attribute(data, power_there).rows}
     assert {"aten::mm", "aten::relu"} <= names

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import carbontracker
+from carbontracker import parser
 from carbontracker.tracker import CarbonTracker
 from carbontracker.training.run import Run
 from tests.support.fakehost import cpuinfo, fake_host, meminfo, proc_stat
@@ -186,9 +187,11 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "record": False,
         "rate_hz": 20.0,
         "overhead_budget": 0.01,
+        "keep_full_s": 30.0,
         "locate": "never",
         "advise": True,
         "steps_per_epoch": 12,
+        "max_steps": 84,
         "max_kwh": 1.0,
         "max_gco2eq": 500.0,
         "max_seconds": 3600.0,
@@ -201,6 +204,12 @@ def test_every_argument_is_an_attribute(tmp_path: Path) -> None:
         "loggers": (),
         "trace": False,
         "previous_run": None,
+        "job": False,
+        "sync": None,
+        "attribution": None,
+        "project": "tiny-lm",
+        "stage": "pretraining",
+        "parent": None,
     }
     tracker = CarbonTracker(*list(given.values())[:20], **dict(list(given.items())[20:]))
     tracker.stop()
@@ -567,7 +576,7 @@ os._exit(0)
 
 # ---- log files -----------------------------------------------------------------------------
 
-STEM = r"{prefix}\d+\.[1-9]\d{{0,5}}_\d{{4}}-\d\d-\d\dT\d{{6}}Z_carbontracker{kind}\.log"
+STEM = r"{prefix}\d+\.[1-9]\d{{15}}_\d{{4}}-\d\d-\d\dT\d{{6}}Z_carbontracker{kind}\.log"
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
@@ -644,7 +653,7 @@ def test_the_output_log_holds_what_the_console_showed(
 @pytest.mark.parametrize("prefix", ["", "exp1", "two_words"])
 def test_log_names_and_modes(tmp_path: Path, prefix: str) -> None:
     logs = tmp_path / "logs"
-    before = os.umask(0)
+    before = os.umask(0o027)
     try:
         train(make(1, log_dir=logs, log_file_prefix=prefix, location="DK"), 1)
     finally:
@@ -657,8 +666,27 @@ def test_log_names_and_modes(tmp_path: Path, prefix: str) -> None:
     assert len(files) == 2
     assert files[0].removesuffix(".log") == files[1].removesuffix("_output.log")
     assert str(os.getpid()) in files[0]
-    assert {path.stat().st_mode & 0o777 for path in logs.iterdir()} == {0o600}
-    assert logs.stat().st_mode & 0o777 == 0o700
+    # A group shares a directory: the umask says who may read.
+    assert {path.stat().st_mode & 0o777 for path in logs.iterdir()} == {0o640}
+    assert logs.stat().st_mode & 0o777 == 0o750
+
+
+def test_the_last_log_by_name_is_of_the_last_run(tmp_path: Path) -> None:
+    names: list[str] = []
+    for _ in range(5):
+        train(make(1, log_dir=tmp_path, location="DK"), 1)
+        (new,) = {path.name for path in tmp_path.glob("*_output.log")}.difference(names)
+        names.append(new)
+    assert names == sorted(names)
+    assert parser.parse_all_logs(tmp_path)[-1]["output_filename"] == str(tmp_path / names[-1])
+
+
+def test_a_provider_without_a_key_may_have_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACKER_OFFLINE", "1")
+    tracker = make(1, api_keys={"energidataservice": ""}, location="DK")
+    train(tracker, 1)
+    assert tracker.result is not None
+    assert tracker.result.footprint.intensity.zone == "DK"
 
 
 def test_the_time_in_the_name_is_utc_and_in_the_lines_local(tmp_path: Path) -> None:

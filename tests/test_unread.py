@@ -15,6 +15,7 @@ from carbontracker.energy import sensors
 from carbontracker.tracker import CarbonTracker
 from tests.support.fakehost import Gpu, Link, Mode, cpuinfo, fake_host, fake_nvml
 from tests.support.programs import TIMEOUT_S, python
+from tests.support.sensing import pci_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 
 AMD = "card0: AMD GPU (amdgpu), vendor 0x1002 device 0x744c"
 NVIDIA = "0000:41:00.0: NVIDIA GPU, vendor 0x10de device 0x20b2"
-
-
-def pci_device(address: str, vendor: str, model: str, code: str) -> dict[str, Value]:
-    """Return a device where the kernel has it, and its link on the bus."""
-    folder = f"sys/devices/pci0000:00/{address}"
-    return {
-        f"{folder}/vendor": vendor,
-        f"{folder}/device": model,
-        f"{folder}/class": code,
-        f"sys/bus/pci/devices/{address}": Link(f"../../../devices/pci0000:00/{address}"),
-    }
 
 
 @pytest.fixture
@@ -190,7 +180,7 @@ def test_a_card_whose_power_is_not_for_this_user_is_named_with_its_file(tmp_path
     ((what, remedy),) = json.loads(done.stdout).items()
     assert what.startswith("card0: AMD GPU")
     assert remedy.startswith("sudo chmod a+r ")
-    assert "hwmon/hwmon3/power1_average   (shows its power to other tools" in remedy
+    assert "hwmon/hwmon3/power1_average   (until then, count it by an assumption" in remedy
 
 
 PROBE = """

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,22 @@ def test_a_closed_standard_output_is_reported(logs: Path) -> None:
     assert done.stderr == b"carbontracker: --json -: standard output is closed\n"
 
 
+@pytest.mark.parametrize("command", ["runs", "aggregate", "report", "top --once", "--parse"])
+def test_units_are_shown_on_any_terminal(tmp_path: Path, command: str) -> None:
+    """A question mark in place of a prefix would leave the size of a figure open."""
+    Made("aa11", (0.001, 0.002), relative_error=0.1).write(tmp_path)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:backslashreplace", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-m", "carbontracker", *command.split(), str(tmp_path)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment, timeout=TIMEOUT_S, check=True
+    )
+    both = done.stdout + done.stderr
+    assert re.search(r"([\d.]+|CO2eq) u(Wh|g)\b", both)  # or in the head of a column
+    assert "?Wh" not in both
+    assert "? " not in both
+    assert "\\x" not in both
+
+
 @pytest.mark.parametrize("command", [one for one in EVERY_COMMAND if "parse" not in one])
 def test_names_are_shown_on_any_terminal_without_control_characters(
     command: str, logs: Path
@@ -181,12 +198,17 @@ def spoilt(path: Path, event: str, *where: str, value: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize(
     ("event", "where", "value"),
     [
         ("epoch", ("seconds",), 10**400),
         ("epoch", ("seconds",), 1e308),
         ("series", ("joules",), {"gpu:0": [0.0, 10**400, 1.0]}),
+        ("series", ("joules",), {"gpu:0": [0.0, math.inf, 1.0]}),
+        ("series", ("joules",), {"gpu:0": [0.0, 1e308, -1e308]}),
+        ("series", ("joules",), {}),
+        ("run_finished", ("seconds",), None),
         ("series", ("t_s",), [0.0, 0.0, 0.0]),
         ("series", ("t_s",), [0.0, None, 5.0]),
         ("run_finished", ("energy", "by_device"), "x"),
@@ -204,8 +226,10 @@ def test_no_value_of_a_record_breaks_a_view(
     event: str,
     where: tuple[str, ...],
     value: object,
+    epochs: int,
 ) -> None:
-    path = spoilt(Made("abcd1234", (1000.0, 2000.0)).write(tmp_path), event, *where, value=value)
+    made = Made("abcd1234", (1000.0, 2000.0)[:epochs])
+    path = spoilt(made.write(tmp_path), event, *where, value=value)
     for command in ("check", "runs", "report", "aggregate", "top --once --interval 0"):
         name, *more = command.split()
         assert main([name, str(path), *more]) in (0, 1)

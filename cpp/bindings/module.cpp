@@ -55,10 +55,21 @@ void translate(std::exception_ptr error) {
     }
 }
 
-// As bytes: pybind11's numpy conversion loads numpy in the middle of a call, and a daemon thread
-// that does this while the interpreter ends aborts the program.
-template <typename T> py::bytearray bytes_of(const std::vector<T>& values) {
-    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+// Numbers that Python uses where they are. Not pybind11's arrays: their conversion loads numpy in
+// the middle of a call, and a daemon thread that does this while the interpreter ends aborts the
+// program.
+template <typename T> struct Numbers {
+    std::vector<T> values;
+};
+
+template <typename T> void bind_numbers(py::module_& m, const char* name) {
+    py::class_<Numbers<T>>(m, name, py::buffer_protocol())
+        .def("__len__", [](const Numbers<T>& numbers) { return numbers.values.size(); })
+        .def_buffer([](Numbers<T>& numbers) {
+            if (numbers.values.empty()) numbers.values.reserve(1); // an address, even so
+            return py::buffer_info(numbers.values.data(),
+                                   static_cast<py::ssize_t>(numbers.values.size()));
+        });
 }
 
 // Calls with the lock of the measured data. The GIL is released only if that lock must be waited
@@ -70,10 +81,11 @@ template <typename Call> auto look(const ct::Session& session, const Call& call)
 }
 
 py::tuple power(ct::Session& session, std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns) {
-    const auto [t_ns, watts] = look(session, [&](ct::Session::Lock lock) {
+    ct::PowerSeries series = look(session, [&](ct::Session::Lock lock) {
         return session.power(index, t0_ns, t1_ns, std::move(lock));
     });
-    return py::make_tuple(bytes_of(t_ns), bytes_of(watts));
+    return py::make_tuple(Numbers<std::int64_t>{std::move(series.t_ns)},
+                          Numbers<double>{std::move(series.watts)}, series.thinned_to_ns);
 }
 
 py::object as_tuple(const ct::Energy& e) {
@@ -129,6 +141,9 @@ void bind_entry(py::module_& m) {
         .def_property_readonly("name", [](const ct::Entry& e) { return e.channel.name; })
         .def_property_readonly("domain", [](const ct::Entry& e) { return e.channel.domain; })
         .def_property_readonly("part_of", [](const ct::Entry& e) { return e.channel.part_of; })
+        .def_property_readonly("covers", [](const ct::Entry& e) { return e.channel.covers; })
+        .def_property_readonly("verified",
+                               [](const ct::Entry& e) { return ct::name_of(e.channel.verified); })
         .def_property_readonly("detail", [](const ct::Entry& e) { return e.channel.detail; })
         .def_property_readonly("quality",
                                [](const ct::Entry& e) { return ct::name_of(e.channel.quality); })
@@ -163,6 +178,7 @@ void bind_stats(py::module_& m) {
         .def_readonly("edge_reads", &ct::SamplerStats::edge_reads)
         .def_readonly("late", &ct::SamplerStats::late)
         .def_readonly("cpu_ns", &ct::SamplerStats::cpu_ns)
+        .def_readonly("held_ns", &ct::SamplerStats::held_ns)
         .def_readonly("wall_ns", &ct::SamplerStats::wall_ns)
         .def_readonly("lateness_p50_ns", &ct::SamplerStats::lateness_p50_ns)
         .def_readonly("lateness_p99_ns", &ct::SamplerStats::lateness_p99_ns);
@@ -174,6 +190,7 @@ void bind_stats(py::module_& m) {
         .def_readonly("last_read_ns", &ct::ChannelStats::last_read_ns)
         .def_readonly("tick_ns", &ct::ChannelStats::tick_ns)
         .def_readonly("lost", &ct::ChannelStats::lost)
+        .def_readonly("refused_watts", &ct::ChannelStats::refused_watts)
         .def_readonly("gone", &ct::ChannelStats::gone);
 }
 
@@ -184,15 +201,17 @@ std::shared_ptr<ct::Session> make_session(const ct::Host& host, std::int64_t per
                                           double overhead_budget, std::vector<std::string> kinds,
                                           std::int64_t spacing_ns, std::int64_t patience_ns,
                                           const py::object& while_waiting,
-                                          std::filesystem::path share_directory) {
+                                          std::filesystem::path share_directory,
+                                          std::int64_t keep_full_ns) {
     Unlocked unlocked;
     const auto look = [&] {
         const Unlocked::Interrupted locked(unlocked);
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         if (!while_waiting.is_none()) while_waiting();
     };
-    const ct::Options options{period_ns,  overhead_budget, std::move(kinds),
-                              spacing_ns, patience_ns,     std::move(share_directory)};
+    const ct::Options options{period_ns,   overhead_budget, std::move(kinds),
+                              spacing_ns,  patience_ns,     std::move(share_directory),
+                              keep_full_ns};
     return {new ct::Session(host, options, look), discard};
 }
 
@@ -216,7 +235,7 @@ void bind_session(py::module_& m) {
              py::arg("spacing_ns") = 1'000'000'000, py::arg("patience_ns") = 2'000'000'000,
              py::arg("while_waiting") = py::none(),
              // Not an empty path, which would become Path("."), the working directory.
-             py::arg("share_directory") = "")
+             py::arg("share_directory") = "", py::arg("keep_full_ns") = 60'000'000'000)
         .def_property_readonly("entries", py::cpp_function(&ct::Session::entries, WithoutLock()))
         .def_property_readonly("entry_count", &ct::Session::entry_count)
         .def_property_readonly("missing", py::cpp_function(&ct::Session::missing, WithoutLock()))
@@ -257,7 +276,10 @@ void bind_session(py::module_& m) {
                 });
             },
             py::arg("since"))
-        .def_property_readonly("share_failure", &ct::Session::share_failure)
+        .def_property_readonly("placement",
+                               py::cpp_function(&ct::Session::placement, WithoutLock()))
+        .def_property_readonly("share_failure",
+                               py::cpp_function(&ct::Session::share_failure, WithoutLock()))
         .def("reader_pids",
              [](const ct::Session& session) {
                  return look(session, [&](ct::Session::Lock lock) {
@@ -289,6 +311,8 @@ PYBIND11_MODULE(_core_of_main, m) {
     bind_host(m);
     bind_entry(m);
     bind_stats(m);
+    bind_numbers<std::int64_t>(m, "_Int64s");
+    bind_numbers<double>(m, "_Floats");
     bind_session(m);
     ct::bindings::bind_span(m);
     ct::bindings::bind_probe(m);

@@ -30,17 +30,32 @@ struct PySpan {
 
 PyTypeObject* mark_type = nullptr;
 
-PyObject* new_mark(const SessionPointer& session, bool edge_reads) {
+// Without a time yet.
+PyMark* make_mark(const SessionPointer& session) {
     auto* self = PyObject_New(PyMark, mark_type);
     if (self == nullptr) return nullptr;
     new (&self->mark) Mark;
     new (&self->session) SessionPointer(session);
-    if (session) {
-        session->mark(self->mark, edge_reads);
-    } else {
-        self->mark.t_ns = now_ns();
-    }
+    return self;
+}
+
+// The end of a window, or any other moment: everything else comes after the time.
+PyObject* new_mark(const SessionPointer& session, bool edge_reads) {
+    const std::int64_t t_ns = now_ns();
+    PyMark* self = make_mark(session);
+    if (self == nullptr) return nullptr;
+    self->mark.t_ns = t_ns;
+    if (session) session->mark_at(self->mark, edge_reads);
     return reinterpret_cast<PyObject*>(self);
+}
+
+// The beginning of a window: everything else comes before the time.
+void stamp_beginning(PyMark& self, bool edge_reads) {
+    if (self.session) {
+        self.session->mark_beginning(self.mark, edge_reads);
+    } else {
+        self.mark.t_ns = now_ns();
+    }
 }
 
 // None, or a session; false with an exception set for anything else.
@@ -59,16 +74,22 @@ bool take_session(PyObject* object, SessionPointer& session) {
 }
 
 PyObject* mark_new(PyTypeObject* /*type*/, PyObject* args, PyObject* kwargs) {
-    static const char* names[] = {"session", "edge_reads", "t_ns", nullptr};
+    static const char* names[] = {"session", "edge_reads", "t_ns", "begins", nullptr};
     PyObject* session_object = nullptr;
     int edge_reads = 1;
     long long t_ns = 0;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|pL:Mark", const_cast<char**>(names),
-                                    &session_object, &edge_reads, &t_ns) == 0) {
+    int begins = 0;
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|pLp:Mark", const_cast<char**>(names),
+                                    &session_object, &edge_reads, &t_ns, &begins) == 0) {
         return nullptr;
     }
     SessionPointer session;
     if (!take_session(session_object, session)) return nullptr;
+    if (t_ns == 0 && begins != 0) {
+        PyMark* beginning = make_mark(session);
+        if (beginning != nullptr) stamp_beginning(*beginning, edge_reads != 0);
+        return reinterpret_cast<PyObject*>(beginning);
+    }
     if (t_ns == 0) return new_mark(session, edge_reads != 0);
     // A mark in the past: samples around it cannot be kept.
     PyObject* self = new_mark(nullptr, false);
@@ -143,11 +164,13 @@ int span_clear(PyObject* object) {
 
 PyObject* span_begin(PyObject* object, PyObject* /*unused*/) {
     auto* self = reinterpret_cast<PySpan*>(object);
-    PyObject* mark = new_mark(self->session, self->edge_reads);
+    PyMark* mark = make_mark(self->session);
     if (mark == nullptr) return nullptr;
-    Py_XSETREF(self->start, mark);
+    Py_XSETREF(self->start, reinterpret_cast<PyObject*>(mark));
     Py_CLEAR(self->end); // begun again
-    return Py_NewRef(object);
+    Py_INCREF(object);
+    stamp_beginning(*mark, self->edge_reads);
+    return object;
 }
 
 PyObject* span_end(PyObject* object, PyObject* const* /*args*/, Py_ssize_t /*count*/) {

@@ -114,6 +114,7 @@ _load, _ = lazy_names(
         "Intensity": "intensity.base",
         "Window": "training.window",
         "estimate": "planning.estimate",
+        "load_ipython_extension": "notebook",
         "measure": "training.window",
         "sensors": "energy.sensors",
         "track": "training.window",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ enough on a machine without GPU."""
 COMMAND_LINE_BYTES = 16 << 20
 """For the modules that read the arguments of a command and start it. Found by ``ulimit -v``."""
 
+TLS_BYTES = 192 << 20
+"""For OpenSSL and its certificates in a thread: malloc maps 128 MiB to align the heap of a thread,
+and without that heap it maps each allocation for itself, which takes seconds instead of 50 ms."""
+
 _NO_RESERVE = 0x4000
 """MAP_NORESERVE of mmap(2), which the module ``mmap`` does not have before Python 3.11: room is
 wanted, not memory."""
@@ -37,6 +42,8 @@ def check_room(n_bytes: int) -> None:
     Raises:
         OSError: they cannot.
     """
+    if sys.platform != "linux":
+        return  # others have neither that limit nor that flag
     try:
         mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE).close()
     except (NameError, MemoryError):  # the module itself found no room

@@ -13,10 +13,12 @@ from carbontracker.exceptions import MissingExtra
 
 PACKAGES = {
     "completion": ("shtab",),
+    "declare": ("tomli",),  # before Python 3.11
     "mlflow": ("mlflow-skinny",),
     "otlp": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "parquet": ("pyarrow",),
     "pdf": ("reportlab",),
+    "pdfreport": ("reportlab",),  # the name of pdf in 2.4.x
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboard",),
     "trace": ("pyarrow",),

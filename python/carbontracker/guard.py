@@ -7,6 +7,7 @@ raises an exception.
 
 from __future__ import annotations
 
+import atexit
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -20,6 +21,23 @@ _Made = TypeVar("_Made")
 
 MAX_REASON = 300
 """Characters of a reason in a message, at most."""
+
+
+_last_calls: list[Callable[[], None]] = []
+
+
+def call_last(call: Callable[[], None]) -> None:
+    """Have ``call`` called as the program ends, after what other modules of the package do then.
+
+    Functions of ``atexit`` are called in reverse order, and this module is the first to register.
+    """
+    _last_calls.append(call)
+
+
+@atexit.register
+def _call_last() -> None:
+    for call in _last_calls:
+        call()
 
 
 class _Log:
@@ -80,6 +98,15 @@ TELEMETRY = Part("no metrics are published", "the run goes on without")
 PROGRESS = Part("no progress line is shown", "the run goes on without")
 PREDICTION = Part("no prediction is made", "the energy is measured")
 ADVICE = Part("no advice is given", "run `carbontracker when` or `carbontracker where`")
+SYNCHRONIZATION = Part(
+    "marks do not wait for the accelerator any more",
+    "work that is queued before a mark may count after it",
+)
+FRAMEWORK = Part("the training is not measured any more", "it goes on without")
+JOB = Part(
+    "this process does not report to the others of its job",
+    "the records have what each of them measured",
+)
 LIMITS = Part("the budget cannot be checked", "the program goes on")
 RESULT = Part(
     "the result is not shown", "the record has the results so far, unless it is switched off"

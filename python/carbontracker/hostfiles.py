@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 
+from carbontracker.operating_system import BINARY, NO_WAIT
+
 MAX_BYTES = 1 << 20
 """Limit on the size that is read."""
 
@@ -18,7 +20,7 @@ def host_text(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> str:
     Raises:
         OSError: the file cannot be read, or is not a regular file.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = os.open(path, os.O_RDONLY | NO_WAIT | BINARY)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))

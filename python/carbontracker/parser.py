@@ -10,25 +10,23 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.exceptions import MismatchedEpochsError, MismatchedLogFilesError
 from carbontracker.guard import logger
 from carbontracker.legacy import log_text
+from carbontracker.legacy.log_text import OUTPUT, STANDARD, averaged_counts, averaged_factor
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     Directory = str | os.PathLike[str]
     Consumption = dict[str, Any]
 
-STANDARD = "carbontracker.log"
-OUTPUT = "carbontracker_output.log"
 ERRORS = "carbontracker_err.log"
-AVERAGING = ((2, 0), (2, 4, 7))
-"""First and last version in which the power of a component's devices was averaged, not added."""
 MAX_JOB_OUTPUT_BYTES = 64 * 1024 * 1024
 """A larger file beside the logs is not read."""
 _JOB_OUTPUT = re.compile(r"[^.]+|.*\.(out|log|txt|err|[oe]\d+)(\.\d+)?", re.IGNORECASE)
@@ -71,6 +69,26 @@ class LogTotal:
     """Trainings whose logs give no energy."""
     averaged: int = 0
     """Trainings whose averaged power of several devices was converted to a sum."""
+
+    def add(self, other: LogTotal) -> None:
+        """Add the total of another directory."""
+        for mine, theirs in ((self.written, other.written), (self.corrected, other.corrected)):
+            kwh, gco2eq, equivalents = theirs.as_tuple()
+            used = {"energy (kWh)": kwh, "co2eq (g)": gco2eq, "equivalents": equivalents}
+            mine.add(used, 1.0)
+        self.trainings += other.trainings
+        self.unknown += other.unknown
+        self.averaged += other.averaged
+
+
+class Recorded(NamedTuple):
+    """What tells the log files of a recorded run apart from others."""
+
+    pid: int | None
+    start: datetime
+    """When monitoring began, UTC."""
+    kwh: float
+    """With PUE."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +217,8 @@ def parse_logs(
 
     Keys of each: ``avg_power_usages (W)`` and ``avg_energy_usages (J)``, (epochs, 1) or, where a
     version up to 1.2.5 wrote each device, (epochs, devices), without PUE;
-    ``epoch_durations (s)``, (epochs,); ``devices``. None where nothing was measured.
+    ``epoch_durations (s)``, (epochs,); ``devices``. None where nothing was measured. Of a directory
+    with empty files only it is an empty dictionary.
 
     Args:
         log_dir: of which the files written to last are read, unless a file is given.
@@ -211,6 +230,8 @@ def parse_logs(
         MismatchedEpochsError: see ``parse_all_logs``.
     """
     if std_log_file is None or output_log_file is None:
+        if not get_all_logs(log_dir)[0] and any(map(_is_standard, Path(log_dir).iterdir())):
+            return {}
         newest, _ = get_most_recent_logs(log_dir)
         std_log_file = newest if std_log_file is None else std_log_file
     text = _sections(str(std_log_file))[0]
@@ -243,7 +264,7 @@ def _components(text: str, file: str) -> dict[str, dict[str, Any]]:
                 "measurements. Expected equal number of measurements."
             )
             raise MismatchedEpochsError(message)
-        seconds = np.array(durations) if rows else None
+        seconds = np.array(durations) if rows or durations else None
         # Devices come and go between epochs in no version, but a torn line may lose some.
         width = max(map(len, rows), default=0)
         watts = np.array([row + [0.0] * (width - len(row)) for row in rows]) if rows else None
@@ -304,11 +325,12 @@ def corrected_consumption(log_dir: Directory) -> tuple[float, float, dict[str, f
     return add_logs(log_dir).corrected.as_tuple()
 
 
-def add_logs(log_dir: Directory) -> LogTotal:
+def add_logs(log_dir: Directory, recorded: Sequence[Recorded] = ()) -> LogTotal:
     """Return the total of all trainings in a directory, each once: of its logs, else its console.
 
     Args:
         log_dir: of log files, and of files that jobs' consoles went to.
+        recorded: runs that are counted elsewhere; their logs and their console output are left out.
 
     Raises:
         MismatchedLogFilesError, MismatchedEpochsError: see ``parse_all_logs``.
@@ -316,12 +338,13 @@ def add_logs(log_dir: Directory) -> LogTotal:
     """
     logged = _logged(log_dir)
     total = LogTotal()
-    open_ones = _still_open(logged)
-    for training in [*logged, *_on_consoles(log_dir, logged)]:
-        if id(training) in open_ones:
+    left_out = _still_open(logged) | _recorded(logged, recorded)
+    consoles = [one for one in _on_consoles(log_dir, logged) if not _is_recorded(one, recorded)]
+    for training in [*logged, *consoles]:
+        if id(training) in left_out:
             continue
         _warn_of_averages(training.standard, training.standard_filename)
-        factor = _averaged(training.standard)
+        factor = averaged_factor(training.standard)
         for used in _used(training):
             missing = [key for key in ("energy (kWh)", "co2eq (g)") if math.isnan(used[key])]
             if missing:
@@ -356,6 +379,66 @@ def _still_open(logged: Sequence[_Training]) -> set[int]:
                 found.add(id(training))
             spare = max(spare, 0)
     return found
+
+
+def _recorded(logged: Sequence[_Training], runs: Sequence[Recorded]) -> set[int]:
+    """Return the trainings that this version has logged beside a record.
+
+    The names of its log files have the process and the time at which the tracker was made. A run
+    has the log of its process that shows its total; a run without one, such as a killed one, has
+    the log that was made last before it began. Other logs of that process are of other programs: a
+    container gives each the same process id.
+    """
+    of_process: dict[str, list[_Training]] = {}
+    for training in sorted(logged, key=lambda one: _stamp(one.output_filename), reverse=True):
+        if not _is_upstream(training.standard):
+            of_process.setdefault(_process(training.output_filename), []).append(training)
+    shown = {id(one): _totals(one) for logs in of_process.values() for one in logs}
+    found: set[int] = set()
+
+    def left_over(
+        runs: Sequence[Recorded], belongs: Callable[[_Training, Recorded], bool]
+    ) -> list[Recorded]:
+        """Find the logs of runs; return the runs that have none."""
+        rest = []
+        for run in runs:
+            logs = of_process.get(str(run.pid), [])
+            own = (one for one in logs if id(one) not in found and belongs(one, run))
+            log = next(own, None)
+            if log is None:
+                rest.append(run)
+            else:
+                found.add(id(log))
+        return rest
+
+    def was_made_before(log: _Training, run: Recorded) -> bool:
+        return f"{run.start:%Y-%m-%dT%H%M%SZ}" >= _stamp(log.output_filename)
+
+    newest_first = sorted(runs, key=lambda run: run.start, reverse=True)
+    rest = left_over(newest_first, lambda log, run: _is_total(shown[id(log)], run))
+    left_over(rest, was_made_before)
+    return found
+
+
+def _totals(training: _Training) -> list[float]:
+    return [block.kwh for block in training.blocks if block.actual]
+
+
+def _is_total(shown: Sequence[float], run: Recorded) -> bool:
+    """Return whether a run's total is shown, to the digits of a log."""
+    return any(math.isclose(kwh, run.kwh, rel_tol=1e-6, abs_tol=1e-12) for kwh in shown)
+
+
+def _stamp(output: str) -> str:
+    """Return the time in the name of a log file; empty without one."""
+    found = re.search(r"\d{4}-\d\d-\d\dT\d{6}Z", Path(output).name)
+    return found[0] if found else ""
+
+
+def _is_recorded(console: _Training, runs: Sequence[Recorded]) -> bool:
+    """Return whether a console shows the total of a recorded run, to the digits that it shows."""
+    shown = _totals(console)
+    return bool(shown) and all(any(_is_total([kwh], run) for run in runs) for kwh in shown)
 
 
 def _used(training: _Training) -> list[Consumption]:
@@ -438,7 +521,8 @@ def get_consumption(
     """Return the actual and the predicted consumption of an output log; None if missing.
 
     Keys: ``epochs``, ``duration (s)``, ``energy (kWh)`` with PUE, ``co2eq (g)`` and
-    ``equivalents``, a dictionary or None. Of several blocks the first counts.
+    ``equivalents``: a dictionary, or None if the block does not mention them. Of several blocks
+    the first counts.
     """
     blocks = list(log_text.blocks_of(output_log_data))
     actual = next((_consumption(block) for block in blocks if block.actual), None)
@@ -484,10 +568,11 @@ def get_time(time_str: str) -> float | None:
     return log_text.seconds_of(time_str)
 
 
-def get_stats(groups: Sequence[str]) -> tuple[float | None, float, float]:
-    """Return seconds, kWh and grams of the words of a block."""
-    time, energy, co2eq = groups[:3]
-    return log_text.seconds_of(time), log_text.figure(energy), log_text.figure(co2eq)
+def get_stats(groups: Sequence[str | None]) -> tuple[float, float, dict[str, float] | None]:
+    """Return kWh, grams and equivalents of the words of a block: the third, fourth and fifth."""
+    energy, co2eq, *shown = groups[2:5]
+    equivalents = parse_equivalents(shown[0]) if shown and shown[0] else None
+    return log_text.figure(energy or ""), log_text.figure(co2eq or ""), equivalents
 
 
 def extract_measurements(match: re.Match[str] | None) -> Consumption | None:
@@ -496,8 +581,8 @@ def extract_measurements(match: re.Match[str] | None) -> Consumption | None:
     return _consumption(block) if block else None
 
 
-def parse_equivalents(lines: str) -> dict[str, float] | None:
-    """Return numbers by description, of the lines below ``This is equivalent to:``, or None."""
+def parse_equivalents(lines: str) -> dict[str, float]:
+    """Return numbers by description, of the lines below ``This is equivalent to:``."""
     return log_text.equivalents_of(lines.splitlines())
 
 
@@ -510,38 +595,8 @@ def _is_upstream(text: str) -> bool:
     return version is None or version < (3,)
 
 
-def _counts_of_averaged(text: str) -> dict[str, int]:
-    """Return by component how many devices were averaged to one figure, if several."""
-    version = log_text.version_of(text)
-    if version is None or not AVERAGING[0] <= version <= AVERAGING[1]:
-        return {}
-    separate = {
-        name for name, rows in log_text.powers_of(text).items() if any(len(row) > 1 for row in rows)
-    }
-    return {
-        name: len(names)
-        for name, names in log_text.devices_of(text).items()
-        if len(names) > 1 and name not in separate
-    }
-
-
-def _averaged(text: str) -> float:
-    """Return the ratio of the true energy to that of a standard log; 1 if unknown."""
-    counts = _counts_of_averaged(text)
-    durations = log_text.durations_of(text)
-    written = true = 0.0
-    for name, rows in log_text.powers_of(text).items() if counts else ():
-        joules = [sum(row) * seconds for row, seconds in zip(rows, durations, strict=False)]
-        known = math.fsum(one for one in joules if not math.isnan(one))
-        written += known
-        true += known * counts.get(name, 1)
-    if written > 0:
-        return true / written
-    return float(next(iter(counts.values()))) if len(counts) == 1 else 1.0
-
-
 def _warn_of_averages(text: str, file: str) -> None:
-    counts = _counts_of_averaged(text)
+    counts = averaged_counts(text)
     if counts:
         logger.warning(
             "carbontracker: %s: version %s averaged the power of %s instead of adding it; what "

@@ -27,17 +27,22 @@ from carbontracker.conversion import (
 )
 from carbontracker.energy.components import kinds_of, parse_components, simulated_device
 from carbontracker.energy.config import Config, SimulatedDevice, sampling_fields
+from carbontracker.energy.cpu_usage import SCOPES
 from carbontracker.exceptions import FetcherNameError
-from carbontracker.intensity.providers import providers_with_key
+from carbontracker.intensity.providers import providers_of_countries, providers_with_key
 from carbontracker.location.location import LOCATE
+from carbontracker.model.run_metadata import PURPOSE
 from carbontracker.records.writer import record_directory
 from carbontracker.training.budget import Budget, Limits, check_action
+from carbontracker.training.plan import Plan
+from carbontracker.training.synchronization import check_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from carbontracker.intensity.selection import IntensitySetting
     from carbontracker.training.budget import OnBudget
+    from carbontracker.training.synchronization import Sync
 
 ANSWERS = ("y", "n")
 MAX_SPACING_S = 86_400.0
@@ -91,9 +96,11 @@ class Settings:
     record: bool | None = None
     rate_hz: float | None = None
     overhead_budget: float | None = None
+    keep_full_s: float | None = None
     locate: str = "auto"
     advise: bool = False
     steps_per_epoch: int | None = None
+    max_steps: int | None = None
     max_kwh: float | None = None
     max_gco2eq: float | None = None
     max_seconds: float | None = None
@@ -106,6 +113,12 @@ class Settings:
     loggers: Sequence[Any] = ()
     trace: bool | str | os.PathLike[str] | None = None
     previous_run: str | os.PathLike[str] | None = None
+    job: bool | None = None
+    sync: Sync | None = None
+    attribution: str | None = None
+    project: str | None = None
+    stage: str | None = None
+    parent: str | None = None
 
     _made_in: Path = field(init=False, default=Path(), repr=False, compare=False)
     """Where relative paths begin: the program may go elsewhere before its first mark."""
@@ -159,7 +172,7 @@ class Settings:
         if self.monitor_epochs == 0:
             message = "monitor_epochs cannot be zero"
             raise ValueError(message)
-        sampling_fields(self.rate_hz, self.overhead_budget)
+        sampling_fields(self.rate_hz, self.overhead_budget, self.keep_full_s)
         self._check_extras()
         if self.locate not in LOCATE:
             message = f"locate must be {' or '.join(LOCATE)}, got {self.locate!r}"
@@ -182,10 +195,15 @@ class Settings:
     def _check_extras(self) -> None:
         self.limits.check()
         check_action(self.budget_on, self.on_budget)
-        steps: object = self.steps_per_epoch
-        if steps is not None and not is_count(steps):
-            message = f"steps_per_epoch must be a whole number of at least 1, not {steps!r}"
+        check_sync(self.sync)
+        if self.attribution not in (None, *SCOPES):
+            message = f"attribution must be {' or '.join(SCOPES)}, got {self.attribution!r}"
             raise ValueError(message)
+        for name in ("steps_per_epoch", "max_steps"):
+            steps: object = getattr(self, name)
+            if steps is not None and not is_count(steps):
+                message = f"{name} must be a whole number of at least 1, not {steps!r}"
+                raise ValueError(message)
         if self.default_answer is not None and self.default_answer not in ANSWERS:
             message = f"default_answer must be {' or '.join(ANSWERS)}, not {self.default_answer!r}"
             raise ValueError(message)
@@ -199,6 +217,19 @@ class Settings:
         """Return the limits, how they are checked, and what happens at one; None without limits."""
         limits = self.limits
         return Budget(limits, self.budget_on, self.on_budget) if limits else None
+
+    @property
+    def purpose(self) -> tuple[str, str, str]:
+        """Return project, stage and parent: the arguments, else the environment; empty without."""
+        given = (
+            (self.project, "CARBONTRACKER_PROJECT"),
+            (self.stage, "CARBONTRACKER_STAGE"),
+            (self.parent, "CARBONTRACKER_PARENT"),
+        )
+        project, stage, parent = (
+            (text or os.environ.get(variable, "")).strip() for text, variable in given
+        )
+        return project, stage, parent
 
     @property
     def unattended_answer(self) -> str:
@@ -247,27 +278,37 @@ class Settings:
             if given[component][0] is not None
         )
 
-    def predicts_after(self, epoch: int) -> bool:
-        """Return whether to predict after an epoch, counted from 1."""
-        wanted = self.epochs if self.epochs_before_pred == -1 else self.epochs_before_pred
-        return self.predicting and epoch - 1 < wanted <= epoch
+    @property
+    def plan(self) -> Plan:
+        """Return the length of the training."""
+        return Plan(self.epochs, None if self.max_steps is None else int(self.max_steps))
 
-    def ends_after(self, epoch: int) -> bool:
+    def predicts_after(self, epoch: int, steps: int) -> bool:
+        """Return whether to predict after an epoch, counted from 1, and all steps up to its end."""
+        if not self.predicting:
+            return False
+        if self.epochs_before_pred == -1 and self.plan.steps is not None:
+            return self.plan.reached(epoch, steps)
+        wanted = self.epochs if self.epochs_before_pred == -1 else self.epochs_before_pred
+        return epoch - 1 < wanted <= epoch
+
+    def ends_after(self, epoch: int, steps: int) -> bool:
         """Return whether monitoring ends after an epoch; 2.5 of them end with the third."""
-        wanted = self.epochs if self.monitor_epochs == -1 else self.monitor_epochs
-        return 0 < wanted <= epoch
+        if self.monitor_epochs != -1:
+            return 0 < self.monitor_epochs <= epoch
+        return self.plan.reached(epoch, steps)
 
     @property
     def predicting(self) -> bool:
         """Return whether predictions are wanted and possible."""
-        return self.epochs > 0 and (self.epochs_before_pred > 0 or self.epochs_before_pred == -1)
+        return self.plan.known and (self.epochs_before_pred > 0 or self.epochs_before_pred == -1)
 
     @property
     def forecasting(self) -> bool:
         """Return whether the whole training is predicted, for the user or for a budget."""
         budget = self.budget()
         watched = budget is not None and budget.needs_prediction
-        return self.predicting or (self.epochs > 0 and watched)
+        return self.predicting or (self.plan.known and watched)
 
     def path(self, given: str | os.PathLike[str]) -> Path:
         """Return a path, of which a relative one begins where the tracker was made."""
@@ -288,7 +329,7 @@ class Settings:
             simulated=self.simulated,
             gpus_of_process=bool(self.devices_by_pid),
             spacing_s=float(self.update_interval),
-            **sampling_fields(self.rate_hz, self.overhead_budget),
+            **sampling_fields(self.rate_hz, self.overhead_budget, self.keep_full_s),
         )
 
     def factors(self) -> CarbonFactors:
@@ -311,8 +352,10 @@ def check_api_names(api_keys: Mapping[Any, Any]) -> None:
             repeat the argument: it may be the key.
     """
     for name, key in api_keys.items():
-        known = isinstance(name, str) and name.lower() in providers_with_key()
-        if not known or not isinstance(key, str) or not key.strip():
+        provider = name.lower() if isinstance(name, str) else ""
+        needs_key = provider in providers_with_key()
+        known = needs_key or provider in providers_of_countries()
+        if not known or not isinstance(key, str) or (needs_key and not key.strip()):
             names = ", ".join(providers_with_key())
             message = f"api_keys must name a provider ({names}) and hold its key"
             raise FetcherNameError(message)
@@ -462,10 +505,10 @@ _CONVERSIONS: dict[str, Callable[[str, object], object]] = {
     "pue": _number,
     "intensity": _intensity,
     "record": _optional_flag,
-    **dict.fromkeys(("rate_hz", "overhead_budget"), _number),
+    **dict.fromkeys(("rate_hz", "overhead_budget", "keep_full_s"), _number),
     "locate": _word,
     "advise": as_flag,
-    "steps_per_epoch": _count,
+    **dict.fromkeys(("steps_per_epoch", "max_steps"), _count),
     **dict.fromkeys(("max_kwh", "max_gco2eq", "max_seconds"), _limit),
     "budget_on": _word,
     "on_budget": _action,
@@ -476,4 +519,8 @@ _CONVERSIONS: dict[str, Callable[[str, object], object]] = {
     "loggers": _loggers,
     "trace": _trace,
     "previous_run": _previous_run,
+    "job": _optional_flag,
+    "sync": lambda _, value: value,
+    "attribution": _word,
+    **dict.fromkeys(PURPOSE, as_text),
 }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from carbontracker.model.result import Result
     from carbontracker.training.budget import OnBudget
     from carbontracker.training.lifetime import TrackerReference
+    from carbontracker.training.synchronization import Sync
     from carbontracker.training.window import Window
 
 _Item = TypeVar("_Item")
@@ -45,7 +46,7 @@ class CarbonTracker:
     attributes. What is deliberately different is listed in ``docs/migrating.md``.
 
     Args:
-        epochs: the planned number; the last epoch may be a part of one (2.5).
+        epochs: the planned number; the last epoch may be a part of one (2.5). 0 if it is not known.
         epochs_before_pred: predict after so many; -1 for all, 0 for never.
         monitor_epochs: stop monitoring after so many; -1 for all.
         update_interval: spacing of the stored time series, s. Totals do not depend on it.
@@ -76,6 +77,7 @@ class CarbonTracker:
         rate_hz: a fixed number of readings per second for every sensor, outside the overhead
             budget; by default each sensor is read in its own rhythm.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        keep_full_s: how long every sample is kept in memory, s (default 60): see ``measure``.
         locate: ``auto``: if no location is given, a background thread asks the cloud's metadata
             and, if the time zone is no help either, a service that knows the country of the public
             address; ``never``: no request is made.
@@ -83,6 +85,8 @@ class CarbonTracker:
         steps_per_epoch: the number of ``step()`` calls in an epoch; by default the length of the
             argument of ``epochs`` or ``steps``. If it is known, a first prediction is made within
             the first epoch.
+        max_steps: the length of the training in ``step()`` calls, where the number of epochs is
+            not known (``epochs=0``) or an epoch may be cut short; it decides, and not ``epochs``.
         max_kwh: budget of electricity with PUE, kWh; ``max_gco2eq`` of emissions, gCO2eq;
             ``max_seconds`` of time since the first epoch began, s. See ``docs/budgets.md``.
         budget_on: ``measured``, or ``predicted`` to look at the whole training.
@@ -100,6 +104,20 @@ class CarbonTracker:
             extra ``trace``).
         previous_run: of the same training, for the first predictions: its record, a directory with
             records, or the beginning of its id.
+        job: whether the processes of this launch are the ranks of one training, which has one
+            number; else ``CARBONTRACKER_JOB``, else what ``torch.distributed`` and
+            ``jax.distributed`` say. See ``docs/jobs.md``.
+        sync: ``torch``, ``jax`` or a function: wait at the ends of epochs, windows and phases until
+            the accelerator has done what was queued before; never at a step. See
+            ``docs/frameworks.md`` for when it matters.
+        attribution: ``job`` or ``process``: show also the part of processor and memory that the
+            job, or this process and its children, used; ``result.attributed``. The energy stays
+            that of the machine. See ``docs/sensors.md``.
+        project: what the run contributes to, such as a model; else ``CARBONTRACKER_PROJECT``.
+        stage: ``pretraining``, ``fine-tuning``, ``evaluation``, ``development`` or a word of your
+            own; else ``CARBONTRACKER_STAGE``. See ``docs/ledger.md``.
+        parent: ``run_id`` of the run whose checkpoint this one starts from; else
+            ``CARBONTRACKER_PARENT``. The callbacks of frameworks know it from the checkpoint.
 
     Raises:
         ValueError: arguments that contradict each other, an impossible PUE or intensity, an
@@ -137,9 +155,11 @@ class CarbonTracker:
         record: bool | None = None,
         rate_hz: float | None = None,
         overhead_budget: float | None = None,
+        keep_full_s: float | None = None,
         locate: str = "auto",
         advise: bool = False,
         steps_per_epoch: int | None = None,
+        max_steps: int | None = None,
         max_kwh: float | None = None,
         max_gco2eq: float | None = None,
         max_seconds: float | None = None,
@@ -152,6 +172,12 @@ class CarbonTracker:
         loggers: Sequence[Any] = (),
         trace: bool | str | os.PathLike[str] | None = None,
         previous_run: str | os.PathLike[str] | None = None,
+        job: bool | None = None,
+        sync: Sync | None = None,
+        attribution: str | None = None,
+        project: str | None = None,
+        stage: str | None = None,
+        parent: str | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = Settings(**given)
@@ -163,6 +189,7 @@ class CarbonTracker:
         self._training = TrainingRun(self._settings, factors, listeners, console.confirmed)
         self._hold = Hold(self._training)
         self._steps = self._training.steps
+        self._work = self._training.work
         self._training.prepare()
 
     @property
@@ -247,14 +274,29 @@ class CarbonTracker:
             The epoch, with its energy as far as it is known now (``final``). None if no epoch was
             open, or if nothing is monitored any more.
         """
-        return self._training.epoch_end()
+        end = self._training.mark_end()  # first: what comes after it is not the training's
+        return self._training.epoch_end(end)
 
-    def step(self, n: int = 1) -> None:
+    def step(
+        self,
+        n: int = 1,
+        tokens: float | None = None,  # by position, too: a default by keyword costs a look-up
+        samples: float | None = None,
+        flops: float | None = None,
+    ) -> None:
         """Mark the end of ``n`` steps; costs a fraction of a microsecond.
+
+        Args:
+            n: how many steps.
+            tokens: that this process has processed in them. See ``docs/units.md``.
+            samples: the same of samples.
+            flops: the same of floating point operations.
 
         Raises:
             BudgetExceeded: a budget is spent and ``on_budget="raise"``.
         """
+        if tokens is not None or samples is not None or flops is not None:
+            self._work.add(tokens, samples, flops)
         self._steps.mark(n)
 
     def steps(self, items: Iterable[_Item]) -> Iterator[_Item]:
@@ -264,8 +306,7 @@ class CarbonTracker:
 
     def phase(self, kind: str) -> AbstractContextManager[None]:
         """Keep a ``validation`` or ``checkpoint`` inside an epoch apart from its steps."""
-        self._training.begun_by_mark()
-        return self._steps.phase(kind)
+        return self._training.phase(kind)
 
     def expect_steps(self, count: int | None) -> None:
         """Take ``count`` for the steps of an epoch, unless it is known already."""
@@ -281,12 +322,27 @@ class CarbonTracker:
         made: Window | None = self._training.window(name)
         return unmeasured(name, self._settings.factors()) if made is None else made
 
-    def stop(self) -> None:
+    def checkpoint(self) -> None:
+        """Mark that the state of the training has been saved: a resume repeats what comes after."""
+        self._training.checkpoint()
+
+    @property
+    def run_id(self) -> str:
+        """Return the id of the record; empty before the first mark, and if none is kept.
+
+        A checkpoint may keep it, as the ``parent`` of the run that continues from there.
+        """
+        return self._training.record_id
+
+    def stop(self, *, failed: bool = False) -> None:
         """End monitoring and report; an epoch that is open is reported as far as it came.
 
         Where nothing was marked nothing is reported.
+
+        Args:
+            failed: whether an error ends the training, which the record notes.
         """
-        self._training.stop()
+        self._training.stop(failed=failed)
 
     def set_api_keys(self, api_keys: Mapping[str, str]) -> None:
         """Set the keys of live intensity providers, ``{"electricitymaps": "..."}``.
@@ -295,6 +351,16 @@ class CarbonTracker:
             SystemExit: code 70 for an unknown provider, unless ``ignore_errors``.
         """
         self._training.set_api_keys(api_keys)
+
+    def __repr__(self) -> str:
+        """Return the epochs so far, and what they have cost, in one line."""
+        from carbontracker.report.brief import tracker
+
+        if "_training" not in vars(self):  # the constructor raised
+            return "<CarbonTracker, not begun>"
+        run = self._training
+        planned = self._settings.epochs
+        return tracker(run.epoch_counter, planned, run.result_so_far(), ended=run.deleted)
 
     def _repr_html_(self) -> str:
         from carbontracker.report.notebook import result_html, status_html
@@ -346,7 +412,7 @@ def _publisher(settings: Settings) -> object:
 def _progress(settings: Settings) -> object:
     from carbontracker.report.progress import Progress
 
-    return Progress(lambda: settings.epochs)
+    return Progress(lambda: settings.plan)
 
 
 class _Countable:

@@ -61,7 +61,7 @@ int complaints(std::unique_ptr<Session> session) {
     if (!session->failovers().empty()) wrong |= 2;
     if (reads(*session) != before) wrong |= 4;
     if (!std::isnan(session->energy(start, end).total.joules)) wrong |= 16;
-    if (!session->is_final(end) || !session->power(0, 0, end.t_ns).first.empty()) wrong |= 32;
+    if (!session->is_final(end) || !session->power(0, 0, end.t_ns).t_ns.empty()) wrong |= 32;
     if (session->try_lock().owns_lock() || session->channel_stats(0).readings != 0) wrong |= 64;
     if (!session->entries().empty() || !session->missing().empty()) wrong |= 128;
     session->forget(end);

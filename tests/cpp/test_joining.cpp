@@ -1,4 +1,5 @@
 // A driver that answers late: it joins while the session is in use by several threads.
+#include <algorithm>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -54,11 +55,13 @@ Options impatient() {
     return options;
 }
 
-/// All sensors have answered but the driver's.
+/// All sensors have answered but the driver's, and those of drivers that wait for its thread.
 bool waits_for_driver(const Probing& probing) {
     const std::vector<PendingSensor> silent = probing.pending();
-    return silent.size() == 1 && silent[0].is_asked &&
-           registry()[silent[0].sensor].access == ProbeAccess::driver;
+    return !silent.empty() && silent[0].is_asked &&
+           std::all_of(silent.begin(), silent.end(), [](const PendingSensor& one) {
+               return registry()[one.sensor].access == ProbeAccess::driver;
+           });
 }
 
 constexpr const char* kProbe = "ct-probe";

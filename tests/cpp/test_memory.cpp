@@ -10,6 +10,7 @@
 
 #include "check.hpp"
 #include "machine.hpp"
+#include "session/placement.hpp"
 #include "session/session.hpp"
 #include "waiting.hpp"
 
@@ -215,6 +216,19 @@ TEST(a_session_is_made_or_is_not) {
         if (!has_failed) break;
     }
     CHECK(made > 0);
+}
+
+// A container sees its own group as the root: "0::/".
+TEST(the_group_of_a_container_is_read_or_is_not) {
+    const Machine machine;
+    machine.write("proc/self/cgroup", "0::/\n3:cpuset:/\n");
+    machine.write("sys/fs/cgroup/cpuset/cpuset.effective_cpus", "2-3\n");
+    const Host host = machine.host();
+    CpuSet cpus;
+    std::int64_t n = 0;
+    while (fail_at(n, [&] { cpus = allocation_of(host); })) ++n;
+    CHECK(n > 0);
+    CHECK(cpus == cpus_of("2-3"));
 }
 
 TEST(a_query_that_runs_out_of_memory_can_be_repeated) {

@@ -291,13 +291,14 @@ TEST(counter_files_are_followed_from_change_to_change) {
         eventually([&] { return session.channel_stats(cpu).last_read_ns > began_ns + kApartNs; }));
     const std::filesystem::path device = "sys/devices/virtual/powercap/intel-rapl/intel-rapl:0";
     machine.overwrite(device / "energy_uj", "001002000000\n");
-    CHECK(eventually([&] { return session.power(cpu, 0, now_ns()).first.size() == 1; }));
+    CHECK(eventually([&] { return session.power(cpu, 0, now_ns()).t_ns.size() == 1; }));
     // Seen to stand still: what has no rhythm is not expected to go on.
     const std::uint64_t readings = session.channel_stats(cpu).readings;
     CHECK(eventually([&] { return session.channel_stats(cpu).readings >= readings + 20; }));
     machine.overwrite(device / "energy_uj", "001005000000\n");
     session.stop(); // the last reading sees it
-    const auto [ends_ns, watts] = session.power(cpu, 0, now_ns());
+    const auto [ends_ns, watts, thinned_to_ns] = session.power(cpu, 0, now_ns());
+    CHECK(thinned_to_ns == 0);
     if (!CHECK(ends_ns.size() == 2)) return;
     last_change.t_ns = ends_ns[1];
     const MachineEnergy energy = session.energy(start, last_change);
@@ -312,7 +313,7 @@ TEST(counter_files_are_followed_from_change_to_change) {
     CHECK_NEAR(energy.devices[0].energy.joules, 5.0 - watts[0] * before_s, 1e-3);
     CHECK_NEAR(energy.total.joules, energy.devices[0].energy.joules, 1e-9);
     // A channel that stood still is known to have.
-    CHECK(session.power(core, 0, now_ns()).first.empty());
+    CHECK(session.power(core, 0, now_ns()).t_ns.empty());
     CHECK(session.channel_stats(core).readings > 2);
     CHECK(session.channel_stats(core).errors == 0);
     session.forget(start);
@@ -514,4 +515,25 @@ TEST(a_session_that_never_started_has_no_energy_and_a_stopped_one_keeps_its_ener
     CHECK(window.energy().total.joules == joules);
     CHECK(session.cpu_ns() > 0);
     CHECK(session.failovers().empty());
+}
+
+TEST(samples_are_kept_in_full_as_long_as_asked) {
+    const Machine machine;
+    Options options{1'000'000, 0.0, {}};
+    options.keep_full_ns = kNanosPerSecond / 2;
+    options.spacing_ns = kNanosPerSecond / 10;
+    Session session(machine.host({{"gpu", "g", "constant:250"}}), options);
+    session.start();
+    Window window(session);
+    CHECK(eventually([&] { return session.power(0, 0, now_ns()).thinned_to_ns > 0; }));
+    session.stop();
+    window.close();
+    const PowerSeries series = session.power(0, 0, now_ns());
+    std::size_t old = 0;
+    while (old < series.t_ns.size() && series.t_ns[old] <= series.thinned_to_ns) ++old;
+    CHECK(old > 0 && old < 200); // the window's own mark keeps its samples until it is frozen
+    CHECK(series.t_ns.size() - old > 100);
+    for (const double watts : series.watts) CHECK_NEAR(watts, 250.0, 0.1);
+    const SamplerStats stats = session.stats().front().second;
+    CHECK(stats.held_ns > 0 && stats.held_ns < stats.wall_ns);
 }

@@ -202,6 +202,30 @@ TEST(energy_between_two_series_is_unknown) {
     CHECK(is_one_watt(more));
 }
 
+TEST(what_was_read_alone_goes_on_in_the_series_of_another_reader) {
+    const Place place;
+    Writing writing(place.region);
+    CHECK(writing.write(100));
+    ChannelReader reader(place.region, kKey);
+    Sample own = sample(50); // between the 50th and the 51st sample, in another unit of energy
+    own.t_ns += kStepNs / 2;
+    own.energy_uj = 7'000'000;
+    reader.continue_from(own);
+    const std::vector<Sample> all = taken(reader);
+    if (!CHECK(all.size() == 49)) return;
+    CHECK(all.front().energy_uj == 7'000'500 && all.front().flags == 0);
+    CHECK(is_one_watt(all));
+    CHECK(all.back().energy_uj == 7'000'000 + 48'500);
+
+    ChannelReader other(place.region, kKey);
+    Sample early = sample(0);
+    early.t_ns = 0; // before the oldest sample
+    early.energy_uj = 5;
+    other.continue_from(early);
+    const std::vector<Sample> more = taken(other);
+    CHECK(more.size() == 100 && (more.front().flags & kGap) != 0 && more.front().energy_uj == 5);
+}
+
 TEST(damage_costs_resolution_only_and_is_overwritten) {
     const Place place;
     const int file = ::open(place.path().c_str(), O_RDWR | O_CLOEXEC);

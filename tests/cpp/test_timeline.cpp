@@ -301,7 +301,7 @@ TEST(power_between_readings_closer_than_a_tick_is_not_reported) {
             if (k % 5 == 2 || (at_the_end && k == 20)) add(100.0 * k + 1.3, 10.0 * k + 0.5);
         }
         line.extend(samples, samples.back().t_ns);
-        const auto [t_ns, watts] = line.power(0, samples.back().t_ns);
+        const auto [t_ns, watts, thinned_to_ns] = line.power(0, samples.back().t_ns);
         double joules = 0.0;
         std::int64_t before_ns = 0;
         for (std::size_t i = 0; i < t_ns.size(); ++i) {
@@ -472,14 +472,14 @@ TEST(without_samples_the_energy_is_unknown) {
     CHECK(line.at(kSecond).joules == 0.0);
     CHECK(!line.at(kSecond).final);
     CHECK(line.coverage(0, kSecond) == 0.0);
-    CHECK(line.power(0, kSecond).first.empty());
+    CHECK(line.power(0, kSecond).t_ns.empty());
     CHECK(line.size() == 0);
 }
 
 TEST(mean_powers_are_those_between_changes) {
     Timeline line(counter(100 * kMilli));
     line.extend(ticking(kSecond, 3 * kSecond, 100 * kMilli, constant), 3 * kSecond);
-    const auto [t_ns, watts] = line.power(1500 * kMilli, 2 * kSecond);
+    const auto [t_ns, watts, thinned_to_ns] = line.power(1500 * kMilli, 2 * kSecond);
     CHECK(t_ns.size() == 5);
     for (const double w : watts) CHECK_NEAR(w, 100.0, 1e-6);
 }

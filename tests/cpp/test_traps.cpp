@@ -75,7 +75,7 @@ TEST(t2_power_between_samples_of_one_moment_is_finite) {
             sample_at(kSecond, 0, kFirst), sample_at(kSecond, 0), sample_at(kSecond, 5'000'000),
             sample_at(2 * kSecond, 9'000'000), sample_at(2 * kSecond, 9'000'001)};
         line.extend(samples, 2 * kSecond);
-        const auto [times_ns, watts] = line.power(0, 3 * kSecond);
+        const auto [times_ns, watts, thinned_to_ns] = line.power(0, 3 * kSecond);
         CHECK(!watts.empty());
         for (const double value : watts) CHECK(std::isfinite(value) && value >= 0.0);
         for (const std::int64_t t_ns : {kSecond - 1, kSecond, kSecond + 1, 2 * kSecond}) {

@@ -11,6 +11,8 @@ using namespace carbontracker;
 
 namespace carbontracker {
 ProbeResult probe_unread_accelerators(const Host& host);
+ProbeResult probe_amdgpu(const Host& host);
+ProbeResult probe_intel_gpu(const Host& host);
 ProbeResult probe_nvml(const Host& host);
 } // namespace carbontracker
 
@@ -46,7 +48,12 @@ public:
     }
 
     [[nodiscard]] std::vector<SkippedSensor> missing() const {
-        return probe_unread_accelerators(host()).missing;
+        // Each source names the devices of its vendor.
+        std::vector<SkippedSensor> all = probe_unread_accelerators(host()).missing;
+        for (const auto probe : {probe_amdgpu, probe_intel_gpu}) {
+            for (SkippedSensor& one : probe(host()).missing) all.push_back(std::move(one));
+        }
+        return all;
     }
 
     [[nodiscard]] std::filesystem::path root() const { return host().root; }
@@ -182,7 +189,7 @@ TEST(a_card_with_a_sound_device_is_a_card) {
     CHECK(machine.missing().at(0).device == "gpu:card0");
 }
 
-// First of all the kernel must show its power; nothing that this version reads it with.
+// First of all the kernel must show its power.
 TEST(the_remedy_for_a_card_depends_on_what_is_missing) {
     const auto remedy = [](const Pci& pci, const char* node, auto&& more) {
         const Devices machine;
@@ -199,7 +206,7 @@ TEST(the_remedy_for_a_card_depends_on_what_is_missing) {
     const Pci amd;
     const Pci amd_without_driver = {.driver = ""};
     const Pci intel = {"0000:03:00.0", "0x8086", "0xe20b", "xe"};
-    CHECK(remedy(amd, "drm/card0", sensors).starts_with(assume));
+    CHECK(remedy(amd, "drm/card0", nothing).starts_with(assume));
     CHECK(remedy(amd_without_driver, "", nothing).starts_with("sudo modprobe amdgpu "));
     CHECK(contains(remedy(amd_without_driver, "", nothing), assume));
     CHECK(remedy(intel, "drm/card0", nothing).starts_with("Linux 6.2 (i915), 6.8 (xe) or newer"));

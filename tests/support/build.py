@@ -73,6 +73,11 @@ def build_perf(cache: Path) -> Path:
     return _compile(cache / "fake_perf.so", [*SHARED, _source("fake_perf.c")])
 
 
+def build_devices(cache: Path) -> Path:
+    """Compile the library that stands in for devices that answer requests."""
+    return _compile(cache / "fake_devices.so", [*SHARED, _source("fake_devices.c")])
+
+
 def build_shared(cache: Path, name: str, text: str) -> Path:
     """Compile C text into the shared library `name`; it may include the headers here."""
     cache.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
  *
  * One line per counter:
  *   path=FILE wave=WAVE range_uj=N start_uj=0 unit_uj=61 epoch_ns=N period_us=1000 reset_at_s=
+ *   offset=N: counts of unit_uj as 8 bytes, little-endian, in the middle of an existing file
+ *   watts=1: the power in microwatts in place of a counter
  * Time is CLOCK_MONOTONIC less epoch_ns (default: the start of the program). Prints
  * `ready` when every file holds its first value; ends when its standard input closes, so
  * a test that dies leaves no writer behind.
@@ -37,7 +39,8 @@ struct counter {
     struct wave wave;
     int has_wave, fd;
     uint64_t range_uj, start_uj, epoch_ns;
-    int64_t unit_nj, period_ns, due_ns;
+    int64_t unit_nj, period_ns, due_ns, offset;
+    int watts;
     double reset_at_s;
 };
 
@@ -50,6 +53,8 @@ static const struct spec_key counter_keys[] = {
     {"epoch_ns", SPEC_U64, offsetof(struct counter, epoch_ns), 1},
     {"unit_uj", SPEC_I64, offsetof(struct counter, unit_nj), 1e3},
     {"period_us", SPEC_I64, offsetof(struct counter, period_ns), 1e3},
+    {"offset", SPEC_I64, offsetof(struct counter, offset), 1},
+    {"watts", SPEC_INT, offsetof(struct counter, watts), 1},
     {"reset_at_s", SPEC_DOUBLE, offsetof(struct counter, reset_at_s), 1},
     {NULL, SPEC_INT, 0, 0},
 };
@@ -80,6 +85,7 @@ static int take_counter(char* words) {
     c->range_uj = 262143328850ULL;
     c->unit_nj = 61000;
     c->period_ns = 1000000;
+    c->offset = -1;
     c->epoch_ns = (uint64_t)now_ns();
     c->reset_at_s = INFINITY;
     while ((key = spec_next(&words, &value)) != NULL)
@@ -108,8 +114,12 @@ static uint64_t counter_value_uj(const struct counter* c, double t) {
 static int counter_write(const struct counter* c) {
     char text[32];
     double t = (double)(now_ns() - (int64_t)c->epoch_ns) / 1e9;
-    int length =
-        snprintf(text, sizeof text, "%023llu\n", (unsigned long long)counter_value_uj(c, t));
+    if (c->offset >= 0) {
+        uint64_t counts = counter_total_uj(c, t) * 1000 / (uint64_t)c->unit_nj;
+        return pwrite(c->fd, &counts, sizeof counts, c->offset) == sizeof counts ? 0 : -1;
+    }
+    uint64_t value = c->watts ? (uint64_t)(wave_watts(&c->wave, t) * 1e6) : counter_value_uj(c, t);
+    int length = snprintf(text, sizeof text, "%023llu\n", (unsigned long long)value);
     return pwrite(c->fd, text, (size_t)length, 0) == length ? length : -1;
 }
 
@@ -124,7 +134,7 @@ static int counter_open(struct counter* c) {
     c->fd = open(c->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     int length = c->fd < 0 ? -1 : counter_write(c);
     /* Cut after the write, not by O_TRUNC: a reader never sees an empty file. */
-    if (length < 0 || ftruncate(c->fd, length) != 0) {
+    if (length < 0 || (c->offset < 0 && ftruncate(c->fd, length) != 0)) {
         perror(c->path);
         return -1;
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -37,6 +37,13 @@ class Made:
     finished: bool = True
     planned: int | None = None
     relative_error: float = 0.02
+    about: Mapping[str, str] = field(default_factory=dict)
+    """More of ``run_started``: what the run was for."""
+    outcome: str = ""
+    saved_s: tuple[float, ...] = ()
+    """When its state was saved, s after it began."""
+    tokens: int | None = None
+    """That each epoch processed."""
 
     def at(self, seconds: float) -> str:
         """Return a time, s after the run began."""
@@ -80,13 +87,14 @@ class Made:
             "parent_run_id": self.parent,
             "host": {"name": self.host, "boot_id": self.boot_id},
             "sensors": [
-                {"id": name, "kind": "gpu", "name": "X", "source": "nvml", "domain": domain,
-                 "quality": "measured", "counted": True, "detail": ""}
+                {"id": name, "kind": name.partition(":")[0], "name": "X", "source": "nvml",
+                 "domain": domain, "quality": "measured", "counted": True, "detail": ""}
                 for name, domain in self.devices
             ],
             "missing": [],
             "epochs": self.planned or len(self.epochs),
             "pricing": self.footprint(0.0),
+            **self.about,
         }  # fmt: skip
         events = [self._event("run_started", 0.0, **started)]
         for index, joules in enumerate(self.epochs, 1):
@@ -94,8 +102,11 @@ class Made:
             epoch = {"index": index, "finished": True, "final": True, "seconds": self.seconds}
             epoch |= {"start_s": end_s - self.seconds, "end_s": end_s}
             parts = {"energy": self.energy(joules), "footprint": self.footprint(joules)}
-            events.append(self._event("epoch", end_s, **epoch, **parts))
+            events.append(self._event("epoch", end_s, **epoch, **parts, **self._work(1)))
             events.append(self._series(index))
+        for at_s in self.saved_s:
+            saved = {"seconds_after_start": at_s, "steps": 1}
+            events.append(self._event("checkpoint", at_s, **saved))
         if self.finished:
             total = sum(self.epochs)
             seconds = self.seconds * len(self.epochs)
@@ -108,9 +119,14 @@ class Made:
                     energy=self.energy(total),
                     footprint=self.footprint(total),
                     tracker_cpu_seconds=0.1,
+                    **({"outcome": self.outcome} if self.outcome else {}),
+                    **self._work(len(self.epochs)),
                 )
             )
         return events
+
+    def _work(self, epochs: int) -> dict[str, Any]:
+        return {} if self.tokens is None else {"work": {"tokens": self.tokens * epochs}}
 
     def _series(self, index: int) -> dict[str, Any]:
         before, after = sum(self.epochs[: index - 1]), sum(self.epochs[:index])

@@ -44,7 +44,10 @@ def _word(value: object) -> str:
 
 @dataclass(frozen=True)
 class Counter:
-    """One `energy_uj` file that moves. The path is absolute; unit as in `fake_powercap.c`."""
+    """One `energy_uj` file that moves. The path is absolute; unit as in `fake_powercap.c`.
+
+    With `offset` it is 8 bytes within a binary file, and with `watts` a power in microwatts.
+    """
 
     path: Path
     wave: Wave | str
@@ -53,6 +56,8 @@ class Counter:
     unit_uj: float = 61.035
     period_us: int = 1000
     reset_at_s: float | None = None
+    offset: int | None = None
+    watts: int | None = None
 
     @property
     def modulus_uj(self) -> float:

@@ -1,7 +1,8 @@
 """Processes that measure one machine side by side: ``python -m tests.support.sharing``.
 
 Each obeys one command a line: ``mark``, ``energy I J``, ``final I`` (waits), ``is_final I``,
-``power CHANNEL I J``, ``state``, ``fork``, ``stop``. It answers each with one line of JSON.
+``power CHANNEL START_NS END_NS``, ``state``, ``fork``, ``stop``. It answers each with one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def _serve() -> None:
     from carbontracker.energy.config import Config
     from carbontracker.energy.session import acquire, release
 
-    session = acquire(Config.from_environment())
+    # A sensor that answers late, on a busy machine, may get a reader of its own.
+    session = acquire(Config.from_environment(), probe_timeout_s=TIMEOUT_S / 2)
     marks = []
 
     def answer(command: str, *arguments: int) -> Any:
@@ -44,13 +46,13 @@ def _serve() -> None:
             return marks[-1].t_ns
         if command == "is_final":
             return session.is_final(marks[arguments[0]])
-        if command in ("energy", "final", "power"):
-            *first, i, j = [0, *arguments][-3:]
-            if command == "final":
-                return session.await_final(marks[j], timeout_s=10.0)
-            if command == "power":
-                t_ns, watts = session.power(first[0], marks[i].t_ns, marks[j].t_ns)
-                return [t_ns.tolist(), watts.tolist()]
+        if command == "final":
+            return session.await_final(marks[arguments[0]], timeout_s=10.0)
+        if command == "power":
+            t_ns, watts = session.power(*arguments)
+            return [t_ns.tolist(), watts.tolist()]
+        if command == "energy":
+            i, j = arguments
             energy = session.energy(marks[i], marks[j])
             return {
                 "joules": energy.joules,

@@ -181,6 +181,7 @@ class Training:
         host = {"name": "node7", "system": "Linux 6.8.0", "python": "3.12.3", "logical_cpus": 224}
         return {
             "schema": 1,
+            "script": "train_llm.py",
             "version": "3.0.0",
             "pid": 4711,
             "began": self.at(0),

@@ -107,8 +107,9 @@ public:
     void apply_failovers(std::int64_t t_ns, std::size_t known,
                          std::vector<EnergyEstimate>& estimates) const;
 
-    void thin(std::size_t entry, std::int64_t before_ns, std::int64_t spacing_ns) {
-        lines_[entry].thin(before_ns, spacing_ns);
+    /// Timeline::thin() of one channel.
+    std::size_t thin(std::size_t entry, std::int64_t before_ns, std::int64_t spacing_ns) {
+        return lines_[entry].thin(before_ns, spacing_ns);
     }
 
     /// E(t) of every counted device.

@@ -45,10 +45,16 @@ public:
         mark.estimates.clear();
         mark.owner = this;
         const std::lock_guard lock(mutex_);
-        mark.before = newest_;
-        (newest_ != nullptr ? newest_->after : oldest_) = &mark;
-        newest_ = &mark;
-        mark.listed = true;
+        link(mark);
+    }
+
+    /// The same for a mark of this moment, on this clock: its time is taken last.
+    void add_now(Mark& mark, std::int64_t (*clock_ns)() noexcept) noexcept {
+        mark.estimates.clear();
+        mark.owner = this;
+        const std::lock_guard lock(mutex_);
+        link(mark);
+        mark.t_ns = clock_ns();
     }
 
     void remove(Mark& mark) noexcept {
@@ -106,6 +112,13 @@ private:
             mark->failovers = one.result.failovers;
             unlink(*mark);
         }
+    }
+
+    void link(Mark& mark) noexcept {
+        mark.before = newest_;
+        (newest_ != nullptr ? newest_->after : oldest_) = &mark;
+        newest_ = &mark;
+        mark.listed = true;
     }
 
     void unlink(Mark& mark) noexcept {

@@ -25,9 +25,6 @@ constexpr std::int64_t kSlackNs = 250'000'000;
 constexpr std::int64_t kNearNs = 1'000'000'000;
 constexpr std::int64_t kMinNearNs = 1'000'000;
 
-// Thinning copies, so it waits until it is worthwhile. The number of old points is bounded.
-constexpr std::size_t kThinAtLeast = 128;
-constexpr std::size_t kMaxOld = 2048;
 constexpr std::size_t kMaxGaps = 512;
 constexpr std::size_t kPointsOfHold = 2;
 
@@ -43,18 +40,13 @@ Timeline::Timeline(const Channel& channel, std::int64_t joined_ns)
       always_draws_(channel.quality == Quality::measured && channel.part_of.empty() &&
                     !channel.superset),
       usual_tick_ns_(channel.tick_ns), ceiling_watts_(ceiling_watts(channel)),
-      quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0), from_ns_(joined_ns) {
-    points_.reserve(2 * kMaxOld);
-}
+      quantum_uj_(counter_ ? channel.units_per_raw / kMicro : 0.0), from_ns_(joined_ns) {}
 
 // ---- appending samples ----------------------------------------------------------------------
 
 void Timeline::make_room(std::size_t samples) {
     // Each sample may need a point for a gap before it; a hold needs two points.
-    const std::size_t points = 2 * samples + kPointsOfHold;
-    if (points_.capacity() - points_.size() < points) {
-        points_.reserve(std::max(2 * points_.capacity(), points_.size() + points));
-    }
+    points_.make_room(2 * samples + kPointsOfHold);
     const std::size_t gaps = samples + 1;
     if (gaps_.capacity() < kMaxGaps && gaps_.capacity() - gaps_.size() < gaps) {
         gaps_.reserve(std::min(kMaxGaps, std::max(2 * gaps_.capacity(), gaps_.size() + gaps)));
@@ -76,7 +68,7 @@ void Timeline::hold(std::int64_t t_ns) noexcept {
     Point held = points_.back();
     t_ns = std::max(t_ns, held.t_ns);
     if ((held.flags & kHeld) == 0) {
-        if (points_.capacity() - points_.size() < kPointsOfHold) return; // make_room was not called
+        if (!points_.has_room(kPointsOfHold)) return; // make_room was not called
         const std::int64_t known_to_ns = counter_ ? held.t_ns : std::max(seen_ns_, held.t_ns);
         const EnergyEstimate estimate = at(known_to_ns);
         held = {known_to_ns,
@@ -187,7 +179,7 @@ void Timeline::refine_last(const Sample& next) {
         next.time_ci95_ns + static_cast<std::int64_t>(kTickJitter * next.tick_ns);
     if (is_settled(last) || time_ci95_ns >= last.time_ci95_ns) return;
     if (std::llabs(t_ns - last.t_ns) > last.time_ci95_ns) return;
-    const std::int64_t earliest_ns = points_.size() > 1 ? points_[points_.size() - 2].t_ns : t_ns;
+    const std::int64_t earliest_ns = points_.size() > 1 ? points_.t_ns(points_.size() - 2) : t_ns;
     last.t_ns = std::max(t_ns, earliest_ns);
     last.time_ci95_ns = time_ci95_ns;
 }
@@ -217,49 +209,10 @@ void Timeline::add_gap(std::int64_t start_ns, std::int64_t end_ns) {
     gaps_.push_back(gap);
 }
 
-void Timeline::thin(std::int64_t before_ns, std::int64_t spacing_ns) {
-    const std::size_t old = index_at(before_ns); // the newest old point does not change
-    if (points_.empty() || old < thinned_ + kThinAtLeast || spacing_ns <= 0) return;
-    // Keeps the last point of each bucket, and points that end a gap longer than a bucket: energy
-    // must not be spread over a gap. Returns the end of the kept points of [from, to); keeps all
-    // from `fine`.
-    const auto keep = [&](std::size_t from, std::size_t to, std::size_t fine,
-                          std::int64_t bucket_ns) {
-        std::size_t end = from;
-        std::size_t newest = from - 1; // the last point that was kept
-        for (std::size_t i = from; i < to; ++i) {
-            Point point = points_[i];
-            const bool is_last = point.t_ns / bucket_ns != points_[i + 1].t_ns / bucket_ns;
-            const bool ends_gap =
-                i > 0 && (point.flags & kGap) != 0 && point.t_ns - points_[i - 1].t_ns > bucket_ns;
-            if (i > 0 && i < fine && !is_last && !ends_gap) continue;
-            // If the beginning of a gap is dropped, E(t) is a straight line there.
-            if (newest + 1 != i) point.flags &= ~(kGap | kHeld);
-            newest = i;
-            points_[end++] = point;
-        }
-        return end;
-    };
-    std::size_t kept = keep(thinned_, old, old, spacing_ns);
-    for (coarse_ns_ = std::max(coarse_ns_, spacing_ns); kept > kMaxOld;) {
-        // Thin evenly, except the newest half, or the oldest part would soon be one straight line.
-        kept = keep(0, kept, kept - kMaxOld / 2, coarse_ns_);
-        if (kept > kMaxOld - kMaxOld / 8) coarse_ns_ *= 2;
-    }
-    for (std::size_t i = 0; i < kept; ++i) {
-        points_[i].before_ns = points_[i].t_ns; // readings in between are no longer known
-        points_[i].flags &= kKeptByThinning;
-        points_[i].tick_ns = 0;
-    }
-    points_.erase(points_.begin() + static_cast<std::ptrdiff_t>(kept),
-                  points_.begin() + static_cast<std::ptrdiff_t>(old));
-    thinned_ = kept;
-}
-
 // ---- lookup ---------------------------------------------------------------------------------
 
 std::int64_t Timeline::first_ns() const noexcept {
-    return points_.empty() ? 0 : points_.front().t_ns;
+    return points_.empty() ? 0 : points_.t_ns(0);
 }
 
 std::int64_t Timeline::last_ns() const noexcept {
@@ -268,7 +221,7 @@ std::int64_t Timeline::last_ns() const noexcept {
 
 std::int64_t Timeline::newest_ns(std::size_t back) const noexcept {
     if (points_.empty()) return 0;
-    return points_[points_.size() - 1 - std::min(back, points_.size() - 1)].t_ns;
+    return points_.t_ns(points_.size() - 1 - std::min(back, points_.size() - 1));
 }
 
 std::int64_t Timeline::tick_ns() const noexcept {
@@ -282,10 +235,8 @@ bool Timeline::is_whole() const noexcept {
 }
 
 std::size_t Timeline::index_at(std::int64_t t_ns) const noexcept {
-    const auto later =
-        std::upper_bound(points_.begin(), points_.end(), t_ns,
-                         [](std::int64_t t, const Point& point) { return t < point.t_ns; });
-    return later == points_.begin() ? 0 : static_cast<std::size_t>(later - points_.begin()) - 1;
+    const std::size_t later = points_.later_than(t_ns);
+    return later == 0 ? 0 : later - 1;
 }
 
 EnergyEstimate Timeline::at(std::int64_t t_ns, const SideChannels& side) const {
@@ -487,10 +438,11 @@ bool Timeline::has_gap(std::int64_t from_ns, std::int64_t to_ns) const noexcept 
 }
 
 bool Timeline::in_first_tick() const noexcept {
-    const auto is_held = [](const Point& point) { return (point.flags & kHeld) != 0; };
-    return counter_ && !points_.empty() &&
-           std::all_of(points_.begin() + 1, points_.end(), is_held) &&
-           (always_draws_ || seen_ns_ - first_ns() < kQuietNs);
+    if (!counter_ || points_.empty()) return false;
+    for (std::size_t k = 1; k < points_.size(); ++k) {
+        if ((points_[k].flags & kHeld) == 0) return false;
+    }
+    return always_draws_ || seen_ns_ - first_ns() < kQuietNs;
 }
 
 // Readings are periodic and marks are not: the next reading may be due soon, unless the sensor was
@@ -506,11 +458,9 @@ std::int64_t Timeline::known_to_ns() const noexcept {
 }
 
 std::int64_t Timeline::known_again_ns(std::int64_t t_ns) const noexcept {
-    auto later =
-        std::upper_bound(points_.begin(), points_.end(), t_ns,
-                         [](std::int64_t t, const Point& point) { return t < point.t_ns; });
-    while (later != points_.end() && (later->flags & kHeld) != 0) ++later;
-    return later == points_.end() ? seen_ns_ : later->t_ns;
+    std::size_t later = points_.later_than(t_ns);
+    while (later < points_.size() && (points_[later].flags & kHeld) != 0) ++later;
+    return later == points_.size() ? seen_ns_ : points_.t_ns(later);
 }
 
 double Timeline::coverage(std::int64_t t0_ns, std::int64_t t1_ns) const {
@@ -579,46 +529,59 @@ double Timeline::watts_around(std::int64_t from_ns, std::int64_t to_ns) const {
     return std::max(mean_watts(before_ns - kNearNs, before_ns), mean_watts(to_ns, to_ns + kNearNs));
 }
 
-std::pair<std::vector<std::int64_t>, std::vector<double>>
-Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
-    std::pair<std::vector<std::int64_t>, std::vector<double>> series;
+PowerSeries Timeline::power(std::int64_t t0_ns, std::int64_t t1_ns) const {
+    PowerSeries series;
     if (points_.size() < 2) return series;
+    const std::int64_t thinned_to_ns =
+        points_.thinned() > 0 ? points_.t_ns(points_.thinned() - 1) : 0;
+    if (thinned_to_ns > t0_ns) series.thinned_to_ns = std::min(thinned_to_ns, t1_ns);
     // Two points closer than the sensor's tick, or than their time uncertainty, do not define a
     // power between them.
-    const auto shortest_ns = static_cast<std::int64_t>(kWholeTick * static_cast<double>(tick_ns()));
+    // A point's own tick: the same points have the same power, whenever it is asked for.
     const auto tell = [&](const Point& a, const Point& b) {
+        const std::int64_t tick_ns = b.tick_ns != 0 ? b.tick_ns : usual_tick_ns_;
+        const auto shortest_ns =
+            static_cast<std::int64_t>(kWholeTick * static_cast<double>(tick_ns));
         const std::int64_t time_ci95_ns = a.time_ci95_ns + b.time_ci95_ns;
         const std::int64_t apart_ns = b.t_ns - a.t_ns;
         return apart_ns > 0 && apart_ns >= std::max(kClearlyApart * time_ci95_ns, shortest_ns);
     };
-    std::size_t before = index_at(t0_ns); // start of the interval before the current one
-    std::size_t from = before;
-    const auto add = [&](std::size_t begin, std::size_t end) {
-        const auto rise_uj = static_cast<double>(points_[end].energy_uj - points_[begin].energy_uj);
-        const std::int64_t apart_ns = points_[end].t_ns - points_[begin].t_ns;
-        series.first.push_back(points_[end].t_ns);
-        series.second.push_back(rise_uj * kMicro / seconds(apart_ns));
+    const auto add = [&](const Point& begin, const Point& end) {
+        const auto rise_uj = static_cast<double>(end.energy_uj - begin.energy_uj);
+        series.t_ns.push_back(end.t_ns);
+        series.watts.push_back(rise_uj * kMicro / seconds(end.t_ns - begin.t_ns));
     };
+    std::size_t k = index_at(t0_ns);
+    Point from = points_[k];
+    Point before = from; // start of the interval before the current one
+    Point newest = from;
+    bool has_interval = false;
+    bool has_rest = false; // points since its end
     // A remainder too short for its own power is merged into the last interval.
-    const auto add_rest = [&](std::size_t end) {
-        if (end == from || from == before) return;
-        series.first.pop_back();
-        series.second.pop_back();
-        add(before, end);
+    const auto add_rest = [&] {
+        if (!has_interval || !has_rest) return;
+        series.t_ns.pop_back();
+        series.watts.pop_back();
+        add(before, newest);
     };
-    std::size_t k = from + 1;
-    for (; k < points_.size() && points_[from].t_ns < t1_ns; ++k) {
-        const std::uint32_t flags = points_[k].flags;
-        if ((flags & kGap) != 0 && (!counter_ || (flags & kHeld) != 0)) { // its power is unknown
-            add_rest(k - 1);
-            before = from = k;
-        } else if (tell(points_[from], points_[k])) {
-            add(from, k);
+    for (++k; k < points_.size() && from.t_ns < t1_ns; ++k) {
+        const Point point = points_[k];
+        if ((point.flags & kGap) != 0 && (!counter_ || (point.flags & kHeld) != 0)) {
+            add_rest(); // the power since is unknown
+            before = from = point;
+            has_interval = has_rest = false;
+        } else if (tell(from, point)) {
+            add(from, point);
             before = from;
-            from = k;
+            from = point;
+            has_interval = true;
+            has_rest = false;
+        } else {
+            has_rest = true;
         }
+        newest = point;
     }
-    add_rest(k - 1);
+    add_rest();
     return series;
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "history/points.hpp"
 #include "sample.hpp"
 #include "sources/source.hpp"
 
@@ -24,6 +25,14 @@ struct EnergyEstimate {
 struct Unknown {
     std::int64_t ns = 0;
     double joules = 0.0; ///< expected energy at the power around it; 0 where that is unknown
+};
+
+/// Mean watts between changes, each with the end of its interval.
+struct PowerSeries {
+    std::vector<std::int64_t> t_ns;
+    std::vector<double> watts;
+    /// Up to here the samples were thinned; 0 if all were kept.
+    std::int64_t thinned_to_ns = 0;
 };
 
 class Timeline;
@@ -73,14 +82,17 @@ public:
     /// When the energy was known again after `t_ns`: the first change or reading since.
     [[nodiscard]] std::int64_t known_again_ns(std::int64_t t_ns) const noexcept;
 
-    /// Mean watts between changes within [t0, t1], each with the end of its interval.
-    [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
-    power(std::int64_t t0_ns, std::int64_t t1_ns) const;
+    [[nodiscard]] PowerSeries power(std::int64_t t0_ns, std::int64_t t1_ns) const;
 
-    /// Keeps one sample in each `spacing_ns` of the time before `before_ns`. Where the older ones
-    /// become too many, keeps fewer of them, evenly. Totals between samples that are kept do not
-    /// change.
-    void thin(std::int64_t before_ns, std::int64_t spacing_ns);
+    /// Keeps one sample in each `spacing_ns` of whole blocks before `before_ns`. Where the older
+    /// ones become too many, keeps fewer of them, evenly. Totals between samples that are kept do
+    /// not change. Returns how many samples it looked at.
+    std::size_t thin(std::int64_t before_ns, std::int64_t spacing_ns) {
+        return points_.thin(before_ns, spacing_ns);
+    }
+
+    /// Memory that its samples use.
+    [[nodiscard]] std::size_t bytes() const noexcept { return points_.bytes(); }
 
     [[nodiscard]] std::size_t size() const noexcept { return points_.size(); }
     [[nodiscard]] bool is_counter() const noexcept { return counter_; }
@@ -89,7 +101,7 @@ public:
     [[nodiscard]] std::int64_t last_ns() const noexcept;
     /// The sensor's refresh period: learned, else the usual one.
     [[nodiscard]] std::int64_t tick_ns() const noexcept;
-    [[nodiscard]] bool is_thinned() const noexcept { return thinned_ > 0; }
+    [[nodiscard]] bool is_thinned() const noexcept { return points_.thinned() > 0; }
     /// Power: whether each reading is the mean of its whole refresh period, which the learned
     /// period must confirm.
     [[nodiscard]] bool is_whole() const noexcept;
@@ -114,16 +126,6 @@ public:
     [[nodiscard]] std::int64_t before_restart_ns() const noexcept { return before_restart_ns_; }
 
 private:
-    struct Point {
-        std::int64_t t_ns;
-        std::int64_t energy_uj;
-        std::int64_t before_ns; // the last reading that showed the energy before
-        double unresolved_variance;
-        std::int64_t time_ci95_ns;
-        std::uint32_t tick_ns;
-        std::uint32_t flags;
-        float watts;
-    };
     struct Swing {
         double least; // watts
         double most;
@@ -190,7 +192,7 @@ private:
     const std::int64_t usual_tick_ns_;
     const double ceiling_watts_;
     const double quantum_uj_;
-    std::vector<Point> points_;
+    Points points_;
     std::vector<Gap> gaps_;
     std::int64_t from_ns_; // nothing is known before, whatever arrives later
     bool answers_ = true;
@@ -199,8 +201,6 @@ private:
     std::int64_t seen_ns_ = 0;
     std::int64_t restart_ns_ = 0;
     std::int64_t before_restart_ns_ = 0;
-    std::int64_t coarse_ns_ = 0; // spacing of the older half of the thinned points
-    std::size_t thinned_ = 0;    // leading points that were thinned
 };
 
 } // namespace carbontracker

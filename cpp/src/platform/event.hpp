@@ -24,20 +24,25 @@ public:
         return signals_.load(std::memory_order_acquire);
     }
 
+    /// Costs a system call only if a thread waits.
     void signal() noexcept {
-        // release pairs with the acquire in count().
-        signals_.fetch_add(1, std::memory_order_release);
+        // Sequentially consistent with wait(): either this sees the waiter, or the waiter sees the
+        // new count. The release in it pairs with the acquire in count().
+        signals_.fetch_add(1, std::memory_order_seq_cst);
+        if (waiters_.load(std::memory_order_seq_cst) == 0) return;
         syscall(SYS_futex, address(), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
     }
 
     /// Sleeps until `deadline_ns`, or until a signal has come since `seen` was taken.
     void wait(std::uint32_t seen, std::int64_t deadline_ns) const noexcept {
         const timespec deadline{deadline_ns / kNanosPerSecond, deadline_ns % kNanosPerSecond};
-        while (count() == seen && now_ns() < deadline_ns) {
+        waiters_.fetch_add(1, std::memory_order_seq_cst);
+        while (signals_.load(std::memory_order_seq_cst) == seen && now_ns() < deadline_ns) {
             // An absolute deadline survives EINTR and early wake-ups without drift.
             syscall(SYS_futex, address(), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen, &deadline,
                     nullptr, FUTEX_BITSET_MATCH_ANY);
         }
+        waiters_.fetch_sub(1, std::memory_order_seq_cst);
     }
 
 private:
@@ -46,6 +51,7 @@ private:
     }
 
     std::atomic<std::uint32_t> signals_{0};
+    mutable std::atomic<std::uint32_t> waiters_{0};
     static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
     static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
 };

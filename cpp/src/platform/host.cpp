@@ -211,6 +211,8 @@ std::string describe_errno(int error) {
     case EPERM: return "operation not permitted (EPERM)";
     case ENOENT: return "no such file (ENOENT)";
     case EINVAL: return "not supported (EINVAL)";
+    case EFBIG: return "above the limit of file sizes, ulimit -f (EFBIG)";
+    case EROFS: return "read-only file system (EROFS)";
     case EMFILE: return "too many open files (EMFILE)";
     case ENXIO: return "no such device (ENXIO)";
     case EIO: return "the hardware did not answer (EIO)";

@@ -27,7 +27,8 @@ struct Host {
     std::filesystem::path data_dir;                 ///< the package's tables
     std::map<std::string, std::string> environment; ///< CUDA_VISIBLE_DEVICES and the like
     std::vector<SimulatedDevice> simulated;
-    /// Answers for perf_event_open(2) and its reads, as handed to dlopen; empty: the kernel.
+    /// Answers for perf_event_open(2), its reads, and the requests of DeviceFile, as handed to
+    /// dlopen; empty: the kernel.
     std::string perf_library{};
     bool gpus_of_process = false; ///< only GPUs used by this process or its descendants
 

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -48,11 +52,30 @@ inline void check_room_for_thread() {
     munmap(room, bytes);
 }
 
+/// A thread inherits real-time priority from the one that starts it: sampling must not interrupt
+/// the program. To give it up is always allowed.
+inline void give_up_real_time() noexcept {
+    const int policy = ::sched_getscheduler(0);
+    const sched_param ordinary{};
+    if (policy == SCHED_FIFO || policy == SCHED_RR) ::sched_setscheduler(0, SCHED_OTHER, &ordinary);
+}
+
 /// Starts a thread; throws std::system_error if none can be made.
-template <typename... Arguments> std::thread start_thread(Arguments&&... arguments) {
+template <typename Function, typename... Arguments>
+std::thread start_thread(Function&& function, Arguments&&... arguments) {
     check_room_for_thread();
     const SignalsBlocked blocked;
-    return std::thread(std::forward<Arguments>(arguments)...);
+    return std::thread(
+        [](auto run, auto... given) {
+            give_up_real_time();
+            std::invoke(std::move(run), std::move(given)...);
+        },
+        std::forward<Function>(function), std::forward<Arguments>(arguments)...);
+}
+
+/// The kernel's number of the calling thread.
+[[nodiscard]] inline pid_t thread_id() noexcept {
+    return static_cast<pid_t>(::syscall(SYS_gettid)); // gettid() is younger than our C library
 }
 
 } // namespace carbontracker

@@ -27,7 +27,8 @@ double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
 
 CounterUnwrapper::CounterUnwrapper(const Channel& channel) noexcept
     : units_per_raw_(channel.units_per_raw), modulus_(channel.modulus),
-      max_watts_(channel.max_watts), tick_ns_(channel.tick_ns) {}
+      max_watts_(channel.max_watts > 0.0 ? channel.max_watts : std::numeric_limits<double>::max()),
+      tick_ns_(channel.tick_ns) {}
 
 void CounterUnwrapper::continue_from(const Sample& from, std::int64_t read_ns,
                                      bool counts_on) noexcept {
@@ -57,7 +58,7 @@ std::int64_t CounterUnwrapper::max_apart_ns() const noexcept {
     constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
     const double range_joules = static_cast<double>(modulus_) * units_per_raw_;
     const double most_ns = kOfRange * range_joules / max_watts_ * 1e9;
-    return modulus_ != 0 && most_ns < static_cast<double>(kNever)
+    return modulus_ != 0 && most_ns >= 1.0 && most_ns < static_cast<double>(kNever)
                ? static_cast<std::int64_t>(most_ns)
                : kNever;
 }

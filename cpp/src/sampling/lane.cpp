@@ -7,6 +7,13 @@ namespace carbontracker {
 
 Lane::Lane(const Channel& channel) noexcept
     : rhythm_(channel.tick_ns, channel.quantity == Quantity::energy_counter) {
+    begin_anew(channel);
+}
+
+void Lane::begin_anew(const Channel& channel) noexcept {
+    started_ = kept_ = was_unread_ = false;
+    failures_ = 0;
+    failing_since_ns_ = continued_tick_ns_ = last_read_ns_ = newest_ns_ = 0;
     if (channel.quantity == Quantity::power) {
         integrator_.emplace(channel);
     } else {

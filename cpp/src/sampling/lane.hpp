@@ -22,6 +22,9 @@ public:
     /// the first take(). `counts_on`: as for CounterUnwrapper.
     void continue_from(const Sample& from, std::int64_t read_ns, bool counts_on) noexcept;
 
+    /// Forgets its readings and E(t), but not its rhythm: as before the first take().
+    void begin_anew(const Channel& channel) noexcept;
+
     /// Takes a reading; fills `sample` if the outcome is Outcome::sample. A failed reading is
     /// unusable; one with the time of the reading before it is repeated.
     Outcome take(const Reading& reading, Sample& sample) noexcept;
@@ -33,6 +36,10 @@ public:
     [[nodiscard]] const Rhythm& rhythm() const noexcept { return rhythm_; }
     [[nodiscard]] std::uint64_t resets() const noexcept {
         return unwrapper_ ? unwrapper_->resets() : 0;
+    }
+    /// The power in a reading that is more than the device can draw; 0 otherwise.
+    [[nodiscard]] double refused_watts(const Reading& reading) const noexcept {
+        return integrator_ ? integrator_->refused_watts(reading) : 0.0;
     }
     [[nodiscard]] bool is_power() const noexcept { return integrator_.has_value(); }
 

@@ -36,7 +36,12 @@ double PowerIntegrator::watts(std::uint64_t raw) const noexcept {
 }
 
 bool PowerIntegrator::usable(const Reading& reading) const noexcept {
-    return watts(reading.raw) <= max_watts_ && (!started_ || reading.t_ns > last_.t_ns);
+    return refused_watts(reading) == 0.0 && (!started_ || reading.t_ns > last_.t_ns);
+}
+
+double PowerIntegrator::refused_watts(const Reading& reading) const noexcept {
+    const double its_watts = watts(reading.raw);
+    return max_watts_ > 0.0 && its_watts > max_watts_ ? its_watts : 0.0;
 }
 
 bool PowerIntegrator::differs(const Reading& reading) const noexcept {

@@ -39,6 +39,9 @@ public:
     /// Whether `reading` differs from the one before it.
     [[nodiscard]] bool differs(const Reading& reading) const noexcept;
 
+    /// The power in a reading that is more than the device can draw; 0 otherwise.
+    [[nodiscard]] double refused_watts(const Reading& reading) const noexcept;
+
     /// False for sentinels, known firmware bugs and readings out of order.
     [[nodiscard]] bool usable(const Reading& reading) const noexcept;
 

@@ -14,7 +14,7 @@ namespace carbontracker {
 namespace {
 
 // A ring holds the samples of this long a silence of the consumer.
-constexpr std::int64_t kRingNs = 32 * kNanosPerSecond;
+constexpr std::int64_t kRingNs = 8 * kNanosPerSecond;
 constexpr std::size_t kMinRing = 512;
 constexpr std::size_t kMaxRing = std::size_t{1} << 17; // 5 MB a channel
 
@@ -78,10 +78,15 @@ Sampler::~Sampler() {
 }
 
 void Sampler::start(std::int64_t wait_ns) {
-    if (stopping_.load(std::memory_order_relaxed) || has_started())
-        return; // a sampler runs only once
+    if (stopping_.load(std::memory_order_relaxed) || has_started()) return;
+    finished_before_ = finished_.count();
+    cpu_before_ns_.store(counters_.cpu_ns.load(std::memory_order_relaxed),
+                         std::memory_order_relaxed);
+    counters_.ended_ns.store(0, std::memory_order_relaxed);
     thread_ = start_thread(&Sampler::run, this);
-    counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
+    if (counters_.began_ns.load(std::memory_order_relaxed) == 0) {
+        counters_.began_ns.store(now_ns(), std::memory_order_relaxed);
+    }
     has_started_.store(true, std::memory_order_relaxed);
     await_first_reading(now_ns() + wait_ns);
 }
@@ -100,8 +105,8 @@ void Sampler::ask_to_stop() noexcept {
 bool Sampler::stop() {
     ask_to_stop();
     if (!thread_.joinable()) return !abandoned_;
-    finished_.wait(0, asked_to_stop_ns_ + kStopNs);
-    if (finished_.count() == 0) {
+    finished_.wait(finished_before_, asked_to_stop_ns_ + kStopNs);
+    if (finished_.count() == finished_before_) {
         // A driver that does not return must not block the measured program.
         thread_.detach();
         abandoned_ = true;
@@ -109,6 +114,18 @@ bool Sampler::stop() {
     }
     thread_.join();
     return true;
+}
+
+void Sampler::make_ready() noexcept {
+    for (std::size_t i = 0; i < tracks_.size(); ++i) {
+        tracks_[i]->lane.begin_anew(source_->channels()[i]);
+        tracks_[i]->published = true; // a later sample makes up for one that was refused
+    }
+    for (Group& group : groups_) group.due_ns = 0;
+    wake_ = {};
+    steady_ns_ = charged_ns_ = 0;
+    has_started_.store(false, std::memory_order_relaxed);
+    stopping_.store(false, std::memory_order_relaxed); // start() publishes it to the next thread
 }
 
 void Sampler::mark(std::int64_t t_ns) noexcept {
@@ -138,6 +155,7 @@ void Sampler::set_priority(std::size_t index, Priority priority) noexcept {
 // ---- the thread -----------------------------------------------------------------------------
 
 void Sampler::run() noexcept {
+    thread_id_.store(carbontracker::thread_id(), std::memory_order_relaxed);
     char name[16]; // limit of the kernel
     std::snprintf(name, sizeof name, "ct-%s", name_.c_str());
     pthread_setname_np(pthread_self(), name);
@@ -162,8 +180,10 @@ void Sampler::run() noexcept {
         }
     }
     read_all(); // stop() counts as a mark
-    counters_.cpu_ns.store(thread_cpu_ns(), std::memory_order_relaxed);
+    counters_.cpu_ns.store(cpu_before_ns_.load(std::memory_order_relaxed) + thread_cpu_ns(),
+                           std::memory_order_relaxed);
     counters_.ended_ns.store(now_ns(), std::memory_order_relaxed);
+    thread_id_.store(0, std::memory_order_relaxed);
     // release: a thread that no longer finds the clock finds the final count.
     cpu_clock_.store(kNoClock, std::memory_order_release);
     finished_.signal();
@@ -276,6 +296,7 @@ std::int64_t Sampler::read_group(std::size_t index, std::int64_t began_ns) noexc
         }
     }
     const std::int64_t ended_ns = now_ns();
+    add(counters_.held_ns, ended_ns - began_ns); // the arithmetic takes less than a microsecond
     update_backoff(group, began_ns, ended_ns);
     group.due_ns = kJustRead;
     return ended_ns;
@@ -388,6 +409,10 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
     const Outcome outcome = track.lane.take(reading, sample);
     if (outcome == Outcome::unusable) {
         add(track.errors, std::uint64_t{1});
+        const double watts = reading.status == Status::ok ? track.lane.refused_watts(reading) : 0.0;
+        if (watts > track.refused_watts.load(std::memory_order_relaxed)) {
+            track.refused_watts.store(watts, std::memory_order_relaxed);
+        }
         return;
     }
     if (outcome == Outcome::repeated) return;

@@ -37,6 +37,7 @@ struct SamplerStats {
     std::uint64_t edge_reads;     ///< rounds of readings for marks
     std::uint64_t late;           ///< missed deadlines of a steady rate
     std::int64_t cpu_ns;          ///< CPU time of the thread
+    std::int64_t held_ns;         ///< time within calls of the driver, which may hold its lock
     std::int64_t wall_ns;         ///< time since sampling began
     std::int64_t lateness_p50_ns; ///< median time between a deadline and its reading
     std::int64_t lateness_p99_ns;
@@ -50,7 +51,8 @@ struct ChannelStats {
     std::int64_t last_read_ns; ///< newest good reading; all samples up to it are in the ring
     std::int64_t tick_ns;      ///< learned refresh period; 0: unknown
     bool gone;
-    bool lost; ///< does not answer now, but may later
+    bool lost;            ///< does not answer now, but may later
+    double refused_watts; ///< the largest power that was more than the device can draw; 0: none
 };
 
 /// Owns a source and the thread that reads it. The reading path does not allocate, open files,
@@ -78,6 +80,11 @@ public:
         return has_started_.load(std::memory_order_relaxed);
     }
 
+    /// The kernel's number of its thread; 0 while there is none.
+    [[nodiscard]] pid_t thread_id() const noexcept {
+        return thread_id_.load(std::memory_order_relaxed);
+    }
+
     /// Waits for the first reading, at most until `deadline_ns`.
     void await_first_reading(std::int64_t deadline_ns) const noexcept;
 
@@ -89,6 +96,10 @@ public:
     ///
     /// Returns false if the thread is stuck in its sensor: then leak this object.
     bool stop();
+
+    /// After stop() returned true: start() begins anew then, with new E(t). Samples stay in the
+    /// rings.
+    void make_ready() noexcept;
 
     /// Sharpens E(t) around a mark at this time, unless the previous mark is too close. Returns
     /// at once.
@@ -151,6 +162,7 @@ private:
         std::atomic<std::int64_t> tick_ns{0};
         std::atomic<bool> gone{false};
         std::atomic<bool> lost{false};
+        std::atomic<double> refused_watts{0.0};
     };
 
     // Channels that are read by one call, with their back-off after failures and slow calls.
@@ -169,6 +181,7 @@ private:
         std::atomic<std::uint64_t> edge_reads{0};
         std::atomic<std::uint64_t> late{0};
         std::atomic<std::int64_t> cpu_ns{0};
+        std::atomic<std::int64_t> held_ns{0};
         std::atomic<std::int64_t> began_ns{0};
         std::atomic<std::int64_t> ended_ns{0};
         Lateness lateness;
@@ -223,7 +236,10 @@ private:
     Event wake_event_;
     std::atomic<bool> stopping_{false};
     std::int64_t asked_to_stop_ns_ = 0;          // for the stopping thread
+    std::uint32_t finished_before_ = 0;          // count of `finished_` when the thread started
+    std::atomic<std::int64_t> cpu_before_ns_{0}; // CPU time of earlier threads
     std::atomic<clockid_t> cpu_clock_{kNoClock}; // of the thread, while it runs
+    std::atomic<pid_t> thread_id_{0};            // an independent value
     Event begun_;                                // after the first reading
     Event finished_;
     std::atomic<bool> has_started_{false}; // an independent value

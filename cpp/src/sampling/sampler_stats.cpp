@@ -7,7 +7,8 @@ namespace carbontracker {
 
 std::int64_t Sampler::cpu_ns() const noexcept {
     const clockid_t clock = cpu_clock_.load(std::memory_order_acquire); // see the end of run()
-    const std::int64_t live_ns = clock == kNoClock ? 0 : clock_ns(clock);
+    const std::int64_t live_ns =
+        clock == kNoClock ? 0 : cpu_before_ns_.load(std::memory_order_relaxed) + clock_ns(clock);
     return std::max(live_ns, counters_.cpu_ns.load(std::memory_order_relaxed));
 }
 
@@ -20,6 +21,7 @@ SamplerStats Sampler::stats() const noexcept {
             counters_.edge_reads.load(std::memory_order_relaxed),
             counters_.late.load(std::memory_order_relaxed),
             cpu_ns(),
+            counters_.held_ns.load(std::memory_order_relaxed),
             wall_ns,
             counters_.lateness.quantile_ns(0.5),
             counters_.lateness.quantile_ns(0.99)};
@@ -34,7 +36,8 @@ ChannelStats Sampler::channel_stats(std::size_t channel) const noexcept {
             track.last_read_ns.load(std::memory_order_acquire),
             track.tick_ns.load(std::memory_order_relaxed),
             track.gone.load(std::memory_order_relaxed),
-            track.lost.load(std::memory_order_relaxed)};
+            track.lost.load(std::memory_order_relaxed),
+            track.refused_watts.load(std::memory_order_relaxed)};
 }
 
 } // namespace carbontracker

@@ -64,28 +64,50 @@ const Entry* estimate_beside(const Channel& channel, const std::string& source,
     return found == before.end() ? nullptr : &*found;
 }
 
-// The counted channels of other sources whose readings contain what `channel` estimates.
+// The counted channels of other sources whose readings contain what `channel` reads or estimates.
 std::vector<std::string> wholes_of(const Channel& channel, const std::string& source,
                                    const std::vector<Entry>& before) {
     std::vector<std::string> ids;
-    if (channel.quality != Quality::modelled) return ids;
+    if (channel.superset) return ids;
     for (const Entry& entry : before) {
-        if (entry.counted && entry.read && entry.source != source &&
-            contains(entry.channel.covers, channel.kind)) {
+        const bool is_whole = contains(entry.channel.covers, channel.kind) ||
+                              (entry.channel.superset && entry.channel.kind == channel.kind);
+        if (entry.counted && entry.read && entry.source != source && is_whole) {
             ids.push_back(entry.channel.id);
         }
     }
     return ids;
 }
 
-// The counted estimates that `whole`, which joined after them, contains.
-std::vector<std::string> estimates_in(const Entry& whole, const std::vector<Entry>& before,
-                                      const KindFilter& filter) {
+// Whether a whole is added in place of its parts, because no other source reads its own kind.
+bool replaces_parts(const Channel& channel, const std::string& source,
+                    const std::vector<Entry>& before) {
+    if (!channel.superset || channel.covers.empty()) return false;
+    return std::none_of(before.begin(), before.end(), [&](const Entry& entry) {
+        return entry.counted && entry.read && entry.source != source &&
+               entry.channel.kind == channel.kind;
+    });
+}
+
+// Whether `channel` is a part of a whole that is only shown, or not wanted, and counts in its
+// place.
+bool counts_for_whole(const Channel& channel, const std::vector<Channel>& channels,
+                      const std::vector<Entry>& before) {
+    const auto whole = std::find_if(channels.begin(), channels.end(), [&](const Channel& other) {
+        return other.id == channel.part_of && other.superset && !other.covers.empty();
+    });
+    if (whole == channels.end()) return false;
+    const Entry* entry = find_entry(before, whole->id);
+    return entry == nullptr || !entry->counted;
+}
+
+// The counted channels that `whole`, which joined after them, contains.
+std::vector<std::string> parts_in(const Entry& whole, const std::vector<Entry>& before,
+                                  const KindFilter& filter) {
     std::vector<std::string> ids;
     if (!whole.counted) return ids;
     for (const Entry& entry : before) {
-        if (entry.counted && entry.source != whole.source &&
-            entry.channel.quality == Quality::modelled &&
+        if (entry.counted && entry.read && entry.source != whole.source &&
             contains(whole.channel.covers, entry.channel.kind) &&
             !contains(filter.claimed, entry.channel.kind)) {
             ids.push_back(entry.channel.id);
@@ -106,8 +128,8 @@ bool is_superseded(const Entry& estimate, const std::vector<Entry>& entries) {
     });
 }
 
-Entry make_entry(Channel channel, const std::string& source, const std::vector<Entry>& before,
-                 std::int64_t joined_ns) {
+Entry make_entry(Channel channel, const std::string& source, const std::vector<Channel>& channels,
+                 const std::vector<Entry>& before, std::int64_t joined_ns) {
     // First, so that another way to read a part or a whole does not become one more part.
     const Entry* owner = owner_of(channel.domain, before);
     const Entry* estimate = owner == nullptr ? estimate_beside(channel, source, before) : nullptr;
@@ -123,11 +145,14 @@ Entry make_entry(Channel channel, const std::string& source, const std::vector<E
         // One estimate may cover several packages: the first package continues it.
         entry.why = "counted as " + estimate->channel.id + " since it joined";
         entry.standby_for = estimate->channel.id;
-    } else if (entry.channel.superset) {
+    } else if (entry.channel.superset && !replaces_parts(entry.channel, source, before)) {
         entry.why = "contains other channels: shown for comparison, never added";
     } else if (!wholes.empty()) {
-        entry.why = "an estimate of what is in the reading of " + listed(wholes) + ": not added";
-    } else if (!entry.channel.part_of.empty()) {
+        const bool is_estimate = entry.channel.quality == Quality::modelled;
+        entry.why = std::string(is_estimate ? "an estimate of what is" : "it is") +
+                    " in the reading of " + listed(wholes) + ": not added";
+    } else if (!entry.channel.part_of.empty() &&
+               !counts_for_whole(entry.channel, channels, before)) {
         entry.why = "part of " + entry.channel.part_of;
     } else {
         entry.counted = true;
@@ -166,8 +191,8 @@ ClassifiedChannels classify_channels(const std::string& source,
             result.missing.push_back({source, channel.id, std::move(why), ""});
             continue;
         }
-        all.push_back(make_entry(channel, source, all, joined_ns));
-        all.back().ends = estimates_in(all.back(), before, filter);
+        all.push_back(make_entry(channel, source, channels, all, joined_ns));
+        all.back().ends = parts_in(all.back(), before, filter);
         result.priorities[i] = priority_of(all.back(), channels, i);
         result.channels.push_back(i);
         result.entries.push_back(all.back());

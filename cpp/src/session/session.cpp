@@ -1,9 +1,11 @@
 #include "session/session.hpp"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <iterator>
 #include <new>
@@ -22,9 +24,6 @@ constexpr double kPlanned = 0.94; // of the overhead budget
 
 // A query older than this reviews the channels again, so that it reports recent failures.
 constexpr std::int64_t kReviewNs = 100'000'000;
-
-// Samples younger than this keep the resolution they were taken at.
-constexpr std::int64_t kKeepFullNs = 60 * kNanosPerSecond;
 
 // A window that begins at most this long before the first reading counts as covered.
 constexpr std::int64_t kFirstReadingNs = 250'000'000;
@@ -67,7 +66,9 @@ Session::Session(const Host& host, const Options& options,
                  const std::function<void()>& while_waiting)
     : options_(options), probing_(host), accounts_(std::make_unique<EnergyAccounts>()),
       samplers_(registry().size()),
-      sharing_(std::make_unique<Sharing>(options.share_directory, host, options.period_ns)),
+      sharing_(std::make_unique<Sharing>(options.share_directory, host,
+                                         ShareTerms{options.period_ns, options.overhead_budget})),
+      wish_(host.variable("CARBONTRACKER_CPUS").value_or("")), allocation_(allocation_of(host)),
       generation_(watched_fork_generation()) {
     refused_.reserve(registry().size());
     probing_.wait(options.patience_ns, while_waiting);
@@ -152,6 +153,7 @@ void Session::admit_latecomers() {
 // Gives a thread to every sampler that has none, unless its source is read elsewhere. A sampler
 // that gets none is `missing`, and is tried again a second later.
 void Session::launch() noexcept {
+    const Lock launching(launching_);
     const std::span<Sampler* const> samplers = samplers_.view();
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         try {
@@ -194,8 +196,24 @@ std::vector<SkippedSensor> Session::missing() const {
                           "not measured: out of memory when it answered", ""});
         result.back().shortage = true;
     }
+    add_refused(result);
     if (has_begun_.load(std::memory_order_relaxed)) add_shortages(result);
     return result;
+}
+
+// Readings that no such device can show.
+void Session::add_refused(std::vector<SkippedSensor>& result) const {
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+        if (places_[i].sampler == kNoSampler) continue;
+        const ChannelStats stats = stats_of(places_[i]);
+        if (stats.refused_watts <= 0.0) continue;
+        const Entry& entry = accounts_->entries()[i];
+        char reason[96];
+        std::snprintf(reason, sizeof reason,
+                      "readings up to %.0f W refused: above the sensor's limit of %.0f W",
+                      stats.refused_watts, entry.channel.max_watts);
+        result.push_back({entry.source, entry.channel.id, reason, ""});
+    }
 }
 
 // What the session itself lacks.
@@ -263,7 +281,14 @@ void Session::start() {
         }
         launch();
         try {
-            supervisor_ = std::make_unique<std::thread>(start_thread(&Session::supervise, this));
+            {
+                const Lock lock(mutex_);
+                program_ = affinity_of(::getpid());
+                sharing_->exchange(roster_entry({}, 0.0));
+            }
+            place();
+            supervisor_ = std::make_unique<std::thread>(); // a thread must find its place ready
+            *supervisor_ = start_thread(&Session::supervise, this);
             has_supervisor_.store(true, std::memory_order_relaxed);
         } catch (const std::exception&) {
             supervisor_.reset(); // `missing` says so
@@ -313,15 +338,31 @@ void Session::stop() {
 // ---- marks ----------------------------------------------------------------------------------
 
 void Session::mark(Mark& mark, bool edge_reads) noexcept {
-    const std::int64_t now = now_ns();
-    mark.t_ns = now;
+    mark.t_ns = now_ns();
+    mark_at(mark, edge_reads);
+}
+
+void Session::mark_at(Mark& mark, bool edge_reads) noexcept {
     if (!owned_by_this_process()) return;
     moments_.add(mark);
+    ask_for_reading(mark.t_ns, edge_reads);
+}
+
+void Session::mark_beginning(Mark& mark, bool edge_reads) noexcept {
+    if (owned_by_this_process()) {
+        ask_for_reading(now_ns(), edge_reads);
+        moments_.add_now(mark, carbontracker::now_ns);
+    } else {
+        mark.t_ns = now_ns();
+    }
+}
+
+void Session::ask_for_reading(std::int64_t now_ns, bool edge_reads) noexcept {
     if (!edge_reads || !running_.load(std::memory_order_relaxed)) return;
     for (Sampler* sampler : samplers_.view()) {
-        if (sampler->benefits_from_edge_read()) sampler->mark(now);
+        if (sampler->has_started() && sampler->benefits_from_edge_read()) sampler->mark(now_ns);
     }
-    sharing_->request(now, kMarkApartNs);
+    sharing_->request(now_ns, kMarkApartNs);
 }
 
 void Session::forget(Mark& mark) noexcept {
@@ -370,8 +411,7 @@ bool Session::is_final(const Mark& mark, Lock lock) {
     return is_final;
 }
 
-std::pair<std::vector<std::int64_t>, std::vector<double>>
-Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Lock lock) {
+PowerSeries Session::power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Lock lock) {
     if (!owned_by_this_process()) return {};
     ensure_locked(lock);
     collect();
@@ -409,6 +449,7 @@ std::vector<Session::Change> Session::changes(std::size_t since, Lock lock) {
 
 void Session::supervise() noexcept {
     pthread_setname_np(pthread_self(), "ct-supervise");
+    thread_id_.store(thread_id(), std::memory_order_relaxed);
     Event& event = probing_.event();
     const std::int64_t began_ns = now_ns();
     std::int64_t next_ns = began_ns + kSuperviseNs;
@@ -427,10 +468,12 @@ void Session::supervise() noexcept {
                     const Lock lock(mutex_);
                     elect();
                 }
+                rejoin();
                 launch();
                 start_service();
                 supervisor_cpu_ns_.store(thread_cpu_ns(), std::memory_order_relaxed);
                 enforce_overhead_budget(now - began_ns);
+                place();
             }
         } catch (const std::exception&) {
             // Try again in a second: samples are cumulative, so only resolution may be lost.
@@ -477,8 +520,29 @@ void Session::begin_reading(std::size_t sampler) {
     }
 }
 
+// A source that was read alone is left to the session that publishes it now.
+void Session::rejoin() {
+    for (std::size_t i = 0; i < samplers_.view().size(); ++i) {
+        if (const Lock lock(mutex_); !sharing_->may_follow(i)) continue;
+        Sampler& sampler = *samplers_.view()[i];
+        if (!sampler.stop()) continue; // stuck in its driver: it remains alone
+        const Lock lock(mutex_);
+        sampler.make_ready();
+        for (std::size_t k = 0; k < places_.size(); ++k) {
+            if (places_[k].sampler == i) collect(k);
+        }
+        if (sharing_->follow(i)) continue;
+        // It goes on reading from where it was: launch() starts it again.
+        for (std::size_t k = 0; k < sampler.source().channels().size(); ++k) {
+            const auto newest = sharing_->newest_given(i, k);
+            if (!newest) continue;
+            sampler.continue_from(k, *newest, std::max(newest->t_ns, sampler.last_read_ns(k)));
+        }
+    }
+}
+
 // Followers of this session get its first readings at once; if it is a follower, it waits for
-// those of others. A reader that gives none in time is not relied on.
+// those of others, as for its own. A reader that only started late goes on being followed.
 void Session::share_first_readings(std::int64_t deadline_ns) {
     {
         const Lock lock(mutex_);
@@ -490,11 +554,7 @@ void Session::share_first_readings(std::int64_t deadline_ns) {
             {
                 const Lock lock(mutex_);
                 if (!running_.load(std::memory_order_relaxed) || !sharing_->awaits(i)) break;
-                if (now_ns() >= deadline_ns) {
-                    sharing_->give_up(i);
-                    begin_reading(i);
-                    break;
-                }
+                if (now_ns() >= deadline_ns) break;
             }
             sharing_->request(now_ns(), kMarkApartNs);
             probing_.event().wait(probing_.event().count(), now_ns() + kAskAgainNs);
@@ -534,9 +594,9 @@ void Session::start_service() noexcept {
         gives = gives || sharing_->mode(i) == ReadMode::reader;
     }
     if (!gives) return;
-    const SignalsBlocked blocked;
     try {
-        service_ = std::make_unique<std::thread>(&Session::serve_requests, this);
+        service_ = std::make_unique<std::thread>();
+        *service_ = start_thread(&Session::serve_requests, this);
     } catch (const std::exception&) {
         service_.reset(); // followers get samples once a second
     }
@@ -545,6 +605,7 @@ void Session::start_service() noexcept {
 // Reads for marks of followers, and gives them what there is.
 void Session::serve_requests() noexcept {
     pthread_setname_np(pthread_self(), "ct-share");
+    service_thread_id_.store(thread_id(), std::memory_order_relaxed);
     const SharedFile& file = *sharing_->file();
     const Event never;
     std::uint32_t seen = file.requests();
@@ -580,7 +641,7 @@ void Session::maintain(std::int64_t now) {
         const Lock lock(mutex_);
         review();
     }
-    const std::int64_t horizon_ns = now - kKeepFullNs;
+    const std::int64_t horizon_ns = now - options_.keep_full_ns;
     // Freeze marks before the samples around them are thinned out.
     freeze_until(horizon_ns);
     const std::int64_t before_ns = std::min(horizon_ns, moments_.oldest_ns(horizon_ns));
@@ -628,17 +689,71 @@ void Session::divide_overhead_budget() {
     }
 }
 
+// Once a second: launchers and OpenMP may pin a program later.
+void Session::place() {
+    const CpuSet program = affinity_of(::getpid());
+    CpuSet taken;
+    {
+        const Lock lock(mutex_);
+        for (const RosterEntry& other : sharing_->others()) {
+            for (std::size_t cpu = 0; cpu < taken.size(); ++cpu) {
+                if (((other.pinned[cpu / 64] >> (cpu % 64)) & 1U) != 0) taken.set(cpu);
+            }
+        }
+    }
+    Placement chosen = choose_cpus({program, allocation_, taken, wish_});
+    if (chosen.cpus.any() || has_placed_) {
+        const CpuSet& cpus = chosen.cpus.any() ? chosen.cpus : program;
+        std::vector<pid_t> threads = {thread_id_.load(std::memory_order_relaxed),
+                                      service_thread_id_.load(std::memory_order_relaxed)};
+        for (const Sampler* sampler : samplers_.view()) threads.push_back(sampler->thread_id());
+        for (const pid_t thread : threads) {
+            if (thread == 0 || affinity_of(thread) == cpus) continue;
+            if (!set_affinity(thread, cpus))
+                chosen.why = "where the program runs: the kernel "
+                             "refuses " +
+                             describe(cpus);
+        }
+        has_placed_ = true;
+    }
+    const Lock lock(mutex_);
+    program_ = program;
+    placement_ = std::move(chosen.why);
+}
+
+std::string Session::placement() const {
+    if (!owned_by_this_process()) return "";
+    const Lock lock(mutex_);
+    return placement_;
+}
+
+RosterEntry Session::roster_entry(const std::vector<double>& shares, double overhead) {
+    RosterEntry entry;
+    entry.overhead = static_cast<float>(overhead);
+    for (std::size_t i = 0; i < std::min(shares.size(), entry.samplers.size()); ++i) {
+        entry.samplers[i] = std::isnan(shares[i]) ? 0.0F : static_cast<float>(shares[i]);
+    }
+    if (!is_pinned(program_, allocation_)) return entry;
+    for (std::size_t cpu = 0; cpu < program_.size(); ++cpu) {
+        if (program_.test(cpu)) entry.pinned[cpu / 64] |= std::uint64_t{1} << (cpu % 64);
+    }
+    return entry;
+}
+
 void Session::enforce_overhead_budget(std::int64_t wall_ns) {
-    if (!has_overhead_budget() || governors_.empty()) return;
     const std::span<Sampler* const> samplers = samplers_.view();
     std::vector<double> shares;
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         shares.push_back(governors_[i].share(samplers[i]->cpu_ns(), wall_ns));
     }
-    if (std::isnan(shares.front())) return; // too early to tell
-    const auto own = static_cast<double>(supervisor_cpu_ns_.load(std::memory_order_relaxed));
-    const double left = kPlanned * options_.overhead_budget - own / static_cast<double>(wall_ns);
-    const std::vector<double> budgets = fair_shares(std::max(left, 0.0), shares);
+    const std::int64_t overhead_ns = supervisor_cpu_ns_.load(std::memory_order_relaxed) +
+                                     service_cpu_ns_.load(std::memory_order_relaxed);
+    const double overhead = static_cast<double>(overhead_ns) / static_cast<double>(wall_ns);
+    const Lock lock(mutex_);
+    sharing_->exchange(roster_entry(shares, overhead));
+    if (!has_overhead_budget() || shares.empty() || std::isnan(shares.front())) return; // too early
+    const std::vector<double> budgets =
+        node_shares(kPlanned * options_.overhead_budget, shares, overhead, sharing_->others());
     for (std::size_t i = 0; i < samplers.size(); ++i) {
         governors_[i].keep(shares[i], budgets[i], samplers[i]->is_held_back());
         samplers[i]->set_limits(governors_[i].limits(budgets[i]));
@@ -658,7 +773,7 @@ void Session::collect(std::size_t index) {
         accounts_->make_room(index, scratch_.size());
         count = sampler.drain(place.channel, scratch_);
         const std::span<Sample> samples(scratch_.data(), count);
-        if (sampler.has_started()) {
+        if (sampler.has_started() || count > 0) {
             sharing_->give(place.sampler, place.channel, samples,
                            shared_state(sampler.channel_stats(place.channel), seen_ns));
         }
@@ -722,8 +837,9 @@ ChannelStats Session::stats_of(const Place& place) const {
         return samplers_.view()[place.sampler]->channel_stats(place.channel);
     }
     const SharedState state = sharing_->state(place.sampler, place.channel);
-    return {state.errors,       state.dropped, state.resets,    state.readings,
-            state.last_read_ns, state.tick_ns, state.gone != 0, state.lost != 0};
+    return {state.errors,    state.dropped,      state.resets,
+            state.readings,  state.last_read_ns, state.tick_ns,
+            state.gone != 0, state.lost != 0,    0.0};
 }
 
 std::vector<std::uint32_t> Session::reader_pids(Lock lock) const {
@@ -737,7 +853,9 @@ std::vector<std::uint32_t> Session::reader_pids(Lock lock) const {
 }
 
 std::string Session::share_failure() const {
-    return owned_by_this_process() ? sharing_->failure() : "";
+    if (!owned_by_this_process()) return "";
+    const Lock lock(mutex_);
+    return sharing_->failure();
 }
 
 std::vector<std::pair<std::string, SamplerStats>> Session::stats() const {

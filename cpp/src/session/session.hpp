@@ -20,6 +20,7 @@
 #include "sampling/governor.hpp"
 #include "sampling/sampler.hpp"
 #include "session/growing_list.hpp"
+#include "session/placement.hpp"
 #include "session/probing.hpp"
 #include "share/sharing.hpp"
 #include "sources/source.hpp"
@@ -27,15 +28,18 @@
 namespace carbontracker {
 
 struct Options {
-    std::int64_t period_ns = 0;     ///< between readings; 0: follow each sensor
-    double overhead_budget = 0.005; ///< share of one core for all of sampling; 0: unlimited
-    std::vector<std::string> kinds; ///< only these kinds of channel; empty: all
-    std::int64_t spacing_ns = 1'000'000'000; ///< between samples older than a minute
+    std::int64_t period_ns = 0; ///< between readings; 0: follow each sensor
+    /// Share of one core for all of sampling, of all sessions that share readings; 0: unlimited.
+    double overhead_budget = 0.005;
+    std::vector<std::string> kinds;          ///< only these kinds of channel; empty: all
+    std::int64_t spacing_ns = 1'000'000'000; ///< between samples older than keep_full_ns
     /// How long the constructor waits for sensors to answer.
     std::int64_t patience_ns = 2 * kNanosPerSecond;
     /// Where readings are shared with other sessions of this user on this machine, usually
     /// /dev/shm; empty: each session reads by itself.
     std::filesystem::path share_directory = {};
+    /// Samples younger than this keep the resolution they were taken at. One takes 16 to 32 bytes.
+    std::int64_t keep_full_ns = 60 * kNanosPerSecond;
 };
 
 /// Samples everything that can be read on this machine, with one thread for each source. A source
@@ -84,8 +88,15 @@ public:
     void stop();
 
     /// Records the time of a mark, which must be forgotten before it is destroyed. With
-    /// `edge_reads`, sensors are read at once where that sharpens E(t). Never waits long.
+    /// `edge_reads`, sensors are read at once where that sharpens E(t). Never waits long. The time
+    /// is the first thing that it takes.
     void mark(Mark& mark, bool edge_reads) noexcept;
+
+    /// The same where the caller has just taken the time.
+    void mark_at(Mark& mark, bool edge_reads) noexcept;
+
+    /// The same for the beginning of a window: the time is the last thing that it takes.
+    void mark_beginning(Mark& mark, bool edge_reads) noexcept;
     void forget(Mark& mark) noexcept;
 
     /// Does not wait: the result owns no lock while another thread holds it.
@@ -98,9 +109,9 @@ public:
     /// Whether no later sample can change the energy up to the mark. True in a forked child.
     [[nodiscard]] bool is_final(const Mark& mark, Lock lock = {});
 
-    /// Mean power in watts of entry `index` between its changes within [t0, t1], each with its end.
-    [[nodiscard]] std::pair<std::vector<std::int64_t>, std::vector<double>>
-    power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns, Lock lock = {});
+    /// Mean power of entry `index` between its changes within [t0, t1].
+    [[nodiscard]] PowerSeries power(std::size_t index, std::int64_t t0_ns, std::int64_t t1_ns,
+                                    Lock lock = {});
 
     /// Every failover: id of the owner, id of the channel that became active, when, and why.
     struct FailoverEvent {
@@ -131,6 +142,9 @@ public:
     /// Why readings are not shared although that was asked for; empty otherwise.
     [[nodiscard]] std::string share_failure() const;
 
+    /// On which CPUs its threads run, and why.
+    [[nodiscard]] std::string placement() const;
+
     /// How often the once-a-second work was skipped for lack of memory.
     [[nodiscard]] std::uint64_t skipped_rounds() const noexcept {
         return skipped_rounds_.load(std::memory_order_relaxed);
@@ -152,6 +166,7 @@ private:
     void admit(Answer answer, std::int64_t joined_ns);
     void admit_latecomers();
     void launch() noexcept;
+    void add_refused(std::vector<SkippedSensor>& result) const;
     void add_shortages(std::vector<SkippedSensor>& result) const;
     void ensure_locked(Lock& lock) const;
     [[nodiscard]] bool is_followed(std::size_t sampler) const noexcept {
@@ -162,6 +177,10 @@ private:
     [[nodiscard]] bool is_maintenance_due();
     void elect();
     void begin_reading(std::size_t sampler);
+    void rejoin();
+    void place();
+    void ask_for_reading(std::int64_t now_ns, bool edge_reads) noexcept;
+    [[nodiscard]] RosterEntry roster_entry(const std::vector<double>& shares, double overhead);
     void take_shared(std::size_t index);
     void share_first_readings(std::int64_t deadline_ns);
     void await_last_readings();
@@ -194,10 +213,18 @@ private:
     std::array<Sample, 256> scratch_;
     std::int64_t reviewed_ns_ = 0;
     std::mutex lifecycle_; // of start and stop
+    std::mutex launching_; // start() and the supervisor may launch at the same time
     bool has_stopped_ = false;
     std::unique_ptr<std::thread> supervisor_;
     std::unique_ptr<std::thread> service_; // for followers of this session
     std::atomic<std::int64_t> service_cpu_ns_{0};
+    std::string wish_;                // where threads are to run, as the user says
+    CpuSet allocation_;               // of the job
+    CpuSet program_;                  // where the program runs, as of the newest place()
+    std::string placement_;           // guarded by mutex_
+    bool has_placed_ = false;         // threads were moved
+    std::atomic<pid_t> thread_id_{0}; // of the supervisor, and of the service
+    std::atomic<pid_t> service_thread_id_{0};
     int rounds_ = 0;                        // of the supervisor, since the last maintenance
     std::atomic<std::int64_t> began_ns_{0}; // of start(); 0: not started
     std::atomic<bool> has_begun_{false};

@@ -26,6 +26,13 @@ std::size_t used_bytes(std::uint32_t count) noexcept {
     return kBlockHead + count * sizeof(Sample);
 }
 
+// The energy at `t_ns`, from a up to b.
+std::int64_t between(const Sample& a, const Sample& b, std::int64_t t_ns) noexcept {
+    const auto share = static_cast<double>(t_ns - a.t_ns) / static_cast<double>(b.t_ns - a.t_ns);
+    return a.energy_uj +
+           static_cast<std::int64_t>(share * static_cast<double>(b.energy_uj - a.energy_uj));
+}
+
 template <typename T>
 std::uint64_t check_of(const T& value, std::size_t size, std::uint64_t seed) noexcept {
     const auto* bytes = reinterpret_cast<const unsigned char*>(&value) + sizeof value.check;
@@ -142,6 +149,7 @@ bool ChannelReader::look() noexcept {
     if (series_ != found.series) {
         // At first only what is recent. Of a series that takes the place of another, everything.
         is_other_series_ = has_missed_ = has_missed_gap_ = has_taken_;
+        has_before_ = false;
         series_ = found.series;
         const bool has_recent = !has_taken_ && found.newest_block > 1;
         next_block_ = has_recent ? found.newest_block - 1 : 0;
@@ -191,16 +199,39 @@ std::size_t ChannelReader::take(std::span<Sample> out, std::int64_t from_ns) noe
     return taken;
 }
 
+void ChannelReader::continue_from(const Sample& newest) noexcept {
+    newest_ = newest;
+    has_taken_ = true;
+    series_ = 0; // whichever comes is another one
+}
+
+bool ChannelReader::could_continue_from(const Sample& newest) const noexcept {
+    ChannelReader trial(*this);
+    trial.continue_from(newest);
+    if (!trial.look()) return false;
+    Sample next;
+    const bool has_next = trial.take({&next, 1}, 0) > 0;
+    return trial.has_before_ && (!has_next || (next.flags & kGap) == 0);
+}
+
 bool ChannelReader::append(const Sample& sample, std::int64_t from_ns, Sample& out) noexcept {
     const bool is_sane = sample.t_ns <= header_.published_ns + kAheadNs &&
                          (!has_taken_ || is_other_series_ ||
                           (sample.t_ns >= newest_.t_ns && sample.energy_uj >= newest_.energy_uj));
     if (!is_sane) return false;
     if (!has_taken_ && sample.t_ns < from_ns && sample.t_ns < header_.newest.t_ns) return false;
+    if (is_other_series_ && sample.t_ns <= newest_.t_ns) {
+        before_ = sample;
+        has_before_ = true;
+        has_missed_ = has_missed_gap_ = false; // nothing between here and the newest
+        return false;
+    }
     if (!has_taken_) {
         offset_uj_ = sample.energy_uj;
     } else if (is_other_series_) {
-        offset_uj_ += sample.energy_uj - newest_.energy_uj;
+        // Its energy at the time of the newest sample of the series before.
+        offset_uj_ += (has_before_ ? between(before_, sample, newest_.t_ns) : sample.energy_uj) -
+                      newest_.energy_uj;
     }
     out = sample;
     out.energy_uj -= offset_uj_;

@@ -14,7 +14,7 @@
 namespace carbontracker {
 
 /// Changes with the layout below: files of different versions have different names.
-inline constexpr std::uint32_t kShareVersion = 1;
+inline constexpr std::uint32_t kShareVersion = 2;
 
 inline constexpr std::size_t kBlockSamples = 84;
 inline constexpr std::uint64_t kBlockBytes = 4096;
@@ -109,6 +109,17 @@ class ChannelReader {
 public:
     ChannelReader(ChannelRegion region, std::uint64_t key) noexcept;
 
+    /// E(t) went on without this cursor, up to `newest`: the next take() continues from there. Its
+    /// energy is one from which take() subtracts offset_uj().
+    void continue_from(const Sample& newest) noexcept;
+
+    /// Whether what it would take after continue_from(`newest`) overlaps with what went on, so that
+    /// no energy between the two is unknown. On a copy, because it takes a sample.
+    [[nodiscard]] bool could_continue_from(const Sample& newest) const noexcept;
+
+    /// Lets go of the file: only what was read before can be asked for.
+    void let_go() noexcept { region_.file.reset(); }
+
     /// The channel is at another place now.
     void move_to(std::uint64_t offset) noexcept { region_.offset = offset; }
 
@@ -120,7 +131,8 @@ public:
 
     /// Samples after the cursor, oldest first, up to the newest look(); how many of `out` were
     /// filled. The first one of all has the energy 0; it is the newest, or not older than
-    /// `from_ns`. Energy between two series is unknown: the second one continues the first.
+    /// `from_ns`. A second series continues the first from its newest sample on; what was drawn
+    /// between the two is unknown, unless they overlap.
     std::size_t take(std::span<Sample> out, std::int64_t from_ns) noexcept;
 
     /// Whether every sample of the newest look() was taken or is known to be missed.
@@ -152,8 +164,10 @@ private:
     bool has_missed_ = false; // samples before the next one
     bool has_missed_gap_ = false;
     bool is_other_series_ = false; // than that of newest_
+    bool has_before_ = false;      // a sample of the new series, not later than newest_
     std::int64_t offset_uj_ = 0;
     Sample newest_;
+    Sample before_;
 };
 
 } // namespace carbontracker

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -31,6 +33,15 @@ constexpr std::int64_t kLookNs = 50'000'000;
 
 constexpr std::size_t kPage = 4096;
 
+// The test that shows a race being noticed builds without this lock.
+#ifndef CARBONTRACKER_SHARE_UNLOCKED
+using OwnersLock = std::lock_guard<std::mutex>;
+#else
+struct OwnersLock {
+    explicit OwnersLock(std::mutex& /*unused*/) {}
+};
+#endif
+
 bool set_byte(int descriptor, std::uint64_t offset, short type) noexcept {
     struct flock lock{};
     lock.l_type = type;
@@ -45,9 +56,33 @@ bool set_byte(int descriptor, std::uint64_t offset, short type) noexcept {
 /// The files of this process, by path.
 class SharedFile::Files {
 public:
+    void remove_orphans(const std::filesystem::path& path) const;
+
     std::mutex mutex;
     std::map<std::filesystem::path, std::shared_ptr<SharedFile>> open;
 };
+
+// To close a descriptor ends all locks of this process on its file: no file that is open here is
+// opened again.
+void SharedFile::Files::remove_orphans(const std::filesystem::path& path) const {
+    const std::string name = path.filename().string();
+    const std::string prefix = name.substr(0, name.rfind('-') + 1);
+    if (prefix.empty()) return;
+    for (const std::string& other : names_in(path.parent_path())) {
+        if (other == name || other.size() != name.size() || !other.starts_with(prefix)) continue;
+        const std::filesystem::path its_path = path.parent_path() / other;
+        struct stat state{};
+        if (::lstat(its_path.c_str(), &state) != 0 || !S_ISREG(state.st_mode)) continue;
+        const bool is_open = std::any_of(open.begin(), open.end(), [&](const auto& one) {
+            return one.second->device_ == state.st_dev && one.second->inode_ == state.st_ino;
+        });
+        if (is_open || state.st_uid != ::geteuid()) continue;
+        const File orphan = File::adopt(
+            ::open(its_path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+        if (orphan.descriptor() < 0) continue;
+        if (set_byte(orphan.descriptor(), kAttached, F_WRLCK)) ::unlink(its_path.c_str());
+    }
+}
 
 SharedFile::SharedFile(std::filesystem::path path, int descriptor)
     : path_(std::move(path)), descriptor_(descriptor) {
@@ -93,6 +128,7 @@ std::shared_ptr<SharedFile> SharedFile::join(const std::filesystem::path& path, 
         }
         files.open.erase(found);
     }
+    files.remove_orphans(path);
     for (int i = 0; i < kTries; ++i) {
         const int descriptor = ::open(
             path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
@@ -116,8 +152,10 @@ std::shared_ptr<SharedFile> SharedFile::join(const std::filesystem::path& path, 
         }
         const bool is_attached = set_byte(descriptor, kAttached, F_RDLCK);
         if (is_attached && file->is_at_path()) {
-            if (!file->reserve(0, kPage)) {
-                why = path.parent_path().string() + ": less than 32 MiB would stay free";
+            if (const int error = file->reserve(0, kHeadBytes); error != 0) {
+                why = path.parent_path().string() + ": " +
+                      (error == ENOSPC ? "less than 32 MiB would stay free for other programs"
+                                       : describe_errno(error));
                 if (state.st_size == 0) ::unlink(path.c_str());
                 return nullptr;
             }
@@ -138,7 +176,7 @@ void SharedFile::leave(std::shared_ptr<SharedFile> file, const void* owner) noex
     Files& files = of_this_process<Files>();
     const std::lock_guard lock(files.mutex);
     {
-        const std::lock_guard owners(file->mutex_);
+        const OwnersLock owners(file->mutex_);
         for (auto it = file->owners_.begin(); it != file->owners_.end();) {
             if (it->second != owner) {
                 ++it;
@@ -169,12 +207,14 @@ bool SharedFile::write(std::uint64_t offset, const void* bytes, std::size_t size
     return put >= 0 && static_cast<std::size_t>(put) == size;
 }
 
-bool SharedFile::reserve(std::uint64_t offset, std::uint64_t size) const noexcept {
+int SharedFile::reserve(std::uint64_t offset, std::uint64_t size) const noexcept {
+    // Beyond this limit a write is not only refused: it sends a signal that ends the program.
+    struct rlimit largest{};
+    if (::getrlimit(RLIMIT_FSIZE, &largest) == 0 && offset + size > largest.rlim_cur) return EFBIG;
     struct statvfs room{};
-    if (::fstatvfs(descriptor_, &room) != 0) return false;
-    if (std::uint64_t{room.f_bavail} * room.f_frsize < size + kMinFreeBytes) return false;
-    return ::posix_fallocate(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size)) ==
-           0;
+    if (::fstatvfs(descriptor_, &room) != 0) return errno;
+    if (std::uint64_t{room.f_bavail} * room.f_frsize < size + kMinFreeBytes) return ENOSPC;
+    return ::posix_fallocate(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(size));
 }
 
 bool SharedFile::set_lock(std::uint64_t key, short type) const noexcept {
@@ -182,7 +222,7 @@ bool SharedFile::set_lock(std::uint64_t key, short type) const noexcept {
 }
 
 bool SharedFile::lock(std::uint64_t key, const void* owner) noexcept {
-    const std::lock_guard lock(mutex_);
+    const OwnersLock lock(mutex_);
     const auto found = owners_.find(key);
     if (found != owners_.end() && found->second != owner) return false;
     // A lock that this process has is confirmed: it may have been lost with another descriptor.
@@ -200,7 +240,7 @@ bool SharedFile::lock(std::uint64_t key, const void* owner) noexcept {
 }
 
 void SharedFile::unlock(std::uint64_t key, const void* owner) noexcept {
-    const std::lock_guard lock(mutex_);
+    const OwnersLock lock(mutex_);
     const auto found = owners_.find(key);
     if (found == owners_.end() || found->second != owner) return;
     owners_.erase(found);
@@ -209,7 +249,7 @@ void SharedFile::unlock(std::uint64_t key, const void* owner) noexcept {
 
 bool SharedFile::is_free(std::uint64_t key) noexcept {
     {
-        const std::lock_guard lock(mutex_);
+        const OwnersLock lock(mutex_);
         if (owners_.contains(key)) return false;
     }
     struct flock found{};

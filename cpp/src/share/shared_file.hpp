@@ -15,6 +15,9 @@ namespace carbontracker {
 /// Bytes that stay free in the file system: other programs need it (Docker gives /dev/shm 64 MB).
 inline constexpr std::uint64_t kMinFreeBytes = std::uint64_t{32} << 20;
 
+/// Bytes at the start of the file that are there from the beginning.
+inline constexpr std::uint64_t kHeadBytes = std::uint64_t{64} << 10;
+
 /// One file, opened once in a process, with the process's locks on it.
 ///
 /// Bytes go by pread and pwrite: what another process truncates or damages is a short read or a bad
@@ -26,6 +29,8 @@ inline constexpr std::uint64_t kMinFreeBytes = std::uint64_t{32} << 20;
 class SharedFile {
 public:
     /// The file at `path`, created if it is absent. Null if it cannot be used, and `why` says so.
+    /// Removes files beside it that differ only after the last `-` and that no process uses: killed
+    /// processes have left them.
     /// Give it back with leave().
     static std::shared_ptr<SharedFile> join(const std::filesystem::path& path, std::string& why);
     SharedFile(const SharedFile&) = delete;
@@ -41,8 +46,9 @@ public:
     [[nodiscard]] bool write(std::uint64_t offset, const void* bytes,
                              std::size_t size) const noexcept;
 
-    /// Takes memory for these bytes now. False if too little would stay free.
-    [[nodiscard]] bool reserve(std::uint64_t offset, std::uint64_t size) const noexcept;
+    /// Takes memory for these bytes now. Returns 0, ENOSPC if too little would stay free, or
+    /// another errno.
+    [[nodiscard]] int reserve(std::uint64_t offset, std::uint64_t size) const noexcept;
 
     /// Takes the lock `key`, or confirms it; never waits. False if another owner or process has it.
     [[nodiscard]] bool lock(std::uint64_t key, const void* owner) noexcept;

@@ -21,7 +21,9 @@ namespace {
 constexpr std::uint64_t kSlots = 128;
 
 // At the start of the file is the count of requests, in a page of its own.
-constexpr std::uint64_t kRegions = kBlockBytes;
+constexpr std::uint64_t kRoster = kBlockBytes;
+constexpr std::uint64_t kRegions = kHeadBytes;
+static_assert(kRoster + Roster::kBytes <= kRegions);
 
 // A ring of blocks holds at least this long.
 constexpr std::int64_t kHoldNs = 5 * kNanosPerSecond;
@@ -37,6 +39,10 @@ constexpr std::int64_t kBackNs = 2 * kNanosPerSecond;
 // follower reads by itself.
 constexpr std::int64_t kStaleNs = 2 * kNanosPerSecond;
 constexpr int kPatientRounds = 10;
+constexpr std::int64_t kStoppedNs = 10 * kNanosPerSecond;
+
+// What is read alone is followed again after so many rounds in which another session published it.
+constexpr int kFreshRounds = 2;
 
 // Lock of an election: two processes that start together must not share out one source.
 constexpr std::uint64_t kElection = 0;
@@ -54,9 +60,10 @@ std::string identity_of(const std::filesystem::path& link) {
 }
 
 // Processes share a file if one reading is right for all of them: the same machine since the same
-// start, the same clock, the same tree and drivers, the same rate.
+// start, the same clock, the same tree and drivers, the same terms. The folder above sys/ and proc/
+// counts as itself, not as a name; that of the machine differs from container to container.
 std::uint64_t hash_of(const std::filesystem::path& directory, const Host& host,
-                      std::int64_t period_ns) {
+                      const ShareTerms& terms) {
     struct stat state{};
     static_cast<void>(::stat(directory.c_str(), &state));
     const std::string separator(1, '\0');
@@ -64,7 +71,11 @@ std::uint64_t hash_of(const std::filesystem::path& directory, const Host& host,
                        separator + read_text("/proc/sys/kernel/random/boot_id").value_or("") +
                        separator + identity_of("/proc/self/ns/time") + separator +
                        host.root.string() + separator + host.nvml_library + separator +
-                       host.perf_library + separator + std::to_string(period_ns);
+                       host.perf_library + separator + std::to_string(terms.period_ns) + separator +
+                       std::to_string(word_of(terms.overhead_budget));
+    if (host.root != "/" && ::stat(host.root.c_str(), &state) == 0) {
+        text += separator + std::to_string(state.st_dev) + separator + std::to_string(state.st_ino);
+    }
     for (const SimulatedDevice& device : host.simulated) {
         text += separator + device.kind + separator + device.name + separator + device.waveform;
     }
@@ -100,15 +111,17 @@ void wait_a_moment() noexcept {
 
 } // namespace
 
-Sharing::Sharing(const std::filesystem::path& directory, const Host& host, std::int64_t period_ns)
+Sharing::Sharing(const std::filesystem::path& directory, const Host& host, const ShareTerms& terms)
     : generation_(fork_generation()) {
     if (directory.empty()) return;
     char name[64];
     std::snprintf(name, sizeof name, "carbontracker-%u-%016llx", ::geteuid(),
-                  static_cast<unsigned long long>(hash_of(directory, host, period_ns)));
+                  static_cast<unsigned long long>(hash_of(directory, host, terms)));
     file_ = SharedFile::join(directory / name, failure_);
-    if (period_ns > 0) {
-        const auto samples = static_cast<std::uint64_t>(kHoldNs / period_ns);
+    if (!file_) return;
+    roster_ = std::make_unique<Roster>(file_, kRoster, fresh_writer());
+    if (terms.period_ns > 0) {
+        const auto samples = static_cast<std::uint64_t>(kHoldNs / terms.period_ns);
         blocks_ = std::max(kMinBlocks, samples / kBlockSamples + 2);
     }
 }
@@ -120,7 +133,20 @@ Sharing::~Sharing() {
 void Sharing::leave() noexcept {
     follows_.store(false, std::memory_order_relaxed);
     if (std::exchange(has_left_, true)) return;
-    SharedFile::leave(file_, this);
+    if (roster_) roster_->leave();
+    roster_.reset();
+    for (const std::unique_ptr<Shared>& source : sources_) {
+        for (Link& link : source->links) {
+            link.writer.reset();
+            if (link.reader) link.reader->let_go();
+        }
+    }
+    std::shared_ptr<SharedFile> file;
+    {
+        const std::lock_guard lock(request_mutex_); // a mark may be asking
+        file = std::move(file_);
+    }
+    SharedFile::leave(std::move(file), this);
 }
 
 std::unique_ptr<Sharing::Shared> Sharing::prepare(const std::string& name, const Source& source) {
@@ -172,7 +198,7 @@ std::optional<std::uint64_t> Sharing::claim(std::uint64_t key) noexcept {
         ChannelHeader header;
         const ChannelRegion region{file_, offset_of(slot), blocks_};
         if (region.load(header)) continue;
-        if (!file_->reserve(region.offset, region.bytes())) return std::nullopt;
+        if (file_->reserve(region.offset, region.bytes()) != 0) return std::nullopt;
         return region.offset;
     }
     return std::nullopt;
@@ -182,7 +208,11 @@ std::optional<std::uint64_t> Sharing::claim(std::uint64_t key) noexcept {
 
 bool Sharing::elect(std::size_t index) noexcept {
     Shared& source = *sources_[index];
-    if (has_left_ || source.mode == ReadMode::alone) return false;
+    if (has_left_ || !file_) return false;
+    if (source.mode == ReadMode::alone) {
+        look_for_reader(source);
+        return false;
+    }
     if (source.mode == ReadMode::reader) {
         confirm(source);
         return false;
@@ -200,6 +230,7 @@ bool Sharing::elect(std::size_t index) noexcept {
             return true;
         }
     }
+    const bool is_new = source.mode == ReadMode::undecided;
     source.mode = ReadMode::follower;
     note_follows();
     const std::int64_t now = now_ns();
@@ -211,6 +242,14 @@ bool Sharing::elect(std::size_t index) noexcept {
     };
     if (is_stale()) attach(source); // looks again
     source.stale_rounds = is_stale() ? source.stale_rounds + 1 : 0;
+    // The reader has stopped long before: the others do not wait for it either.
+    const auto has_stopped = [&](const Link& link) {
+        return link.reader && now - link.reader->header().published_ns > kStoppedNs;
+    };
+    if (is_new && is_stale() &&
+        std::any_of(source.links.begin(), source.links.end(), has_stopped)) {
+        source.stale_rounds = kPatientRounds + 1;
+    }
     if (source.stale_rounds <= kPatientRounds) return false;
     give_up(index);
     return true;
@@ -219,6 +258,65 @@ bool Sharing::elect(std::size_t index) noexcept {
 void Sharing::give_up(std::size_t index) noexcept {
     sources_[index]->mode = ReadMode::alone;
     note_follows();
+}
+
+bool Sharing::may_follow(std::size_t index) const noexcept {
+    const Shared& source = *sources_[index];
+    return source.mode == ReadMode::alone && source.fresh_rounds >= kFreshRounds && !has_left_;
+}
+
+bool Sharing::follow(std::size_t index) noexcept {
+    Shared& source = *sources_[index];
+    const bool fits = std::all_of(
+        source.links.begin(), source.links.end(), [](const Link& link) { // may_follow() made it
+            return !link.has_given || link.reader->could_continue_from(link.given);
+        });
+    if (!fits) {
+        source.fresh_rounds = -kPatientRounds;
+        return false;
+    }
+    for (Link& link : source.links) {
+        link.writer.reset();
+        if (link.has_given) link.reader->continue_from(link.given);
+        link.has_given = false;
+        static_cast<void>(link.reader->look());
+        link.readings_before = link.reader->header().state.readings;
+    }
+    source.stale_rounds = source.fresh_rounds = 0;
+    source.mode = ReadMode::follower;
+    note_follows();
+    return true;
+}
+
+std::optional<Sample> Sharing::newest_given(std::size_t index, std::size_t channel) const noexcept {
+    const Link& link = sources_[index]->links[channel];
+    return link.has_given ? std::optional(link.given) : std::nullopt;
+}
+
+// Read alone: whether another session has begun to publish it, or this one may. The reader that had
+// stopped goes on, or, if it has ended, the first of those that read alone becomes the reader.
+void Sharing::look_for_reader(Shared& source) noexcept {
+    if (!is_usable_) {
+        source.fresh_rounds = 0;
+        return;
+    }
+    if (may_take_over(source)) {
+        const bool must_read = take_over(source);
+        file_->unlock(kElection, this);
+        if (must_read) return;
+    }
+    attach(source);
+    const std::int64_t now = now_ns();
+    const bool is_fresh =
+        std::all_of(source.links.begin(), source.links.end(), [&](const Link& link) {
+            return link.reader && link.reader->look() &&
+                   now - link.reader->header().published_ns <= kStaleNs;
+        });
+    source.fresh_rounds = is_fresh ? source.fresh_rounds + 1 : std::min(source.fresh_rounds, 0);
+}
+
+void Sharing::release_locks(const Shared& source) noexcept {
+    for (const Link& link : source.links) file_->unlock(link.lock, this);
 }
 
 void Sharing::begin_round() noexcept {
@@ -259,8 +357,17 @@ bool Sharing::take_over(Shared& source) noexcept {
     }
     if (must_read) source.mode = gives ? ReadMode::reader : ReadMode::alone;
     if (gives) return true;
-    for (const Link& link : source.links) file_->unlock(link.lock, this); // no room to give
+    release_locks(source);
+    if (must_read) note_no_room();
     return must_read;
+}
+
+void Sharing::note_no_room() noexcept {
+    try {
+        if (failure_.empty()) failure_ = file_->path().string() + ": no room for the channels";
+    } catch (const std::bad_alloc&) {
+        return; // the next round repeats it
+    }
 }
 
 void Sharing::make_reader(Link& link, const ChannelRegion& region) {
@@ -280,7 +387,8 @@ void Sharing::begin_writing(Link& link) noexcept {
         const ChannelHeader& found = link.reader->header();
         const bool has_taken = link.reader->has_taken();
         const bool is_recent = now_ns() - found.published_ns < kRecentNs;
-        const bool continues = is_known && (has_taken || is_recent);
+        // What is read here already goes on in a series of its own.
+        const bool continues = is_known && (has_taken || is_recent) && !link.has_given;
         const ChannelHeader header = continues ? found : ChannelHeader{};
         link.writer = std::make_unique<ChannelWriter>(region, header, link.key, fresh_writer());
         if (!continues && !has_taken) link.reader.reset(); // E(t) begins here
@@ -302,7 +410,14 @@ void Sharing::confirm(Shared& source) noexcept {
             gives = true;
         }
     }
-    if (!gives) source.mode = ReadMode::alone;
+    if (gives) return;
+    source.mode = ReadMode::alone;
+    source.fresh_rounds = 0;
+    release_locks(source);
+}
+
+void Sharing::exchange(const RosterEntry& own) noexcept {
+    if (roster_ && !has_left_) roster_->exchange(own, now_ns());
 }
 
 void Sharing::attach(Shared& source) noexcept {
@@ -335,7 +450,7 @@ void Sharing::note_follows() noexcept {
 
 bool Sharing::awaits(std::size_t index) noexcept {
     Shared& source = *sources_[index];
-    if (source.mode != ReadMode::follower) return false;
+    if (source.mode != ReadMode::follower || has_left_) return false;
     attach(source);
     const std::int64_t now = now_ns();
     return !std::all_of(source.links.begin(), source.links.end(), [&](const Link& link) {
@@ -372,6 +487,10 @@ void Sharing::give(std::size_t index, std::size_t channel, std::span<Sample> sam
                    const SharedState& state) noexcept {
     Link& link = sources_[index]->links[channel];
     if (link.writer && !has_left_) link.writer->publish(samples, state, now_ns());
+    if (!samples.empty()) {
+        link.given = samples.back();
+        link.has_given = true;
+    }
     if (!link.reader) return;
     const std::int64_t offset_uj = link.reader->offset_uj();
     for (Sample& sample : samples) sample.energy_uj -= offset_uj;
@@ -398,7 +517,9 @@ void Sharing::request(std::int64_t now_ns, std::int64_t apart_ns) noexcept {
     if (!follows()) return;
     std::int64_t last_ns = requested_ns_.load(std::memory_order_relaxed);
     if (now_ns - last_ns < apart_ns) return;
-    if (requested_ns_.compare_exchange_strong(last_ns, now_ns)) file_->request();
+    if (!requested_ns_.compare_exchange_strong(last_ns, now_ns)) return;
+    const std::lock_guard lock(request_mutex_);
+    if (file_) file_->request();
 }
 
 } // namespace carbontracker

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 #include "platform/host.hpp"
 #include "sample.hpp"
 #include "share/channel_blocks.hpp"
+#include "share/roster.hpp"
 #include "share/shared_file.hpp"
 #include "sources/source.hpp"
 
@@ -27,17 +29,23 @@ enum class ReadMode : std::uint8_t {
     follower,  ///< not: another session does
 };
 
+/// What sessions must have in common to share readings, beside the machine and its sensors.
+struct ShareTerms {
+    std::int64_t period_ns = 0;
+    double overhead_budget = 0.0;
+};
+
 /// The part of a session that shares readings with other sessions, of this process and of others.
 ///
 /// A source is read completely or followed completely. A follower whose reader ends becomes the
 /// next reader. Where samples stop although the reader lives, or cannot be exchanged, the session
-/// reads by itself: `alone` is final.
+/// reads by itself; once another session publishes the source again, it may follow that one.
 ///
 /// Not thread-safe, except for request(), follows() and file().
 class Sharing {
 public:
-    /// Joins the file for `host` and `period_ns` in `directory`; an empty one switches sharing off.
-    Sharing(const std::filesystem::path& directory, const Host& host, std::int64_t period_ns);
+    /// Joins the file for `host` and `terms` in `directory`; an empty one switches sharing off.
+    Sharing(const std::filesystem::path& directory, const Host& host, const ShareTerms& terms);
     Sharing(const Sharing&) = delete;
     Sharing& operator=(const Sharing&) = delete;
     ~Sharing();
@@ -53,12 +61,15 @@ public:
         std::unique_ptr<ChannelWriter> writer;
         std::int64_t attached_ns = 0;      ///< when this session began to look at it
         std::uint64_t readings_before = 0; ///< of the reader, when this session began to follow
+        Sample given;                      ///< the newest that was read here, as give() got it
+        bool has_given = false;
     };
     /// A source of the session.
     struct Shared {
         ReadMode mode = ReadMode::undecided;
         std::vector<Link> links; ///< of each channel
         int stale_rounds = 0;
+        int fresh_rounds = 0; ///< alone: another session publishes it
     };
 
     /// Prepares the next source of the session, and adds it. Only the former may throw.
@@ -71,6 +82,17 @@ public:
     /// Decides about a source, once a second. Returns whether the session must begin to read it
     /// now, from newest() on.
     [[nodiscard]] bool elect(std::size_t source) noexcept;
+
+    /// Whether a source that is read alone could be followed: another session publishes it.
+    [[nodiscard]] bool may_follow(std::size_t source) const noexcept;
+
+    /// Follows such a source, whose samples were all given. E(t) goes on from the newest one.
+    /// False, and nothing has changed, if energy between the two would be unknown.
+    [[nodiscard]] bool follow(std::size_t source) noexcept;
+
+    /// The newest sample that was read here and given.
+    [[nodiscard]] std::optional<Sample> newest_given(std::size_t source,
+                                                     std::size_t channel) const noexcept;
 
     [[nodiscard]] ReadMode mode(std::size_t source) const noexcept;
 
@@ -114,10 +136,16 @@ public:
     void request(std::int64_t now_ns, std::int64_t apart_ns) noexcept;
     [[nodiscard]] bool follows() const noexcept { return follows_.load(std::memory_order_relaxed); }
 
+    /// Tells the other sessions what this one costs, and learns the same of them; once a second.
+    void exchange(const RosterEntry& own) noexcept;
+    [[nodiscard]] std::span<const RosterEntry> others() const noexcept {
+        return roster_ ? roster_->others() : std::span<const RosterEntry>{};
+    }
+
     /// The file's requests, for the thread that serves them; null if nothing is shared.
     [[nodiscard]] SharedFile* file() const noexcept { return file_.get(); }
 
-    /// Releases all sources, for others to read.
+    /// Releases all sources, for others to read, and the file.
     void leave() noexcept;
 
 private:
@@ -130,12 +158,17 @@ private:
     static void make_reader(Link& link, const ChannelRegion& region);
     void begin_writing(Link& link) noexcept;
     void confirm(Shared& source) noexcept;
+    void look_for_reader(Shared& source) noexcept;
+    void release_locks(const Shared& source) noexcept;
+    void note_no_room() noexcept;
     void note_follows() noexcept;
 
+    std::mutex request_mutex_; // held to ask for a reading, and to let go of the file
     std::shared_ptr<SharedFile> file_;
     std::string failure_;
     std::uint64_t blocks_ = kMinBlocks;
     std::vector<std::unique_ptr<Shared>> sources_;
+    std::unique_ptr<Roster> roster_;
     bool has_left_ = false;
     bool is_usable_ = false; // the file, as of begin_round()
     std::atomic<bool> follows_{false};

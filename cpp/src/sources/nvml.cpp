@@ -8,10 +8,12 @@
 
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
+#include "platform/links.hpp"
 #include "sources/nvidia/board.hpp"
 #include "sources/nvidia/channels.hpp"
 #include "sources/nvidia/cuda_visible.hpp"
 #include "sources/nvidia/library.hpp"
+#include "sources/nvidia/module.hpp"
 #include "sources/nvidia/processes.hpp"
 #include "sources/nvidia/survey.hpp"
 #include "sources/source.hpp"
@@ -19,6 +21,7 @@
 namespace carbontracker {
 namespace {
 
+namespace fs = std::filesystem;
 using nvml::Gpu;
 
 // Sensors update every 20 to 100 ms.
@@ -52,7 +55,7 @@ public:
     std::optional<SkippedSensor> add(const Gpu& gpu, const std::string& notes) {
         const nvml::SensorTraits traits = nvml::sensor_traits(gpu.architecture, gpu.name);
         const nvml::Accessors accessors =
-            nvml::find_accessors(library_, gpu.device, traits, gpu.name);
+            nvml::find_accessors(library_, gpu.device, traits, gpu.counts_module);
         if (!accessors.counter && !accessors.power)
             return nvml::unreadable(library_, gpu, accessors.failure);
         nvml::Board board(library_, gpu.device, gpu.names.uuid);
@@ -258,6 +261,66 @@ SkippedSensor no_library(const Host& host, const nvml::PciGpus& pci, nvml::Failu
     return {"nvml", "gpu", std::move(failure.reason), std::move(failure.remedy)};
 }
 
+// Another sensor has the energy of the devices that `is_in` selects.
+template <typename IsIn>
+void note_read(std::vector<SkippedSensor>& missing, const std::string& reason, IsIn is_in) {
+    for (SkippedSensor& one : missing) {
+        if (one.device.empty() || !is_in(one.device)) continue;
+        one.reason = reason;
+        one.remedy.clear();
+        one.device.clear();
+        one.limit_watts = 0.0;
+    }
+}
+
+bool has_hwmon(const Host& host, const char* driver) {
+    const fs::path hwmon = host.root / "sys/class/hwmon";
+    const std::vector<std::string> names = names_in(hwmon);
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+        return read_text(followed(hwmon / name) / "name") == driver;
+    });
+}
+
+// The GPU of a Jetson is read from the rails of its board: NVML refuses its energy and its power.
+// A card in its slot is not on these rails.
+void note_rails(const Host& host, const nvml::PciGpus& pci, const std::vector<Gpu>& listed,
+                std::vector<SkippedSensor>& missing) {
+    const auto chip = std::find_if(pci.all.begin(), pci.all.end(),
+                                   [](const pci::Device& device) { return device.path.empty(); });
+    if (chip == pci.all.end() || !has_hwmon(host, "ina3221")) return;
+    std::set<std::string> of_chip = {"gpu:" + chip->name};
+    for (const Gpu& gpu : listed) {
+        const bool is_card =
+            std::any_of(pci.all.begin(), pci.all.end(), [&](const pci::Device& device) {
+                return !device.path.empty() && device.address == gpu.pci_address;
+            });
+        if (!is_card) of_chip.insert("gpu:" + std::to_string(gpu.index));
+    }
+    note_read(missing, "read by the rails of its board (ina3221): NVML gives no reading for it",
+              [&](const std::string& device) { return of_chip.contains(device); });
+}
+
+// Where the library reads no GPU, the meters of Grace's modules contain those on the modules.
+void note_modules(const Host& host, std::vector<SkippedSensor>& missing) {
+    const fs::path hwmon = host.root / "sys/class/hwmon";
+    std::size_t modules = 0;
+    for (const std::string& name : names_in(hwmon)) {
+        const fs::path folder = followed(hwmon / name);
+        for (const fs::path& place : {folder / "device", folder}) {
+            const auto label = read_text(place / "power1_oem_info");
+            if (!label || !label->starts_with("Module Power Socket")) continue;
+            ++modules;
+            break;
+        }
+    }
+    const auto unread = static_cast<std::size_t>(std::count_if(
+        missing.begin(), missing.end(), [](const auto& one) { return !one.device.empty(); }));
+    constexpr std::size_t kMostOnModule = 2; // GB200
+    if (unread > kMostOnModule * modules) return;
+    note_read(missing, "in the reading of its module's power meter (grace)",
+              [](const std::string&) { return true; });
+}
+
 } // namespace
 
 ProbeResult probe_nvml(const Host& host) {
@@ -275,6 +338,8 @@ ProbeResult probe_nvml(const Host& host) {
     if (library == nullptr) {
         choice.missing = nvml::unlisted(host.root, pci, {}, "not read: " + failure.reason);
         choice.missing.insert(choice.missing.begin(), no_library(host, pci, std::move(failure)));
+        note_rails(host, pci, {}, choice.missing);
+        note_modules(host, choice.missing);
         return {nullptr, std::move(choice.missing)};
     }
 
@@ -295,14 +360,19 @@ ProbeResult probe_nvml(const Host& host) {
     keep_visible(host, *library, found, choice);
     leave_asleep(pci, choice);
     keep_own(host, *library, choice);
+    nvml::find_modules(*library, host.root, choice.gpus);
     auto source = std::make_unique<Nvml>(*library);
     for (const Gpu& gpu : choice.gpus) {
         if (auto missing = source->add(gpu, choice.notes)) {
             choice.missing.push_back(std::move(*missing));
         }
     }
+    note_rails(host, pci, choice.gpus, choice.missing);
     source->choose_period();
-    if (source->channels().empty()) source.reset();
+    if (source->channels().empty()) {
+        source.reset();
+        note_modules(host, choice.missing);
+    }
     return {std::move(source), std::move(choice.missing)};
 }
 

@@ -12,6 +12,14 @@
     SENSOR(rapl_perf, "cpu, dram", "", kernel) \
     SENSOR(powercap, "cpu, dram", "", kernel) \
     SENSOR(rapl_msr, "cpu, dram", "", kernel) \
+    SENSOR(hsmp, "cpu", "", kernel) \
+    SENSOR(amdgpu, "gpu, cpu", "", kernel) \
+    SENSOR(intel_gpu, "gpu", "", kernel) \
+    SENSOR(grace, "cpu, gpu, node", "", kernel) \
+    SENSOR(hwmon, "cpu, gpu, node", "", kernel) \
+    SENSOR(cray, "node, cpu, dram, gpu", "", kernel) \
+    SENSOR(dcmi, "node", "ipmitool dcmi power reading   (if it hangs as well: reset the controller)", driver) \
+    SENSOR(battery, "node", "", kernel) \
     SENSOR(cpu_load, "cpu, dram", "", kernel) \
     SENSOR(unread_accelerators, "gpu", "", kernel) \
     /* end of the list, so that a new line changes no other */

@@ -24,32 +24,44 @@ enum class Quality : std::uint8_t {
     modelled,   ///< estimated from something else, or simulated
 };
 
+/// What the reading of a sensor was checked against.
+enum class Verified : std::uint8_t {
+    hardware,
+    recorded_dump,     ///< files that were recorded on such a device by others
+    documented_layout, ///< the kernel's sources and documents alone
+};
+
 /// Something whose energy a source can read. Plain data, fixed after probing.
 struct Channel {
-    std::string id;   ///< "gpu:0"; unique in a session
-    std::string kind; ///< "gpu", "cpu", "dram", "core", "uncore", "platform"
+    std::string id; ///< "gpu:0"; unique in a session
+    /// "gpu", "cpu", "dram", "core", "uncore", "platform", "node" (a meter of the whole machine)
+    std::string kind;
     std::string name; ///< as the hardware names it: "NVIDIA A100", "package-0"
     /// The physical device. Of the channels that share a domain, the first one found owns it; the
     /// others are its standbys: they check it, and replace it if it fails.
     std::string domain;
-    std::string part_of;   ///< id of the channel that contains this one; empty for a root
-    bool superset = false; ///< contains other roots (psys): shown, never added
+    std::string part_of; ///< id of the channel that contains this one; empty for a root
+    /// Contains other roots (psys, a node): shown, never added. One that covers other kinds is
+    /// added in place of its parts where no other source reads its own kind.
+    bool superset = false;
     /// Kinds of other parts in the reading ("cpu" and "dram" in a module's reading): an estimate of
-    /// such a kind becomes a part of this channel.
+    /// such a kind, or a channel of another source, becomes a part of this channel.
     std::vector<std::string> covers;
     Quantity quantity = Quantity::energy_counter;
     Quality quality = Quality::measured;
     double units_per_raw = 1.0; ///< joules (counter) or watts (power) per raw count
     std::uint64_t modulus = 0;  ///< counts until the counter wraps; 0: never
-    double max_watts = 2000.0; ///< more than the device can draw: distinguishes a wrap from a reset
-    double limit_watts = 0.0;  ///< the device's own power limit; 0: unknown
+    /// More than the device can draw: distinguishes a wrap from a reset; 0: unknown.
+    double max_watts = 2000.0;
+    double limit_watts = 0.0;    ///< the device's own power limit; 0: unknown
     double relative_error = 0.0; ///< of the gain, half-width of the 95 % interval
     /// The sensor's usual refresh period, until learned; 0 if it changes at every reading.
     std::int64_t tick_ns = 1000000;
     std::int64_t window_ns = 0; ///< power: a reading is the mean over this time before its refresh
     bool low_pass = false; ///< an exponential filter instead of a mean; time constant window_ns / 2
     std::size_t group = 0; ///< channels of one group are read by one call
-    std::string detail;    ///< how it is read, with every assumption; for display
+    Verified verified = Verified::documented_layout;
+    std::string detail; ///< how it is read, with every assumption; for display
 };
 
 /// The most that a device draws for long: its own limit, or, where that is unknown, the limit of a
@@ -57,12 +69,13 @@ struct Channel {
 [[nodiscard]] inline double limit_watts(const Channel& channel) {
     if (channel.limit_watts > 0.0) return channel.limit_watts;
     const double usual = channel.kind == "gpu" ? 400.0 : (channel.kind == "cpu" ? 350.0 : 100.0);
-    return std::min(usual, channel.max_watts);
+    return channel.max_watts > 0.0 ? std::min(usual, channel.max_watts) : usual;
 }
 
 /// An upper bound of a device's power: its own limit, else the plausibility limit.
 [[nodiscard]] inline double ceiling_watts(const Channel& channel) noexcept {
-    return channel.limit_watts > 0.0 ? channel.limit_watts : channel.max_watts;
+    if (channel.limit_watts > 0.0) return channel.limit_watts;
+    return channel.max_watts > 0.0 ? channel.max_watts : limit_watts(channel);
 }
 
 /// "measured", "integrated" or "modelled".
@@ -73,6 +86,16 @@ struct Channel {
     case Quality::modelled: return "modelled";
     }
     return "modelled";
+}
+
+/// "hardware", "recorded dump" or "documented layout".
+[[nodiscard]] constexpr const char* name_of(Verified verified) noexcept {
+    switch (verified) {
+    case Verified::hardware: return "hardware";
+    case Verified::recorded_dump: return "recorded dump";
+    case Verified::documented_layout: return "documented layout";
+    }
+    return "documented layout";
 }
 
 /// Whether a mean over `window_ns` covers the whole refresh period.

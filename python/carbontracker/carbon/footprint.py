@@ -31,6 +31,11 @@ class Slot:
     """Energy of the machine, without PUE, J; NaN if not measured."""
     intensity: Intensity
 
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").slot(self)
+        return text
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record; what is empty or unknown of the figure is not
         in it."""

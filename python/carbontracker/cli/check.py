@@ -1,4 +1,4 @@
-"""``carbontracker check PATH…``: check records against their schema."""
+"""``carbontracker check PATH…``: check records against their schema and their seals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ examples:
   carbontracker check logs --strict
   carbontracker check --schema > record.schema.json
 
-Exit code: 0 without errors, 1 if a record violates its schema (docs/record.md), 2 if a record
-cannot be read. A run without an end and a truncated last line are warnings; with --strict they are
-errors.
+Exit code: 0 without errors, 1 if a record violates its schema (docs/record.md) or was changed since
+it was sealed (`carbontracker seal`), 2 if a record cannot be read. A run without an end, a
+truncated last line, and what was appended after a seal are warnings; with --strict they are errors.
 """
 
 
@@ -82,9 +82,11 @@ def main(arguments: list[str]) -> int:
 
 def _findings(file: Path) -> Iterator[Finding]:
     """Yield the findings for a file, also if it cannot be read."""
+    from carbontracker.records.seal import check_seal
     from carbontracker.records.validate import Finding, check_file
 
     try:
         yield from check_file(file)
+        yield from check_seal(file)
     except OSError as error:
         yield Finding(file, 0, UNREADABLE, error.strerror or str(error))

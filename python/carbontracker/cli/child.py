@@ -30,7 +30,11 @@ NOT_FOUND = 127
 KILLED_BY_SIGNAL = 128
 """Plus the signal's number, as shells report it."""
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if name in signal.Signals.__members__
+)
 
 
 _START_BYTES = 1 << 20
@@ -100,7 +104,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
     If this process ignores SIGCHLD, as its parent may have set, the kernel keeps no exit code. So
     SIGCHLD is set to its default here, and ignored again in the program.
     """
-    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+    if not hasattr(signal, "SIGCHLD") or signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
         return subprocess.Popen(command, env=environment)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return subprocess.Popen(
@@ -182,14 +186,22 @@ def _stop(process: subprocess.Popen[bytes], grace_s: float, preexisting: list[Me
     """
     members = _new_descendants(preexisting)
     send_signal(members, signal.SIGTERM)
+    if not members:  # the system does not show them
+        process.terminate()
     deadline = time.monotonic() + grace_s
     while process.poll() is None or running(members):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            send_signal([*members, *_new_descendants(preexisting)], signal.SIGKILL)
+            _kill(process, [*members, *_new_descendants(preexisting)])
             break
         time.sleep(min(0.05, left_s))
     return process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes], members: list[Member]) -> None:
+    if members:
+        send_signal(members, signal.SIGKILL)
+    process.kill()
 
 
 def _new_descendants(preexisting: list[Member]) -> list[Member]:
@@ -205,6 +217,8 @@ def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
 
 def _terminal_tells_the_child() -> bool:
     """Return whether Ctrl-C reaches the whole foreground group, the child included, by itself."""
+    if not hasattr(os, "tcgetpgrp"):
+        return True  # Windows: every process of the console gets it
     with suppress(OSError), open("/dev/tty", "rb") as terminal:  # noqa: PTH123  # needs the fd
         return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
     return False

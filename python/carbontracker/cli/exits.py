@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from carbontracker.exceptions import TableError
+from carbontracker.report.formatting import ASCII_ERRORS, IN_ASCII
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,16 +32,22 @@ def say(message: object) -> None:
     """Print a message on standard error; do nothing if standard error is closed."""
     if sys.stderr is None:
         return  # print would write to standard output, which belongs to the program
+    text = f"carbontracker: {short(message)}"
     try:
-        print(f"carbontracker: {short(message)}", file=sys.stderr, flush=True)
+        text.encode(sys.stderr.encoding or "utf-8")
+    except UnicodeEncodeError:  # the stream escapes what has no sign in ASCII
+        text = text.translate(IN_ASCII)
+    try:
+        print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # a full disk, a closed pipe
         discard(sys.stderr)
 
 
 def restore_signals() -> None:
     """Restore the signals that Python ignores to their defaults, because exec inherits them."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def short(message: object) -> str:
@@ -52,11 +59,12 @@ def short(message: object) -> str:
 def run_with_output(command: Callable[[], int]) -> int:
     """Run a command that prints its result on standard output; return its exit code.
 
-    Characters that the terminal cannot show become ``?``. If the reader closes the pipe early, as
-    ``head`` does, the exit code is 0. If the output cannot be written, a message says so.
+    Signs that the terminal cannot show are written in ASCII, other characters as ``?``. If the
+    reader closes the pipe early, as ``head`` does, the exit code is 0. If the output cannot be
+    written, a message says so.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors=ASCII_ERRORS)
     try:
         code = command()
         if sys.stdout is not None:

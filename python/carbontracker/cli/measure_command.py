@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from carbontracker.cli.exits import USAGE_ERROR, discard, say
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.guard import MEASURING, RESULT, nothing, optional
 from carbontracker.json_values import jsonable
+from carbontracker.model.run_ending import BUDGET, FAILED
 from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import record_wanted, unanswered_sensors
-from carbontracker.report import sentences
+from carbontracker.report import console_text, sentences
 from carbontracker.report.console import Console
 from carbontracker.report.formatting import encodable
 from carbontracker.report.progress import is_terminal
@@ -51,6 +53,9 @@ def run(command: list[str], given: argparse.Namespace) -> int:
     except (ComponentNameError, ValueError, OSError, ImportError) as error:
         say(error)
         return USAGE_ERROR
+    # A tracker in the program contributes to the same.
+    names = (("CARBONTRACKER_PROJECT", settings.project), ("CARBONTRACKER_STAGE", settings.stage))
+    os.environ |= {variable: name for variable, name in names if name}
     listeners = Listeners()
     training = TrainingRun(settings, factors, listeners)
     supervisor = BudgetSupervisor(training, settings.limits, given.grace)
@@ -103,7 +108,8 @@ class CommandRecorder(Recorder):
 
     def finished_data(self, run: Run, result: Result) -> dict[str, Any]:
         """Return what the command has cost."""
-        del run
+        if self.exit_code and run.outcome != BUDGET:
+            run.outcome = FAILED
         return replace(result, exit_code=self.exit_code).to_dict()
 
 
@@ -174,7 +180,9 @@ class CommandConsole:
             return sentences.whole_program_line(result)
         simulated = bool(run.session.config.simulated)
         human = is_terminal(sys.stderr)
-        return sentences.command_summary(result, simulated=simulated, human=human)
+        text = sentences.command_summary(result, simulated=simulated, human=human)
+        beside = sentences.lines_beside_total(result)
+        return "\n".join([text, *(console_text.PREFIX + line for line in beside)])
 
 
 def _settings(given: argparse.Namespace) -> Settings:
@@ -196,6 +204,8 @@ def _settings(given: argparse.Namespace) -> Settings:
         ),
         *("sim_cpu", "sim_cpu_tdp", "sim_cpu_util", "sim_gpu", "sim_gpu_watts", "sim_gpu_util"),
         *("locate", "max_kwh", "max_gco2eq", "max_seconds", "prometheus", "otlp", "trace"),
+        *("project", "stage"),
+        "attribution",
     )
     record = False if given.no_record else None
     return Settings(epochs=0, record=record, **{name: getattr(given, name) for name in names})

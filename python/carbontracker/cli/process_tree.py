@@ -25,10 +25,13 @@ class Member(NamedTuple):
 
 
 def family(pid: int) -> list[Member]:
-    """Return the process and its descendants as they are now, the oldest first."""
+    """Return the process and its descendants as they are now, the oldest first.
+
+    Without ``/proc`` they are not known: the list is empty.
+    """
     parents: dict[int, list[Member]] = {}
     found = []
-    for folder in _PROC.iterdir():
+    for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if not folder.name.isdecimal():
             continue
         read = _stat(int(folder.name))
@@ -55,12 +58,14 @@ def become_subreaper(*, enable: bool = True) -> None:
     """
     import ctypes
 
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(enable), 0, 0, 0)
 
 
 def reap(but: int) -> None:
     """Collect the exit codes of children that have ended, but not that of process ``but``."""
+    if not hasattr(os, "waitid"):
+        return  # and no descendant is adopted
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     with suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, options)) is not None and ended.si_pid != but:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
+from carbontracker.cli.recalculation_options import add_recalculation_options, recalculated
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +23,7 @@ examples:
   carbontracker report 5e1f --markdown - >> README.md
   carbontracker report 5e1f --codecarbon emissions.csv
   carbontracker report 5e1f --location SE --pue 1.1
+  carbontracker report 5e1f --embodied --water 0.2,1.8
 
 RUN is a record, a directory (its newest run) or the first characters of a run's id. OUT may be -
 for standard output. --codecarbon appends a row to an existing file; other existing files are
@@ -41,19 +43,24 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="record, directory or id")
     for name, form in FORMATS.items():
         parser.add_argument(f"--{name}", metavar="OUT", help=form.what)
-    recalculation = parser.add_argument_group(
-        "recalculate the emissions with other values (the energy stays as measured)"
+    beside = parser.add_argument_group(
+        "beside the electricity, shown on the terminal and added to nothing"
     )
-    recalculation.add_argument(
-        "--intensity", metavar="G|NAME", help="gCO2eq/kWh, or the name of a provider"
+    beside.add_argument(
+        "--embodied",
+        nargs="?",
+        const="",
+        metavar="YEARS",
+        help="share of the production of the accelerators, by published figures; used for YEARS",
     )
-    recalculation.add_argument(
-        "--scope", help="scope of the table: lifecycle, direct or consumption"
+    beside.add_argument(
+        "--water",
+        nargs="?",
+        const="",
+        metavar="SITE[,SOURCE]",
+        help="water for cooling and for electricity: litres per kWh, else published figures",
     )
-    recalculation.add_argument("--pue", type=float, help="power usage effectiveness, at least 1")
-    recalculation.add_argument(
-        "--location", metavar="PLACE", help="country, ISO code, zone or region"
-    )
+    add_recalculation_options(parser)
     return parser
 
 
@@ -65,39 +72,52 @@ def main(arguments: list[str]) -> int:
     from carbontracker.records.reader import read_run
 
     try:
-        run = _recalculated(read_run(given.run), given)
+        run = recalculated(read_run(given.run), given)
+        beside = _beside(run, given)
     except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
         say(error)
         return USAGE_ERROR
     from carbontracker.report import FORMATS
 
     wanted = {name: out for name in FORMATS if (out := getattr(given, name)) is not None}
-    if not wanted:
+    if not wanted or beside:
         _show(run)
-        return 0
-    return max([_written(name, run, out) for name, out in wanted.items()])
+        print("\n".join(beside), end="\n" if beside else "")
+    return max([0, *(_written(name, run, out) for name, out in wanted.items())])
 
 
-def _recalculated(run: RunRecord, given: argparse.Namespace) -> RunRecord:
-    """Return the run, with recalculated emissions if an option asks for it.
+def _beside(run: RunRecord, given: argparse.Namespace) -> list[str]:
+    """Return the lines on production and water that are asked for.
 
     Raises:
-        ValueError: an option is not valid.
-        IntensityUnavailable: no provider has the intensity of that time.
+        ValueError: an option is not a number.
     """
-    options = ("intensity", "scope", "pue", "location")
-    changes = {name: value for name in options if (value := getattr(given, name)) is not None}
-    if not changes:
-        return run
-    from carbontracker.cli.retry import retried
-    from carbontracker.intensity.selection import create, parse_setting
-    from carbontracker.records.reader import events_of
-    from carbontracker.records.recalculation import recalculate, recalculated_as
+    from carbontracker.report.resources import HEADING, embodied_lines, water_lines
 
-    if "intensity" in changes:
-        setting = parse_setting(changes["intensity"])
-        changes["intensity"] = create(setting, {}) if isinstance(setting, str) else setting
-    return recalculated_as(run, retried(lambda: recalculate(events_of(run), **changes)))
+    lines: list[str] = []
+    if given.embodied is not None:
+        (years,) = _numbers("--embodied", given.embodied, 1)
+        lines += embodied_lines(run, years)
+    if given.water is not None:
+        lines += water_lines(run, *_numbers("--water", given.water, 2))
+    return ["", HEADING, *lines] if lines else []
+
+
+def _numbers(option: str, text: str, most: int) -> list[float | None]:
+    """Return the numbers of an option, None for each that is not given.
+
+    Raises:
+        ValueError: it has other parts, or too many.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        found = [float(part) if part else None for part in parts]
+    except ValueError:
+        found = []
+    if not 0 < len(found) <= most:
+        what = "a number" if most == 1 else "one number, or two with a comma"
+        raise ValueError(f"{option} {text!r}: give {what}")
+    return found + [None] * (most - len(found))
 
 
 def _show(run: RunRecord) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import carbontracker
 from carbontracker.address_space import MEASURING_BYTES, check_room
-from carbontracker.cli import parse
+from carbontracker.cli import old_report, parse
 from carbontracker.cli.budget_supervisor import add_limits
 from carbontracker.cli.child import NOT_FOUND, executed
 from carbontracker.cli.commands import COMMANDS
@@ -102,6 +102,13 @@ def command_parser() -> argparse.ArgumentParser:
         help="share of one core that sampling may use at most (default 0.005; 0: no limit)",
     )
     parser.add_argument("--parse", metavar="DIR", help="one sentence on all old log files of DIR")
+    parser.add_argument("--report", metavar="LOG", help="a report of an old log file, see --output")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        default="carbon_report.pdf",
+        help="of --report; .pdf, .html, ... (default carbon_report.pdf)",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary on standard error")
     parser.add_argument("--no-record", action="store_true", help="keep no record of this run")
     parser.add_argument(
@@ -122,6 +129,13 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="DICT",
         help="keys of live providers: \"{'electricitymaps': 'KEY'}\"",
     )
+    parser.add_argument(
+        "--attribution",
+        choices=("job", "process"),
+        help="show also the part of the job, or of CMD and its children",
+    )
+    parser.add_argument("--project", metavar="NAME", help="what the run contributes to")
+    parser.add_argument("--stage", metavar="NAME", help="pretraining, development, ...")
     add_limits(parser)
     for device, figure in (("cpu", "tdp"), ("gpu", "watts")):
         name = device.upper()
@@ -138,6 +152,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(options)
     if given.parse is not None:
         return parse.main(given.parse)
+    if given.report is not None:
+        return old_report.main(given.report, given.output)
     if not command:
         parser.print_help(sys.stderr)
         return USAGE_ERROR

@@ -19,12 +19,15 @@ EXAMPLES = """\
 examples:
   carbontracker runs
   carbontracker runs logs --filter state=incomplete
+  carbontracker runs --job 4711 --user ada
   carbontracker runs --filter host=node7 --filter 'kwh>0.5' --sort -kwh
   carbontracker runs --filter what~train.py --json | python -m json.tool --json-lines
 
 Fields: id started host what epochs planned_epochs seconds joules error_joules kwh gco2eq quality
-zone job parent version state why file. Comparisons: = != < <= > >= and ~ for "contains". An
-unknown value matches no comparison. Without DIR, the default directory of records is listed.
+zone job job_uid rank user parent project stage resumes outcome tokens samples flops
+joules_per_token joules_per_sample version state why file. Comparisons: = != < <= > >= and ~ for
+"contains". An unknown value matches no comparison. Without DIR, the default directory of records is
+listed.
 """
 _CONDITION = re.compile(r"([a-z_0-9]+)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
 _FIELDS = EXAMPLES.partition("Fields: ")[2].partition(".")[0].split()
@@ -41,6 +44,8 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="FIELD=VALUE",
         help="only runs that match; may be repeated",
     )
+    parser.add_argument("--job", metavar="ID", help="only runs of this job, by its id or uid")
+    parser.add_argument("--user", metavar="NAME", help="only runs of this user")
     parser.add_argument("--sort", metavar="FIELD", help="sort by a field; -FIELD: largest first")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     return parser
@@ -57,6 +62,10 @@ def main(arguments: list[str]) -> int:
 
     try:
         conditions = [_condition(text) for text in given.filter]
+        if given.user is not None:
+            conditions.append(lambda row: row["user"] == given.user)
+        if given.job is not None:
+            conditions.append(lambda row: _is_of_job(row, given.job))
         sort = _sort_key(given.sort)
         found = read_runs(given.path, series=False, epochs=False)
         rows: Iterable[Row] = (run_row(run) for run in found)
@@ -74,6 +83,12 @@ def main(arguments: list[str]) -> int:
         say(error)
         return USAGE_ERROR
     return 0
+
+
+def _is_of_job(row: Row, name: str) -> bool:
+    """Return whether a run is part of a job, by the id of its scheduler or the job's own uid."""
+    uid = row["job_uid"] or ""
+    return bool(row["job"] == name or (len(name) >= 4 and uid.startswith(name)))
 
 
 def _with_value_joined(arguments: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ EXAMPLES = """\
 examples:
   carbontracker sensors
   carbontracker sensors --json | python -m json.tool
+  carbontracker sensors --snapshot machine.tar.gz    for a report about this machine
   CARBONTRACKER_ROOT=/host carbontracker sensors     in a container, with the host's /sys in /host
 """
 
@@ -32,6 +33,12 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="length of the observation (default 0.5)"
     )
+    parser.add_argument(
+        "--snapshot",
+        metavar="FILE.tar.gz",
+        help="list the files that the sensors read, and write a copy of them without names and "
+        "serial numbers",
+    )
     return parser
 
 
@@ -41,6 +48,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if not 0.0 <= given.seconds <= 3600.0:
         parser.error("--seconds must be between 0 and 3600")
+    if given.snapshot is not None:
+        return _write_snapshot(given.snapshot)
 
     from carbontracker.energy.sensors import PROBE_TIMEOUT_S, sensors
     from carbontracker.json_values import jsonable
@@ -48,6 +57,27 @@ def main(arguments: list[str]) -> int:
 
     found = sensors(given.seconds, while_waiting=_WaitingNotice(PROBE_TIMEOUT_S).update)
     print(json.dumps(jsonable(asdict(found)), indent=2) if given.json else sensors_table(found))
+    return 0
+
+
+def _write_snapshot(path: str) -> int:
+    from pathlib import Path
+
+    from carbontracker.energy.config import Config
+    from carbontracker.energy.snapshot import take_snapshot
+
+    config = Config.from_environment()
+    found = take_snapshot(Path(config.root), config.nvml_library)
+    for name, data in sorted(found.files.items()):
+        print(f"{len(data):8}  {name}")
+    for name in found.unreadable:
+        print(f"       -  {name} (not readable by this user)")
+    try:
+        found.write(Path(path))
+    except OSError as error:
+        say(f"cannot write {path}: {error}")
+        return 1
+    print(f"{len(found.files)} files written to {path}: look through it before you send it")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -31,8 +31,10 @@ examples:
   carbontracker top 0b21          # a run in progress: the start of its id, or its file
   carbontracker top logs --once
 
-Without RUN, the command measures this machine. With RUN, energy, emissions and prediction come from
-its record, which grows with every epoch; the power is measured, if the run is on this machine.
+In a terminal it fills the screen; q ends it, ? lists the keys. Elsewhere it prints one table after
+the other. Without RUN, the command measures this machine. With RUN, energy, emissions and
+prediction come from its record, which grows with every epoch; the power is measured, if the run is
+on this machine.
 """
 
 
@@ -94,31 +96,57 @@ def _seconds(text: str) -> float:
 
 
 def _show(view: Callable[[], View], given: argparse.Namespace) -> None:
+    from carbontracker.cli.full_screen import usable
+
+    end_s = time.monotonic() + (given.seconds if given.seconds is not None else math.inf)
+    interval_s = max(MIN_INTERVAL_S, given.interval)
+    if given.json or given.once or not usable(sys.stdout):
+        _print_views(view, given, interval_s, end_s)
+    else:
+        _fill_screen(view, interval_s, end_s)
+
+
+def _print_views(
+    view: Callable[[], View], given: argparse.Namespace, interval_s: float, end_s: float
+) -> None:
+    """Print one table, or one line of JSON, after the other."""
     from carbontracker.report import live
 
-    interval_s = max(MIN_INTERVAL_S, given.interval)
-    end_s = time.monotonic() + (given.seconds if given.seconds is not None else float("inf"))
-    in_place = not given.json and not given.once and sys.stdout is not None and sys.stdout.isatty()
-    shown = 0
+    first = True
     while True:
         time.sleep(min(interval_s, max(0.0, end_s - time.monotonic())))
         now = view()
         text = json.dumps(live.as_json(now)) if given.json else live.table(now)
-        if in_place:
-            text = _cut_to_width(text)
-            text = f"\x1b[{shown}F\x1b[J{text}" if shown else text
-        elif shown and not given.json:
-            text = f"\n{text}"
-        print(text, flush=True)
-        shown = len(text.splitlines())
+        print(text if first or given.json else f"\n{text}", flush=True)
+        first = False
         if given.once or not now.goes_on or time.monotonic() >= end_s:
             return
 
 
-def _cut_to_width(text: str) -> str:
-    """Cut lines to the width of the terminal: a wrapped line would break the cursor movement."""
-    columns = shutil.get_terminal_size().columns
-    return "\n".join(line[:columns] for line in text.splitlines())
+def _fill_screen(view: Callable[[], View], interval_s: float, end_s: float) -> None:
+    """Draw the view in place and obey keys; the last table stays in the terminal."""
+    from carbontracker.cli.full_screen import FullScreen
+    from carbontracker.report.live import table
+    from carbontracker.report.top_screen import TopScreen
+
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    top = TopScreen(colour=not os.environ.get("NO_COLOR"), ascii_only=plain)
+    now: View | None = None
+    try:
+        with FullScreen(sys.stdout) as screen:
+            due_s = time.monotonic() + interval_s
+            while now is None or (now.goes_on and time.monotonic() < end_s):
+                screen.show(top.lines(now, *screen.size()))
+                key = screen.key(min(due_s, end_s))
+                if key is not None and not top.press(key):
+                    break
+                if time.monotonic() >= min(due_s, end_s):
+                    now = view()
+                    top.add(now)
+                    due_s = time.monotonic() + interval_s
+    finally:
+        if now is not None:
+            print(table(now), flush=True)
 
 
 @contextmanager
@@ -143,12 +171,13 @@ def _views(given: argparse.Namespace) -> Iterator[Callable[[], View]]:
 
 def _of_machine(session: Session, location: str | None) -> Callable[[], View]:
     from carbontracker.carbon.factors import make_carbon_factors
+    from carbontracker.records.environment import processor_name
     from carbontracker.report.live import view_of_machine
     from carbontracker.training.live_status import StatusReader
 
-    factors = make_carbon_factors(location)
+    factors, processor = make_carbon_factors(location), processor_name() or ""
     status_reader = StatusReader(session, session.mark(), lambda: factors)
-    return lambda: view_of_machine(status_reader.take())
+    return lambda: view_of_machine(status_reader.take(), processor)
 
 
 class _Attached:

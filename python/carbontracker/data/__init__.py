@@ -42,6 +42,7 @@ TABLES = {
         "idle_watts,full_watts,code,evidence,source",
     ),
     "cpu_tdp": Table(5206, "match_key,tdp_watts,max_watts,cores,evidence,model,launch_year,source"),
+    "embodied": Table(5, "accelerator,kg_co2eq,year,boundary,source,evidence"),
     "equivalents": Table(52, "key,name,unit,gco2eq_per_unit,kwh_per_unit,year,source,evidence"),
     "fuel_factors": Table(27, "fuel,lifecycle_gco2eq_per_kwh,direct_gco2_per_kwh,source,evidence"),
     "gpu_tdp": Table(
@@ -53,13 +54,14 @@ TABLES = {
     "pue": Table(85, "scope,year,value,source,evidence"),
     "sources": Table(31, "id,source,licence"),
     "timezone_zones": Table(499, "timezone,country,zone,basis"),
+    "water": Table(5, "place,kind,litres_per_kwh,year,source,evidence"),
     "zone_aliases": Table(190, "alias,zone,kind"),
 }
 NUMERIC = {
     *("gco2eq_per_kwh", "lifecycle_gco2eq_per_kwh", "direct_gco2_per_kwh", "gco2eq_per_unit"),
     *("kwh_per_unit", "pue", "value", "tdp_watts", "max_watts", "idle_watts", "full_watts"),
     *("fp32_tflops", "fp16_tflops", "memory_gb", "cores", "threads_per_core"),
-    *("year", "pue_year", "launch_year"),
+    *("year", "pue_year", "launch_year", "kg_co2eq", "litres_per_kwh"),
 }
 """Columns whose cells are numbers or empty."""
 

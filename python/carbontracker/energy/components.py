@@ -8,9 +8,12 @@ from numbers import Real
 from carbontracker.energy.config import SimulatedDevice
 from carbontracker.exceptions import ComponentNameError
 
+NODE = "node"
+"""Kind of a meter of the whole machine: a controller, a battery, the input of a board."""
+
 KINDS_BY_COMPONENT = {
     "gpu": ("gpu",),
-    "cpu": ("cpu", "dram", "core", "uncore", "platform", "other"),
+    "cpu": ("cpu", "dram", "core", "uncore", "platform", NODE, "other"),
 }
 """Kinds of channel of each component, in the order of ``all``."""
 

@@ -15,7 +15,7 @@ MAX_RATE_HZ = 1e4
 MIN_RATE_HZ = 0.5
 """A limit of the core: a power sensor that is read less often would leave gaps."""
 
-SHARES = False
+SHARES = True
 """Whether readings are shared unless ``CARBONTRACKER_SHARE`` says otherwise."""
 SHARE_DIRECTORY = "/dev/shm"
 """Memory that all processes of a machine see, on Linux."""
@@ -25,14 +25,25 @@ OLD_OVERHEAD_BUDGET = "CARBONTRACKER_BUDGET"
 """The name until version 3; it goes on working, with a warning."""
 
 
-def sampling_fields(rate_hz: float | None, overhead_budget: float | None) -> dict[str, float]:
+MIN_KEEP_FULL_S = 10.0
+MAX_KEEP_FULL_S = 86_400.0
+
+
+def sampling_fields(
+    rate_hz: float | None, overhead_budget: float | None, keep_full_s: float | None = None
+) -> dict[str, float]:
     """Return the fields of ``Config`` for these arguments; None leaves a field out.
 
     Raises:
         ValueError: an argument is not a number, or out of range.
     """
     fields: dict[str, float] = {}
-    for name, value in (("rate_hz", rate_hz), ("overhead_budget", overhead_budget)):
+    given = {
+        "rate_hz": rate_hz,
+        "overhead_budget": overhead_budget,
+        "keep_full_s": keep_full_s,
+    }
+    for name, value in given.items():
         number = as_number(value)
         if isinstance(number, (int, float)):
             fields[name] = float(number)
@@ -45,6 +56,9 @@ def sampling_fields(rate_hz: float | None, overhead_budget: float | None) -> dic
     if not 0.0 <= fields.get("overhead_budget", 0.0) <= 1.0:
         message = "overhead_budget is a fraction of one core, from 0 (no limit) to 1"
         raise ValueError(message)
+    if not MIN_KEEP_FULL_S <= fields.get("keep_full_s", MIN_KEEP_FULL_S) <= MAX_KEEP_FULL_S:
+        message = f"keep_full_s must be from {MIN_KEEP_FULL_S:g} to {MAX_KEEP_FULL_S:g} s"
+        raise ValueError(message)
     return fields
 
 
@@ -56,6 +70,15 @@ class SimulatedDevice:
     name: str
     waveform: str
     """``constant:W``, or a shape of ``cpp/src/sources/simulated.cpp``."""
+
+
+VISIBLE_ELSEWHERE = (
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+    "ZE_FLAT_DEVICE_HIERARCHY",
+)
+"""Variables of AMD and Intel that say which GPUs a process has."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +99,25 @@ class Config:
     """Readings per second of every sensor, at any cost; 0 to follow the update period of each
     sensor within the overhead budget."""
     overhead_budget: float = 0.005
-    """Largest share of one core that all sampling threads together may use; 0 for no limit."""
+    """Largest share of one core that all sampling threads together may use, those of all processes
+    that share readings; 0 for no limit."""
     edge_reads: bool = True
     """A mark asks the sensors for a reading where that sharpens the ends of a window."""
     share: str = ""
     """The folder in which the sessions of this user on this machine share their readings; empty
     if this session reads by itself."""
+    keep_full_s: float = 60.0
+    """How long every sample is kept in memory, s; older ones are thinned to one in ``spacing_s``.
+    A sample takes 16 to 32 bytes: a minute at 1 kHz about 1.5 MB a channel."""
     spacing_s: float = field(default=1.0, compare=False)
-    """Spacing of the stored time series once it is a minute old, s. Totals do not depend on it."""
+    """Spacing of the stored time series once it is older than that, s. Totals do not depend on
+    it."""
     visible_gpus: str | None = None
     """Value of ``CUDA_VISIBLE_DEVICES``; None if it is not set."""
     cuda_order: str | None = None
     """Value of ``CUDA_DEVICE_ORDER``; None if it is not set."""
+    visible_elsewhere: tuple[tuple[str, str], ...] = ()
+    """Those of ``VISIBLE_ELSEWHERE`` that are set: name and value."""
 
     @classmethod
     def from_environment(cls, **settings: object) -> Config:
@@ -108,12 +138,20 @@ class Config:
             "perf_library": environ.get("CARBONTRACKER_PERF") or "",
             "visible_gpus": environ.get("CUDA_VISIBLE_DEVICES"),
             "cuda_order": environ.get("CUDA_DEVICE_ORDER"),
+            "visible_elsewhere": tuple(
+                (name, environ[name]) for name in VISIBLE_ELSEWHERE if name in environ
+            ),
             "share": _share_directory(),
             "edge_reads": enabled("CARBONTRACKER_EDGE_READS", default=True),
             **_number("rate_hz", "CARBONTRACKER_RATE_HZ", MIN_RATE_HZ, MAX_RATE_HZ),
             **_number("overhead_budget", _overhead_variable(), 0.0, 1.0),
         }
         return cls(**(found | settings))  # type: ignore[arg-type]  # names are fields of Config
+
+
+def shares_on_request() -> bool:
+    """Return whether the user has asked for shared readings: then a failure is worth a warning."""
+    return bool(os.environ.get("CARBONTRACKER_SHARE", "").strip())
 
 
 def _share_directory() -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from carbontracker.energy.config import Config
@@ -45,6 +45,21 @@ class AvailableSensor:
     relative_error: float
     """95 % half-width of the channel's gain: 0.05 is +/- 5 %. The longer side of an asymmetric
     interval (-60 to +150 %)."""
+    part_of: str | None
+    """The channel that contains this one."""
+    covers: tuple[str, ...]
+    """Kinds of other parts in the reading, such as ``cpu`` and ``dram`` in that of a module."""
+    verified: str | None
+    """What the reading was checked against: ``hardware``, ``recorded dump`` or
+    ``documented layout``; None for an estimate."""
+    read_by: str
+    """The process that reads it, for all that share its readings: ``this process``,
+    ``process 4711``."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").available_sensor(self)
+        return text
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,11 @@ class UnavailableSensor:
     """What to do about it, usually a command; empty if there is no remedy."""
     device: str
     """``gpu:card0``, if a device is present and draws power that no total contains; else empty."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").unavailable_sensor(self)
+        return text
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,18 @@ class Sensors:
     """Channels with wrong values or without values."""
     tracker_cpu_seconds: float
     """CPU time of the observation, s."""
+    driver_seconds: dict[str, float]
+    """Time within calls of each driver, by source, s."""
+    seconds: float
+    """How long the sensors were read, s."""
+    not_shared: str
+    """Why readings are not shared with other processes; empty if they may be, or if sharing is
+    switched off."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").sensors(self)
+        return text
 
 
 PROBE_TIMEOUT_S = 30.0
@@ -109,7 +141,7 @@ def _observe(session: Session, seconds: float) -> Sensors:
     time.sleep(seconds)
     end = session.mark()
     energy = session.energy(start, end)
-    rates = session.rates_hz()
+    rates, readers = session.rates_hz(), session.read_by()
     elapsed = (end.t_ns - start.t_ns) / 1e9
     available = []
     for index, entry in enumerate(session.entries):
@@ -119,11 +151,7 @@ def _observe(session: Session, seconds: float) -> Sensors:
         tick_ns = stats.tick_ns if stats else 0
         part = energy.by_device.get(entry.id) if entry.counted else None
         if part is None:
-            t_ns, watts = session.power(index, start.t_ns, end.t_ns)
-            ends_ns = [start.t_ns, *t_ns.tolist()]
-            lengths_ns = [max(1, b - a) for a, b in itertools.pairwise(ends_ns)]
-            joules = sum(w * length for w, length in zip(watts.tolist(), lengths_ns, strict=True))
-            mean = joules / sum(lengths_ns) if lengths_ns else None
+            mean = session.mean_watts(index, start.t_ns, end.t_ns)
         else:
             known_s = elapsed * part.coverage
             mean = part.joules / known_s if known_s > 0 and not math.isnan(part.joules) else None
@@ -142,10 +170,22 @@ def _observe(session: Session, seconds: float) -> Sensors:
                 (tick_ns / 1e9) if tick_ns else None,
                 entry.standby_for or None,
                 entry.relative_error,
+                entry.part_of or None,
+                tuple(entry.covers),
+                entry.verified if entry.quality != "modelled" else None,
+                readers.get(entry.id, "this process"),
             )
         )
     unavailable = tuple(
         UnavailableSensor(m.source, m.what, m.reason, m.remedy, m.device) for m in session.missing
     )
     failed = tuple(FailedSensor(one.owner, one.why, one.successor) for one in session.successions())
-    return Sensors(tuple(available), unavailable, failed, session.cpu_seconds)
+    return Sensors(
+        tuple(available),
+        unavailable,
+        failed,
+        session.cpu_seconds,
+        session.driver_seconds(),
+        max((stats.wall_ns / 1e9 for stats in session.stats().values()), default=0.0),
+        session.share_failure,
+    )

@@ -11,25 +11,37 @@ import os
 import threading
 import time
 from contextlib import ExitStack
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carbontracker import _core
-from carbontracker._core import Entry, Mark, Span
 from carbontracker.address_space import MEASURING_BYTES, check_room
+from carbontracker.energy.config import shares_on_request
 from carbontracker.energy.energy import MISSING, ChannelInfo, Energy
+from carbontracker.energy.power_series import PowerSeries
 from carbontracker.guard import MEASURING, logger, optional
+from carbontracker.operating_system import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from carbontracker import _core
+    from carbontracker._core import Entry, Mark, Span
     from carbontracker.energy.config import Config
 
-    Int64s = NDArray[np.int64]
-    Floats = NDArray[np.float64]
+    not_compiled: tuple[_core.SkippedSensor, ...]
+else:
+    try:
+        _core = import_module("carbontracker._core")
+        not_compiled = ()
+    except ModuleNotFoundError:
+        # A core that is there and does not load is an error: no estimate takes its place unasked.
+        from carbontracker.energy import python_core as _core
+
+        not_compiled = (_core.not_compiled(),)
+    Entry, Mark, Span = _core.Entry, _core.Mark, _core.Span
 
 __all__ = ["Entry", "Mark", "Session", "Span", "acquire", "release"]
 # Entry, Mark and Span: for modules that must not import the core.
@@ -41,12 +53,24 @@ PROBE_TIMEOUT_S = 2.0
 
 _POLL_INTERVAL_S = 0.002
 
+_PLACE_VARIABLES = (
+    "CARBONTRACKER_CPUS",
+    "SLURM_CPU_BIND_LIST",
+    "SLURM_CPU_BIND_TYPE",
+    "SLURM_JOB_ID",
+    "PBS_JOBID",
+    "LSB_JOBID",
+    "SGE_TASK_ID",
+)
+"""What decides on which CPUs the sampling threads run."""
+
 
 def core_host(config: Config) -> _core.Host:
     """Return the machine and the environment as the sources of the core see them."""
-    variables = {
+    variables = {name: os.environ.get(name) for name in _PLACE_VARIABLES} | {
         "CUDA_VISIBLE_DEVICES": config.visible_gpus,
         "CUDA_DEVICE_ORDER": config.cuda_order,
+        **dict(config.visible_elsewhere),
     }
     return _core.Host(
         root=Path(config.root),
@@ -128,6 +152,7 @@ class Session:
             patience_ns=round(probe_timeout_s * 1e9),
             while_waiting=while_waiting,
             share_directory=config.share,
+            keep_full_ns=round(config.keep_full_s * 1e9),
         )
         return cls(config, core)
 
@@ -149,7 +174,7 @@ class Session:
     @property
     def missing(self) -> Sequence[_core.SkippedSensor]:
         """Return the sensors that are not read, with the reason and the remedy of each."""
-        return self.core.missing if self.core else []
+        return [*not_compiled, *self.core.missing] if self.core else []
 
     @property
     def cpu_seconds(self) -> float:
@@ -159,6 +184,13 @@ class Session:
     def stats(self) -> dict[str, _core.SamplerStats]:
         """Return the statistics of each sampling thread, by source."""
         return dict(self.core.stats()) if self.core else {}
+
+    def driver_seconds(self) -> dict[str, float]:
+        """Return the time that this process has spent in calls of each driver so far, s, by source.
+
+        A driver may hold a lock during a call that the training needs as well.
+        """
+        return {name: stats.held_ns / 1e9 for name, stats in self.stats().items()}
 
     def channel_stats(self, index: int) -> _core.ChannelStats | None:
         """Return errors, drops and resets of channel ``index``; None without a core."""
@@ -179,6 +211,25 @@ class Session:
         """Return for each entry the process that reads it; 0 for this one."""
         return self.core.reader_pids() if self.core else []
 
+    def read_by(self) -> dict[str, str]:
+        """Return which process reads each channel, by id: ``this process``, ``process 4711``."""
+        pids = self.reader_pids()  # first: entries may be added meanwhile
+        return {
+            entry.id: f"process {pid}" if pid else "this process"
+            for entry, pid in zip(self.entries, pids, strict=False)
+            if entry.read
+        }
+
+    @property
+    def placement(self) -> str:
+        """Return on which CPUs the sampling threads run, and why."""
+        return self.core.placement if self.core else ""
+
+    @property
+    def share_failure(self) -> str:
+        """Return why readings are not shared with other processes; empty if they may be."""
+        return self.core.share_failure if self.core else ""
+
     def successions(self) -> Sequence[_core.FailoverEvent]:
         """Return the failovers: the channel that failed, its successor, the time and the reason."""
         return self.core.failovers() if self.core else []
@@ -186,6 +237,11 @@ class Session:
     def mark(self) -> Mark:
         """Mark this moment and request a reading; never waits."""
         return Mark(self.core if self.owned_by_this_process else None, self.config.edge_reads)
+
+    def mark_beginning(self) -> Mark:
+        """Do the same at the beginning of something: the time is the last thing that it takes."""
+        core = self.core if self.owned_by_this_process else None
+        return Mark(core, self.config.edge_reads, begins=True)
 
     def energy(self, start: Mark, end: Mark) -> Energy:
         """Return the energy between two marks of this session, from the readings so far."""
@@ -213,8 +269,8 @@ class Session:
             time.sleep(_POLL_INTERVAL_S)
         return True
 
-    def power(self, index: int, start_ns: int, end_ns: int) -> tuple[Int64s, Floats]:
-        """Return times (n,), ns, and power (n,), W, of channel ``index``.
+    def power(self, index: int, start_ns: int, end_ns: int) -> PowerSeries:
+        """Return times (n,), ns, and power (n,), W, of channel ``index``, without a copy.
 
         Raises:
             LookupError: the session has no core.
@@ -223,8 +279,18 @@ class Session:
             raise LookupError(index)
         import numpy as np
 
-        t_ns, watts = self.core.power(index, start_ns, end_ns)
-        return np.frombuffer(t_ns, np.int64), np.frombuffer(watts, np.float64)
+        t_ns, watts, thinned_to_ns = self.core.power(index, start_ns, end_ns)
+        return PowerSeries(
+            np.frombuffer(t_ns, np.int64), np.frombuffer(watts, np.float64), thinned_to_ns
+        )
+
+    def mean_watts(self, index: int, start_ns: int, end_ns: int) -> float | None:
+        """Return the mean power of channel ``index`` where it is known; None if it is nowhere."""
+        t_ns, watts = self.power(index, start_ns, end_ns)
+        ends_ns = [start_ns, *t_ns.tolist()]
+        lengths_ns = [max(1, b - a) for a, b in pairwise(ends_ns)]
+        joules = sum(w * length for w, length in zip(watts.tolist(), lengths_ns, strict=True))
+        return joules / sum(lengths_ns) if lengths_ns else None
 
     def close(self) -> None:
         """Take a last reading and stop the threads. The measurements stay readable."""
@@ -291,16 +357,28 @@ def _started(
         undo.callback(session.close)  # some threads may have started
         session.start()
         undo.pop_all()
+    if not_compiled and not config.simulated:
+        _warn_of_missing_core()
     failed = [one for one in session.missing if one.shortage]
     if failed:
         logger.warning("carbontracker: not all energy is measured: %s", reasons(failed))
-    if session.core is not None and session.core.share_failure:
-        logger.warning(
+    if session.share_failure:
+        log = logger.warning if shares_on_request() else logger.info
+        log(
             "carbontracker: this process reads all sensors by itself, because readings cannot be "
             "shared: %s (CARBONTRACKER_SHARE=0 does not try it)",
-            session.core.share_failure,
+            session.share_failure,
         )
     return session
+
+
+@cache
+def _warn_of_missing_core() -> None:
+    logger.warning(
+        "carbontracker: no sensor is read, and energy is estimated from the load of the processor: "
+        "%s",
+        reasons(not_compiled),
+    )
 
 
 def reasons(missing: Iterable[_core.SkippedSensor]) -> str:
@@ -340,4 +418,4 @@ def _end() -> None:
 
 
 atexit.register(_end)
-os.register_at_fork(after_in_child=_shared.after_fork_in_child)
+after_fork_in_child(_shared.after_fork_in_child)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.json_values import mapping, number, string, time_of
@@ -94,6 +95,11 @@ class Intensity:
                 raise ValueError(f"a slot lies in the years {YEARS[0]} to {YEARS[1]}, not {moment}")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"the slot ends at {self.end}, not after its start {self.start}")
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").intensity(self)
+        return text
 
     def to_dict(self) -> dict[str, str | float | int | None]:
         """Return the fields as JSON-ready values, times as ISO 8601 text."""

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from carbontracker import environment
 from carbontracker.exceptions import IntensityUnavailable
 from carbontracker.guard import logger
 from carbontracker.intensity.base import Intensity
+from carbontracker.operating_system import BINARY, NO_LINK, NO_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -84,7 +86,7 @@ def write_own(path: Path, data: bytes) -> None:
         OSError: it cannot be written.
     """
     fresh = path.with_name(f"{path.stem}.{os.getpid()}.{os.urandom(3).hex()}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | BINARY, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
@@ -101,10 +103,12 @@ def _opened_own(path: Path, flags: int) -> int:
     Raises:
         OSError: it cannot be opened, or is not such a file.
     """
-    # O_NONBLOCK: opening a pipe would wait for its other end.
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, flags | NO_LINK | NO_WAIT | BINARY, 0o600)
     about = os.fstat(fd)
-    owned = about.st_uid in {os.geteuid(), 0} and not about.st_mode & 0o022
+    # Windows shows neither; the folder of the cache is in the user's own there.
+    owned = not hasattr(os, "geteuid") or (
+        about.st_uid in {os.geteuid(), 0} and not about.st_mode & 0o022
+    )
     if stat.S_ISREG(about.st_mode) and owned:
         return fd
     os.close(fd)
@@ -228,7 +232,7 @@ class Cache:
             os.close(fd)
 
     def _lock_file(self, name: str) -> int | None:
-        if self._directory is None:
+        if self._directory is None or sys.platform == "win32":  # which has no such locks
             return None
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,9 +1,10 @@
 """The one HTTP client of the package: a single bounded exchange, or the reason why it failed.
 
 Each request has a thread of its own, for which the caller waits until the deadline: a look-up of a
-name cannot be interrupted, and a host may have many addresses and send its reply byte by byte.
-Nothing is repeated here: ``backoff`` decides when to ask again. No reason, log or exception
-holds a secret, a query or a header.
+name cannot be interrupted, and a host may have many addresses and send its reply byte by byte. As
+the program ends, no thread may be within OpenSSL, which is taken apart then: the process would end
+with SIGSEGV. Nothing is repeated here: ``backoff`` decides when to ask again. No reason, log or
+exception holds a secret, a query or a header.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from carbontracker.address_space import start_thread
+from carbontracker.address_space import TLS_BYTES, check_room, start_thread
 from carbontracker.exceptions import ServiceError
+from carbontracker.guard import call_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +44,9 @@ PUBLIC_HEADERS = ("Accept", "User-Agent")
 """The only headers that another host receives after a redirect."""
 MAX_ABANDONED = 8
 """Threads of requests that were given up and have not ended: a name look-up may hang for ever."""
+LEAVE_S = 2.0
+"""The end of the program waits so long, at most, for threads to leave OpenSSL, s. Without a
+connection they do within milliseconds; to load the certificates takes 50 ms."""
 
 _Value = TypeVar("_Value")
 
@@ -113,6 +118,45 @@ class Client:
 _abandoned: list[threading.Thread] = []
 
 
+class _Tls:
+    """The exchanges that are within OpenSSL."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._within: list[_Exchange] = []
+        self._ending = False
+
+    def enter(self, exchange: _Exchange) -> None:
+        """Take note of an exchange before it calls OpenSSL.
+
+        Raises:
+            TimeoutError: the program ends.
+        """
+        with self._changed:
+            if self._ending:
+                raise TimeoutError("the program ends")
+            self._within.append(exchange)
+
+    def leave(self, exchange: _Exchange) -> None:
+        """Take note that the exchange calls OpenSSL no longer, if it did."""
+        with self._changed:
+            if exchange in self._within:
+                self._within.remove(exchange)
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let no exchange enter, and wait until all have left."""
+        with self._changed:
+            self._ending = True
+            for exchange in self._within:
+                exchange.abandon()
+            self._changed.wait_for(lambda: not self._within, LEAVE_S)
+
+
+_tls = _Tls()
+call_last(_tls.end)
+
+
 def within(seconds: float, ask: Callable[[], _Value], abandon: Callable[[], None]) -> _Value:
     """Return what ``ask`` returns on a thread of its own; after ``seconds``, give it up.
 
@@ -181,9 +225,13 @@ class _Exchange:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def read_s(self) -> float:
+        """Time between two pieces of the reply, s."""
+        return self._limits.read_s
+
     def connected(self, sock: socket.socket) -> None:
         """Take note of a connection."""
-        sock.settimeout(self._limits.read_s)
         with self._lock:
             if self._abandoned:
                 raise TimeoutError("abandoned")
@@ -208,6 +256,7 @@ class _Exchange:
                 url = target
             raise RequestFailed(f"redirects more than {self._limits.max_redirects} times")
         finally:
+            _tls.leave(self)
             with self._lock:
                 for one in self._sockets:
                     one.close()
@@ -253,6 +302,10 @@ class _Handler(AbstractHTTPHandler):
         return self.do_open(partial(_Connection, self._exchange), req)
 
     def https_open(self, req: Request) -> Any:
+        try:
+            check_room(TLS_BYTES)
+        except OSError as error:
+            raise RequestFailed(f"cannot be asked: {error.strerror}") from None
         return self.do_open(partial(_SecureConnection, self._exchange), req)
 
 
@@ -260,14 +313,38 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, exchange: _Exchange, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._exchange = exchange
+        self._create_connection = self._open
+
+    def _open(self, *args: Any, **named: Any) -> socket.socket:
+        sock = socket.create_connection(*args, **named)
+        try:
+            self._exchange.connected(sock)
+        except TimeoutError:
+            sock.close()
+            raise
+        return sock
 
     def connect(self) -> None:
         super().connect()
-        self._exchange.connected(self.sock)
+        self.sock.settimeout(self._exchange.read_s)
 
 
 class _SecureConnection(_Connection, http.client.HTTPSConnection):
-    pass
+    """A connection whose exchange is noted wherever it calls OpenSSL."""
+
+    def __init__(self, exchange: _Exchange, *args: Any, **named: Any) -> None:
+        _tls.enter(exchange)
+        super().__init__(exchange, *args, **named)
+
+    def _open(self, *args: Any, **named: Any) -> socket.socket:
+        _tls.leave(self._exchange)  # a look-up of a name may hang
+        sock = super()._open(*args, **named)
+        try:
+            _tls.enter(self._exchange)
+        except TimeoutError:
+            sock.close()
+            raise
+        return sock
 
 
 def _failed_status(error: HTTPError) -> RequestFailed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from carbontracker.intensity.base import Intensity, Provider
     from carbontracker.intensity.cache import Answer, Cache
 
+JITTER = 0.02
+"""Most of an interval by which a request may be late."""
+_GENERATOR = random.SystemRandom()
+"""The generator of a training is left alone."""
 FINAL_AGE_S = 60.0
 """Age of an answer above which the end of a run asks again, s."""
 
@@ -158,7 +163,8 @@ class LiveProvider:
     def _poll(self) -> None:
         wait_s = self.refresh()
         while not self._closed:
-            soon = self._wake.wait(wait_s)
+            # Not all at one moment: processes without a common cache would be a burst.
+            soon = self._wake.wait(wait_s * (1 + JITTER * _GENERATOR.random()))
             self._wake.clear()
             if not self._closed:
                 wait_s = self.refresh(FINAL_AGE_S if soon else None)

@@ -194,7 +194,8 @@ def create(name: str, keys: Mapping[str, str]) -> Provider:
     Raises:
         ValueError: unknown provider, or missing key.
     """
-    return provider(name, **({"api_key": keys[name]} if name in keys else {}))
+    needs_key = name in keys and (name not in PROVIDERS or PROVIDERS[name].key)
+    return provider(name, **({"api_key": keys[name]} if needs_key else {}))
 
 
 def table_fallback(zone: str, scope: str) -> Intensity | None:

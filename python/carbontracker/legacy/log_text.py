@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? - ", re.MULTILINE)
+_STAMP = re.compile(r"^[ \t]*\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? - ", re.MULTILINE)
 _BEGINNINGS = tuple(
     re.compile(rf"^(?:{_STAMP.pattern[1:]})?(?:CarbonTracker: )?{words}", re.MULTILINE)
     for words in ("carbontracker version ", "The following components were found")
@@ -27,12 +27,15 @@ _DOTS = str.maketrans({"\N{ONE DOT LEADER}": ".", "\N{SINGLE LOW-9 QUOTATION MAR
 there."""
 _VERSION = re.compile(r"carbontracker version (\d+(?:\.\w+)*)")
 _PUE = re.compile(r"PUE coefficient of (\d+(?:\.\d+)?)")
-_COMPONENTS = re.compile(r"The following components were found: (.*)", re.DOTALL)
+_COMPONENTS = re.compile(
+    r"(?:CarbonTracker: )?The following components were found: (.*)", re.DOTALL
+)
 _COMPONENT = re.compile(
     r"(\w+) with device\(s\) (.*?)\.(?=\s+\w+ with device\(s\)|\s*$)", re.DOTALL
 )
 _POWER = re.compile(r"Average power usage \(W\) for (\w+): (.*)", re.DOTALL)
-_DURATION = re.compile(r"Duration: (\S+)")
+_DURATION = re.compile(r"^[ \t]*Duration: (\S+)", re.MULTILINE)
+"""On a line of its own, or below the number of its epoch."""
 _INTENSITY = re.compile(r"Average carbon intensity during training was\s+(\S+) gCO2(?:eq)?/kWh")
 _BLOCK = re.compile(
     r"(?P<kind>Actual|Predicted) consumption(?: for (?P<epochs>-?\d+(?:\.\d+)?) epoch\(s\))?:"
@@ -54,6 +57,13 @@ _FIGURE = re.compile(
 INTERRUPTED = "Training was interrupted"
 
 
+STANDARD = "carbontracker.log"
+OUTPUT = "carbontracker_output.log"
+"""How the names of log files end."""
+AVERAGING = ((2, 0), (2, 4, 7))
+"""First and last version in which the power of a component's devices was averaged, not added."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A block of the console: a prediction or a measurement."""
@@ -66,6 +76,7 @@ class Block:
     """With PUE; NaN where the block has no number."""
     gco2eq: float
     equivalents: dict[str, float] | None
+    """None without the line above them."""
 
 
 def entries(text: str) -> list[str]:
@@ -169,7 +180,7 @@ def powers_of(text: str) -> dict[str, list[list[float]]]:
 
 def durations_of(text: str) -> list[float]:
     """Return the duration of each epoch, s; NaN where it is not a time."""
-    found = [_DURATION.match(entry) for entry in entries(text)]
+    found = [_DURATION.search(entry) for entry in entries(text)]
     seconds = [seconds_of(match[1]) for match in found if match]
     return [math.nan if value is None else value for value in seconds]
 
@@ -177,14 +188,14 @@ def durations_of(text: str) -> list[float]:
 def blocks_of(text: str) -> Iterator[Block]:
     """Yield the blocks of an output log in order."""
     for found in _BLOCK.finditer(text):
-        seconds = seconds_of(found["time"])
+        seconds, shown = seconds_of(found["time"]), found["equivalents"]
         yield Block(
             actual=found["kind"] == "Actual",
             epochs=_count(found["epochs"]),
             seconds=math.nan if seconds is None else seconds,
             kwh=figure(found["energy"] or ""),
             gco2eq=figure(found["co2eq"] or ""),
-            equivalents=equivalents_of((found["equivalents"] or "").splitlines()),
+            equivalents=None if shown is None else equivalents_of(shown.splitlines()),
         )
 
 
@@ -194,14 +205,14 @@ def _count(text: str | None) -> int | None:
     return int(number) if math.isfinite(number) else None
 
 
-def equivalents_of(lines: list[str]) -> dict[str, float] | None:
-    """Return numbers by description, of lines such as ``0.005 km travelled by car``, or None."""
+def equivalents_of(lines: list[str]) -> dict[str, float]:
+    """Return numbers by description, of lines such as ``0.005 km travelled by car``."""
     found = {}
     for line in lines:
         value, _, words = line.strip().partition(" ")
         if words and figures(value):  # "not measured km travelled by car" has no number
             found[words.strip()] = figure(value)
-    return found or None
+    return found
 
 
 def figure(text: str) -> float:
@@ -225,3 +236,31 @@ def seconds_of(text: str) -> float | None:
     sign, hours, minutes, seconds = found.groups()
     value = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     return (86_400 * int(days[1]) if days else 0) + (-value if sign else value)
+
+
+def averaged_counts(text: str) -> dict[str, int]:
+    """Return by component how many devices were averaged to one figure, if several."""
+    version = version_of(text)
+    if version is None or not AVERAGING[0] <= version <= AVERAGING[1]:
+        return {}
+    separate = {name for name, rows in powers_of(text).items() if any(len(row) > 1 for row in rows)}
+    return {
+        name: len(names)
+        for name, names in devices_of(text).items()
+        if len(names) > 1 and name not in separate
+    }
+
+
+def averaged_factor(text: str) -> float:
+    """Return the ratio of the true energy to that of a standard log; 1 if unknown."""
+    counts = averaged_counts(text)
+    durations = durations_of(text)
+    written = true = 0.0
+    for name, rows in powers_of(text).items() if counts else ():
+        joules = [sum(row) * seconds for row, seconds in zip(rows, durations, strict=False)]
+        known = math.fsum(one for one in joules if not math.isnan(one))
+        written += known
+        true += known * counts.get(name, 1)
+    if written > 0:
+        return true / written
+    return float(next(iter(counts.values()))) if len(counts) == 1 else 1.0

@@ -6,9 +6,11 @@ import os
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
+from time import time_ns
 
 from carbontracker.guard import LOGS, Part, nothing, optional
 from carbontracker.json_values import text
+from carbontracker.operating_system import BINARY
 
 _ENDED = Part("no log files from here on", "the run goes on")
 
@@ -18,7 +20,8 @@ class LogFiles:
 
     Writing never raises: if a log cannot be written, one warning follows, and writing ends. Only
     the process that created the files writes to them, and they are open only during a write. The
-    directory is created with the first file.
+    directory is created with the first file. The umask says who may read them: a group may share
+    a directory.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None, prefix: str) -> None:
@@ -52,7 +55,7 @@ class LogFiles:
 
     def _write(self, path: str, lines: list[str]) -> None:
         if not self._begun:
-            Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._begun = True
         _append_to(path, lines)
 
@@ -64,8 +67,8 @@ def _new_stem(folder: Path, prefix: str) -> Path:
     """Return what the paths of a run's log files begin with."""
     # The time ends in Z, so it is UTC, which upstream's is not.
     stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
-    # Not from `random`: a training that seeds it must draw the same numbers as without us.
-    number = 1 + int.from_bytes(os.urandom(4), "big") % 999_999
+    # A rising number where upstream's is random: the last one by name is the last run.
+    number = time_ns() // 1000
     name = f"{os.getpid()}.{number}_{stamp}_carbontracker"
     # Absolute, because a training may change its working directory.
     return folder.absolute() / (f"{prefix}_{name}" if prefix else name)
@@ -73,7 +76,7 @@ def _new_stem(folder: Path, prefix: str) -> Path:
 
 def _append_to(path: str, lines: list[str]) -> None:
     content = "".join(f"{text(line)}\n" for line in lines).encode()
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o666)
     try:
         os.write(fd, content)
     finally:

@@ -22,6 +22,8 @@ class Epoch(Measurement):
     """From 1."""
     finished: bool
     """False of one that was stopped, and of one that is still open."""
+    steps: int = 0
+    """Steps that were marked in it; 0 while it is open."""
 
     def __repr__(self) -> str:
         """Return the main values in one line."""
@@ -38,6 +40,7 @@ class Epoch(Measurement):
             "final": self.final,
             **super().to_dict(),
             **({} if math.isnan(self.start_s) else span),
+            **({"steps": self.steps} if self.steps else {}),
         }
 
     @classmethod
@@ -51,4 +54,5 @@ class Epoch(Measurement):
             final=bool(data.get("final", True)),
             index=whole(data.get("index")),
             finished=bool(data.get("finished", True)),
+            steps=whole(data.get("steps")),
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.footprint import Footprint
-from carbontracker.json_values import count, interval, number, seconds_of, string
+from carbontracker.json_values import count, interval, number, seconds_of, string, whole
+from carbontracker.model.job import JOB, PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 Interval = tuple[float, float]
 """Lowest and highest value."""
 UNKNOWN: Interval = (math.nan, math.nan)
+
+
+def as_epochs(number: float) -> float:
+    """Return a number of epochs to show: a whole one as int, another to a thousandth."""
+    rounded = round(number, 3)
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +47,8 @@ class Prediction:
     """Part of ``seconds`` that is spent already."""
     done_joules: float = 0.0
     """Part of ``joules`` that is spent already."""
+    steps: int = 0
+    """Steps that are planned, if the plan is in steps."""
 
     def __repr__(self) -> str:
         """Return the main values in one line."""
@@ -49,7 +58,10 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.steps:
+            del data["steps"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Prediction:
@@ -66,6 +78,7 @@ class Prediction:
             joules_95=interval(data.get("joules_95")),
             done_seconds=seconds_of(data.get("done_seconds"), 0.0),
             done_joules=number(data.get("done_joules"), 0.0),
+            steps=whole(data.get("steps")),
         )
 
 
@@ -78,6 +91,37 @@ class Forecast:
     gco2eq_80: Interval = UNKNOWN
     """The grams lie within with a probability of 80 %: errors of energy and of intensity."""
     gco2eq_95: Interval = UNKNOWN
+
+    extent: str = PROCESS
+    """What it is of: of what this process sees, or of the whole job."""
+
+    def of_job(self, joules_ratio: float, seconds_ratio: float) -> Forecast:
+        """Return the same of a job that uses so many times the energy and the time.
+
+        Its epochs begin with the first rank and end with the last: they are longer.
+        """
+        one = self.prediction
+
+        def scaled(interval: Interval, ratio: float = joules_ratio) -> Interval:
+            return interval[0] * ratio, interval[1] * ratio
+
+        return Forecast(
+            replace(
+                one,
+                seconds=one.seconds * seconds_ratio,
+                seconds_80=scaled(one.seconds_80, seconds_ratio),
+                seconds_95=scaled(one.seconds_95, seconds_ratio),
+                done_seconds=one.done_seconds * seconds_ratio,
+                joules=one.joules * joules_ratio,
+                joules_80=scaled(one.joules_80),
+                joules_95=scaled(one.joules_95),
+                done_joules=one.done_joules * joules_ratio,
+            ),
+            self.footprint.of_joules(one.joules * joules_ratio),
+            scaled(self.gco2eq_80),
+            scaled(self.gco2eq_95),
+            extent=JOB,
+        )
 
     @property
     def kwh_80(self) -> Interval:
@@ -107,6 +151,7 @@ class Forecast:
             "footprint": self.footprint.to_dict() | {"slots": []},
             "gco2eq_80": self.gco2eq_80,
             "gco2eq_95": self.gco2eq_95,
+            **({} if self.extent == PROCESS else {"extent": self.extent}),
         }
 
     @classmethod
@@ -117,4 +162,5 @@ class Forecast:
             Footprint.from_dict(data.get("footprint")),
             interval(data.get("gco2eq_80")),
             interval(data.get("gco2eq_95")),
+            JOB if data.get("extent") == JOB else PROCESS,
         )

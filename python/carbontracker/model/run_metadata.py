@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.carbon.footprint import Footprint
@@ -11,6 +12,11 @@ from carbontracker.json_values import count, mapping, mappings, string, time_of,
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+
+PURPOSE = ("project", "stage", "parent")
+"""Fields that say what a run was for, and which run it continues."""
+_OF_NODE = ("name", "user", "boot_id", "logical_cpus", "usable_cpus")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,13 @@ class Sensor:
     """The channel that measures the same thing; this one stands by for it."""
     part_of: str = ""
     """The channel whose energy includes that of this one."""
+
+    @property
+    def thing(self) -> str:
+        """Return what names the physical thing on its machine; of a simulated one, its own name."""
+        if self.domain and self.source != "simulated":
+            return self.domain
+        return f"{self.id} {self.name}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the record."""
@@ -83,24 +96,71 @@ class RunMetadata:
     software: Mapping[str, Any]
     """Versions of frameworks that the program had loaded."""
     job: Mapping[str, Mapping[str, str]]
-    """Identifiers by scheduler: ``slurm``, ``torchrun``, ``kubernetes``, ``mpi``."""
+    """What schedulers, launchers and frameworks told, by their names: ``slurm``, ``torchrun``."""
     sensors: tuple[Sensor, ...]
     missing: tuple[MissingSensor, ...]
+    one_training: bool = False
+    """Whether the ranks of that job are one training, and not many that were launched together."""
+    job_uid: str = ""
+    """The name that the ranks of that training share; empty if it did not reach this one."""
+    training_id: str = ""
+    """The name that a framework's checkpoints carry from attempt to attempt; empty without one."""
     clock: Mapping[str, Any] = field(default_factory=dict)
     """One moment as ``monotonic_ns`` and ``unix_ns``."""
     began: datetime | None = None
     """When monitoring began, UTC; None of a command."""
     planned_epochs: float | None = None
-    """None of a command."""
+    """None of a command; 0 if the number is not known."""
+    planned_steps: int | None = None
+    """None if the plan is in epochs."""
     components: tuple[str, ...] = ()
     """Kinds of devices that a training chose."""
     command: tuple[str, ...] = ()
     """Empty of a training."""
+    script: str = ""
+    """Name of the file that a training was started with, without its directory; empty of a command,
+    and where there is no file, as in a notebook."""
     zero_footprint: Footprint | None = None
     """Its intensity, PUE and location are the choices made."""
     pue_source: str = ""
+    project: str = ""
+    """What the run contributes to, such as a model; empty if it was not said, like the next two."""
+    stage: str = ""
+    """Part of the project: ``pretraining``, ``fine-tuning``, ``evaluation``, ``development``."""
+    parent: str = ""
+    """Id of the run whose checkpoint this run started from."""
+    marks_only: bool = False
+    """Whether the record has the times of a rank only: another rank's has the energy."""
     recalculated_from: Footprint | None = None
     """The footprint in the record, if another one was calculated under other assumptions."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").run_metadata(self)
+        return text
+
+    @property
+    def of_marks_only(self) -> RunMetadata:
+        """Return what a record of marks only needs to know: what joins it to the other ranks."""
+        host = {name: self.host[name] for name in _OF_NODE if self.host.get(name) is not None}
+        short = replace(self, host=host, software={}, sensors=(), missing=())
+        return replace(short, zero_footprint=None, pue_source="", marks_only=True)
+
+    @property
+    def program(self) -> str:
+        """Return the command, or the script of a training; empty if neither is known."""
+        return " ".join(self.command) or self.script
+
+    def with_purpose(
+        self, project: str | None = None, stage: str | None = None, parent: str | None = None
+    ) -> RunMetadata:
+        """Return the same with another project, stage or parent; None changes nothing."""
+        return replace(
+            self,
+            project=self.project if project is None else project,
+            stage=self.stage if stage is None else stage,
+            parent=self.parent if parent is None else parent,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data of the event ``run_started``."""
@@ -113,16 +173,28 @@ class RunMetadata:
             "host": self.host,
             "software": self.software,
             "job": self.job,
+            "one_training": self.one_training,
             "clock": self.clock,
             "sensors": [one.to_dict() for one in self.sensors],
             "missing": [one.to_dict() for one in self.missing],
         }
+        if self.job_uid:
+            result["job_uid"] = self.job_uid
+        if self.training_id:
+            result["training_id"] = self.training_id
         if self.began is not None:
-            result["began"] = self.began.isoformat(timespec="milliseconds")
+            result["began"] = self.began.isoformat(timespec="microseconds")
         if self.planned_epochs is not None:
             result |= {"epochs": self.planned_epochs, "components": self.components}
+        if self.planned_steps is not None:
+            result["max_steps"] = self.planned_steps
         if self.command:
             result["command"] = self.command
+        if self.script:
+            result["script"] = self.script
+        result |= {name: getattr(self, name) for name in PURPOSE if getattr(self, name)}
+        if self.marks_only:
+            result["marks_only"] = True
         if self.zero_footprint is not None:
             result |= {"pricing": self.zero_footprint.to_dict(), "pue_source": self.pue_source}
         return result
@@ -143,13 +215,22 @@ class RunMetadata:
             host=mapping(data.get("host")),
             software=mapping(data.get("software")),
             job={name: mapping(one) for name, one in mapping(data.get("job")).items()},
+            one_training=bool(data.get("one_training")),
+            job_uid=string(data.get("job_uid")),
+            training_id=string(data.get("training_id")),
             sensors=tuple(map(Sensor.from_dict, mappings(data.get("sensors")))),
             missing=tuple(map(MissingSensor.from_dict, mappings(data.get("missing")))),
             clock=mapping(data.get("clock")),
             began=time_of(data.get("began")),
             planned_epochs=count(data.get("epochs")),
+            planned_steps=whole(data.get("max_steps")) or None,
             components=tuple(map(str, components)) if isinstance(components, list) else (),
             command=tuple(map(str, command)) if isinstance(command, list) else (),
+            script=string(data.get("script")),
+            marks_only=bool(data.get("marks_only")),
             zero_footprint=Footprint.from_dict(data["pricing"]) if "pricing" in data else None,
             pue_source=string(data.get("pue_source")),
+            project=string(data.get("project")),
+            stage=string(data.get("stage")),
+            parent=string(data.get("parent")),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.json_values import number, seconds_of, string, whole
+from carbontracker.model.work import UNCOUNTED, Quotient, Work, add_in_turn, per_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,19 +35,30 @@ class WindowTotals:
     """One window in ``every`` is in ``kept``."""
     kept: tuple[tuple[float, float, float], ...] = ()
     """Single windows: start, s from the start of monitoring; length, s; J."""
+    work: Work = UNCOUNTED
+    """What was done in them, as far as it was counted."""
 
     @property
     def spans(self) -> list[tuple[float, float]]:
         """Return start and end of the single windows, s from the start of monitoring."""
         return [(start_s, start_s + seconds) for start_s, seconds, _ in self.kept]
 
-    def with_window(self, start_s: float, seconds: float, energy: Energy) -> WindowTotals:
+    def joules_per(self, unit: str) -> Quotient:
+        """Return the energy for one of ``tokens``, ``samples`` or ``flops``, J."""
+        if self.unknown:  # what was done in those windows is in the count
+            return Quotient(math.nan, math.nan)
+        return per_unit(self.joules, self.error_joules, getattr(self.work, unit))
+
+    def with_window(
+        self, start_s: float, seconds: float, energy: Energy, work: Work = UNCOUNTED
+    ) -> WindowTotals:
         """Return the totals with one more window.
 
         Args:
             start_s: its start, s from the start of monitoring.
             seconds: its length, s.
             energy: its energy.
+            work: what was done in it.
         """
         every, kept = self.every, self.kept
         if self.count % every == 0:
@@ -63,6 +75,7 @@ class WindowTotals:
             self.unknown_joules_max + energy.unknown_joules_max,
             every,
             kept,
+            work if self.count == 0 else add_in_turn((self.work, work)),
         )
 
     def plus(self, other: WindowTotals) -> WindowTotals:
@@ -77,6 +90,7 @@ class WindowTotals:
             self.unknown_joules_max + other.unknown_joules_max,
             max(self.every, other.every),
             self.kept + other.kept,
+            add_in_turn((self.work, other.work)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +107,7 @@ class WindowTotals:
             "start_s": [start_s for start_s, _, _ in self.kept],
             "length_s": [seconds for _, seconds, _ in self.kept],
             "joules_each": [joules for _, _, joules in self.kept],
+            **({"work": self.work.to_dict()} if self.work else {}),
         }
 
     @classmethod
@@ -117,6 +132,7 @@ class WindowTotals:
             number(data.get("unknown_joules_max"), 0.0),
             max(1, whole(data.get("every"))),
             tuple(one for one in kept if math.isfinite(one[0] + one[1])),
+            Work.from_dict(data.get("work")),
         )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from carbontracker.data import rows
 from carbontracker.exceptions import UnknownAccelerator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PRECISIONS = ("fp16", "fp32")
 """Precisions of a peak: dense FP16 or BF16 (with matrix units, if any), and FP32."""
@@ -75,6 +79,23 @@ def find_accelerator(name: str) -> Accelerator:
     exact = {_fold(row["model"]), *map(_fold, row["device_names"].split(";"))}
     others = () if names[0] in exact else tuple(one["model"] for one in alike if one is not row)
     return _accelerator(row, others)
+
+
+def peak_flops(names: Iterable[str]) -> float:
+    """Return the dense peak of several accelerators with FP16 or BF16 together, operations/s.
+
+    NaN if there are none, or that of one is not known.
+    """
+    peaks = list(map(_peak_flops, names))
+    return math.fsum(peaks) if peaks else math.nan
+
+
+@cache
+def _peak_flops(name: str) -> float:
+    try:
+        return find_accelerator(name).fp16_tflops * 1e12
+    except UnknownAccelerator:
+        return math.nan
 
 
 def _accelerator(row: dict[str, str], siblings: tuple[str, ...]) -> Accelerator:

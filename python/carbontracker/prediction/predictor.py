@@ -22,7 +22,7 @@ from collections import deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from carbontracker.model.prediction import Prediction
+from carbontracker.model.prediction import Prediction, as_epochs
 from carbontracker.prediction.intervals import intervals
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _OpenEpoch:
         self._pieces[-1] = count + 1, total + cost
         self.cost += cost
 
-    def summary(self, number: int, steps_per_epoch: int, beside: float = 0.0) -> _Epoch | None:
+    def summary(self, number: int, steps_per_epoch: float, beside: float = 0.0) -> _Epoch | None:
         """Return what to keep of the epoch; None if no step is known."""
         warm_up = min(WARM_UP * steps_per_epoch, self.steps / 2) if number == 1 else 0.0
         settled = self._pieces[min(math.ceil(warm_up / self._size), len(self._pieces) - 1) :]
@@ -135,7 +135,7 @@ class _Quantity:
 
     def __init__(self, previous: Shape | None) -> None:
         self.open = _OpenEpoch()
-        self.missing = 0
+        self.missing = 0.0
         """Steps (epochs, where steps are not marked) of finished epochs that were not measured."""
         self._finished = 0
         self._finished_cost = 0.0
@@ -147,8 +147,14 @@ class _Quantity:
         """Return what was measured so far."""
         return self._finished_cost + self.open.cost + self.open.beside
 
-    def end_epoch(self, total: float, steps_per_epoch: int) -> None:
-        """End the open epoch; NaN if its total is not known."""
+    def end_epoch(self, total: float, steps_per_epoch: float, steps: float | None) -> None:
+        """End the open epoch; NaN if its total is not known.
+
+        Args:
+            total: its cost.
+            steps_per_epoch: steps of a whole epoch.
+            steps: its own, if they are not those that were added.
+        """
         ended, self.open = self.open, _OpenEpoch()
         self._finished += 1
         known = ended.steps - ended.missing
@@ -157,19 +163,27 @@ class _Quantity:
             self.missing += ended.missing if ended.steps else steps_per_epoch
             epoch = ended.summary(self._finished, steps_per_epoch, ended.beside)
         elif known:
-            beside = max(0.0, total - ended.cost * ended.steps / known)
+            beside = max(0.0, total - ended.cost * (steps or ended.steps) / known)
             epoch = ended.summary(self._finished, steps_per_epoch, beside)
         else:  # no step is marked, or none was measured
             step = max(0.0, total - ended.beside) / steps_per_epoch
-            sizes = (steps_per_epoch, float(steps_per_epoch))
+            sizes = (round(steps_per_epoch), float(steps_per_epoch))
             epoch = _Epoch(self._finished, *sizes, step, beside=ended.beside)
         self._finished_cost += total
         if epoch is not None:
             self._epochs.append(epoch)
 
-    def remaining(self, epochs: float, steps_per_epoch: int) -> _Remaining | None:
-        """Return what is to come until ``epochs`` are done; None if nothing is known."""
-        seen = self._seen(steps_per_epoch)
+    def remaining(
+        self, epochs: float, steps_per_epoch: float, *, alike: bool = False
+    ) -> _Remaining | None:
+        """Return what is to come until ``epochs`` are done; None if nothing is known.
+
+        Args:
+            epochs: planned ones, counted by their beginnings.
+            steps_per_epoch: steps of a whole epoch.
+            alike: whether steps are alike however many an epoch has.
+        """
+        seen = self._seen(steps_per_epoch, alike=alike)
         if not seen:
             return None
         step = self._mean_step(seen, steps_per_epoch)
@@ -179,9 +193,11 @@ class _Quantity:
         cost = max(0.0, steps) * step + max(0.0, beside - self.open.beside)
         return _Remaining(cost, step, every)
 
-    def _seen(self, steps_per_epoch: int) -> list[_Epoch]:
-        """Return the epochs whose number of steps is close to ``steps_per_epoch``."""
+    def _seen(self, steps_per_epoch: float, *, alike: bool) -> list[_Epoch]:
+        """Return the epochs whose number of steps is close to ``steps_per_epoch``, or all."""
         least, most = steps_per_epoch / SIMILAR, steps_per_epoch * SIMILAR
+        if alike:
+            least, most = 0.0, math.inf
         seen = [epoch for epoch in self._epochs if least <= epoch.steps <= most]
         now = self.open.summary(self._finished + 1, steps_per_epoch)
         seen += [now] if now else []
@@ -193,7 +209,7 @@ class _Quantity:
             for epoch in self._epochs
         ]
 
-    def _mean_step(self, seen: Sequence[_Epoch], steps_per_epoch: int) -> float:
+    def _mean_step(self, seen: Sequence[_Epoch], steps_per_epoch: float) -> float:
         """Return what a step to come costs on average, pauses included."""
         first, weights = seen[0], [epoch.counted for epoch in seen]
         others_known = sum(weights[1:]) >= ENOUGH * steps_per_epoch
@@ -245,8 +261,9 @@ class Predictor:
         steps_per_epoch: how many steps an epoch has, which allows a prediction within the first
             one; otherwise it is learned from the first.
         prior: a previous run of the same training.
-        steps: how many steps are planned in all, where ``epochs`` or ``steps_per_epoch`` is not
-            known.
+        steps: how many steps are planned in all. Without ``epochs`` they are the plan: an epoch
+            may then have fewer than ``steps_per_epoch``, such as one that was resumed in its
+            middle, and steps cost the same in each.
 
     Raises:
         ValueError: neither epochs nor steps are planned.
@@ -255,14 +272,16 @@ class Predictor:
     def __init__(
         self,
         epochs: float | None = None,
-        steps_per_epoch: int | None = None,
+        steps_per_epoch: float | None = None,
         prior: Prior | None = None,
         *,
-        steps: int | None = None,
+        steps: float | None = None,
     ) -> None:
         if epochs is None and steps is None:
             message = "a prediction needs a plan: epochs, steps or both"
             raise ValueError(message)
+        self._whole_epoch = steps_per_epoch if epochs is None else None
+        """Steps of a whole epoch, if the plan is in steps and they are known."""
         if steps_per_epoch is None and steps is not None:
             # A plan in steps alone is one epoch until the first epoch has ended.
             steps_per_epoch = max(1, round(steps / (epochs or 1)))
@@ -270,8 +289,9 @@ class Predictor:
             steps_per_epoch = prior.steps_per_epoch
         self.prior = prior
         self._planned_epochs, self._planned_steps = epochs, steps or 0
-        self._steps_per_epoch = steps_per_epoch or 0
-        self._finished = self._finished_steps = self._open_steps = 0
+        self._steps_per_epoch: float = steps_per_epoch or 0
+        self._finished = self._open_steps = 0
+        self._finished_steps = 0.0
         self._seconds = _Quantity(prior.seconds if prior else None)
         self._joules = _Quantity(prior.joules if prior else None)
 
@@ -280,8 +300,7 @@ class Predictor:
         """Planned epochs; for a plan in steps alone, as many as these steps make."""
         if self._planned_epochs is not None:
             return self._planned_epochs
-        left = max(0, self._planned_steps - self._finished_steps)
-        return self._finished + left / self._steps_per_epoch
+        return as_epochs(self._planned_steps / self._steps_per_epoch)
 
     @epochs.setter
     def epochs(self, epochs: float) -> None:
@@ -308,13 +327,26 @@ class Predictor:
         """Begin an epoch; ``steps`` if it has another number of them than those before."""
         self._steps_per_epoch = steps or self._steps_per_epoch
 
-    def epoch_ended(self, seconds: float, joules: float) -> None:
-        """End an epoch with its totals, which may hold more than its steps; NaN if not known."""
-        self._steps_per_epoch = self._open_steps or self._steps_per_epoch
-        self._seconds.end_epoch(seconds, self._steps_per_epoch or 1)
-        self._joules.end_epoch(joules, self._steps_per_epoch or 1)
+    def epoch_ended(self, seconds: float, joules: float, steps: float | None = None) -> None:
+        """End an epoch with its totals, which may hold more than its steps; NaN if not known.
+
+        Args:
+            seconds: its length, s.
+            joules: its energy, J.
+            steps: how many it had, if ``step`` was not called once for each.
+        """
+        done = self._open_steps if steps is None else steps
+        if self._planned_epochs is not None:
+            self._steps_per_epoch = self._open_steps or self._steps_per_epoch
+        elif self._whole_epoch is None:
+            # The first and the last epoch may be parts of one.
+            self._steps_per_epoch = max(done, self._steps_per_epoch if self._finished else 0) or 1
+        else:
+            self._steps_per_epoch = max(done, self._whole_epoch)
+        self._seconds.end_epoch(seconds, self._steps_per_epoch or 1, steps)
+        self._joules.end_epoch(joules, self._steps_per_epoch or 1, steps)
         self._finished += 1
-        self._finished_steps += self._open_steps
+        self._finished_steps += done
         self._open_steps = 0
 
     def predict(self) -> Prediction:
@@ -327,8 +359,10 @@ class Predictor:
         """
         if not self._finished and not (self._steps_per_epoch and self._open_steps):
             return self._beforehand()
-        plan = self.epochs, self._steps_per_epoch or 1
-        seconds, joules = self._seconds.remaining(*plan), self._joules.remaining(*plan)
+        plan = self._last_epoch, self._steps_per_epoch or 1
+        alike = self._planned_epochs is None
+        seconds = self._seconds.remaining(*plan, alike=alike)
+        joules = self._joules.remaining(*plan, alike=alike)
         if seconds is None:
             message = "a prediction needs the seconds of a finished epoch, or of steps"
             raise ValueError(message)
@@ -340,12 +374,28 @@ class Predictor:
         if not self._finished:
             parts.append("allowance for an epoch's end")
         if missing:
-            parts.append(f"{missing} unmeasured filled in")
+            parts.append(f"{missing:g} unmeasured filled in")
         if self.prior is not None and self._finished < 2:
             parts.append(f"previous run {self.prior.name}")
         done_joules = self._joules.done + (missing * joules.step if missing else 0.0)
         done = self._seconds.done, done_joules
         return self._prediction(done, (seconds.cost, joules.cost), ", ".join(parts))
+
+    @property
+    def _last_epoch(self) -> float:
+        """Return the number of the last epoch, of which a part may be planned."""
+        if self._planned_epochs is not None:
+            return self._planned_epochs
+        left = max(0.0, self._planned_steps - self._finished_steps)
+        return self._finished + left / self._steps_per_epoch
+
+    @property
+    def _after_epochs(self) -> float:
+        """Return the epochs that are done; a whole number stays an int."""
+        if self._planned_epochs is None:
+            return as_epochs((self._finished_steps + self._open_steps) / self._steps_per_epoch)
+        part = self._open_steps / self._steps_per_epoch if self._steps_per_epoch else 0.0
+        return self._finished + min(part, 0.999) if part else self._finished
 
     def _beforehand(self) -> Prediction:
         """Return what the previous run cost, for as many epochs as are planned now."""
@@ -358,9 +408,7 @@ class Predictor:
     def _prediction(
         self, done: tuple[float, float], rest: tuple[float, float], method: str
     ) -> Prediction:
-        part = self._open_steps / self._steps_per_epoch if self._steps_per_epoch else 0.0
-        # A whole number stays an int: records have a fraction only within an epoch.
-        after_epochs = self._finished + min(part, 0.999) if part else self._finished
+        after_epochs = self._after_epochs
         seconds_80, seconds_95 = intervals("seconds", after_epochs, done[0], rest[0])
         joules_80, joules_95 = intervals("joules", after_epochs, done[1], rest[1])
         return Prediction(

@@ -36,28 +36,37 @@ def json_schema() -> dict[str, Any]:
         "title": f"One line of a record of Carbontracker, schema {SCHEMA}",
         "description": "Events and fields that are not named here are allowed.",
         "type": "object",
-        "required": ["event", "run_id", "time"],
+        "required": ["event", "run_id"],
         "properties": {
             "event": _TYPES[validate.is_text],
             "run_id": _TYPES[validate.is_text],
             "time": _TYPES[validate.is_time],
         },
-        "allOf": [_event(name, fields) for name, fields in validate.REQUIRED.items()],
+        "allOf": [
+            {
+                "if": {"properties": {"event": {"enum": list(validate.WITHOUT_TIME)}}},
+                "else": {"required": ["time"]},
+            },
+            *(_event(name, fields) for name, fields in validate.REQUIRED.items()),
+        ],
         "$defs": {
             "energy": _object(validate.ENERGY, validate.NEWER_ENERGY, ("by_device", "by_kind")),
             "footprint": _object(validate.FOOTPRINT),
+            "work": _object({}, validate.WORK),
         },
     }
 
 
 def _event(name: str, fields: Mapping[str, Test]) -> dict[str, Any]:
-    properties: dict[str, Any] = {field: _TYPES[test] for field, test in fields.items()}
+    known = {**fields, **validate.OPTIONAL.get(name, {})}
+    properties: dict[str, Any] = {field: _TYPES[test] for field, test in known.items()}
     for field, part in (
         ("energy", "energy"),
         ("between_epochs", "energy"),
         ("footprint", "footprint"),
+        ("work", "work"),
     ):
-        if field in fields or (field == "between_epochs" and name == "run_finished"):
+        if field in known or (field == "between_epochs" and name == "run_finished"):
             properties[field] = {"$ref": f"#/$defs/{part}"}
     return {
         "if": {"properties": {"event": {"const": name}}, "required": ["event"]},

@@ -20,12 +20,15 @@ from carbontracker.carbon.footprint import Footprint, add_footprints
 from carbontracker.energy.energy import MISSING, add_windows
 from carbontracker.exceptions import NoSuchRun
 from carbontracker.guard import logger
-from carbontracker.json_values import time_of
+from carbontracker.json_values import seconds_of, time_of
 from carbontracker.model.epoch import Epoch
 from carbontracker.model.prediction import Forecast
 from carbontracker.model.result import Result
 from carbontracker.model.run_ending import RunEnding
-from carbontracker.model.run_metadata import RunMetadata, Sensor
+from carbontracker.model.run_metadata import PURPOSE, RunMetadata, Sensor
+from carbontracker.model.work import add_in_turn
+from carbontracker.records.labels import SUFFIX as LABELS
+from carbontracker.records.labels import labels_of
 from carbontracker.records.run_record import RunRecord, Series
 from carbontracker.records.writer import SCHEMA, record_directory
 
@@ -40,6 +43,13 @@ EPOCHS = ("epoch", "epoch_so_far", "epoch_final")
 _HEAD = 64
 """Bytes of a line in which the name of its event is found: it is written first."""
 _UNIX = datetime.fromtimestamp(0, timezone.utc)
+_JOB = ("job", "one_training", "job_uid", "training_id")
+"""What an event ``job`` may know better than the beginning of the run."""
+MARKS = "marks"
+"""Event with the times of an epoch, of a rank that has no energy of its own."""
+COMPLETED = "run_completed"
+"""Event that tells again what ``run_started`` left out: from here on a rank has its own energy."""
+_ENVELOPE = ("event", "run_id", "time", *_JOB)
 _SERIES = b'"event":"series"'
 _EPOCH = b'"event":"epoch'
 """Of an epoch that ended, and of one so far."""
@@ -133,7 +143,8 @@ def files_in(path: Path) -> Iterator[Path]:
         for name in sorted(names):
             file = Path(folder) / name
             # Not a pipe, which would block; a broken link is reported when it is opened.
-            if name.endswith(SUFFIX) and (file.is_file() or not file.exists()):
+            named = name.endswith(SUFFIX) and not name.endswith(LABELS)
+            if named and (file.is_file() or not file.exists()):
                 yield file
 
 
@@ -202,6 +213,7 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
     runs: dict[str, _Gathered] = {}
     ended: set[str] = set()
     damaged: list[str] = []
+    labels = _labels_beside(file)
     for number_of_line, line, ended_well in lines_of(file):
         head = line[:_HEAD]
         if any(name in head for name in passed_over):
@@ -224,10 +236,29 @@ def _runs_of(file: Path, passed_over: tuple[bytes, ...]) -> Iterator[RunRecord]:
         run.add(event)
         if event["event"] == "run_finished":
             ended.add(run_id)
-            yield runs.pop(run_id).record(file, damaged)
+            yield _labelled(runs.pop(run_id).record(file, damaged), labels)
     for run in runs.values():
         run.take_up(damaged)
-        yield run.record(file, damaged)
+        yield _labelled(run.record(file, damaged), labels)
+
+
+def _labels_beside(file: Path) -> dict[str, dict[str, str]]:
+    """Return what is said of the runs of a record; without labels it is still read."""
+    try:
+        return labels_of(file)
+    except OSError as error:
+        why = error.strerror or error
+        logger.warning("carbontracker: the labels of %s are left out: %s", file, why)
+        return {}
+
+
+def _labelled(run: RunRecord, labels: Mapping[str, Mapping[str, str]]) -> RunRecord:
+    """Return the run with what is said of it in the file beside its record."""
+    mine = labels.get(run.id)
+    if not mine:
+        return run
+    purpose = {name: mine[name] for name in PURPOSE if name in mine}
+    return replace(run, labels=mine, metadata=run.metadata.with_purpose(**purpose))
 
 
 def _run_id_in(head: bytes) -> str:
@@ -271,6 +302,8 @@ class _Gathered:
             self.finished = event
         elif kind in EPOCHS:
             add_epoch(self.epochs, event)
+        elif kind == MARKS:
+            add_epoch(self.epochs, _epoch_of_marks(event))
         elif kind == "series":
             self.series.extend(event)
         else:
@@ -283,6 +316,9 @@ class _Gathered:
         last = time_of(self.last)
         first = metadata.began or time_of(started.get("time")) or last or _UNIX
         epochs = tuple(_epoch(event, first) for event in self.epochs)
+        if metadata.marks_only and epochs and epochs[-1].end_s == epochs[-1].end_s:  # not NaN
+            # Events of marks have no time of their own.
+            last = max(last or first, first + timedelta(seconds=epochs[-1].end_s))
         forecasts = tuple(map(Forecast.from_dict, self._of("prediction")))
         return RunRecord(
             id=self.run_id,
@@ -302,7 +338,10 @@ class _Gathered:
         )
 
     def _metadata(self, started: Event) -> RunMetadata:
-        found = RunMetadata.from_dict(started)
+        told = {name: event[name] for event in self._of("job") for name in _JOB if name in event}
+        for event in self._of(COMPLETED):
+            told |= {name: event[name] for name in event if name not in _ENVELOPE}
+        found = RunMetadata.from_dict({**started, **told})
         joined = map(Sensor.from_dict, self._of("sensor_joined"))
         # One that joined while the run began may be in both.
         sensors = {one.id: one for one in (*found.sensors, *joined)}
@@ -347,6 +386,7 @@ def _result_so_far(
             final=False,
             epochs=epochs,
             forecasts=forecasts,
+            work=add_in_turn(epoch.work for epoch in epochs),
         )
     qualities = {sensor.id: sensor.quality for sensor in metadata.sensors}
     energy = series.energy(qualities) if metadata.command else MISSING
@@ -362,6 +402,17 @@ def _epoch(event: Event, began: datetime) -> Epoch:
         # The first versions wrote no more than when the epoch ended.
         return replace(epoch, start_s=(end - began).total_seconds() - epoch.seconds)
     return epoch
+
+
+def _epoch_of_marks(event: Event) -> Event:
+    """Return the epoch of an event of marks: index, start and end in s, steps and work if any."""
+    values = event.get("epoch")
+    given = values if isinstance(values, list) else []
+    index, start_s, end_s, steps, work = [*given, *[None] * 5][:5]
+    times = {"start_s": start_s, "end_s": end_s}
+    seconds = seconds_of(end_s) - seconds_of(start_s)
+    about = {"event": "epoch", "index": index, "steps": steps, "work": work, "seconds": seconds}
+    return {"time": event.get("time"), **times, **about}
 
 
 def moment_at(run: RunRecord, seconds: float) -> datetime:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carbontracker.energy.energy import MISSING, Energy, add_devices, kind_of
-from carbontracker.json_values import MAX_SECONDS, is_moment, mapping, mappings, number, seconds_of
-from carbontracker.model.device import Device
+from carbontracker.jobs.launch import Launch
+from carbontracker.json_values import (
+    MAX_SECONDS,
+    is_moment,
+    mapping,
+    mappings,
+    number,
+    seconds_of,
+    string,
+)
+from carbontracker.model.device import Device, gpu_uuid, hardware_name
+from carbontracker.model.job import JOB
+from carbontracker.model.result import Result
+from carbontracker.model.run_ending import BUDGET, FAILED, FINISHED, KILLED, RUNNING
 from carbontracker.model.window_totals import WindowTotals
 from carbontracker.records.clocks import Anchor
 from carbontracker.records.environment import is_running
@@ -25,7 +38,6 @@ if TYPE_CHECKING:
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
-    from carbontracker.model.result import Result
     from carbontracker.model.run_ending import RunEnding
     from carbontracker.model.run_metadata import RunMetadata
 
@@ -71,7 +83,7 @@ class Series:
         # Marks are whole nanoseconds; so is their sum, once it is rounded to them.
         moments = [round(start_s + t_s, 9) for t_s in _column(times)]
         known = {name: values for name, values in columns.items() if isinstance(values, list)}
-        if any(len(values) != len(moments) for values in known.values()):
+        if not known or any(len(values) != len(moments) for values in known.values()):
             return
         if not all(abs(moment) <= MAX_SECONDS for moment in moments) or any(
             a >= b for a, b in pairwise(moments)
@@ -82,7 +94,9 @@ class Series:
         del self.t_s[keep:]
         self.t_s.extend(moments)
         for name in {**self.joules, **known}:
-            column = self.joules.setdefault(name, array("d", [math.nan] * keep))
+            if name not in self.joules:  # else an array as long as the run, for each event
+                self.joules[name] = array("d", [math.nan] * keep)
+            column = self.joules[name]
             del column[keep:]
             column.extend(_column(known.get(name) or [None] * len(moments)))
 
@@ -162,9 +176,14 @@ class Series:
 def _column(values: Sequence[object]) -> array[float]:
     """Return the values of a record as numbers; null and anything else are NaN."""
     try:
-        return array("d", values)  # type: ignore[arg-type]  # which is what the error is for
+        column: array[float] = array("d", values)  # type: ignore[arg-type]  # raises TypeError
     except (TypeError, OverflowError):
         return array("d", map(number, values))
+    # NaN is neither: a column that has it is looked at value by value.
+    extremes = (min(column), max(column)) if column else ()
+    if all(math.isfinite(number(one)) for one in extremes):
+        return column
+    return array("d", map(number, column))
 
 
 @dataclass(frozen=True)
@@ -191,6 +210,13 @@ class RunRecord:
     """All other events as they are: predictions, warnings, windows, budgets, later inventions."""
     notes: tuple[str, ...]
     """What is wrong with the record itself."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What people have said of it later (``records/labels.py``); its metadata has that already."""
+
+    def __repr__(self) -> str:
+        """Return the main values in one line."""
+        text: str = import_module("carbontracker.report.brief").run_record(self)
+        return text
 
     @property
     def complete(self) -> bool:
@@ -207,6 +233,20 @@ class RunRecord:
     def state(self) -> str:
         """Return ``finished``, ``running`` or ``incomplete``."""
         return "finished" if self.complete else "running" if self.running else "incomplete"
+
+    @property
+    def outcome(self) -> str:
+        """Return how it ended, one of ``model.run_ending.OUTCOMES``, also ``running``."""
+        ending = self.ending
+        if self.labels.get("outcome"):
+            return self.labels["outcome"]
+        if ending.outcome or not self.complete:
+            return ending.outcome or (RUNNING if self.running else KILLED)
+        # An older version did not say.
+        if ending.stopped_by is not None:
+            return BUDGET
+        unfinished = any(not epoch.finished for epoch in self.epochs)
+        return FAILED if unfinished or self.result.exit_code else FINISHED
 
     @property
     def why_incomplete(self) -> str:
@@ -230,7 +270,12 @@ class RunRecord:
 
     @property
     def planned_epochs(self) -> float | None:
-        """Return how many epochs there were to be; None for a command."""
+        """Return how many epochs there were to be; None for a command.
+
+        For a plan in steps: as many as predicted; 0 if nothing was.
+        """
+        if self.metadata.planned_steps is not None and self.forecasts:
+            return self.forecasts[-1].prediction.epochs
         return self.metadata.planned_epochs
 
     @property
@@ -247,6 +292,19 @@ class RunRecord:
     def footprint(self) -> Footprint:
         """Return kWh with PUE, and emissions."""
         return self.result.footprint
+
+    @property
+    def divisible(self) -> Result | None:
+        """Return the result by whose work its energy may be divided.
+
+        Of a rank of a training that is the result of its job, if it has that: its own work is one
+        rank's, and its energy that of all devices that it sees.
+        """
+        about = self.metadata
+        if not Launch(about.job, about.one_training).is_rank_of_training:
+            return self.result
+        joined = map(Result.from_dict, self.of("joined_result"))
+        return next((one for one in joined if one.extent == JOB), None)
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
@@ -270,17 +328,28 @@ class RunRecord:
         energy, total = self.energy.by_device.get(name, MISSING), self.energy.joules
         grams_per_joule = self.footprint.gco2eq / total if total > 0 else math.nan
         seconds = self.result.seconds
+        kind, processor = (
+            sensor.kind if sensor else kind_of(name),
+            string(self.metadata.host.get("cpu")),
+        )
         return Device(
             id=name,
-            kind=sensor.kind if sensor else kind_of(name),
-            name=sensor.name if sensor else "",
+            kind=kind,
+            name=hardware_name(kind, sensor.name, processor) if sensor else "",
             source=sensor.source if sensor else "",
             quality=sensor.quality if sensor else "",
             energy=energy,
             gco2eq=energy.joules * grams_per_joule,
             watts=energy.joules / seconds if seconds > 0 else math.nan,
             readings_per_second=self.ending.readings_per_second.get(name, math.nan),
+            uuid=gpu_uuid(sensor.domain) if sensor else "",
         )
+
+    @property
+    def checkpoints_s(self) -> list[float]:
+        """Return when the state of the training was saved, s after the run began."""
+        told = (seconds_of(one.get("seconds_after_start")) for one in self.of("checkpoint"))
+        return [seconds for seconds in told if not math.isnan(seconds)]
 
     @property
     def windows(self) -> Iterator[WindowTotals]:

@@ -25,6 +25,8 @@ FIRST_WRITE_S = 5.0
 MAX_WRITE_SPACING_S = 600.0
 """An open epoch is written 5, 10, 20, 40, ... s after its beginning, then every ten minutes. So a
 kill loses at most half of it, and at most ten minutes."""
+MIN_JOB_SPACING_S = 10.0
+"""A job is killed as a whole if one rank fails, so its ranks write their open epochs more often."""
 _GROWTH = 2000
 """A run of unknown length gets a point at least every 1/2000 of its age, so that its series grows
 with the logarithm of its length."""
@@ -98,8 +100,15 @@ class SeriesWriter:
         return [self._last, *(at[t_ns] for t_ns in sorted(at)), end]
 
 
-def next_write_s(written_s: float) -> float:
-    """Return when to write next what was written ``written_s`` after it began, s."""
+def next_write_s(written_s: float, *, often: bool = False) -> float:
+    """Return when to write next what was written ``written_s`` after it began, s.
+
+    Args:
+        written_s: after the beginning.
+        often: of a rank of a job: a kill loses at most 10 s, and of a long epoch a sixtieth.
+    """
+    if often:
+        return written_s + min(max(MIN_JOB_SPACING_S, written_s / 60), MAX_WRITE_SPACING_S)
     return written_s + min(written_s, MAX_WRITE_SPACING_S)
 
 
@@ -113,6 +122,7 @@ class PeriodicWriter:
         began_ns: returns when what goes on began, ns of CLOCK_MONOTONIC; None while nothing does.
             A new beginning starts the waits anew.
         first_s: how long after the beginning to write first; the next ones as `next_write_s` says.
+        often: returns whether to write often.
     """
 
     def __init__(
@@ -120,7 +130,9 @@ class PeriodicWriter:
         write: Callable[[], None],
         began_ns: Callable[[], int | None],
         first_s: float = FIRST_WRITE_S,
+        often: Callable[[], bool] = bool,
     ) -> None:
+        self._often = often
         self._write = write
         self._began_ns = began_ns
         self._first_s = first_s
@@ -146,7 +158,7 @@ class PeriodicWriter:
             if elapsed_s >= due_s:
                 self._write()
                 while due_s <= elapsed_s:
-                    due_s = next_write_s(due_s)
+                    due_s = next_write_s(due_s, often=self._often())
             pause_s = min(pause_s, max(due_s - elapsed_s, 1e-3))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from carbontracker.json_values import count, number
+from carbontracker.model.run_metadata import PURPOSE
+from carbontracker.model.work import UNITS
 from carbontracker.records.reader import lines_of, parse_line
 from carbontracker.records.writer import SCHEMA
 from carbontracker.times import parse_time
@@ -123,6 +125,7 @@ REQUIRED: dict[str, dict[str, Test]] = {
     "epoch": _EPOCH,
     "epoch_so_far": {**_EPOCH, "start_s": is_amount},
     "epoch_final": _EPOCH,
+    "marks": {"epoch": is_list},
     "prediction": {
         "epochs": is_number,
         "after_epochs": is_amount,
@@ -141,6 +144,7 @@ REQUIRED: dict[str, dict[str, Test]] = {
     "sensor_returned": {"id": is_text, "seconds_after_start": is_amount},
     "windows": {"windows": is_list},
     "samples": {"path": is_text},
+    "checkpoint": {"seconds_after_start": is_amount, "steps": is_count},
     "warning": {"level": is_text, "message": is_text},
     "run_finished": {
         "seconds": is_amount,
@@ -152,6 +156,18 @@ REQUIRED: dict[str, dict[str, Test]] = {
 """What each event must have. Events and fields that are not named here are let pass: a newer
 version may add some without the schema growing."""
 
+OPTIONAL: dict[str, dict[str, Test]] = {
+    "run_started": dict.fromkeys(PURPOSE, is_text),
+    **{name: {"work": is_dict} for name in ("epoch", "epoch_so_far", "epoch_final")},
+    "run_finished": {"work": is_dict, "outcome": is_text},
+}
+"""What an event may have besides."""
+
+WORK: dict[str, Test] = dict.fromkeys(UNITS, is_amount)
+"""What ``work`` may have."""
+
+WITHOUT_TIME = ("marks",)
+"""Events whose time follows from what they tell."""
 ENERGY: dict[str, Test] = {
     "joules": is_amount,
     "error_joules": is_amount,
@@ -207,9 +223,12 @@ def check_file(path: Path) -> Iterator[Finding]:
 
 
 def _field_findings(event: Event) -> Iterator[tuple[str, str]]:
-    if not is_time(event.get("time")):
+    if event["event"] not in WITHOUT_TIME and not is_time(event.get("time")):
         yield ERROR, f"time is {event.get('time')!r}, not {_WORDS[is_time]}"
-    yield from _wrong(event, REQUIRED.get(event["event"], {}), "")
+    kind = event["event"]
+    yield from _wrong(event, REQUIRED.get(kind, {}), "", OPTIONAL.get(kind, {}))
+    if isinstance(event.get("work"), dict):
+        yield from _wrong(event["work"], {}, "work.", WORK)
     for name, tests in _INSIDE.items():
         part = event.get(name)
         if isinstance(part, dict):
@@ -290,6 +309,9 @@ class _Run:
         if kind == "epoch":
             self.open_epoch = False
             yield from self._epoch_findings(event)
+        if kind == "marks":
+            self.epochs += 1
+            self.joules[self.epochs] = math.nan
         if kind == "epoch_final":
             yield from self._final_findings(event)
         if kind == "run_finished":

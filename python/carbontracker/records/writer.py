@@ -19,16 +19,14 @@ import carbontracker
 from carbontracker.energy.sensor_events import sensor_data
 from carbontracker.environment import data_directory, enabled
 from carbontracker.guard import RECORD, Part, nothing, optional
+from carbontracker.jobs.launch import this_launch
+from carbontracker.jobs.processes import process_start_ticks
 from carbontracker.json_values import jsonable
 from carbontracker.model.run_ending import RunEnding, Succession
 from carbontracker.model.run_metadata import MissingSensor, RunMetadata, Sensor
+from carbontracker.operating_system import BINARY, after_fork_in_child
 from carbontracker.records.clocks import read_anchor
-from carbontracker.records.environment import (
-    host_data,
-    job_data,
-    process_start_ticks,
-    software_data,
-)
+from carbontracker.records.environment import host_data, software_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +67,7 @@ class Record:
     Threads may write: one lock orders their events, and what is worked out for them.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, private: bool = True) -> None:
         self.run_id = os.urandom(8).hex()
         self.path: Path | None = None
         self._owner_pid = os.getpid()
@@ -78,7 +76,7 @@ class Record:
         self._lock = threading.RLock()
         self._series: SeriesWriter | None = None
         self._open_epoch: PeriodicWriter | None = None
-        optional(RECORD, lambda: self._open(directory), nothing)
+        optional(RECORD, lambda: self._open(directory, private), nothing)
         if self._fd >= 0:
             _lineage.open.append(self.run_id)
 
@@ -94,6 +92,8 @@ class Record:
 
     def _write(self, event: str, data: dict[str, Any]) -> None:
         line = {"event": event, "run_id": self.run_id, "time": _now(), **data}
+        if line["time"] is None:
+            del line["time"]  # an event of which it is known otherwise
         # JSON text is one line by construction. Not-a-number does not exist in it: missing is null.
         whole = json.dumps(jsonable(line), allow_nan=False, separators=(",", ":")) + "\n"
         # A failure is logged after this block: a handler of the program's may do anything.
@@ -116,6 +116,10 @@ class Record:
     def write_warning(self, level: str, message: str) -> None:
         """Append a diagnostic that the console shows."""
         self.write("warning", level=level, message=message)
+
+    def write_marks(self, epoch: list[Any]) -> None:
+        """Append when an epoch was: index, start and end in s, and steps and work if it has any."""
+        self.write("marks", time=None, epoch=epoch)
 
     def follow(self, session: Session, began: Mark, spacing_s: float) -> None:
         """Keep the energy of ``session`` over time from ``began`` on, a point every so often."""
@@ -142,6 +146,7 @@ class Record:
         so_far: Callable[[], tuple[Epoch, Mark, Mark] | None],
         began_ns: Callable[[], int | None],
         first_s: float | None = None,
+        often: Callable[[], bool] = bool,
     ) -> None:
         """Write each epoch while it is open, from a thread: a kill does not lose it.
 
@@ -149,11 +154,12 @@ class Record:
             so_far: returns the open epoch up to now with its ends; None if no epoch is open.
             began_ns: returns when the open epoch began, ns of CLOCK_MONOTONIC, or None.
             first_s: how long after its beginning an epoch is written first; 5 s by default.
+            often: returns whether it is a rank of a job, which writes more often.
         """
         from carbontracker.records.series import FIRST_WRITE_S, PeriodicWriter
 
         self._open_epoch = PeriodicWriter(
-            lambda: self._write_open_epoch(so_far), began_ns, first_s or FIRST_WRITE_S
+            lambda: self._write_open_epoch(so_far), began_ns, first_s or FIRST_WRITE_S, often
         )
 
     def _write_open_epoch(self, so_far: Callable[[], tuple[Epoch, Mark, Mark] | None]) -> None:
@@ -193,26 +199,27 @@ class Record:
                 os.close(fd)
                 _lineage.open.remove(self.run_id)
 
-    def _open(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _open(self, directory: Path, private: bool) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
         # Absolute: runs of one process share a file also after a change of directory.
         self.path = _file_in(directory.absolute())
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = _above_streams(os.open(self.path, flags, 0o600))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY
+        self._fd = _above_streams(os.open(self.path, flags, 0o600 if private else 0o666))
 
 
 def begin_record(
-    directory: Callable[[], Path], metadata: Callable[[], RunMetadata]
+    directory: Callable[[], Path], metadata: Callable[[], RunMetadata], *, private: bool = True
 ) -> Record | None:
     """Return a record with its first event; None, and one line, where there cannot be one.
 
     Args:
         directory: returns where it goes.
         metadata: returns what the first event says of the run.
+        private: only the user can read it; else the umask says who can.
     """
 
     def begin() -> Record:
-        record = Record(directory())
+        record = Record(directory(), private=private)
         with ExitStack() as undo:
             undo.callback(record.close)
             record.write("run_started", **metadata().to_dict())
@@ -228,14 +235,15 @@ def _above_streams(fd: int) -> int:
     Where those are closed the next file gets their number, and what libraries write to "standard
     error" would land in it.
     """
-    if fd > _LAST_STREAM:
-        return fd
-    import fcntl
-
+    low = []
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+        while fd <= _LAST_STREAM:
+            low.append(fd)
+            fd = os.dup(fd)
+        return fd
     finally:
-        os.close(fd)
+        for one in low:
+            os.close(one)
 
 
 class _Lineage:
@@ -258,7 +266,7 @@ class _Lineage:
 
 
 _lineage = _Lineage()
-os.register_at_fork(after_in_child=_lineage.after_fork_in_child)
+after_fork_in_child(_lineage.after_fork_in_child)
 
 _files: dict[tuple[int, Path], Path] = {}
 
@@ -275,8 +283,14 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def run_metadata(session: Session) -> RunMetadata:
-    """Return what is known of the process and the machine; the caller adds the choices made."""
+def run_metadata(session: Session, job: bool | None = None) -> RunMetadata:
+    """Return what is known of the process and the machine; the caller adds the choices made.
+
+    Args:
+        session: has the sensors.
+        job: whether the ranks of a launch are one training, as far as the user says.
+    """
+    launch = this_launch(job)
     return RunMetadata(
         schema=SCHEMA,
         version=carbontracker.__version__,
@@ -285,7 +299,8 @@ def run_metadata(session: Session) -> RunMetadata:
         parent_run_id=_lineage.parent_run_id,
         host=host_data(),
         software=software_data(),
-        job=job_data(os.environ),
+        job=launch.said,
+        one_training=launch.one_training,
         clock=read_anchor()._asdict(),
         sensors=tuple(
             Sensor.from_dict(sensor_data(entry)) for entry in session.entries if entry.read
@@ -305,6 +320,9 @@ def run_ending(session: Session) -> RunEnding:
     """Return what is known of the sensors at the end of a run; the caller adds the rest."""
     return RunEnding(
         readings_per_second=session.rates_hz(),
+        read_by=session.read_by(),
+        placement=session.placement,
+        driver_seconds=session.driver_seconds(),
         successions=tuple(
             Succession(one.owner, one.successor, one.from_ns, one.why)
             for one in session.successions()

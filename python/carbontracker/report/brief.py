@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from carbontracker.report.formatting import (
     UNKNOWN,
     clean,
+    cut,
     duration,
     is_known,
     percent,
@@ -18,15 +19,22 @@ from carbontracker.report.formatting import (
     ranged,
     rounded,
 )
+from carbontracker.times import iso_utc
 
 if TYPE_CHECKING:
-    from carbontracker.carbon.footprint import Footprint
+    from carbontracker.carbon.footprint import Footprint, Slot
     from carbontracker.energy.energy import Energy
+    from carbontracker.energy.sensors import AvailableSensor, Sensors, UnavailableSensor
+    from carbontracker.intensity.base import Intensity
+    from carbontracker.model.device import Device
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast, Prediction
     from carbontracker.model.result import Result
+    from carbontracker.model.run_metadata import RunMetadata
     from carbontracker.planning.estimate import Estimate
+    from carbontracker.records.aggregate import Total
+    from carbontracker.records.run_record import RunRecord
 
 _COMPLETE = 0.9995
 """A coverage from which the energy counts as known."""
@@ -65,11 +73,22 @@ def energy(value: Energy) -> str:
 
 def footprint(value: Footprint) -> str:
     """Return the repr of a footprint."""
-    figure = value.intensity.gco2eq_per_kwh
-    year = f" {value.intensity.year}" if value.intensity.year else ""
-    name = f" ({clean(value.intensity.name, _MAX_NAME)}{year})" if value.intensity.name else ""
-    at = f"{plain(figure)} gCO2eq/kWh{name}" if is_known(figure) else "intensity unknown"
+    name = _zone(value.intensity)
+    at = _figure(value.intensity) + (f" ({name})" if value.intensity.name else "")
     return f"<Footprint {cost(value)}, PUE {value.pue:g}, {at}>"
+
+
+def slot(value: Slot) -> str:
+    """Return the repr of a slot."""
+    times = f"{iso_utc(value.start)} for {duration(_seconds(value))}"
+    return f"<Slot {times}: {quantity(value.joules, 'J')}, {_figure(value.intensity)}>"
+
+
+def intensity(value: Intensity) -> str:
+    """Return the repr of a carbon intensity."""
+    signal = "" if value.signal == "average" else f", {value.signal}"
+    kind = f", {value.kind}, {value.scope}" if is_known(value.gco2eq_per_kwh) else ""
+    return f"<Intensity {_zone(value)}: {_figure(value)}{kind}{signal}>"
 
 
 def measurement(value: Measurement) -> str:
@@ -92,6 +111,75 @@ def result(value: Result) -> str:
     return f"<Result {what}{_cost(value)}{'' if value.final else ', provisional'}>"
 
 
+def tracker(done: int, planned: float, value: Result | None, *, ended: bool) -> str:
+    """Return the repr of a tracker.
+
+    Args:
+        done: the number of epochs that have begun.
+        planned: the number of epochs; 0 if it is not known.
+        value: what they have cost; None before the first one has ended.
+        ended: monitoring has ended, or could not begin.
+    """
+    if value is not None:
+        done = value.finished_epochs
+    of = f" of {planned:g}" if planned else ""
+    epochs = f"epoch{'' if (planned or done) == 1 else 's'}"
+    figures = f": {_cost(value)}" if value is not None else ""
+    state = ", ended" if ended else ", monitoring" if done or figures else ", not begun"
+    return f"<CarbonTracker {done}{of} {epochs}{figures}{state}>"
+
+
+def run_record(value: RunRecord) -> str:
+    """Return the repr of a recorded run."""
+    what = clean(value.metadata.program or "training", _MAX_NAME)
+    return f"<RunRecord {value.id} {what}, {value.state}: {_cost(value.result)}>"
+
+
+def run_metadata(value: RunMetadata) -> str:
+    """Return the repr of what a record knows of its run."""
+    what = clean(value.program or "training", _MAX_NAME)
+    version, host = clean(value.version, _MAX_NAME), clean(str(value.host.get("name", "")), 60)
+    return f"<RunMetadata {what}, {len(value.sensors)} sensors, host {host!r}, version {version}>"
+
+
+def device(value: Device) -> str:
+    """Return the repr of a device."""
+    name = f" {clean(value.name, _MAX_NAME)}" if value.name else ""
+    return f"<Device {value.id}{name}: {quantity(value.watts, 'W')}, {_energy(value.energy)}>"
+
+
+def total(value: Total) -> str:
+    """Return the repr of a total of runs."""
+    count = value.runs + value.log_trainings
+    electricity = quantity(1000 * value.kwh, "Wh", 1000 * value.error_kwh)
+    left = sum(value.left_out.values())
+    more = f", {left} left out" if left else ""
+    runs = f"{count} run{'' if count == 1 else 's'}"
+    return f"<Total {runs}: {electricity}, {quantity(value.gco2eq, 'g')} CO2eq{more}>"
+
+
+def sensors(value: Sensors) -> str:
+    """Return the repr of the sensors of a machine."""
+    ids = ", ".join(one.id for one in value.readable if one.counted)
+    read = f"{len(value.readable)} readable" + (f" ({cut(ids, _MAX_NAME)})" if ids else "")
+    failed = f", {len(value.failed)} failed" if value.failed else ""
+    return f"<Sensors {read}, {len(value.absent)} absent{failed}>"
+
+
+def available_sensor(value: AvailableSensor) -> str:
+    """Return the repr of a sensor that is read."""
+    watts = "" if value.watts is None else f", {quantity(value.watts, 'W')}"
+    name = f" {clean(value.name, _MAX_NAME)}" if value.name else ""
+    counted = "" if value.counted else ", not counted"
+    return f"<AvailableSensor {value.id}{name}: {value.source}, {value.quality}{watts}{counted}>"
+
+
+def unavailable_sensor(value: UnavailableSensor) -> str:
+    """Return the repr of a sensor that is not read."""
+    what, reason = clean(value.what, _MAX_NAME), clean(value.reason, 2 * _MAX_NAME)
+    return f"<UnavailableSensor {value.source} ({what}): {reason}>"
+
+
 def prediction(value: Prediction) -> str:
     """Return the repr of a prediction."""
     energy = ranged(value.joules, *value.joules_95, "J")
@@ -100,11 +188,16 @@ def prediction(value: Prediction) -> str:
 
 def forecast(value: Forecast) -> str:
     """Return the repr of a forecast."""
+    return f"<Forecast {forecast_text(value)}>"
+
+
+def forecast_text(value: Forecast) -> str:
+    """Return when a forecast was made, and its figures with their 95 % intervals."""
     low, high = value.kwh_95
     electricity = ranged(1000 * value.footprint.kwh, 1000 * low, 1000 * high, "Wh")
     grams = ranged(value.footprint.gco2eq, *value.gco2eq_95, "g")
     when = _after(value.prediction)
-    return f"<Forecast {when}: {_predicted_time(value.prediction)}, {electricity}, {grams} CO2eq>"
+    return f"{when}: {_predicted_time(value.prediction)}, {electricity}, {grams} CO2eq"
 
 
 def estimate(value: Estimate) -> str:
@@ -118,9 +211,24 @@ def estimated(value: Estimate) -> tuple[str, str]:
     return ranged(*value.kwh.times(1000.0), "Wh"), ranged(*value.gco2eq, "g")
 
 
-def window(name: str, seconds: float, value: Energy) -> str:
-    """Return the repr of a window that has begun."""
-    return f"<Window {name!r}: {duration(seconds)}, {_energy(value)}>"
+def window(name: str, seconds: float = 0.0, value: Energy | None = None) -> str:
+    """Return the repr of a window; without energy, of one that has not begun."""
+    figures = ", not begun" if value is None else f": {duration(seconds)}, {_energy(value)}"
+    return f"<Window {clean(name, _MAX_NAME)!r}{figures}>"
+
+
+def _zone(value: Intensity) -> str:
+    year = f" {value.year}" if value.year else ""
+    return clean(value.name or value.zone, _MAX_NAME) + year
+
+
+def _figure(value: Intensity) -> str:
+    figure = value.gco2eq_per_kwh
+    return f"{plain(figure)} gCO2eq/kWh" if is_known(figure) else "intensity unknown"
+
+
+def _seconds(value: Slot) -> float:
+    return (value.end - value.start).total_seconds()
 
 
 def _energy(value: Energy) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from carbontracker.report import derived
@@ -13,8 +14,10 @@ from carbontracker.report.drawing import (
     Chart,
     Frame,
     Label,
+    LivePlot,
     Path,
     area_below,
+    area_between,
     axis_top,
     colour_of,
     shortened,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from carbontracker.model.prediction import Forecast, Interval
     from carbontracker.model.window_totals import WindowTotals
     from carbontracker.records.run_record import RunRecord
+    from carbontracker.report.derived import TotalPower
 
     Power = Mapping[str, tuple[list[float], list[float]]]
 
@@ -59,48 +63,133 @@ def charts_of(run: RunRecord, width: float) -> Iterator[Chart]:
 
 
 def power_charts(run: RunRecord, width: float) -> Iterator[Chart]:
-    """Yield power over time, one strip per device; the last chart also has the windows."""
-    seconds, devices = derived.length_of(run), run.devices
-    if not (is_known(seconds) and devices):
+    """Yield the power of all devices together, then one strip per device if there are several."""
+    seconds = derived.length_of(run)
+    if not (is_known(seconds) and run.devices):
         return
-    windows = [one for one in derived.windows_of(run) if one.spans][:_MAX_WINDOWS]
+    yield _total_chart(run, seconds, width)
+    if len(run.devices) > 1:
+        yield from _device_charts(run, seconds, width)
+
+
+def _total_chart(run: RunRecord, seconds: float, width: float) -> Chart:
+    """Return the total power with its axis, and the windows below it."""
+    room = width - _LEFT - 1
+    recorded = derived.total_power(run)
+    power = recorded.thinned(int(room))
+    top = axis_top(power.highest)
+    size, unit = unit_of(top / 1.05, "W")
+    windows = shown_windows(run)
+    height = 150 + len(windows) * (_NAME + _LANE)
+    chart = Chart("power", f"{_what(run.devices)}, {unit}", "", "", width, height + 50)
+    chart.add(Label(0, 11, shortened(chart.title, width), "name"))
+    frame = Frame(_LEFT, 24, room, 150, (0, seconds), (0, top / size))
+    axis = replace(frame, height=height)
+    chart.live = LivePlot(replace(frame, y_range=(0, top)), axis.bottom)
+    chart.add(*_epoch_bands(run, axis))
+    value_axis(chart, frame)
+    lines = staircase(frame, power.edges_s, [watts / size for watts in power.watts])
+    chart.add(Path(area_below(frame, lines), "total-area"))
+    if _has_band(power):
+        low, high = ([watts / size for watts in ends] for ends in (power.lowest, power.highest))
+        chart.add(Path(area_between(frame, power.edges_s, low, high), "total-band"))
+    chart.add(Path(lines, "total-line"))
+    if not lines:
+        chart.add(Label(frame.left + 6, frame.bottom - 8, "no power over time of all devices"))
+    _lanes(chart, axis, windows)
+    time_axis(chart, axis)
+    known = [watts for watts in power.watts if is_known(watts)]
+    watts = run.energy.joules / run.result.seconds if run.result.seconds > 0 else math.nan
+    chart.description = f"Over {duration(seconds)}, mean {quantity(watts, 'W')}"
+    if known:
+        chart.description += f", from {quantity(min(known), 'W')} to {quantity(max(known), 'W')}"
+    chart.description += "."
+    chart.caption = " ".join(_total_caption(recorded, power, bands=_shows_bands(run, axis)))
+    return chart
+
+
+def shown_windows(run: RunRecord) -> list[WindowTotals]:
+    """Return the windows that the chart of total power shows, one lane for each name."""
+    return [one for one in derived.windows_of(run) if one.spans][:_MAX_WINDOWS]
+
+
+def _what(devices: Sequence[Device]) -> str:
+    if len(devices) > 1:
+        return f"Power of all {len(devices)} devices together"
+    return f"Power of {_name(devices[0])}"
+
+
+def _name(device: Device) -> str:
+    return f"{clean(device.id)} {clean(device.name)}".strip()
+
+
+def _has_band(power: TotalPower) -> bool:
+    """Return whether a point stands for more than a second and for several of the record's."""
+    return power.interval_s > 1 and power.lowest is not power.watts
+
+
+def _total_caption(recorded: TotalPower, power: TotalPower, *, bands: bool) -> Iterator[str]:
+    if is_known(power.interval_s):
+        yield f"Each point is the mean of {duration(power.interval_s)}."
+    if _has_band(power):
+        yield (
+            "The band goes from the lowest to the highest mean power within it, "
+            f"of the record's intervals of {duration(recorded.interval_s)}."
+        )
+    elif recorded.interval_s > 1:
+        yield "The record has no shorter intervals, so peaks within them do not show."
+    if not all(map(is_known, power.watts)):
+        yield "No line where a device was not measured."
+    if bands:
+        yield "Every other epoch is shaded."
+
+
+def _device_charts(run: RunRecord, seconds: float, width: float) -> Iterator[Chart]:
+    """Yield power over time, one strip per device; a device of constant power has only a line."""
+    devices = run.devices
     power = {one.id: derived.power_of(run, one.id, int(width)) for one in devices}
     for first in range(0, len(devices), MAX_STRIPS):
         shown = devices[first : first + MAX_STRIPS]
-        is_last = first + MAX_STRIPS >= len(devices)
-        chart = _power_chart(shown, windows if is_last else [], width)
-        chart.name = f"power-{first // MAX_STRIPS + 1}" if first else "power"
+        number = f"-{first // MAX_STRIPS + 1}" if first else ""
+        height = sum(_NAME + _strip_height(power[one.id]) + 6 for one in shown) + 26
+        title = "Power of each device"
+        chart = Chart(f"power-devices{number}", title, "", "", width, height, folded=True)
         axis = Frame(0, 0, width - 1, chart.height - 22, (0, seconds), (0, 1))
         chart.add(*_epoch_bands(run, axis))
         _fill(chart, axis, shown, power)
-        _lanes(chart, axis, windows if is_last else [])
         time_axis(chart, axis)
         means = "; ".join(f"{clean(one.id)}: {_mean_power(one)}" for one in shown)
         chart.description = f"Over {duration(seconds)}. {means}."
-        chart.caption = " ".join(_power_caption(run, seconds, int(width)))
+        chart.caption = " ".join(_devices_caption(run, seconds, int(width)))
         yield chart
 
 
-def _power_chart(devices: Sequence[Device], windows: Sequence[WindowTotals], width: float) -> Chart:
-    height = len(devices) * (_STRIP + _NAME + 6) + len(windows) * (_NAME + _LANE) + 26
-    return Chart("power", "Power over time by device", "", "", width, height)
-
-
-def _power_caption(run: RunRecord, seconds: float, pieces: int) -> Iterator[str]:
+def _devices_caption(run: RunRecord, seconds: float, pieces: int) -> Iterator[str]:
     yield "Devices of a kind have one scale, from 0 W."
     if len(run.series) > pieces + 1:
         yield f"Each point is the mean of {duration(seconds / pieces)}."
-    if run.epochs:
-        yield "Every other epoch is shaded."
+
+
+def _is_constant(power: tuple[list[float], list[float]]) -> bool:
+    """Return whether a power is known all the time and never changes by more than 0.1 %."""
+    watts = power[1]
+    known = bool(watts) and all(map(is_known, watts))
+    return known and max(watts) - min(watts) <= 1e-3 * max(watts)
+
+
+def _strip_height(power: tuple[list[float], list[float]]) -> float:
+    return 2.0 if _is_constant(power) else _STRIP
 
 
 def _fill(chart: Chart, axis: Frame, devices: Sequence[Device], power: Power) -> None:
     """Draw the strips; devices of one kind have one scale in all charts."""
-    for i, device in enumerate(devices):
+    top = 0.0
+    for device in devices:
         scale = (0, _power_top(power, device))
-        top = i * (_STRIP + _NAME + 6) + _NAME
-        frame = Frame(0, top, axis.width, _STRIP, axis.x_range, scale)
+        height = _strip_height(power[device.id])
+        frame = Frame(0, top + _NAME, axis.width, height, axis.x_range, scale)
         _strip(chart, frame, device, power[device.id])
+        top += _NAME + height + 6
 
 
 def _power_top(power: Power, device: Device) -> float:
@@ -111,10 +200,10 @@ def _power_top(power: Power, device: Device) -> float:
 
 
 def _lanes(chart: Chart, axis: Frame, windows: Sequence[WindowTotals]) -> None:
-    top = axis.height - 4 - len(windows) * (_NAME + _LANE)
+    top = axis.bottom - len(windows) * (_NAME + _LANE)
     for window in windows:
         name = shortened(f"window {clean(window.name)}", axis.width)
-        chart.add(Label(0, top + 12, name, "name"))
+        chart.add(Label(axis.left, top + 13, name, "name"))
         chart.add(*_lane(axis, window.spans, top + _NAME - 1))
         top += _NAME + _LANE
 
@@ -124,14 +213,18 @@ def _strip(
 ) -> None:
     colour = colour_of(device.kind)
     edges, watts = power
-    scale = _mean_power(device)
-    if watts and frame.width > NARROW:
+    constant = _is_constant(power)
+    scale = f"constant {quantity(watts[0], 'W')}" if constant else _mean_power(device)
+    if watts and not constant and frame.width > NARROW:
         scale += f", scale to {quantity(frame.y_range[1], 'W')}"
     room = frame.width - len(scale) * CHARACTER - 8
-    name = f"{clean(device.id)} {clean(device.name)}".strip()
-    chart.add(Label(0, frame.top - 5, shortened(name, room), "name"))
+    chart.add(Label(0, frame.top - 5, shortened(_name(device), room), "name"))
     chart.add(Label(frame.width, frame.top - 5, scale, anchor="end"))
     lines = staircase(frame, edges, watts)
+    if constant:
+        ends = [(frame.x(edges[0]), frame.bottom), (frame.x(edges[-1]), frame.bottom)]
+        chart.add(Path([ends], f"{colour}-line"))
+        return
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "grid"))
     if lines:
         chart.add(Path(area_below(frame, lines), f"{colour}-area"), Path(lines, f"{colour}-line"))
@@ -145,13 +238,20 @@ def _mean_power(device: Device) -> str:
 
 def _epoch_bands(run: RunRecord, frame: Frame) -> Iterator[Box]:
     """Yield a band behind every other epoch, unless the bands would be too narrow to see."""
-    epochs = [one for one in run.epochs if is_known(one.start_s) and is_known(one.seconds)]
-    if len(epochs) * 3 > frame.width:
+    if not _shows_bands(run, frame):
         return
-    for epoch in epochs[::2]:
+    for epoch in _placed(run)[::2]:
         x = frame.x(epoch.start_s)
         width = frame.x(epoch.end_s) - x
         yield Box(x, frame.top, width, frame.height, "band", f"epoch {epoch.index}")
+
+
+def _shows_bands(run: RunRecord, frame: Frame) -> bool:
+    return 1 < len(_placed(run)) <= frame.width / 3
+
+
+def _placed(run: RunRecord) -> list[Epoch]:
+    return [one for one in run.epochs if is_known(one.start_s) and is_known(one.seconds)]
 
 
 def _lane(frame: Frame, spans: Sequence[Interval], top: float) -> Iterator[Box]:
@@ -183,7 +283,7 @@ def label_step(count: int, width: float) -> int:
 def epochs_chart(run: RunRecord, width: float) -> Chart | None:
     """Return the energy of each epoch with its error; an unmeasured epoch is a dashed frame."""
     epochs = run.epochs
-    if not epochs:
+    if len(epochs) < 2:  # the totals say it all
         return None
     room = width - _LEFT - 1
     together = max(1, math.ceil(len(epochs) * 3 / room))
@@ -331,7 +431,7 @@ def _thinned(
 def prediction_chart(run: RunRecord, width: float) -> Chart | None:
     """Return each prediction with its interval, beside what the run used."""
     found = [one for one in run.forecasts if is_known(one.footprint.kwh)]
-    if not found:
+    if not found or not derived.has_predictions(run):
         return None
     comparable = not derived.why_not_comparable(run)
     actual = run.footprint.kwh if comparable else math.nan

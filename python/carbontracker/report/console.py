@@ -12,7 +12,9 @@ import carbontracker
 from carbontracker.data import WORLD
 from carbontracker.energy.components import DEFAULT_UTILISATION, KINDS_BY_COMPONENT
 from carbontracker.energy.session import INTERPRETER_ENDING, reasons
+from carbontracker.jobs.launch import Launch
 from carbontracker.legacy.log_writer import LogFiles
+from carbontracker.operating_system import usable_cpus
 from carbontracker.records.writer import unanswered_sensors
 from carbontracker.report import console_text
 from carbontracker.report.brief import cost_line
@@ -21,13 +23,19 @@ from carbontracker.report.progress import is_terminal
 from carbontracker.report.sentences import (
     SensorEventLines,
     advice_line,
+    allocation_line,
     comparison_line,
     interval_line,
+    lines_beside_total,
     live_lines,
+    predicted_extent_line,
     quality_lines,
+    ranks_line,
+    shared_node_line,
     unanswered_lines,
     unfinished_line,
 )
+from carbontracker.report.work import work_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +55,20 @@ if TYPE_CHECKING:
     from carbontracker.settings import Settings
 
 
+ALL_RANKS = 2
+"""``verbose`` with which every rank of a training shows its text."""
+WITHOUT_RANK_0 = (
+    "rank 0 has not reported: no number of the whole job is shown; `carbontracker aggregate --job` "
+    "adds up the records of its ranks"
+)
+
+
 class MonitoredRun(Protocol):
     """What the console reads of a run."""
 
     session: Session
     factors: CarbonFactors
+    launch: Launch
 
 
 class Console:
@@ -74,6 +91,17 @@ class Console:
         self._event_lines = SensorEventLines()
         self._notify = notify
         self._session: Session | None = None
+        self._launch = Launch({})
+        self._joined_result: Result | None = None
+
+    @property
+    def _muted(self) -> bool:
+        """Return whether rank 0 shows what there is, so that this process only logs it."""
+        return self._launch.is_rank_of_training and bool(self._launch.rank) and not self._all_ranks
+
+    @property
+    def _all_ranks(self) -> bool:
+        return self._settings.verbose >= ALL_RANKS
 
     @property
     def _silent(self) -> bool:
@@ -83,6 +111,7 @@ class Console:
     def started(self, run: MonitoredRun) -> None:
         """Show what is measured."""
         self._session = session = run.session
+        self._launch = run.launch
         factors = run.factors
         self._announce_simulated()
         if self._settings.notes:
@@ -151,15 +180,28 @@ class Console:
         self._show(self._block(heading, prediction.seconds, forecast.footprint), logged=False)
         if line := interval_line(forecast):
             self._show(line, logged=False)
+        if self._launch.is_rank_of_training:
+            self._show(predicted_extent_line(forecast.extent, self._launch), logged=False)
 
     def budget(self, over: BudgetExceeded) -> None:
         """Show that a limit is exceeded."""
         self.warn(str(over))
 
+    def joined(self, launch: Launch) -> None:
+        """Leave the console to rank 0 from now on, if this is another one."""
+        self._launch = launch
+
+    def joined_result(self, result: Result, rank_0_came: bool) -> None:
+        """Take the result of the job, or of the node, in place of that of this process."""
+        self._joined_result = result
+        if not rank_0_came and self._shown and sys.stderr is not None:
+            _print(f"{console_text.PREFIX}{WITHOUT_RANK_0}", sys.stderr)
+
     def finished(self, result: Result) -> None:
         """Show what the training has cost."""
         if self._silent:
             return
+        result = self._joined_result or result
         footprint = result.footprint
         if not self._settings.epochs:  # a command, which was one epoch for 2.4.x
             self._logs.info(*console_text.epoch_lines(1, result.seconds, self._watts(result)))
@@ -167,18 +209,26 @@ class Console:
         self._show(console_text.intensity_line(footprint), logged=True)
         # Upstream leaves the count out where no prediction was wanted.
         predicting = self._settings.epochs_before_pred != 0
-        heading = console_text.actual_heading(result.finished_epochs if predicting else None)
+        heading = console_text.actual_heading(result.epochs_done if predicting else None)
         self._show(self._block(heading, result.seconds, footprint), logged=False)
         if is_terminal(sys.stdout):  # elsewhere scripts parse the block, and expect no more
             self._show(f"{cost_line(result)}.", logged=None)
         for error in result.prediction_errors():
-            if error.after_epochs < result.finished_epochs:
+            if error.after_epochs < result.epochs_done:
                 self._show(comparison_line(error), logged=False)
         simulated = bool(self._settings.simulated)
-        for line in live_lines(footprint):
+        quality = quality_lines(result.energy, simulated=simulated)
+        for line in (*live_lines(footprint), *quality, *self._work_lines(result)):
             self._show(line, logged=False)
-        for line in quality_lines(result.energy, simulated=simulated):
+        share = self._launch.share_of_cpus(usable_cpus(), os.cpu_count())
+        if share is not None and not self._settings.simulated:
+            self._show(allocation_line(share), logged=False)
+        for line in lines_beside_total(result):
             self._show(line, logged=False)
+        if result.ranks is not None:
+            self._show(ranks_line(result.extent, result.ranks), logged=False)
+        elif self._launch.shares_node:
+            self._show(shared_node_line(self._launch), logged=False)
         unanswered = unanswered_sensors(self._session) if self._session is not None else ()
         for line in unanswered_lines(unanswered):
             self._show(line, logged=False)
@@ -221,8 +271,16 @@ class Console:
     def warning(self, level: str, message: str) -> None:
         """Show a diagnostic on stderr, and in the error log."""
         self._logs.error(level, message)
-        if self._shown and sys.stderr is not None:
+        if self._shown and not self._muted and sys.stderr is not None:
             _print(f"{console_text.PREFIX}{level} - {message}", sys.stderr)
+
+    def _work_lines(self, result: Result) -> list[str]:
+        """Return the energy for units of work; not of one of several processes of a node, whose
+        energy is that of all."""
+        if result.ranks is None and (self._launch.shares_node or self._launch.is_rank_of_training):
+            return []
+        line = work_line(result)
+        return [f"{line}."] if line else []
 
     def _block(self, heading: str, seconds: float, footprint: Footprint) -> str:
         return console_text.consumption_block(
@@ -309,7 +367,7 @@ class Console:
             self._logs.info(message)
         if logged is not None:
             self._logs.output(console_text.PREFIX + message)
-        if self._shown and self._settings.verbose:
+        if self._shown and self._settings.verbose and not self._muted:
             _print(console_text.PREFIX + message)
 
     def _ask(self, question: str) -> None:
@@ -334,7 +392,7 @@ def _can_ask() -> bool:
     try:
         # A background job of a terminal is stopped if it reads from it.
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return True  # a terminal without job control does not stop a reader
 
 

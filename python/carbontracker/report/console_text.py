@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from carbontracker.report.formatting import DASH, is_known
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,8 +20,10 @@ UNKNOWN_INTENSITY = "The carbon intensity is unknown, and so are the emissions."
 def timestring(seconds: float, *, with_fraction: bool = False) -> str:
     """Return ``H:MM:SS`` or ``H:MM:SS.ss``, with a sign if negative; never 60 seconds.
 
-    Rounding happens before splitting, so 59.999 is a full minute.
+    Rounding happens before splitting, so 59.999 is a full minute. An unknown time is a dash.
     """
+    if not is_known(seconds):
+        return DASH
     digits = 2 if with_fraction else 0
     total = round(abs(seconds), digits)
     minutes, rest = divmod(total, 60)
@@ -52,7 +56,7 @@ def predicted_heading(epochs: float) -> str:
     return f"Predicted consumption for {epochs} epoch(s):"
 
 
-def actual_heading(epochs: int | None) -> str:
+def actual_heading(epochs: float | None) -> str:
     """Return the heading of a measurement; None where there are no epochs."""
     return "Actual consumption:" if epochs is None else f"Actual consumption for {epochs} epoch(s):"
 

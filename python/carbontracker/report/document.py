@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from carbontracker.carbon.equivalents import equivalents
 from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
 from carbontracker.exceptions import BudgetExceeded
-from carbontracker.json_values import mapping, number
+from carbontracker.json_values import mapping, number, whole
+from carbontracker.model.measurement import GPU
 from carbontracker.report import derived
 from carbontracker.report.brief import MIN_COMPARED_G
 from carbontracker.report.charts import range_text
@@ -21,7 +22,13 @@ from carbontracker.report.formatting import (
     plain,
     quantity,
 )
-from carbontracker.report.sentences import gap_lines, sensor_event_line, unanswered_lines
+from carbontracker.report.sentences import (
+    MARKS_ONLY,
+    gap_lines,
+    sensor_event_line,
+    unanswered_lines,
+)
+from carbontracker.report.work import SHOWN, joules_each, work_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +98,11 @@ class Section:
     tables: tuple[Table, ...] = ()
     code: tuple[str, ...] = ()
 
+    @property
+    def empty(self) -> bool:
+        """Return whether it has nothing but its title; its charts are not counted."""
+        return not (self.lines or self.facts or self.code or any(one.rows for one in self.tables))
+
 
 # ---- the top -------------------------------------------------------------------------------
 
@@ -112,7 +124,9 @@ def notes(run: RunRecord) -> Iterator[str]:
         yield f"Incomplete: {run.why_incomplete}"
     elif run.notes:
         yield f"The record is damaged: {'; '.join(run.notes)}"
-    if not is_known(run.energy.joules):
+    if run.metadata.marks_only:
+        yield MARKS_ONLY
+    elif not is_known(run.energy.joules):
         yield "No energy was measured: what is missing is not zero."
     for line in gap_lines(run.energy):
         yield f"{line}."
@@ -187,7 +201,7 @@ def cards(run: RunRecord) -> Iterator[Card]:
         f"at {plain(figure)} gCO2eq/kWh" if is_known(figure) else "",
     )
     planned = run.planned_epochs
-    done = sum(epoch.finished for epoch in run.epochs)
+    done = run.result.epochs_done
     yield Card(
         "Time",
         duration(run.result.seconds),
@@ -217,16 +231,18 @@ def compared(run: RunRecord) -> str:
 def sections(run: RunRecord) -> Iterator[Section]:
     """Yield the parts of the report that the record has data for."""
     yield Section("power", "Power", tables=(device_table(run), window_table(run)))
-    if run.epochs:
+    yield Section("work", "Units of work", facts=tuple(_work(run)))
+    # The totals say all of one epoch that is whole.
+    if len(run.epochs) > 1 or not all(epoch.finished for epoch in run.epochs):
         yield Section("epochs", "Epochs", tables=(epoch_table(run),))
-    yield Section("emissions", "Carbon intensity and emissions")
-    if run.forecasts:
+    yield Section("emissions", "Carbon intensity and emissions", tuple(_advice(run)))
+    if derived.has_predictions(run):
         why = derived.why_not_comparable(run)
         lines = () if not why or is_known(run.forecasts[-1].footprint.kwh) else (why,)
         yield Section(
             "prediction",
             "Predicted and actual",
-            (*lines, *_advice(run)),
+            lines,
             tables=prediction_tables(run),
         )
     yield Section(
@@ -258,10 +274,11 @@ def paragraph(run: RunRecord) -> str:
     at = f" at {plain(figure)} gCO2eq/kWh" + (f" ({named})" if named else "")
     what = "The command" if run.metadata.command else "Training"
     whole = "" if run.complete else " as far as recorded"
+    pue = f"; a PUE of {footprint.pue:g} is included" if is_known(footprint.pue) else ""
     return (
         f"{what} took {duration(run.result.seconds)}{whole} and is estimated to have used {kwh} "
         f"of electricity, contributing to {grams} of CO2eq{at if is_known(figure) else ''}. The "
-        f"energy of the machine is {_known_by(energy)}; a PUE of {footprint.pue:g} is included. "
+        f"energy of the machine is {_known_by(energy)}{pue}. "
         "Errors are 95 % half-widths of measuring alone. Measured with carbontracker "
         f"{run.metadata.version} (Anthony, Kanding and Selvan, 2020)."
     )
@@ -269,18 +286,19 @@ def paragraph(run: RunRecord) -> str:
 
 _MAX_EVENTS = 6
 """Events of one sensor that a report lists one by one."""
-_KNOWN_BY = {
+KNOWN_BY = {
     "measured": "measured by energy counters",
     "integrated": "integrated from power readings",
     "modelled": "modelled, not measured",
 }
+"""What each quality of an energy means."""
 
 
 def _known_by(energy: Energy) -> str:
     if energy.quality == "missing":
         return UNKNOWN
-    if energy.quality in _KNOWN_BY:
-        return _KNOWN_BY[energy.quality]
+    if energy.quality in KNOWN_BY:
+        return KNOWN_BY[energy.quality]
     share = energy.modelled_joules / energy.joules if energy.joules > 0 else 0.0
     if energy.quality == "incomplete":
         most = quantity(energy.unknown_joules_max, "J")
@@ -297,10 +315,14 @@ def cost(run: RunRecord) -> Iterator[tuple[str, str]]:
     for title, figures, unit in (
         ("Readings per second", run.ending.readings_per_second, ""),
         ("Loggers on the training's thread", run.ending.logger_seconds, " s"),
+        ("Time in drivers", run.ending.driver_seconds, " s"),
     ):
         known = [(name, value) for name, value in figures.items() if is_known(value)]
         if known:
             yield title, ", ".join(f"{name} {plain(value, 3)}{unit}" for name, value in known)
+    elsewhere = {k: by for k, by in run.ending.read_by.items() if by != "this process"}
+    if elsewhere:
+        yield "Read by other processes", ", ".join(f"{k} by {by}" for k, by in elsewhere.items())
 
 
 def device_table(run: RunRecord) -> Table:
@@ -368,20 +390,25 @@ def epoch_table(run: RunRecord) -> Table:
     """Return one row per epoch."""
     shown = run.epochs[:MAX_ROWS]
     more = f", the first {MAX_ROWS}; --csv has all" if len(run.epochs) > MAX_ROWS else ""
+    own = run.divisible is run.result
+    units = [
+        unit for unit in SHOWN if own and any(is_known(getattr(one.work, unit)) for one in shown)
+    ]
     columns = (
         Column("Epoch", "n"),
         Column("Time", "n"),
         Column("Energy", "n"),
         Column("Electricity", "n"),
         Column("CO2eq", "n"),
+        *(Column(f"Per {SHOWN[unit][0]}", "n") for unit in units),
         Column("Quality"),
         Column("Remarks", "t"),
     )
     caption = f"All {len(run.epochs)} epochs{more}"
-    return Table(caption, columns, list(map(_epoch_row, shown)), folded=True)
+    return Table(caption, columns, [_epoch_row(one, units) for one in shown], folded=True)
 
 
-def _epoch_row(epoch: Epoch) -> tuple[str, ...]:
+def _epoch_row(epoch: Epoch, units: Sequence[str]) -> tuple[str, ...]:
     footprint = epoch.footprint
     remarks = [
         *(() if epoch.finished else ("unfinished",)),
@@ -393,9 +420,22 @@ def _epoch_row(epoch: Epoch) -> tuple[str, ...]:
         quantity(epoch.energy.joules, "J", epoch.energy.error_joules),
         quantity(1000 * footprint.kwh, "Wh") if is_known(footprint.kwh) else "",
         quantity(footprint.gco2eq, "g") if is_known(footprint.gco2eq) else "",
+        *(joules_each(epoch, unit) for unit in units),
         epoch.energy.quality,
         ", ".join(remarks),
     )
+
+
+def _work(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yield energy and emissions for units of work, and what a resume can start from."""
+    whole_run = run.divisible
+    if whole_run is not None:
+        alone = whole_run is run.result  # of a job the names of other nodes' GPUs are not here
+        names = [one.name for one in run.devices if one.kind == GPU] if alone else []
+        yield from work_facts(whole_run, names)
+    if saved := list(run.of("checkpoint")):
+        steps, last_s = whole(saved[-1].get("steps")), number(saved[-1].get("seconds_after_start"))
+        yield "Checkpoints", f"{len(saved)}, the last one after {steps} steps, {duration(last_s)}"
 
 
 def prediction_tables(run: RunRecord) -> tuple[Table, Table]:

@@ -59,6 +59,16 @@ class Label:
 Shape = Path | Box | Label
 
 
+@dataclass(frozen=True)
+class LivePlot:
+    """Where a script finds the plot of a chart."""
+
+    frame: Frame
+    """The area of the values, which are in base units."""
+    axis_y: float
+    """Where the time axis is."""
+
+
 @dataclass
 class Chart:
     """A picture, with a description for screen readers."""
@@ -73,6 +83,10 @@ class Chart:
     width: float
     height: float
     shapes: list[Shape] = field(default_factory=list)
+    folded: bool = False
+    """Whether the reader may close it."""
+    live: LivePlot | None = None
+    """The plot that a script may redraw; None of a chart that stays as it is."""
 
     def add(self, *shapes: Shape) -> None:
         """Put shapes on top."""
@@ -127,6 +141,7 @@ LIGHT = {
     "cpu": "#2563a8",
     "dram": "#9a5a00",
     "other": "#7a3f98",
+    "total": "#0b6e74",
     "carbon": "#a3341f",
     "band": "#f0f3f2",
     "warn": "#8a4b00",
@@ -142,6 +157,7 @@ DARK = {
     "cpu": "#7ab2f0",
     "dram": "#e0a458",
     "other": "#c79be0",
+    "total": "#4fc3c9",
     "carbon": "#f0907c",
     "band": "#1d2522",
     "warn": "#f0b561",
@@ -164,12 +180,18 @@ STYLES = {
     "grid": Style(stroke="rule"),
     "band": Style(fill="band"),
     "label": Style(fill="quiet"),
+    "tick": Style(stroke="quiet"),
+    "time": Style(fill="quiet"),
+    "chosen": Style(fill="link", opacity=0.2),
     "name": Style(fill="text"),
     "error": Style(stroke="text", width=1.2),
     "bar": Style(fill="gpu"),
     "hollow": Style(stroke="quiet", dash=(3, 2)),
     "hit": Style(),
     "window": Style(fill="other", opacity=0.8),
+    "total-line": Style(stroke="total", width=1.4),
+    "total-area": Style(fill="total", opacity=0.12),
+    "total-band": Style(fill="total", opacity=0.3),
     "carbon-line": Style(stroke="carbon", width=1.6),
     "carbon-area": Style(fill="carbon", opacity=0.15),
     "intensity-line": Style(stroke="dram", width=1.6),
@@ -189,7 +211,7 @@ def colour_of(kind: str) -> str:
 
 # ---- axes ----------------------------------------------------------------------------------
 
-_TIMES = (
+TIMES = (
     *((s, 1.0, "s") for s in (1, 2, 5, 10, 20)),
     *((60 * m, 60.0, "min") for m in (0.5, 1, 2, 5, 10, 20, 30)),
     *((3600 * h, 3600.0, "h") for h in (1, 2, 3, 6, 12, 24)),
@@ -215,7 +237,7 @@ def times(seconds: float, most: int) -> tuple[list[float], list[str]]:
     if seconds < most:  # below a second apart
         at = steps(0, seconds, most)
         return at, [f"{t_s:g} s" for t_s in at]
-    step, size, unit = next((one for one in _TIMES if one[0] * most >= seconds), _TIMES[-1])
+    step, size, unit = next((one for one in TIMES if one[0] * most >= seconds), TIMES[-1])
     if step * most < seconds:  # a very long run, or a damaged record
         step = size * math.ceil(seconds / size / most)
     at = [step * i for i in range(int(seconds / step + 1e-9) + 1)]
@@ -227,19 +249,19 @@ def time_axis(chart: Chart, frame: Frame) -> None:
     at, labels = times(frame.x_range[1], max(2, int(frame.width / 70)))
     for t_s, text in zip(at, labels, strict=True):
         x = frame.x(t_s)
-        chart.add(Path([[(x, frame.bottom), (x, frame.bottom + 4)]], "axis"))
-        chart.add(tick_label(chart, x, frame.bottom + 16, text))
+        chart.add(Path([[(x, frame.bottom), (x, frame.bottom + 4)]], "tick"))
+        chart.add(tick_label(chart, x, frame.bottom + 16, text, "time"))
     chart.add(Path([[(frame.left, frame.bottom), (frame.right, frame.bottom)]], "axis"))
 
 
-def tick_label(chart: Chart, x: float, y: float, text: str) -> Label:
+def tick_label(chart: Chart, x: float, y: float, text: str, style: str = "label") -> Label:
     """Return a label centred at x, moved where it would leave the chart."""
     half = len(text) * CHARACTER / 2
     if x - half < 0:
-        return Label(0, y, text)
+        return Label(0, y, text, style)
     if x + half > chart.width:
-        return Label(chart.width, y, text, anchor="end")
-    return Label(x, y, text, anchor="middle")
+        return Label(chart.width, y, text, style, anchor="end")
+    return Label(x, y, text, style, anchor="middle")
 
 
 def value_axis(chart: Chart, frame: Frame, most: int = 4) -> None:
@@ -273,6 +295,14 @@ def staircase(frame: Frame, edges: Sequence[float], values: Sequence[float]) -> 
         y = frame.y(value)
         line += [(frame.x(edges[i]), y), (frame.x(edges[i + 1]), y)]
     return lines
+
+
+def area_between(
+    frame: Frame, edges: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> list[list[Point]]:
+    """Return the outlines of the areas between two step lines with the same gaps."""
+    lows, highs = staircase(frame, edges, low), staircase(frame, edges, high)
+    return [[*above, *reversed(below)] for above, below in zip(highs, lows, strict=True)]
 
 
 def area_below(frame: Frame, lines: Sequence[Sequence[Point]]) -> list[list[Point]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ _NAMED = {
     # Grams end at tonnes, which have no prefix.
     "g": ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg")),
 }
-_ASCII = str.maketrans({PLUS_MINUS: "+/-", "µ": "u"})
+IN_ASCII = str.maketrans({PLUS_MINUS: "+/-", "µ": "u", "…": "..."})
+"""What the signs of a report become where a terminal cannot show them."""
+ASCII_ERRORS = "carbontracker.ascii"
+"""The ``errors`` of a stream: signs that it cannot encode are ``IN_ASCII``, the rest ``?``."""
 MAX_TEXT = 4000
 """Characters of a text in any view: commands and names may have hundreds of thousands."""
 MAX_LINE = 1000
@@ -180,14 +185,50 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
     )
 
 
+def columns_of(text: str) -> int:
+    """Return the columns of a terminal that a text takes.
+
+    A wide character, as of Chinese or an emoji, takes two, a combining one none (Unicode UAX #11).
+    """
+    return len(text) if text.isascii() else sum(map(_columns_of_one, text))
+
+
+def _columns_of_one(character: str) -> int:
+    import unicodedata
+
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """Return as much of the beginning of a text as fits into so many columns."""
+    if columns_of(text) <= columns:
+        return text
+    ends = accumulate(map(_columns_of_one, text))
+    return text[: sum(end <= columns for end in ends)]
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """Return a text with the spaces that so many columns lack, before it if ``right``."""
+    spaces = " " * (columns - columns_of(text))
+    return spaces + text if right else text + spaces
+
+
 def encodable(text: str, encoding: str | None) -> str:
     """Return text for a stream; what it cannot encode is written in ASCII, or as ``?``."""
     encoding = encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
-    return text
+    return text.encode(encoding, ASCII_ERRORS).decode(encoding)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = error.object[error.start : error.end].translate(IN_ASCII)
+    return shown.encode("ascii", "replace").decode(), error.end
+
+
+codecs.register_error(ASCII_ERRORS, _in_ascii)
 
 
 def csv_text(text: str) -> str:
@@ -208,14 +249,34 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
     Cells are cleaned: names come from commands and hosts.
     """
     rows = [[clean(cell, MAX_CELL) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
+            padded(cell, width, right=i in right)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
+
+
+def number_column(name: str, values: Sequence[float], unit: str) -> list[str]:
+    """Return numbers in one unit below their heading, all of one width.
+
+    All have as many decimals: four digits of the largest, at most three decimals.
+
+    Args:
+        name: the heading, to which the unit is added.
+        values: in ``unit``; NaN is a dash.
+        unit: as for ``quantity``, or ``""``.
+    """
+    largest = max((abs(value) for value in values if is_known(value)), default=0.0)
+    size, shown = unit_of(largest, unit) if unit else (1.0, "")
+    digits = 3 - math.floor(math.log10(largest / size)) if largest > 0 else 0
+    decimals = min(3, max(0, digits))
+    head = f"{name} {shown}".strip()
+    cells = [f"{one / size:.{decimals}f}" if is_known(one) else DASH for one in values]
+    width = max(map(len, (head, *cells)))
+    return [cell.rjust(width) for cell in (head, *cells)]
 
 
 def _is_unseen(character: str) -> bool:

@@ -8,18 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.json_values import jsonable
-from carbontracker.model.device import Device
+from carbontracker.model.device import Device, hardware_name
 from carbontracker.model.live_status import LiveStatus
 from carbontracker.report.brief import cost
 from carbontracker.report.console_text import timestring
-from carbontracker.report.formatting import DASH, MAX_LINE, aligned, clean, compact
+from carbontracker.report.formatting import (
+    DASH,
+    MAX_LINE,
+    aligned,
+    clean,
+    compact,
+    is_known,
+    number_column,
+)
+from carbontracker.report.work import work_figures, work_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from carbontracker.model.measurement import Measurement
     from carbontracker.records.run_record import RunRecord
 
 HOUR_S = 3600.0
+JOULES_PER_WH = 3600.0
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,23 @@ class View:
     forecast: dict[str, Any]
     """Of a training the prediction; else the cost of an hour at the present power."""
     notes: tuple[str, ...] = ()
+    done: Measurement | None = None
+    """Of a training: its epochs so far, with the work that was counted."""
     goes_on: bool = True
     """False if the run has ended, so that the view will not change."""
 
 
-def view_of_machine(status: LiveStatus) -> View:
-    """Return the view of the machine that this process samples."""
+def view_of_machine(status: LiveStatus, processor: str = "") -> View:
+    """Return the view of the machine that this process samples.
+
+    Args:
+        status: the status now.
+        processor: name of the machine's processor.
+    """
+    devices = (
+        replace(one, name=hardware_name(one.kind, one.name, processor)) for one in status.devices
+    )
+    status = replace(status, devices=tuple(devices))
     footprint = status.footprint
     hour = {
         "kwh_per_hour": (kwh := status.watts * HOUR_S / JOULES_PER_KWH * footprint.pue),
@@ -70,9 +92,9 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
         run.result.tracker_cpu_seconds,
         final=run.complete,
     )
-    what = " ".join(run.metadata.command) or "training"
+    what = run.metadata.program or "training"
     heading, notes = f"{run.id} {what}, {run.state}", tuple(_notes(run, now_s, beside))
-    return View(heading, status, _forecast(run), notes, goes_on=not run.complete)
+    return View(heading, status, _forecast(run), notes, run.divisible, goes_on=not run.complete)
 
 
 def _last_watts(run: RunRecord) -> dict[str, float]:
@@ -83,7 +105,8 @@ def _last_watts(run: RunRecord) -> dict[str, float]:
 
 def _forecast(run: RunRecord) -> dict[str, Any]:
     finished = [epoch.seconds for epoch in run.epochs if epoch.finished]
-    data: dict[str, Any] = {"epochs_done": len(finished), "epochs_planned": run.planned_epochs}
+    done = run.result.epochs_done
+    data: dict[str, Any] = {"epochs_done": done, "epochs_planned": run.planned_epochs}
     if run.metadata.command:
         return {}
     if run.forecasts:
@@ -93,10 +116,10 @@ def _forecast(run: RunRecord) -> dict[str, Any]:
             "kwh": newest.footprint.kwh,
             "gco2eq": newest.footprint.gco2eq,
         }
-    if run.planned_epochs and finished and not run.complete:
-        each_s = math.fsum(finished) / len(finished)
+    if run.planned_epochs and finished and done and not run.complete:
+        each_s = math.fsum(finished) / done
         open_s = math.fsum(epoch.seconds for epoch in run.epochs if not epoch.finished)
-        data["seconds_left"] = max(0.0, (run.planned_epochs - len(finished)) * each_s - open_s)
+        data["seconds_left"] = max(0.0, (run.planned_epochs - done) * each_s - open_s)
     return data
 
 
@@ -113,38 +136,50 @@ def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[s
 
 def table(view: View) -> str:
     """Return the view as a table, without control characters."""
-    head = ("device", "power", "energy", "+/-", "CO2eq", "readings/s", "quality", "")
     status, footprint = view.status, view.status.footprint
-    rows = [head, *map(_cells, (*status.devices, _total(status)))]
+    rows = list(zip(*device_columns((*status.devices, total_of(status))).values(), strict=True))
     lines = [f"carbontracker: {view.heading}, {timestring(status.seconds)}"]
     lines += aligned(rows, right=range(1, 6))
     per_kwh = compact(footprint.intensity.gco2eq_per_kwh)
     lines.append(f"{per_kwh} gCO2eq/kWh, PUE {compact(footprint.pue)} in CO2eq")
-    lines += [*_forecast_lines(view.forecast), *view.notes]
+    lines += [*forecast_lines(view.forecast), *work_lines(view), *view.notes]
     return "\n".join(clean(line, MAX_LINE) for line in lines)
 
 
-def _total(status: LiveStatus) -> Device:
+def total_of(status: LiveStatus) -> Device:
     """Return all devices as one, for the last row."""
     energy, grams = status.energy, status.footprint.gco2eq
     return Device("total", "", "", "", energy.quality, energy, grams, status.watts, math.nan)
 
 
-def _cells(device: Device) -> tuple[str, ...]:
-    return (
-        device.id,
-        compact(device.watts, "W"),
-        compact(device.energy.joules, "J"),
-        compact(device.energy.error_joules, "J"),
-        compact(device.gco2eq, "g"),
-        compact(device.readings_per_second),
-        device.quality or DASH,
-        device.name,
-    )
+def device_columns(devices: Sequence[Device], energy_unit: str = "J") -> dict[str, list[str]]:
+    """Return the columns of the table by name, each with its heading and one unit.
+
+    Args:
+        devices: one for each row; the total is the last one.
+        energy_unit: ``J`` or ``Wh``.
+    """
+    size = JOULES_PER_WH if energy_unit == "Wh" else 1.0
+    joules = [(one.energy.joules, one.energy.error_joules) for one in devices]
+    energies, errors = zip(*joules, strict=True)
+    numbers = {
+        "power": ([one.watts for one in devices], "W"),
+        "energy": ([one / size for one in energies], energy_unit),
+        "error": ([one / size for one in errors], energy_unit),
+        "CO2eq": ([one.gco2eq for one in devices], "g"),
+        "readings/s": ([one.readings_per_second for one in devices], ""),
+    }
+    return {
+        "device": ["device", *(one.id for one in devices)],
+        **{name: number_column(name, *column) for name, column in numbers.items()},
+        "quality": ["quality", *(one.quality or DASH for one in devices)],
+        "name": ["name", *(one.name for one in devices)],
+    }
 
 
-def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
-    if "kwh_per_hour" in forecast:
+def forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
+    """Yield the prediction of a training, or the cost of an hour, in words."""
+    if is_known(forecast.get("kwh_per_hour", math.nan)):
         kwh, grams = forecast["kwh_per_hour"], forecast["gco2eq_per_hour"]
         each = f"{compact(kwh * 1000, 'Wh')} and {compact(grams, 'g')}"
         yield f"at this power {each} an hour"
@@ -157,6 +192,12 @@ def _forecast_lines(forecast: dict[str, Any]) -> Iterator[str]:
             f"predicted in all {compact(forecast['kwh'] * 1000, 'Wh')}, "
             f"{compact(forecast['gco2eq'], 'g')}, {timestring(forecast['seconds'])}"
         )
+
+
+def work_lines(view: View) -> list[str]:
+    """Return the energy for units of work in a line; an empty list without counted work."""
+    line = "" if view.done is None else work_line(view.done)
+    return [line] if line else []
 
 
 def as_json(view: View) -> dict[str, Any]:
@@ -177,10 +218,11 @@ def as_json(view: View) -> dict[str, Any]:
         "what": view.heading,
         "seconds": status.seconds,
         "devices": {one.id: values(one) | {"name": one.name} for one in status.devices},
-        "total": values(_total(status)),
+        "total": values(total_of(status)),
         "pue": status.footprint.pue,
         "gco2eq_per_kwh": status.footprint.intensity.gco2eq_per_kwh,
         "forecast": view.forecast,
+        **({} if view.done is None else {"work": work_figures(view.done)}),
         "notes": list(view.notes),
     }
     found = jsonable(data)
@@ -188,10 +230,10 @@ def as_json(view: View) -> dict[str, Any]:
     return found
 
 
-def training_line(status: LiveStatus, done: int, planned: float, seconds_left: float | None) -> str:
-    """Return the progress of a training in one line."""
+def training_line(status: LiveStatus, done: str, seconds_left: float | None) -> str:
+    """Return the progress of a training in one line; ``done`` is how far it is, in words."""
     left = "" if seconds_left is None else f", {timestring(seconds_left)} to go"
     return (
-        f"carbontracker: epoch {done}/{planned}, {timestring(status.seconds)}{left}, "
+        f"carbontracker: {done}, {timestring(status.seconds)}{left}, "
         f"{compact(status.watts, 'W')}, {cost(status.footprint)}"
     )

@@ -7,8 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from carbontracker.report import planning, sentences
+from carbontracker.report.brief import cost_line, forecast_text, joules
 from carbontracker.report.console_text import timestring
-from carbontracker.report.formatting import compact, duration, quantity
+from carbontracker.report.formatting import DASH, clean, duration, is_known, quantity, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,14 +48,7 @@ def result_html(result: Result) -> str:
     caption = f"{result.finished_epochs} epoch(s) in {timestring(result.seconds)}"
     notes = _notes(result)
     if result.forecast is not None:
-        predicted = result.forecast
-        energy = compact(predicted.footprint.kwh * 1e3, "Wh")
-        grams = compact(predicted.footprint.gco2eq, "g")
-        notes.append(
-            f"Predicted after {predicted.prediction.after_epochs:.3g} epoch(s) for "
-            f"{predicted.prediction.epochs}: {energy} with PUE, {grams} CO2eq, "
-            f"{timestring(predicted.prediction.seconds)}"
-        )
+        notes.append(f"Predicted {forecast_text(result.forecast)}")
     return _page(caption, list(_rows(result)), notes)
 
 
@@ -65,6 +59,24 @@ def window_html(name: str, measured: Measurement | None) -> str:
     return _page(
         f"window {name!r}, {duration(measured.seconds)}", list(_rows(measured)), _notes(measured)
     )
+
+
+def cell_text(name: str, measured: Measurement) -> str:
+    """Return what a cell costs, in one line."""
+    return f"carbontracker: {clean(name)}: {cost_line(measured)}"
+
+
+def cell_html(name: str, measured: Measurement, ended_with: str) -> str:
+    """Return the cost of a cell as HTML.
+
+    Args:
+        name: of the cell.
+        measured: its cost.
+        ended_with: name of the exception that ended it; empty if none did.
+    """
+    early = [f"The cell ended with {ended_with}; this is what it used until then."]
+    notes = [*(early if ended_with else []), *_notes(measured)]
+    return _page(f"{clean(name)}, {cost_line(measured)}", list(_rows(measured)), notes)
 
 
 def footprint_html(footprint: Footprint) -> str:
@@ -98,20 +110,16 @@ def _notes(measured: Measurement) -> list[str]:
 
 
 def _rows(measured: Measurement) -> Iterator[tuple[str, ...]]:
-    energy, grams = measured.energy, measured.footprint.gco2eq
-    grams_per_joule = grams / energy.joules if energy.joules > 0 else math.nan
+    energy, gco2eq = measured.energy, measured.footprint.gco2eq
+    grams_per_joule = gco2eq / energy.joules if energy.joules > 0 else math.nan
     for name, part in {**energy.by_device, "total": energy}.items():
-        yield (
-            name,
-            compact(part.joules, "J"),
-            f"± {compact(part.error_joules, 'J')}",
-            compact(part.joules * grams_per_joule, "g"),
-            part.quality,
-        )
+        grams, error = (one * grams_per_joule for one in (part.joules, part.error_joules))
+        emissions = rounded(grams, "g", error) if is_known(grams) else DASH
+        yield name, joules(part), emissions, part.quality
 
 
 def _page(caption: str, rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -> str:
-    heads = ("device", "energy", "95 %", "CO2eq", "known as")
+    heads = ("device", "energy", "CO2eq", "known as")
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
     body = "".join(map(_row, rows))
     return _whole(caption, f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", notes)

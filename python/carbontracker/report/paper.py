@@ -125,18 +125,49 @@ def _markdown_lines(run: RunRecord) -> Iterator[str]:
 
 
 def _metadata(run: RunRecord) -> Iterator[str]:
-    """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well."""
     footprint = run.footprint
-    hardware = Counter(one.name for one in run.devices if one.name)
-    place = (footprint.location and footprint.location.name) or footprint.intensity.name
+    computing = [one.name for one in run.devices if one.name and one.kind in ("gpu", "cpu")]
+    yield from co2_metadata(
+        {
+            "emissions": float(f"{footprint.gco2eq:.6g}"),
+            "source": f"carbontracker {run.metadata.version}",
+            "geographical_location": (footprint.location and footprint.location.name)
+            or footprint.intensity.name,
+            "hardware_used": hardware_used(Counter(computing)),
+        }
+    )
+
+
+def co2_metadata(values: Mapping[str, str | float]) -> Iterator[str]:
+    """Yield ``co2_eq_emissions`` as the Hub's model cards have it; JSON texts are YAML as well.
+
+    Args:
+        values: ``emissions``, gCO2eq, and texts; an empty one is left out.
+    """
     yield "co2_eq_emissions:"
-    yield f"  emissions: {footprint.gco2eq:.6g}"
-    yield f"  source: {_quoted(f'carbontracker {run.metadata.version}')}"
-    if place:
-        yield f"  geographical_location: {_quoted(str(place))}"
-    used = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in hardware.items())
-    if used:
-        yield f"  hardware_used: {_quoted(used)}"
+    for name, value in values.items():
+        if value != "":
+            yield f"  {name}: {_quoted(value) if isinstance(value, str) else f'{value:.6g}'}"
+
+
+_FORM_FACTOR = re.compile(
+    r"[\s-]+(?:SXM\d*|PCIe|HBM\d\w*|\d+\s?GB|CPU @ [\d.]+\s?GHz|\d+-Core Processor)(?=[\s-]|$)"
+    r"|\((?:R|TM)\)",
+    re.IGNORECASE,
+)
+"""Words in the name of a device that people leave out."""
+
+
+def hardware_used(names: Mapping[str, int]) -> str:
+    """Return devices as people write them: ``8 x NVIDIA H100, 2 x Intel Xeon Platinum 8480C``.
+
+    Args:
+        names: how many devices have each name.
+    """
+    short: Counter[str] = Counter()
+    for name, count in names.items():
+        short[" ".join(_FORM_FACTOR.sub("", name).split())] += count
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in short.items())
 
 
 def _quoted(text: str) -> str:

@@ -77,6 +77,8 @@ def _story(run: RunRecord) -> Iterator[Any]:
     parts = list(document.sections(run))
     for section in parts:
         mine = [one for one in pictures if one.name.partition("-")[0] == section.name]
+        if not mine and section.empty:
+            continue
         yield from _section(section, mine)
     for table in (table for section in parts for table in section.tables if table.folded):
         yield optional_module("reportlab.platypus", "pdf").PageBreak()
@@ -86,7 +88,7 @@ def _story(run: RunRecord) -> Iterator[Any]:
 
 def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
     platypus = optional_module("reportlab.platypus", "pdf")
-    head = [platypus.Spacer(1, 14), _paragraph(section.title, 13, bold=True)]
+    head = [platypus.Spacer(1, 14), _paragraph(section.title, 13, bold=True, with_next=True)]
     head += [_paragraph(line, 9) for line in section.lines]
     for chart in pictures:
         head += [platypus.Spacer(1, 6), drawn(chart), _paragraph(chart.caption, 8, "quiet")]
@@ -99,17 +101,19 @@ def _section(section: Section, pictures: Sequence[Chart]) -> Iterator[Any]:
     for table in section.tables:
         if table.rows and not table.folded:
             yield platypus.Spacer(1, 8)
-            yield _paragraph(table.caption, 8, "quiet")
+            yield _paragraph(table.caption, 8, "quiet", with_next=True)
             yield _table(table)
     for code in section.code:
         yield _code(code)
 
 
-def _paragraph(text: str, size: float, colour: str = "text", *, bold: bool = False) -> Any:
-    return optional_module("reportlab.platypus", "pdf").Paragraph(
-        escape(_text(text)),
-        _style(size, colour, bold=bold),
-    )
+def _paragraph(
+    text: str, size: float, colour: str = "text", *, bold: bool = False, with_next: bool = False
+) -> Any:
+    """Return a paragraph; ``with_next`` keeps it on one page with what follows."""
+    style = _style(size, colour, bold=bold)
+    style.keepWithNext = with_next
+    return optional_module("reportlab.platypus", "pdf").Paragraph(escape(_text(text)), style)
 
 
 def _style(size: float, colour: str, *, bold: bool = False, right: bool = False) -> Any:

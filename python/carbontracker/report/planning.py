@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.report.brief import estimated
+from carbontracker.report.brief import MIN_COMPARED_G, estimated
 from carbontracker.report.formatting import aligned, is_known, percent, ranged
 
 if TYPE_CHECKING:
@@ -30,17 +30,23 @@ def estimate_text(found: Estimate) -> str:
         f"Estimate before training: {heading}",
         *_siblings(found),
         *(f"  {label:<{_LABEL_WIDTH}}{text}" for label, text in figures),
+        *(_equivalents(found) if found.footprint.gco2eq >= MIN_COMPARED_G else ()),
+        "Assumed:",
+        *(f"  {_assumption(each)}" for each in found.assumptions),
+        *notes,
+    ]
+    return "\n".join(lines)
+
+
+def _equivalents(found: Estimate) -> list[str]:
+    return [
         "Equivalent to:",
         *(f"  {_number(one.value)} {one.name}" for one in found.footprint.equivalents),
         *(
             f"  {_number(each.value)} {each.unit}, {each.name}"
             for each in found.further_equivalents
         ),
-        "Assumed:",
-        *(f"  {_assumption(each)}" for each in found.assumptions),
-        *notes,
     ]
-    return "\n".join(lines)
 
 
 def estimate_parts(found: Estimate) -> tuple[str, list[tuple[str, str]], list[str]]:

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.guard import PROGRESS, start_thread
 from carbontracker.report.live import training_line
+from carbontracker.report.work import work_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
+    from carbontracker.jobs.launch import Launch
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.live_status import LiveStatus
+    from carbontracker.model.measurement import Measurement
     from carbontracker.model.result import Result
 
 RENEWED_S = 1.0
@@ -39,21 +42,39 @@ class StatusReader(Protocol):
 class RunWithStatus(Protocol):
     """What the progress line needs of a run."""
 
+    launch: Launch
+
     def status_reader(self) -> StatusReader:
         """Return a new reader."""
+
+    def spent(self) -> Measurement:
+        """Return the cost since the first epoch began."""
+
+
+class Plan(Protocol):
+    """The length of a training."""
+
+    @property
+    def epochs(self) -> float:
+        """Return the planned number; 0 if it is not known."""
+
+    @property
+    def steps(self) -> int | None:
+        """Return the planned steps; None if the plan is in epochs."""
 
 
 class Progress:
     """A listener that shows the progress of a training.
 
     Args:
-        epochs: returns the planned number, which may change.
+        plan: returns the length of the training, which may change.
     """
 
-    def __init__(self, epochs: Callable[[], float]) -> None:
-        self._epochs = epochs
-        self._done = 0
+    def __init__(self, plan: Callable[[], Plan]) -> None:
+        self._plan = plan
+        self._done = self._steps_done = 0
         self._epoch_seconds = 0.0
+        self._run: RunWithStatus | None = None
         self._reader: StatusReader | None = None
         self._display: Any = None
         self._ended = threading.Event()
@@ -61,8 +82,10 @@ class Progress:
 
     def started(self, run: RunWithStatus) -> None:
         """Choose the output: a notebook display, a terminal, or nothing."""
-        self._reader = run.status_reader()
-        self._display = _notebook_display()
+        if run.launch.is_rank_of_training and run.launch.rank:
+            return  # the line of rank 0 is that of the training
+        self._run, self._reader = run, run.status_reader()
+        self._display = notebook_display()
         if self._display is None and is_terminal(sys.stderr):
             self._thread = start_thread(PROGRESS, self._renew, "carbontracker-progress")
 
@@ -70,6 +93,7 @@ class Progress:
         """Show the state after an epoch."""
         if epoch.finished:
             self._done += 1
+            self._steps_done += epoch.steps
             self._epoch_seconds += epoch.seconds
         if self._display is not None:
             self._display.update({"text/plain": self._line()}, raw=True)
@@ -100,12 +124,20 @@ class Progress:
                 _put(f"{_WIPE}{line}\r")
 
     def _line(self) -> str:
-        if self._reader is None:
+        if self._reader is None or self._run is None:
             return ""
-        epochs, left_s = self._epochs(), None
-        if self._done:
-            left_s = max(0, epochs - self._done) * self._epoch_seconds / self._done
-        return training_line(self._reader.take(), self._done, epochs, left_s)
+        plan, left_s = self._plan(), None
+        steps = plan.steps
+        done, planned = (self._done, plan.epochs) if steps is None else (self._steps_done, steps)
+        if done:
+            left_s = max(0, planned - done) * self._epoch_seconds / done
+        what = f"epoch {self._done}/{plan.epochs}"
+        if steps is not None:
+            what = f"epoch {self._done}, step {self._steps_done}/{steps}"
+        line = training_line(self._reader.take(), what, left_s)
+        # Of one rank of several the work is its own, and the energy that of its machine.
+        each = "" if self._run.launch.is_rank_of_training else work_line(self._run.spent())
+        return f"{line}, {each}" if each else line
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -139,7 +171,7 @@ def _tqdm_write() -> Any:
     return None
 
 
-def _notebook_display() -> Any:
+def notebook_display() -> Any:
     """Return a display to update, in a notebook; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.energy.components import NODE
 from carbontracker.energy.sensor_events import LOST, RETURNED
 from carbontracker.intensity.series import STAND_IN
 from carbontracker.json_values import number
+from carbontracker.model.job import JOB
 from carbontracker.report import console_text
 from carbontracker.report.brief import cost_line, joules
 from carbontracker.report.console_text import timestring
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
     from carbontracker.energy.sensor_events import SensorEvent
     from carbontracker.energy.sensors import AvailableSensor, Sensors, UnavailableSensor
     from carbontracker.energy.session import Entry
+    from carbontracker.jobs.launch import Launch
     from carbontracker.location.location import Location
+    from carbontracker.model.attribution import Attribution
+    from carbontracker.model.job import Ranks
     from carbontracker.model.measurement import Measurement
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.prediction_error import PredictionError
+    from carbontracker.model.result import Result
     from carbontracker.model.run_metadata import MissingSensor
     from carbontracker.planning.background import Advice
 
@@ -37,6 +43,8 @@ _MAX_EVENTS = 20
 _NOUNS = {"gpu": "GPU", "cpu": "processor"}
 _ALMOST_COMPLETE = 0.995
 """A gap of less than half a percent is named only where it may matter."""
+_MAX_SPANS = 8
+"""Groups of ranks that are named."""
 MIN_SAVING = 0.01
 """Smaller shares are not shown as advice."""
 
@@ -86,6 +94,127 @@ def unfinished_line(epoch: int, seconds: float) -> str:
     return (
         f"Epoch {epoch} was interrupted after {timestring(seconds, with_fraction=True)}; "
         "what it used is included."
+    )
+
+
+def ranks_line(extent: str, ranks: Ranks) -> str:
+    """Return the sentence on the ranks whose energy a result has."""
+    nodes = "1 node" if ranks.nodes == 1 else f"{ranks.nodes} nodes"
+    what = "the whole job" if extent == JOB else "one node of a job"
+    if extent != JOB:
+        return f"This is {what}: {numbers_of_ranks(ranks.seen)}."
+    of = f"{ranks.expected} processes" if ranks.expected else f"{len(ranks.seen)} processes"
+    if not (ranks.silent or ranks.unended):
+        return f"This is {what}: {of} on {nodes}."
+    parts = [f"This is {what} as far as it has reported: {len(ranks.seen)} of {of}, on {nodes}."]
+    if ranks.silent:
+        silent = numbers_of_ranks(ranks.silent)
+        parts.append(f"Not reported: {silent}; devices that only they see are missing.")
+    if ranks.unended:
+        parts.append(
+            f"Without an end: {numbers_of_ranks(ranks.unended)}; later epochs are missing."
+        )
+    return " ".join(parts)
+
+
+def predicted_extent_line(extent: str, launch: Launch) -> str:
+    """Return the sentence on whose energy a prediction is of."""
+    if extent == JOB:
+        return f"This prediction is of the whole job: {launch.world_size} processes."
+    return (
+        "This prediction is of the devices that this process sees, 1 of "
+        f"{launch.world_size}: the others have not reported yet."
+    )
+
+
+MARKS_ONLY = (
+    "This record has the times of one rank. Another rank read the devices, and its record has "
+    "their energy: `carbontracker aggregate --job` adds them up."
+)
+
+
+def allocation_line(least: float, most: float | None = None) -> str:
+    """Return the sentence on a job that has a part of the CPUs of its node, or of its nodes."""
+    nodes, share = "node", percent(least, ".0f")
+    if most is not None and most != least:
+        nodes, share = "nodes", f"{share} to {percent(most, '.0f')}"
+    return (
+        f"CPU and memory are those of the whole {nodes}, of which this job has {share} of the CPUs."
+    )
+
+
+def attribution_line(part: Attribution) -> str:
+    """Return the sentence on the part of a job or process in the energy of the machine."""
+    whose = {"job": "this job", "process": "this process and its children"}[part.scope]
+    if part.reason:
+        return f"The part of {whose} is not known: {part.reason}."
+    idle = f", {compact(part.idle_joules, 'J', 3)} of it idle power" if part.idle_joules else ""
+    others = f"; not split: {', '.join(part.not_attributed)}" if part.not_attributed else ""
+    return (
+        f"The part of {whose}, by processor time: {compact(part.joules, 'J', 4)}{idle} "
+        f"({percent(part.share, '.3g')} of the machine's {compact(part.of_joules, 'J', 4)} in "
+        f"{', '.join(part.by_device)}; {part.how}{others}). All other figures are the machine's."
+    )
+
+
+def lines_beside_total(result: Result) -> list[str]:
+    """Return the sentences on figures that no total has: meters of the machine, and a part."""
+    lines = explained_lines(result.components_watts, result.node_watts)
+    return lines + ([attribution_line(result.attributed)] if result.attributed else [])
+
+
+def skew_line(ranks: Ranks) -> str:
+    """Return how much ranks differ: the slowest, and the energy of their own GPUs."""
+    timed = [one for one in ranks.costs if one.seconds > 0]
+    words = []
+    if len(timed) > 1:
+        slow, fast = (pick(timed, key=lambda one: one.seconds) for pick in (max, min))
+        words.append(
+            f"rank {slow.rank} took the longest in epochs, {slow.seconds:.1f} s, and rank "
+            f"{fast.rank} the shortest, {fast.seconds:.1f} s"
+        )
+    drawn = [one for one in ranks.costs if one.gpu_joules > 0]
+    if len(drawn) > 1:
+        most, least = (pick(drawn, key=lambda one: one.gpu_joules) for pick in (max, min))
+        words.append(
+            f"the GPU of rank {most.rank} used the most, {compact(most.gpu_joules, 'J')}, and "
+            f"that of rank {least.rank} the least, {compact(least.gpu_joules, 'J')}"
+        )
+        hot = max(drawn, key=lambda one: one.gpu_watts)
+        words.append(f"the highest mean power is that of rank {hot.rank}, {hot.gpu_watts:.3g} W")
+    stepped = [one for one in drawn if one.steps]
+    if len(stepped) > 1:
+        worst, best = (
+            pick(stepped, key=lambda one: one.gpu_joules_per_step) for pick in (max, min)
+        )
+        words.append(
+            f"their energy for each step is from {best.gpu_joules_per_step:.3g} J (rank "
+            f"{best.rank}) to {worst.gpu_joules_per_step:.3g} J (rank {worst.rank})"
+        )
+    text = "; ".join(words)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def numbers_of_ranks(ranks: Sequence[int]) -> str:
+    """Return ``ranks 0, 4-7``."""
+    spans: list[list[int]] = []
+    for rank in ranks:
+        if spans and rank == spans[-1][1] + 1:
+            spans[-1][1] = rank
+        else:
+            spans.append([rank, rank])
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in spans]
+    more = f" and {len(texts) - _MAX_SPANS} more" if len(texts) > _MAX_SPANS else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(texts[:_MAX_SPANS])}{more}"
+
+
+def shared_node_line(launch: Launch) -> str:
+    """Return the sentence on the energy of a node that several processes of a launch count."""
+    here = launch.local_world_size
+    number = "several processes" if here is None else f"{here} processes"
+    return (
+        f"This is the energy of the whole node, shared by {number} of this launch: do not add up "
+        "what they print. If they are one training, set CARBONTRACKER_JOB=1."
     )
 
 
@@ -315,10 +444,20 @@ def _clock(moment: datetime) -> str:
 # ---- sensors -------------------------------------------------------------------------------
 
 
+UNSEEN = ("recorded dump", "documented layout")
+"""What sensors were checked against that no developer has seen on hardware."""
+
+
 def sensors_table(found: Sensors) -> str:
     """Return what can be read here and what cannot, for the terminal."""
     lines = ["Read here:"]
     lines += _readable_lines(found.readable) or ["  nothing"]
+    if nodes := _node_lines(found.readable):
+        lines += ["", *nodes]
+    if unseen := _unseen_lines(found.readable):
+        lines += ["", *unseen]
+    if found.readable and found.seconds > 0:
+        lines += ["", _cost_line(found)]
     if found.failed:
         lines += ["", "Found wrong:"]
         lines += [f"  {one.id}: {one.why}; replaced by {one.successor}" for one in found.failed]
@@ -328,7 +467,20 @@ def sensors_table(found: Sensors) -> str:
             lines += _absent_lines(absent)
     if uncounted := uncounted_names([one.device for one in found.absent if one.device]):
         lines += ["", *uncounted]
+    if found.not_shared:
+        lines += ["", f"Each process reads by itself: {found.not_shared}"]
     return "\n".join(lines)
+
+
+def _cost_line(found: Sensors) -> str:
+    """State what the readings cost; a search for the rhythms at first costs more than later."""
+    times = ", ".join(
+        f"{source} {1000 * held_s:.3g} ms" for source, held_s in found.driver_seconds.items()
+    )
+    return (
+        f"Cost of {found.seconds:.1f} s: {1000 * found.tracker_cpu_seconds:.3g} ms of CPU time"
+        + (f"; within the drivers: {times}" if times else "")
+    )
 
 
 def _like_devices_together(absent: Sequence[UnavailableSensor]) -> list[UnavailableSensor]:
@@ -351,6 +503,8 @@ def _readable_lines(readable: Sequence[AvailableSensor]) -> list[str]:
         rate = f"{item.readings_per_second:.3g} readings/s"
         if item.refresh_seconds is not None:
             rate += f", renewed every {item.refresh_seconds * 1000:.3g} ms"
+        if item.read_by != "this process":
+            rate += f", read by {item.read_by}"
         counted = "" if item.counted else f" [not added: {item.why}]"
         lines.append(
             f"  {item.id:<{width}}  {watts}  {item.quality:<10}  {item.name} "
@@ -358,6 +512,39 @@ def _readable_lines(readable: Sequence[AvailableSensor]) -> list[str]:
         )
         lines.append(f"  {'':<{width}}            {item.detail}")
     return lines
+
+
+def _unseen_lines(readable: Sequence[AvailableSensor]) -> list[str]:
+    """Name the sensors that no developer has seen on hardware, and what to do about it."""
+    checked = {item.id: item.verified for item in readable if item.verified in UNSEEN}
+    if not checked:
+        return []
+    names = ", ".join(f"{name} ({how})" for name, how in checked.items())
+    return [
+        f"Not seen on hardware by the developers, with what was checked instead: {names}.",
+        "Compare with another tool. For a report: carbontracker sensors --snapshot FILE.tar.gz",
+    ]
+
+
+def _node_lines(readable: Sequence[AvailableSensor]) -> list[str]:
+    """Compare the parts that are added with each meter of the whole machine."""
+    parts = [item.watts for item in readable if item.counted and item.watts is not None]
+    nodes = {item.id: item.watts for item in readable if item.kind == NODE and item.watts}
+    return explained_lines(sum(parts), nodes) if parts else []
+
+
+def explained_lines(watts: float, nodes: Mapping[str, float]) -> list[str]:
+    """Return the sentence on the part of each meter of the machine that the components explain.
+
+    Args:
+        watts: of the components.
+        nodes: power of each meter, W.
+    """
+    return [
+        f"The components explain {watts / whole:.0%} of the {whole:.0f} W of {name}."
+        for name, whole in nodes.items()
+        if whole > 0 and not math.isnan(watts)
+    ]
 
 
 def _absent_lines(absent: UnavailableSensor) -> list[str]:

@@ -19,11 +19,22 @@ def svg(chart: Chart, variant: str) -> str:
     key = f"{chart.name}-{variant}"
     size = f'viewBox="0 0 {_px(chart.width)} {_px(chart.height)}"'
     head = (
-        f'<svg class="{variant}" {size} role="img" aria-labelledby="{key}-t {key}-d">'
+        f'<svg class="{variant}" {size}{_frame(chart)} role="img" '
+        f'aria-labelledby="{key}-t {key}-d">'
         f'<title id="{key}-t">{text(chart.title)}</title>'
         f'<desc id="{key}-d">{text(chart.description)}</desc>'
     )
     return head + "".join(map(_shape, chart.shapes)) + "</svg>"
+
+
+def _frame(chart: Chart) -> str:
+    """Return an attribute with left, top, width, height, y of the axis, and the highest value."""
+    if chart.live is None:
+        return ""
+    frame = chart.live.frame
+    sizes = (frame.left, frame.top, frame.width, frame.height)
+    numbers = (*sizes, chart.live.axis_y, frame.y_range[1])
+    return f' data-frame="{" ".join(f"{one:.6g}" for one in numbers)}"'
 
 
 def css() -> str:

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.constants import JOULES_PER_KWH
 from carbontracker.extras import optional_module
+from carbontracker.jobs.launch import Launch
 from carbontracker.json_values import jsonable, number
+from carbontracker.model.work import SAMPLES, TOKENS, UNITS
 from carbontracker.records.reader import moment_at
 from carbontracker.report import derived
 from carbontracker.report.formatting import clean, csv_text
+from carbontracker.report.sentences import MARKS_ONLY
+from carbontracker.report.work import work_figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +68,15 @@ def epoch_columns(run: RunRecord) -> dict[str, type]:
         ("kwh", "error_kwh", "gco2eq", "gco2eq_per_kwh", "pue"), figure
     )
     devices: dict[str, type] = {_column(one.id): figure for one in run.devices}
-    return first | times | energy | footprint | devices
+    work = dict.fromkeys(_work_columns(run), figure)
+    return first | times | energy | footprint | devices | work
+
+
+def _work_columns(run: RunRecord) -> list[str]:
+    """Return the columns of the units of work that any epoch has counted."""
+    every = [one.work for one in run.epochs] or [run.result.work]
+    told = [unit for unit in UNITS if not all(math.isnan(getattr(one, unit)) for one in every)]
+    return [name for unit in told for name in (unit, f"joules_per_{unit[:-1]}")]
 
 
 def _column(device: str) -> str:
@@ -103,6 +115,8 @@ def _row(run: RunRecord, measured: Measurement) -> dict[str, Value]:
     }
     if energy.quality == "missing":
         row["modelled_joules"] = None
+    work = work_figures(measured)
+    row |= {name: work.get(name) for name in _work_columns(run)}
     parts = energy.by_device
     row |= {_column(one.id): None for one in run.devices}
     row |= {_column(name): part.joules for name, part in parts.items() if _column(name) in row}
@@ -150,8 +164,12 @@ def totals(run: RunRecord) -> dict[str, Any]:
             {"index": one.index, "finished": one.finished, "seconds": one.seconds}
             | {"joules": one.energy.joules}
             | {"error_joules": one.energy.error_joules, "gco2eq": one.footprint.gco2eq}
+            | work_figures(one)
             for one in run.epochs
         ],
+        "work": work_figures(run.divisible) if run.divisible else {},
+        "checkpoints": run.checkpoints_s,
+        "labels": dict(run.labels),
         "windows": [
             {key: value for key, value in asdict(one).items() if key != "kept"}
             for one in derived.windows_of(run)
@@ -196,12 +214,13 @@ def _footprint(footprint: Footprint) -> dict[str, Any]:
 
 def run_row(run: RunRecord) -> dict[str, Any]:
     """Return a run as one flat row, for lists of runs and their filters; None is unknown."""
-    about, result = run.metadata, run.result
+    about, result, divisible = run.metadata, run.result, run.divisible
+    launch = Launch(about.job, about.one_training)
     return {
         "id": run.id,
         "started": run.started.isoformat(timespec="seconds"),
         "host": about.host.get("name"),
-        "what": " ".join(about.command) or "training",
+        "what": about.program or "training",
         "epochs": None if run.planned_epochs is None else result.finished_epochs,
         "planned_epochs": run.planned_epochs,
         "seconds": _known(result.seconds),
@@ -212,10 +231,24 @@ def run_row(run: RunRecord) -> dict[str, Any]:
         "quality": run.energy.quality,
         "zone": run.footprint.intensity.zone,
         "job": next((one["job_id"] for one in about.job.values() if "job_id" in one), None),
+        "job_uid": about.job_uid or None,
+        "rank": launch.rank,
+        "user": launch.user or about.host.get("user"),
         "parent": about.parent_run_id,
+        "project": about.project or None,
+        "stage": about.stage or None,
+        "resumes": about.parent or None,
+        "outcome": run.outcome,
+        **{unit: _known(getattr(result.work, unit)) for unit in UNITS},
+        **{
+            f"joules_per_{unit[:-1]}": _known(divisible.joules_per(unit).value)
+            if divisible
+            else None
+            for unit in (TOKENS, SAMPLES)
+        },
         "version": about.version,
         "state": run.state,
-        "why": run.why_incomplete or None,
+        "why": run.why_incomplete or (MARKS_ONLY if about.marks_only else None),
         "file": str(run.path),
     }
 

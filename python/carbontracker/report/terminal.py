@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 from carbontracker.carbon.equivalents import equivalents
+from carbontracker.model.work import SAMPLES, TOKENS
 from carbontracker.report import derived, document
+from carbontracker.report.brief import MIN_COMPARED_G
 from carbontracker.report.console_text import timestring
 from carbontracker.report.formatting import (
     DASH,
@@ -99,9 +100,8 @@ def _text(console: Console, text: str, style: str = "") -> Text:
 
 
 def _print_power(console: Console, run: RunRecord) -> None:
-
     pieces = max(10, min(_PIECES, console.width - 12))
-    watts = total_power(run, pieces)
+    watts = derived.total_power(run).resampled(pieces).watts
     if not any(map(is_known, watts)):
         return
     console.print()
@@ -109,24 +109,6 @@ def _print_power(console: Console, run: RunRecord) -> None:
     known = [value for value in watts if is_known(value)]
     span = f"{quantity(min(known), 'W')} to {quantity(max(known), 'W')}"
     console.print(_text(console, f"           {span}, over {duration(derived.length_of(run))}"))
-
-
-def total_power(run: RunRecord, pieces: int) -> list[float]:
-    """Return the power of all devices together in ``pieces`` intervals of the run, W (n,).
-
-    NaN where any device is unknown: a part of a machine is not its total.
-    """
-    series = run.series
-    if len(series) < 2:
-        return []
-    first, last = series.t_s[0], series.t_s[-1]
-    edges = [first + (last - first) * i / pieces for i in range(pieces)] + [last]
-    devices = [name for name, column in series.joules.items() if any(map(is_known, column))]
-    if not devices or last <= first:
-        return []
-    at = [math.fsum(series.at(name, t_s) for name in devices) for t_s in edges]
-    step = (last - first) / pieces
-    return [(b - a) / step for a, b in pairwise(at)]
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -236,7 +218,7 @@ def _run_cell(row: Mapping[str, Any], name: str) -> str:
         return DASH if row["seconds"] is None else timestring(row["seconds"])
     if name == "epochs" and row["planned_epochs"] is not None:
         done, planned = row["epochs"], row["planned_epochs"]
-        return str(done) if done == math.ceil(planned) else f"{done}/{planned}"
+        return str(done) if done >= math.ceil(planned) else f"{done}/{planned}"
     if name in {"electricity", "CO2eq"}:
         return _run_cost(row, name)
     value = row[name]
@@ -263,17 +245,43 @@ def total_lines(total: Total) -> list[str]:
     left_out = [f"{count} run(s) {reason}." for reason, count in sorted(total.left_out.items())]
     if not total.runs:
         return ["No run with energy: there is nothing to add up.", *left_out]
-    compared = equivalents(total.gco2eq, total.kwh)[:1]
+    is_compared = total.gco2eq >= MIN_COMPARED_G
+    compared = equivalents(total.gco2eq, total.kwh)[:1] if is_compared else []
     lines = [sentence(total.kwh, total.gco2eq, {one.name: one.value for one in compared})]
-    error_wh, error_gco2eq = 1000 * total.error_kwh, math.nan
-    if total.kwh > 0:
-        error_gco2eq = total.gco2eq * total.error_kwh / total.kwh
-    electricity = quantity(1000 * total.kwh, "Wh", error_wh)
-    counted = f"{electricity}, {rounded(total.gco2eq, 'g', error_gco2eq)} CO2eq"
+    kwh, gco2eq = total.kwh - total.log_kwh, total.gco2eq - total.log_gco2eq
+    error_gco2eq = gco2eq * total.error_kwh / kwh if kwh > 0 else math.nan
+    electricity = quantity(1000 * kwh, "Wh", 1000 * total.error_kwh)
+    counted = f"{electricity}, {rounded(gco2eq, 'g', error_gco2eq)} CO2eq"
     if total.modelled_joules > 0:
         share = percent(total.modelled_share, ".0f")
         counted += f"; {share} of the energy is modelled, not measured"
-    return [*lines, f"{total.runs} run(s): {counted}.", *left_out]
+    lines.append(f"{_jobs_and_runs(total)}: {counted}.")
+    each = [
+        f"{quantity(total.work_joules[unit] / count, 'J')} per {unit[:-1]}"
+        for unit, count in total.work.items()
+        if count > 0 and unit in (TOKENS, SAMPLES)
+    ]
+    if each:
+        lines.append(f"Of the runs that counted them: {', '.join(each)}, without PUE.")
+    if total.jobs_with_part_of_node:
+        low, high = (percent(one, ".0f") for one in total.shares_of_cpus)
+        share = low if low == high else f"{low} to {high}"
+        lines.append(
+            f"{total.jobs_with_part_of_node} job(s) had {share} of the CPUs of their nodes: CPU "
+            "and memory are those of the whole nodes."
+        )
+    if total.log_trainings:
+        grams = quantity(total.log_gco2eq, "g")
+        logged = f"{quantity(1000 * total.log_kwh, 'Wh')}, {grams} CO2eq, their error is not known"
+        lines.append(f"{total.log_trainings} training(s) of log files without a record: {logged}.")
+    return [*lines, *left_out]
+
+
+def _jobs_and_runs(total: Total) -> str:
+    if total.jobs == total.runs and not total.jobs_resumed:
+        return f"{total.runs} run(s)"
+    resumed = f", {total.jobs_resumed} of them in several attempts" if total.jobs_resumed else ""
+    return f"{total.jobs} job(s) of {total.runs} run(s){resumed}"
 
 
 def comparison(a: Side, b: Side, differences: Sequence[Difference]) -> str:

@@ -5,7 +5,6 @@ It listens on loopback unless the user names another address, and sleeps between
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.address_space import start_thread
 from carbontracker.guard import logger
+from carbontracker.operating_system import after_fork_in_child
 from carbontracker.telemetry.prometheus import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -162,4 +162,4 @@ def _after_fork_in_child() -> None:
         _open.pop().close_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(_after_fork_in_child)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontracker.conversion import parse_bind_address
 from carbontracker.guard import TELEMETRY, logger, nothing, optional
-from carbontracker.telemetry.metrics import MetricsReader, training_metrics
+from carbontracker.telemetry.metrics import MetricsReader, labels_of, training_metrics
 
 if TYPE_CHECKING:
     from carbontracker.training.run import Run
@@ -26,8 +26,15 @@ class Publisher:
         self._exporters: list[Any] = []
 
     def started(self, run: Run) -> None:
-        """Start the exporters. One that fails is one warning; the run goes on without it."""
-        reader = MetricsReader(run.status_reader(), training_metrics(run))
+        """Start the exporters. One that fails is one warning; the run goes on without it.
+
+        Of the ranks of a training only the first one of each node has any: it sees the node.
+        """
+        launch = run.launch
+        place = launch.rank if launch.local_rank is None else launch.local_rank
+        if launch.is_rank_of_training and place:
+            return
+        reader = MetricsReader(run.status_reader(), training_metrics(run), labels_of(run))
         if self._prometheus is not None:
             optional(TELEMETRY, lambda: self._serve(reader), nothing)
         if self._otlp:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import carbontracker
+from carbontracker.model.measurement import GPU
+from carbontracker.model.work import FLOPS, SAMPLES, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +40,9 @@ class Metric:
 
 
 def _labels(device: Device) -> Labels:
-    return (("device", device.id), ("kind", device.kind))
+    of_gpu = {"uuid": device.uuid, "model": device.name} if device.kind == GPU else {}
+    known = tuple((name, text) for name, text in of_gpu.items() if text)
+    return (("device", device.id), ("kind", device.kind), *known)
 
 
 def _by_source(device: Device, total: float) -> Iterator[Point]:
@@ -137,8 +141,37 @@ def training_metrics(run: Run) -> tuple[Metric, ...]:
 
         return points
 
+    def counted(unit: str) -> Callable[[LiveStatus], Iterator[Point]]:
+        return _of_run(lambda _: getattr(run.work_so_far, unit))
+
+    def each(unit: str) -> Callable[[LiveStatus], Iterator[Point]]:
+        def points(_: LiveStatus) -> Iterator[Point]:
+            # Of one rank of several the work is its own, and the energy that of its machine.
+            if not run.launch.is_rank_of_training:
+                yield (), run.spent().joules_per(unit).value
+
+        return points
+
     return (
         Metric("epochs", "", True, "Epochs that have ended.", _of_run(lambda _: run.epochs_done)),
+        *(
+            Metric(unit, "", True, f"{what} that this process has counted.", counted(unit))
+            for unit, what in (
+                (TOKENS, "Tokens"),
+                (SAMPLES, "Samples"),
+                (FLOPS, "Floating point operations"),
+            )
+        ),
+        Metric(
+            *("energy.per.token", "joules", False),
+            "Energy for each token since the first epoch began, without PUE.",
+            each(TOKENS),
+        ),
+        Metric(
+            *("energy.per.sample", "joules", False),
+            "Energy for each sample since the first epoch began, without PUE.",
+            each(SAMPLES),
+        ),
         Metric(
             *("predicted.energy", "joules", False),
             "Energy of the whole training as predicted, without PUE.",
@@ -163,10 +196,18 @@ class MetricsReader:
     The newest joules of a slow sensor are provisional, so a later reading may be a little lower.
     The counter then keeps its value until the energy exceeds it again: Prometheus would take a
     decrease for a restart and count all of it twice.
+
+    Args:
+        status_reader: of the run.
+        more: metrics besides those of every run.
+        labels: of every point.
     """
 
-    def __init__(self, status_reader: StatusReader, more: tuple[Metric, ...] = ()) -> None:
+    def __init__(
+        self, status_reader: StatusReader, more: tuple[Metric, ...] = (), labels: Labels = ()
+    ) -> None:
         self.metrics = METRICS + more
+        self._of_run = labels
         self._reader = status_reader
         self._highest: dict[tuple[str, Labels], float] = {}
         self._lock = threading.Lock()
@@ -180,7 +221,8 @@ class MetricsReader:
             return [(metric, list(self._known(metric, status))) for metric in self.metrics]
 
     def _known(self, metric: Metric, status: LiveStatus) -> Iterator[Point]:
-        for labels, value in metric.points(status):
+        for own, value in metric.points(status):
+            labels = (*own, *self._of_run)
             if math.isnan(value):
                 continue
             if not metric.is_counter:
@@ -189,6 +231,15 @@ class MetricsReader:
             key = (metric.name, labels)
             self._highest[key] = max(value, self._highest.get(key, 0.0))
             yield labels, self._highest[key]
+
+
+def labels_of(run: Run) -> Labels:
+    """Return what tells a run and its job from others: they do not change while it goes on.
+
+    The job is that of the scheduler: not called ``job``, which is Prometheus' own label.
+    """
+    found = {"run": run.record_id, "scheduler_job": next(iter(run.launch.ids), "")}
+    return tuple((name, text) for name, text in found.items() if text)
 
 
 def build_info() -> dict[str, str]:

@@ -21,6 +21,7 @@ import numpy as np
 import carbontracker
 from carbontracker.extras import optional_module
 from carbontracker.guard import SAMPLES, logger, nothing, optional, start_thread
+from carbontracker.operating_system import BINARY, host_name
 from carbontracker.records.clocks import Anchor, read_anchor
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.power import PowerTrace, power_of_record
@@ -107,7 +108,7 @@ class SampleWriter:
         """Time of the last written sample of each channel."""
         self._begun: set[int] = set()
         self._done = threading.Event()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
         self._fd = os.open(self.path, flags, 0o600)
         if not self._append(self._schema.serialize().to_pybytes()):
             self._end()
@@ -210,7 +211,7 @@ def _about(session: Session, run_id: str | None) -> dict[str, Any]:
     return {
         "version": carbontracker.__version__,
         "run_id": run_id,
-        "host": os.uname().nodename,
+        "host": host_name(),
         "clock": read_anchor()._asdict(),
         "channels": [
             {"id": entry.id, "kind": entry.kind, "name": entry.name, "source": entry.source,

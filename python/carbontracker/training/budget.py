@@ -104,6 +104,11 @@ class Budget:
         """Return whether predictions are compared with the limits, so that a new one is needed."""
         return self._basis == "predicted"
 
+    @property
+    def may_stop(self) -> bool:
+        """Return whether a limit may end the training: one function of the user may, too."""
+        return callable(self._action) or self._action == "raise"
+
     def check(
         self, spent: Measurement, predicted: Forecast | None = None
     ) -> Iterator[BudgetExceeded]:

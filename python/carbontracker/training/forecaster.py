@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Prediction
     from carbontracker.prediction import Prior
+    from carbontracker.training.plan import Plan
     from carbontracker.training.run import Run
     from carbontracker.training.steps import Block, Steps
 
@@ -75,50 +76,53 @@ class Forecaster:
             return
         if self._predictor is None:
             self._unit = _unit(steps.per_epoch or steps.done)
-            self._predictor = self._new(steps.per_epoch, self._unit)
+            self._predictor = self._new(steps, self._unit)
         self._add_steps(self._predictor, blocks, steps.done)
-        self._predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
+        totals = epoch.seconds, epoch.energy.joules
+        self._predictor.epoch_ended(*totals, steps=steps.done / self._unit)
         self._epochs_added += 1
 
-    def predict(self, epochs: float) -> Forecast:
-        """Return what ``epochs`` epochs will cost, from the finished ones.
+    def predict(self, plan: Plan) -> Forecast:
+        """Return what the whole training will cost, from the finished epochs.
 
         Raises:
-            ValueError: no epoch is finished.
+            ValueError: no epoch is finished, or the plan is in steps and none was marked.
         """
         self._made_ns = time.monotonic_ns()
         done = [epoch for epoch in self._run.epochs() if epoch.finished]
-        self.newest = self._forecast(self._whole(epochs, done))
+        self.newest = self._forecast(self._whole(plan, done), plan)
         return self.newest
 
-    def predict_early(self, epochs: float, steps: Steps) -> Forecast | None:
+    def predict_early(self, plan: Plan, steps: Steps) -> Forecast | None:
         """Return the same from steps of the first epoch so far; None without such steps."""
-        if steps.per_epoch is None or not any(block.steps for block in steps.blocks()):
+        if steps.expected is None or not any(block.steps for block in steps.blocks()):
             return None
-        unit = _unit(steps.per_epoch)
-        predictor = self._new(steps.per_epoch, unit)
-        predictor.epochs = epochs
+        unit = _unit(steps.expected)
+        predictor = self._new(steps, unit)
+        if plan.steps is None:
+            predictor.epochs = plan.epochs
         self._add_steps(predictor, steps.blocks(), steps.done, unit)
-        self.newest = self._forecast(predictor.predict())
+        self.newest = self._forecast(predictor.predict(), plan)
         return self.newest
 
-    def renew(self, epochs: float) -> None:
+    def renew(self, plan: Plan) -> None:
         """Predict for budgets, without notifying listeners; at most once a second.
 
         Raises:
             ValueError: no epoch is finished.
         """
         if self.newest is None or time.monotonic_ns() - self._made_ns >= RENEW_NS:
-            self.predict(epochs)
+            self.predict(plan)
 
-    def _whole(self, epochs: float, done: Sequence[Epoch]) -> Prediction:
+    def _whole(self, plan: Plan, done: Sequence[Epoch]) -> Prediction:
         predictor = self._predictor
         if predictor is None or self._epochs_added < len(done):
             # Epochs without steps, now and then or always: their totals count, as known now.
-            predictor = Predictor(epochs, prior=self.prior)
+            predictor = Predictor(_epochs_of(plan, done), prior=self.prior)
             for epoch in done:
                 predictor.epoch_ended(epoch.seconds, epoch.energy.joules)
-        predictor.epochs = epochs
+        elif plan.steps is None:
+            predictor.epochs = plan.epochs
         prediction = predictor.predict()
         if all(math.isnan(epoch.energy.joules) for epoch in done):
             # Else the finished epochs would be the result if nothing is left to predict.
@@ -132,8 +136,9 @@ class Forecaster:
             )
         return prediction
 
-    def _forecast(self, prediction: Prediction) -> Forecast:
+    def _forecast(self, prediction: Prediction, plan: Plan) -> Forecast:
         """Return a prediction with its footprint, and how uncertain its grams are."""
+        prediction = replace(prediction, steps=plan.steps or 0)
         # From the first epoch on: an hour of preparation is not part of the training.
         start = wall_time(self._run.first_epoch_mark.t_ns)
         end = start + timedelta(seconds=min(prediction.seconds, MAX_S))
@@ -145,14 +150,18 @@ class Forecaster:
             if slot.end > slot.start
         ]
         sigma = intensity_sigma(parts, wall_time(time.monotonic_ns()))
-        grams = (
+        gco2eq_80, gco2eq_95 = (
             gram_interval(footprint.gco2eq, prediction.joules, of_joules, sigma, level)
             for of_joules, level in ((prediction.joules_80, 0.80), (prediction.joules_95, 0.95))
         )
-        return Forecast(prediction, footprint, *grams)
+        return Forecast(prediction, footprint, gco2eq_80, gco2eq_95)
 
-    def _new(self, per_epoch: int | None, unit: int) -> Predictor:
-        return Predictor(1, round(per_epoch / unit) if per_epoch else None, self.prior)
+    def _new(self, steps: Steps, unit: int) -> Predictor:
+        per_epoch, planned = steps.per_epoch, steps.planned
+        if planned is None:
+            return Predictor(1, round(per_epoch / unit) if per_epoch else None, self.prior)
+        whole = per_epoch / unit if per_epoch else None
+        return Predictor(None, whole, self.prior, steps=planned / unit)
 
     def _add_steps(
         self, predictor: Predictor, blocks: Sequence[Block], done: int, unit: int = 0
@@ -217,6 +226,21 @@ def pieces(
         energy += left * per_step[1]
     if 2 * steps >= unit:
         yield seconds * unit / steps, energy * unit / steps, STEP
+
+
+def _epochs_of(plan: Plan, done: Sequence[Epoch]) -> float:
+    """Return the planned epochs; of a plan in steps, as many as there are at the pace so far.
+
+    Raises:
+        ValueError: the plan is in steps, and none was marked.
+    """
+    if plan.steps is None:
+        return plan.epochs
+    steps = sum(epoch.steps for epoch in done)
+    if not steps:
+        message = "max_steps is the length of the training, and step() was not called"
+        raise ValueError(message)
+    return max(len(done), plan.steps * len(done) / steps)
 
 
 def _unit(per_epoch: int) -> int:

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from carbontracker.guard import ENDS, start_thread
+from carbontracker.operating_system import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ class Training(Protocol):
         """Return whether it has no thread of its own."""
         ...
 
-    def stop(self) -> None:
-        """End it now."""
+    def end_at_exit(self) -> None:
+        """End it now: the program ends."""
 
     def lost(self, t_ns: int) -> None:
         """End it as of ``t_ns``, ns of CLOCK_MONOTONIC."""
@@ -156,7 +157,7 @@ class OpenTrainings:
             thread.join(EXIT_WAIT_S)
         _end_left(self.left, wait=False)  # where no thread could be made
         for training in reversed(list(self)):
-            training.stop()
+            training.end_at_exit()
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's trainings to the parent."""
@@ -196,7 +197,7 @@ def in_worker() -> bool:
 
 
 _open = OpenTrainings()
-os.register_at_fork(after_in_child=_open.after_fork_in_child)
+after_fork_in_child(_open.after_fork_in_child)
 
 
 def open_trainings() -> OpenTrainings:

@@ -14,7 +14,9 @@ from carbontracker.guard import Part, optional
 if TYPE_CHECKING:
     from carbontracker.carbon.factors import CarbonFactors
     from carbontracker.energy.sensor_events import SensorEvent
+    from carbontracker.energy.session import Mark
     from carbontracker.exceptions import BudgetExceeded
+    from carbontracker.jobs.launch import Launch
     from carbontracker.model.epoch import Epoch
     from carbontracker.model.prediction import Forecast
     from carbontracker.model.result import Result
@@ -43,6 +45,9 @@ class Listener(Protocol):
     def epoch(self, epoch: Epoch) -> None:
         """An epoch has ended or was cut short. Its energy may still be provisional."""
 
+    def checkpoint(self, mark: Mark, steps: int) -> None:
+        """The state of the training was saved after so many steps in all epochs."""
+
     def prediction(self, forecast: Forecast) -> None:
         """The cost of the whole training was predicted."""
 
@@ -57,6 +62,21 @@ class Listener(Protocol):
 
     def interrupted(self, over: BudgetExceeded | None) -> None:
         """Monitoring ends before its time, because of a limit or for another reason."""
+
+    def joined(self, launch: Launch) -> None:
+        """The run is one rank of a training on several processes."""
+
+    def job_named(self, uid: str) -> None:
+        """The job of those ranks is called so. On any thread."""
+
+    def training_named(self, training_id: str) -> None:
+        """The training is called so in all its attempts: a checkpoint carries the name."""
+
+    def joined_result(self, result: Result, rank_0_came: bool) -> None:
+        """What the whole job has cost, of rank 0; of the others what their node has.
+
+        Comes before ``finished``, which has the result of this process, both on one thread.
+        """
 
     def finished(self, result: Result) -> None:
         """Monitoring has ended. Listeners that were added last are notified first."""

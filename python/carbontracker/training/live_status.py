@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from carbontracker.energy.session import Mark
-from carbontracker.model.device import Device
+from carbontracker.model.device import Device, gpu_uuid
 from carbontracker.model.live_status import LiveStatus
 from carbontracker.training.marked_energy import MarkedEnergy
 
@@ -66,6 +66,7 @@ class StatusReader:
                 energy=energy.by_device[entry.id],
                 gco2eq=marked.gco2eq(entry.id, footprint),
                 readings_per_second=rates.get(entry.id, math.nan),
+                uuid=gpu_uuid(entry.domain or ""),
             )
             for entry in session.entries
             if entry.counted and entry.id in energy.by_device

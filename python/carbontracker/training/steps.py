@@ -28,6 +28,7 @@ enough for some steps beyond the warm-up, six minutes into an hour. Never within
 LOOK_NS = 1_000_000_000
 """At most once in so long a mark does more than count: budgets are looked at."""
 
+_now_ns = time.monotonic_ns
 _ONE = 1
 """The usual number of a mark. Comparing identity is a tenth cheaper than type and value."""
 
@@ -62,6 +63,7 @@ class Steps:
         "_pending",
         "_since_ns",
         "per_epoch",
+        "planned",
     )
 
     def __init__(self, look: Callable[[], object], look_every_ns: int = LOOK_NS) -> None:
@@ -76,19 +78,26 @@ class Steps:
         self._since_ns = 0
         self.per_epoch: int | None = None
         """How many steps an epoch has, if that is known."""
+        self.planned: int | None = None
+        """How many steps the training has, if its plan is in steps."""
 
     def mark(self, n: int = 1) -> None:
         """Mark the end of ``n`` steps; a value that is not a number of steps counts as 0."""
         if n is not _ONE:  # rare: several steps, a number of numpy, or a mistake
             n = as_whole(n)
-        self._pending += n
-        if self._pending >= self._block or time.monotonic_ns() >= self._look_ns:
+        self._pending = pending = self._pending + n
+        if pending >= self._block or _now_ns() >= self._look_ns:
             self._turn()
 
     @contextmanager
-    def phase(self, kind: str) -> Iterator[None]:
-        """Keep a block of code apart from the steps. Steps marked inside the block are ignored."""
-        start_ns = time.monotonic_ns()
+    def phase(self, kind: str, start_ns: int | None = None) -> Iterator[None]:
+        """Keep a block of code apart from the steps. Steps marked inside the block are ignored.
+
+        Args:
+            kind: what the code does.
+            start_ns: its beginning on CLOCK_MONOTONIC, ns, not before the newest step; else now.
+        """
+        start_ns = time.monotonic_ns() if start_ns is None else max(start_ns, self._since_ns)
         self._close(start_ns)
         block, self._block = self._block, math.inf
         try:
@@ -108,9 +117,9 @@ class Steps:
         self._look_ns = self._since_ns + self._look_every_ns
         self._due = EARLY_SHARE if early else math.inf
 
-    def end(self) -> None:
+    def end(self, now_ns: int) -> None:
         """End the epoch: what is marked from here on belongs to no block."""
-        self._close(time.monotonic_ns())
+        self._close(now_ns)
         self._block = self._due = math.inf
 
     def stop(self) -> None:
@@ -128,9 +137,18 @@ class Steps:
         return self._done + self._pending
 
     @property
+    def expected(self) -> int | None:
+        """Return how many steps the first epoch is expected to have; None if that is unknown.
+
+        A plan in steps is one epoch until more is known.
+        """
+        known = [count for count in (self.per_epoch, self.planned) if count is not None]
+        return min(known, default=None)
+
+    @property
     def early(self) -> bool:
         """Return whether the early prediction is due; True once an epoch at most."""
-        if self.per_epoch is None or self.done < self._due * self.per_epoch:
+        if self.expected is None or self.done < self._due * self.expected:
             return False
         self._due = math.inf
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,17 +15,22 @@ from carbontracker.energy.config import Config, sampling_fields
 from carbontracker.energy.session import Mark, Session, Span, acquire
 from carbontracker.guard import logger
 from carbontracker.model.measurement import Measurement
+from carbontracker.model.work import UNCOUNTED
+from carbontracker.operating_system import after_fork_in_child
 from carbontracker.training.marked_energy import MarkedEnergy
+from carbontracker.training.work_counter import WorkCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from carbontracker.carbon.footprint import Footprint
     from carbontracker.energy.energy import Energy
-    from carbontracker.energy.session import Floats, Int64s
+    from carbontracker.energy.power_series import PowerSeries
     from carbontracker.intensity.selection import IntensitySetting
-
-    Power = tuple[Int64s, Floats]
+    from carbontracker.model.work import Work
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
@@ -38,7 +42,39 @@ class Window(Span):
     a provisional value, and the final one as soon as every sensor has moved past the end.
     """
 
-    __slots__ = ()
+    __slots__ = ("_counter",)
+
+    _counter: WorkCounter
+
+    def work(
+        self,
+        *,
+        tokens: float | None = None,
+        samples: float | None = None,
+        flops: float | None = None,
+    ) -> Self:
+        """Add what was done in the window, before, in or after it; return the window.
+
+        Args:
+            tokens: that were processed.
+            samples: the same of samples.
+            flops: the same of floating point operations.
+        """
+        if not hasattr(self, "_counter"):
+            self._counter = WorkCounter()
+        self._counter.add(tokens, samples, flops)
+        return self
+
+    @property
+    def work_done(self) -> Work:
+        """Return what ``work`` was told."""
+        return self._counter.now() if hasattr(self, "_counter") else UNCOUNTED
+
+    @property
+    def measurement(self) -> Measurement:
+        """Return time, energy, footprint and work as one value, as far as they are known now."""
+        figures = self.seconds, self.energy, self.footprint
+        return Measurement(*figures, final=self.final, work=self.work_done)
 
     @property
     def _session(self) -> Session:
@@ -73,10 +109,11 @@ class Window(Span):
         start, end = self._marks()
         return self._session.await_final(start, end, timeout_s=timeout_s) and self.final
 
-    def power(self) -> dict[str, Power]:
+    def power(self) -> dict[str, PowerSeries]:
         """Return power over time by device: times (n,) int64 ns, watts (n,) float64.
 
-        Times are CLOCK_MONOTONIC and end the interval whose mean the watts are.
+        Times are CLOCK_MONOTONIC and end the interval whose mean the watts are. Samples older than
+        ``keep_full_s`` are thinned: ``thinned_to_ns`` and ``spacing_s`` of each series state it.
         """
         start, end = self._marks()
         if not self._session.owned_by_this_process:
@@ -93,18 +130,16 @@ class Window(Span):
 
     def __repr__(self) -> str:
         """Return name, length and energy in one line."""
-        if self.start is None:
-            return f"<Window {self.name!r}, not begun>"
         brief = import_module("carbontracker.report.brief")
-        text: str = brief.window(self.name, self.seconds, self.energy)
+        begun = self.start is not None
+        text: str = brief.window(self.name, *((self.seconds, self.energy) if begun else ()))
         return text
 
     def _repr_html_(self) -> str:
         notebook = import_module("carbontracker.report.notebook")
         measured = None
         if self.start is not None:
-            figures = self.seconds, self.energy, self.footprint
-            measured = Measurement(*figures, final=self.final)
+            measured = self.measurement
         html: str = notebook.window_html(self.name, measured)
         return html
 
@@ -113,6 +148,29 @@ class Window(Span):
             message = f"window {self.name!r} has not begun: use it as `with measure(...):`"
             raise RuntimeError(message)
         return self.start, self.end or self._session.mark()
+
+
+class SynchronizedWindow(Window):
+    """A window that waits at both ends until the accelerator has done what was queued."""
+
+    __slots__ = ("synchronize",)
+
+    synchronize: Callable[[], object]
+
+    def __enter__(self) -> Self:
+        """Wait, and begin."""
+        self.synchronize()
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait, and end."""
+        self.synchronize()
+        super().__exit__(kind, error, trace)
 
 
 @functools.cache
@@ -149,7 +207,7 @@ def _default_config() -> Config:
 _held: list[Session] = []
 """The sessions that windows use, held until the process ends: windows come back."""
 
-_NO_OPTIONS = (None,) * 6
+_NO_OPTIONS = (None,) * 7
 
 _usual: list[tuple[Any, tuple[Session, CarbonFactors]]] = []
 """What a window without options needs, so that it costs next to nothing."""
@@ -183,7 +241,7 @@ def _begin_anew() -> None:
     _default_factors.cache_clear()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+after_fork_in_child(_begin_anew)
 
 
 def measure(
@@ -191,6 +249,7 @@ def measure(
     *,
     rate_hz: float | None = None,
     overhead_budget: float | None = None,
+    keep_full_s: float | None = None,
     edge_reads: bool | None = None,
     location: str | None = None,
     pue: float | None = None,
@@ -206,6 +265,8 @@ def measure(
         rate_hz: read every sensor so often, whatever it costs (for power traces); by default each
             is read in its own rhythm, which is as exact and far cheaper.
         overhead_budget: most of one core that sampling may use, as a fraction (default 0.005).
+        keep_full_s: how long every sample is kept in memory for ``power()``, s (default 60; a
+            minute at 1 kHz takes about 1.5 MB a channel); of older ones one a second is kept.
         edge_reads: False to ask for no readings at the ends of the window.
         location: where the electricity is drawn: country, ISO code or zone.
         pue: power usage effectiveness, ratio >= 1.
@@ -215,13 +276,13 @@ def measure(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    options = (rate_hz, overhead_budget, edge_reads, location, pue, intensity)
+    options = (rate_hz, overhead_budget, keep_full_s, edge_reads, location, pue, intensity)
     if options == _NO_OPTIONS:
         core, context = _usual[0] if _usual and not _usual[0][1][0].closed else _usual_context()
         return Window(core, name, context)
     given = location is not None or pue is not None or intensity is not None
     factors = _factors_for(location, pue, intensity) if given else _default_factors()
-    config = replace(_default_config(), **sampling_fields(rate_hz, overhead_budget))  # type: ignore[arg-type]  # fields by name
+    config = replace(_default_config(), **sampling_fields(rate_hz, overhead_budget, keep_full_s))  # type: ignore[arg-type]  # fields by name
     if edge_reads is not None:
         config = replace(config, edge_reads=edge_reads)
     session = _session_for(config)
@@ -233,6 +294,7 @@ def _check_options(
     *,
     rate_hz: float | None = None,
     overhead_budget: float | None = None,
+    keep_full_s: float | None = None,
     edge_reads: bool | None = None,  # noqa: ARG001  # any value will do
     location: str | None = None,
     pue: float | None = None,
@@ -243,7 +305,7 @@ def _check_options(
     Raises:
         UnknownLocation, ValueError: an argument that cannot be.
     """
-    sampling_fields(rate_hz, overhead_budget)
+    sampling_fields(rate_hz, overhead_budget, keep_full_s)
     if not (location is None and pue is None and intensity is None):
         make_carbon_factors(location, pue, intensity)
 

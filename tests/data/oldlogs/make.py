@@ -149,7 +149,7 @@ def expected(case: Case) -> dict[str, Any]:
                 [one * duration for one in row]
                 for row, duration in zip(watts, durations, strict=True)
             ],
-            "durations": durations if watts else None,
+            "durations": durations or None,
         }
     return {
         "components": components,

@@ -75,10 +75,10 @@ std::optional<Accessor> counter_accessor(const Library& library, Device device) 
 } // namespace
 
 Accessors find_accessors(const Library& library, Device device, const SensorTraits& traits,
-                         const std::string& name) {
+                         bool counts_module) {
     Accessors accessors;
     accessors.counter = counter_accessor(library, device);
-    if (accessors.counter && counts_its_module(name)) accessors.counter->scope = kScopeModule;
+    if (accessors.counter && counts_module) accessors.counter->scope = kScopeModule;
     accessors.power = field_accessor(library, device, kFieldPowerInstant);
     if (accessors.power) {
         accessors.power->window_ns = traits.instant_window_ns;

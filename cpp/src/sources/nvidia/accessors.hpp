@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
 #include "sources/nvidia/library.hpp"
 #include "sources/nvidia/sensor_table.hpp"
@@ -26,7 +25,8 @@ struct Accessors {
     int failure = kSuccess;          ///< status of the last one that failed
 };
 
+/// `counts_module`: the energy counter has the whole module, whatever scope is asked.
 Accessors find_accessors(const Library& library, Device device, const SensorTraits& traits,
-                         const std::string& name);
+                         bool counts_module);
 
 } // namespace carbontracker::nvml

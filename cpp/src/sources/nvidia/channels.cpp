@@ -105,7 +105,7 @@ void ChannelMaker::relate(std::vector<Made>& made) const {
         const bool is_owner = &one == &made.front();
         channel.id = is_owner ? id_ : id_ + channel.id;
         channel.kind = "gpu";
-        channel.domain = "gpu/" + uuid;
+        channel.domain = "gpu/" + (is_module(one) && !gpu_.module.empty() ? gpu_.module : uuid);
         channel.units_per_raw = kMilli;
         channel.relative_error = kDocumentedError;
         if (is_module(one)) channel.covers = {"cpu", "dram"};

@@ -24,7 +24,8 @@ struct SensorTraits {
 /// report it.
 SensorTraits sensor_traits(std::optional<unsigned> architecture, const std::string& name);
 
-/// Whether it is a superchip whose energy counter includes the processor in every scope.
+/// Whether its energy counter is known to include the processor in every scope: where no comparison
+/// shows it, see find_modules().
 bool counts_its_module(const std::string& name);
 
 } // namespace carbontracker::nvml

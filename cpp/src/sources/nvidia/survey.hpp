@@ -24,6 +24,8 @@ struct Gpu {
     std::optional<unsigned> architecture;
     bool is_virtual = false;
     std::uint64_t limit_milliwatts = 0; ///< the highest limit that can be set or is set; 0: unknown
+    bool counts_module = false; ///< its energy counter has its whole module, see find_modules()
+    std::string module;         ///< of several GPUs on one module the same; empty if unknown
 };
 
 /// A GPU that exists and could not be opened.

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "platform/host.hpp"
+#include "platform/links.hpp"
 #include "sources/pci/vendors.hpp"
 
 namespace carbontracker::pci {
@@ -71,14 +71,6 @@ std::vector<fs::path> entries(const fs::path& folder) {
         return x.size() != y.size() ? x.size() < y.size() : x < y; // card2 before card10
     });
     return result;
-}
-
-// A tree copied without links has a small file with the target in place of each link.
-fs::path followed(const fs::path& path) {
-    std::error_code error;
-    if (!fs::is_regular_file(path, error)) return path;
-    const auto target = read_text(path);
-    return target && target->starts_with("..") ? path.parent_path() / *target : path;
 }
 
 Device describe(std::string name, const fs::path& path) {
@@ -184,6 +176,14 @@ bool is_asleep(const Device& device) {
     const auto status = read_text(device.path / "power/runtime_status");
     // False where the kernel does not manage it ("unsupported", or no file).
     return status == "suspended" || status == "suspending";
+}
+
+bool is_suspended(const File& status) noexcept {
+    if (status.descriptor() < 0) return false;
+    std::array<char, 16> text{};
+    const long got = status.read_start(text.data(), text.size());
+    return got > 0 && std::string_view(text.data(), static_cast<std::size_t>(got))
+                          .starts_with("suspend"); // or "suspending"
 }
 
 } // namespace carbontracker::pci

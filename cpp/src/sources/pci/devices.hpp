@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "platform/host.hpp"
+
 namespace carbontracker::pci {
 
 struct Device {
@@ -44,5 +46,8 @@ bool has_nvidia_of_windows(const std::filesystem::path& root);
 
 /// Whether the kernel has powered it down: reading its sensors would wake it.
 bool is_asleep(const Device& device);
+
+/// The same from an open file "power/runtime_status", without an allocation.
+bool is_suspended(const File& status) noexcept;
 
 } // namespace carbontracker::pci

@@ -61,6 +61,11 @@ def provider(name: str, **settings: Any) -> Provider:
     return cast("Callable[..., Provider]", found)(**settings)
 
 
+def providers_of_countries() -> tuple[str, ...]:
+    """Return the names of the providers that serve certain countries."""
+    return tuple(name for name, listed in PROVIDERS.items() if listed.countries)
+
+
 def providers_with_key() -> tuple[str, ...]:
     """Return the names of the providers that need a key."""
     return tuple(name for name, listed in PROVIDERS.items() if listed.key)

@@ -1,0 +1,1 @@
+"""Callbacks for frameworks, one module each. A framework is imported with its module only."""

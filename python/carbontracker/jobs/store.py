@@ -1,0 +1,153 @@
+"""What the ranks of a job tell each other through the key-value store of ``torch.distributed``.
+
+Nothing here waits for another process: keys are set, counted, deleted, looked for, and read only
+once they are there. There is no barrier and no collective. The store is asked on a connection of
+its own where torch has one (``clone``), and only by a thread of ours, because a call may hang with
+the store. A store that has gone is silence: what was not told is missing, and named at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from carbontracker.json_values import jsonable, mapping
+from carbontracker.model.job import NodeReport, RankReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PREFIX = "carbontracker"
+CALL_TIMEOUT_S = 2.0
+"""After which a call on a connection of our own fails, s."""
+
+
+class _Trackers:
+    """How many trackers of this process have joined a job: the ranks make them in one order."""
+
+    joined = 0
+
+
+class JobStore:
+    """One rank's view of the store. All methods may raise what the store raises.
+
+    Args:
+        connect: returns what is like a ``torch.distributed.Store``. It may hang with the store.
+        rank: of this process.
+        node: names its node.
+    """
+
+    def __init__(self, connect: Callable[[], Any], rank: int, node: str) -> None:
+        self._connect = connect
+        self._store: Any = None
+        """Once this rank has joined."""
+        self.rank, self.node = rank, node
+        self._place = 0
+        """On the node, from 1, in the order of arrival."""
+        self._node_place = 0
+        """Of the node, if this rank speaks for it."""
+        self._told = 0
+        self._heard: dict[str, int] = {}
+        """Messages taken, by their sender."""
+
+    @property
+    def leads_node(self) -> bool:
+        """Return whether this rank adds up its node: the first one that arrived there."""
+        return self._place == 1
+
+    def join(self) -> None:
+        """Connect, and take a place on the node; the first rank there takes one for the node."""
+        self._store = self._connect()
+        self._place = self._store.add(f"ranks/{self.node}", 1)
+        if self.leads_node:
+            self._node_place = self._store.add("nodes", 1)
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a key to a value of JSON."""
+        text = json.dumps(jsonable(value), allow_nan=False, separators=(",", ":"))
+        self._store.set(key, text.encode())
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key; None if it is not there."""
+        if not self._store.check([key]):
+            return None
+        try:
+            return json.loads(self._store.get(key))
+        except ValueError:
+            return None
+
+    def first(self, key: str) -> bool:
+        """Return whether this is the first call with this key in the job."""
+        return bool(self._store.add(key, 1) == 1)
+
+    def may_stop(self) -> None:
+        """Tell that this rank stops where rank 0 tells it to."""
+        self._store.add("may stop", 1)
+
+    def all_may_stop(self, ranks: int) -> bool:
+        """Return whether so many ranks have told that they do."""
+        return self._count("may stop") >= ranks
+
+    def tell_rank(self, report: RankReport) -> None:
+        """Tell what this rank has measured to the rank that adds up its node."""
+        self._told += 1
+        self.set(f"rank/{self.node}/{self._place}/{self._told}", report.to_dict())
+
+    def tell_node(self, report: NodeReport) -> None:
+        """Tell what this node has measured to rank 0."""
+        key = f"node/{self._node_place}"
+        self._heard[key] = number = self._heard.get(key, 0) + 1
+        self.set(f"{key}/{number}", report.to_dict())
+
+    def ranks(self) -> Iterator[RankReport]:
+        """Yield what the other ranks of this node have told and this one has not heard."""
+        for place in range(2, self._count(f"ranks/{self.node}") + 1):
+            for message in self._messages(f"rank/{self.node}/{place}"):
+                yield RankReport.from_dict(message)
+
+    def nodes(self) -> Iterator[tuple[int, NodeReport]]:
+        """Yield what other nodes have told and this rank has not heard, with their places."""
+        for place in range(1, self._count("nodes") + 1):
+            if place != self._node_place:
+                for message in self._messages(f"node/{place}"):
+                    yield place, NodeReport.from_dict(message)
+
+    def _count(self, key: str) -> int:
+        return int(self._store.get(key)) if self._store.check([key]) else 0
+
+    def _messages(self, sender: str) -> Iterator[dict[str, Any]]:
+        """Yield the messages of a sender in order, each once, and delete them."""
+        while True:
+            number = self._heard.get(sender, 0) + 1
+            key = f"{sender}/{number}"
+            if not self._store.check([key]):
+                return
+            found = json.loads(self._store.get(key))
+            self._store.delete_key(key)
+            self._heard[sender] = number
+            yield mapping(found)
+
+
+def torch_store(rank: int, node: str) -> JobStore | None:
+    """Return the store of the job; None if torch has none, or is not initialised.
+
+    Nothing is asked before ``join()``: a new connection to a store that has gone takes minutes.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    c10d = sys.modules.get("torch.distributed.distributed_c10d")
+    if distributed is None or c10d is None or not distributed.is_initialized():
+        return None
+    shared: Any = c10d._get_default_store()
+    _Trackers.joined += 1
+    prefix = f"{PREFIX}/{_Trackers.joined}"
+
+    def connect() -> Any:
+        own = shared
+        if hasattr(shared, "clone"):
+            own = shared.clone()
+            own.set_timeout(timedelta(seconds=CALL_TIMEOUT_S))
+        return distributed.PrefixStore(prefix, own)
+
+    return JobStore(connect, rank, node)
