@@ -313,6 +313,38 @@ def test_a_rank_that_ends_early_still_adds_up_its_node(node: Node) -> None:
     assert other["joules"] == pytest.approx(word["joules"])
 
 
+TAIL = """
+tracker = CarbonTracker(2, epochs_before_pred=0)
+wait_for_all()  # all of them measure
+while rank != FIRST and not any("ranks" in name for name in os.listdir(os.environ["FAKE_STORE"])):
+    time.sleep(0.01)
+for epoch in range(2):
+    tracker.epoch_start()
+    time.sleep(1.0)
+    if epoch and rank != EARLY:
+        time.sleep(0.4)
+    tracker.epoch_end()
+tracker.stop()
+said_result(tracker)
+"""
+
+
+@pytest.mark.parametrize(("first", "early"), [(1, 3), (3, 3), (1, 0)])
+def test_a_device_of_one_rank_counts_until_its_node_has_ended(
+    node: Node, first: int, early: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One rank ends 0.4 s before the others, and only it sees its GPU; it may add up its node."""
+    training = TAIL.replace("FIRST", str(first)).replace("EARLY", str(early))
+    ended = run(node, PRELUDE + WITHOUT_TORCH + FILES + training, one_gpu=True)
+    assert [one.code for one in ended] == [0] * 4, ended
+    (word,) = node.words(0)
+    assert_whole(word)
+    assert (word["quality"] != "incomplete", word["coverage"]) == (True, 1.0)
+    assert main(["aggregate", str(node.records), "--job", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["joules"] == pytest.approx(NODE_WATTS * row["seconds"], rel=0.005)
+
+
 def test_ranks_that_go_on_after_rank_0_are_named(node: Node) -> None:
     ended = run(node, PRELUDE + WITHOUT_TORCH + LEAVING.replace("LEAVER", "0"), world=2)
     assert "as far as it has reported: 2 of 2 processes, on 1 node." in ended[0].out

@@ -90,6 +90,14 @@ class JobStore:
         """Return whether so many ranks have told that they do."""
         return self._count("may stop") >= ranks
 
+    def tell_end(self) -> None:
+        """Tell the others of this node that this rank has ended."""
+        self._store.add(f"ends/{self.node}", 1)
+
+    def node_has_ended(self) -> bool:
+        """Return whether all ranks that have come to this node have told that they have ended."""
+        return self._count(f"ends/{self.node}") >= self._count(f"ranks/{self.node}")
+
     def tell_rank(self, report: RankReport) -> None:
         """Tell what this rank has measured to the rank that adds up its node."""
         self._told += 1

@@ -45,6 +45,8 @@ NODE_WAIT_S = 1.5
 """How long a node waits for its ranks, so that rank 0 hears of the node in time, s."""
 TOTAL_WAIT_S = 1.7
 """After which a rank takes what its node knows, although not all of its ranks have ended, s."""
+LINGER_S = 0.8
+"""How long a rank that has ended measures on for the others of its node, s: less than they wait."""
 _GOING_ON_S, _AFTER_RANK_0_S = 0.2, 1.2
 """Between two looks of a rank that has ended and adds up its node; how long it waits for others
 after the end of rank 0, s."""
@@ -127,7 +129,7 @@ class JobMember:
         self._ranks_told: list[tuple[int, bool]] = []
         self._node_told_all = False
         self._told = 0
-        self._greeted = self._told_end = self._end_said = False
+        self._greeted = self._told_end = self._end_said = self._end_counted = False
         self._rank_0_came = True
         self._seen: frozenset[str] = frozenset()
         """Domains that this rank, which adds up its node, has told to the others."""
@@ -354,7 +356,7 @@ class JobMember:
             self.uid = str(store.get("uid") or "")
             if self.uid:
                 self._on_uid(self.uid)
-        ended = self._ended_ns is not None
+        ended = self._is_to_tell_end()
         if store.leads_node:
             self._tell_seen(ended=ended)
         report = self._report(ended=ended)
@@ -379,13 +381,26 @@ class JobMember:
     def _hear_nodes(self) -> None:
         """Take what other nodes have told; tell the end of rank 0."""
         store = self._store
-        if self._told_end and not self._end_said:
+        if self._ended_ns is not None and not self._end_said:
             self._end_said = True
             store.set("ended", True)
         for place, node in store.nodes():
             with self._lock:
                 self._nodes.setdefault(place, NodeReport(node.node, node.host)).extend(node)
         self._tell_awaited()
+
+    def _is_to_tell_end(self) -> bool:
+        """Return whether the last report is to be made: the ranks of this node have all ended.
+
+        Until then a rank that has ended measures on, at most a moment: the last epoch of the node
+        may go on, and what only this rank sees nobody else can tell.
+        """
+        if self._ended_ns is None:
+            return False
+        if not self._end_counted:
+            self._end_counted = True
+            self._store.tell_end()
+        return self._told_end or self._waited_s() > LINGER_S or self._store.node_has_ended()
 
     def _tell_seen(self, *, ended: bool) -> None:
         """Tell the others of this node which devices they need not report.
