@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_json, table
 
 BENCHES = (
-    *("core", "import_time", "memory", "latency", "steps", "cost", "per_second", "jitter"),
+    *("core", "import_time", "probing", "memory", "latency", "steps", "cost", "per_second", "jitter"),
     *("overhead", "accuracy", "prediction", "records", "reports", "trace", "scrape"),
 )
 
