@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
+import carbontracker as ct
 from carbontracker import CarbonTracker
 from carbontracker.energy.cpu_usage import CpuUsage, Usage
 from carbontracker.energy.processor_model import power_line, processors
@@ -306,6 +308,41 @@ def test_record_report_and_result_show_it_beside_the_machine(
     read = read_run(record)
     assert read.result.attributed == part
     assert dict(provenance_of(read))["Attributed"] == attribution_line(part)
+
+
+@pytest.mark.parametrize("scope", ["job", "process"])
+def test_a_window_has_the_part_beside_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    host = Machine(tmp_path)
+    mine = Process(os.getpid(), "0-3")
+    host.put({"proc/self": Link(str(mine.pid))})
+    host.show(mine)
+    monkeypatch.setenv("CARBONTRACKER_ROOT", str(host.root))
+    monkeypatch.setenv("CARBONTRACKER_NVML", "/nonexistent")
+
+    def work() -> None:
+        mine.threads = {mine.pid: (mine.threads.get(mine.pid, (0, 0))[0] + 300, 0)}
+        host.show(mine)
+        host.busy({cpu: before + 50 for cpu, before in ticks.items()})
+
+    ticks = dict.fromkeys(range(CPUS), 1_000)
+    with ct.measure("all") as whole, ct.measure("part", attribution=scope) as window:
+        work()
+        time.sleep(0.3)
+    window.wait(2.0)
+    part = window.attributed
+    assert whole.attributed is None
+    assert part is not None
+    assert part.scope == scope
+    energy = window.energy.by_device["cpu:0"]
+    idle = host.idle_joules(energy.seconds)
+    expected = (energy.joules - idle) * 300 / 400 + idle / 2
+    assert part.by_device["cpu:0"] == pytest.approx(expected, rel=0.05)
+    ticks = dict.fromkeys(range(CPUS), 1_050)
+    tracked = ct.track(attribution=scope)(work)
+    tracked()
+    assert tracked.window.attributed.scope == scope  # type: ignore[attr-defined]
 
 
 def test_other_scopes_are_refused() -> None:

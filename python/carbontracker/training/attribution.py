@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ class Share:
         self._scope = scope
         self._reason = ""
         self._usage: CpuUsage | None = None
+        self._reading = threading.Lock()  # windows of several threads read in turn
         self._idle_watts = 0.0
         root = Path(session.config.root)
         try:
@@ -61,7 +63,10 @@ class Share:
 
     def read(self) -> Usage | None:
         """Return the processor time so far; None if it cannot be read."""
-        return None if self._usage is None else self._usage.read()
+        if self._usage is None:
+            return None
+        with self._reading:
+            return self._usage.read()
 
     def of(self, epochs: Iterable[Used]) -> Attribution:
         """Return the share in the energy of these epochs."""
