@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.common import RATIO_HEAD, ROOT, Report, arguments_parser, rows_from_json, table
 
 BENCHES = (
-    *("core", "import_time", "probing", "memory", "latency", "steps", "cost", "per_second", "jitter"),
-    *("overhead", "accuracy", "prediction", "records", "reports", "trace", "scrape"),
+    *("core", "import_time", "probing", "memory", "latency", "steps", "cost", "per_second"),
+    *("jitter", "overhead", "accuracy", "prediction", "records", "reports", "trace", "scrape"),
 )
 
 
