@@ -400,6 +400,7 @@ def place_complaints(path: str, text: str) -> Iterator[str]:
 VARIABLE = re.compile(r"\bCARBONTRACKER_[A-Z_]*[A-Z]\b")
 INTERNAL_VARIABLES = {
     "CARBONTRACKER_RUN_ID": "told by a command to what it runs",
+    "CARBONTRACKER_RESULT_NOTICE": "told by a command to what it runs",
     "CARBONTRACKER_HTTP_JSON_URL": "CARBONTRACKER_<NAME>_URL of one provider",
 }
 

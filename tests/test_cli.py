@@ -77,7 +77,10 @@ def test_the_exit_code_is_the_program_s(command: list[str], code: int) -> None:
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     done = carbontrack("--json", tmp_path / "result.json", "no-such-program-here", "-x")
     assert done.returncode == 127
-    assert done.stderr == b"carbontracker: command not found: no-such-program-here\n"
+    assert done.stderr == (
+        b"carbontracker: command not found: no-such-program-here; "
+        b"`carbontracker --help` lists the commands\n"
+    )
     assert not (tmp_path / "result.json").exists()  # nothing has run
 
 
@@ -278,6 +281,20 @@ def test_a_tracker_within_the_program_leaves_the_wrapper_one_line() -> None:
         done = carbontrack("--location", "DK", *GPU, *other)
         assert b"\nActual consumption:\n" in done.stderr
         assert b"whole program" not in done.stderr
+
+
+def test_a_tracker_with_a_log_dir_of_its_own_leaves_the_wrapper_one_line(tmp_path: Path) -> None:
+    """Most scripts for 2.4.x name one: their record is where the wrapper does not look."""
+    training = TRAINING.replace("epochs_before_pred=0", f"log_dir={str(tmp_path / 'own')!r}")
+    left = tmp_path / "temporary"
+    left.mkdir()
+    program = [sys.executable, "-c", f"import os, sys\n{training}", "finished"]
+    for options in ((), ("--no-record",)):
+        done = carbontrack(*options, *GPU, *program, variables={"TMPDIR": str(left)})
+        assert done.stdout.count(b"Actual consumption") == 1
+        assert b"Actual consumption" not in done.stderr
+        assert b"CarbonTracker: The whole program: " in done.stderr
+    assert list(left.iterdir()) == []
 
 
 def test_a_stream_without_the_characters_gets_them_in_ascii() -> None:

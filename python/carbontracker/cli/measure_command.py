@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from carbontracker.model.run_ending import BUDGET, FAILED
 from carbontracker.records.series import PeriodicWriter
 from carbontracker.records.writer import record_wanted, unanswered_sensors
 from carbontracker.report import console_text, sentences
-from carbontracker.report.console import Console
+from carbontracker.report.console import RESULT_NOTICE, Console
 from carbontracker.report.formatting import encodable
 from carbontracker.report.progress import is_terminal
 from carbontracker.settings import Settings
@@ -65,16 +66,55 @@ def run(command: list[str], given: argparse.Namespace) -> int:
         listeners.add(SampleKeeper(settings, recorder))
     if settings.log_dir is not None and record_wanted(settings.record):
         listeners.add(Console(settings, listeners.notify, shown=False))
-    listeners.add(CommandConsole(command, recorder, supervisor, out, quiet=given.quiet))
+    notice = ResultNotice()
+    listeners.add(CommandConsole(command, recorder, supervisor, notice, out, quiet=given.quiet))
     listeners.add(Publisher(settings.prometheus, settings.otlp))
     if not optional(MEASURING, lambda: _begun(training), lambda _: False):
         with executed(command, None) as code:
             return code
     run_id = recorder.record.run_id if recorder.record else None
-    with executed(command, run_id, supervisor if settings.limits else None) as ended:
-        code = recorder.exit_code = OVER_BUDGET if supervisor.over else ended
-        optional(RESULT, lambda: training.end_whole(supervisor.over), nothing)
+    try:
+        if not given.quiet:
+            optional(RESULT, notice.open, nothing)
+        with executed(command, run_id, supervisor if settings.limits else None) as ended:
+            code = recorder.exit_code = OVER_BUDGET if supervisor.over else ended
+            optional(RESULT, lambda: training.end_whole(supervisor.over), nothing)
+    finally:
+        notice.close()
     return code
+
+
+class ResultNotice:
+    """A file that a tracker in the program writes to when it has shown its result.
+
+    So it is known wherever the tracker keeps its record, and if it keeps none.
+    """
+
+    def __init__(self) -> None:
+        self._path = ""
+
+    def open(self) -> None:
+        """Make the file, and name it to the program."""
+        import tempfile
+
+        os.environ.pop(RESULT_NOTICE, None)  # that of a command around this one
+        with suppress(OSError):
+            descriptor, self._path = tempfile.mkstemp(prefix="carbontracker-")
+            os.close(descriptor)
+            os.environ[RESULT_NOTICE] = self._path
+
+    def received(self) -> bool:
+        """Return whether a tracker has shown its result."""
+        try:
+            return bool(self._path) and Path(self._path).stat().st_size > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._path:
+            with suppress(OSError):
+                Path(self._path).unlink()
 
 
 def _begun(training: TrainingRun) -> bool:
@@ -120,6 +160,7 @@ class CommandConsole:
         command: in the JSON.
         recorder: has the data of the record's end, which the JSON has, too.
         supervisor: knows which limit ended the command, if one did.
+        notice: knows whether a tracker in the program has shown its result.
         out: where the JSON goes, if it is wanted.
         quiet: shows nothing but a limit that ended the command.
     """
@@ -129,6 +170,7 @@ class CommandConsole:
         command: list[str],
         recorder: CommandRecorder,
         supervisor: BudgetSupervisor,
+        notice: ResultNotice,
         out: TextIO | None,
         *,
         quiet: bool,
@@ -136,6 +178,7 @@ class CommandConsole:
         self._command = command
         self._recorder = recorder
         self._supervisor = supervisor
+        self._notice = notice
         self._out = out
         self._quiet = quiet
         self._run: Run | None = None
@@ -176,7 +219,9 @@ class CommandConsole:
         from carbontracker.records.reader import ended_within  # after the program: it takes time
 
         record = self._recorder.record
-        if record is not None and ended_within(record.run_id, run.began, record.path):
+        if self._notice.received() or (
+            record is not None and ended_within(record.run_id, run.began, record.path)
+        ):
             return sentences.whole_program_line(result)
         simulated = bool(run.session.config.simulated)
         human = is_terminal(sys.stderr)

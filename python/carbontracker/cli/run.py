@@ -186,8 +186,8 @@ def _not_found(program: str) -> int:
     meant = [f"carbontracker {name}" for name in near]
     if program.endswith(".py") and os.path.exists(program):  # noqa: PTH110  # pathlib is not loaded
         meant = [f"carbontracker python {program}"]
-    hint = f"; did you mean `{meant[0]}`?" if meant else ""
-    say(f"command not found: {program}{hint}")
+    hint = f"did you mean `{meant[0]}`?" if meant else "`carbontracker --help` lists the commands"
+    say(f"command not found: {program}; {hint}")
     return NOT_FOUND
 
 

@@ -114,8 +114,8 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
 def ended_within(run_id: str, since: datetime, beside: Path | None) -> bool:
     """Return whether a run that ``run_id`` has started has ended, by the records written since.
 
-    Looks into the directory of the record ``beside`` and the default directory; a record elsewhere
-    is not found.
+    Looks into the directory of the record ``beside`` and the default directory, which other nodes
+    may share; a record elsewhere is not found.
     """
     own = () if beside is None else (beside.parent,)
     for where in {record_directory(None), *own}:

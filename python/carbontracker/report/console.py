@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from carbontracker.settings import Settings
 
 
+RESULT_NOTICE = "CARBONTRACKER_RESULT_NOTICE"
+"""The variable with which `carbontracker run` names the file that notes a shown result."""
 ALL_RANKS = 2
 """``verbose`` with which every rank of a training shows its text."""
 WITHOUT_RANK_0 = (
@@ -102,6 +104,11 @@ class Console:
     @property
     def _all_ranks(self) -> bool:
         return self._settings.verbose >= ALL_RANKS
+
+    @property
+    def _is_shown(self) -> bool:
+        """Return whether this process shows results, and not only logs them."""
+        return self._shown and bool(self._settings.verbose) and not self._muted
 
     @property
     def _silent(self) -> bool:
@@ -234,6 +241,8 @@ class Console:
             self._show(line, logged=False)
         self._show("Finished monitoring.", logged=False)
         self._logs.info("Monitoring thread ended.")
+        if self._is_shown:
+            _note_result()
 
     def confirmed(self) -> bool:
         """Ask in a terminal whether to continue; without one, take the configured answer."""
@@ -367,13 +376,26 @@ class Console:
             self._logs.info(message)
         if logged is not None:
             self._logs.output(console_text.PREFIX + message)
-        if self._shown and self._settings.verbose and not self._muted:
+        if self._is_shown:
             _print(console_text.PREFIX + message)
 
     def _ask(self, question: str) -> None:
         # Whatever the verbosity: a question that waits for an answer must be visible.
         self._logs.output(console_text.PREFIX + question)
         _print(console_text.PREFIX + question)
+
+
+def _note_result() -> None:
+    """Note for the command around this program, if there is one, that it has shown a result."""
+    path = os.environ.get(RESULT_NOTICE)
+    if not path:
+        return
+    with suppress(OSError):  # the command may have ended, and its file with it: none is created
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
+        try:
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
 
 
 def _print(text: str, file: TextIO | None = None) -> None:
