@@ -154,5 +154,10 @@ def test_the_example_runs_from_top_to_bottom() -> None:
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     assert [cell for cell in code if errors(cell)] == []
     assert "Carbontracker: matrix products, " in cards(code[2])[0]
+    # The line of the training ends with what the training has cost, and not with a moment of it.
+    (line,) = [one for one in code[3].outputs if one.output_type == "display_data"]
+    total = code[4].outputs[0]["data"]["text/plain"].split(", ")[1]
+    assert line["data"]["text/plain"].startswith("epoch 3/3: ")
+    assert line["data"]["text/plain"].split(", ")[0].endswith(total)
     assert "Carbontracker: 3 epoch(s)" in code[4].outputs[0]["data"]["text/html"]
     assert "Carbontracker: footprint" in code[5].outputs[0]["data"]["text/html"]

@@ -508,6 +508,59 @@ def test_an_unknown_epoch_is_blank_dashed_and_named(tmp_path: Path) -> None:
     )
 
 
+def test_without_a_name_the_newest_run_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path / "store"))
+    assert main(["report"]) == 2
+    assert "no run is recorded in" in capsys.readouterr().err
+    for name, joules in (("20260301T060000Z_1", 1000.0), ("20260302T060000Z_2", 2000.0)):
+        Made(name[-1] * 16, (joules,)).write(tmp_path / "store", name)
+    assert main(["report"]) == 0
+    assert "Run 2222222222222222" in capsys.readouterr().out
+
+
+RUN = "20260301T060000Z_1_aa.jsonl"
+OLD_LOG = "1_2024_carbontracker.log"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["report", RUN, f"--{name}", RUN] for name in FORMATS),
+        ["report", RUN, "--html", "link.jsonl"],
+        ["report", RUN, "--json", f"{RUN}.seal.json"],
+        ["report", RUN, "--json", "samples.arrow"],
+        ["ledger", "--records", ".", "--csv", RUN],
+        ["declare", RUN, "--form", "hf", "-o", RUN],
+        ["declare", RUN, "--form", "hf", "--answers", "answers.toml", "-o", "answers.toml"],
+        ["trace", RUN, "--out", RUN],
+        ["run", "--json", RUN, "true"],
+        ["--report", OLD_LOG, "--output", OLD_LOG],
+    ],
+    ids=" ".join,
+)
+def test_no_output_replaces_what_was_recorded_or_read(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    THREE.write(tmp_path, RUN.removesuffix(".jsonl"))
+    (tmp_path / "link.jsonl").symlink_to(RUN)
+    for name in (f"{RUN}.seal.json", "samples.arrow", OLD_LOG):
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "answers.toml").write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(arguments) == 2
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after == before
+    assert (tmp_path / "link.jsonl").is_symlink()
+    error = capsys.readouterr().err
+    assert any(word in error for word in ("not overwritten", "pip install", "columns")), error
+
+
 def test_a_run_without_energy_is_reported_as_such(tmp_path: Path) -> None:
     run = run_of(tmp_path, odd_runs()["all lost"])
     for text in (text_of("html", run), terminal(run), text_of("markdown", run)):

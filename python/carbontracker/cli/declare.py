@@ -187,6 +187,9 @@ def _write(given: argparse.Namespace, declaration: Declaration) -> None:
         whole = jsonable(declaration._asdict() | {"text": text})
         text = json.dumps(whole, indent=2, ensure_ascii=False)
     if given.output:
-        Path(given.output).write_text(text + "\n", encoding="utf-8")
+        from carbontracker.records.output import write_output
+
+        read = (Path(given.answers),) if given.answers else ()
+        write_output(Path(given.output), f"{text}\n".encode(), read)
     else:
         print(text)

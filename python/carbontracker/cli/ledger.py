@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
             written = _write(given.json, tree.encode() + b"\n")
     except BrokenPipeError:
         raise
-    except (NoSuchRun, OSError) as error:
+    except (NoSuchRun, ValueError, OSError) as error:
         say(error)
         return USAGE_ERROR
     if not written:
@@ -95,5 +95,7 @@ def _write(path: str, data: bytes) -> bool:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        Path(path).write_bytes(data)
+        from carbontracker.records.output import write_output
+
+        write_output(Path(path), data)
     return True

@@ -260,7 +260,12 @@ def _open_output(path: str | None) -> TextIO | None:
     """Open the JSON file before the program runs, so that a wrong path costs no training."""
     if path is None:
         return None
-    return sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")
+    if path == "-":
+        return sys.stdout
+    from carbontracker.records.output import check_output
+
+    check_output(Path(path))
+    return Path(path).open("w", encoding="utf-8")
 
 
 def _check_samples(path: str | None) -> None:

@@ -15,10 +15,12 @@ def main(log: str, output: str) -> int:
 def _write(log: str, output: Path) -> int:
     from carbontracker.exceptions import MissingExtra
     from carbontracker.legacy.log_record import run_of_log
+    from carbontracker.records.output import check_output
     from carbontracker.report import FORMATS, write
 
     name = output.suffix[1:].lower()
     try:
+        check_output(output, (Path(log),))
         write(name if name in FORMATS else "pdf", run_of_log(log), output)
     except FileNotFoundError as error:
         say(f"no such file: {error.filename}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
+  carbontracker report                                     the newest run
   carbontracker report 5e1f
   carbontracker report logs/run.jsonl --html run.html --pdf run.pdf
   carbontracker report 5e1f --markdown - >> README.md
@@ -25,7 +26,8 @@ examples:
   carbontracker report 5e1f --location SE --pue 1.1
   carbontracker report 5e1f --embodied --water 0.2,1.8
 
-RUN is a record, a directory (its newest run) or the first characters of a run's id. OUT may be -
+RUN is a record, a directory (its newest run) or the first characters of a run's id; without it, the
+newest run of the default directory is shown. OUT may be -
 for standard output. --codecarbon appends a row to an existing file; other existing files are
 replaced. Exit code: 0, or 2 if the run does not exist or a file cannot be written.
 """
@@ -40,7 +42,9 @@ def command_parser() -> argparse.ArgumentParser:
         "Show the energy and the emissions of a recorded run, or write a report to files.",
         EXAMPLES,
     )
-    parser.add_argument("run", metavar="RUN", help="record, directory or id")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="record, directory or id (default: the newest run)"
+    )
     for name, form in FORMATS.items():
         parser.add_argument(f"--{name}", metavar="OUT", help=form.what)
     beside = parser.add_argument_group(
@@ -70,9 +74,14 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.exceptions import IntensityUnavailable, NoSuchRun
     from carbontracker.records.reader import read_run
+    from carbontracker.records.writer import record_directory
 
     try:
-        run = recalculated(read_run(given.run), given)
+        where = given.run
+        if where is None and not (where := record_directory(None)).exists():
+            say(f"no run is recorded in {where}: `carbontracker PROGRAM` records one")
+            return USAGE_ERROR
+        run = recalculated(read_run(where), given)
         beside = _beside(run, given)
     except (NoSuchRun, OSError, ValueError, IntensityUnavailable) as error:
         say(error)

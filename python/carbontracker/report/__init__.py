@@ -72,18 +72,11 @@ def write(name: str, run: RunRecord, out: Path) -> None:
 
     Raises:
         MissingExtra: a package is not installed.
-        ValueError: the file exists, is to be extended, and has another format.
+        ValueError: the file is a record, or is to be extended and has another format.
         OSError: it cannot be written.
     """
-    regular = out.is_file() or not out.exists()
-    before = out.read_bytes() if regular and out.exists() and FORMATS[name].joiner else b""
-    content = rendered(name, run, before)
-    if not regular:
-        out.write_bytes(content)
-        return
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        beside.write_bytes(content)
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
+    from carbontracker.records.output import check_output, write_output
+
+    check_output(out)
+    before = out.read_bytes() if out.is_file() and FORMATS[name].joiner else b""
+    write_output(out, rendered(name, run, before))

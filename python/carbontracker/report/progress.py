@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontracker.guard import PROGRESS, start_thread
+from carbontracker.report.brief import cost_line
 from carbontracker.report.live import training_line
 from carbontracker.report.work import work_line
 
@@ -103,8 +104,11 @@ class Progress:
             else:
                 _put(_WIPE)  # a prediction may follow, on a clean line
 
-    def finished(self, _: Result) -> None:
-        """Remove the line: the result follows."""
+    def finished(self, result: Result) -> None:
+        """Remove the line of a terminal: the result follows. A notebook keeps it, so it gets it."""
+        if self._display is not None:
+            total = f"epoch {self._done}/{self._plan().epochs}: {cost_line(result)}"
+            self._display.update({"text/plain": total}, raw=True)
         self.close()
 
     def close(self) -> None:

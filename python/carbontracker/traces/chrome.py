@@ -20,6 +20,7 @@ import numpy as np
 
 from carbontracker.guard import logger
 from carbontracker.json_values import jsonable, mapping, mappings, number
+from carbontracker.records.output import write_output
 from carbontracker.traces.attribution import Power
 from carbontracker.traces.power import PowerTrace
 
@@ -229,7 +230,7 @@ def write_trace(data: dict[str, Any], path: Path) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the objects of the trace are nested too deeply.
+        ValueError: the objects of the trace are nested too deeply, or a record or samples are there.
     """
     try:
         try:
@@ -239,7 +240,7 @@ def write_trace(data: dict[str, Any], path: Path) -> None:
     except RecursionError as error:
         message = f"{path} is not written: the objects of the trace are nested too deeply"
         raise ValueError(message) from error
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    write_output(path, gzip.compress(text) if path.suffix == ".gz" else text)
 
 
 def base_time_ns(data: dict[str, Any]) -> int:

@@ -347,6 +347,9 @@ def to_parquet(path: Path, out: Path) -> int:
     pa = arrow()
     from pyarrow import parquet
 
+    from carbontracker.records.output import check_output
+
+    check_output(out)
     rows = 0
     with SampleFile(path) as samples, parquet.ParquetWriter(out, samples.schema) as writer:
         pending: list[Any] = []
