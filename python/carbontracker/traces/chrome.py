@@ -230,7 +230,7 @@ def write_trace(data: dict[str, Any], path: Path) -> None:
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the objects of the trace are nested too deeply, or a record or samples are there.
+        ValueError: the objects of the trace are nested too deeply, or a recording is there.
     """
     try:
         try:
