@@ -345,6 +345,66 @@ def test_a_device_of_one_rank_counts_until_its_node_has_ended(
     assert row["joules"] == pytest.approx(NODE_WATTS * row["seconds"], rel=0.005)
 
 
+LATE = """
+def said(word):
+    return any(word in name for name in os.listdir(os.environ["SAID"]))
+
+if rank == 0:
+    while not said("over"):
+        time.sleep(0.05)
+tracker = CarbonTracker(1, epochs_before_pred=0)
+tracker.epoch_start()
+time.sleep(0.8)
+tracker.epoch_end()
+tracker.stop()
+open(os.path.join(os.environ["SAID"], "over"), "w").close()
+said_result(tracker)
+"""
+
+
+def test_rank_0_counts_itself_where_it_comes_after_the_others(node: Node) -> None:
+    ended = run(node, PRELUDE + WITHOUT_TORCH + LATE, world=2)
+    assert [one.code for one in ended] == [0, 0], ended
+    (word,) = node.words(0)
+    assert (word["seen"], word["silent"]) == ([0], [1])
+    assert 0.8 <= word["seconds"] < node.words(1)[0]["seconds"] + word["seconds"]
+    assert word["joules"] == pytest.approx(NODE_WATTS * word["seconds"], rel=0.01)
+    assert "Not reported: rank 1" in ended[0].out
+
+
+TWO_TRAININGS = """
+def train():
+    tracker = CarbonTracker(1, epochs_before_pred=0)
+    dist.barrier()
+    tracker.epoch_start()
+    time.sleep(0.8)
+    dist.barrier()
+    tracker.epoch_end()
+    tracker.stop()
+    said_result(tracker)
+
+train()
+if rank == 1:
+    probe = CarbonTracker(1, epochs_before_pred=0, verbose=0)
+    probe.epoch_start()
+    time.sleep(0.3)
+    probe.epoch_end()
+    probe.stop()
+dist.barrier()
+train()
+"""
+
+
+def test_a_tracker_that_only_one_rank_has_is_in_no_training_of_rank_0(node: Node) -> None:
+    ended = run(node, PRELUDE + WITHOUT_TORCH + TWO_TRAININGS, world=2)
+    assert [one.code for one in ended] == [0, 0], ended
+    assert len(node.words(0)) == 2
+    for word in node.words(0):
+        assert word["seconds"] >= 0.8
+        assert_whole(word, 2)
+    assert [one.blocks for one in ended] == [2, 0]
+
+
 def test_ranks_that_go_on_after_rank_0_are_named(node: Node) -> None:
     ended = run(node, PRELUDE + WITHOUT_TORCH + LEAVING.replace("LEAVER", "0"), world=2)
     assert "as far as it has reported: 2 of 2 processes, on 1 node." in ended[0].out

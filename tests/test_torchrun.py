@@ -141,3 +141,33 @@ def test_all_ranks_stop_at_a_limit_of_the_job(node: Node, tmp_path: Path) -> Non
     assert len({word["done"] for word in words}) == 1
     assert words[0]["done"] < 59
     assert ended.blocks == 1
+
+
+STALLED = """
+tracker = CarbonTracker(2, epochs_before_pred=0)
+for epoch in range(2):
+    tracker.epoch_start()
+    time.sleep(0.7)
+    dist.barrier()
+    if epoch == 0 and rank == 0:
+        os.kill(os.getppid(), signal.SIGSTOP)  # torchrun has the store
+    tracker.epoch_end()
+tracker.stop()
+said_result(tracker)
+if rank == 0:
+    os.kill(os.getppid(), signal.SIGCONT)
+"""
+
+
+@pytest.mark.slow
+def test_a_store_that_answers_when_the_program_ends_does_not_abort_it(
+    node: Node, tmp_path: Path
+) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(PRELUDE + TORCH + STALLED)
+    ended = torchrun(node, program, world=2)
+    assert ended.code == 0, ended
+    assert "The other ranks were not heard of: carbontracker aggregate --job." in ended.out
+    for rank in range(2):
+        (word,) = node.words(rank)
+        assert word["joules"] == pytest.approx(NODE_WATTS * word["seconds"], rel=0.01)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,15 @@ CALL_TIMEOUT_S = 2.0
 """After which a call on a connection of our own fails, s."""
 
 
-class _Trackers:
-    """How many trackers of this process have joined a job: the ranks make them in one order."""
+@dataclass
+class Trainings:
+    """The trainings that this process has had a part in, one after another."""
 
-    joined = 0
+    last: int = 0
+    """The number of the last one: rank 0 counts them, from 1."""
+
+
+_OF_THIS_PROCESS = Trainings()
 
 
 class JobStore:
@@ -37,13 +43,21 @@ class JobStore:
         connect: returns what is like a ``torch.distributed.Store``. It may hang with the store.
         rank: of this process.
         node: names its node.
+        trainings: of this process.
     """
 
-    def __init__(self, connect: Callable[[], Any], rank: int, node: str) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], rank: int, node: str, trainings: Trainings | None = None
+    ) -> None:
         self._connect = connect
         self._store: Any = None
         """Once this rank has joined."""
         self.rank, self.node = rank, node
+        self._trainings = trainings or Trainings()
+        self._training = 0
+        """Its number."""
+        self._prefix = ""
+        """Of all keys of this training."""
         self._place = 0
         """On the node, from 1, in the order of arrival."""
         self._node_place = 0
@@ -60,31 +74,60 @@ class JobStore:
     def join(self) -> None:
         """Connect, and take a place on the node; the first rank there takes one for the node."""
         self._store = self._connect()
-        self._place = self._store.add(f"ranks/{self.node}", 1)
+        self._training = self._number_of_training()
+        self._prefix = self._prefix_of(self._training)
+        self._place = self._add(f"ranks/{self.node}")
         if self.leads_node:
-            self._node_place = self._store.add("nodes", 1)
+            self._node_place = self._add("nodes")
+
+    def _number_of_training(self) -> int:
+        """Return the number of the training of rank 0 that is open, or that is the next.
+
+        Ranks may have had different numbers of trackers before.
+        """
+        mine = self._trainings.last + 1
+        if self.rank == 0:
+            self._trainings.last = mine
+            self._store.set("begun", str(mine).encode())
+            return mine
+        begun = int(self._store.get("begun")) if self._store.check(["begun"]) else 0
+        is_over = bool(begun) and self._store.check([f"{self._prefix_of(begun)}ended"])
+        return max(mine, begun + is_over)
+
+    def _prefix_of(self, training: int) -> str:
+        key = f"withdrawn/{training}"
+        withdrawn = int(self._store.get(key)) if self._store.check([key]) else 0
+        return f"{training}/{withdrawn}/"
+
+    def has_rank_0(self) -> None:
+        """Tell that rank 0 has come: this tracker is one of its training."""
+        self._trainings.last = max(self._trainings.last, self._training)
+
+    def withdraw(self) -> None:
+        """Leave a training that rank 0 has not begun: it begins without what was told so far."""
+        self._store.add(f"withdrawn/{self._training}", 1)
 
     def set(self, key: str, value: Any) -> None:
         """Set a key to a value of JSON."""
         text = json.dumps(jsonable(value), allow_nan=False, separators=(",", ":"))
-        self._store.set(key, text.encode())
+        self._store.set(self._prefix + key, text.encode())
 
     def get(self, key: str) -> Any:
         """Return the value of a key; None if it is not there."""
-        if not self._store.check([key]):
+        if not self._store.check([self._prefix + key]):
             return None
         try:
-            return json.loads(self._store.get(key))
+            return json.loads(self._store.get(self._prefix + key))
         except ValueError:
             return None
 
     def first(self, key: str) -> bool:
         """Return whether this is the first call with this key in the job."""
-        return bool(self._store.add(key, 1) == 1)
+        return self._add(key) == 1
 
     def may_stop(self) -> None:
         """Tell that this rank stops where rank 0 tells it to."""
-        self._store.add("may stop", 1)
+        self._add("may stop")
 
     def all_may_stop(self, ranks: int) -> bool:
         """Return whether so many ranks have told that they do."""
@@ -92,7 +135,7 @@ class JobStore:
 
     def tell_end(self) -> None:
         """Tell the others of this node that this rank has ended."""
-        self._store.add(f"ends/{self.node}", 1)
+        self._add(f"ends/{self.node}")
 
     def node_has_ended(self) -> bool:
         """Return whether all ranks that have come to this node have told that they have ended."""
@@ -122,14 +165,18 @@ class JobStore:
                 for message in self._messages(f"node/{place}"):
                     yield place, NodeReport.from_dict(message)
 
+    def _add(self, key: str) -> int:
+        return int(self._store.add(self._prefix + key, 1))
+
     def _count(self, key: str) -> int:
+        key = self._prefix + key
         return int(self._store.get(key)) if self._store.check([key]) else 0
 
     def _messages(self, sender: str) -> Iterator[dict[str, Any]]:
         """Yield the messages of a sender in order, each once, and delete them."""
         while True:
             number = self._heard.get(sender, 0) + 1
-            key = f"{sender}/{number}"
+            key = f"{self._prefix}{sender}/{number}"
             if not self._store.check([key]):
                 return
             found = json.loads(self._store.get(key))
@@ -148,14 +195,12 @@ def torch_store(rank: int, node: str) -> JobStore | None:
     if distributed is None or c10d is None or not distributed.is_initialized():
         return None
     shared: Any = c10d._get_default_store()
-    _Trackers.joined += 1
-    prefix = f"{PREFIX}/{_Trackers.joined}"
 
     def connect() -> Any:
         own = shared
         if hasattr(shared, "clone"):
             own = shared.clone()
             own.set_timeout(timedelta(seconds=CALL_TIMEOUT_S))
-        return distributed.PrefixStore(prefix, own)
+        return distributed.PrefixStore(PREFIX, own)
 
-    return JobStore(connect, rank, node)
+    return JobStore(connect, rank, node, _OF_THIS_PROCESS)

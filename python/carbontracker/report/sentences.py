@@ -212,10 +212,13 @@ def shared_node_line(launch: Launch) -> str:
     """Return the sentence on the energy of a node that several processes of a launch count."""
     here = launch.local_world_size
     number = "several processes" if here is None else f"{here} processes"
-    return (
+    shared = (
         f"This is the energy of the whole node, shared by {number} of this launch: do not add up "
-        "what they print. If they are one training, set CARBONTRACKER_JOB=1."
+        "what they print."
     )
+    if launch.one_training:
+        return f"{shared} The other ranks were not heard of: carbontracker aggregate --job."
+    return f"{shared} If they are one training, set CARBONTRACKER_JOB=1."
 
 
 def unanswered_lines(unanswered: Iterable[MissingSensor]) -> list[str]:

@@ -169,6 +169,7 @@ class JobMember:
         thread = start_thread(JOB, self._talk, "carbontracker-job")
         if thread is None:
             self._done.set()
+            self._left.set()
 
     def epoch(self, _: Epoch) -> None:
         """Tell of an epoch soon."""
@@ -228,6 +229,7 @@ class JobMember:
 
     def end(self) -> None:
         """Tell that nothing follows; does not wait."""
+        atexit.register(self.leave)
         self._ended_ns = time.monotonic_ns()
         self._wake.set()
 
@@ -256,7 +258,7 @@ class JobMember:
             self._done.set()
             self._asked.set()
             self._left.set()
-            atexit.unregister(self._leave)
+            atexit.unregister(self.leave)
 
     def _until_end(self) -> None:
         # A store that has gone, with rank 0 or with its time limit, is silence.
@@ -288,23 +290,27 @@ class JobMember:
             return
         if self.is_rank_0 and not store.leads_node:
             self._stand_in()
-        self._rank_0_came = bool(self.uid) or not store.first("rank 0 missed")
+        if not self.uid:
+            self._rank_0_came = not store.first("rank 0 missed")
+            store.withdraw()
 
     def _stand_in(self) -> None:
-        """Count what rank 0 has measured since the rank that adds up its node was killed."""
+        """Count what rank 0 has measured since the rank that adds up its node has gone."""
         run, here = self._run, self._store.node
         with self._lock:
             told = next((one for one in self._nodes.values() if one.node == here), None)
             if told is None:
                 told = self._nodes[0] = NodeReport(here, self._node.host)
-            new = run.epochs(len(told.epochs))
-            if told.ended or not new:
+            mine = [one for one in told.ranks if one.rank == 0]
+            # Who has told all has added up all epochs that it knew of each rank.
+            new = run.epochs(sum(one.epochs for one in mine) if told.ended else len(told.epochs))
+            if not new:
                 return
             alone = Node(here, told.host)
             names = device_names(run.session)
             alone.add(RankReport(0, self._epochs(new, names), dict(names.values()), ended=True))
             since = alone.settle(at_once=True)
-            mine = [one for one in told.ranks if one.rank == 0] or since.ranks
+            mine = mine or list(since.ranks)
             others = [one for one in told.ranks if one.rank]
             told.ranks = (replace(mine[0], epochs=run.epochs_done, ended=True), *others)
             told.epochs += since.epochs
@@ -355,6 +361,7 @@ class JobMember:
         if not self.uid:
             self.uid = str(store.get("uid") or "")
             if self.uid:
+                store.has_rank_0()
                 self._on_uid(self.uid)
         ended = self._is_to_tell_end()
         if store.leads_node:
@@ -420,7 +427,7 @@ class JobMember:
             return
         due = self._is_due()
         last = self._ended_ns is not None and self._node_is_complete()
-        last = last or (due and (self._node.ended or not self._may_go_on()))
+        last = last or (due and not (self._awaits_ranks() and self._may_go_on()))
         report = self._node.settle(at_once=last or due)
         report.ended = last
         ranks = [(one.rank, one.ended) for one in report.ranks]
@@ -460,23 +467,29 @@ class JobMember:
     def _go_on(self) -> None:
         """Add up the node for those that go on; the end of this rank does not wait for it."""
         self._goes_on = True
-        atexit.register(self._leave)
         self._heard_all = True
         self._done.set()
 
-    def _leave(self) -> None:
-        """End the thread before the interpreter does, which may not end it within the store."""
+    def leave(self) -> None:
+        """End the thread before the interpreter does, or wait a moment for it.
+
+        A call of the store that returns while the interpreter ends aborts the program.
+        """
         self._leaving = True
         self._wake.set()
         self._left.wait(MAX_ANSWER_S)
 
     def _node_is_complete(self) -> bool:
         """Return whether all ranks of this node have ended, as far as their number is known."""
+        return self._node.ended and not self._lacks_ranks()
+
+    def _awaits_ranks(self) -> bool:
+        """Return whether ranks of this node go on, or may come later: a node goes on for both."""
+        return not self._node.ended or (bool(self.uid) and self._lacks_ranks())
+
+    def _lacks_ranks(self) -> bool:
         here = self.launch.local_world_size
-        known = len(self._node.ranks)
-        if here is None and self.launch.world_size == known:
-            here = known
-        return self._node.ended and (here is None or known >= here)
+        return here is not None and len(self._node.ranks) < here
 
     def _all_came(self) -> bool:
         seen = sum(len(node.ranks) for node in self._nodes.values())

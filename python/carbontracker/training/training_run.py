@@ -419,6 +419,8 @@ class TrainingRun:
     def end_at_exit(self) -> None:
         """End monitoring where the program has left it; wait a moment for others of a job."""
         self._stop_and_wait(self._outcome_if_left())
+        if self._member is not None and os.getpid() == self.owner_pid:
+            self._member.leave()
 
     def _stop_and_wait(self, outcome: str) -> None:
         self._stop(outcome)
