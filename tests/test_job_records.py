@@ -438,3 +438,10 @@ def test_what_differs_between_ranks_is_in_the_records(tmp_path: Path) -> None:
         "is that of rank 3, 160 W; their energy for each step is from 10 J (rank 0) to 20.8 J "
         "(rank 3)."
     )
+
+
+def test_two_trainings_that_one_process_started_are_not_joined(tmp_path: Path) -> None:
+    said = '{"torchrun": {"job_id": "none", "starter": "b1:7:70"}}'
+    ranks = [Rank(f"t{i}", rank=i % 2, said=said) for i in range(4)]
+    assert [len(one.attempts[0].members) for one in jobs_in(tmp_path / "four", *ranks)] == [1] * 4
+    assert len(jobs_in(tmp_path / "two", *ranks[:2])) == 1

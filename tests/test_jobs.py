@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.records.reader import read_runs
+from carbontracker.report.document import cards
 from tests.support.intensity_server import Reply, serving
 from tests.support.jobs import (
     BESIDE,
@@ -102,6 +104,13 @@ def test_ranks_of_a_training_show_one_number(node: Node, one_gpu: bool) -> None:
     assert sorted(one[0]["extent"] for one in of_jobs) == ["job", "node", "node", "node"]
     uids = {e["job_uid"] for events in records(node) for e in events if e.get("job_uid")}
     assert len(uids) == 1
+    (rank_0,) = [
+        one for one in read_runs(node.records) if one.metadata.job["torchrun"]["rank"] == "0"
+    ]
+    first = next(cards(rank_0))
+    assert (first.name, "4 of 4 ranks" in first.below) == ("The whole job", True)
+    wh = 1000 * word["kwh"]
+    assert float(first.value.split()[0]) == pytest.approx(wh, rel=0.1)
 
 
 def test_ranks_that_share_their_readings_show_the_same_number(tmp_path: Path) -> None:

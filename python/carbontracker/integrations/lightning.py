@@ -16,6 +16,7 @@ from carbontracker.integrations.framework_run import (
     framework_class,
     hook,
 )
+from carbontracker.json_values import mapping, string
 
 __all__ = ["CarbonTrackerCallback"]
 
@@ -103,8 +104,9 @@ class Hooks(FrameworkCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the name of the training from a checkpoint: this is another attempt."""
-        self._resumed_id = str(state_dict.get("training_id", ""))
-        self._resumed_run = str(state_dict.get("run_id", ""))
+        carried = mapping(state_dict)  # a damaged one is that of no training
+        self._resumed_id = string(carried.get("training_id"))
+        self._resumed_run = string(carried.get("run_id"))
 
     def ask_to_stop(self, trainer: Any, *_: Any) -> None:
         """End the training after this batch."""

@@ -239,7 +239,8 @@ def cost_of(job: Job) -> JobCost:
     return JobCost(job, tuple(_cost_of(attempt) for attempt in job.attempts))
 
 
-def _cost_of(attempt: Attempt) -> Result:
+def _cost_of(attempt: Attempt, ends: str = "") -> Result:
+    """Return what an attempt has cost; ``ends`` is a run whose end is about to be written."""
     wanted = {one.id: one for one in attempt.members}
     nodes: dict[str, Node] = {}
     chief: RunRecord | None = None
@@ -254,7 +255,9 @@ def _cost_of(attempt: Attempt) -> Result:
             host = str(run.metadata.host.get("name") or known.node)
             node = nodes.setdefault(known.node, Node(known.node, host))
             rank = known.launch.rank
-            node.add(report_of(run, place if rank is None else rank))
+            report = report_of(run, place if rank is None else rank)
+            report.ended = run.complete or run.id == ends
+            node.add(report)
     assert chief is not None
     expected = max((one.launch.world_size or 0 for one in attempt.members), default=0)
     told = [node.settle(at_once=True) for node in nodes.values()]
@@ -262,7 +265,12 @@ def _cost_of(attempt: Attempt) -> Result:
 
 
 def result_of_siblings(
-    run_id: str, directory: Path, world_size: int, since_s: float, wait_s: float
+    run_id: str,
+    directory: Path,
+    world_size: int,
+    since_s: float,
+    wait_s: float,
+    complete: Callable[[], None] = lambda: None,
 ) -> Result | None:
     """Return the result of the job that a run is a rank of, from the records beside its own.
 
@@ -274,6 +282,7 @@ def result_of_siblings(
         world_size: number of ranks.
         since_s: records that were written last before that are not looked at, Unix time.
         wait_s: at most so long, s.
+        complete: writes to the record of this run what it lacks.
 
     Raises:
         OSError: the records cannot be read.
@@ -291,7 +300,8 @@ def result_of_siblings(
         others = [runs[one.id] for one in attempt.members if one.id != run_id]
         ended = len(others) >= world_size - 1 and all(one.complete for one in others)
         if ended or time.monotonic() >= due_s:
-            return _cost_of(attempt) if others else None
+            complete()
+            return _cost_of(attempt, run_id) if others else None
         time.sleep(LOOK_S)
 
 
@@ -397,18 +407,35 @@ def _ranks_together(members: Sequence[Member]) -> list[list[Member]]:
             nameless.append(one)
     groups = list(named.values())
     for ranks in _joined(nameless, lambda one: one.names, _same_attempt):
+        if _has_a_rank_twice(
+            ranks
+        ):  # of several trainings that one process started: not known which
+            groups += [[one] for one in ranks]
+            continue
         mine = {name for one in ranks for name in one.names}
         near = (
             group
             for group in named.values()
             if any(not mine.isdisjoint(one.names) for one in group)
             and any(_same_attempt(one, other) for one in ranks for other in group)
+            and not _has_a_rank_twice([*ranks, *group])
         )
         if (found := next(near, None)) is not None:
             found += ranks
         else:
             groups.append(ranks)
     return groups
+
+
+def _has_a_rank_twice(ranks: Sequence[Member]) -> bool:
+    """Return whether two runs of one rank overlap, which ranks of one attempt do not."""
+    known: dict[int | None, list[Member]] = {}
+    for one in ranks:
+        before = known.setdefault(one.launch.rank, [])
+        if any(_overlap(one, other) for other in before):
+            return True
+        before.append(one)
+    return False
 
 
 def _same_attempt(one: Member, other: Member) -> bool:

@@ -233,7 +233,8 @@ class Console:
         for line in lines_beside_total(result):
             self._show(line, logged=False)
         if result.ranks is not None:
-            self._show(ranks_line(result.extent, result.ranks), logged=False)
+            coverage = result.energy.coverage
+            self._show(ranks_line(result.extent, result.ranks, coverage), logged=False)
         elif self._launch.shares_node:
             self._show(shared_node_line(self._launch), logged=False)
         unanswered = unanswered_sensors(self._session) if self._session is not None else ()

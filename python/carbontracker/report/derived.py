@@ -312,7 +312,10 @@ def provenance_of(run: RunRecord) -> Iterator[tuple[str, str]]:
         result = Result.from_dict(event)
         if result.ranks is not None:
             cost = f"{result.footprint.kwh * 1000:.3g} Wh, {result.footprint.gco2eq:.3g} g CO2eq"
-            yield "Job as a whole", f"{cost}. {ranks_line(result.extent, result.ranks)}"
+            yield (
+                "Job as a whole",
+                f"{cost}. {ranks_line(result.extent, result.ranks, result.energy.coverage)}",
+            )
             if skew := skew_line(result.ranks):
                 yield "Ranks", skew
     for scheduler, ids in about.job.items():

@@ -10,7 +10,9 @@ from carbontracker.carbon.equivalents import equivalents
 from carbontracker.energy.sensor_events import JOINED, LOST, RETURNED
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.json_values import mapping, number, whole
+from carbontracker.model.job import JOB
 from carbontracker.model.measurement import GPU
+from carbontracker.model.result import Result
 from carbontracker.report import derived
 from carbontracker.report.brief import MIN_COMPARED_G
 from carbontracker.report.charts import range_text
@@ -185,7 +187,18 @@ def _sensor_events(run: RunRecord) -> Iterator[str]:
 
 
 def cards(run: RunRecord) -> Iterator[Card]:
-    """Yield the main figures."""
+    """Yield the main figures: of the job first, where the run is a rank that knows them."""
+    for event in run.of("joined_result"):
+        joined = Result.from_dict(event)
+        if joined.ranks is not None:
+            whole_job = joined.extent == JOB
+            yield Card(
+                "The whole job" if whole_job else "The node of this rank",
+                quantity(1000 * joined.footprint.kwh, "Wh", 1000 * joined.footprint.error_kwh),
+                f"{quantity(joined.footprint.gco2eq, 'g', joined.footprint.error_gco2eq)} CO2eq; "
+                f"{len(joined.ranks.seen)} of {joined.ranks.expected or len(joined.ranks.seen)} "
+                "ranks; the other figures are of this process",
+            )
     footprint, energy = run.footprint, run.energy
     pue = f"with PUE {footprint.pue:g}; " if is_known(footprint.pue) else ""
     machine = quantity(energy.joules, "J", energy.error_joules)

@@ -33,6 +33,10 @@ def job_lines(cost: JobCost) -> Iterator[str]:
         if result.ranks is not None and result.ranks.silent:
             which = f"attempt {number}: " if len(cost.results) > 1 else ""
             yield f"  {which}no record of {numbers_of_ranks(result.ranks.silent)}."
+        if result.ranks is not None and result.ranks.unended:
+            which = f"attempt {number}: " if len(cost.results) > 1 else ""
+            unended = numbers_of_ranks(result.ranks.unended)
+            yield f"  {which}no end in the record of {unended}: killed, or still running."
     if job.shares_of_cpus:
         yield f"  {allocation_line(*job.shares_of_cpus)}"
     ambiguous = sorted({one for member in job.members for one in member.launch.ambiguous})

@@ -97,14 +97,17 @@ def unfinished_line(epoch: int, seconds: float) -> str:
     )
 
 
-def ranks_line(extent: str, ranks: Ranks) -> str:
-    """Return the sentence on the ranks whose energy a result has."""
+_WHOLE_COVERAGE = 0.99
+
+
+def ranks_line(extent: str, ranks: Ranks, coverage: float = 1.0) -> str:
+    """Return the sentence on the ranks whose energy a result has, and on what it lacks."""
     nodes = "1 node" if ranks.nodes == 1 else f"{ranks.nodes} nodes"
     what = "the whole job" if extent == JOB else "one node of a job"
     if extent != JOB:
         return f"This is {what}: {numbers_of_ranks(ranks.seen)}."
     of = f"{ranks.expected} processes" if ranks.expected else f"{len(ranks.seen)} processes"
-    if not (ranks.silent or ranks.unended):
+    if not (ranks.silent or ranks.unended or coverage < _WHOLE_COVERAGE):
         return f"This is {what}: {of} on {nodes}."
     parts = [f"This is {what} as far as it has reported: {len(ranks.seen)} of {of}, on {nodes}."]
     if ranks.silent:
@@ -114,6 +117,8 @@ def ranks_line(extent: str, ranks: Ranks) -> str:
         parts.append(
             f"Without an end: {numbers_of_ranks(ranks.unended)}; later epochs are missing."
         )
+    if coverage < _WHOLE_COVERAGE:
+        parts.append(f"Energy is known of {100 * coverage:.0f} % of the time of its devices.")
     return " ".join(parts)
 
 

@@ -475,6 +475,7 @@ class JobMember:
 
         A call of the store that returns while the interpreter ends aborts the program.
         """
+        self._done.wait(max(0.0, MAX_WAIT_S - self._waited_s()))
         self._leaving = True
         self._wake.set()
         self._left.wait(MAX_ANSWER_S)

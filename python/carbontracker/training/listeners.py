@@ -45,6 +45,9 @@ class Listener(Protocol):
     def epoch(self, epoch: Epoch) -> None:
         """An epoch has ended or was cut short. Its energy may still be provisional."""
 
+    def adding_up(self) -> None:
+        """The records of all ranks are about to be added up: this one's is to be complete."""
+
     def checkpoint(self, mark: Mark, steps: int) -> None:
         """The state of the training was saved after so many steps in all epochs."""
 

@@ -109,6 +109,12 @@ class Recorder:
         record.write("checkpoint", seconds_after_start=seconds, steps=steps)
         record.write_series(mark)
 
+    def adding_up(self) -> None:
+        """Write the energy up to now: other ranks may have ended later than this one."""
+        run, record = self._run, self.record
+        if run is not None and record is not None:
+            record.write_series(run.end_mark or run.session.mark())
+
     def joined_result(self, result: Result, _rank_0_came: bool) -> None:
         """Write what the job has cost, or this node."""
         self.write("joined_result", **result.to_dict())

@@ -793,6 +793,7 @@ class TrainingRun:
             run.launch.world_size or 1,
             run.began.timestamp(),
             MAX_WAIT_S,
+            lambda: self._listeners.notify("adding_up"),
         )
 
     def _conclude(self, result: Result) -> None:
