@@ -332,6 +332,15 @@ def test_a_container_that_was_not_given_the_card(tmp_path: Path) -> None:
         assert "gpu:0" in counted(session)
 
 
+@pytest.mark.parametrize("average", ["", 0])
+def test_a_power_file_without_a_value_does_not_hide_another(tmp_path: Path, average: Value) -> None:
+    hwmon: dict[str, Value] = {"power1_average": average, "power1_input": 50 * WATT}
+    root = fake_host(tmp_path, tree_of(pci_card(RX, "0x73bf", hwmon)))
+    with sensing(root) as session:
+        energy, start_ns, end_ns = joules(session, 1.0)
+        assert energy["gpu:0"] == pytest.approx(50 * (end_ns - start_ns) / 1e9, rel=0.005)
+
+
 def test_a_card_beside_an_unreadable_one(tmp_path: Path) -> None:
     bare = pci_device("0000:83:00.0", "0x1002", "0x744c", "0x030000")
     root = fake_host(tmp_path, tree_of(desktop(), bare))

@@ -38,9 +38,10 @@ def text_of(watts: int, seconds: float) -> str:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[None]:
+def running(root: Path, *without: str) -> Iterator[None]:
     """Renew the counters ten times a second."""
-    files = {name: os.open(root / FOLDER / name, os.O_WRONLY) for name in WATTS}
+    names = set(WATTS) - set(without)
+    files = {name: os.open(root / FOLDER / name, os.O_WRONLY) for name in names}
     stop, began = threading.Event(), time.monotonic()
 
     def renew() -> None:
@@ -89,13 +90,25 @@ def test_the_parts_count_and_the_node_is_shown(tmp_path: Path) -> None:
 def test_packages_that_are_read_are_not_counted_again(tmp_path: Path) -> None:
     root = node(tmp_path)
     fake_host(tmp_path, powercap_tree(1, children=(), psys=False, mmio=False))
-    with sensing(root) as session:
+    with running(root), sensing(root) as session:
         assert counted(session) == {"cpu:0", "dram:cray", "gpu:accel0", "gpu:accel1"}
         beside = {one.id: one for one in session.entries}["cpu:cray"]
         assert "shown for comparison" in beside.why
 
 
 def test_a_file_without_joules_is_named(tmp_path: Path) -> None:
-    with sensing(node(tmp_path, cpu_energy="12 mJ 1 us")) as session:
+    root = node(tmp_path, cpu_energy="12 mJ 1 us")
+    with running(root, "cpu_energy"), sensing(root) as session:
         (missing,) = [one for one in session.missing if one.source == "cray"]
         assert (missing.what, missing.reason) == ("cpu:cray", "cpu_energy has no joules")
+
+
+def test_counters_that_stand_still_own_nothing(tmp_path: Path) -> None:
+    tree = {f"{FOLDER}/{name}": text_of(watts, 0.0) for name, watts in WATTS.items()}
+    with sensing(fake_host(tmp_path, machine(tree))) as session:
+        assert not [one for one in session.entries if one.source == "cray"]
+        (frozen,) = [one.reason for one in session.missing if one.source == "cray"]
+        assert "stand still" in frozen
+        assert [one.quality for one in session.entries if one.kind == "cpu" and one.counted] == [
+            "modelled"
+        ]

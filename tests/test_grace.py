@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,9 +186,39 @@ def test_a_load_that_changes_is_integrated(tmp_path: Path) -> None:
         assert energy["cpu:0"] == pytest.approx(truth, rel=0.05)
 
 
-@pytest.mark.parametrize("text", ["4294967295000", "0", ""])
-def test_no_value_is_not_0_watts(tmp_path: Path, text: str) -> None:
-    tree = machine(meter(0, "Grace Power Socket 0", 0, power1_average=text))
+def test_more_than_a_module_draws_is_no_reading(tmp_path: Path) -> None:
+    tree = machine(meter(0, "Grace Power Socket 0", 0, power1_average=4_294_967_295_000))
     with sensing(fake_host(tmp_path, tree)) as session:
         energy, _, _ = joules(session, 0.5)
         assert energy["cpu:0"] != energy["cpu:0"]  # NaN: unknown
+
+
+@pytest.mark.parametrize("text", ["0", ""])
+def test_no_value_is_not_0_watts(tmp_path: Path, text: str) -> None:
+    tree = machine(meter(0, "Grace Power Socket 0", 0, power1_average=text))
+    with sensing(fake_host(tmp_path, tree)) as session:
+        (cpu,) = [one for one in session.entries if one.kind == "cpu" and one.counted]
+        assert cpu.quality == "modelled"
+        assert [one.what for one in session.missing if one.source == "grace"] == [
+            "cpu:0 (Grace Power Socket 0)"
+        ]
+
+
+@pytest.mark.parametrize("text", [None, "0"], ids=["no file", "0 W"])
+def test_a_module_whose_meter_is_not_read_leaves_its_parts(
+    tmp_path: Path, text: str | None
+) -> None:
+    tree = machine(sockets(2), gpus(0, 1))
+    (folder,) = [
+        one.parent for one in map(PurePath, tree) if tree[str(one)] == "Module Power Socket 1"
+    ]
+    if text is None:
+        del tree[f"{folder}/power1_average"]
+    else:
+        tree[f"{folder}/power1_average"] = text
+    with sensing(fake_host(tmp_path, tree)) as session:
+        assert counted(session) == {"module:0", "cpu:1"}
+        assert len([one for one in session.missing if one.device]) == 1
+        energy, start_ns, end_ns = joules(session, 1.0)
+        whole = (WATTS["Module"] + WATTS["Grace"]) * (end_ns - start_ns) / 1e9
+        assert sum(energy.values()) == pytest.approx(whole, rel=0.005)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from carbontracker.records.reader import read_run
 from carbontracker.report.derived import provenance_of
 from carbontracker.report.sentences import sensors_table
 from tests.support.build import build_devices
-from tests.support.fakehost import Link, Value, fake_host, powercap_tree
+from tests.support.fakehost import Link, Value, cpuinfo, fake_host, powercap_tree
 from tests.support.sensing import acpi_meter, counted, joules, machine, sensing
 
 if TYPE_CHECKING:
@@ -158,6 +158,21 @@ BATTERIES = (
 )
 
 
+def test_a_battery_without_power_leaves_the_machine_unknown(tmp_path: Path) -> None:
+    began_ns = time.monotonic_ns()
+    known = battery("BAT0", "Discharging", power_now=10_000_000)
+    empty = battery("BAT1", "Unknown", present=0)
+    with ExitStack() as stack:
+        unknown, whole = (
+            stack.enter_context(sensing(fake_host(tmp_path / name, machine(known, other))))
+            for name, other in (("two", battery("BAT1", "Discharging")), ("bay", empty))
+        )
+        time.sleep(3.0)
+        assert power_of(unknown, "node:battery", began_ns) == []
+        assert "shows no power" in reason(unknown, "battery")
+        assert set(power_of(whole, "node:battery", began_ns)) <= {pytest.approx(10.0)}
+
+
 def test_a_battery_is_the_node_while_it_discharges(tmp_path: Path) -> None:
     began_ns = time.monotonic_ns()
     with ExitStack() as stack:
@@ -199,6 +214,30 @@ def test_beside_rapl_it_is_a_second_opinion(tmp_path: Path, devices: str) -> Non
         second = {one.id: one for one in session.entries if one.source == "hsmp"}
         assert {one.standby_for for one in second.values()} == {"cpu:0", "cpu:1"}
         assert not any(one.counted for one in second.values())
+
+
+EPYC = {"model_name": "AMD EPYC 7763 64-Core Processor", "codes": (25, 1, 1)}
+ZONES = powercap_tree(1, children=(), psys=False, mmio=False)
+
+
+@pytest.mark.parametrize(
+    ("processor", "tree", "named"),
+    [
+        (EPYC, {}, True),
+        (EPYC, ZONES, False),  # root reads RAPL
+        (EPYC | {"flags": "fpu hypervisor"}, {}, False),
+        ({"model_name": "AMD EPYC 7742 64-Core Processor", "codes": (23, 49, 0)}, {}, False),
+        ({"model_name": "AMD Ryzen 9 7950X", "codes": (25, 97, 2)}, {}, False),
+    ],
+    ids=["EPYC", "with RAPL", "virtual", "Zen 2", "Ryzen"],
+)
+def test_the_port_is_named_as_the_remedy_on_an_epyc_without_rapl(
+    tmp_path: Path, processor: dict[str, Any], tree: dict[str, Value], named: bool
+) -> None:
+    files = machine() | tree | {"proc/cpuinfo": cpuinfo(**processor)}
+    with sensing(fake_host(tmp_path, files)) as session:
+        remedies = [one.remedy for one in session.missing if one.source == "hsmp"]
+    assert [one.startswith("sudo modprobe amd_hsmp") for one in remedies] == [True] * named
 
 
 # ---- what the components explain ----

@@ -78,6 +78,16 @@ def build_devices(cache: Path) -> Path:
     return _compile(cache / "fake_devices.so", [*SHARED, _source("fake_devices.c")])
 
 
+def build_amd_smi(rocm: Path, abi: int) -> Path:
+    """Compile AMD's management library of one ABI as ROCm installs it; return its folder."""
+    library = rocm / "lib" / f"libamd_smi.so.{abi}"
+    made = _compile(library, [*SHARED, f"-DABI={abi}", _source("fake_amd_smi.c")])
+    link = made.with_name("libamd_smi.so")
+    link.unlink(missing_ok=True)
+    link.symlink_to(made.name)
+    return rocm
+
+
 def build_shared(cache: Path, name: str, text: str) -> Path:
     """Compile C text into the shared library `name`; it may include the headers here."""
     cache.mkdir(parents=True, exist_ok=True)

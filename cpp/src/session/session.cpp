@@ -44,6 +44,9 @@ constexpr std::int64_t kAskAgainNs = 2'000'000;
 constexpr std::int64_t kMarkApartNs = 5'000'000;
 constexpr std::int64_t kAskApartNs = 40'000'000;
 
+// The channels of a sensor that are read slowly have a sampler of their own.
+constexpr std::size_t kMaxSamplersOfSensor = 2;
+
 constexpr const char* kUpkeep = "maintenance once a second";
 constexpr const char* kNoThread =
     "no thread could be created: too many processes or threads, or too little memory";
@@ -65,7 +68,7 @@ template <typename T> void leave(T& value) noexcept {
 Session::Session(const Host& host, const Options& options,
                  const std::function<void()>& while_waiting)
     : options_(options), probing_(host), accounts_(std::make_unique<EnergyAccounts>()),
-      samplers_(registry().size()),
+      samplers_(kMaxSamplersOfSensor * registry().size()),
       sharing_(std::make_unique<Sharing>(options.share_directory, host,
                                          ShareTerms{options.period_ns, options.overhead_budget})),
       wish_(host.variable("CARBONTRACKER_CPUS").value_or("")), allocation_(allocation_of(host)),
@@ -92,25 +95,27 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
     std::vector<SkippedSensor> all_missing = missing_;
     all_missing.insert(all_missing.end(), missing.begin(), missing.end());
     std::vector<std::string> claimed = claimed_;
-    std::unique_ptr<Sampler> sampler;
-    std::unique_ptr<Sharing::Shared> shared;
-    if (std::unique_ptr<Source>& source = answer.found.source) {
+    std::vector<std::unique_ptr<Sampler>> samplers;
+    std::vector<std::unique_ptr<Sharing::Shared>> shared;
+    for (std::unique_ptr<Source>* found : {&answer.found.source, &answer.found.slow}) {
+        std::unique_ptr<Source>& source = *found;
+        if (!source) continue;
         ClassifiedChannels classified = classify_channels(name, source->channels(), entries,
                                                           {options_.kinds, claimed}, joined_ns);
         std::move(classified.missing.begin(), classified.missing.end(),
                   std::back_inserter(all_missing));
         if (!classified.entries.empty()) { // otherwise nothing is used, and no thread is needed
             for (std::string& kind : source->claimed_kinds()) claimed.push_back(std::move(kind));
-            shared = sharing_->prepare(name, *source);
+            shared.push_back(sharing_->prepare(name, *source));
             Pace pace;
             if (options_.period_ns > 0) {
                 pace.period_ns = std::max(options_.period_ns, source->min_period_ns());
             }
-            sampler =
-                std::make_unique<Sampler>(name, std::move(source), pace, classified.priorities);
             for (const std::size_t channel : classified.channels) {
-                places.push_back({samplers_.view().size(), channel});
+                places.push_back({samplers_.view().size() + samplers.size(), channel});
             }
+            samplers.push_back(
+                std::make_unique<Sampler>(name, std::move(source), pace, classified.priorities));
             std::move(classified.entries.begin(), classified.entries.end(),
                       std::back_inserter(entries));
         }
@@ -120,16 +125,16 @@ void Session::admit(Answer answer, std::int64_t joined_ns) {
     entries.erase(entries.begin(),
                   entries.begin() + static_cast<std::ptrdiff_t>(accounts_->entries().size()));
     places.resize(places_.size() + entries.size(), {kNoSampler, 0});
-    governors_.reserve(governors_.size() + 1);
+    governors_.reserve(governors_.size() + samplers.size());
     accounts_->add(std::move(entries));
     // From here on nothing allocates.
     places_ = std::move(places);
     missing_ = std::move(all_missing);
     claimed_ = std::move(claimed);
-    if (sampler) {
+    for (std::size_t i = 0; i < samplers.size(); ++i) {
         governors_.emplace_back();
-        sharing_->add(std::move(shared));
-        samplers_.push_back(sampler.release());
+        sharing_->add(std::move(shared[i]));
+        samplers_.push_back(samplers[i].release());
     }
     // release: a thread that sees the new count also sees the entries.
     entry_count_.store(places_.size(), std::memory_order_release);

@@ -164,7 +164,7 @@ std::unique_ptr<Sharing::Shared> Sharing::prepare(const std::string& name, const
                                      [&](const Link& one) { return one.lock == link.lock; });
         shared->links.push_back(std::move(link));
     }
-    sources_.reserve(sources_.size() + 1);
+    sources_.reserve(sources_.size() + 2); // a sensor may have two, which are added together
     return shared;
 }
 

@@ -54,11 +54,15 @@ struct Files {
     File metrics; // if its energy counter is read
 };
 
+// The first one with a value: some kernels keep a file that gives none.
 std::string power_file(const fs::path& sensors) {
+    std::string first;
     for (const char* name : {"power1_average", "power1_input"}) {
-        if (is_there(sensors / name)) return name;
+        if (!is_there(sensors / name)) continue;
+        if (read_number(sensors / name).value_or(0) > 0) return name;
+        if (first.empty()) first = name;
     }
-    return "";
+    return first;
 }
 
 // 0, or an errno.

@@ -78,10 +78,13 @@ std::vector<Battery> open_batteries(const fs::path& root) {
         const fs::path folder = followed(root / kClass / name);
         if (read_text(folder / "type") != "Battery") continue;
         if (read_text(folder / "scope") == "Device") continue;
+        if (read_number(folder / "present") == std::uint64_t{0}) continue; // an empty bay
         Battery battery{File(folder / "status"), File(folder / "power_now"),
                         File(folder / "current_now"), File(folder / "voltage_now")};
-        if (battery.has_power()) batteries.push_back(std::move(battery));
+        batteries.push_back(std::move(battery));
     }
+    const auto has_power = [](const Battery& one) { return one.has_power(); };
+    if (std::none_of(batteries.begin(), batteries.end(), has_power)) batteries.clear();
     return batteries;
 }
 
@@ -167,7 +170,15 @@ private:
 ProbeResult probe_battery(const Host& host) {
     std::vector<Battery> batteries = open_batteries(host.root);
     if (batteries.empty()) return {};
-    return {std::make_unique<Batteries>(host.root, std::move(batteries)), {}};
+    std::vector<SkippedSensor> missing;
+    if (!std::all_of(batteries.begin(), batteries.end(),
+                     [](const Battery& one) { return one.has_power(); })) {
+        missing.push_back({"battery", "node:battery",
+                           "one of its batteries shows no power: while that one discharges, the "
+                           "power of the machine is not known",
+                           ""});
+    }
+    return {std::make_unique<Batteries>(host.root, std::move(batteries)), std::move(missing)};
 }
 
 } // namespace carbontracker

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "platform/clock.hpp"
@@ -24,6 +26,11 @@ constexpr std::int64_t kPeriodNs = 100'000'000; // renewed at 10 Hz
 constexpr double kUsualError = 0.05;            // HPE states no accuracy for each counter
 constexpr double kMaxNodeWatts = 20'000.0;
 constexpr double kMaxPartWatts = 5'000.0;
+
+// The counters of some nodes freeze: then their time stands still as well.
+constexpr std::int64_t kFrozenNs = 2'000'000'000;
+constexpr std::chrono::milliseconds kBetweenLooks(50);
+constexpr int kLooks = 10;
 
 // "1234567 J 1700000000123456 us"
 struct Value {
@@ -80,6 +87,7 @@ public:
         channels_.push_back(std::move(channel));
         parts_.push_back(std::move(part));
         files_.push_back(std::move(file));
+        renewals_.emplace_back();
     }
 
     [[nodiscard]] const std::vector<Channel>& channels() const noexcept override {
@@ -94,7 +102,7 @@ public:
         const auto value = parse({text, static_cast<std::size_t>(std::max(0L, got))});
         if (got == -ENODEV || files_[group].is_removed()) {
             readings[group] = {after_ns, 0, Status::lost};
-        } else if (!value) {
+        } else if (!value || is_frozen(renewals_[group], *value, after_ns)) {
             readings[group] = {after_ns, 0, Status::retry};
         } else {
             readings[group] = {before_ns + (after_ns - before_ns) / 2, value->joules, Status::ok};
@@ -115,11 +123,35 @@ public:
     [[nodiscard]] std::int64_t default_period_ns() const noexcept override { return kPeriodNs; }
 
 private:
+    struct Renewal {
+        std::uint64_t time_us = 0; // in the file
+        std::int64_t since_ns = 0; // when it was first seen
+    };
+
+    static bool is_frozen(Renewal& newest, const Value& value, std::int64_t now) noexcept {
+        if (value.time_us == 0) return false; // it shows no time
+        if (value.time_us != newest.time_us) newest = {value.time_us, now};
+        return now - newest.since_ns > kFrozenNs;
+    }
+
     const fs::path folder_;
     std::vector<Channel> channels_;
     std::vector<Part> parts_;
     std::vector<File> files_;
+    std::vector<Renewal> renewals_;
 };
+
+// Whether the counters of a node are renewed. They are renewed together.
+bool is_running(const fs::path& file) {
+    const auto first = parse(read_text(file).value_or(""));
+    if (!first || first->time_us == 0) return true; // it shows no time
+    for (int i = 0; i < kLooks; ++i) {
+        std::this_thread::sleep_for(kBetweenLooks);
+        const auto next = parse(read_text(file).value_or(""));
+        if (next && next->time_us != first->time_us) return true;
+    }
+    return false;
+}
 
 Channel describe(const Part& part) {
     const bool is_node = std::string_view(part.kind) == "node";
@@ -148,7 +180,13 @@ ProbeResult probe_cray(const Host& host) {
     ProbeResult found;
     const fs::path folder = followed(host.root / kFolder);
     auto source = std::make_unique<Cray>(folder);
-    for (Part& part : parts_in(folder)) {
+    std::vector<Part> parts = parts_in(folder);
+    if (!parts.empty() && !is_running(folder / parts.front().file)) {
+        return {nullptr,
+                {{"cray", "node, cpu, dram, gpu",
+                  "the counters in " + (host.root / kFolder).string() + " stand still", ""}}};
+    }
+    for (Part& part : parts) {
         File file(folder / part.file);
         const auto text = read_text(folder / part.file);
         Channel channel = describe(part);

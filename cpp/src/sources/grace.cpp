@@ -13,6 +13,7 @@
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
 #include "platform/links.hpp"
+#include "sources/meters.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
@@ -218,22 +219,51 @@ Channel describe(const Meter& meter, const std::vector<Meter>& meters) {
     return channel;
 }
 
+// Why a meter gives no power; empty if it does.
+std::string fault_of(const Meter& meter) {
+    const File file(meter.folder / "power1_average");
+    int failure = file.error();
+    const auto value = failure == 0 ? file.number(failure) : std::nullopt;
+    if (value && *value > 0) return "";
+    return "power1_average of " + meter.name + ": " +
+           (value ? std::string("it shows 0 W") : describe_errno(failure));
+}
+
+std::string remedy_of(const Meter& meter) {
+    const std::string path = meter.folder / "power1_average";
+    const int error = File(path).error();
+    return error == EACCES || error == EPERM ? "sudo chmod a+r " + path : "";
+}
+
 } // namespace
+
+std::vector<bool> modules_read(const Host& host) {
+    std::vector<bool> read;
+    for (const Meter& meter : find_meters(host.root)) { // modules come first, by socket
+        if (meter.scope == Scope::module) read.push_back(fault_of(meter).empty());
+    }
+    return read;
+}
 
 ProbeResult probe_grace(const Host& host) {
     ProbeResult found;
     auto source = std::make_unique<Grace>(host.root);
-    std::vector<Meter> meters = find_meters(host.root);
+    std::vector<Meter> meters;
+    for (Meter& meter : find_meters(host.root)) {
+        std::string fault = fault_of(meter);
+        if (fault.empty()) {
+            meters.push_back(std::move(meter));
+            continue;
+        }
+        const std::string label = meter.label.empty() ? "ACPI power meter" : meter.label;
+        found.missing.push_back(
+            {"grace", id_of(meter) + " (" + label + ")", std::move(fault), remedy_of(meter)});
+    }
+    // A part counts where the meter of its whole is not read.
     const std::vector<Meter> all = meters;
     for (Meter& meter : meters) {
         Channel channel = describe(meter, all);
         File file(meter.folder / "power1_average");
-        if (file.error() != 0) {
-            found.missing.push_back(
-                {"grace", channel.id + " (" + channel.name + ")",
-                 "power1_average of " + meter.name + ": " + describe_errno(file.error()), ""});
-            continue;
-        }
         source->add(std::move(meter), std::move(file), std::move(channel));
     }
     if (!source->channels().empty()) found.source = std::move(source);

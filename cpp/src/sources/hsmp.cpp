@@ -1,6 +1,7 @@
 // The power of the packages of an EPYC from its system management port, which users may read.
 //
 // Interface: Linux arch/x86/include/uapi/asm/amd_hsmp.h, Documentation/arch/x86/amd_hsmp.rst.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -8,6 +9,7 @@
 
 #include "platform/clock.hpp"
 #include "platform/device_file.hpp"
+#include "sources/model/cpuinfo.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
@@ -100,11 +102,35 @@ private:
     std::vector<Channel> channels_;
 };
 
+// Whether the processor has such a port: EPYC since Zen 3, with a kernel of its own.
+bool has_port(const Host& host) {
+    constexpr int kZen3 = 0x19;
+    const model::Processors machine = model::read_processors(host.root);
+    return machine.share == model::Share::whole && machine.name.find("EPYC") != std::string::npos &&
+           std::any_of(machine.kinds.begin(), machine.kinds.end(),
+                       [](const model::Cores& kind) { return kind.family >= kZen3; });
+}
+
+// Whether this user can read the counters of the packages anyway.
+bool reads_rapl(const Host& host) {
+    const std::filesystem::path zones = host.root / "sys/class/powercap";
+    const std::vector<std::string> names = names_in(zones);
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+        return name.starts_with("intel-rapl:") && File(zones / name / "energy_uj").error() == 0;
+    });
+}
+
 } // namespace
 
 ProbeResult probe_hsmp(const Host& host) {
     const std::filesystem::path path = host.root / kPath;
-    if (!is_there(path)) return {};
+    if (!is_there(path)) {
+        if (!has_port(host) || reads_rapl(host)) return {};
+        return {nullptr,
+                {{"hsmp", "cpu", "no /dev/hsmp: the module amd_hsmp is not loaded",
+                  "sudo modprobe amd_hsmp   (from Linux 5.18 on: every user may then read the "
+                  "power of the packages)"}}};
+    }
     DeviceFile device(host, path, Access::read);
     if (device.error() != 0) {
         return {nullptr, {{"hsmp", "cpu", describe_errno(device.error()), ""}}};

@@ -1,9 +1,11 @@
 // Power sensors of boards, by a table of drivers and labels: nothing is read that no rule names.
 //
-// Labels and units: Linux drivers/hwmon/{ina3221,xgene-hwmon,macsmc-hwmon,corsair-psu}.c and the
-// device trees of the boards.
+// Labels and units: Linux
+// drivers/hwmon/{ina3221,xgene-hwmon,macsmc-hwmon,corsair-psu,ibmpowernv}.c, the device trees of
+// the boards, and for ibmpowernv hw/occ-sensor.c of the firmware skiboot.
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <map>
 #include <optional>
@@ -14,6 +16,7 @@
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
 #include "platform/links.hpp"
+#include "sources/meters.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {
@@ -27,28 +30,42 @@ constexpr std::int64_t kPeriodNs = 100'000'000;
 constexpr double kUsualError = 0.05; // no driver states an accuracy
 constexpr double kMaxWatts = 5000.0;
 
+// A longer reading delays the others of its thread: it gets a thread of its own.
+constexpr std::int64_t kSlowNs = 1'000'000;
+constexpr int kTimings = 3; // the shortest counts: this thread may have waited for a CPU
+
 // How the driver shows a power.
 enum class Form : std::uint8_t {
     power, ///< powerN_input
     rail,  ///< inN_input in mV and currN_input in mA
 };
 
+// What becomes of a reading.
+enum class Use : std::uint8_t {
+    counted,
+    board, ///< the input of the board: contains all other rails
+    shown, ///< a part of something that others read as a whole
+};
+
 struct Rule {
     std::string_view driver;
-    std::string_view label;
+    std::string_view label; ///< # stands for a number
     Form form;
     const char* kind;
     const char* covers = ""; ///< a further kind in the reading
-    bool is_board = false;   ///< the input of the board: contains all other rails
+    Use use = Use::counted;
 };
 
-// Jetson's rails: the device trees of its modules. A rail without a rule counts by itself, so that
-// the rails of a board without an input add up to it.
+// Jetson's rails: the device trees of its modules, as listed in energymon's JetsonPowerRails.md.
+// The rails of a board without an input add up to it. Those of carrier boards have no rule.
 constexpr std::string_view kIna3221 = "ina3221";
+constexpr std::string_view kIbmPower = "ibmpowernv";
+constexpr std::string_view kZenpower = "zenpower"; // not a part of Linux
 constexpr auto kRules = std::to_array<Rule>({
-    {kIna3221, "VDD_IN", Form::rail, "node", "", true},    // Xavier NX, Orin NX, Orin Nano, TX2
-    {kIna3221, "POM_5V_IN", Form::rail, "node", "", true}, // Nano
+    {kIna3221, "VDD_IN", Form::rail, "node", "", Use::board},    // Xavier NX, Orin NX and Nano, TX2
+    {kIna3221, "POM_5V_IN", Form::rail, "node", "", Use::board}, // Nano
     {kIna3221, "VDD_CPU_GPU_CV", Form::rail, "gpu", "cpu"},
+    {kIna3221, "VDD_CPU_GPU", Form::rail, "gpu", "cpu"}, // TX2 NX
     {kIna3221, "VDD_GPU_SOC", Form::rail, "gpu"},
     {kIna3221, "VDD_CPU_CV", Form::rail, "cpu"},
     {kIna3221, "VDD_SOC", Form::rail, "other"},
@@ -60,10 +77,29 @@ constexpr auto kRules = std::to_array<Rule>({
     {kIna3221, "CV", Form::rail, "other"},
     {kIna3221, "VDDRQ", Form::rail, "dram"},
     {kIna3221, "SYS5V", Form::rail, "other"},
+    {kIna3221, "VDD_GPU", Form::rail, "gpu"}, // TX1
+    {kIna3221, "VDD_CPU", Form::rail, "cpu"},
+    {kIna3221, "POM_5V_GPU", Form::rail, "gpu"}, // Nano
+    {kIna3221, "POM_5V_CPU", Form::rail, "cpu"},
+    {kIna3221, "VDD_SYS_GPU", Form::rail, "gpu"}, // TX2
+    {kIna3221, "VDD_SYS_CPU", Form::rail, "cpu"},
+    {kIna3221, "VDD_SYS_SOC", Form::rail, "other"},
+    {kIna3221, "VDD_SYS_DDR", Form::rail, "dram"},
+    {kIna3221, "VDD_4V0_WIFI", Form::rail, "other"},
     {"apm_xgene", "CPU power", Form::power, "cpu"}, // Ampere
     {"apm_xgene", "IO power", Form::power, "cpu"},
-    {"macsmc_hwmon", "Total System Power", Form::power, "node", "", true}, // Apple
-    {"corsairpsu", "power total", Form::power, "node", "", true},
+    {"macsmc_hwmon", "Total System Power", Form::power, "node", "", Use::board}, // Apple
+    {"corsairpsu", "power total", Form::power, "node", "", Use::board},
+    // POWER9 without a hypervisor. Its GPUs are NVIDIA's and read by their own sensor; Vdd and Vdn
+    // are parts of the chip.
+    {kIbmPower, "System", Form::power, "node", "", Use::board},
+    {kIbmPower, "Chip #", Form::power, "cpu"},
+    {kIbmPower, "Chip # Memory", Form::power, "dram"},
+    // Two rails of a Zen processor: less than its package, which RAPL reads.
+    {kZenpower, "SVI2_P_Core", Form::power, "cpu", "", Use::shown},
+    {kZenpower, "SVI2_P_SoC", Form::power, "cpu", "", Use::shown},
+    {kZenpower, "cpu# SVI2_P_Core", Form::power, "cpu", "", Use::shown},
+    {kZenpower, "cpu# SVI2_P_SoC", Form::power, "cpu", "", Use::shown},
 });
 
 // ---- sensors -----------------------------------------------------------------------------------
@@ -107,9 +143,30 @@ std::vector<Chip> find_chips(const fs::path& root) {
     return chips;
 }
 
+// Whether a label is that of a rule, in which # stands for one or more digits.
+bool is_called(std::string_view rule, std::string_view label) {
+    std::size_t at = 0;
+    for (const char wanted : rule) {
+        const std::size_t first = at;
+        if (wanted == '#') {
+            while (at < label.size() && std::isdigit(static_cast<unsigned char>(label[at]))) ++at;
+        } else if (at < label.size() && label[at] == wanted) {
+            ++at;
+        }
+        if (at == first) return false;
+    }
+    return at == label.size();
+}
+
+// "Chip 0 " is how POWER's firmware calls the processor itself.
+std::string trimmed(std::string text) {
+    while (!text.empty() && text.back() == ' ') text.pop_back();
+    return text;
+}
+
 const Rule* rule_for(const Chip& chip, const std::string& label) {
     const auto found = std::find_if(kRules.begin(), kRules.end(), [&](const Rule& rule) {
-        return rule.driver == chip.driver && rule.label == label;
+        return rule.driver == chip.driver && is_called(rule.label, label);
     });
     return found == kRules.end() ? nullptr : &*found;
 }
@@ -122,7 +179,7 @@ std::vector<Place> places_of(const Chip& chip) {
         constexpr std::string_view kLabel = "_label";
         if (!name.ends_with(kLabel)) continue;
         const std::string stem = name.substr(0, name.size() - kLabel.size());
-        const std::string label = read_text(chip.folder / name).value_or("");
+        const std::string label = trimmed(read_text(chip.folder / name).value_or(""));
         const Rule* rule = rule_for(chip, label);
         if (rule == nullptr) continue;
         const std::string prefix = rule->form == Form::rail ? "in" : "power";
@@ -134,6 +191,22 @@ std::vector<Place> places_of(const Chip& chip) {
     std::sort(places.begin(), places.end(),
               [](const Place& a, const Place& b) { return a.number < b.number; });
     return places;
+}
+
+// The rails of a chip that are connected and that no rule names.
+std::vector<std::string> unknown_rails(const Chip& chip) {
+    std::vector<std::string> labels;
+    if (chip.driver != kIna3221) return labels;
+    for (const char* number : {"1", "2", "3"}) { // the others are sums
+        const std::string stem = std::string("in") + number;
+        const std::string label = trimmed(read_text(chip.folder / (stem + "_label")).value_or(""));
+        const bool is_enabled = read_number(chip.folder / (stem + "_enable")).value_or(1) != 0;
+        const bool is_wired = is_there(chip.folder / (stem + "_input")) && label != "NC";
+        if (is_enabled && is_wired && rule_for(chip, label) == nullptr) {
+            labels.push_back(label.empty() ? "channel " + std::string(number) : label);
+        }
+    }
+    return labels;
 }
 
 struct Files {
@@ -167,6 +240,11 @@ std::optional<std::uint64_t> read_microwatts(const Files& files, Form form, int&
     return *first * *milliamperes;
 }
 
+// A rail that is switched off draws nothing. A processor and a whole machine never do.
+bool may_be_zero(const Rule& rule) noexcept {
+    return rule.form == Form::rail && rule.use == Use::counted;
+}
+
 class Hwmon final : public Source {
 public:
     explicit Hwmon(fs::path root) : root_(std::move(root)) {}
@@ -189,7 +267,8 @@ public:
         const std::int64_t after_ns = now_ns();
         if (failure == ENODEV || files_[group].power.is_removed()) {
             readings[group] = {after_ns, 0, Status::lost};
-        } else if (!value) { // ENODATA: the channel is disabled
+        } else if (!value || (*value == 0 && !may_be_zero(*places_[group].rule))) {
+            // ENODATA: the channel is disabled
             readings[group] = {after_ns, 0, Status::retry};
         } else {
             readings[group] = {before_ns + (after_ns - before_ns) / 2, *value, Status::ok};
@@ -227,7 +306,7 @@ private:
 // "cpu:0", "node:VDD_IN"; the later ones of a kind get its next number.
 std::string id_of(const Place& place, std::map<std::string, int>& count) {
     const std::string kind = place.rule->kind;
-    if (place.rule->is_board || kind == "other") {
+    if (place.rule->use != Use::counted || kind == "other") {
         std::string label = place.label;
         std::replace(label.begin(), label.end(), ' ', '_');
         return kind + ":" + label;
@@ -241,7 +320,7 @@ Channel describe(const Place& place, std::string id) {
     channel.kind = place.rule->kind;
     channel.name = place.label;
     channel.domain = "hwmon/" + place.key();
-    channel.superset = place.rule->is_board;
+    channel.superset = place.rule->use != Use::counted;
     if (*place.rule->covers != '\0') channel.covers = {place.rule->covers};
     channel.quantity = Quantity::power;
     channel.quality = Quality::integrated;
@@ -252,31 +331,66 @@ Channel describe(const Place& place, std::string id) {
     channel.detail = place.driver + " " + place.device + " " +
                      (place.rule->form == Form::rail ? "voltage x current of " : "power ") +
                      place.number + ", summed over time";
-    if (place.rule->is_board && place.rule->form == Form::rail) {
+    if (place.rule->use == Use::board && place.rule->form == Form::rail) {
         channel.detail += "; the input of the whole board";
     }
     return channel;
 }
 
+// Whether a reading takes so long that it would delay those of other chips.
+bool is_slow(const Files& files, Form form) {
+    for (int i = 0; i < kTimings; ++i) {
+        int failure = 0;
+        const std::int64_t before_ns = now_ns();
+        static_cast<void>(read_microwatts(files, form, failure));
+        if (now_ns() - before_ns <= kSlowNs) return false;
+    }
+    return true;
+}
+
 } // namespace
+
+bool reads_gpu_rail(const Host& host) {
+    for (const Chip& chip : find_chips(host.root)) {
+        for (const Place& place : places_of(chip)) {
+            const bool is_gpu = std::string_view(place.rule->kind) == "gpu";
+            if (is_gpu && open(chip.folder, place).error() == 0) return true;
+        }
+    }
+    return false;
+}
 
 ProbeResult probe_hwmon(const Host& host) {
     ProbeResult found;
-    auto source = std::make_unique<Hwmon>(host.root);
+    auto quick = std::make_unique<Hwmon>(host.root);
+    auto slow = std::make_unique<Hwmon>(host.root);
     std::map<std::string, int> count;
     for (const Chip& chip : find_chips(host.root)) {
+        for (const std::string& label : unknown_rails(chip)) {
+            found.missing.push_back(
+                {"hwmon", label + " (" + chip.driver + ")", "not read: no rule names this rail",
+                 "carbontracker sensors --snapshot FILE.tar.gz, and report it"});
+        }
         for (Place& place : places_of(chip)) {
             Files files = open(chip.folder, place);
+            const std::string what = place.label + " (" + place.driver + ")";
             if (files.error() != 0) {
-                found.missing.push_back({"hwmon", place.label + " (" + place.driver + ")",
-                                         describe_errno(files.error()), ""});
+                found.missing.push_back({"hwmon", what, describe_errno(files.error()), ""});
+                continue;
+            }
+            int failure = 0;
+            if (read_microwatts(files, place.rule->form, failure) == std::uint64_t{0} &&
+                !may_be_zero(*place.rule)) { // it would take the place of the estimate
+                found.missing.push_back({"hwmon", what, "it shows 0 W, which is no reading", ""});
                 continue;
             }
             Channel channel = describe(place, id_of(place, count));
-            source->add(std::move(place), std::move(files), std::move(channel));
+            Hwmon& source = is_slow(files, place.rule->form) ? *slow : *quick;
+            source.add(std::move(place), std::move(files), std::move(channel));
         }
     }
-    if (!source->channels().empty()) found.source = std::move(source);
+    if (!quick->channels().empty()) found.source = std::move(quick);
+    if (!slow->channels().empty()) found.slow = std::move(slow);
     return found;
 }
 

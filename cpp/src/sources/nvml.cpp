@@ -8,7 +8,7 @@
 
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
-#include "platform/links.hpp"
+#include "sources/meters.hpp"
 #include "sources/nvidia/board.hpp"
 #include "sources/nvidia/channels.hpp"
 #include "sources/nvidia/cuda_visible.hpp"
@@ -21,7 +21,6 @@
 namespace carbontracker {
 namespace {
 
-namespace fs = std::filesystem;
 using nvml::Gpu;
 
 // Sensors update every 20 to 100 ms.
@@ -273,21 +272,13 @@ void note_read(std::vector<SkippedSensor>& missing, const std::string& reason, I
     }
 }
 
-bool has_hwmon(const Host& host, const char* driver) {
-    const fs::path hwmon = host.root / "sys/class/hwmon";
-    const std::vector<std::string> names = names_in(hwmon);
-    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-        return read_text(followed(hwmon / name) / "name") == driver;
-    });
-}
-
 // The GPU of a Jetson is read from the rails of its board: NVML refuses its energy and its power.
 // A card in its slot is not on these rails.
 void note_rails(const Host& host, const nvml::PciGpus& pci, const std::vector<Gpu>& listed,
                 std::vector<SkippedSensor>& missing) {
     const auto chip = std::find_if(pci.all.begin(), pci.all.end(),
                                    [](const pci::Device& device) { return device.path.empty(); });
-    if (chip == pci.all.end() || !has_hwmon(host, "ina3221")) return;
+    if (chip == pci.all.end() || !reads_gpu_rail(host)) return;
     std::set<std::string> of_chip = {"gpu:" + chip->name};
     for (const Gpu& gpu : listed) {
         const bool is_card =
@@ -302,23 +293,21 @@ void note_rails(const Host& host, const nvml::PciGpus& pci, const std::vector<Gp
 
 // Where the library reads no GPU, the meters of Grace's modules contain those on the modules.
 void note_modules(const Host& host, std::vector<SkippedSensor>& missing) {
-    const fs::path hwmon = host.root / "sys/class/hwmon";
-    std::size_t modules = 0;
-    for (const std::string& name : names_in(hwmon)) {
-        const fs::path folder = followed(hwmon / name);
-        for (const fs::path& place : {folder / "device", folder}) {
-            const auto label = read_text(place / "power1_oem_info");
-            if (!label || !label->starts_with("Module Power Socket")) continue;
-            ++modules;
-            break;
-        }
+    const std::vector<bool> modules = modules_read(host);
+    std::vector<std::string> gpus; // in the order of their addresses, as the modules of theirs
+    for (const SkippedSensor& one : missing) {
+        if (!one.device.empty()) gpus.push_back(one.device);
     }
-    const auto unread = static_cast<std::size_t>(std::count_if(
-        missing.begin(), missing.end(), [](const auto& one) { return !one.device.empty(); }));
     constexpr std::size_t kMostOnModule = 2; // GB200
-    if (unread > kMostOnModule * modules) return;
+    if (gpus.empty() || gpus.size() > kMostOnModule * modules.size()) return;
+    const bool is_regular = gpus.size() % modules.size() == 0;
+    if (!is_regular && std::find(modules.begin(), modules.end(), false) != modules.end()) return;
+    std::set<std::string> in_meter;
+    for (std::size_t i = 0; i < gpus.size(); ++i) {
+        if (!is_regular || modules[i / (gpus.size() / modules.size())]) in_meter.insert(gpus[i]);
+    }
     note_read(missing, "in the reading of its module's power meter (grace)",
-              [](const std::string&) { return true; });
+              [&](const std::string& device) { return in_meter.contains(device); });
 }
 
 } // namespace

@@ -14,6 +14,7 @@
     SENSOR(rapl_msr, "cpu, dram", "", kernel) \
     SENSOR(hsmp, "cpu", "", kernel) \
     SENSOR(amdgpu, "gpu, cpu", "", kernel) \
+    SENSOR(amd_smi, "gpu", "amd-smi metric --power   (if it hangs as well: restart the machine)", driver) \
     SENSOR(intel_gpu, "gpu", "", kernel) \
     SENSOR(grace, "cpu, gpu, node", "", kernel) \
     SENSOR(hwmon, "cpu, gpu, node", "", kernel) \

@@ -188,6 +188,9 @@ struct SkippedSensor {
 struct ProbeResult {
     std::unique_ptr<Source> source;
     std::vector<SkippedSensor> missing;
+    /// Channels whose reading takes long: a thread of their own reads them, so that the others keep
+    /// their rate. Null if there are none.
+    std::unique_ptr<Source> slow{};
 };
 
 struct Host;

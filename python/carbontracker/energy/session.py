@@ -64,10 +64,13 @@ _PLACE_VARIABLES = (
 )
 """What decides on which CPUs the sampling threads run."""
 
+_LIBRARY_VARIABLES = ("ROCM_PATH",)
+"""Where the libraries of vendors are."""
+
 
 def core_host(config: Config) -> _core.Host:
     """Return the machine and the environment as the sources of the core see them."""
-    variables = {name: os.environ.get(name) for name in _PLACE_VARIABLES} | {
+    variables = {name: os.environ.get(name) for name in _PLACE_VARIABLES + _LIBRARY_VARIABLES} | {
         "CUDA_VISIBLE_DEVICES": config.visible_gpus,
         "CUDA_DEVICE_ORDER": config.cuda_order,
         **dict(config.visible_elsewhere),
