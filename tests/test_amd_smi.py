@@ -153,7 +153,7 @@ from carbontracker.energy.session import acquire, release
 def look():
     session = acquire(Config(root=sys.argv[1], nvml_library="/nonexistent"))
     found = [one.reason for one in session.missing if one.source == "amd_smi"]
-    read = [one.id for one in session.entries if one.source == "amd_smi" and one.counted]
+    read = [one.id for one in session.entries if one.source == "amd_smi" and one.read]
     release(session)
     return found, read
 
@@ -178,6 +178,6 @@ def test_a_forked_child_does_not_call_the_library_of_its_parent(container: Path)
     )
     assert done.returncode == 0, done.stderr
     (parent_reasons, parent_read), (child_reasons, child_read) = json.loads(done.stdout)
-    assert (parent_reasons, parent_read) == ([], ["gpu:0"])
+    assert (parent_reasons, parent_read) == ([], ["gpu:0", "gpu:0/power"])
     assert child_read == []
     assert "in use when this process was forked" in child_reasons[0]

@@ -221,4 +221,5 @@ def test_a_module_whose_meter_is_not_read_leaves_its_parts(
         assert len([one for one in session.missing if one.device]) == 1
         energy, start_ns, end_ns = joules(session, 1.0)
         whole = (WATTS["Module"] + WATTS["Grace"]) * (end_ns - start_ns) / 1e9
-        assert sum(energy.values()) == pytest.approx(whole, rel=0.005)
+        read = energy["module:0"] + energy["cpu:1"]  # the GPU that is missing is NaN
+        assert read == pytest.approx(whole, rel=0.005)
