@@ -104,8 +104,7 @@ def test_a_file_without_joules_is_named(tmp_path: Path) -> None:
 
 
 def test_counters_that_stand_still_own_nothing(tmp_path: Path) -> None:
-    tree = {f"{FOLDER}/{name}": text_of(watts, 0.0) for name, watts in WATTS.items()}
-    with sensing(fake_host(tmp_path, machine(tree))) as session:
+    with sensing(node(tmp_path)) as session:
         assert not [one for one in session.entries if one.source == "cray"]
         (frozen,) = [one.reason for one in session.missing if one.source == "cray"]
         assert "stand still" in frozen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carbontracker.cli import main
-from carbontracker.energy.snapshot import take_snapshot
+from carbontracker.energy.snapshot import Snapshot, take_snapshot
 from tests.support.fakehost import (
     CARDS,
     Gpu,
@@ -73,6 +73,39 @@ def test_a_snapshot_shows_the_same_sensors(
         snapshot.extractall(tmp_path / "elsewhere", filter="fully_trusted")
     assert all(name in listed for name in names)  # all of it is listed before it is sent
     assert inventory(tmp_path / "elsewhere", monkeypatch, capsys) == before
+
+
+def test_a_radio_address_is_in_no_name_link_or_text(tmp_path: Path) -> None:
+    mouse = "sys/class/power_supply/hid-a4:b1:c1:00:11:22-battery"
+    headset = "sys/class/power_supply/headset"
+    tree = desktop() | {
+        f"{mouse}/type": "Battery",
+        f"{mouse}/status": "Discharging",
+        f"{headset}/type": "Battery",
+        f"{headset}/scope": "Device",
+        "sys/devices/hid/hwmon7/name": "hid_a4:b1:c1:00:11:22_battery",
+        "sys/devices/hid/hwmon7/power1_input": 1,
+        "sys/class/hwmon/hwmon7": Link("../../devices/hid/hwmon7"),
+        "sys/class/power_supply/BAT0/type": "Battery",
+        "sys/class/power_supply/BAT0/status": "Discharging",
+    }
+    archive = tmp_path / "machine.tar.gz"
+    take_snapshot(fake_host(tmp_path, tree)).write(archive)
+    with tarfile.open(archive) as snapshot:
+        members = snapshot.getmembers()
+        names = {one.name for one in members} | {one.linkname for one in members}
+        texts = [snapshot.extractfile(one).read() for one in members if one.isfile()]  # type: ignore[union-attr]
+    assert "sys/class/power_supply/BAT0/status" in names
+    assert not [one for one in names if "headset" in one or "hid" in one]
+    assert not [text for text in texts if b"a4:b1:c1" in text]
+
+
+def test_a_file_that_may_not_be_read_is_closed_in_it(tmp_path: Path) -> None:
+    archive = tmp_path / "machine.tar.gz"
+    Snapshot({}, {}, ("sys/class/powercap/intel-rapl:0/energy_uj",)).write(archive)
+    with tarfile.open(archive) as snapshot:
+        (member,) = snapshot.getmembers()
+    assert (member.mode, member.size) == (0, 0)
 
 
 def test_names_and_serial_numbers_are_not_in_it(

@@ -68,6 +68,9 @@ PATTERNS = (
     "sys/class/power_supply/*/type",
     "sys/class/power_supply/*/status",
     "sys/class/power_supply/*/scope",
+    "sys/class/power_supply/*/present",
+    "sys/class/dmi/id/sys_vendor",
+    "sys/class/dmi/id/product_name",
     "sys/class/power_supply/*/*_now",
     *(f"sys/class/hwmon/hwmon*/{name}" for name in HWMON),
     *(f"sys/class/hwmon/hwmon*/device/{name}" for name in HWMON[1:]),
@@ -84,6 +87,8 @@ MAX_BYTES = 1 << 20
 
 _UNIQUE_ID = re.compile(rb"(?m)^(unique_id) \d+$")
 _SERIAL = re.compile(rb"(?mi)^Serial\s*:.*\n")
+_RADIO_ADDRESS = re.compile(rb"(?i)(?<![0-9a-f])[0-9a-f]{2}(?:[:_-][0-9a-f]{2}){5}(?![0-9a-f])")
+"""Of Bluetooth and network devices: the batteries of mice and headsets are called by it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Snapshot:
     files: dict[str, bytes]
     links: dict[str, str]
     unreadable: tuple[str, ...]
-    """Files that this user may not read."""
+    """Files that this user may not read: empty in the archive, and closed to all users."""
 
     def write(self, path: Path) -> None:
         """Write it as a compressed archive.
@@ -111,12 +116,17 @@ class Snapshot:
                 file = tarfile.TarInfo(name)
                 file.size = len(data)
                 archive.addfile(file, io.BytesIO(data))
+            for name in self.unreadable:
+                closed = tarfile.TarInfo(name)
+                closed.mode = 0
+                archive.addfile(closed)
 
 
 def take_snapshot(root: Path, nvml_library: str = "") -> Snapshot:
     """Return a copy of what the sensors look at below ``root``, and the answers of NVML.
 
-    Serial numbers, unique ids, and the names of the host and of the user are replaced.
+    Serial numbers, unique ids, radio addresses, and the names of the host and of the user are
+    replaced. A device that is called by its radio address is left out.
     """
     files: dict[str, bytes] = {}
     links: dict[str, str] = {}
@@ -124,6 +134,8 @@ def take_snapshot(root: Path, nvml_library: str = "") -> Snapshot:
     private = _private_names()
     for pattern in PATTERNS:
         for found in sorted(root.glob(pattern)):
+            if _is_of_another_device(found):
+                continue
             name = _follow(root, found.relative_to(root), links)
             if name is None or name in files or not (root / name).is_file():
                 continue
@@ -164,6 +176,17 @@ def _follow(root: Path, path: Path, links: dict[str, str]) -> str | None:
     return None
 
 
+def _is_of_another_device(path: Path) -> bool:
+    """Return whether a file is that of a mouse or a headset: no sensor reads those."""
+    texts = [str(path.parent).encode()]
+    with suppress(OSError):
+        texts.append((path.parent / "name").read_bytes())
+    with suppress(OSError):
+        if (path.parent / "scope").read_text().strip() == "Device":
+            return True
+    return any(_RADIO_ADDRESS.search(text) for text in texts)
+
+
 def _private_names() -> list[bytes]:
     host = platform.node()
     names = {host, host.partition(".")[0]}
@@ -175,6 +198,7 @@ def _private_names() -> list[bytes]:
 
 def _without_names(data: bytes, private: list[bytes]) -> bytes:
     data = _SERIAL.sub(b"", _UNIQUE_ID.sub(rb"\1 1", data))
+    data = _RADIO_ADDRESS.sub(b"ADDRESS", data)
     for name in private:
         data = re.sub(rb"(?<![\w-])" + re.escape(name) + rb"(?![\w-])", b"NAME", data)
     return data
