@@ -32,6 +32,10 @@ WATTS = 60.0
 """Of each driven counter, W; one more for each one that comes after it."""
 UTILISATION = 0.6
 COLUMNS = ("machine", "counted", "shown", "W", "truth W", "off", "twice")
+ROUNDED = (
+    "The truth of a modelled part is its own line as `carbontracker sensors` prints it, to 0.1 W "
+    "for each end: on machines of a few watts, this alone is some 0.05 W."
+)
 LEAD_S = 1.5
 """From the start of the driver until the window begins, and after it ends."""
 
@@ -203,6 +207,7 @@ def main() -> None:
     )
     report.say(f"{arguments.seconds:g} s windows, driven by drive.py at {UTILISATION:.0%} load:")
     report.say(table(COLUMNS, rows))
+    report.say(ROUNDED)
     held = sum(one[-1] == "yes" for one in facts)
     report.say(
         f"Facts of expected.json, to a user without special rights: {held} of {len(facts)} hold."
