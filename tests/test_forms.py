@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -435,6 +436,11 @@ def test_a_template_reads_back_as_the_answers(tmp_path: Path) -> None:
         ('parameters = "many"', "parameters must be a number"),
         ("parameters = -1", "parameters must be a number"),
         ("parameters = nan", "parameters must be a number"),
+        ("data_quantity = inf", "data_quantity must be a number"),
+        (f"embodied_gco2eq = 1{'0' * 400}", "embodied_gco2eq must be a number of at least 0"),
+        ("functional_units = 0", "functional_units must be a number above 0"),
+        ("lifetime_years = 0.0", "lifetime_years must be a number above 0"),
+        (f"x = {'[' * 20_000}", "lists are too deep"),
         ('stage = "play"', "stage must be one of pretraining"),
         ("model_name", "not valid TOML"),
     ],
@@ -445,6 +451,12 @@ def test_a_wrong_answer_is_named(tmp_path: Path, line: str, said: str) -> None:
     file.write_text(line, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(said)):
         read_answers(file, known)
+
+
+def test_answers_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is not a file"):
+        read_answers(tmp_path / "pipe", {})
 
 
 # ---- the command ---------------------------------------------------------------------------

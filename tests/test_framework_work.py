@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbontracker.integrations.lightning import batch_size
+from carbontracker.integrations.framework_run import batch_size
 from carbontracker.records.ledger import make_ledger
 from carbontracker.records.reader import read_runs
 from tests.support.snippets import ROOT
@@ -71,6 +71,27 @@ def test_the_tokens_of_the_trainer_and_the_lineage_of_its_checkpoints(tmp_path: 
     )
     share = run.cost.repeated_kwh / run.parts[0].cost.kwh
     assert share * first.energy.joules == pytest.approx(joules, rel=0.01)
+
+
+def test_the_rows_of_keras_are_those_of_its_batches(tmp_path: Path) -> None:
+    for module in ("torch", "keras"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install --group frameworks")
+    found = run_program("count_keras", tmp_path)
+    assert {name: one["rows"] for name, one in found.items()} == {
+        "arrays": 22,  # half of 22 rows, twice: batches of 4, 4 and 3
+        "whole batches": 44,
+        "steps of a pass": 22,  # the second epoch goes on with batches of 4, 4 and 2
+        "loader": 44,
+        "loader without the last": 40,
+        "loader with a sampler": 20,
+        "generator": 18,
+    }
+    generator = found.pop("generator")
+    assert generator["whole"] == {}  # Keras does not know the size of its batches
+    for name, one in found.items():
+        assert one["whole"] == {"samples": one["rows"]}, name
+        assert sum(epoch["samples"] for epoch in one["epochs"]) == one["rows"], name
 
 
 class Tensor:

@@ -253,6 +253,17 @@ def test_a_label_is_read_with_the_record_and_changes_nothing_in_it(
     assert "outcome must be finished or failed" in capsys.readouterr().err
 
 
+def test_a_label_of_nothing_and_a_wrong_outcome_are_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text("x\n", encoding="utf-8")
+    assert main(["label", str(path), "--project", "a"]) == 2
+    assert f"{path} has no record of a run" in capsys.readouterr().err
+    assert main(["label", str(path), "--outcome", "foo"]) == 2
+    assert "outcome must be finished or" in capsys.readouterr().err
+
+
 def test_a_damaged_line_of_labels_is_passed_over_and_the_next_one_is_whole(tmp_path: Path) -> None:
     path = made("aaaa1111", 0).write(tmp_path)
     labels = tmp_path / "aaaa1111.labels.jsonl"

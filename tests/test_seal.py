@@ -136,3 +136,19 @@ def test_a_seal_can_be_signed_as_the_docs_say(record: Path) -> None:
     signed = (*verify, "-n", "carbontracker", "-s", f"{path}.sig")
     assert keygen(*signed, given=seal_path(record).read_bytes()) == 0
     assert keygen(*signed, given=b"{}") != 0
+
+
+@pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
+def test_a_seal_can_be_signed_with_minisign_as_the_docs_say(record: Path) -> None:
+    path, public = str(seal_path(record)), str(record.parent / "minisign.pub")
+    secret = str(record.parent / "minisign.key")
+
+    def minisign(*arguments: str) -> int:
+        command = ["minisign", *arguments]
+        return subprocess.run(command, input=b"", check=False, capture_output=True).returncode
+
+    assert minisign("-G", "-W", "-p", public, "-s", secret) == 0  # -W: without a password
+    assert minisign("-S", "-s", secret, "-m", path) == 0
+    assert minisign("-V", "-p", public, "-m", path) == 0
+    seal_path(record).write_bytes(b"{}")
+    assert minisign("-V", "-p", public, "-m", path) != 0

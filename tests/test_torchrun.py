@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbontracker.cli import main
+from carbontracker.records.ledger import make_ledger
+from carbontracker.records.reader import read_runs
 from tests.support.endings import LIMITED, ending
 from tests.support.jobs import (
     NODE_WATTS,
@@ -70,6 +72,63 @@ def test_a_job_whose_rank_0_is_killed_is_counted_until_shortly_before(
     assert len(job["runs"]) == 4
     assert word["measured"] - 10.0 < job["seconds"]
     assert job["joules"] == pytest.approx(NODE_WATTS * job["seconds"], rel=0.01)
+
+
+WORK = """
+tracker = CarbonTracker(2, epochs_before_pred=0)
+dist.barrier()
+for epoch in range(2):
+    tracker.epoch_start()
+    for _ in range(10):
+        time.sleep(0.1)
+        tracker.step(tokens=1000 + rank, samples=2)
+    dist.barrier()
+    tracker.epoch_end()
+tracker.stop()
+say(work=tracker.result.work.to_dict())
+"""
+
+
+def test_the_tokens_of_all_ranks_are_added_once(
+    node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(PRELUDE + TORCH + WORK)
+    ended = torchrun(node, program, world=2)
+    assert ended.code == 0, ended
+    work = {"tokens": 2 * 10 * (1000 + 1001), "samples": 2 * 10 * 2 * 2}
+    (word,) = node.words(0)
+    assert word["work"] == work
+    cost = make_ledger(read_runs(node.records)).whole.cost
+    assert cost.work == work
+    assert cost.joules_per("tokens")[0] == pytest.approx(cost.joules / work["tokens"])
+    job = the_job(node, capsys)
+    assert job["joules"] == pytest.approx(NODE_WATTS * job["seconds"], rel=0.02)
+    assert cost.joules == pytest.approx(job["joules"])
+
+
+TRAINER = """
+from tests.support.train_ranks import train
+say(**train())
+"""
+
+
+@pytest.mark.slow
+def test_what_a_trainer_counts_of_all_ranks_is_not_multiplied(node: Node, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs transformers")
+    pytest.importorskip("accelerate", reason="needs accelerate")
+    program = tmp_path / "train.py"
+    program.write_text(PRELUDE + TRAINER)
+    ended = torchrun(node, program, world=2)
+    assert ended.code == 0, ended
+    (word,) = node.words(0)
+    assert word["trainer"] == 2 * 32 * 16  # epochs, rows, tokens of a row
+    assert word["ours"] == {"tokens": word["trainer"], "samples": 2 * 32} | {
+        "flops": pytest.approx(word["flops"])
+    }
+    assert word["accelerate"] == {"samples": 2 * 32}
+    cost = make_ledger(read_runs(node.records)).whole.cost
+    assert cost.work["tokens"] == word["trainer"]
 
 
 AGAIN = """

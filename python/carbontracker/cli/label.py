@@ -42,15 +42,21 @@ def main(arguments: list[str]) -> int:
     given = command_parser().parse_args(arguments)
 
     from carbontracker.exceptions import NoSuchRun
-    from carbontracker.records.labels import NAMES, add_label
+    from carbontracker.records.labels import NAMES, add_label, check_label
     from carbontracker.records.reader import read_run, read_runs
     from carbontracker.report.formatting import MAX_LINE, clean
 
     values = {name: found for name in NAMES if (found := getattr(given, name)) is not None}
     try:
+        check_label(values)
         if values.get("parent"):
             values["parent"] = read_run(values["parent"]).id
-        found = [run for path in given.runs for run in read_runs(path, series=False, epochs=False)]
+        found = []
+        for path in given.runs:
+            before = len(found)
+            found += read_runs(path, series=False, epochs=False)
+            if len(found) == before:
+                raise NoSuchRun(f"{path} has no record of a run")
         for run in found:
             if values:
                 add_label(run.path, run.id, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,18 @@ def read_answers(file: Path, known: Mapping[str, Question]) -> dict[str, Any]:
         known: the questions of all forms by name, so that one file serves them all.
 
     Raises:
-        ValueError: it is not TOML, or an answer has an unknown name, another type than the example
-            of its question, or is not one of the choices.
+        ValueError: it is not a file or not TOML, or an answer has an unknown name, another type
+            than the example of its question, is no number that can be, or not one of the choices.
         MissingExtra: Python before 3.11 has no parser, and tomli is not installed.
         OSError: it cannot be read.
     """
     toml: Any = optional_module("tomllib" if sys.version_info >= (3, 11) else "tomli", "declare")
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise ValueError(f"{file} is not a file: write the answers to one")
     try:
         given: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{file} is not a file of answers: its lists are too deep") from None
     except ValueError as error:  # also of text that is not UTF-8
         raise ValueError(f"{file} is not valid TOML: {error}") from None
     for name, value in given.items():
@@ -51,13 +56,23 @@ def _check(file: Path, name: str, value: object, known: Mapping[str, Question]) 
     if isinstance(question.example, str):
         fits, kind = isinstance(value, str) and value.strip() != "", "a text"
     else:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-        kind = "a number of at least 0"
+        fits, kind = _is_answer(value), "a number of at least 0"
+        if question.divides:
+            fits, kind = fits and value != 0, "a number above 0"
     if not fits:
         raise ValueError(f"{file}: {name} must be {kind}, such as {question.example!r}")
     if question.choices and value not in question.choices:
         choices = ", ".join(question.choices)
         raise ValueError(f"{file}: {name} must be one of {choices}, not {value!r}")
+
+
+def _is_answer(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def template(form: str, questions: Questions, answers: Mapping[str, Any]) -> str:

@@ -39,6 +39,8 @@ class Question(NamedTuple):
     example: str | float
     """Its type is that of the answer."""
     choices: tuple[str, ...] = ()
+    divides: bool = False
+    """Whether the answer is a divisor, which is above 0."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ TRAINING_FLOPS = Question(
 TRAINING_TOKENS = Question("training_tokens", "Tokens that the training has read.", 1.0e12)
 PARAMETERS = Question("parameters", "Number of parameters of the model.", 7.0e9)
 LIFETIME_YEARS = Question(
-    "lifetime_years", "Years for which the accelerators are used in all, in your accounts.", 5
+    "lifetime_years",
+    "Years for which the accelerators are used in all, in your accounts.",
+    5,
+    divides=True,
 )
 EMBODIED = Question(
     "embodied_gco2eq",
@@ -33,6 +36,8 @@ EMBODIED_KG = Question(
     "embodied_kg_per_accelerator", "kgCO2eq of the production of one accelerator.", 164
 )
 UNIT = Question("functional_unit", "What one unit of the work is.", "1000 tokens")
-UNITS = Question("functional_units", "How many such units these runs have done.", 1.2e6)
+UNITS = Question(
+    "functional_units", "How many such units these runs have done.", 1.2e6, divides=True
+)
 CLOUD_PROVIDER = Question("cloud_provider", "Provider of the cloud, if it was one.", "aws")
 CLOUD_REGION = Question("cloud_region", "Region of the cloud, if it was one.", "eu-north-1")

@@ -2,19 +2,25 @@
 
 Accelerate starts trackers, and logs to them, in the main process only. So the tracker begins where
 it is made, which every process does, and the loop is ``for epoch in tracker.epochs(loader):``.
+A loop over ``tracker.steps(loader)`` in it counts the samples.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbontracker import tracker as drop_in
-from carbontracker.integrations.framework_run import framework_class
+from carbontracker.integrations.framework_run import batch_size, framework_class
+from carbontracker.training.steps import length_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from carbontracker.tracker import EpochCount, PartialEpochCount
 
 __all__ = ["CarbonTracker"]
+
+_Item = TypeVar("_Item")
 
 
 class Hooks:
@@ -46,6 +52,17 @@ class Hooks:
     def epochs(self) -> EpochCount | PartialEpochCount:
         """Return the number of epochs, which called yields them: ``for i in tracker.epochs():``."""
         return self._carbon_tracker.epochs
+
+    def steps(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield the batches of an epoch; after each, mark a step and count its samples.
+
+        They are the length of the first tensor of the batch, which is this process's part.
+        """
+        self._carbon_tracker.expect_steps(length_of(items))
+        for item in items:
+            samples = batch_size(item)  # now: the loop may change the batch
+            yield item
+            self._carbon_tracker.step(1, None, samples)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the tracker itself, such as ``step`` or ``result``."""

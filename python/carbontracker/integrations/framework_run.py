@@ -8,6 +8,7 @@ epoch begins with the training. Nothing of ours raises in a framework's loop.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from importlib import import_module
@@ -31,6 +32,9 @@ TRAINING, EVALUATION, CHECKPOINT = "training", "evaluation", "checkpoint"
 """Names of the windows in an epoch."""
 PLAN = ("epochs", "max_steps", "steps_per_epoch")
 """Arguments of ``CarbonTracker`` that the framework knows."""
+
+MAX_PARTS = 100
+"""Parts of a batch that are looked at for a tensor."""
 
 _Hook = TypeVar("_Hook", bound="Callable[..., Any]")
 
@@ -117,6 +121,24 @@ def _base_class(name: str, *modules: str) -> Any:
     loaded = [module for module in modules if packages[module] in sys.modules]
     installed = (module for module in modules if find_spec(packages[module]) is not None)
     return getattr(import_module(loaded[0] if loaded else next(installed, modules[0])), name)
+
+
+def batch_size(batch: Any) -> float:
+    """Return the length of the first tensor in a batch; NaN if there is none.
+
+    Batches are tensors, or collections of them.
+    """
+    left, looked = [batch], 0
+    while left and looked < MAX_PARTS:
+        one, looked = left.pop(0), looked + 1
+        shape = getattr(one, "shape", None)
+        if shape is not None:
+            return float(shape[0]) if len(shape) else math.nan
+        if isinstance(one, dict):
+            left = [*one.values(), *left]
+        elif isinstance(one, (list, tuple)):
+            left = [*one, *left]
+    return math.nan
 
 
 class FrameworkRun:

@@ -6,7 +6,8 @@ was left, when the next one begins, or when the program ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.integrations.framework_run import (
     EVALUATION,
@@ -17,9 +18,29 @@ from carbontracker.integrations.framework_run import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
 
 __all__ = ["CarbonTrackerCallback"]
+
+MAX_FRAMES = 50
+"""Callers of a hook that are looked at for ``fit``."""
+
+
+class Batches(NamedTuple):
+    """How many samples are in the batches of one pass over the data."""
+
+    size: int
+    """Of each but the last."""
+    number: int
+    samples: int
+    """Of all batches together."""
+    again_each_epoch: bool
+    """Whether an epoch begins a pass; else it goes on where the epoch before ended."""
+
+    def until(self, batch: int) -> int:
+        """Return the samples of the first batches."""
+        return min(batch * self.size, self.samples)
 
 
 class Hooks(FrameworkCallback):
@@ -43,6 +64,10 @@ class Hooks(FrameworkCallback):
         super().__init__(**arguments)
         self._batches = 0
         self._begun = False
+        self._data: Batches | None = None
+        """Of the open ``fit``; None if the size of its batches is not known."""
+        self._read = 0
+        """Batches of the pass over the data so far."""
 
     @hook
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -56,17 +81,26 @@ class Hooks(FrameworkCallback):
         self._batches = 0
         if not self._begun:
             self._begun = True
+            self._data, self._read = _batches_of(self.model), 0
             # `epochs` is the number of the last one, and the first is `initial_epoch`.
             self.framework_run.begin(
                 epochs=self.params["epochs"] - epoch, steps_per_epoch=self.params.get("steps")
             )
         self.framework_run.epoch_begins()
+        data = self._data
+        if data is not None and (data.again_each_epoch or self._read >= data.number):
+            self._read = 0
 
     @hook
     def on_train_batch_end(self, batch: int, *_: Any, **__: Any) -> None:
         """Mark the steps since the last call: ``steps_per_execution`` of them."""
         before, self._batches = self._batches, batch + 1
-        self.framework_run.step(self._batches - before)
+        steps = self._batches - before
+        if self._data is not None:
+            read, self._read = self._read, self._read + steps
+            samples = self._data.until(self._read) - self._data.until(read)
+            self.framework_run.count(samples=samples)
+        self.framework_run.step(steps)
 
     @hook
     def on_test_begin(self, *_: Any, **__: Any) -> None:
@@ -86,6 +120,43 @@ class Hooks(FrameworkCallback):
     def ask_to_stop(self, *_: Any) -> None:
         """End the training after this batch."""
         self.model.stop_training = True
+
+
+def _batches_of(model: Any) -> Batches | None:
+    """Return the batches of the ``fit`` of a model that calls; None if their size is not known.
+
+    Keras does not tell callbacks, so its own variable is looked at. Known are those of arrays and
+    of a ``DataLoader`` of torch.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_code.co_varnames:
+            here = frame.f_locals
+            if here.get("self") is model:
+                return _batches(here.get("epoch_iterator"))
+        frame = frame.f_back
+    return None
+
+
+def _batches(iterator: Any) -> Batches | None:
+    """Return what an ``EpochIterator`` of Keras knows of its batches."""
+    adapter = getattr(iterator, "data_adapter", None)
+    size, number = getattr(adapter, "batch_size", None), getattr(adapter, "num_batches", None)
+    if not (isinstance(size, int) and isinstance(number, int) and size > 0 < number):
+        return None
+    loader = getattr(adapter, "_dataloader", None)
+    if loader is not None:
+        # The adapter's last batch is wrong for a sampler of the user, and with `drop_last`.
+        samples = number * size if loader.drop_last else len(loader.sampler)
+    elif adapter.has_partial_batch is None:
+        return None
+    else:
+        samples = number * size
+        if adapter.has_partial_batch:
+            samples += adapter.partial_batch_size - size
+    return Batches(size, number, samples, not iterator.steps_per_epoch)
 
 
 if TYPE_CHECKING:

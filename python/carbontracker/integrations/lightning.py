@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 from carbontracker.integrations.framework_run import (
     EVALUATION,
     FrameworkCallback,
+    batch_size,
     framework_class,
     hook,
 )
 from carbontracker.json_values import mapping, string
 
 __all__ = ["CarbonTrackerCallback"]
-
-MAX_PARTS = 100
-"""Parts of a batch that are looked at for a tensor."""
 
 
 class Hooks(FrameworkCallback):
@@ -119,24 +117,6 @@ else:
     __getattr__ = framework_class(
         Hooks, "CarbonTrackerCallback", "Callback", "lightning.pytorch", "pytorch_lightning"
     )
-
-
-def batch_size(batch: Any) -> float:
-    """Return the length of the first tensor in a batch; NaN if there is none.
-
-    Batches are tensors, or collections of them.
-    """
-    left, looked = [batch], 0
-    while left and looked < MAX_PARTS:
-        one, looked = left.pop(0), looked + 1
-        shape = getattr(one, "shape", None)
-        if shape is not None:
-            return float(shape[0]) if len(shape) else math.nan
-        if isinstance(one, dict):
-            left = [*one.values(), *left]
-        elif isinstance(one, (list, tuple)):
-            left = [*one, *left]
-    return math.nan
 
 
 def _plan(trainer: Any) -> dict[str, Any]:

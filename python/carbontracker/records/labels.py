@@ -73,11 +73,10 @@ def labels_of(record: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def add_label(record: Path, run_id: str, values: Mapping[str, str]) -> None:
-    """Append a label.
+def check_label(values: Mapping[str, str]) -> None:
+    """Check what is to be said of a run.
 
     Raises:
-        OSError: it cannot be written.
         ValueError: a name or an outcome that is not known.
     """
     for name in values:
@@ -86,6 +85,16 @@ def add_label(record: Path, run_id: str, values: Mapping[str, str]) -> None:
     if values.get(OUTCOME, "") not in ("", *GIVEN):
         message = f"outcome must be {' or '.join(GIVEN)}, not {values[OUTCOME]!r}"
         raise ValueError(message)
+
+
+def add_label(record: Path, run_id: str, values: Mapping[str, str]) -> None:
+    """Append a label.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: a name or an outcome that is not known.
+    """
+    check_label(values)
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     line: dict[str, Any] = {"run_id": run_id, "time": now}
     line |= {name: text(value.strip()) for name, value in values.items()}
