@@ -117,7 +117,28 @@ PROJECT = (
 )
 PROJECT_JOULES = 4000 + 2000 + 500
 """The fourth counts nothing: it saw what the first did."""
-SUBJECTS = {"job": job_of_eight_gpus, "laptop": laptop, "project": project}
+STAGES = ("pretraining", "pretraining", "fine-tuning", "evaluation", "development")
+
+
+def stages(folder: Path, *, only: str = "") -> Subject:
+    """Return a project of several stages, or one stage of it."""
+    runs = []
+    for number, stage in enumerate(STAGES):
+        made = Made(
+            f"{number:016x}",
+            (1000.0 * (number + 1),),
+            began_s=100 * number,
+            boot_id="b",
+            about={"project": "tiny-lm", "stage": stage},
+        )
+        path = folder / f"stage{number}.jsonl"
+        path.write_text("\n".join(map(json.dumps, made.events())) + "\n", encoding="utf-8")
+        runs.append(read_run(path))
+    chosen = [run for run in runs if only in ("", run.metadata.stage)]
+    return subject_of(chosen, "tiny-lm", [run for run in runs if run not in chosen])
+
+
+SUBJECTS = {"job": job_of_eight_gpus, "laptop": laptop, "project": project, "stages": stages}
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +269,100 @@ def test_without_answers_nothing_is_filled_that_only_the_user_knows(
     for one in form.fields:
         if one.origin == "carried" and one.question is None and one.path in without.values:
             assert with_all.values[one.path] == without.values[one.path], one.path
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_each_field_is_known_from_somewhere_or_listed(
+    name: str, subject: str, subjects: dict[str, Subject]
+) -> None:
+    others = [declared(name, one, {}) for key, one in subjects.items() if key != subject]
+    for answers in ({}, ANSWERS):
+        declaration = declared(name, subjects[subject], answers)
+        assert set(declaration.values) == set(declaration.origins)
+        assert set(declaration.values) <= {one.path for one in form_named(name).fields}
+        for one in form_named(name).fields:
+            value = declaration.values.get(one.path)
+            origin = declaration.origins.get(one.path)
+            if origin is None:
+                asked = one.question is not None and one.question.name
+                unknown = any(
+                    line.startswith(f"not known from the record: {one.path}")
+                    for line in declaration.notes
+                )
+                never = one.origin == "not carried" or (one.origin == "fixed" and not answers)
+                assert unknown or never or asked in declaration.still_to_declare, one.path
+            elif origin == "asked":
+                assert one.question is not None
+                assert value == answers[one.question.name], one.path
+            elif origin == "fixed":
+                same = all(value == other.values.get(one.path) for other in others)
+                assert same or answers, one.path
+            elif "atetime" in one.path or one.path.endswith(("timestamp", "created")):
+                pass  # when the form was filled
+            else:  # it is computed, from this record and these answers, and is no constant
+                assert one.value is not None
+                looked: list[str] = []
+                again: Any = one.value(
+                    Watched(subjects[subject], looked),  # type: ignore[arg-type]
+                    WatchedAnswers(answers, looked),
+                )
+                assert value == again, one.path
+                assert looked, f"{name}: {one.path} is {value!r} whatever the record says"
+
+
+class Watched:
+    """A subject that notes what is looked at."""
+
+    def __init__(self, subject: Subject, looked: list[str]) -> None:
+        self._subject, self._looked = subject, looked
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the attribute of the subject."""
+        self._looked.append(name)
+        return getattr(self._subject, name)
+
+
+class WatchedAnswers(dict[str, Any]):
+    """Answers that note what is looked at."""
+
+    def __init__(self, answers: dict[str, Any], looked: list[str]) -> None:
+        super().__init__(answers)
+        self._looked = looked
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such an answer."""
+        self._looked.append(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an answer."""
+        self._looked.append(name)
+        return super().get(name, default)
+
+
+def test_the_stages_of_a_project_add_up_and_none_is_declared_as_another(
+    tmp_path: Path, subjects: dict[str, Subject]
+) -> None:
+    whole = subjects["stages"]
+    assert any("declare each with --stage" in one for one in whole.advice)
+    for name in ("cyclonedx", "spdx", "boamps", "hf"):
+        assert "stage" in declared(name, whole, {}).still_to_declare
+    parts = [stages(tmp_path, only=one) for one in dict.fromkeys(STAGES)]
+    assert math.fsum(one.kwh for one in parts) == pytest.approx(whole.kwh)
+    assert whole.joules == pytest.approx(1000 * (1 + 2 + 3 + 4 + 5))
+    no_stage = {key: value for key, value in ANSWERS.items() if key != "stage"}
+    found = {}
+    for part in parts:
+        declaration = declared("cyclonedx", part, no_stage)
+        check_cyclonedx(declaration.text)
+        (energy,) = json.loads(declaration.text)["components"][0]["modelCard"]["considerations"][
+            "environmentalConsiderations"
+        ]["energyConsumptions"]
+        found[energy["activity"]] = energy["activityEnergyCost"]["value"]
+        assert not any("--stage" in one for one in part.advice)
+    joules = {"training": 3000, "fine-tuning": 3000, "validation": 4000, "other": 5000}
+    assert found == pytest.approx({key: one * PUE / 3.6e6 for key, one in joules.items()}, 1e-5)
 
 
 def _answered_by_record(form: Form, declaration: Declaration) -> set[str]:

@@ -209,7 +209,12 @@ def subject_of(runs: Sequence[RunRecord], name: str, beside: Iterable[RunRecord]
             for ranks in _attempts(chosen, inner=True)
         ),
         outcomes=Counter(run.outcome for run in alone),
-        advice=(*_whole_job(chosen), *_unplaced(footprints), *_unmeasured_pue(chosen)),
+        advice=(
+            *_whole_job(chosen),
+            *_one_stage(stages),
+            *_unplaced(footprints),
+            *_unmeasured_pue(chosen),
+        ),
         notes=tuple(_notes(chosen, total.left_out, elsewhere)),
     )
 
@@ -287,6 +292,12 @@ def _processes(run: RunRecord) -> int:
 def _whole_job(runs: Sequence[RunRecord]) -> Iterable[str]:
     if len(runs) == 1 and _processes(runs[0]) > 1:
         yield "declare the directory with the records of all processes for the whole job"
+
+
+def _one_stage(stages: Iterable[str]) -> Iterable[str]:
+    named = [stage or "(none)" for stage in stages]
+    if len(named) > 1:
+        yield f"the runs are of several stages ({', '.join(named)}): declare each with --stage"
 
 
 def _unplaced(footprints: Sequence[Footprint]) -> Iterable[str]:
