@@ -184,6 +184,20 @@ def test_each_view_shows_the_energy_for_a_unit(
     assert "J/token" in capsys.readouterr().out
 
 
+def test_parquet_has_the_work_of_each_epoch(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    result = trained(tmp_path).result
+    assert result is not None
+    file = tmp_path / "epochs.parquet"
+    record = str(next(tmp_path.glob("*.jsonl")))
+    assert main(["report", record, "--parquet", str(file)]) == 0
+    rows = parquet.read_table(file).to_pylist()
+    assert [(one["tokens"], one["samples"], one["flops"]) for one in rows] == [(500, 4, 1e12)] * 2
+    for row, epoch in zip(rows, result.epochs, strict=True):
+        each = epoch.joules_per("tokens")
+        assert row["joules_per_token"] == pytest.approx(each.value)
+
+
 def test_the_console_shows_it_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
