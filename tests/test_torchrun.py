@@ -20,6 +20,7 @@ from tests.support.jobs import (
     simulated_node,
     torchrun,
 )
+from tests.support.snippets import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,10 +105,11 @@ def test_the_tokens_of_all_ranks_are_added_once(
     assert cost.joules_per("tokens")[0] == pytest.approx(cost.joules / work["tokens"])
     job = the_job(node, capsys)
     assert job["joules"] == pytest.approx(NODE_WATTS * job["seconds"], rel=0.02)
-    assert cost.joules == pytest.approx(job["joules"])
+    assert cost.joules == pytest.approx(job["joules"], rel=0.001)
 
 
-TRAINER = """
+TRAINER = f"""
+sys.path.insert(0, {str(ROOT)!r})
 from tests.support.train_ranks import train
 say(**train())
 """
