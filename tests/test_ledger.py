@@ -264,6 +264,15 @@ def test_a_label_of_nothing_and_a_wrong_outcome_are_errors(
     assert "outcome must be finished or" in capsys.readouterr().err
 
 
+def test_a_parent_is_found_beside_the_record_that_is_labelled(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Made("aaaa1111").write(folder)
+    path = Made("bbbb2222").write(folder)
+    assert main(["label", str(path), "--parent", "aaaa"]) == 0
+    assert read_run(path).metadata.parent == "aaaa1111"
+
+
 def test_a_damaged_line_of_labels_is_passed_over_and_the_next_one_is_whole(tmp_path: Path) -> None:
     path = made("aaaa1111", 0).write(tmp_path)
     labels = tmp_path / "aaaa1111.labels.jsonl"

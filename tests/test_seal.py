@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontracker.cli import main
-from carbontracker.records.labels import add_label
+from carbontracker.records.labels import add_label, labels_path
 from carbontracker.records.seal import check_seal, seal, seal_path
 from carbontracker.records.validate import ERROR, WARNING
 from tests.support.records import Made
@@ -65,6 +65,15 @@ def test_a_label_after_the_seal_is_listed(record: Path, capsys: pytest.CaptureFi
     assert main(["check", str(record)]) == 0
     assert "after the seal: run aaaa1111" in capsys.readouterr().out
     assert main(["check", "--strict", str(record)]) == 1
+
+
+def test_what_is_no_label_after_the_seal_is_told(
+    record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with labels_path(record).open("ab") as file:
+        file.write(b"garbage\n")
+    assert main(["check", str(record)]) == 0
+    assert "after the seal: 8 bytes were appended" in capsys.readouterr().out
 
 
 def test_a_run_after_the_seal_is_listed_and_a_longer_answer_is_a_change(record: Path) -> None:

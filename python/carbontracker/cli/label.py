@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontracker.cli.exits import USAGE_ERROR, say
@@ -9,6 +10,7 @@ from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 EXAMPLES = """\
 examples:
@@ -43,14 +45,14 @@ def main(arguments: list[str]) -> int:
 
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.records.labels import NAMES, add_label, check_label
-    from carbontracker.records.reader import read_run, read_runs
+    from carbontracker.records.reader import read_runs
     from carbontracker.report.formatting import MAX_LINE, clean
 
     values = {name: found for name in NAMES if (found := getattr(given, name)) is not None}
     try:
         check_label(values)
         if values.get("parent"):
-            values["parent"] = read_run(values["parent"]).id
+            values["parent"] = _parent(values["parent"], given.runs)
         found = []
         for path in given.runs:
             before = len(found)
@@ -70,3 +72,20 @@ def main(arguments: list[str]) -> int:
         say(error)
         return USAGE_ERROR
     return 0
+
+
+def _parent(name: str, beside: Sequence[str]) -> str:
+    """Return the id of a run: of one beside the records, else as everywhere.
+
+    Raises:
+        NoSuchRun, OSError: there is none, or it cannot be read.
+    """
+    from carbontracker.records.reader import read_run, read_runs
+
+    for path in map(Path, beside if len(name) >= 4 and not Path(name).exists() else ()):
+        folder = path.parent if path.is_file() else path
+        runs = read_runs(folder, series=False, epochs=False) if folder.is_dir() else ()
+        for run in runs:
+            if run.id.startswith(name):
+                return run.id
+    return read_run(name).id

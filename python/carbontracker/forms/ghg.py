@@ -55,9 +55,9 @@ def _scope(subject: Subject, _: Answers) -> str:
 
 def _market(subject: Subject, answers: Answers) -> str | None:
     figure = answers.get("market_based_gco2eq_per_kwh")
-    return (
-        None if figure is None or not is_known(subject.kwh) else quantity(subject.kwh * figure, "g")
-    )
+    if figure is None or not is_known(subject.kwh):
+        return None
+    return quantity(subject.kwh * figure, "g") + " CO2eq"
 
 
 FORM = Form(

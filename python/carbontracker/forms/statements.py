@@ -75,7 +75,7 @@ def emissions(subject: Subject) -> str:
     """Return the emissions and their error; empty if unknown."""
     if not is_known(subject.gco2eq):
         return ""
-    return quantity(subject.gco2eq, "g", subject.error_kwh * subject.gco2eq_per_kwh)
+    return quantity(subject.gco2eq, "g", subject.error_kwh * subject.gco2eq_per_kwh) + " CO2eq"
 
 
 def hours(seconds: float) -> str:

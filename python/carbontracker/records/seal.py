@@ -144,11 +144,13 @@ def _part_findings(before: str, part: Part, file: Path, sealed_at: str) -> Itera
     elif size_bytes > part.size_bytes and not part.may_grow:
         yield Finding(file, 0, ERROR, f"changed since it was sealed at {sealed_at}: it is longer")
     elif size_bytes > part.size_bytes:
+        later = []
         if file.name.endswith(".labels.jsonl"):
-            yield from _later_labels(file, part.size_bytes)
-        else:
-            more = size_bytes - part.size_bytes
-            yield Finding(file, 0, WARNING, f"after the seal: {more} bytes were appended")
+            later = list(_later_labels(file, part.size_bytes))
+        more = size_bytes - part.size_bytes
+        yield from later or [
+            Finding(file, 0, WARNING, f"after the seal: {more} bytes were appended")
+        ]
 
 
 def _later_labels(labels: Path, size_bytes: int) -> Iterator[Finding]:
