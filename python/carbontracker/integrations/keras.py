@@ -142,7 +142,7 @@ def _batches_of(model: Any) -> Batches | None:
 
 def _batches(iterator: Any) -> Batches | None:
     """Return what an ``EpochIterator`` of Keras knows of its batches."""
-    adapter = getattr(iterator, "data_adapter", None)
+    adapter: Any = getattr(iterator, "data_adapter", None)
     size, number = getattr(adapter, "batch_size", None), getattr(adapter, "num_batches", None)
     if not (isinstance(size, int) and isinstance(number, int) and size > 0 < number):
         return None
