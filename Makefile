@@ -8,7 +8,7 @@ CXX_FILES := $(shell find cpp tests/cpp bench -name '*.cpp' -o -name '*.hpp')
 PRESETS := dev asan tsan
 TEST_PARTS := lint types docs python-tests $(PRESETS)
 TEST_GROUPS := test lint
-JOB_TESTS := tests/test_jobs.py tests/test_ray.py tests/test_slurm.py tests/test_torchrun.py tests/test_two_nodes.py
+JOB_TESTS := tests/test_jobs.py tests/test_ray.py tests/test_recipes.py tests/test_slurm.py tests/test_torchrun.py tests/test_two_nodes.py
 # pip builds in a folder of its own each time, so that two builds do not meet. This one is kept.
 INCREMENTAL := -C build-dir='build/{wheel_tag}'
 SOAK_SECONDS ?= 60

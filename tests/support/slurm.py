@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+GPUS = "\n".join(
+    # Any device will do: Slurm gives out their numbers, as CUDA_VISIBLE_DEVICES.
+    f"Name=gpu Flags=nvidia_gpu_env File=/dev/{name}"
+    for name in ("zero", "null", "full", "random")
+)
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scontrol")
 CONFIGURATION = """\
 ClusterName=tests
@@ -45,7 +50,8 @@ SlurmdParameters=config_overrides
 MpiDefault=none
 KillWait=2
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus}
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:4
 PartitionName=all Nodes={host} Default=YES OverSubscribe=FORCE:16 MaxTime=10
 """
 
@@ -110,6 +116,7 @@ def slurm_cluster(folder: Path, cpus: int) -> Iterator[Slurm]:
             cpus=cpus,
         )
     )
+    (folder / "gres.conf").write_text(f"{GPUS}\n")
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)

@@ -10,7 +10,8 @@ The info string of a block decides what is done with it:
 * ``text``, ``bibtex``: not code.
 
 HTML comments above a block change that: ``not run: REASON``, ``needs: MODULE ...`` (left out where
-one is not installed), ``output: REASON`` (executed, not compared), ``exact`` (numbers included).
+one is not installed), ``output: REASON`` (executed, not compared), ``exact`` (numbers included),
+``recipe: HOW`` (executed by ``tests/test_recipes.py``, with the servers that it needs).
 
 ``python -m tests.support.snippets`` prints how many blocks of each page are executed and marked.
 """
@@ -31,14 +32,14 @@ ROOT = Path(__file__).parents[2]
 EXECUTED = ("python", "bash", "console", "cpp")
 PARSED = ("json", "yaml", "ini")
 SHOWN = ("text", "bibtex", "sql")
-TREATMENTS = ("executed", "parsed", "shown", "not installed", "not run")
+TREATMENTS = ("executed", "parsed", "recipe", "shown", "not installed", "not run")
 
 _BLOCK = re.compile(
     r"(?P<marks>(?:^ *<!--[^\n]*-->\n\s*)*)^(?P<indent> *)```(?P<language>[^\n`]*)\n"
     r"(?P<text>.*?)^(?P=indent)```[ \t]*$",
     re.DOTALL | re.MULTILINE,
 )
-_MARK = re.compile(r"<!-- (not run|needs|output|exact)(?:: (.+?))? -->")
+_MARK = re.compile(r"<!-- (not run|needs|output|exact|recipe)(?:: (.+?))? -->")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Block:
         """Return what is done with it: a column of the table."""
         if self.language in SHOWN:
             return "shown"
+        if "recipe" in self.marks:
+            return "recipe"
         if "not run" in self.marks:
             return "not run"
         if self.missing:
@@ -95,6 +98,21 @@ def blocks(page: str, text: str | None = None) -> list[Block]:
         marks = {name: reason or "" for name, reason in _MARK.findall(match["marks"])}
         line = text[: match.start("language")].count("\n") + 1
         found.append(Block(page, line, match["language"].strip(), "".join(lines), marks))
+    return found
+
+
+def recipes(page: str) -> dict[str, list[Block]]:
+    """Return the recipes of a page by their headings."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    headings = [
+        (text[: one.start()].count("\n") + 1, one[1])
+        for one in re.finditer(r"^#{2,3} (.+)$", text, re.MULTILINE)
+    ]
+    found: dict[str, list[Block]] = {}
+    for block in blocks(page, text):
+        if block.treatment == "recipe":
+            heading = [name for line, name in headings if line < block.line][-1]
+            found.setdefault(heading, []).append(block)
     return found
 
 
