@@ -482,6 +482,27 @@ print("RAN", tracker.result.finished_epochs, tracker.result.seconds > 0,
     assert "no prediction is made" in said
 
 
+def test_threads_that_end_before_they_begin_do_not_hold_the_training() -> None:
+    """They found no memory for their first step; ``Thread.start`` would wait for them for ever."""
+    program = (
+        "import threading\n"
+        "def no_memory(thread): raise MemoryError\n"
+        "threading.Thread._bootstrap = no_memory\n"
+        + PRELUDE
+        + """
+tracker = CarbonTracker(2, prometheus=0, progress=True, advise=True, intensity="auto",
+                        loggers=[object()], **DEVICES)
+for _ in range(2):
+    tracker.epoch_start(); time.sleep(0.01); tracker.epoch_end()
+print("RAN", tracker.result.finished_epochs, tracker.result.energy.joules > 0)
+"""
+    )
+    ran = python(program)
+    assert ran.returncode == 0, ran.stderr
+    assert "RAN 2 True" in ran.stdout
+    assert "a thread has not begun within 2 s" in ran.stderr
+
+
 def test_where_no_process_can_be_started_beside_us_the_program_takes_our_place() -> None:
     """A limit on processes counts us; a shell would have started the program itself."""
     program = """

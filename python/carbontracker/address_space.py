@@ -8,9 +8,12 @@ look for the room first, and leave a part out where there is too little.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ with suppress(ImportError, MemoryError):  # here, because a program may give up 
 
 _THREAD_BYTES = 12 << 20
 """A stack of the usual 8 MiB, and room for the first allocations of the thread."""
+BEGIN_S = 2.0
+"""How long a thread may take to begin; on a busy machine it takes milliseconds."""
+PAUSE_S = 60.0
+"""How long no thread is tried after one that did not begin, so that a program is not held again."""
 MEASURING_BYTES = 128 << 20
 """For the core, the modules that measure, and ten threads. Found by ``ulimit -v``: 80 MB were
 enough on a machine without GPU."""
@@ -34,6 +41,13 @@ and without that heap it maps each allocation for itself, which takes seconds in
 _NO_RESERVE = 0x4000
 """MAP_NORESERVE of mmap(2), which the module ``mmap`` does not have before Python 3.11: room is
 wanted, not memory."""
+
+
+class _Threads:
+    """Of this process."""
+
+    none_before_s = -math.inf
+    """On the clock of ``time.monotonic``."""
 
 
 def check_room(n_bytes: int) -> None:
@@ -53,9 +67,33 @@ def check_room(n_bytes: int) -> None:
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread.
 
+    ``Thread.start`` waits until the thread says that it has begun. A thread that finds no memory
+    for its first step ends without a word, and the wait would have no end.
+
     Raises:
-        OSError: the address space has no room for it.
+        OSError: the address space has no room for it, or it has not begun within ``BEGIN_S``, or
+            another one has not within the last ``PAUSE_S``.
         RuntimeError: the system makes no more threads.
     """
+    import threading
+
+    if time.monotonic() < _Threads.none_before_s:
+        raise OSError(errno.ENOMEM, "there was no memory for a thread a short time ago")
     check_room(_THREAD_BYTES)
-    thread.start()
+    decided = threading.Lock()  # by who comes first: the thread that begins, or we who give it up
+    begun = threading.Event()
+
+    def run_unless_given_up() -> None:
+        if decided.acquire(blocking=False):
+            del vars(thread)["run"]
+            thread.run()
+
+    vars(begun)["wait"] = partial(threading.Event.wait, begun, BEGIN_S)
+    vars(thread).update(_started=begun, run=run_unless_given_up)
+    try:
+        thread.start()
+    finally:
+        del vars(begun)["wait"]
+    if not begun.is_set() and decided.acquire(blocking=False):
+        _Threads.none_before_s = time.monotonic() + PAUSE_S
+        raise OSError(errno.ENOMEM, f"a thread has not begun within {BEGIN_S:g} s")

@@ -115,6 +115,8 @@ class BackgroundLookup:
             self._looks_up = self.found is None
         self._slots: list[Intensity] = []
         self._thread: threading.Thread | None = None
+        self._asked = False
+        """Also if no thread could be started."""
 
     def start(self, factors: CarbonFactors) -> None:
         """Start the thread, once, if there is something to look up; does not wait.
@@ -123,7 +125,8 @@ class BackgroundLookup:
             factors: the current ones, whose location and forecast are looked up.
         """
         wanted = self._looks_up or (self._advise and not offline(self._environ))
-        if wanted and self._thread is None:
+        if wanted and not self._asked:
+            self._asked = True
             self._thread = start_thread(LOCATION, self._run, "carbontracker-lookup", factors)
 
     def wait(self, seconds: float) -> None:

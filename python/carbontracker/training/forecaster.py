@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from carbontracker.address_space import check_room
+from carbontracker.address_space import check_room, start_thread
 from carbontracker.energy.session import Mark
 from carbontracker.guard import PREDICTION, nothing, optional
 from carbontracker.model.prediction import Forecast
@@ -184,7 +184,7 @@ def _numpy_loaded() -> bool:
     """
     if "numpy" not in sys.modules:
         thread = threading.Thread(target=nothing)
-        thread.start()
+        start_thread(thread)
         thread.join()
         check_room(NUMPY_BYTES + (os.cpu_count() or 1) * NUMPY_BYTES_PER_CPU)
     import numpy as np  # noqa: F401  # loading it is all
