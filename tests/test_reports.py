@@ -531,6 +531,8 @@ OLD_LOG = "1_2024_carbontracker.log"
         ["report", RUN, "--html", "link.jsonl"],
         ["report", RUN, "--json", f"{RUN}.seal.json"],
         ["report", RUN, "--json", "samples.arrow"],
+        ["report", RUN, "--json", "damaged"],
+        ["sensors", "--snapshot", RUN],
         ["ledger", "--records", ".", "--csv", RUN],
         ["declare", RUN, "--form", "hf", "-o", RUN],
         ["declare", RUN, "--form", "hf", "--answers", "answers.toml", "-o", "answers.toml"],
@@ -552,6 +554,7 @@ def test_no_output_replaces_what_was_recorded_or_read(
     for name in (f"{RUN}.seal.json", "samples.arrow", OLD_LOG):
         (tmp_path / name).write_bytes(b"{}")
     (tmp_path / "answers.toml").write_bytes(b"")
+    (tmp_path / "damaged").write_bytes(b"\0" + (tmp_path / RUN).read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(arguments) == 2
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

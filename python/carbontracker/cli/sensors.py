@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from carbontracker.cli.exits import say
+from carbontracker.cli.exits import USAGE_ERROR, say
 from carbontracker.cli.parser import parser_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ def _write_snapshot(path: str) -> int:
 
     from carbontracker.energy.config import Config
     from carbontracker.energy.snapshot import take_snapshot
+    from carbontracker.records.output import check_output
 
+    try:
+        check_output(Path(path))
+    except (OSError, ValueError) as error:
+        say(error)
+        return USAGE_ERROR
     config = Config.from_environment()
     found = take_snapshot(Path(config.root), config.nvml_library)
     for name, data in sorted(found.files.items()):

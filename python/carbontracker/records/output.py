@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from carbontracker.records.labels import SUFFIX as LABELS
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 _RECORDED = (LABELS, SEAL, ".arrow")
 """Ends of the names of labels, seals and samples."""
-_FIRST_LINE_BYTES = 65_536
-"""The beginning of a record, in which its first event is named."""
+_EVENT = re.compile(rb'^\{"event": ?"', re.MULTILINE)
+_HEAD_BYTES = 65_536
+"""The beginning of a file, in which a record has an event, also if its first line is damaged."""
 
 
 def check_output(path: Path, read: Iterable[Path] = ()) -> None:
@@ -69,5 +71,4 @@ def _is_recorded(path: Path) -> bool:
     if path.name.endswith(_RECORDED) and path.stat().st_size > 0:
         return True
     with path.open("rb") as file:
-        first = file.readline(_FIRST_LINE_BYTES)
-    return first.startswith(b'{"event":') and b'"run_id":' in first
+        return _EVENT.search(file.read(_HEAD_BYTES)) is not None
