@@ -120,6 +120,8 @@ CORE_KNOWS = {
 # A source does not know other sources.
 SOURCE_KNOWS = ("platform", "sources/source.hpp")
 SHARED_HELPERS = {
+    "amd": "order and visibility of ROCm, for the files of the driver and for its library",
+    "boards": "which GPUs the meters of a board read, asked where their own library refuses",
     "model": "what the machine says of its processors: what part of one it has is decided once",
     "pci": "what the kernel shows of accelerators, read or not",
     "rapl": "one set of counters behind three doors: equal names tell that they are one",

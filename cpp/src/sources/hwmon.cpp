@@ -16,7 +16,7 @@
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
 #include "platform/links.hpp"
-#include "sources/meters.hpp"
+#include "sources/boards/meters.hpp"
 #include "sources/source.hpp"
 
 namespace carbontracker {

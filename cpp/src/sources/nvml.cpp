@@ -8,7 +8,7 @@
 
 #include "platform/clock.hpp"
 #include "platform/host.hpp"
-#include "sources/meters.hpp"
+#include "sources/boards/meters.hpp"
 #include "sources/nvidia/board.hpp"
 #include "sources/nvidia/channels.hpp"
 #include "sources/nvidia/cuda_visible.hpp"
