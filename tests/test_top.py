@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ from tests.support.programs import (
     hide_sensors,
     record_file,
 )
+from tests.support.records import Made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -280,6 +282,19 @@ def test_a_killed_run_is_reported_as_killed(training: subprocess.Popen[str]) -> 
     assert "it ends without run_finished: the process was killed" in done.stdout
     assert "epoch 2 of 10" in done.stdout
     assert "predicted in all " in done.stdout
+
+
+def test_a_run_that_has_been_silent_for_long_has_no_time_to_go(tmp_path: Path) -> None:
+    """Its machine may be another one, which cannot be asked. Records grow every ten minutes."""
+    made = Made(
+        "5e1f" * 4, (1000.0, 1000.0), finished=False, planned=4, boot_id="of another machine"
+    )
+    run = read_run(made.write(tmp_path))
+    late, soon = view_of_run(run, 40 * 86_400.0), view_of_run(run, 25.0)
+    assert (soon.goes_on, soon.status.seconds, soon.forecast["seconds_left"]) == (True, 25.0, 20.0)
+    assert (late.goes_on, late.status.seconds) == (False, 20.0)
+    assert "seconds_left" not in late.forecast
+    assert all(math.isnan(device.watts) for device in late.status.devices)
 
 
 def test_an_unknown_run(tmp_path: Path) -> None:

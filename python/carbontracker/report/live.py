@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HOUR_S = 3600.0
 JOULES_PER_WH = 3600.0
+SILENT_SPACINGS = 3
+"""Longest spacings of writing after which a run that has written nothing does not go on."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
     ids = list(run.energy.by_device or run.series.joules)
     measured = watts_now or {}
     beside = {name: measured[name] for name in ids if name in measured and name not in simulated}
-    watts = {**_last_watts(run), **beside}
+    silent = _is_silent(run, now_s)
+    watts = {} if silent else {**_last_watts(run), **beside}
     status = LiveStatus(
-        run.result.seconds if run.complete else now_s,
+        run.result.seconds if run.complete else _seen_s(run) if silent else now_s,
         run.energy,
         run.footprint,
         tuple(replace(run.device(name), watts=watts.get(name, math.nan)) for name in ids),
@@ -94,7 +97,27 @@ def view_of_run(run: RunRecord, now_s: float, watts_now: dict[str, float] | None
     )
     what = run.metadata.program or "training"
     heading, notes = f"{run.id} {what}, {run.state}", tuple(_notes(run, now_s, beside))
-    return View(heading, status, _forecast(run), notes, run.divisible, goes_on=not run.complete)
+    forecast = _forecast(run)
+    if silent:
+        forecast.pop("seconds_left", None)
+    goes_on = not (run.complete or silent)
+    return View(heading, status, forecast, notes, run.divisible, goes_on=goes_on)
+
+
+def _seen_s(run: RunRecord) -> float:
+    """Return the time from the start of a run to the last event of its record, s."""
+    return (run.last_seen - run.started).total_seconds()
+
+
+def _is_silent(run: RunRecord, now_s: float) -> bool:
+    """Return whether a run without an end has not written for so long that it cannot go on.
+
+    Of a run on another machine, nothing else tells.
+    """
+    from carbontracker.records.series import MAX_WRITE_SPACING_S
+
+    overdue_s = now_s - _seen_s(run) - SILENT_SPACINGS * MAX_WRITE_SPACING_S
+    return not run.complete and not run.running and overdue_s > 0
 
 
 def _last_watts(run: RunRecord) -> dict[str, float]:
@@ -125,7 +148,7 @@ def _forecast(run: RunRecord) -> dict[str, Any]:
 
 def _notes(run: RunRecord, now_s: float, beside: dict[str, float]) -> Iterator[str]:
     if not run.complete:
-        ago_s = now_s - (run.last_seen - run.started).total_seconds()
+        ago_s = now_s - _seen_s(run)
         yield f"joules and grams as recorded {timestring(max(0.0, ago_s))} ago"
     if beside:
         yield "power as measured now, beside the run"
