@@ -157,7 +157,7 @@ def test_the_example_runs_from_top_to_bottom() -> None:
     # The line of the training ends with what the training has cost, and not with a moment of it.
     (line,) = [one for one in code[3].outputs if one.output_type == "display_data"]
     total = code[4].outputs[0]["data"]["text/plain"].split(", ")[1]
-    assert line["data"]["text/plain"].startswith("epoch 3/3: ")
+    assert line["data"]["text/plain"].startswith("carbontracker: epoch 3/3: ")
     assert line["data"]["text/plain"].split(", ")[0].endswith(total)
     assert "Carbontracker: 3 epoch(s)" in code[4].outputs[0]["data"]["text/html"]
     assert "Carbontracker: footprint" in code[5].outputs[0]["data"]["text/html"]

@@ -107,7 +107,7 @@ class Progress:
     def finished(self, result: Result) -> None:
         """Remove the line of a terminal: the result follows. A notebook keeps it, so it gets it."""
         if self._display is not None:
-            total = f"epoch {self._done}/{self._plan().epochs}: {cost_line(result)}"
+            total = f"carbontracker: epoch {self._done}/{self._plan().epochs}: {cost_line(result)}"
             self._display.update({"text/plain": total}, raw=True)
         self.close()
 
