@@ -856,7 +856,7 @@ def test_a_broad_handler_is_seen(source: str) -> None:
         ("sources/x.cpp", '#include "sampling/ring.hpp"'),
         ("sources/x.cpp", '#include "session/session.hpp"'),
         ("sources/x.cpp", '#include "sources/nvml.hpp"'),
-        ("sources/nvidia/x.cpp", '#include "sources/amd/library.hpp"'),
+        ("sources/nvidia/x.cpp", '#include "sources/gaudi/library.hpp"'),
         ("sources/nvidia/x.cpp", '#include "library.hpp"'),
         ("sampling/meter.hpp", '#include "session/session.hpp"'),
         ("sampling/meter.hpp", '#include "history/timeline.hpp"'),
