@@ -268,25 +268,24 @@ for epoch in range(4):
 
 
 LEAVING = """
-def wait_for(folder, word):
-    while not any(word in name for name in os.listdir(os.environ[folder])):
-        time.sleep(0.01)
+def said(end):
+    return [name for name in os.listdir(os.environ["SAID"]) if name.endswith(end)]
 
-if rank != LEAVER:
-    wait_for("FAKE_STORE", "ranks")
+while rank != LEAVER and not any("ranks" in name for name in os.listdir(os.environ["FAKE_STORE"])):
+    time.sleep(0.01)
 tracker = CarbonTracker(6, epochs_before_pred=0)
-if rank == LEAVER:
-    open(os.path.join(os.environ["SAID"], "ready"), "w").close()
-else:
-    wait_for("SAID", "ready")
-    time.sleep(0.25)
 for epoch in range(2 if rank == LEAVER else 6):
     tracker.epoch_start()
+    if not epoch and rank != LEAVER:
+        open(os.path.join(os.environ["SAID"], f"{rank}.measures"), "w").close()
+        time.sleep(0.25)
+    while not epoch and len(said(".measures")) < world - 1:  # however long the others take to begin
+        time.sleep(0.01)
     time.sleep(1.0)
     tracker.epoch_end()
 tracker.stop()
 said_result(tracker)
-while rank == LEAVER and len(os.listdir(os.environ["SAID"])) < world + 1:
+while rank == LEAVER and len(said(".jsonl")) < world:
     time.sleep(0.05)
 """
 
