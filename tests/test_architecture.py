@@ -46,7 +46,7 @@ LAYERS = (
     "_lazy _moved constants times json_values",
     "exceptions address_space operating_system",
     "extras",
-    "guard hostfiles environment data",
+    "guard foreign_calls hostfiles environment data",
     "conversion",
     *("intensity", "location", "energy", "carbon", "model", "jobs", "records", "prediction"),
     "traces",
@@ -100,6 +100,8 @@ IMPORTERS = {
     # the user asks for it.
     NETWORK: (
         "carbontracker.intensity.http",
+        # Shuts down the connection that torch has made for us: opens none.
+        "carbontracker.jobs.store",
         "carbontracker.telemetry",
     ),
     ("carbontracker._core",): ("carbontracker.energy.session",),

@@ -232,3 +232,36 @@ def test_a_store_that_answers_when_the_program_ends_does_not_abort_it(
     for rank in range(2):
         (word,) = node.words(rank)
         assert word["joules"] == pytest.approx(NODE_WATTS * word["seconds"], rel=0.01)
+
+
+SILENT = """
+class Last:
+    def __del__(self, kill=os.kill, agent=os.getppid(), go_on=signal.SIGCONT, sleep=time.sleep):
+        kill(agent, go_on)
+        sleep(1.0)
+
+last = Last()  # goes when the interpreter ends, and no other thread may run Python any more
+tracker = CarbonTracker(2, epochs_before_pred=0)
+for epoch in range(2):
+    tracker.epoch_start()
+    time.sleep(0.7)
+    dist.barrier()
+    if epoch == 0 and rank == 0:
+        os.kill(os.getppid(), signal.SIGSTOP)  # torchrun has the store
+    tracker.epoch_end()
+tracker.stop()
+say(joules=tracker.result.energy.joules, seconds=tracker.result.seconds)
+"""
+
+
+@pytest.mark.slow
+def test_a_store_that_answers_after_the_end_of_python_does_not_abort_the_program(
+    node: Node, tmp_path: Path
+) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(PRELUDE + TORCH + SILENT)
+    ended = torchrun(node, program, world=2)
+    assert ended.code == 0, ended
+    for rank in range(2):
+        (word,) = node.words(rank)
+        assert word["joules"] == pytest.approx(NODE_WATTS * word["seconds"], rel=0.01)

@@ -34,7 +34,7 @@ from urllib.request import (
 
 from carbontracker.address_space import TLS_BYTES, check_room, start_thread
 from carbontracker.exceptions import ServiceError
-from carbontracker.guard import call_last
+from carbontracker.foreign_calls import foreign_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,9 +44,6 @@ PUBLIC_HEADERS = ("Accept", "User-Agent")
 """The only headers that another host receives after a redirect."""
 MAX_ABANDONED = 8
 """Threads of requests that were given up and have not ended: a name look-up may hang for ever."""
-LEAVE_S = 2.0
-"""The end of the program waits so long, at most, for threads to leave OpenSSL, s. Without a
-connection they do within milliseconds; to load the certificates takes 50 ms."""
 
 _Value = TypeVar("_Value")
 
@@ -116,45 +113,6 @@ class Client:
 
 
 _abandoned: list[threading.Thread] = []
-
-
-class _Tls:
-    """The exchanges that are within OpenSSL."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._within: list[_Exchange] = []
-        self._ending = False
-
-    def enter(self, exchange: _Exchange) -> None:
-        """Take note of an exchange before it calls OpenSSL.
-
-        Raises:
-            TimeoutError: the program ends.
-        """
-        with self._changed:
-            if self._ending:
-                raise TimeoutError("the program ends")
-            self._within.append(exchange)
-
-    def leave(self, exchange: _Exchange) -> None:
-        """Take note that the exchange calls OpenSSL no longer, if it did."""
-        with self._changed:
-            if exchange in self._within:
-                self._within.remove(exchange)
-                self._changed.notify_all()
-
-    def end(self) -> None:
-        """Let no exchange enter, and wait until all have left."""
-        with self._changed:
-            self._ending = True
-            for exchange in self._within:
-                exchange.abandon()
-            self._changed.wait_for(lambda: not self._within, LEAVE_S)
-
-
-_tls = _Tls()
-call_last(_tls.end)
 
 
 def within(seconds: float, ask: Callable[[], _Value], abandon: Callable[[], None]) -> _Value:
@@ -256,7 +214,7 @@ class _Exchange:
                 url = target
             raise RequestFailed(f"redirects more than {self._limits.max_redirects} times")
         finally:
-            _tls.leave(self)
+            foreign_calls.leave(self)
             with self._lock:
                 for one in self._sockets:
                     one.close()
@@ -333,14 +291,14 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
     """A connection whose exchange is noted wherever it calls OpenSSL."""
 
     def __init__(self, exchange: _Exchange, *args: Any, **named: Any) -> None:
-        _tls.enter(exchange)
+        foreign_calls.enter(exchange)
         super().__init__(exchange, *args, **named)
 
     def _open(self, *args: Any, **named: Any) -> socket.socket:
-        _tls.leave(self._exchange)  # a look-up of a name may hang
+        foreign_calls.leave(self._exchange)  # a look-up of a name may hang
         sock = super()._open(*args, **named)
         try:
-            _tls.enter(self._exchange)
+            foreign_calls.enter(self._exchange)
         except TimeoutError:
             sock.close()
             raise

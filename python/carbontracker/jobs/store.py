@@ -9,11 +9,17 @@ the store. A store that has gone is silence: what was not told is missing, and n
 from __future__ import annotations
 
 import json
+import os
+import socket
+import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontracker.foreign_calls import foreign_calls
 from carbontracker.json_values import jsonable, mapping
 from carbontracker.model.job import NodeReport, RankReport
 
@@ -185,6 +191,75 @@ class JobStore:
             yield mapping(found)
 
 
+class _Link:
+    """A connection of our own to a store, which can be shut down; or the store, if it has no clone.
+
+    Torch does not name the socket: it is the one that cloning the store makes to its port.
+    """
+
+    def __init__(self, shared: Any) -> None:
+        self.store = shared
+        self._port: int | None = None
+        self._before: set[int] = set()
+        self._inode: int | None = None
+        """Of the socket, once it is known."""
+        if hasattr(shared, "clone"):
+            self._port = _port(shared)
+            self._before = set(_connections(self._port))
+            self.store = foreign_calls.call(self, shared.clone)
+            self.store.set_timeout(timedelta(seconds=CALL_TIMEOUT_S))
+            self._inode = self._made()
+
+    def _made(self) -> int | None:
+        """Return the inode of the socket; None where another thread connects at the same time."""
+        new = set(_connections(self._port)) - self._before
+        return new.pop() if len(new) == 1 else None
+
+    def abandon(self) -> None:
+        """Shut the connection down, from another thread: what waits for it ends."""
+        inode = self._made() if self._inode is None else self._inode
+        descriptor = None if inode is None else _connections(self._port).get(inode)
+        if descriptor is not None:
+            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as one:
+                one.shutdown(socket.SHUT_RDWR)
+
+
+class _Linked:
+    """A store whose calls end before the interpreter does."""
+
+    def __init__(self, store: Any, link: _Link) -> None:
+        self._store, self._link = store, link
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+        return lambda *args: foreign_calls.call(self._link, lambda: method(*args))
+
+
+def _port(store: Any) -> int | None:
+    """Return the port of the server of a store; None if it has none."""
+    while hasattr(store, "underlying_store"):
+        store = store.underlying_store
+    port = getattr(store, "port", None)
+    return port if isinstance(port, int) and port > 0 else None
+
+
+def _connections(port: int | None) -> dict[int, int]:
+    """Return the descriptors of this process's connections to a port, by their inodes."""
+    found: dict[int, int] = {}
+    if port is None:
+        return found
+    with suppress(OSError):
+        for entry in Path("/dev/fd").iterdir():
+            with suppress(OSError, ValueError):
+                descriptor = int(entry.name)
+                status = os.fstat(descriptor)
+                if stat.S_ISSOCK(status.st_mode):
+                    with socket.socket(fileno=os.dup(descriptor)) as one:
+                        if one.getpeername()[1:2] == (port,):
+                            found[status.st_ino] = descriptor
+    return found
+
+
 def torch_store(rank: int, node: str) -> JobStore | None:
     """Return the store of the job; None if torch has none, or is not initialised.
 
@@ -197,10 +272,7 @@ def torch_store(rank: int, node: str) -> JobStore | None:
     shared: Any = c10d._get_default_store()
 
     def connect() -> Any:
-        own = shared
-        if hasattr(shared, "clone"):
-            own = shared.clone()
-            own.set_timeout(timedelta(seconds=CALL_TIMEOUT_S))
-        return distributed.PrefixStore(PREFIX, own)
+        link = _Link(shared)
+        return _Linked(distributed.PrefixStore(PREFIX, link.store), link)
 
     return JobStore(connect, rank, node, _OF_THIS_PROCESS)
