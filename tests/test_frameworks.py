@@ -11,6 +11,8 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import nullcontext, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ import pytest
 
 from carbontracker.exceptions import ComponentNameError
 from carbontracker.integrations.framework_run import CHECKPOINT, EVALUATION, FrameworkRun, hook
+from tests.support.frameworks import STEP_S
 from tests.support.observing import waving_machine
 from tests.support.programs import DEVICES, hide_sensors, python, read_record
 from tests.support.snippets import ROOT
@@ -318,6 +321,37 @@ def test_monitoring_that_ends_early_is_not_begun_again(
     assert steps(trained("keras")["monitored for one epoch"]) == [20]
 
 
+@pytest.mark.parametrize("framework", ["transformers", "keras"])
+def test_a_callback_that_is_given_twice_counts_once(
+    framework: str, trained: Callable[[str], Trained]
+) -> None:
+    seen = trained(framework)["given twice"]
+    measured(seen)
+    assert steps(seen) == [20, 20]
+    assert [finished for _, _, finished in seen["epochs"]] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["with another one within", "with one within that raises"])
+def test_a_training_within_another_one_is_in_its_epoch(
+    name: str, trained: Callable[[str], Trained]
+) -> None:
+    seen = trained("keras")[name]
+    measured(seen)
+    assert steps(seen) == [20, 20]
+    (_, first_s, _), (_, second_s, _) = seen["epochs"]
+    assert first_s > second_s + 0.5 * 20 * STEP_S, "the inner one is in the first epoch"
+    assert "a training within another one" in trained("keras")["stderr"]
+
+
+@pytest.mark.parametrize("name", ["damaged 0", "damaged 1"])
+def test_a_damaged_state_in_a_checkpoint_stops_nothing(
+    name: str, trained: Callable[[str], Trained]
+) -> None:
+    seen = trained("lightning")[name]
+    measured(seen)
+    assert steps(seen) == [10, 20]
+
+
 # ---- accelerate ----------------------------------------------------------------------------
 
 
@@ -349,6 +383,23 @@ def test_threads_of_a_study_share_a_session(trained: Callable[[str], Trained]) -
 
 
 # ---- without a framework -------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("only_simulated")
+@pytest.mark.parametrize("framework", ["transformers", "lightning", "keras"])
+def test_no_hook_raises_whatever_it_is_given(framework: str) -> None:
+    hooks = import_module(f"carbontracker.integrations.{framework}").Hooks
+    names = [
+        name
+        for name, one in vars(hooks).items()
+        if not name.startswith("_") and callable(one) and name != "ask_to_stop"
+    ]
+    assert len(names) >= 5
+    for name in names:
+        for given in ((), ("no state",), (object(),) * 4):
+            # A signature that does not fit is an error of the caller, before our code.
+            with suppress(TypeError) if name.endswith("state_dict") else nullcontext():
+                getattr(hooks(**DEVICES, verbose=0), name)(*given)
 
 
 def test_no_framework_is_imported_first() -> None:

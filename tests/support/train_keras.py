@@ -6,6 +6,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -73,6 +74,23 @@ class Stop(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
 
+class Inner(keras.callbacks.Callback):  # type: ignore[misc]
+    """Trains another model within the first epoch, with a callback of the outer one."""
+
+    def __init__(self, callback: Any, error: bool) -> None:
+        super().__init__()
+        self.callback, self.error = callback, error
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Train it; what it raises is caught."""
+        if epoch == 0:
+            inner = keras.Sequential([Slow(), keras.layers.Dense(1)])
+            inner.compile(loss="mse", optimizer="sgd")
+            more = [Stop(0, error=True)] if self.error else []
+            with suppress(RuntimeError):
+                inner.fit(*ROWS, batch_size=1, verbose=0, callbacks=[self.callback, *more])
+
+
 def batches() -> Any:
     """Yield batches without end and without a length."""
     while True:
@@ -116,6 +134,11 @@ def main() -> None:
     fits.callback.on_train_begin()
     scenarios["left by an exception"] = seen(None if left is None else left.result, None)
     scenarios["after an exception"] = fits.fit(epochs=1)
+    fits = Fits()
+    scenarios["given twice"] = fits.fit(epochs=2, more=[fits.callback])
+    for name, error in (("with another one within", False), ("with one within that raises", True)):
+        fits = Fits()
+        scenarios[name] = fits.fit(epochs=2, more=[Inner(fits.callback, error)])
     fits = Fits(monitor_epochs=1)
     scenarios["monitored for one epoch"] = fits.fit(epochs=3)
     limits = {"max_seconds": 1.0, "on_budget": "raise"}

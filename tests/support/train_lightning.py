@@ -175,6 +175,14 @@ def main() -> None:
             scenarios["resumed"] = one(
                 directory, max_epochs=3, limit_val_batches=0, resume=directory / "middle.ckpt"
             )
+            checkpoint = torch.load(directory / "middle.ckpt", weights_only=False)
+            (ours,) = (key for key in checkpoint["callbacks"] if "CarbonTracker" in key)
+            for index, state in enumerate(("no state", {"training_id": [], "run_id": None})):
+                checkpoint["callbacks"][ours] = state
+                torch.save(checkpoint, directory / "damaged.ckpt")
+                scenarios[f"damaged {index}"] = one(
+                    directory, max_epochs=3, limit_val_batches=0, resume=directory / "damaged.ckpt"
+                )
             scenarios["budget"] = one(
                 directory, max_epochs=3, ours={"max_seconds": 1.0, "on_budget": "raise"}
             )

@@ -90,7 +90,8 @@ def train(
 ) -> tuple[CarbonTrackerCallback, Around]:
     """Train, and return our callback and the window beside it."""
     around = Around()
-    ours = CarbonTrackerCallback(**ARGUMENTS | arguments.pop("ours", {}))
+    settings_of_ours = ARGUMENTS | arguments.pop("ours", {})
+    ours = arguments.pop("callback", None) or CarbonTrackerCallback(**settings_of_ours)
     settings = TrainingArguments(
         output_dir=str(directory),
         per_device_train_batch_size=1,
@@ -139,6 +140,8 @@ def main() -> None:
         scenarios["evaluation by steps"] = one(
             directory / "d", num_train_epochs=2, eval_strategy="steps", eval_steps=8
         )
+        twice = CarbonTrackerCallback(**ARGUMENTS)
+        scenarios["given twice"] = one(directory / "t", twice, callback=twice, num_train_epochs=2)
         train(directory / "e", Halt(30), num_train_epochs=3, save_strategy="steps", save_steps=30)
         scenarios["resumed"] = one(
             directory / "e", num_train_epochs=3, resume=directory / "e" / "checkpoint-30"

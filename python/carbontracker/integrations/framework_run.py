@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from carbontracker.energy.session import Mark
 from carbontracker.exceptions import BudgetExceeded
 from carbontracker.guard import FRAMEWORK, nothing, optional
+from carbontracker.integrations.events import Events
 from carbontracker.settings import Settings
 from carbontracker.tracker import CarbonTracker
 
@@ -66,28 +67,48 @@ class FrameworkCallback:
         """Return what the newest training has cost so far; None until an epoch has ended."""
         return self.framework_run.result
 
+    packages: frozenset[str] = frozenset()
+    """Of the framework."""
+
     def ask_to_stop(self, *arguments: Any) -> None:
         """Ask the framework to end the training, with the arguments of the hook."""
         raise NotImplementedError
 
 
-def hook(method: _Hook) -> _Hook:
+def hook(method: _Hook, *, begins: bool = False) -> _Hook:
     """Make ``method`` a hook that never raises; where a budget is spent, the training is ended.
 
-    After a failure, the training goes on without being measured.
+    After a failure, the training goes on without being measured. An event that comes again because
+    the callback was given more than once, or that is of a training within the one that is measured,
+    is no event.
+
+    Args:
+        method: what is done.
+        begins: the event is the begin of a training.
     """
+    name = method.__name__
 
     @functools.wraps(method)
     def guarded(self: FrameworkCallback, *args: Any, **kwargs: Any) -> None:
         run = self.framework_run
         if run.failed:
             return
+
+        def call() -> None:
+            if not run.events.is_to_be_left_out(name, self.packages, begins=begins):
+                method(self, *args, **kwargs)
+
         try:
-            optional(FRAMEWORK, lambda: method(self, *args, **kwargs), run.fail, BudgetExceeded)
+            optional(FRAMEWORK, call, run.fail, BudgetExceeded)
         except BudgetExceeded:
             optional(FRAMEWORK, lambda: self.ask_to_stop(*args), nothing)
 
     return cast("_Hook", guarded)
+
+
+def begin_hook(method: _Hook) -> _Hook:
+    """Make ``method`` the hook of the begin of a training."""
+    return hook(method, begins=True)
 
 
 def framework_class(hooks: type, name: str, base: str, *modules: str) -> Callable[[str], Any]:
@@ -109,7 +130,9 @@ def framework_class(hooks: type, name: str, base: str, *modules: str) -> Callabl
             message = f"module {where!r} has no attribute {wanted!r}"
             raise AttributeError(message)
         bases = hooks, _base_class(base, *modules)
-        made = type(name, bases, {"__module__": where, "__doc__": hooks.__doc__})
+        packages = frozenset(module.partition(".")[0] for module in modules)
+        own = {"__module__": where, "__doc__": hooks.__doc__, "packages": packages}
+        made = type(name, bases, own)
         setattr(sys.modules[where], name, made)
         return made
 
@@ -165,6 +188,7 @@ class FrameworkRun:
         self.arguments = arguments
         self.tracker: CarbonTracker | None = None
         """Of the newest training; None before the first one."""
+        self.events = Events()
         self.failed = False
         """Whether something of ours failed: nothing is measured from there on."""
         self._untouched = False
@@ -309,6 +333,7 @@ class FrameworkRun:
         if self.tracker is not None and self.active:
             self._end_epoch()
             self.tracker.stop()
+        self.events.end()
 
     def end_where_left(self) -> None:
         """End a training of which the framework did not announce the end, where it was left."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from carbontracker.integrations.framework_run import (
     EVALUATION,
     FrameworkCallback,
+    begin_hook,
     framework_class,
     hook,
 )
@@ -68,12 +69,16 @@ class Hooks(FrameworkCallback):
         """Of the open ``fit``; None if the size of its batches is not known."""
         self._read = 0
         """Batches of the pass over the data so far."""
+        self._trained: Any = None
+        """The model: a training within this one sets that of the callback."""
+        self._plan: Mapping[str, Any] = {}
 
-    @hook
+    @begin_hook
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """End a training that an exception has left. The first epoch says how long this one is."""
         self.framework_run.end_where_left()
         self._begun = False
+        self._trained, self._plan = self.model, self.params
 
     @hook
     def on_epoch_begin(self, epoch: int, *_: Any, **__: Any) -> None:
@@ -81,10 +86,10 @@ class Hooks(FrameworkCallback):
         self._batches = 0
         if not self._begun:
             self._begun = True
-            self._data, self._read = _batches_of(self.model), 0
+            self._data, self._read = _batches_of(self._trained), 0
             # `epochs` is the number of the last one, and the first is `initial_epoch`.
             self.framework_run.begin(
-                epochs=self.params["epochs"] - epoch, steps_per_epoch=self.params.get("steps")
+                epochs=self._plan["epochs"] - epoch, steps_per_epoch=self._plan.get("steps")
             )
         self.framework_run.epoch_begins()
         data = self._data
@@ -119,7 +124,7 @@ class Hooks(FrameworkCallback):
 
     def ask_to_stop(self, *_: Any) -> None:
         """End the training after this batch."""
-        self.model.stop_training = True
+        self._trained.stop_training = True
 
 
 def _batches_of(model: Any) -> Batches | None:

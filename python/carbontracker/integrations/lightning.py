@@ -14,6 +14,7 @@ from carbontracker.integrations.framework_run import (
     EVALUATION,
     FrameworkCallback,
     batch_size,
+    begin_hook,
     framework_class,
     hook,
 )
@@ -42,7 +43,7 @@ class Hooks(FrameworkCallback):
         self._training_id = ""
         self._resumed_id = self._resumed_run = ""
 
-    @hook
+    @begin_hook
     def on_train_start(self, trainer: Any, *_: Any) -> None:
         """Begin a training, after the sanity check, or go on with one after a checkpoint."""
         self._global_step = trainer.global_step

@@ -15,6 +15,7 @@ from carbontracker.integrations.framework_run import (
     CHECKPOINT,
     EVALUATION,
     FrameworkCallback,
+    begin_hook,
     framework_class,
     hook,
 )
@@ -51,7 +52,7 @@ class Hooks(FrameworkCallback):
         """Samples in an epoch, of all processes; None if that is not known."""
         self._steps_per_epoch: int | None = None
 
-    @hook
+    @begin_hook
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the framework's signature
         """Begin a training, or go on with one after a checkpoint."""
         loader = kwargs.get("train_dataloader")
