@@ -432,6 +432,8 @@ def test_a_framework_that_is_not_installed_is_named(framework: str) -> None:
 class Hooked:
     """A callback of no framework."""
 
+    packages: frozenset[str] = frozenset()
+
     def __init__(self, **arguments: Any) -> None:
         self.framework_run = FrameworkRun(DEVICES | {"verbose": 0} | arguments)
         self.stopped = False
