@@ -588,6 +588,22 @@ def test_power_and_counters_together_are_mixed(tmp_path: Path) -> None:
     assert stats[0].errors == 0
 
 
+def test_a_power_above_the_limit_is_named(tmp_path: Path) -> None:
+    """The source refuses it, and the user is told what it was."""
+    board = Gpu(
+        power="constant:20", period_ms=20, limit_w=300, max_w=350, energy=False, bogus_w="593@3-end"
+    )
+    with machine(tmp_path, gpus=[board]) as measured:
+        measured.sleep_until(3.0)
+        wanted = "readings up to 593 W refused: above the sensor's limit of 525 W"
+        end = time.monotonic() + 30
+        reasons: set[str] = set()
+        while wanted not in reasons and time.monotonic() < end:
+            time.sleep(0.05)
+            reasons = {absent.reason for absent in measured.session.missing}
+    assert wanted in reasons
+
+
 # ---- which GPUs are ours -------------------------------------------------------------------
 
 UUIDS = [

@@ -409,7 +409,9 @@ void Sampler::store(Track& track, const Reading& reading) noexcept {
     const Outcome outcome = track.lane.take(reading, sample);
     if (outcome == Outcome::unusable) {
         add(track.errors, std::uint64_t{1});
-        const double watts = reading.status == Status::ok ? track.lane.refused_watts(reading) : 0.0;
+        // A source that refuses a value itself says so by Status::retry and leaves it in `raw`.
+        const bool answered = reading.status == Status::ok || reading.status == Status::retry;
+        const double watts = answered ? track.lane.refused_watts(reading) : 0.0;
         if (watts > track.refused_watts.load(std::memory_order_relaxed)) {
             track.refused_watts.store(watts, std::memory_order_relaxed);
         }

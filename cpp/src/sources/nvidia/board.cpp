@@ -42,7 +42,9 @@ bool is_plausible(const Lane& lane, std::uint64_t raw) noexcept {
     return lane.quantity != Quantity::power || (raw > 0 && raw <= lane.max_raw);
 }
 
+// A value that is refused stays in the reading, so that the sampler can name it.
 Reading judge(Lane& lane, int status, std::optional<std::uint64_t> raw, const Call& call) noexcept {
+    if (action(status) != Action::use) raw.reset();
     const bool sound = raw && is_plausible(lane, *raw);
     Reading reading{call.middle_ns(), raw.value_or(0), Status::lost, 0};
     if (call.took_ns() < kSlowNs) reading.status = settle(lane, action(status), sound);
