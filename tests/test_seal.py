@@ -74,6 +74,19 @@ def test_what_is_no_label_after_the_seal_is_told(
         file.write(b"garbage\n")
     assert main(["check", str(record)]) == 0
     assert "after the seal: 8 bytes were appended" in capsys.readouterr().out
+    add_label(record, "aaaa1111", {"stage": "development"})
+    assert main(["check", str(record)]) == 0
+    said = capsys.readouterr().out
+    assert "stage='development'" in said
+    assert "of which some are no label" in said
+
+
+def test_a_later_label_of_no_known_value_says_so(record: Path) -> None:
+    line = {"run_id": "aaaa1111", "time": "2026-01-01T00:00:00Z", "outcome": "lucky"}
+    with labels_path(record).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    (later,) = check_seal(record)
+    assert "run aaaa1111 with no value that is known" in later.message
 
 
 def test_a_run_after_the_seal_is_listed_and_a_longer_answer_is_a_change(record: Path) -> None:
@@ -101,6 +114,24 @@ def test_files_that_change_places_are_seen(record: Path) -> None:
     data["parts"] = [first, third, second]
     path.write_text(json.dumps(data))
     assert ERROR in levels(record)
+
+
+@pytest.mark.parametrize("change", ["part", "time", "grows", "more"])
+def test_a_change_of_the_seal_itself_is_an_error(record: Path, change: str) -> None:
+    """Leaving out the last part leaves a chain that is right as far as it goes."""
+    path = seal_path(record)
+    data = json.loads(path.read_text())
+    if change == "part":
+        data["parts"].pop()
+        (record.parent / "answers.toml").write_text("model = 'other'\n")
+    elif change == "time":
+        data["sealed_at"] = ""
+    elif change == "grows":
+        data["parts"][-1]["may_grow"] = True
+    else:
+        data["signed"] = True
+    path.write_text(json.dumps(data))
+    assert [(one.level, one.path) for one in check_seal(record)] == [(ERROR, path)]
 
 
 @settings(

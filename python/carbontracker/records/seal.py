@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carbontracker.json_values import mapping, mappings, string, whole
 from carbontracker.records.labels import labels_in, labels_path
 from carbontracker.records.validate import ERROR, WARNING, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 SUFFIX = ".seal.json"
@@ -61,12 +61,13 @@ def seal(record: Path, declared: Sequence[Path] = ()) -> Path:
         before, size_bytes = _chained(before, path, None)
         name = os.path.relpath(path.absolute(), folder)
         parts.append(Part(name, size_bytes, may_grow, before))
-    data = {
+    data: dict[str, Any] = {
         "seal": VERSION,
         "sealed_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hash": "SHA-256, each over the digest before it and the bytes of the file",
         "parts": [part._asdict() for part in parts],
     }
+    data["digest"] = _digest_of_seal(data)
     path = seal_path(record)
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -92,6 +93,12 @@ def _chained(before: str, path: Path, size_bytes: int | None) -> tuple[str, int]
     return digest.hexdigest(), done
 
 
+def _digest_of_seal(data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all values of a seal but this one, so that no part can be left out."""
+    others = {name: value for name, value in data.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
 def check_seal(record: Path) -> Iterator[Finding]:
     """Yield what differs from the seal of a record; nothing if there is no seal.
 
@@ -109,6 +116,8 @@ def check_seal(record: Path) -> Iterator[Finding]:
     if data.get("seal") != VERSION or not listed:
         yield Finding(path, 0, ERROR, "this is no seal that this version knows")
         return
+    if data.get("digest") != _digest_of_seal(data):
+        yield Finding(path, 0, ERROR, "the seal itself was changed after it was made")
     before = hashlib.sha256(_BEGINNING).hexdigest()
     names = []
     for one in listed:
@@ -147,10 +156,17 @@ def _part_findings(before: str, part: Part, file: Path, sealed_at: str) -> Itera
         later = []
         if file.name.endswith(".labels.jsonl"):
             later = list(_later_labels(file, part.size_bytes))
-        more = size_bytes - part.size_bytes
-        yield from later or [
-            Finding(file, 0, WARNING, f"after the seal: {more} bytes were appended")
-        ]
+        yield from later
+        if not later or len(later) < _lines_after(file, part.size_bytes):
+            what = "of which some are no label" if later else "were appended"
+            more = size_bytes - part.size_bytes
+            yield Finding(file, 0, WARNING, f"after the seal: {more} bytes {what}")
+
+
+def _lines_after(file: Path, size_bytes: int) -> int:
+    with file.open("rb") as opened:
+        opened.seek(size_bytes)
+        return sum(1 for line in opened if line.strip())
 
 
 def _later_labels(labels: Path, size_bytes: int) -> Iterator[Finding]:
@@ -162,5 +178,6 @@ def _later_labels(labels: Path, size_bytes: int) -> Iterator[Finding]:
     for label in labels_in(labels):
         if label.line > sealed_lines:
             said = ", ".join(f"{name}={text!r}" for name, text in label.values.items())
+            said = said or "with no value that is known"
             message = f"after the seal: run {label.run_id} {said} ({label.time})"
             yield Finding(labels, label.line, WARNING, message)
