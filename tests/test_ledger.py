@@ -130,6 +130,20 @@ def test_a_training_in_a_measured_command_keeps_its_joules(tmp_path: Path) -> No
     assert part(ledger, A, "pretraining", "eeee0000").cost.joules == pytest.approx(5000)
 
 
+def test_a_run_whose_time_is_counted_with_another_is_said_not_to_be_counted(
+    tmp_path: Path,
+) -> None:
+    outer = made("eeee0000", 0, epochs=(9000.0,), seconds=90.0)
+    ledger = ledger_of(tmp_path, outer, made("ffff0000", 10, epochs=(4000.0,), seconds=40.0))
+    assert ledger.whole.cost.joules == pytest.approx(9000)
+    node = part(ledger, A, "pretraining", "ffff0000")
+    assert (node.counted, node.to_dict()["counted"], node.parts[0].counted) == (False,) * 3
+    assert part(ledger, A, "pretraining", "eeee0000").counted
+    (line,) = (line for line in ledger_lines(ledger) if "ffff0000" in line)
+    assert "not counted" in line
+    assert "Wh" not in line
+
+
 def twenty(directory: Path) -> dict[str, float]:
     """Write twenty runs of two projects; return the joules that a ledger must have."""
     runs = [
@@ -270,6 +284,8 @@ def test_a_parent_is_found_beside_the_record_that_is_labelled(tmp_path: Path) ->
     Made("aaaa1111").write(folder)
     path = Made("bbbb2222").write(folder)
     assert main(["label", str(path), "--parent", "aaaa"]) == 0
+    assert read_run(path).metadata.parent == "aaaa1111"
+    assert main(["label", str(path), "--parent", str(path)]) == 2
     assert read_run(path).metadata.parent == "aaaa1111"
 
 

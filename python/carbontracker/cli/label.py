@@ -60,6 +60,9 @@ def main(arguments: list[str]) -> int:
             if len(found) == before:
                 raise NoSuchRun(f"{path} has no record of a run")
         for run in found:
+            if values.get("parent") == run.id:
+                raise ValueError(f"run {run.id} cannot continue itself: name another parent")
+        for run in found:
             if values:
                 add_label(run.path, run.id, values)
                 continue

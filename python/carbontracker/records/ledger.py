@@ -125,6 +125,9 @@ class Node:
     """Of a run and an attempt."""
     parent: str = ""
     """The run from whose checkpoint it started, if that is another one here."""
+    counted: bool = True
+    """False of a run or attempt whose cost is nothing because its energy is not known, or is
+    counted with others; ``Ledger.total`` has which."""
 
     def walk(self, above: tuple[Node, ...] = ()) -> Iterator[tuple[tuple[Node, ...], Node]]:
         """Yield each node with those above it, the whole before its parts."""
@@ -140,6 +143,7 @@ class Node:
             "name": self.name,
             **{name: value for name, value in about.items() if value},
             **({"began": self.began.isoformat()} if self.began else {}),
+            **({} if self.counted else {"counted": False}),
             "cost": vars(self.cost),
             "parts": [part.to_dict() for part in self.parts],
         }
@@ -364,8 +368,10 @@ def _run_node(training: _Training, spent: Mapping[str, Spent]) -> Node:
                 cost,
                 outcome=attempt.outcome,
                 began=_moment(attempt.start_ns),
+                counted=any(one.counted.id in spent for one in attempt.entries),
             )
         )
+    found.counted = any(part.counted for part in found.parts)
     return found
 
 
