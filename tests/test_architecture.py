@@ -37,6 +37,8 @@ BROAD_HANDLERS = {
     "carbontracker.intensity.cached_provider:CachedProvider._guarded.guarded": "provider of a user",
     "carbontracker.intensity.http:within.run": "raised again on the thread that waits",
     "carbontracker.training.training_run:_guarded.guarded": "the outermost edge to a training",
+    "carbontracker.training.steps:length_of": "a container of the user",
+    "carbontracker.integrations.framework_run:batch_size": "a batch of the user",
     "carbontracker.jobs.frameworks:framework_data": "a framework of the program may be half begun",
 }
 BROAD_HANDLERS_CPP: dict[str, str] = {}

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import UserDict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,11 @@ class Tensor:
         self.shape = shape
 
 
+class Odd:
+    def shape(self) -> None:
+        """A method, where tensors have a value."""
+
+
 @pytest.mark.parametrize(
     ("batch", "size"),
     [
@@ -107,8 +113,10 @@ class Tensor:
         ({"input_ids": Tensor(2, 128), "labels": Tensor(2)}, "2.0"),
         (["name", {"x": (None, Tensor(5))}], "5.0"),
         (Tensor(), "nan"),
+        (UserDict(input_ids=Tensor(6, 128)), "6.0"),  # as a tokenizer's batches are
         ([], "nan"),
         (None, "nan"),
+        (Odd(), "nan"),
         (["text"] * 1000, "nan"),
     ],
 )

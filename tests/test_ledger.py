@@ -134,8 +134,17 @@ def test_a_run_whose_time_is_counted_with_another_is_said_not_to_be_counted(
     tmp_path: Path,
 ) -> None:
     outer = made("eeee0000", 0, epochs=(9000.0,), seconds=90.0)
-    ledger = ledger_of(tmp_path, outer, made("ffff0000", 10, epochs=(4000.0,), seconds=40.0))
+    ledger = ledger_of(
+        tmp_path,
+        replace(outer, tokens=1000),
+        made("ffff0000", 10, epochs=(4000.0,), seconds=40.0, tokens=500),
+    )
     assert ledger.whole.cost.joules == pytest.approx(9000)
+    # Tokens without their joules would make each token of the others cheaper.
+    assert ledger.whole.cost.work == ledger.total.work
+    of_run = {row["run"]: row for row in ledger_rows(ledger)}
+    assert (of_run["ffff0000"]["counted"], of_run["ffff0000"]["kwh"]) == (False, None)
+    assert of_run["ffff0000"]["tokens"] is None
     node = part(ledger, A, "pretraining", "ffff0000")
     assert (node.counted, node.to_dict()["counted"], node.parts[0].counted) == (False,) * 3
     assert part(ledger, A, "pretraining", "eeee0000").counted
@@ -276,6 +285,18 @@ def test_a_label_of_nothing_and_a_wrong_outcome_are_errors(
     assert f"{path} has no record of a run" in capsys.readouterr().err
     assert main(["label", str(path), "--outcome", "foo"]) == 2
     assert "outcome must be finished or" in capsys.readouterr().err
+
+
+def test_the_beginning_of_several_ids_labels_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CARBONTRACKER_DIR", str(tmp_path))
+    paths = [Made(name, began_s=at).write(tmp_path) for name, at in (("aaaa1", 0), ("aaaa2", 60))]
+    assert main(["label", "aaaa", "--project", "p"]) == 2
+    assert "aaaa is the beginning of several ids" in capsys.readouterr().err
+    assert not any(read_run(path).metadata.project for path in paths)
+    assert main(["label", "aaaa2", "--project", "p"]) == 0
+    assert [read_run(path).metadata.project for path in paths] == ["", "p"]
 
 
 def test_a_parent_is_found_beside_the_record_that_is_labelled(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import json
 import math
@@ -13,6 +14,7 @@ import zlib
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,7 @@ from carbontracker.cli import main
 from carbontracker.exceptions import MissingExtra
 from carbontracker.extras import optional_module
 from carbontracker.json_values import jsonable
+from carbontracker.records.output import write_output
 from carbontracker.records.reader import read_run
 from carbontracker.records.recalculation import recalculated_as
 from carbontracker.report import (
@@ -45,8 +48,6 @@ from tests.support.simulated import PUE as DAY_PUE
 from tests.support.simulated import Training
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from carbontracker.records.run_record import RunRecord
 
 BOTH = (("gpu:0", "gpu/GPU-1"), ("cpu:0", "cpu/0"))
@@ -562,6 +563,34 @@ def test_no_output_replaces_what_was_recorded_or_read(
     assert (tmp_path / "link.jsonl").is_symlink()
     error = capsys.readouterr().err
     assert any(word in error for word in ("not overwritten", "pip install", "columns")), error
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+    path, link = tmp_path / "out.json", tmp_path / "link.json"
+    path.write_bytes(b"before")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    write_output(link, b"after")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"after", 0o640)
+    assert link.is_symlink()
+
+
+def test_a_file_that_cannot_be_replaced_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is mounted by itself into a container."""
+    path = tmp_path / "out.json"
+    path.write_bytes(b"before")
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "replace", busy)
+    write_output(path, b"after")
+    assert path.read_bytes() == b"after"
+    with pytest.raises(OSError, match="busy"):
+        write_output(tmp_path / "new.json", b"after")
+    assert [one.name for one in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_a_run_without_energy_is_reported_as_such(tmp_path: Path) -> None:

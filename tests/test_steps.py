@@ -150,13 +150,24 @@ def test_looking_up_is_rare_and_the_early_prediction_comes_once() -> None:
 
 
 class Refusing:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
     def __len__(self) -> int:
-        raise TypeError("a stream has no length")
+        raise self._error
+
+
+class Endless:
+    def __len__(self) -> int:
+        return 10**20  # len() takes no such number
 
 
 @pytest.mark.parametrize(
     ("items", "length"),
-    [([1, 2], 2), (range(7), 7), ([], None), (iter([1]), None), (None, None), (Refusing(), None)],
+    [
+        *(([1, 2], 2), (range(7), 7), ([], None), (iter([1]), None), (None, None)),
+        *((Refusing(TypeError()), None), (Refusing(ValueError()), None), (Endless(), None)),
+    ],
 )
 def test_the_number_of_steps_if_it_is_known(items: object, length: int | None) -> None:
     assert length_of(items) == length

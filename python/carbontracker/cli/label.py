@@ -59,6 +59,8 @@ def main(arguments: list[str]) -> int:
             found += read_runs(path, series=False, epochs=False)
             if len(found) == before:
                 raise NoSuchRun(f"{path} has no record of a run")
+            if len({run.id for run in found[before:]}) > 1 and not Path(path).exists():
+                raise ValueError(f"{path} is the beginning of several ids: give more of the one")
         for run in found:
             if values.get("parent") == run.id:
                 raise ValueError(f"run {run.id} cannot continue itself: name another parent")

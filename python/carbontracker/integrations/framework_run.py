@@ -11,6 +11,7 @@ import functools
 import math
 import sys
 import time
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -147,17 +148,24 @@ def _base_class(name: str, *modules: str) -> Any:
 
 
 def batch_size(batch: Any) -> float:
-    """Return the length of the first tensor in a batch; NaN if there is none.
+    """Return the length of the first tensor in a batch; NaN if there is none, or it refuses.
 
     Batches are tensors, or collections of them.
     """
+    try:
+        return _first_length(batch)
+    except Exception:  # noqa: BLE001  # classes of the user: a shape may be anything
+        return math.nan
+
+
+def _first_length(batch: Any) -> float:
     left, looked = [batch], 0
     while left and looked < MAX_PARTS:
         one, looked = left.pop(0), looked + 1
         shape = getattr(one, "shape", None)
         if shape is not None:
             return float(shape[0]) if len(shape) else math.nan
-        if isinstance(one, dict):
+        if isinstance(one, Mapping):
             left = [*one.values(), *left]
         elif isinstance(one, (list, tuple)):
             left = [*one, *left]

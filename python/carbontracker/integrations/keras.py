@@ -146,7 +146,17 @@ def _batches_of(model: Any) -> Batches | None:
 
 
 def _batches(iterator: Any) -> Batches | None:
-    """Return what an ``EpochIterator`` of Keras knows of its batches."""
+    """Return what an ``EpochIterator`` of Keras knows of its batches; None if that is too little.
+
+    It asks for what is not public, which another version of Keras may not have.
+    """
+    try:
+        return _known_batches(iterator)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _known_batches(iterator: Any) -> Batches | None:
     adapter: Any = getattr(iterator, "data_adapter", None)
     size, number = getattr(adapter, "batch_size", None), getattr(adapter, "num_batches", None)
     if not (isinstance(size, int) and isinstance(number, int) and size > 0 < number):

@@ -291,6 +291,7 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
     """A connection whose exchange is noted wherever it calls OpenSSL."""
 
     def __init__(self, exchange: _Exchange, *args: Any, **named: Any) -> None:
+        foreign_calls.leave(exchange)  # of the connection before, which was redirected to this one
         foreign_calls.enter(exchange)
         super().__init__(exchange, *args, **named)
 

@@ -220,7 +220,7 @@ class _Link:
         inode = self._made() if self._inode is None else self._inode
         descriptor = None if inode is None else _connections(self._port).get(inode)
         if descriptor is not None:
-            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as one:
+            with suppress(OSError), _copy_of(descriptor) as one:
                 one.shutdown(socket.SHUT_RDWR)
 
 
@@ -243,6 +243,16 @@ def _port(store: Any) -> int | None:
     return port if isinstance(port, int) and port > 0 else None
 
 
+def _copy_of(descriptor: int) -> socket.socket:
+    """Return a socket for a descriptor of the program, which stays as it is.
+
+    Without ``SOCK_NONBLOCK`` a default timeout that the program has set would make its own
+    descriptor non-blocking, which shares that flag with the copy.
+    """
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+    return socket.socket(type=kind, fileno=os.dup(descriptor))
+
+
 def _connections(port: int | None) -> dict[int, int]:
     """Return the descriptors of this process's connections to a port, by their inodes."""
     found: dict[int, int] = {}
@@ -254,7 +264,7 @@ def _connections(port: int | None) -> dict[int, int]:
                 descriptor = int(entry.name)
                 status = os.fstat(descriptor)
                 if stat.S_ISSOCK(status.st_mode):
-                    with socket.socket(fileno=os.dup(descriptor)) as one:
+                    with _copy_of(descriptor) as one:
                         if one.getpeername()[1:2] == (port,):
                             found[status.st_ino] = descriptor
     return found

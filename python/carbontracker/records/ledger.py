@@ -396,7 +396,11 @@ def _cost(
         cost.repeated_kwh = math.fsum(one.kwh for one in repeated)
         cost.repeated_error_kwh = _known_sum(one.error_kwh for one in repeated)
         cost.repeats_unknown = int(attempt.saved_ns is None)
-    work = add_beside(one.work for one in attempt.entries)
+    work = add_beside(
+        one.work
+        for one in attempt.entries
+        if one.counted.id in spent or (parts and one.counted.marks_only)
+    )
     error_joules = cost.error_kwh / cost.kwh * cost.joules if cost.kwh > 0 else math.nan
     for unit in UNITS if all(one.all_its_own for one in parts) else ():
         count = getattr(work, unit)

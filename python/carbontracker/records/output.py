@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from carbontracker.records.labels import SUFFIX as LABELS
@@ -44,7 +47,7 @@ def check_output(path: Path, read: Iterable[Path] = ()) -> None:
 
 
 def write_output(path: Path, content: bytes, read: Iterable[Path] = ()) -> None:
-    """Write a file; an existing one is replaced only after the new one is complete.
+    """Write a file; an existing one is replaced only after the new one is complete, if it can be.
 
     Args:
         path: the file, or a pipe or device.
@@ -59,10 +62,18 @@ def write_output(path: Path, content: bytes, read: Iterable[Path] = ()) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    beside = path.with_name(f".{path.name}.part")
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content)
-        beside.replace(path)
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    except OSError as error:
+        # A file that is mounted by itself cannot be replaced, nor one in a folder of others.
+        if error.errno not in (errno.EACCES, errno.EBUSY, errno.EPERM) or not target.exists():
+            raise
+        target.write_bytes(content)
     finally:
         beside.unlink(missing_ok=True)
 

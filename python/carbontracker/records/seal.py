@@ -174,7 +174,7 @@ def _later_labels(labels: Path, size_bytes: int) -> Iterator[Finding]:
     if not labels.exists():
         return
     with labels.open("rb") as file:
-        sealed_lines = file.read(size_bytes).count(b"\n")
+        sealed_lines = len(file.read(size_bytes).splitlines())
     for label in labels_in(labels):
         if label.line > sealed_lines:
             said = ", ".join(f"{name}={text!r}" for name, text in label.values.items())

@@ -224,11 +224,11 @@ def ledger_rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
             "parent": run.parent or None,
             "run_outcome": run.outcome,
             "outcome": node.outcome,
-            "kwh": cost.kwh,
-            "error_kwh": cost.error_kwh,
-            "gco2eq": cost.gco2eq,
-            "joules": cost.joules,
-            "gpu_hours": cost.gpu_hours,
+            "counted": node.counted,
+            **{
+                name: getattr(cost, name) if node.counted else None
+                for name in ("kwh", "error_kwh", "gco2eq", "joules", "gpu_hours")
+            },
             "failed_kwh": cost.failed_kwh,
             "repeated_kwh": None if _unknown_repeats(cost) else cost.repeated_kwh,
             **{unit: cost.work.get(unit) for unit in UNITS},

@@ -218,6 +218,6 @@ def length_of(items: object) -> int | None:
     """Return the number of items, or None if it cannot be known without iterating."""
     try:
         count = len(items)  # type: ignore[arg-type]  # what has none says so
-    except (TypeError, NotImplementedError):
-        return None  # loaders of streams have a __len__ that refuses
+    except Exception:  # noqa: BLE001  # of the user: loaders of streams have one that refuses
+        return None
     return count if count > 0 else None
