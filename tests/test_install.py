@@ -120,7 +120,7 @@ def test_the_citation_has_the_version_of_the_package() -> None:
 def test_the_readme_is_short_and_says_what_other_systems_get() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.split()) <= 700
-    assert re.search(r"On macOS and Windows, use `make pure-wheel`:\s+it only estimates", text)
+    assert re.search(r"On macOS and Windows, use `pip install .`:\s+it only estimates", text)
 
 
 def test_every_picture_is_on_a_page() -> None:

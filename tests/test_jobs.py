@@ -337,6 +337,7 @@ said_result(tracker)
 """
 
 
+@pytest.mark.slow  # not beside other work: a rank that ended waits 0.8 s for the others
 @pytest.mark.parametrize(("first", "early"), [(1, 3), (3, 3), (1, 0)])
 def test_a_device_of_one_rank_counts_until_its_node_has_ended(
     node: Node, first: int, early: int, capsys: pytest.CaptureFixture[str]

@@ -178,7 +178,8 @@ def test_pods_of_kubernetes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     """Not by Kubernetes: each pod is a process with what Kubernetes would set there."""
     import yaml
 
-    page = yaml.safe_load(command("Kubernetes"))["spec"]
+    *_, job = yaml.safe_load_all(command("Kubernetes"))
+    page = job["spec"]
     (container,) = page["template"]["spec"]["containers"]
     said = {one["name"]: one["value"] for one in container["env"]}
     assert said["MASTER_ADDR"] == f"{said['JOB_NAME']}-0.{page['template']['spec']['subdomain']}"

@@ -270,7 +270,7 @@ def _parse_yaml(block: Block) -> str:
     import yaml
 
     try:
-        yaml.safe_load(block.text)
+        list(yaml.safe_load_all(block.text))
     except yaml.YAMLError as error:
         return str(error)
     return ""
