@@ -30,7 +30,7 @@ _TURNS = 20
 """It is waited for in so many parts: only time in which this process runs counts."""
 PAUSE_S = 60.0
 """How long no thread is tried after one that did not begin, so that a program is not held again."""
-MEASURING_BYTES = 128 << 20
+MEASURING_BYTES = 192 << 20
 """For the core, the modules that measure, and ten threads. Found by ``ulimit -v``: 80 MB were
 enough on a machine without GPU."""
 COMMAND_LINE_BYTES = 16 << 20
