@@ -32,7 +32,8 @@ PAUSE_S = 60.0
 """How long no thread is tried after one that did not begin, so that a program is not held again."""
 MEASURING_BYTES = 192 << 20
 """For the core, the modules that measure, and ten threads. Found by ``ulimit -v``: 80 MB were
-enough on a machine without GPU."""
+enough on a machine without GPU. With 128 MiB here, a training in an address space of 196 MB was
+once ended by its threads."""
 COMMAND_LINE_BYTES = 16 << 20
 """For the modules that read the arguments of a command and start it. Found by ``ulimit -v``."""
 

@@ -90,11 +90,10 @@ def _export(paths: Sequence[str | None], directory: Path) -> int:
     """
     from carbontracker.exceptions import MissingExtra
     from carbontracker.records.fleet import job_rows, write_parquet
-    from carbontracker.records.reader import read_runs
+    from carbontracker.records.reader import read_all
 
-    runs = (run for path in paths for run in read_runs(path, series=False, epochs=False))
     try:
-        count = write_parquet(job_rows(runs), directory)
+        count = write_parquet(job_rows(read_all(paths)), directory)
     except MissingExtra as error:
         say(error)
         return USAGE_ERROR
@@ -110,11 +109,10 @@ def _jobs(paths: Sequence[str | None], names: str, *, as_json: bool) -> int:
     """
     from carbontracker.json_values import jsonable
     from carbontracker.records.jobs import cost_of, find_jobs, job_by_hand, jobs_called
-    from carbontracker.records.reader import read_runs
+    from carbontracker.records.reader import read_all
     from carbontracker.report.jobs import job_lines, job_row
 
-    runs = (run for path in paths for run in read_runs(path, series=False, epochs=False))
-    jobs = find_jobs(run for run in runs if not run.metadata.command)
+    jobs = find_jobs(run for run in read_all(paths) if not run.metadata.command)
     if names:
         wanted = [name.strip() for name in names.split(",")]
         try:

@@ -161,7 +161,7 @@ def _runs(name: str, paths: Sequence[str | None]) -> tuple[list[RunRecord], str,
         NoSuchRun, OSError: there is none, or it cannot be read.
     """
     from carbontracker.exceptions import NoSuchRun
-    from carbontracker.records.reader import read_run, read_runs
+    from carbontracker.records.reader import read_all, read_run, read_runs
 
     path = Path(name)
     if path.is_dir():
@@ -172,7 +172,7 @@ def _runs(name: str, paths: Sequence[str | None]) -> tuple[list[RunRecord], str,
     try:
         return [read_run(name)], "", []
     except NoSuchRun as error:
-        everything = [run for one in paths for run in read_runs(one, series=False, epochs=False)]
+        everything = list(read_all(paths))
         found = [run for run in everything if run.metadata.project == name]
         if path.exists() or not found:
             raise NoSuchRun(f"{error}, or the name of a project") from None

@@ -57,13 +57,11 @@ def main(arguments: list[str]) -> int:
     from carbontracker.exceptions import NoSuchRun
     from carbontracker.json_values import jsonable
     from carbontracker.records.ledger import make_ledger
-    from carbontracker.records.reader import read_runs
+    from carbontracker.records.reader import read_all
     from carbontracker.report.ledger import ledger_csv, ledger_html, ledger_lines
 
-    paths = given.records or [None]
     try:
-        runs = (run for path in paths for run in read_runs(path, series=False, epochs=False))
-        ledger = make_ledger(runs)
+        ledger = make_ledger(read_all(given.records or [None]))
         if given.project is not None:
             names = [part.name for part in ledger.whole.parts]
             if given.project not in names:

@@ -304,6 +304,17 @@ def add_counted(
     return total, added
 
 
+def work_beside(attempt: Iterable[Counted], added: Mapping[str, Spent]) -> Work:
+    """Return the work of the processes of an attempt whose joules are in a total.
+
+    That is of those that were added, and of ranks whose devices one of those has measured.
+    """
+    runs = list(attempt)
+    if not any(run.id in added for run in runs):
+        return UNCOUNTED
+    return add_beside(run.work for run in runs if run.id in added or run.marks_only)
+
+
 def _count_work(
     total: Total,
     jobs: Sequence[Job],
@@ -317,8 +328,7 @@ def _count_work(
             continue
         for attempt in job.attempts:
             mine = [one.id for one in attempt.members if one.id in added]
-            marks = [one.id for one in attempt.members if runs[one.id].marks_only]
-            work = add_beside(runs[run_id].work for run_id in (*mine, *marks))
+            work = work_beside((runs[one.id] for one in attempt.members), added)
             joules = math.fsum(added[run_id].joules for run_id in mine)
             for unit, count in work.to_dict().items():
                 total.work[unit] = total.work.get(unit, 0.0) + count

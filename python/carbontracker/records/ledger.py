@@ -20,8 +20,8 @@ from carbontracker.model.run_ending import (
     RUNNING,
     SUPERSEDED,
 )
-from carbontracker.model.work import UNITS, Work, add_beside
-from carbontracker.records.aggregate import COPY, Counted, Spent, add_counted, counted
+from carbontracker.model.work import UNITS
+from carbontracker.records.aggregate import COPY, Counted, Spent, add_counted, counted, work_beside
 from carbontracker.records.jobs import jobs_of
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class Entry(NamedTuple):
     """Of the run that it continues, if it continues one."""
     outcome: str
     what: str
-    host: str
     uid: str
     """Of its job."""
-    work: Work
     saved_ns: int | None
     """When its state was saved last, Unix time; None if that is not known."""
 
@@ -199,9 +197,7 @@ def entry(run: RunRecord) -> Entry:
         about.parent,
         run.outcome,
         about.program or "a training",
-        str(about.host.get("name") or ""),
         about.job_uid,
-        run.result.work,
         one.start_ns + round(max(saved) * 1e9) if saved else None,
     )
 
@@ -396,11 +392,7 @@ def _cost(
         cost.repeated_kwh = math.fsum(one.kwh for one in repeated)
         cost.repeated_error_kwh = _known_sum(one.error_kwh for one in repeated)
         cost.repeats_unknown = int(attempt.saved_ns is None)
-    work = add_beside(
-        one.work
-        for one in attempt.entries
-        if one.counted.id in spent or (parts and one.counted.marks_only)
-    )
+    work = work_beside((one.counted for one in attempt.entries), spent)
     error_joules = cost.error_kwh / cost.kwh * cost.joules if cost.kwh > 0 else math.nan
     for unit in UNITS if all(one.all_its_own for one in parts) else ():
         count = getattr(work, unit)

@@ -33,7 +33,7 @@ from carbontracker.records.run_record import RunRecord, Series
 from carbontracker.records.writer import SCHEMA, record_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     Event = Mapping[str, Any]
 
@@ -97,6 +97,16 @@ def read_runs(
             )
     if wanted is not None and not found:
         raise NoSuchRun(_no_such_run(path))
+
+
+def read_all(paths: Iterable[str | os.PathLike[str] | None]) -> Iterator[RunRecord]:
+    """Yield every run below each path with its totals: without what totals do not need.
+
+    Raises:
+        NoSuchRun, OSError: see ``read_runs``.
+    """
+    for path in paths:
+        yield from read_runs(path, series=False, epochs=False)
 
 
 def read_run(path: str | os.PathLike[str]) -> RunRecord:
